@@ -1,0 +1,175 @@
+"""The radiometric contract: the coordinates by which a cube says what its numbers mean.
+
+Along ``time``: `sensor` (product), `platform`, `bandpass` (whose spectral response the values
+follow), `processing_baseline`, `level`, `item_id`, `tile`. Along ``(time, band)``: `scale`,
+`offset`, `nodata` and `is_decoded` (whether scale and offset have been applied). A value nobody
+could settle is the string ``"unknown"``, never absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.errors import BandError, ContractError, RadiometryError
+from xharmonize.sensors.spec import UNKNOWN
+
+DIMS = ("time", "band", "y", "x")
+TIME_COORDS = (
+    "sensor",
+    "platform",
+    "bandpass",
+    "processing_baseline",
+    "level",
+    "item_id",
+    "tile",
+)
+BAND_COORDS = ("scale", "offset", "nodata", "is_decoded")
+REFLECTANCE = "reflectance"
+COMPANIONS = ("qa", "uncertainty", "origin", "flag", "valid_fraction")
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The contract of one time step.
+
+    Attributes
+    ----------
+    scale, offset, nodata : mapping of str to float
+        Per band; reflectance = DN * scale + offset, DN equal to nodata is missing.
+    is_decoded : bool
+        Whether scale and offset have been applied to the pixels.
+    """
+
+    sensor: str = UNKNOWN
+    platform: str = UNKNOWN
+    bandpass: str = UNKNOWN
+    processing_baseline: str = UNKNOWN
+    level: str = UNKNOWN
+    item_id: str = UNKNOWN
+    tile: str = UNKNOWN
+    scale: Mapping[str, float]
+    offset: Mapping[str, float]
+    nodata: Mapping[str, float]
+    is_decoded: bool = False
+
+
+def write_contract(cube: xr.DataArray, steps: Sequence[Step]) -> xr.DataArray:
+    """Return `cube` with the contract coordinates of its time steps.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) DataArray
+        With a ``band`` coordinate of common names.
+    steps : sequence of Step
+        One per time step, in order.
+    """
+    if len(steps) != cube.sizes["time"]:
+        raise ContractError(f"{len(steps)} steps for {cube.sizes['time']} dates")
+    bands = [str(name) for name in cube["band"].values]
+    coords: dict[str, Any] = {
+        name: ("time", np.array([getattr(step, name) for step in steps], dtype=str))
+        for name in TIME_COORDS
+    }
+    for name in ("scale", "offset", "nodata"):
+        table = np.array([[getattr(step, name)[band] for band in bands] for step in steps], float)
+        coords[name] = (("time", "band"), table.reshape(len(steps), len(bands)))
+    decoded = np.array([[step.is_decoded] * len(bands) for step in steps], bool)
+    coords["is_decoded"] = (("time", "band"), decoded.reshape(len(steps), len(bands)))
+    return cube.assign_coords(coords)
+
+
+def read_contract(cube: xr.DataArray | xr.Dataset) -> list[Step]:
+    """Return the contract of each time step.
+
+    Raises
+    ------
+    ContractError
+        If a contract coordinate is missing; xarray drops coordinates that conflict in arithmetic
+        and those along a dimension it reduces.
+    """
+    require_contract(cube)
+    bands = [str(name) for name in cube["band"].values]
+    table = {name: np.asarray(cube[name].values) for name in (*TIME_COORDS, *BAND_COORDS)}
+    return [
+        Step(
+            **{name: str(table[name][i]) for name in TIME_COORDS},
+            **{
+                name: dict(zip(bands, map(float, table[name][i])))
+                for name in ("scale", "offset", "nodata")
+            },
+            is_decoded=bool(table["is_decoded"][i].all()),
+        )
+        for i in range(cube.sizes["time"])
+    ]
+
+
+def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
+    """Raise `ContractError` unless dimensions and contract coordinates are all there."""
+    absent = [name for name in ("time", "band") if name not in cube.dims]
+    if absent:
+        raise ContractError(f"the cube has no dimension {absent}; it has {tuple(cube.dims)}")
+    lost = [name for name in (*TIME_COORDS, *BAND_COORDS) if name not in cube.coords]
+    if lost:
+        raise ContractError(
+            f"the cube does not say what its numbers mean: coordinates {lost} are missing "
+            "(xarray drops conflicting coordinates in arithmetic and in reductions); "
+            "settle them with xh.describe(cube, sensor=..., platform=...)"
+        )
+
+
+def require_reflectance(cube: xr.DataArray) -> None:
+    """Raise `RadiometryError` unless scale and offset have been applied everywhere."""
+    require_contract(cube)
+    if not bool(cube["is_decoded"].values.all()) or not np.issubdtype(cube.dtype, np.floating):
+        raise RadiometryError(
+            f"the cube holds digital numbers ({cube.dtype}), reflectance is needed; "
+            "call cube.harmonize.decode() first"
+        )
+
+
+def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what: str) -> None:
+    """Raise `BandError` that names the bands of the cube unless all `names` are there."""
+    present = [str(name) for name in cube["band"].values]
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise BandError(f"{what} needs band {', '.join(missing)}; the cube has {present}")
+
+
+def with_history(attrs: Mapping[str, Any], line: str) -> dict[str, Any]:
+    """Return a copy of `attrs` whose ``history`` has one more line (CF: newest last)."""
+    past = str(attrs.get("history", ""))
+    return {**attrs, "history": f"{past}\n{line}".strip()}
+
+
+def on_reflectance(
+    cube: Cube, function: Callable[[xr.DataArray], xr.DataArray], *, carry: bool = True
+) -> Cube:
+    """Apply `function` to a cube, or to the ``reflectance`` of a Dataset; type out = type in.
+
+    Parameters
+    ----------
+    carry : bool
+        Keep companions (`qa`, `origin`, …) as they are; right where the grid does not change.
+    """
+    if isinstance(cube, xr.DataArray):
+        return function(cube)
+    if REFLECTANCE not in cube:
+        raise ContractError(
+            f"the Dataset has no variable 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+        )
+    result = function(cube[REFLECTANCE]).to_dataset(name=REFLECTANCE)
+    if carry:
+        result = result.assign({n: cube[n] for n in COMPANIONS if n in cube})
+    return result.assign_attrs(cube.attrs)
+
+
+def replace_steps(steps: Sequence[Step], **changes: Any) -> list[Step]:
+    """Return the steps with the same fields changed in all of them."""
+    return [replace(step, **changes) for step in steps]

@@ -1,0 +1,83 @@
+"""Errors and warnings.
+
+Every error of this package derives from `XHarmonizeError` and from the builtin that fits, so that
+``except ValueError`` and ``except xh.XHarmonizeError`` both work.
+"""
+
+from __future__ import annotations
+
+
+class XHarmonizeError(Exception):
+    """Base of all errors raised by this package."""
+
+    def __str__(self) -> str:
+        """Return the message unquoted (`KeyError` would print its `repr`)."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ContractError(XHarmonizeError, ValueError):
+    """A cube lacks, has lost or contradicts its radiometric contract."""
+
+
+class RadiometryError(XHarmonizeError, ValueError):
+    """Scale, offset, baseline or level are absent, contradictory or do not fit the request."""
+
+
+class UnknownSensorError(XHarmonizeError, KeyError):
+    """A sensor or platform name nobody registered."""
+
+
+class BandError(XHarmonizeError, KeyError):
+    """A band is missing, or is not the one a coefficient was made for."""
+
+
+class MaskError(XHarmonizeError, ValueError):
+    """A mask name the quality layer does not know, or a quality layer that is not there."""
+
+
+class GridError(XHarmonizeError, ValueError):
+    """CRS, resolution, phase or extent are missing or do not fit together."""
+
+
+class TimeAxisError(XHarmonizeError, ValueError):
+    """Dates are missing, unsorted or duplicated where that matters."""
+
+
+class CatalogError(XHarmonizeError, ValueError):
+    """A STAC source cannot be read as asked."""
+
+
+class EmptyQueryError(CatalogError, LookupError):
+    """A STAC query matched no item."""
+
+
+class CatalogConnectionError(XHarmonizeError, ConnectionError):
+    """A STAC API cannot be reached."""
+
+
+class AssetReadError(XHarmonizeError, OSError):
+    """The pixels of an asset cannot be read; the message names the item and the asset."""
+
+
+class ModelError(XHarmonizeError, ValueError):
+    """A harmoniser does not fit the cube it is applied to."""
+
+
+class UnknownModelError(XHarmonizeError, KeyError):
+    """A model name nobody registered."""
+
+
+class FitError(XHarmonizeError, ValueError):
+    """Too few or unfit samples to fit a harmoniser."""
+
+
+class StoreError(XHarmonizeError, ValueError):
+    """A store does not fit what is to be written to it, or is not one of ours."""
+
+
+class MissingDependencyError(XHarmonizeError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class RadiometryWarning(UserWarning):
+    """Metadata left something open that was settled by a rule; the message says how."""

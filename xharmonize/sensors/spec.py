@@ -1,0 +1,228 @@
+"""What a sensor is: bands, quality layers and radiometry, as frozen values.
+
+A `Sensor` is a *product* (Sentinel-2 L2A, Landsat Collection 2 Level 2, …). It holds one
+`Instrument` per platform, because Sentinel-2A, 2B and 2C share a product but not a bandpass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+from xharmonize.errors import BandError, UnknownSensorError
+from xharmonize.types import Level
+
+UNKNOWN = "unknown"
+"""Explicit value of a contract coordinate nobody could settle."""
+
+
+class Flag(IntFlag):
+    """Bits of the packed ``qa`` layer, the same for all sensors (CF ``flag_masks``)."""
+
+    FILL = 1
+    CLOUD = 2
+    CLOUD_ADJACENT = 4
+    CLOUD_SHADOW = 8
+    CIRRUS = 16
+    SNOW = 32
+    WATER = 64
+    SATURATED = 128
+    TERRAIN_SHADOW = 256
+    CLOUD_PROBABLE = 512
+    UNCLASSIFIED = 1024
+    AEROSOL_LOW = 2048
+    AEROSOL_MODERATE = 4096
+    AEROSOL_HIGH = 8192
+    DARK = 16384
+    SKIPPED = 32768
+
+    @property
+    def label(self) -> str:
+        """Name used by users and in CF ``flag_meanings``: ``cloud_shadow``."""
+        return str(self.name).lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One spectral band.
+
+    Attributes
+    ----------
+    name : str
+        STAC common name, the same for all sensors (``nir08`` is B8A and b5, ``nir`` is B08).
+    source : str
+        Name in the sensor's own documents (``B8A``, ``b5``).
+    low, high, center : float
+        Band edges and centre wavelength [nm]; 0 where the notion does not apply (radar).
+    gsd : float
+        Ground sample distance [m].
+    assets : tuple of str
+        Keys under which STAC catalogues list the band, in order of preference.
+    """
+
+    name: str
+    source: str
+    low: float
+    high: float
+    center: float
+    gsd: float
+    assets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instrument:
+    """An instrument on a platform: its bands as flown.
+
+    Attributes
+    ----------
+    platform : str
+        STAC platform name, lower case (``sentinel-2a``).
+    bandpass : str
+        Name of the spectral response family (``msi``, ``oli``, ``etm+``, ``wfv``, ``c-sar``).
+    bands : tuple of Band
+        In order of wavelength.
+    """
+
+    platform: str
+    bandpass: str
+    bands: tuple[Band, ...]
+
+    def band(self, name: str) -> Band:
+        """Return the band with this common name or source name, or raise `BandError`."""
+        for band in self.bands:
+            if name in (band.name, band.source):
+                return band
+        known = ", ".join(band.name for band in self.bands)
+        raise BandError(f"{self.platform} has no band {name!r}; it has {known}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Radiometry:
+    """How digital numbers become physical values: ``value = DN * scale + offset``.
+
+    Attributes
+    ----------
+    scale, offset : float
+        Per digital number, and in the unit of the result.
+    nodata : int
+        Digital number of a missing pixel, tested before scale and offset.
+    valid_min, valid_max : int
+        Range of valid digital numbers; `valid_max` is where the sensor saturates.
+    units : str
+        Unit of the result (``1`` for reflectance).
+    """
+
+    scale: float
+    offset: float
+    nodata: int
+    valid_min: int
+    valid_max: int
+    dtype: str = "uint16"
+    units: str = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QALayer:
+    """A quality layer and what its values mean.
+
+    Attributes
+    ----------
+    name : str
+        Band name of the layer in a cube (``scl``, ``qa_pixel``, ``fmask``).
+    assets : tuple of str
+        Keys under which STAC catalogues list it.
+    layout : str
+        Key of `xharmonize.sensors.qa.LAYOUTS`: how values become packed `Flag` bits.
+    gsd : float
+        Ground sample distance [m].
+    dtype : str
+        Integer type of the layer.
+    fill : int
+        Value outside the image.
+    is_primary : bool
+        Whether masks need it; the others add flags where a catalogue has them.
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    layout: str
+    gsd: float
+    dtype: str
+    fill: int
+    is_primary: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """A product: what a cube's ``sensor`` coordinate names.
+
+    Attributes
+    ----------
+    name : str
+        Key in the registry (``sentinel-2-l2a``).
+    title : str
+        For people.
+    instruments : tuple of Instrument
+        One per platform; the first serves an unknown platform.
+    level : {"TOA", "SR", "NBAR"} or "GRD", "RTC"
+        Processing level of the pixels.
+    radiometry : Radiometry
+        Of the spectral bands, where the metadata of an item does not say otherwise.
+    qa : tuple of QALayer
+        Quality layers, the primary one first.
+    clear : tuple of str
+        Flags that ``mask="clear"`` removes.
+    collections : tuple of str
+        STAC collection ids that hold this product.
+    constellation : str
+        STAC constellation or mission family, to recognise items without platform.
+    bandpass : str
+        Bandpass the *pixels* are given in, where the product was adjusted (HLS S30: ``oli``);
+        empty: that of the instrument.
+    source : str
+        Document the numbers come from.
+    """
+
+    name: str
+    title: str
+    instruments: tuple[Instrument, ...]
+    level: Level | str
+    radiometry: Radiometry
+    qa: tuple[QALayer, ...] = ()
+    clear: tuple[str, ...] = field(
+        default=("fill", "cloud", "cloud_adjacent", "cloud_shadow", "cirrus", "snow", "saturated")
+    )
+    collections: tuple[str, ...] = ()
+    constellation: str = ""
+    bandpass: str = ""
+    source: str = ""
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Platforms that fly an instrument of this product."""
+        return tuple(instrument.platform for instrument in self.instruments)
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Common names of the bands."""
+        return tuple(band.name for band in self.instruments[0].bands)
+
+    @property
+    def gsd(self) -> float:
+        """Finest ground sample distance [m]."""
+        return min(band.gsd for band in self.instruments[0].bands)
+
+    def instrument(self, platform: str = UNKNOWN) -> Instrument:
+        """Return the instrument of a platform; the first one where it is ``"unknown"``."""
+        if platform == UNKNOWN:
+            return self.instruments[0]
+        for instrument in self.instruments:
+            if instrument.platform == platform:
+                return instrument
+        raise UnknownSensorError(
+            f"{self.name} has no platform {platform!r}; it has {', '.join(self.platforms)}"
+        )
+
+    def bandpass_of(self, platform: str = UNKNOWN) -> str:
+        """Bandpass the pixels are given in: the product's, or else the instrument's."""
+        return self.bandpass or self.instrument(platform).bandpass

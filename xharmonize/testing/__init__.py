@@ -1,0 +1,6 @@
+"""Cubes, strategies and assertions for tests: ours and those of users' own harmonisers."""
+
+from xharmonize.testing.assertions import assert_chunk_invariant, assert_lazy, no_compute
+from xharmonize.testing.cubes import example_cube
+
+__all__ = ["assert_chunk_invariant", "assert_lazy", "example_cube", "no_compute"]

@@ -1,0 +1,29 @@
+"""Types shared by all layers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+"""Floating-point array; its shape and unit are said where it is used."""
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+"""Double-precision array, for coefficients and sums."""
+
+IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+"""Integer array (digital numbers, quality layers)."""
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+"""Boolean array (masks: True where the named condition holds)."""
+
+AnyArray: TypeAlias = npt.NDArray[Any]
+"""Array of any dtype."""
+
+Level: TypeAlias = Literal["TOA", "SR", "NBAR"]
+"""Processing level of reflectance: top of atmosphere, surface, nadir BRDF-adjusted surface."""
+
+Engine: TypeAlias = Literal["stackstac", "odc"]
+"""Library that reads the pixels of STAC items."""
