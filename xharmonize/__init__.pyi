@@ -1,0 +1,58 @@
+# The public names: read by type checkers, and at run time to load each name when first used.
+from .accessor import HarmonizeAccessor as HarmonizeAccessor
+from .cube.check import check_radiometry as check_radiometry
+from .cube.cog import to_cogs as to_cogs
+from .cube.describe import describe as describe
+from .cube.encode import decode as decode
+from .cube.grid import regrid as regrid
+from .cube.indices import index as index, list_indices as list_indices
+from .cube.masks import Mask as Mask, mask as mask
+from .cube.pairs import match_pairs as match_pairs
+from .cube.stac import open_stac as open_stac
+from .cube.store import open_series as open_series, to_zarr as to_zarr
+from .errors import (
+    AssetReadError as AssetReadError,
+    BandError as BandError,
+    CatalogConnectionError as CatalogConnectionError,
+    CatalogError as CatalogError,
+    ContractError as ContractError,
+    EmptyQueryError as EmptyQueryError,
+    FitError as FitError,
+    GridError as GridError,
+    MaskError as MaskError,
+    MissingDependencyError as MissingDependencyError,
+    ModelError as ModelError,
+    RadiometryError as RadiometryError,
+    RadiometryWarning as RadiometryWarning,
+    StoreError as StoreError,
+    TimeAxisError as TimeAxisError,
+    UnknownModelError as UnknownModelError,
+    UnknownSensorError as UnknownSensorError,
+    XHarmonizeError as XHarmonizeError,
+)
+from .harmonizers import (
+    fit_histogram as fit_histogram,
+    fit_linear as fit_linear,
+    fit_pixelwise as fit_pixelwise,
+    list_models as list_models,
+    load_model as load_model,
+    nbar as nbar,
+    save_model as save_model,
+    to_landsat as to_landsat,
+    to_sensor as to_sensor,
+    to_sentinel2 as to_sentinel2,
+)
+from .sensors import (
+    Band as Band,
+    Flag as Flag,
+    Instrument as Instrument,
+    QALayer as QALayer,
+    Radiometry as Radiometry,
+    Sensor as Sensor,
+    get_sensor as get_sensor,
+    list_sensors as list_sensors,
+    register_sensor as register_sensor,
+)
+from .series import densify as densify
+
+__version__: str
