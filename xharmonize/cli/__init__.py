@@ -1,0 +1,1 @@
+"""The command line and the loopback STAC API of the demo."""
