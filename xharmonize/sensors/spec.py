@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntFlag
 
-from xharmonize.errors import BandError, UnknownSensorError
+from xharmonize.errors import BandError, RadiometryError, UnknownSensorError
 from xharmonize.types import Level
 
 UNKNOWN = "unknown"
@@ -108,8 +108,12 @@ class Radiometry:
         Digital number of a missing pixel, tested before scale and offset.
     valid_min, valid_max : int
         Range of valid digital numbers; `valid_max` is where the sensor saturates.
+    dtype : str
+        Type the product is delivered in.
     units : str
         Unit of the result (``1`` for reflectance).
+    baseline_offsets : tuple of (str, float)
+        Offsets by the first processing baseline they hold from, ascending; `offset` before.
     """
 
     scale: float
@@ -119,6 +123,27 @@ class Radiometry:
     valid_max: int
     dtype: str = "uint16"
     units: str = "1"
+    baseline_offsets: tuple[tuple[str, float], ...] = ()
+
+    def offset_at(self, baseline: str) -> float:
+        """Offset of a processing baseline such as ``"05.11"``.
+
+        Raises
+        ------
+        RadiometryError
+            If the baseline is unknown and the offset depends on it.
+        """
+        if not self.baseline_offsets:
+            return self.offset
+        try:
+            wanted = float(baseline)
+        except ValueError:
+            raise RadiometryError(
+                f"the offset depends on the processing baseline, which is {baseline!r}; "
+                "pass processing_baseline='05.11' (two digits each) or offset="
+            ) from None
+        held = [offset for first, offset in self.baseline_offsets if wanted >= float(first)]
+        return held[-1] if held else self.offset
 
 
 @dataclass(frozen=True, kw_only=True)

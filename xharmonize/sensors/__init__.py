@@ -1,0 +1,26 @@
+"""Sensors: bands, quality layers, radiometry, coefficient tables, and the registry of products."""
+
+from xharmonize.sensors.registry import find_sensor, get_sensor, list_sensors, register_sensor
+from xharmonize.sensors.spec import (
+    UNKNOWN,
+    Band,
+    Flag,
+    Instrument,
+    QALayer,
+    Radiometry,
+    Sensor,
+)
+
+__all__ = [
+    "UNKNOWN",
+    "Band",
+    "Flag",
+    "Instrument",
+    "QALayer",
+    "Radiometry",
+    "Sensor",
+    "find_sensor",
+    "get_sensor",
+    "list_sensors",
+    "register_sensor",
+]

@@ -1,0 +1,45 @@
+"""Gaofen-1 WFV analysis-ready data.
+
+Centres are the response-weighted means of the four WFV cameras' relative spectral responses.
+"""
+
+from __future__ import annotations
+
+from xharmonize.sensors.spec import Band, Instrument, Radiometry, Sensor
+
+_WFV = Instrument(
+    platform="gaofen-1",
+    bandpass="wfv",
+    bands=(
+        Band(
+            name="blue", source="b1", low=450, high=520, center=485.2, gsd=16, assets=("blue", "B1")
+        ),
+        Band(
+            name="green",
+            source="b2",
+            low=520,
+            high=590,
+            center=556.6,
+            gsd=16,
+            assets=("green", "B2"),
+        ),
+        Band(
+            name="red", source="b3", low=630, high=690, center=659.8, gsd=16, assets=("red", "B3")
+        ),
+        Band(
+            name="nir", source="b4", low=770, high=890, center=823.8, gsd=16, assets=("nir", "B4")
+        ),
+    ),
+)
+
+GAOFEN_1_ARD = Sensor(
+    name="gaofen-1-ard",
+    title="Gaofen-1 WFV analysis-ready surface reflectance",
+    instruments=(_WFV,),
+    level="SR",
+    radiometry=Radiometry(scale=1e-4, offset=0.0, nodata=0, valid_min=1, valid_max=65535),
+    clear=("fill", "saturated"),
+    collections=("gaofen-1-ard",),
+    constellation="gaofen-1",
+    source="Gaofen-1 WFV ARD: digital numbers are reflectance x 10 000",
+)

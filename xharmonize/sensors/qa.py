@@ -1,0 +1,220 @@
+"""Quality layouts: what the values of each quality layer mean, as packed `Flag` bits.
+
+A class layer (SCL) is a layout of one field over all its bits. Decisions that the documents leave
+to the user are made once, here:
+
+- ``cloud`` is what the product calls cloud with medium or high probability in SCL (classes 8 and
+  9), and the high-confidence bit of Landsat; ``cloud_probable`` marks medium probability (SCL 8,
+  Landsat confidence 10), so that SCL 8 is both and can still be told from 9.
+- ``cloud_adjacent`` is Landsat's dilated cloud and HLS's adjacent to cloud or shadow.
+- ``cirrus``: SCL 10, HLS bit 0, Landsat's cirrus bit, or high cirrus confidence (Collection 1 has
+  no such bit).
+- A class that the document does not define counts as ``fill``.
+
+References
+----------
+USGS LSDS-1619 (Collection 2), LSDS-1368 (Collection 1); HLS Product User Guide v2.0; ESA
+Sentinel-2 Products Specification Document, scene classification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xharmonize.errors import MaskError
+from xharmonize.sensors.spec import Flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitField:
+    """A run of bits of a quality layer.
+
+    Attributes
+    ----------
+    name : str
+        Name in the product's document.
+    offset, length : int
+        First bit, and number of bits.
+    flags : tuple of (int, Flag)
+        Value of the field, and what it sets; other values set nothing.
+    """
+
+    name: str
+    offset: int
+    length: int
+    flags: tuple[tuple[int, Flag], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a quality layer's values become flags.
+
+    Attributes
+    ----------
+    name : str
+        Key in `LAYOUTS`.
+    n_bits : int
+        8 or 16.
+    fields : tuple of BitField
+        Their flags are joined.
+    fill : int or None
+        A value that is fill whatever its bits would say.
+    n_classes : int or None
+        For class layers: values from here on are not defined, and count as fill.
+    """
+
+    name: str
+    n_bits: int
+    fields: tuple[BitField, ...]
+    fill: int | None = None
+    n_classes: int | None = None
+
+    @property
+    def flags(self) -> Flag:
+        """All flags this layout can set."""
+        found = Flag(0)
+        for field in self.fields:
+            for _, flag in field.flags:
+                found |= flag
+        return found | Flag.FILL if self.fill is not None or self.n_classes is not None else found
+
+
+def _bit(name: str, offset: int, flag: Flag) -> BitField:
+    return BitField(name=name, offset=offset, length=1, flags=((1, flag),))
+
+
+def _confidence(name: str, offset: int, high: Flag, medium: Flag | None = None) -> BitField:
+    """Landsat's two-bit confidence: 01 low, 10 medium, 11 high."""
+    flags = ((3, high),) if medium is None else ((2, medium), (3, high))
+    return BitField(name=name, offset=offset, length=2, flags=flags)
+
+
+_AEROSOL = BitField(
+    name="aerosol",
+    offset=6,
+    length=2,
+    flags=((1, Flag.AEROSOL_LOW), (2, Flag.AEROSOL_MODERATE), (3, Flag.AEROSOL_HIGH)),
+)
+
+_SCL = Layout(
+    name="scl",
+    n_bits=8,
+    fields=(
+        BitField(
+            name="class",
+            offset=0,
+            length=8,
+            flags=(
+                (0, Flag.FILL),
+                (1, Flag.SATURATED),
+                (2, Flag.DARK | Flag.TERRAIN_SHADOW),
+                (3, Flag.CLOUD_SHADOW),
+                (6, Flag.WATER),
+                (7, Flag.UNCLASSIFIED),
+                (8, Flag.CLOUD | Flag.CLOUD_PROBABLE),
+                (9, Flag.CLOUD),
+                (10, Flag.CIRRUS),
+                (11, Flag.SNOW),
+            ),
+        ),
+    ),
+    n_classes=12,
+)
+
+_HLS_FMASK = Layout(
+    name="hls-fmask",
+    n_bits=8,
+    fields=(
+        _bit("cirrus", 0, Flag.CIRRUS),
+        _bit("cloud", 1, Flag.CLOUD),
+        _bit("adjacent to cloud or shadow", 2, Flag.CLOUD_ADJACENT),
+        _bit("cloud shadow", 3, Flag.CLOUD_SHADOW),
+        _bit("snow or ice", 4, Flag.SNOW),
+        _bit("water", 5, Flag.WATER),
+        _AEROSOL,
+    ),
+    fill=255,
+)
+
+_QA_PIXEL_C2 = Layout(
+    name="qa-pixel-c2",
+    n_bits=16,
+    fields=(
+        _bit("fill", 0, Flag.FILL),
+        _bit("dilated cloud", 1, Flag.CLOUD_ADJACENT),
+        _bit("cirrus", 2, Flag.CIRRUS),
+        _bit("cloud", 3, Flag.CLOUD),
+        _bit("cloud shadow", 4, Flag.CLOUD_SHADOW),
+        _bit("snow", 5, Flag.SNOW),
+        _bit("water", 7, Flag.WATER),
+        _confidence("cloud confidence", 8, Flag.CLOUD, Flag.CLOUD_PROBABLE),
+        _confidence("cloud shadow confidence", 10, Flag.CLOUD_SHADOW),
+        _confidence("snow confidence", 12, Flag.SNOW),
+        _confidence("cirrus confidence", 14, Flag.CIRRUS),
+    ),
+)
+
+_PIXEL_QA_C1 = Layout(
+    name="pixel-qa-c1",
+    n_bits=16,
+    fields=(
+        _bit("fill", 0, Flag.FILL),
+        _bit("water", 2, Flag.WATER),
+        _bit("cloud shadow", 3, Flag.CLOUD_SHADOW),
+        _bit("snow", 4, Flag.SNOW),
+        _bit("cloud", 5, Flag.CLOUD),
+        _confidence("cloud confidence", 6, Flag.CLOUD, Flag.CLOUD_PROBABLE),
+        _confidence("cirrus confidence", 8, Flag.CIRRUS),
+        _bit("terrain occlusion", 10, Flag.TERRAIN_SHADOW),
+    ),
+)
+
+_QA_RADSAT = Layout(
+    name="qa-radsat",
+    n_bits=16,
+    fields=(
+        *(_bit(f"b{number}", number - 1, Flag.SATURATED) for number in range(1, 8)),
+        _bit("terrain occlusion", 11, Flag.TERRAIN_SHADOW),
+    ),
+)
+
+_SR_QA_AEROSOL = Layout(
+    name="sr-qa-aerosol",
+    n_bits=8,
+    fields=(_bit("fill", 0, Flag.FILL), _bit("water", 2, Flag.WATER), _AEROSOL),
+)
+
+
+def probability_layout(threshold: float) -> Layout:
+    """Layout of a cloud probability layer [%]: ``cloud_probable`` from `threshold` on.
+
+    Raises
+    ------
+    MaskError
+        If the threshold is outside 0 ... 100.
+    """
+    if not 0 <= threshold <= 100:
+        raise MaskError(f"a cloud probability of {threshold} %; give one from 0 to 100")
+    values = range(101)
+    flags = tuple((value, Flag.CLOUD_PROBABLE) for value in values if value >= threshold)
+    return Layout(
+        name="cloud-probability",
+        n_bits=8,
+        fields=(BitField(name="probability", offset=0, length=8, flags=flags),),
+        n_classes=101,
+    )
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        _SCL,
+        _HLS_FMASK,
+        _QA_PIXEL_C2,
+        _PIXEL_QA_C1,
+        _QA_RADSAT,
+        _SR_QA_AEROSOL,
+        probability_layout(50.0),
+    )
+}
+"""Layouts by name. ``cloud-probability`` stands at 50 %; see `probability_layout`."""

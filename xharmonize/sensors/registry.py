@@ -1,0 +1,130 @@
+"""The registry of products by name."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from xharmonize.errors import UnknownSensorError
+from xharmonize.sensors.gaofen import GAOFEN_1_ARD
+from xharmonize.sensors.hls import HLS_L30, HLS_S30
+from xharmonize.sensors.landsat import LANDSAT_C1_SR, LANDSAT_C2_L2
+from xharmonize.sensors.qa import LAYOUTS
+from xharmonize.sensors.sentinel1 import SENTINEL_1_GRD, SENTINEL_1_RTC
+from xharmonize.sensors.sentinel2 import SENTINEL_2_L2A
+from xharmonize.sensors.spec import Flag, Sensor
+
+_SENSORS: dict[str, Sensor] = {
+    sensor.name: sensor
+    for sensor in (
+        SENTINEL_2_L2A,
+        LANDSAT_C2_L2,
+        LANDSAT_C1_SR,
+        HLS_L30,
+        HLS_S30,
+        GAOFEN_1_ARD,
+        SENTINEL_1_GRD,
+        SENTINEL_1_RTC,
+    )
+}
+
+
+def get_sensor(name: str) -> Sensor:
+    """Return the registered product of this name.
+
+    Raises
+    ------
+    UnknownSensorError
+        If nobody registered it; the message lists the names that are known.
+    """
+    try:
+        return _SENSORS[name]
+    except KeyError:
+        raise UnknownSensorError(_unknown(name)) from None
+
+
+def list_sensors() -> list[str]:
+    """Return the names of all registered products."""
+    return list(_SENSORS)
+
+
+def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
+    """Make a product known by its name to this process.
+
+    Parameters
+    ----------
+    sensor : Sensor
+        With at least one instrument; its quality layers name layouts of
+        `xharmonize.sensors.qa.LAYOUTS`.
+    replace : bool
+        Allow a name that is taken.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken, or the product has no instrument, names a quality layout or a mask
+        flag that does not exist.
+    """
+    if sensor.name in _SENSORS and not replace:
+        raise ValueError(f"sensor {sensor.name!r} is registered; pass replace=True to replace it")
+    if not sensor.instruments or not all(inst.bands for inst in sensor.instruments):
+        raise ValueError(f"sensor {sensor.name!r} needs an instrument with bands")
+    layouts = [layer.layout for layer in sensor.qa if layer.layout not in LAYOUTS]
+    if layouts:
+        raise ValueError(f"no quality layout {layouts}; there are {sorted(LAYOUTS)}")
+    known = {flag.label for flag in Flag}
+    flags = [name for name in sensor.clear if name not in known]
+    if flags:
+        raise ValueError(f"no quality flag {flags}; there are {sorted(known)}")
+    _SENSORS[sensor.name] = sensor
+
+
+def find_sensor(
+    *,
+    collection: str | None = None,
+    platform: str | None = None,
+    constellation: str | None = None,
+) -> list[Sensor]:
+    """Return the products that fit what a catalogue says, best founded first.
+
+    A collection id decides alone; a platform or a constellation usually leaves several products
+    (Landsat-8 flies for Collection 1, Collection 2 and HLS), which only more metadata can settle.
+
+    Parameters
+    ----------
+    collection : str, optional
+        STAC collection id; compared without regard to case.
+    platform : str, optional
+        STAC platform name, as in `xharmonize.sensors.spec.Instrument`.
+    constellation : str, optional
+        STAC constellation.
+
+    Returns
+    -------
+    list of Sensor
+        Empty where nothing fits.
+    """
+    if collection is not None:
+        wanted = collection.lower()
+        found = [
+            sensor
+            for sensor in _SENSORS.values()
+            if wanted in (sensor.name, *(name.lower() for name in sensor.collections))
+        ]
+        if found:
+            return found
+    if platform is not None:
+        return [sensor for sensor in _SENSORS.values() if platform in sensor.platforms]
+    return [
+        sensor
+        for sensor in _SENSORS.values()
+        if constellation is not None and sensor.constellation == constellation
+    ]
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(str(name), _SENSORS, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"no sensor {name!r}; {hint}registered are {', '.join(_SENSORS)} "
+        "(add yours with xh.register_sensor)"
+    )

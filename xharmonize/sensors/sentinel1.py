@@ -1,0 +1,60 @@
+"""Sentinel-1 C-SAR backscatter: ground range detected, and radiometrically terrain corrected.
+
+Pixels are linear power where the metadata of an item does not say otherwise; wavelength fields
+are 0, since a radar has no optical band edges. They have no reflectance: no bandpass table fits.
+"""
+
+from __future__ import annotations
+
+from xharmonize.sensors.spec import Band, Instrument, Radiometry, Sensor
+
+_INSTRUMENTS = tuple(
+    Instrument(
+        platform=platform,
+        bandpass="c-sar",
+        bands=tuple(
+            Band(
+                name=name,
+                source=name.upper(),
+                low=0.0,
+                high=0.0,
+                center=0.0,
+                gsd=10.0,
+                assets=(name, name.upper()),
+            )
+            for name in ("vv", "vh")
+        ),
+    )
+    for platform in ("sentinel-1a", "sentinel-1b", "sentinel-1c")
+)
+
+SENTINEL_1_GRD = Sensor(
+    name="sentinel-1-grd",
+    title="Sentinel-1 C-SAR ground range detected backscatter",
+    instruments=_INSTRUMENTS,
+    level="GRD",
+    radiometry=Radiometry(scale=1.0, offset=0.0, nodata=0, valid_min=1, valid_max=65535),
+    clear=("fill",),
+    collections=("sentinel-1-grd",),
+    constellation="sentinel-1",
+    source="ESA Sentinel-1 Product Specification",
+)
+
+SENTINEL_1_RTC = Sensor(
+    name="sentinel-1-rtc",
+    title="Sentinel-1 C-SAR radiometrically terrain corrected backscatter",
+    instruments=_INSTRUMENTS,
+    level="RTC",
+    radiometry=Radiometry(
+        scale=1.0,
+        offset=0.0,
+        nodata=-32768,
+        valid_min=0,
+        valid_max=2**31 - 1,
+        dtype="float32",
+    ),
+    clear=("fill",),
+    collections=("sentinel-1-rtc",),
+    constellation="sentinel-1",
+    source="Planetary Computer Sentinel-1 RTC: gamma nought, linear power, nodata -32768",
+)
