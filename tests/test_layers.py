@@ -1,0 +1,153 @@
+"""The layers: what may import what, read from the syntax trees, imports inside functions included."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "xharmonize"
+BASE = {"errors", "types", "options", "_optional"}
+ORDER = [
+    "sensors",
+    "kernels",
+    "models",
+    "cube",
+    "metrics",
+    "harmonizers",
+    "series",
+    "training",
+    "accessor",
+    "plot",
+    "report",
+    "cli",
+]
+# Packages beside the order, with the only parts of ours they may use.
+BESIDE = {
+    "simulate": {"sensors", "kernels"},
+    "testing": {"sensors", "cube", "simulate"},
+    "cluster": set[str](),
+}
+USERS = {"simulate": {"cli", "testing"}, "testing": set[str](), "cluster": {"training", "cli"}}
+INDEPENDENT = [{"accessor", "plot", "report"}]
+DEFERRED = {
+    "cupy",
+    "dask_cuda",
+    "distributed",
+    "matplotlib",
+    "odc",
+    "pystac",
+    "pystac_client",
+    "rasterio",
+    "sklearn",
+    "stackstac",
+    "torch",
+    "zarr",
+}
+FORBIDDEN_IN = {"kernels": {"xarray", "dask", "pandas"}, "models": {"xarray", "dask"}}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """Name of the layer a file belongs to; empty for the package's own `__init__`."""
+    head = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if head == "__init__" else head
+
+
+def imports(path: Path) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
+    """Yield each module a file imports, absolute, wherever the statement stands."""
+    module = ["xharmonize", *path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*module[: -node.level], *filter(None, [node.module])] if node.level else []
+            source = ".".join(base) if node.level else str(node.module)
+            yield source, node
+            yield from ((f"{source}.{alias.name}", node) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
+            if "import" in str(getattr(name, "id", name)) and isinstance(node.args[0].value, str):
+                yield node.args[0].value, node
+
+
+def own_parts(path: Path) -> set[str]:
+    """Layers of this package that a file imports; '*' for the package itself."""
+    found = set()
+    for name, _ in imports(path):
+        head, _, rest = name.partition(".")
+        if head == "xharmonize" and (name == "xharmonize" or rest):
+            found.add(rest.partition(".")[0] or "*")
+    parts = {p for p in found if p == "*" or p in {*ORDER, *BESIDE, *BASE}}
+    return parts - ({"*"} if parts - {"*"} else set())
+
+
+def allowed(part: str) -> set[str]:
+    """Layers that a layer may import."""
+    if part in BASE:
+        return BASE
+    if part in BESIDE:
+        return BASE | BESIDE[part] | {part}
+    below = set(ORDER[: ORDER.index(part) + 1])
+    for group in INDEPENDENT:
+        if part in group:
+            below -= group - {part}
+    users = {name for name, who in USERS.items() if part in who}
+    whole = {"*"} if part in ("accessor", "plot", "report", "cli") else set()
+    return BASE | below | users | whole
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_towards_the_top_of_the_list(path):
+    part = part_of(path)
+    if not part:
+        return
+    assert part in {*ORDER, *BESIDE, *BASE}, f"{part} has no layer: give it one here"
+    wrong = own_parts(path) - allowed(part)
+    assert not wrong, f"{path.relative_to(PACKAGE)} ({part}) imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_inside_functions(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_top = {id(node) for node in tree.body}
+    heavy = DEFERRED | (set() if part_of(path) == "kernels" else {"numba"})
+    if part_of(path) == "models":
+        heavy = heavy - {"torch"}
+    wrong = {name for name, node in imports(path) if id(node) in at_top}
+    wrong = {name for name in wrong if name.partition(".")[0] in heavy}
+    assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)} when it is loaded"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_kernels_and_models_know_arrays_only(path):
+    banned = FORBIDDEN_IN.get(part_of(path), set())
+    wrong = {name for name, _ in imports(path) if name.partition(".")[0] in banned}
+    assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}"
+
+
+def test_distributed_is_imported_by_launch_and_cluster_only():
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for name, _ in imports(path)
+        if name.partition(".")[0] == "distributed"
+    }
+    assert {u for u in users if not u.startswith(("cluster/", "training/launch"))} == set()
+
+
+def test_the_reader_sees_every_form_of_import(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    file = tmp_path / "kernels" / "sample.py"
+    file.parent.mkdir()
+    file.write_text(
+        "from ..cube import grid\n"
+        "def f():\n    from xharmonize import series\n    import xharmonize.cli.app\n"
+        "    importlib.import_module('xharmonize.plot')\n"
+    )
+    assert own_parts(file) == {"cube", "series", "cli", "plot"}
+    file.write_text("import xharmonize as xh\n")
+    assert own_parts(file) == {"*"}
