@@ -1,0 +1,180 @@
+"""Both engines read the same integers onto one grid, lazily, and name what they cannot read."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from odc.geo.geobox import GeoBox
+
+import xharmonize as xh
+from xharmonize.cube.engines import FAILED, Reading, Source, read_stack
+from xharmonize.cube.readers import AssetRef
+
+ENGINES = ["stackstac", "odc"]
+CRS = "EPSG:32631"
+
+
+def write_tif(path: Path, values: np.ndarray, *, step=10.0, left=600000.0, top=5600040.0, nodata=0):
+    import rasterio
+    from rasterio.transform import from_origin
+
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
+        dtype=values.dtype,
+        crs=CRS,
+        transform=from_origin(left, top, step, step),
+        nodata=nodata,
+        tiled=True,
+        blockxsize=16,
+        blockysize=16,
+        compress="deflate",
+    ) as file:
+        file.write(values, 1)
+
+
+def corrupt(path: Path) -> None:
+    """Overwrite the compressed pixels and leave the header: only reading them can fail."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 64] = b"\xff" * 64
+    path.write_bytes(bytes(content))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Source, GeoBox, dict[str, np.ndarray]]:
+    """One item: 32 × 32 pixels at 10 m (red) and 16 × 16 at 20 m (swir16)."""
+    random = np.random.default_rng(1)
+    pixels = {
+        "red": random.integers(1, 9000, (32, 32)).astype("uint16"),
+        "swir16": random.integers(1, 9000, (16, 16)).astype("uint16"),
+    }
+    pixels["red"][:3, :5] = 0
+    write_tif(tmp_path / "red.tif", pixels["red"])
+    write_tif(tmp_path / "swir16.tif", pixels["swir16"], step=20.0)
+    box = (600000.0, 5599720.0, 600320.0, 5600040.0)
+    assets = {
+        name: AssetRef(href=str(tmp_path / f"{name}.tif"), item_id="scene-1", asset=name, nodata=0)
+        for name in pixels
+    }
+    time = np.datetime64("2020-05-01T10:50:00", "ns")
+    source = Source(item_id="scene-1", time=time, bounds=box, assets=assets)
+    return source, GeoBox.from_bbox(box, crs=CRS, resolution=10), pixels
+
+
+def reading(geobox: GeoBox, n: int = 1, **changes) -> Reading:
+    options = {
+        "names": ("red", "swir16"),
+        "geobox": geobox,
+        "chunks": ((1,) * n, (2,), (20, geobox.shape.y - 20), (geobox.shape.x,)),
+        "dtype": np.dtype("uint16"),
+        "fill": 0,
+    }
+    return Reading(**{**options, **changes})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pixels_are_those_of_the_files(engine, scene, no_compute):
+    source, geobox, pixels = scene
+    with no_compute():
+        stack = read_stack([source], reading(geobox), engine=engine)
+    assert stack.dtype == "uint16"
+    assert stack.chunks == ((1,), (2,), (20, 12), (32,))
+    actual = stack.compute()
+    np.testing.assert_array_equal(actual[0, 0], pixels["red"])
+    np.testing.assert_array_equal(actual[0, 1], pixels["swir16"].repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_absent_band_and_outside_are_nodata(engine, scene):
+    source, geobox, _ = scene
+    wide = geobox.pad(4)
+    part = Source(
+        item_id="scene-2",
+        time=source.time,
+        bounds=source.bounds,
+        assets={"red": source.assets["red"]},
+    )
+    actual = read_stack([source, part], reading(wide, 2), engine=engine).compute()
+    assert (actual[1, 1] == 0).all()
+    assert (actual[0, :, :4] == 0).all()
+    assert (actual[0, :, :, -4:] == 0).all()
+    np.testing.assert_array_equal(actual[0, 0], actual[1, 0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nodata_of_the_asset_becomes_the_common_one(engine, scene, tmp_path):
+    source, geobox, pixels = scene
+    write_tif(tmp_path / "red.tif", pixels["red"], nodata=None)
+    plan = reading(geobox, names=("red",), dtype=np.dtype("int32"), fill=-9999)
+    plan = Reading(**{**vars(plan), "chunks": ((1,), (1,), (32,), (32,))})
+    actual = read_stack([source], plan, engine=engine).compute()[0, 0]
+    np.testing.assert_array_equal(
+        actual, np.where(pixels["red"] == 0, -9999, pixels["red"].astype("int32"))
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("damage", ["missing", "no tiff", "tile"])
+def test_unreadable_asset_is_named(engine, damage, scene, tmp_path):
+    source, geobox, _ = scene
+    path = tmp_path / "swir16.tif"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "no tiff":
+        path.write_bytes(b"not a tiff")
+    else:
+        corrupt(path)
+    stack = read_stack([source], reading(geobox), engine=engine)
+    with pytest.raises(xh.AssetReadError, match=r"asset 'swir16' of item 'scene-1'.*on_error") as e:
+        stack.compute(scheduler="synchronous")
+    assert isinstance(e.value, OSError)
+    assert str(pickle.loads(pickle.dumps(e.value))) == str(e.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_failed_pixels_are_marked_where_the_read_failed(engine, scene, tmp_path):
+    source, geobox, pixels = scene
+    corrupt(tmp_path / "red.tif")  # its first tile: rows 0 to 15, in the first chunk of 20 rows
+    assets = {
+        name: AssetRef(href=ref.href, item_id="scene-1", asset=name, nodata=0, failed=FAILED)
+        for name, ref in source.assets.items()
+    }
+    source = Source(item_id="scene-1", time=source.time, bounds=source.bounds, assets=assets)
+    plan = reading(geobox, dtype=np.dtype("int32"))
+    actual = read_stack([source], plan, engine=engine).compute()
+    assert (actual[0, 0, :20] == FAILED).all()
+    np.testing.assert_array_equal(actual[0, 0, 20:], pixels["red"][20:])
+    assert (actual[0, 1] != FAILED).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ten_thousand_items_make_a_small_graph(engine, scene):
+    source, geobox, _ = scene
+    sources = [
+        Source(
+            item_id=f"scene-{i}", time=source.time + i, bounds=source.bounds, assets=source.assets
+        )
+        for i in range(2_000)
+    ]
+    stack = read_stack(sources, reading(geobox, 2_000), engine=engine)
+    assert len(pickle.dumps(dask.base.collections_to_expr([stack]))) / 2_000 < 5_000
+
+
+def test_stackstac_needs_an_epsg_code(scene):
+    source, geobox, _ = scene
+    own = "+proj=laea +lat_0=50 +lon_0=4 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
+    geobox = GeoBox.from_bbox((0, 0, 320, 320), crs=own, resolution=10)
+    with pytest.raises(xh.GridError, match='engine="odc"'):
+        read_stack([source], reading(geobox), engine="stackstac")
