@@ -1,0 +1,238 @@
+"""Bidirectional reflectance: RossThick and LiSparse-R kernels, c-factor, sun position.
+
+Angles are in degrees at the interface. Relative azimuth 0 is backscatter: sensor and sun stand on
+the same side of the pixel.
+"""
+
+from __future__ import annotations
+
+from math import acos, asin, atan2, cos, floor, isfinite, nan, pi, radians, sin, sqrt, tan
+
+import numpy as np
+from numba import njit
+
+from xharmonize.types import Float64Array, FloatArray
+
+HEIGHT_OVER_RADIUS = 2.0
+"""h/b of LiSparse-R: height of crown centres over the vertical crown radius (b/r is 1)."""
+
+_J2000 = 10957.5  # days from 1970-01-01T00 to 2000-01-01T12 UTC
+_EARTH_OVER_ASTRONOMICAL_UNIT = 6371.01 / 149597890.0
+
+
+@njit(nogil=True, cache=True)
+def ross_thick(sun_zenith: float, view_zenith: float, relative_azimuth: float) -> float:
+    """Volume scattering kernel of a dense leaf canopy (RossThick).
+
+    Parameters
+    ----------
+    sun_zenith, view_zenith, relative_azimuth : float
+        [degree]
+
+    Returns
+    -------
+    float
+        Kernel value [1].
+
+    References
+    ----------
+    Roy et al. (2016). Remote Sensing of Environment 176. doi:10.1016/j.rse.2016.01.023
+    """
+    sun, view, azimuth = radians(sun_zenith), radians(view_zenith), radians(relative_azimuth)
+    cos_phase = cos(sun) * cos(view) + sin(sun) * sin(view) * cos(azimuth)
+    cos_phase = min(1.0, max(-1.0, cos_phase))
+    phase = acos(cos_phase)
+    return ((pi / 2 - phase) * cos_phase + sin(phase)) / (cos(sun) + cos(view)) - pi / 4
+
+
+@njit(nogil=True, cache=True)
+def li_sparse_r(sun_zenith: float, view_zenith: float, relative_azimuth: float) -> float:
+    """Geometric kernel of sparse, casting crowns, reciprocal (LiSparse-R), h/b = 2 and b/r = 1.
+
+    Parameters
+    ----------
+    sun_zenith, view_zenith, relative_azimuth : float
+        [degree]
+
+    Returns
+    -------
+    float
+        Kernel value [1].
+
+    References
+    ----------
+    Roy et al. (2016). Remote Sensing of Environment 176. doi:10.1016/j.rse.2016.01.023
+    """
+    sun, view, azimuth = radians(sun_zenith), radians(view_zenith), radians(relative_azimuth)
+    tan_sun, tan_view = tan(sun), tan(view)
+    secants = 1 / cos(sun) + 1 / cos(view)
+    distance = tan_sun**2 + tan_view**2 - 2 * tan_sun * tan_view * cos(azimuth)
+    across = (tan_sun * tan_view * sin(azimuth)) ** 2
+    cos_t = HEIGHT_OVER_RADIUS * sqrt(max(distance + across, 0.0)) / secants
+    t = acos(min(1.0, max(-1.0, cos_t)))
+    overlap = (t - sin(t) * cos(t)) * secants / pi
+    cos_phase = cos(sun) * cos(view) + sin(sun) * sin(view) * cos(azimuth)
+    return overlap - secants + (1 + cos_phase) / (2 * cos(sun) * cos(view))
+
+
+@njit(nogil=True, cache=True)
+def normalize_view(
+    values: FloatArray,
+    sun_zenith: FloatArray,
+    sun_azimuth: FloatArray,
+    view_zenith: FloatArray,
+    view_azimuth: FloatArray,
+    target_sun_zenith: FloatArray,
+    coefficients: Float64Array,
+) -> FloatArray:
+    """Multiply reflectance by the c-factor: BRDF seen from nadir over BRDF as observed.
+
+    Parameters
+    ----------
+    values : (time, band, y, x) float array
+        Surface reflectance [1]; NaN marks a missing pixel and stays NaN.
+    sun_zenith, sun_azimuth, view_zenith, view_azimuth, target_sun_zenith : (time, y, x) float array
+        [degree]; y and x may have length 1 (one value per date). NaN gives NaN.
+    coefficients : (band, 3) float64 array
+        Isotropic, volume and geometric weight per band.
+
+    Returns
+    -------
+    (time, band, y, x) float32 array
+        Nadir BRDF-adjusted reflectance [1].
+    """
+    n_times, n_bands, n_y, n_x = values.shape
+    result = np.empty((n_times, n_bands, n_y, n_x), np.float32)
+    for t in range(n_times):
+        for j in range(n_y):
+            for i in range(n_x):
+                sun = _at(sun_zenith, t, j, i)
+                view = _at(view_zenith, t, j, i)
+                azimuth = _at(view_azimuth, t, j, i) - _at(sun_azimuth, t, j, i)
+                nadir_sun = _at(target_sun_zenith, t, j, i)
+                if not (isfinite(nadir_sun) and sun < 90 and view < 90 and isfinite(azimuth)):
+                    result[t, :, j, i] = nan
+                    continue
+                volume, geometry = ross_thick(sun, view, azimuth), li_sparse_r(sun, view, azimuth)
+                volume_nadir = ross_thick(nadir_sun, 0.0, 0.0)
+                geometry_nadir = li_sparse_r(nadir_sun, 0.0, 0.0)
+                for b in range(n_bands):
+                    iso, vol, geo = coefficients[b]
+                    nadir = iso + vol * volume_nadir + geo * geometry_nadir
+                    observed = iso + vol * volume + geo * geometry
+                    result[t, b, j, i] = values[t, b, j, i] * (nadir / observed)
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _at(angle: FloatArray, t: int, j: int, i: int) -> float:
+    """Value of a (time, y, x) array whose y and x may have length 1."""
+    return np.float64(angle[t, min(j, angle.shape[1] - 1), min(i, angle.shape[2] - 1)])
+
+
+@njit(nogil=True, cache=True)
+def sun_zenith_at(day: float, latitude: float, longitude: float) -> float:
+    """Solar zenith angle at a place and time (PSA algorithm, good to 0.01 degree in 1999-2015).
+
+    Parameters
+    ----------
+    day : float
+        Days since 1970-01-01T00:00 UTC, with fraction.
+    latitude, longitude : float
+        [degree], north and east positive.
+
+    Returns
+    -------
+    float
+        Zenith angle with parallax [degree].
+
+    References
+    ----------
+    Blanco-Muriel et al. (2001). Computing the solar vector. Solar Energy 70.
+    doi:10.1016/S0038-092X(00)00156-0
+    """
+    elapsed = day - _J2000
+    hours = 24 * (day - floor(day))
+    omega = 2.1429 - 0.0010394594 * elapsed
+    anomaly = 6.2400600 + 0.0172019699 * elapsed
+    longitude_sun = (
+        4.8950630
+        + 0.017202791698 * elapsed
+        + 0.03341607 * sin(anomaly)
+        + 0.00034894 * sin(2 * anomaly)
+        - 0.0001134
+        - 0.0000203 * sin(omega)
+    )
+    obliquity = 0.4090928 - 6.2140e-9 * elapsed + 0.0000396 * cos(omega)
+    ascension = atan2(cos(obliquity) * sin(longitude_sun), cos(longitude_sun))
+    declination = asin(sin(obliquity) * sin(longitude_sun))
+    sidereal = 6.6974243242 + 0.0657098283 * elapsed + hours
+    hour_angle = radians(15 * sidereal + longitude) - ascension
+    lat = radians(latitude)
+    cosine = cos(lat) * cos(hour_angle) * cos(declination) + sin(declination) * sin(lat)
+    zenith = acos(min(1.0, max(-1.0, cosine)))
+    return (zenith + _EARTH_OVER_ASTRONOMICAL_UNIT * sin(zenith)) * 180 / pi
+
+
+@njit(nogil=True, cache=True)
+def overpass_hour(latitude: float, inclination: float, node_hour: float) -> float:
+    """Local mean solar time at which a sun-synchronous orbit passes a latitude, descending.
+
+    Parameters
+    ----------
+    latitude, inclination : float
+        [degree]
+    node_hour : float
+        Local mean solar time at the descending node [hour].
+
+    Returns
+    -------
+    float
+        [hour]; NaN at latitudes the orbit's nadir does not reach.
+
+    References
+    ----------
+    Li et al. (2019), eq. 4. IEEE TGRS 57. doi:10.1109/TGRS.2018.2885967
+    """
+    sine = tan(radians(latitude)) / tan(radians(inclination))
+    if abs(sine) > 1:
+        return nan
+    return node_hour - asin(sine) * 180 / pi / 15
+
+
+@njit(nogil=True, cache=True)
+def mean_overpass_sun_zenith(
+    days: Float64Array,
+    latitude: Float64Array,
+    longitude: Float64Array,
+    orbits: Float64Array,
+) -> Float64Array:
+    """Solar zenith at the modelled overpass, averaged over orbits, for each date and pixel.
+
+    Parameters
+    ----------
+    days : (time,) float64 array
+        Days since 1970-01-01T00:00 UTC of the observations; only the local solar date counts.
+    latitude, longitude : (y, x) float64 array
+        [degree]
+    orbits : (orbit, 2) float64 array
+        Inclination [degree] and local mean solar time at the descending node [hour].
+
+    Returns
+    -------
+    (time, y, x) float64 array
+        [degree]; NaN at latitudes an orbit's nadir does not reach.
+    """
+    n_y, n_x = latitude.shape
+    result = np.empty((days.size, n_y, n_x))
+    for t in range(days.size):
+        for j in range(n_y):
+            for i in range(n_x):
+                lat, lon = latitude[j, i], longitude[j, i]
+                local_midnight = floor(days[t] + lon / 360) - lon / 360
+                total = 0.0
+                for k in range(orbits.shape[0]):
+                    hour = overpass_hour(lat, orbits[k, 0], orbits[k, 1])
+                    total += sun_zenith_at(local_midnight + hour / 24, lat, lon)
+                result[t, j, i] = total / orbits.shape[0]
+    return result
