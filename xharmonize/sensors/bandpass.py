@@ -1,0 +1,386 @@
+"""Published lines between the bandpasses of two sensors, and where each may be applied.
+
+A table knows its citation, its direction, the processing level it was made on, the platform it was
+made for and the exact band it starts from, and refuses everything else. Lines are stored in the
+direction they were published in; `BandpassTable.inverse` turns a table round.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, UnknownModelError
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import Level
+
+SENTINEL_2 = "sentinel-2"
+"""Platform name that asks for the mean of Sentinel-2A and Sentinel-2B."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One band's line: target = slope * source + offset.
+
+    Attributes
+    ----------
+    source, target : str
+        Common names of the bands.
+    source_band, target_band : str
+        Exact bands in the sensors' own names (``B8A`` is not ``B08``).
+    slope : float
+        Reflectance per reflectance [1].
+    offset : float
+        Reflectance [1].
+    slope_spread, offset_spread : float
+        Half the difference between Sentinel-2A's line and 2B's, where this line is their mean;
+        ``abs(slope_spread * source + offset_spread)`` is the uncertainty of the result [1].
+    """
+
+    source: str
+    source_band: str
+    target: str
+    target_band: str
+    slope: float
+    offset: float
+    slope_spread: float = 0.0
+    offset_spread: float = 0.0
+
+    def inverse(self) -> Line:
+        """Return the line from target to source."""
+        return Line(
+            source=self.target,
+            source_band=self.target_band,
+            target=self.source,
+            target_band=self.source_band,
+            slope=1.0 / self.slope,
+            offset=-self.offset / self.slope,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandpassTable:
+    """Lines from one sensor's bandpass to another's.
+
+    Attributes
+    ----------
+    name, title : str
+        Key in `get_table`, and words for people.
+    source_bandpass, target_bandpass : str
+        Spectral response families: values in the first become values in the second.
+    levels : tuple of {"TOA", "SR", "NBAR"}
+        Processing levels the table may be applied to.
+    platform_side : {"source", "target"}
+        Whose platform tells the lines apart.
+    by_platform : mapping of str to tuple of Line
+        Lines by platform.
+    citation, doi : str
+        Where the numbers were published.
+    """
+
+    name: str
+    title: str
+    source_bandpass: str
+    target_bandpass: str
+    levels: tuple[Level, ...]
+    platform_side: Literal["source", "target"]
+    by_platform: Mapping[str, tuple[Line, ...]]
+    citation: str
+    doi: str
+
+    @property
+    def direction(self) -> str:
+        """What becomes what, in words."""
+        return f"{self.source_bandpass} to {self.target_bandpass}"
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Platforms with lines of their own."""
+        return tuple(self.by_platform)
+
+    def lines(self, platform: str) -> dict[str, Line]:
+        """Return the lines of a platform by the common name of the source band.
+
+        Parameters
+        ----------
+        platform : str
+            One of `platforms`; or ``"sentinel-2"`` for the mean of 2A and 2B, with a warning.
+
+        Raises
+        ------
+        RadiometryError
+            If the platform is unknown, or the table was not made for it.
+        """
+        if platform == SENTINEL_2 and "sentinel-2b" in self.by_platform:
+            return self._mean()
+        if platform in self.by_platform:
+            return {line.source: line for line in self.by_platform[platform]}
+        names = ", ".join(self.platforms)
+        if platform == UNKNOWN:
+            raise RadiometryError(
+                f"table {self.name!r} has one line per platform, and the platform is unknown; "
+                f"pass platform= one of {names}, or 'sentinel-2' for the mean of 2A and 2B"
+            )
+        raise RadiometryError(
+            f"table {self.name!r} has no lines for platform {platform!r}; it was made for {names}"
+        )
+
+    def line(self, band: str, *, platform: str, source_band: str | None = None) -> Line:
+        """Return the line of one band.
+
+        Parameters
+        ----------
+        band : str
+            Common name of the source band.
+        source_band : str, optional
+            The band the values really come from (``B08``); compared with the table's.
+
+        Raises
+        ------
+        BandError
+            If the table has no line for the band, or has it for another band.
+        RadiometryError
+            If the platform does not fit; see `lines`.
+        """
+        lines = self.lines(platform)
+        if band not in lines:
+            exact = ", ".join(f"{line.source} ({line.source_band})" for line in lines.values())
+            raise BandError(f"table {self.name!r} has no line for band {band!r}; it has {exact}")
+        line = lines[band]
+        if source_band is not None and source_band != line.source_band:
+            raise BandError(
+                f"the {band!r} line of table {self.name!r} was made for {line.source_band}, "
+                f"not for {source_band}: their bandpasses differ; load {line.source_band}"
+            )
+        return line
+
+    def require(self, *, level: str, bandpass: str | None = None) -> None:
+        """Raise `RadiometryError` unless the table may be applied at this level and bandpass."""
+        if level not in self.levels:
+            cure = (
+                "settle it with xh.describe(cube, level=...)"
+                if level == UNKNOWN
+                else f"use a table made for {level}"
+            )
+            raise RadiometryError(
+                f"table {self.name!r} holds for {' and '.join(self.levels)} reflectance, "
+                f"the cube is {level}; {cure}"
+            )
+        if bandpass is not None and bandpass != self.source_bandpass:
+            raise RadiometryError(
+                f"table {self.name!r} goes from {self.direction}, the cube is in {bandpass}; "
+                "use its inverse() or another table"
+            )
+
+    def inverse(self) -> BandpassTable:
+        """Return the table in the other direction: slope 1/s, offset -o/s.
+
+        Right for published lines only. A line fitted on real pairs is diluted by misregistration
+        and point spread; inverting it inflates contrast. Refit with the roles swapped instead.
+        """
+        return replace(
+            self,
+            name=self.name.removesuffix("-inverse")
+            if self.name.endswith("-inverse")
+            else f"{self.name}-inverse",
+            source_bandpass=self.target_bandpass,
+            target_bandpass=self.source_bandpass,
+            platform_side="target" if self.platform_side == "source" else "source",
+            by_platform=_frozen(
+                {
+                    platform: tuple(line.inverse() for line in lines)
+                    for platform, lines in self.by_platform.items()
+                }
+            ),
+        )
+
+    def _mean(self) -> dict[str, Line]:
+        """Mean of Sentinel-2A's and 2B's lines, half their difference as spread."""
+        warnings.warn(
+            f"table {self.name!r}: the mean of the Sentinel-2A and 2B lines is used; half their "
+            "difference is its uncertainty; platform= settles which one flew",
+            RadiometryWarning,
+            stacklevel=3,
+        )
+        pairs = zip(self.by_platform["sentinel-2a"], self.by_platform["sentinel-2b"])
+        return {
+            a.source: replace(
+                a,
+                slope=(a.slope + b.slope) / 2,
+                offset=(a.offset + b.offset) / 2,
+                slope_spread=(a.slope - b.slope) / 2,
+                offset_spread=(a.offset - b.offset) / 2,
+            )
+            for a, b in pairs
+        }
+
+
+def _frozen(lines: dict[str, tuple[Line, ...]]) -> Mapping[str, tuple[Line, ...]]:
+    return MappingProxyType(lines)
+
+
+def _lines(
+    bands: tuple[tuple[str, str, str, str], ...], numbers: tuple[tuple[float, float], ...]
+) -> tuple[Line, ...]:
+    return tuple(
+        Line(
+            source=source,
+            source_band=source_band,
+            target=target,
+            target_band=target_band,
+            slope=slope,
+            offset=offset,
+        )
+        for (source, source_band, target, target_band), (slope, offset) in zip(bands, numbers)
+    )
+
+
+_MSI_TO_OLI = (
+    ("coastal", "B01", "coastal", "b1"),
+    ("blue", "B02", "blue", "b2"),
+    ("green", "B03", "green", "b3"),
+    ("red", "B04", "red", "b4"),
+    ("nir08", "B8A", "nir08", "b5"),
+    ("swir16", "B11", "swir16", "b6"),
+    ("swir22", "B12", "swir22", "b7"),
+)
+
+HLS_V2 = BandpassTable(
+    name="hls-v2",
+    title="HLS v2 bandpass adjustment, MSI to OLI",
+    source_bandpass="msi",
+    target_bandpass="oli",
+    levels=("NBAR", "SR"),
+    platform_side="source",
+    by_platform=_frozen(
+        {
+            "sentinel-2a": _lines(
+                _MSI_TO_OLI,
+                (
+                    (0.9959, -0.0002),
+                    (0.9778, -0.0040),
+                    (1.0053, -0.0009),
+                    (0.9765, 0.0009),
+                    (0.9983, -0.0001),
+                    (0.9987, -0.0011),
+                    (1.0030, -0.0012),
+                ),
+            ),
+            "sentinel-2b": _lines(
+                _MSI_TO_OLI,
+                (
+                    (0.9959, -0.0002),
+                    (0.9778, -0.0040),
+                    (1.0075, -0.0008),
+                    (0.9761, 0.0010),
+                    (0.9966, 0.0000),
+                    (1.0000, -0.0003),
+                    (0.9867, 0.0004),
+                ),
+            ),
+            "sentinel-2c": _lines(
+                _MSI_TO_OLI,
+                (
+                    (1.0030, 0.0),
+                    (0.9851, -0.0027),
+                    (1.0038, -0.0009),
+                    (0.9718, 0.0011),
+                    (0.9995, -0.0003),
+                    (0.9994, -0.0007),
+                    (0.9910, 0.0004),
+                ),
+            ),
+        }
+    ),
+    citation="Claverie et al. (2018), Remote Sensing of Environment 219; NASA HLS v2 code",
+    doi="10.1016/j.rse.2018.09.002",
+)
+"""Made for NBAR; accepted on plain surface reflectance too, which `history` then says."""
+
+_CHASTAIN = _lines(
+    (
+        ("blue", "b2", "blue", "B02"),
+        ("green", "b3", "green", "B03"),
+        ("red", "b4", "red", "B04"),
+        ("nir08", "b5", "nir", "B08"),
+        ("swir16", "b6", "swir16", "B11"),
+        ("swir22", "b7", "swir22", "B12"),
+    ),
+    (
+        (1.0946, -0.0107),
+        (1.0043, 0.0026),
+        (1.0524, -0.0015),
+        (0.8954, 0.0033),
+        (1.0049, 0.0065),
+        (1.0002, 0.0046),
+    ),
+)
+
+CHASTAIN_2019 = BandpassTable(
+    name="chastain-2019",
+    title="Chastain et al. 2019, top of atmosphere, OLI to MSI (B08)",
+    source_bandpass="oli",
+    target_bandpass="msi",
+    levels=("TOA",),
+    platform_side="target",
+    by_platform=_frozen({"sentinel-2a": _CHASTAIN, "sentinel-2b": _CHASTAIN}),
+    citation="Chastain et al. (2019), Remote Sensing of Environment 221",
+    doi="10.1016/j.rse.2018.11.012",
+)
+"""Published as MSI = slope * OLI + intercept; MSI to OLI is its `inverse`."""
+
+ROY_2016 = BandpassTable(
+    name="roy-2016",
+    title="Roy et al. 2016, surface reflectance, ETM+ to OLI (ordinary least squares)",
+    source_bandpass="etm+",
+    target_bandpass="oli",
+    levels=("SR",),
+    platform_side="source",
+    by_platform=_frozen(
+        {
+            "landsat-7": _lines(
+                (
+                    ("blue", "b1", "blue", "b2"),
+                    ("green", "b2", "green", "b3"),
+                    ("red", "b3", "red", "b4"),
+                    ("nir08", "b4", "nir08", "b5"),
+                    ("swir16", "b5", "swir16", "b6"),
+                    ("swir22", "b7", "swir22", "b7"),
+                ),
+                (
+                    (0.8474, 0.0003),
+                    (0.8483, 0.0088),
+                    (0.9047, 0.0061),
+                    (0.8462, 0.0412),
+                    (0.8937, 0.0254),
+                    (0.9071, 0.0172),
+                ),
+            )
+        }
+    ),
+    citation="Roy et al. (2016), Remote Sensing of Environment 185",
+    doi="10.1016/j.rse.2015.12.024",
+)
+
+_TABLES = {table.name: table for table in (HLS_V2, CHASTAIN_2019, ROY_2016)}
+
+
+def get_table(name: str) -> BandpassTable:
+    """Return the published table of this name.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is none; the message lists those there are.
+    """
+    if name not in _TABLES:
+        raise UnknownModelError(f"no coefficient table {name!r}; there are {', '.join(_TABLES)}")
+    return _TABLES[name]
+
+
+def list_tables() -> list[str]:
+    """Return the names of the published tables."""
+    return list(_TABLES)
