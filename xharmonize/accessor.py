@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import xarray as xr
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from xharmonize.harmonizers import Model
 
 
-@xr.register_dataarray_accessor("harmonize")
-@xr.register_dataset_accessor("harmonize")
-class HarmonizeAccessor:
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+
+class HarmonizeAccessor(Generic[Cube]):
     """Methods on cubes; each forwards to the function of the same name in `xharmonize`."""
 
-    def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
-        self._obj: Any = obj
+    def __init__(self, obj: Cube) -> None:
+        self._obj = obj
 
     def to_landsat(
         self,
@@ -34,7 +35,7 @@ class HarmonizeAccessor:
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
-    ) -> Any:
+    ) -> Cube:
         """Give the cube Landsat OLI's bandpass; see `xharmonize.to_landsat`."""
         return xh.to_landsat(
             self._obj, model, like=like, resolution=resolution, platform=platform
@@ -47,7 +48,7 @@ class HarmonizeAccessor:
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
-    ) -> Any:
+    ) -> Cube:
         """Give the cube Sentinel-2A MSI's bandpass; see `xharmonize.to_sentinel2`."""
         return xh.to_sentinel2(
             self._obj, model, like=like, resolution=resolution, platform=platform
@@ -61,7 +62,7 @@ class HarmonizeAccessor:
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
-    ) -> Any:
+    ) -> Cube:
         """Give the cube another sensor's bandpass; see `xharmonize.to_sensor`."""
         return xh.to_sensor(
             self._obj, sensor, model, like=like, resolution=resolution, platform=platform
@@ -72,7 +73,7 @@ class HarmonizeAccessor:
         angles: xr.Dataset | None = None,
         *,
         sun_zenith: Literal["hls-v2", "observed"] = "hls-v2",
-    ) -> Any:
+    ) -> Cube:
         """Normalise to nadir view by the c-factor; see `xharmonize.nbar`."""
         return xh.nbar(self._obj, angles, sun_zenith=sun_zenith)
 
@@ -97,11 +98,11 @@ class HarmonizeAccessor:
             valid_fraction=valid_fraction,
         )
 
-    def decode(self) -> Any:
+    def decode(self) -> Cube:
         """Turn digital numbers into reflectance; see `xharmonize.decode`."""
         return xh.decode(self._obj)
 
-    def mask(self, mask: str | Sequence[str] | Mask = "clear") -> Any:
+    def mask(self, mask: str | Sequence[str] | Mask = "clear") -> Cube:
         """Remove pixels by their quality flags; see `xharmonize.mask`."""
         return xh.mask(self._obj, mask)
 
@@ -109,7 +110,7 @@ class HarmonizeAccessor:
         """Compare pixels with the contract; see `xharmonize.check_radiometry`."""
         return xh.check_radiometry(self._obj)
 
-    def index(self, name: str = "ndvi") -> Any:
+    def index(self, name: str = "ndvi") -> Cube:
         """Compute a spectral index; see `xharmonize.index`."""
         return xh.index(self._obj, name)
 
@@ -124,3 +125,13 @@ class HarmonizeAccessor:
     def to_cogs(self, path: str | Path) -> Any:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
         return xh.to_cogs(self._obj, path)
+
+
+@xr.register_dataarray_accessor("harmonize")
+class DataArrayHarmonizeAccessor(HarmonizeAccessor[xr.DataArray]):
+    """``.harmonize`` of a DataArray."""
+
+
+@xr.register_dataset_accessor("harmonize")
+class DatasetHarmonizeAccessor(HarmonizeAccessor[xr.Dataset]):
+    """``.harmonize`` of a Dataset."""
