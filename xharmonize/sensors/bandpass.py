@@ -8,9 +8,7 @@ direction they were published in; `BandpassTable.inverse` turns a table round.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Literal
 
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, UnknownModelError
@@ -75,7 +73,7 @@ class BandpassTable:
         Processing levels the table may be applied to.
     platform_side : {"source", "target"}
         Whose platform tells the lines apart.
-    by_platform : mapping of str to tuple of Line
+    by_platform : tuple of (str, tuple of Line)
         Lines by platform.
     citation, doi : str
         Where the numbers were published.
@@ -87,7 +85,7 @@ class BandpassTable:
     target_bandpass: str
     levels: tuple[Level, ...]
     platform_side: Literal["source", "target"]
-    by_platform: Mapping[str, tuple[Line, ...]]
+    by_platform: tuple[tuple[str, tuple[Line, ...]], ...]
     citation: str
     doi: str
 
@@ -99,7 +97,7 @@ class BandpassTable:
     @property
     def platforms(self) -> tuple[str, ...]:
         """Platforms with lines of their own."""
-        return tuple(self.by_platform)
+        return tuple(platform for platform, _ in self.by_platform)
 
     def lines(self, platform: str) -> dict[str, Line]:
         """Return the lines of a platform by the common name of the source band.
@@ -114,10 +112,10 @@ class BandpassTable:
         RadiometryError
             If the platform is unknown, or the table was not made for it.
         """
-        if platform == SENTINEL_2 and "sentinel-2b" in self.by_platform:
+        if platform == SENTINEL_2 and "sentinel-2b" in self.platforms:
             return self._mean()
-        if platform in self.by_platform:
-            return {line.source: line for line in self.by_platform[platform]}
+        if platform in self.platforms:
+            return {line.source: line for line in dict(self.by_platform)[platform]}
         names = ", ".join(self.platforms)
         if platform == UNKNOWN:
             raise RadiometryError(
@@ -189,11 +187,9 @@ class BandpassTable:
             source_bandpass=self.target_bandpass,
             target_bandpass=self.source_bandpass,
             platform_side="target" if self.platform_side == "source" else "source",
-            by_platform=_frozen(
-                {
-                    platform: tuple(line.inverse() for line in lines)
-                    for platform, lines in self.by_platform.items()
-                }
+            by_platform=tuple(
+                (platform, tuple(line.inverse() for line in lines))
+                for platform, lines in self.by_platform
             ),
         )
 
@@ -205,7 +201,7 @@ class BandpassTable:
             RadiometryWarning,
             stacklevel=3,
         )
-        pairs = zip(self.by_platform["sentinel-2a"], self.by_platform["sentinel-2b"])
+        lines = dict(self.by_platform)
         return {
             a.source: replace(
                 a,
@@ -214,12 +210,8 @@ class BandpassTable:
                 slope_spread=(a.slope - b.slope) / 2,
                 offset_spread=(a.offset - b.offset) / 2,
             )
-            for a, b in pairs
+            for a, b in zip(lines["sentinel-2a"], lines["sentinel-2b"])
         }
-
-
-def _frozen(lines: dict[str, tuple[Line, ...]]) -> Mapping[str, tuple[Line, ...]]:
-    return MappingProxyType(lines)
 
 
 def _lines(
@@ -248,6 +240,36 @@ _MSI_TO_OLI = (
     ("swir22", "B12", "swir22", "b7"),
 )
 
+_HLS_NUMBERS = {
+    "sentinel-2a": (
+        (0.9959, -0.0002),
+        (0.9778, -0.0040),
+        (1.0053, -0.0009),
+        (0.9765, 0.0009),
+        (0.9983, -0.0001),
+        (0.9987, -0.0011),
+        (1.0030, -0.0012),
+    ),
+    "sentinel-2b": (
+        (0.9959, -0.0002),
+        (0.9778, -0.0040),
+        (1.0075, -0.0008),
+        (0.9761, 0.0010),
+        (0.9966, 0.0000),
+        (1.0000, -0.0003),
+        (0.9867, 0.0004),
+    ),
+    "sentinel-2c": (
+        (1.0030, 0.0),
+        (0.9851, -0.0027),
+        (1.0038, -0.0009),
+        (0.9718, 0.0011),
+        (0.9995, -0.0003),
+        (0.9994, -0.0007),
+        (0.9910, 0.0004),
+    ),
+}
+
 HLS_V2 = BandpassTable(
     name="hls-v2",
     title="HLS v2 bandpass adjustment, MSI to OLI",
@@ -255,45 +277,8 @@ HLS_V2 = BandpassTable(
     target_bandpass="oli",
     levels=("NBAR", "SR"),
     platform_side="source",
-    by_platform=_frozen(
-        {
-            "sentinel-2a": _lines(
-                _MSI_TO_OLI,
-                (
-                    (0.9959, -0.0002),
-                    (0.9778, -0.0040),
-                    (1.0053, -0.0009),
-                    (0.9765, 0.0009),
-                    (0.9983, -0.0001),
-                    (0.9987, -0.0011),
-                    (1.0030, -0.0012),
-                ),
-            ),
-            "sentinel-2b": _lines(
-                _MSI_TO_OLI,
-                (
-                    (0.9959, -0.0002),
-                    (0.9778, -0.0040),
-                    (1.0075, -0.0008),
-                    (0.9761, 0.0010),
-                    (0.9966, 0.0000),
-                    (1.0000, -0.0003),
-                    (0.9867, 0.0004),
-                ),
-            ),
-            "sentinel-2c": _lines(
-                _MSI_TO_OLI,
-                (
-                    (1.0030, 0.0),
-                    (0.9851, -0.0027),
-                    (1.0038, -0.0009),
-                    (0.9718, 0.0011),
-                    (0.9995, -0.0003),
-                    (0.9994, -0.0007),
-                    (0.9910, 0.0004),
-                ),
-            ),
-        }
+    by_platform=tuple(
+        (platform, _lines(_MSI_TO_OLI, numbers)) for platform, numbers in _HLS_NUMBERS.items()
     ),
     citation="Claverie et al. (2018), Remote Sensing of Environment 219; NASA HLS v2 code",
     doi="10.1016/j.rse.2018.09.002",
@@ -326,11 +311,30 @@ CHASTAIN_2019 = BandpassTable(
     target_bandpass="msi",
     levels=("TOA",),
     platform_side="target",
-    by_platform=_frozen({"sentinel-2a": _CHASTAIN, "sentinel-2b": _CHASTAIN}),
+    by_platform=(("sentinel-2a", _CHASTAIN), ("sentinel-2b", _CHASTAIN)),
     citation="Chastain et al. (2019), Remote Sensing of Environment 221",
     doi="10.1016/j.rse.2018.11.012",
 )
 """Published as MSI = slope * OLI + intercept; MSI to OLI is its `inverse`."""
+
+_ROY = _lines(
+    (
+        ("blue", "b1", "blue", "b2"),
+        ("green", "b2", "green", "b3"),
+        ("red", "b3", "red", "b4"),
+        ("nir08", "b4", "nir08", "b5"),
+        ("swir16", "b5", "swir16", "b6"),
+        ("swir22", "b7", "swir22", "b7"),
+    ),
+    (
+        (0.8474, 0.0003),
+        (0.8483, 0.0088),
+        (0.9047, 0.0061),
+        (0.8462, 0.0412),
+        (0.8937, 0.0254),
+        (0.9071, 0.0172),
+    ),
+)
 
 ROY_2016 = BandpassTable(
     name="roy-2016",
@@ -339,28 +343,7 @@ ROY_2016 = BandpassTable(
     target_bandpass="oli",
     levels=("SR",),
     platform_side="source",
-    by_platform=_frozen(
-        {
-            "landsat-7": _lines(
-                (
-                    ("blue", "b1", "blue", "b2"),
-                    ("green", "b2", "green", "b3"),
-                    ("red", "b3", "red", "b4"),
-                    ("nir08", "b4", "nir08", "b5"),
-                    ("swir16", "b5", "swir16", "b6"),
-                    ("swir22", "b7", "swir22", "b7"),
-                ),
-                (
-                    (0.8474, 0.0003),
-                    (0.8483, 0.0088),
-                    (0.9047, 0.0061),
-                    (0.8462, 0.0412),
-                    (0.8937, 0.0254),
-                    (0.9071, 0.0172),
-                ),
-            )
-        }
-    ),
+    by_platform=(("landsat-7", _ROY),),
     citation="Roy et al. (2016), Remote Sensing of Environment 185",
     doi="10.1016/j.rse.2015.12.024",
 )

@@ -1,6 +1,6 @@
 """Gaofen-1 WFV analysis-ready data.
 
-Centres are the response-weighted means of the four WFV cameras' relative spectral responses.
+Band edges and scaling: Liu et al. (2023), doi:10.3390/rs15102563. Centres are the response-weighted means of the four WFV cameras' relative spectral responses.
 """
 
 from __future__ import annotations
@@ -41,5 +41,5 @@ GAOFEN_1_ARD = Sensor(
     clear=("fill", "saturated"),
     collections=("gaofen-1-ard",),
     constellation="gaofen-1",
-    source="Gaofen-1 WFV ARD: digital numbers are reflectance x 10 000",
+    source="Liu et al. (2023), doi:10.3390/rs15102563",
 )

@@ -1,7 +1,7 @@
 """Landsat 7 ETM+, Landsat 8 OLI and Landsat 9 OLI-2: Collection 2 Level 2 and Collection 1 SR.
 
-OLI band edges: Claverie et al. (2018), doi:10.1016/j.rse.2018.09.002; centres are the means of
-the relative spectral responses published by NASA/USGS for each platform, weighted by response.
+OLI band edges: Wu et al. (2022), doi:10.1016/j.jag.2022.102738; centres are the means of the
+relative spectral responses published by NASA/USGS for each platform, weighted by response.
 ETM+ band edges: NASA Goddard, Landsat 7 band table (landsat.gsfc.nasa.gov), whose centres are
 midpoints of the edges.
 """

@@ -1,6 +1,7 @@
 """Sentinel-2 MSI, Level-2A.
 
-Band edges: Claverie et al. (2018), doi:10.1016/j.rse.2018.09.002, and, for B01, B05-B07 and B09,
+Band edges: Liu et al. (2023), doi:10.3390/rs15102563, and Wu et al. (2022),
+doi:10.1016/j.jag.2022.102738; for B01, B05-B07 and B09,
 mid-bandwidth wavelength and bandwidth of S2A in ESA's Sentinel-2 Spectral Response Functions v4.0
 (COPE-GSEG-EOPG-TN-15-0007), which also gives the centre wavelengths ("equivalent wavelength") of
 each platform.
