@@ -1,0 +1,255 @@
+"""Grids of cubes: read them, compare them, write them.
+
+A grid is CRS, step and phase. All three are read from the cube, never assumed: Landsat pixels lie
+with their edges on 0 or on 15 mod 30 m, depending on who cut the data.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from xharmonize.errors import GridError
+from xharmonize.types import Float64Array
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+TOLERANCE = 1e-3
+"""Distance [pixel] within which coordinates count as evenly spaced and grids as the same."""
+
+
+def geobox_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
+    """Read the grid of a cube: CRS, step and phase.
+
+    Coordinates rule; the ``GeoTransform`` of ``spatial_ref`` only settles the step of a cube with
+    a single row or column (cutting a cube leaves it stale).
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        With dimensions y and x, coordinates of pixel centres, and a CRS in ``spatial_ref``.
+
+    Returns
+    -------
+    odc.geo.geobox.GeoBox
+        Rows in the order of the cube: the step in y is positive where y ascends.
+
+    Raises
+    ------
+    GridError
+        If there is no CRS, no pixel, or the coordinates are not evenly spaced.
+    """
+    crs = _crs_of(cube)
+    y_edge, y_step = _axis_of(cube, "y")
+    x_edge, x_step = _axis_of(cube, "x")
+    if x_step < 0:
+        raise GridError("x descends; sort the cube with cube.sortby('x')")
+    shape = (cube.sizes["y"], cube.sizes["x"])
+    return GeoBox(shape, Affine(x_step, 0.0, x_edge, 0.0, y_step, y_edge), crs)
+
+
+def snap(
+    bounds: tuple[float, float, float, float],
+    resolution: float,
+    crs: Any,
+    *,
+    phase: tuple[float, float] = (0.0, 0.0),
+) -> GeoBox:
+    """Return the smallest north-up grid that covers `bounds`, with edges on a fixed lattice.
+
+    Parameters
+    ----------
+    bounds : (float, float, float, float)
+        Left, bottom, right, top in units of `crs`.
+    resolution : float
+        Side of a pixel in units of `crs`.
+    crs : CRS, str or int
+        Anything that names a CRS.
+    phase : (float, float)
+        Where edges lie in x and y, modulo `resolution`; (0, 0) anchors them at multiples of it,
+        as in HLS, (15, 15) is the lattice of most Landsat scenes.
+
+    Raises
+    ------
+    GridError
+        If the resolution is not positive or the box is empty.
+    """
+    if not resolution > 0:
+        raise GridError(f"resolution={resolution} is not a pixel size; give a positive number")
+    left, bottom, right, top = bounds
+    if not (right > left and top > bottom):
+        raise GridError(
+            f"the box {tuple(bounds)} is empty; give (left, bottom, right, top) with "
+            "left < right and bottom < top"
+        )
+    first_x, last_x = _cover(left, right, resolution, phase[0])
+    first_y, last_y = _cover(bottom, top, resolution, phase[1])
+    transform = Affine(
+        resolution,
+        0.0,
+        first_x * resolution + phase[0],
+        0.0,
+        -resolution,
+        last_y * resolution + phase[1],
+    )
+    return GeoBox((last_y - first_y, last_x - first_x), transform, CRS(crs))
+
+
+def is_same_grid(first: GeoBox, second: GeoBox) -> bool:
+    """Tell whether two grids have the same CRS, shape, step and phase."""
+    if not is_same_crs(first.crs, second.crs) or tuple(first.shape) != tuple(second.shape):
+        return False
+    difference = np.subtract(tuple(first.affine)[:6], tuple(second.affine)[:6])
+    limit = TOLERANCE * min(abs(first.affine.a), abs(first.affine.e))
+    steps = difference[[0, 1, 3, 4]] * max(first.shape)
+    return bool(np.all(np.abs([*difference[[2, 5]], *steps]) < limit))
+
+
+def require_same_grid(
+    first: xr.DataArray | xr.Dataset, second: xr.DataArray | xr.Dataset, *, what: str
+) -> None:
+    """Raise `GridError` that describes both grids unless they are the same."""
+    one, other = geobox_of(first), geobox_of(second)
+    if not is_same_grid(one, other):
+        raise GridError(
+            f"{what} needs cubes on one grid; one has {describe_grid(one)}, the other "
+            f"{describe_grid(other)}; put one on the other's with cube.harmonize.regrid(like=...)"
+        )
+
+
+def write_grid(cube: Cube, geobox: GeoBox) -> Cube:
+    """Return `cube` with exact pixel-centre coordinates and ``spatial_ref`` of a grid.
+
+    Coordinates are multiples of half the resolution rounded once, so that cubes on one lattice
+    align however they were cut.
+    """
+    from pyproj import CRS as ProjCRS
+
+    affine = geobox.affine
+    crs = ProjCRS.from_user_input(geobox.crs.to_wkt())
+    reference = crs.to_cf()
+    reference["spatial_ref"] = reference["crs_wkt"]
+    gdal = (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e)
+    reference["GeoTransform"] = " ".join(repr(float(value)) for value in gdal)
+    metadata = {item["axis"].lower(): item for item in crs.cs_to_cf() if "axis" in item}
+    y = xr.Variable("y", _centres(affine.f, affine.e, geobox.shape[0]), metadata.get("y"))
+    x = xr.Variable("x", _centres(affine.c, affine.a, geobox.shape[1]), metadata.get("x"))
+    result = cube.assign_coords(y=y, x=x, spatial_ref=xr.Variable((), 0, reference))
+    arrays = [result] if isinstance(result, xr.DataArray) else list(result.data_vars.values())
+    for array in arrays:
+        array.encoding = {**array.encoding, "grid_mapping": "spatial_ref"}
+    return result
+
+
+def is_same_crs(first: CRS, second: CRS) -> bool:
+    """Tell whether two CRSs are the same, however they were written."""
+    return bool(first == second or (first.epsg is not None and first.epsg == second.epsg))
+
+
+def describe_grid(geobox: GeoBox) -> str:
+    """Say what a grid is in one line: CRS, shape, step and the phase of its edges."""
+    affine, crs = geobox.affine, geobox.crs
+    name = f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
+    unit = "°" if crs.geographic else " " + str(crs.units[0]).replace("metre", "m")
+    step = f"{affine.a:g}{unit}"
+    if abs(affine.a) != abs(affine.e):
+        step = f"{affine.a:g} × {abs(affine.e):g}{unit}"
+    phase = f"edges at {affine.c % affine.a:g}, {affine.f % abs(affine.e):g}"
+    return f"{name}, {geobox.shape[0]}×{geobox.shape[1]} pixels of {step}, {phase}"
+
+
+def _crs_of(cube: xr.DataArray | xr.Dataset) -> CRS:
+    """CRS of the grid mapping coordinate; as a last resort that of the attributes."""
+    arrays = [cube] if isinstance(cube, xr.DataArray) else [cube, *cube.data_vars.values()]
+    named = {
+        str(place["grid_mapping"])
+        for array in arrays
+        for place in (array.encoding, array.attrs)
+        if "grid_mapping" in place
+    }
+    for name in [*sorted(named), "spatial_ref", "crs"]:
+        if name in cube.coords:
+            attrs = cube.coords[name].attrs
+            text = attrs.get("crs_wkt") or attrs.get("spatial_ref")
+            if text:
+                return CRS(str(text))
+    raise GridError(
+        "the cube has no CRS: no coordinate 'spatial_ref' with 'crs_wkt'; write it with "
+        "cube.rio.write_crs('EPSG:…') or xh.describe(cube, ..., crs='EPSG:…')"
+    )
+
+
+def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
+    """Outer edge of the first pixel, and the step, along one axis."""
+    if dim not in cube.dims or dim not in cube.coords:
+        raise GridError(
+            f"the cube has no dimension and coordinate {dim!r}; it has {tuple(cube.dims)}; "
+            "rename them with cube.rename(...) or settle them with xh.describe(cube, ...)"
+        )
+    values = np.asarray(cube[dim].values, np.float64)
+    if values.size == 0:
+        raise GridError(f"the cube has no pixel along {dim!r}; its box does not meet the data")
+    stated = _stated_step(cube, dim)
+    if values.size == 1:
+        if stated is None:
+            raise GridError(
+                f"a single pixel along {dim!r} does not tell its size, and spatial_ref has no "
+                "GeoTransform; write it with cube.rio.write_transform()"
+            )
+        return float(values[0]) - stated / 2, stated
+    step = float(values[-1] - values[0]) / (values.size - 1)
+    even = values[0] + step * np.arange(values.size)
+    if step == 0 or np.abs(values - even).max() > TOLERANCE * abs(step):
+        raise GridError(
+            f"{dim!r} is not evenly spaced (steps {np.diff(values).min():g} to "
+            f"{np.diff(values).max():g}); regrid needs a regular grid"
+        )
+    step = _tidy(step, values[0], stated, values.size)
+    return _tidy_edge(float(values[0]) - step / 2, step), step
+
+
+def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float | None:
+    """Step that the GeoTransform of ``spatial_ref`` states, None where there is none."""
+    if "spatial_ref" not in cube.coords:
+        return None
+    numbers = str(cube.coords["spatial_ref"].attrs.get("GeoTransform", "")).split()
+    if len(numbers) != 6:
+        return None
+    return float(numbers[1] if dim == "x" else numbers[5])
+
+
+def _tidy(step: float, first: float, stated: float | None, size: int) -> float:
+    """Step without the rounding of coordinates: the stated or a rounder one where they agree."""
+    slack = 4 * np.finfo(np.float64).eps * (abs(first) + abs(step) * size) / max(size - 1, 1)
+    candidates = [] if stated is None else [stated]
+    candidates += [round(step, digits) for digits in (0, 1, 2, 3, 6, 9)]
+    return next((c for c in candidates if c and abs(c - step) <= slack), step)
+
+
+def _tidy_edge(edge: float, step: float) -> float:
+    """Edge as a multiple of half a step where it is one but for rounding."""
+    halves = round(2 * edge / step)
+    exact = halves * step / 2
+    return exact if abs(exact - edge) <= 1e-6 * abs(step) else edge
+
+
+def _cover(low: float, high: float, resolution: float, phase: float) -> tuple[int, int]:
+    """Numbers of the first and past-the-last lattice cell that cover an interval."""
+    first = floor((low - phase) / resolution + 1e-6)
+    last = ceil((high - phase) / resolution - 1e-6)
+    return first, max(last, first + 1)
+
+
+def _centres(edge: float, step: float, size: int) -> Float64Array:
+    """Pixel centres; from a whole number of half steps where the edge is one."""
+    halves = round(2 * edge / step)
+    number = np.arange(size, dtype=np.float64)
+    if abs(halves * step / 2 - edge) <= 1e-6 * abs(step):
+        return np.asarray((halves + 2 * number + 1) * (step / 2), np.float64)
+    return np.asarray(edge + (number + 0.5) * step, np.float64)

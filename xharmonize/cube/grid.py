@@ -1,0 +1,319 @@
+"""Put a cube on another grid."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from xharmonize.cube import resample
+from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.geobox import (
+    describe_grid,
+    geobox_of,
+    is_same_crs,
+    is_same_grid,
+    require_same_grid,
+    snap,
+    write_grid,
+)
+from xharmonize.errors import GridError, RadiometryError
+from xharmonize.kernels.regrid import AxisMap, RegridMethod
+from xharmonize.sensors.spec import Flag
+from xharmonize.types import AnyArray
+
+__all__ = [
+    "RegridMethod",
+    "geobox_of",
+    "is_same_grid",
+    "regrid",
+    "regrid_to",
+    "require_same_grid",
+    "snap",
+    "write_grid",
+]
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+FLAG_LAYERS = ("qa", "origin", "flag")
+_STALE_ATTRS = ("transform", "spec", "resolution", "res", "crs")
+
+
+def regrid(
+    cube: Cube,
+    *,
+    like: xr.DataArray | xr.Dataset | GeoBox | None = None,
+    crs: Any = None,
+    resolution: float | None = None,
+    how: RegridMethod = "area",
+    min_valid: float = 0.5,
+    valid_fraction: bool = False,
+) -> Any:
+    """Put a cube on another grid, lazily and independently of chunks.
+
+    Within one CRS, ``area`` is the exact mean over valid source pixels, weighted by the area each
+    shares with the target pixel, whatever the two steps and phases are. Between CRSs the corners
+    of each target pixel are transformed exactly, and the mean is taken over points spread evenly
+    between them (two per source pixel and side, at least 2 × 2, at most 16 × 16).
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        (..., y, x), float, NaN where missing. Integer layers other than flags are refused unless
+        ``how="nearest"``. In a Dataset, `qa`, `origin` and `flag` become the bit-wise OR of all
+        source pixels that a target pixel shares any area with (`qa` says ``fill`` where part of
+        it lies outside the source); everything else is treated as the reflectance.
+    like : DataArray, Dataset or GeoBox, optional
+        Take exactly this grid.
+    crs : CRS, str or int, optional
+        Target CRS; that of the cube if not given.
+    resolution : float, optional
+        Side of a target pixel in units of the CRS. The grid covers the cube, north up, with edges
+        at multiples of the resolution: in UTM at 30 m this is the grid of HLS.
+    how : {"area", "nearest", "bilinear"}
+        ``nearest`` and ``bilinear`` look at the centre of the target pixel only. A centre on an
+        edge between two source pixels belongs to the one of higher row or column.
+    min_valid : float
+        Least valid share of a target pixel [1], what lies outside the source being not valid;
+        below it the result is NaN.
+    valid_fraction : bool
+        Also return the valid share; the result is then a Dataset with ``valid_fraction`` in the
+        dimensions of the cube, float32.
+
+    Returns
+    -------
+    DataArray or Dataset
+        Type of `cube`, on the new grid: dtype, time and band coordinates and attributes kept.
+        Dask chunks cover about as much ground as those of `cube`, at most 4096 pixels a side.
+
+    Raises
+    ------
+    GridError
+        If a grid cannot be read, or the target is said twice, not at all or in the wrong unit.
+    RadiometryError
+        If digital numbers would be averaged.
+    """
+    if how not in ("area", "nearest", "bilinear"):
+        raise GridError(f"how={how!r} is unknown; choose 'area', 'nearest' or 'bilinear'")
+    source = geobox_of(cube)
+    target = _target_of(source, like=like, crs=crs, resolution=resolution)
+    return regrid_to(cube, target, how=how, min_valid=min_valid, valid_fraction=valid_fraction)
+
+
+def regrid_to(
+    cube: Cube,
+    geobox: GeoBox,
+    *,
+    how: RegridMethod = "area",
+    min_valid: float = 0.5,
+    valid_fraction: bool = False,
+) -> Any:
+    """Put a cube on the grid `geobox`; see `regrid`."""
+    if not 0 <= min_valid <= 1:
+        raise GridError(f"min_valid={min_valid} is not a share; give a number from 0 to 1")
+    if geobox.affine.b or geobox.affine.d:
+        raise GridError("the target grid is rotated; give one with rows along x")
+    source = geobox_of(cube)
+    plan = _plan(source, geobox, how=how, min_valid=min_valid)
+    line = f"regrid: {how} to {describe_grid(geobox)}, min_valid {min_valid:g}"
+    if isinstance(cube, xr.DataArray):
+        return _regrid_array(cube, plan, geobox, line=line, valid_fraction=valid_fraction)
+    results = {}
+    for name, array in cube.data_vars.items():
+        if not {"y", "x"} <= set(array.dims):
+            results[name] = array
+            continue
+        wanted = valid_fraction and name not in COMPANIONS
+        found = _regrid_array(array, plan, geobox, line=line, valid_fraction=wanted)
+        results.update(found.data_vars if wanted else {name: found})
+    keep = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
+    result = xr.Dataset(results, coords=keep, attrs=_kept_attrs(cube.attrs))
+    if "origin" in result:
+        main = next(n for n in result.data_vars if n not in COMPANIONS)
+        result["origin"] = result["origin"].where(result[main].notnull(), 0)
+    return write_grid(result, geobox)
+
+
+def _regrid_array(
+    cube: xr.DataArray,
+    plan: resample.Plan,
+    geobox: GeoBox,
+    *,
+    line: str,
+    valid_fraction: bool,
+) -> Any:
+    """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
+    is_flags = cube.name in FLAG_LAYERS
+    if not is_flags and plan.how != "nearest":
+        _require_values(cube, plan.how)
+    array = cube.transpose(..., "y", "x")
+    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+    is_integer = not np.issubdtype(array.dtype, np.floating)
+    kind: resample.Kind = "bits" if is_integer else "mean"
+    if valid_fraction:
+        if is_integer:
+            raise RadiometryError(
+                "valid_fraction needs reflectance; call cube.harmonize.decode() first"
+            )
+        kind = "mean+fraction"
+    data = resample.resample(
+        array.data,
+        plan,
+        shape,
+        kind=kind,
+        chunks=resample.output_chunks(array.data, shape, plan.steps),
+        outside=_outside(array) if is_integer else None,
+    )
+    attrs = _kept_attrs(cube.attrs)
+    if cube.name not in COMPANIONS:
+        attrs = with_history(attrs, line)
+
+    def wrap(values: Any, name: Hashable, attrs: dict[str, Any]) -> xr.DataArray:
+        coords = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
+        result = xr.DataArray(values, coords=coords, dims=array.dims, name=name, attrs=attrs)
+        return write_grid(result.transpose(*cube.dims), geobox)
+
+    if not valid_fraction:
+        return wrap(data, cube.name, attrs)
+    name = cube.name or "reflectance"
+    share = {"long_name": "valid fraction of the pixel", "units": "1"}
+    return xr.Dataset(
+        {
+            name: wrap(data[0], name, attrs),
+            "valid_fraction": wrap(data[1].astype("float32"), "valid_fraction", share),
+        }
+    )
+
+
+def _require_values(cube: xr.DataArray, how: RegridMethod) -> None:
+    """Refuse to average digital numbers."""
+    decoded = bool(np.all(cube["is_decoded"].values)) if "is_decoded" in cube.coords else True
+    if decoded and np.issubdtype(cube.dtype, np.floating):
+        return
+    raise RadiometryError(
+        f"how={how!r} would average digital numbers ({cube.dtype}); call cube.harmonize.decode() "
+        "first, or take them as they are with how='nearest'"
+    )
+
+
+def _target_of(source: GeoBox, *, like: Any, crs: Any, resolution: float | None) -> GeoBox:
+    """Target grid that the arguments of `regrid` ask for."""
+    if like is not None:
+        if crs is not None or resolution is not None:
+            raise GridError("like= says the whole grid; leave out crs= and resolution=")
+        return like if isinstance(like, GeoBox) else geobox_of(like)
+    if crs is None and resolution is None:
+        raise GridError("regrid needs a target: give like=, or resolution= and crs=")
+    target = source.crs if crs is None else CRS(crs)
+    if resolution is None:
+        resolution = _kept_resolution(source, target)
+    if target.geographic and resolution >= 1:
+        raise GridError(
+            f"resolution={resolution:g} would be degrees in {_name(target)}; for metres also give "
+            f"a projected CRS, such as crs='EPSG:{_utm_zone(source)}'"
+        )
+    return snap(_bounds_in(source, target), resolution, target)
+
+
+def _kept_resolution(source: GeoBox, target: CRS) -> float:
+    """Resolution of the source where it means the same in the target CRS."""
+    steps = {abs(source.affine.a), abs(source.affine.e)}
+    if source.crs.units != target.units or len(steps) > 1:
+        raise GridError(
+            f"the cube's pixels ({describe_grid(source)}) tell no resolution in {_name(target)}; "
+            "give resolution= in its units"
+        )
+    return float(steps.pop())
+
+
+def _bounds_in(source: GeoBox, target: CRS) -> tuple[float, float, float, float]:
+    """Bounds of a grid in another CRS, its curved outline followed."""
+    box = source.boundingbox
+    bounds = (float(box.left), float(box.bottom), float(box.right), float(box.top))
+    if is_same_crs(source.crs, target):
+        return bounds
+    found = _transformer(source.crs, target).transform_bounds(*bounds, densify_pts=101)
+    if not np.isfinite(found).all():
+        raise GridError(
+            f"{_name(target)} does not cover the cube ({describe_grid(source)}); choose a CRS "
+            f"whose area of use does, such as crs='EPSG:{_utm_zone(source)}'"
+        )
+    left, bottom, right, top = (float(value) for value in found)
+    return left, bottom, right, top
+
+
+def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> resample.Plan:
+    """How the two grids lie on each other."""
+    one, other = source.affine, target.affine
+    if is_same_crs(source.crs, target.crs):
+        y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])
+        x = AxisMap(first=(other.c - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
+        return resample.Aligned(y=y, x=x, how=how, min_valid=min_valid)
+    step_y, step_x = _local_steps(source, target)
+    n_points = resample.points_per_side(max(step_y, step_x)) if how == "area" else 1
+    return resample.Projected(
+        source_crs=source.crs.to_wkt(),
+        target_crs=target.crs.to_wkt(),
+        source=(one.a, one.b, one.c, one.d, one.e, one.f),
+        target=(other.a, other.b, other.c, other.d, other.e, other.f),
+        source_shape=(source.shape[0], source.shape[1]),
+        steps=(step_y, step_x),
+        n_points=n_points,
+        how=how,
+        min_valid=min_valid,
+    )
+
+
+def _local_steps(source: GeoBox, target: GeoBox) -> tuple[float, float]:
+    """Size of a target pixel in y and x [source pixel], at the centre of the source."""
+    row, column = source.shape[0] / 2, source.shape[1] / 2
+    x, y = source.affine * (column + np.array([0, 1.0, 0]), row + np.array([0, 0, 1.0]))
+    u, v = _transformer(source.crs, target.crs).transform(x, y)
+    # One source pixel to the right and one down, in target pixels.
+    right = np.hypot((u[1] - u[0]) / target.affine.a, (v[1] - v[0]) / target.affine.e)
+    down = np.hypot((u[2] - u[0]) / target.affine.a, (v[2] - v[0]) / target.affine.e)
+    if not (np.isfinite([right, down]).all() and right > 0 and down > 0):
+        raise GridError(
+            f"the cube ({describe_grid(source)}) lies outside the range of {_name(target.crs)}"
+        )
+    return float(1 / down), float(1 / right)
+
+
+def _transformer(source: CRS, target: CRS) -> Any:
+    from pyproj import Transformer
+
+    return Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+
+
+def _utm_zone(source: GeoBox) -> int:
+    """EPSG code of the UTM zone of a grid's centre."""
+    x, y = source.affine * (source.shape[1] / 2, source.shape[0] / 2)
+    longitude, latitude = _transformer(source.crs, CRS("EPSG:4326")).transform(x, y)
+    zone = int((longitude + 180) // 6) % 60 + 1
+    return (32600 if latitude >= 0 else 32700) + zone
+
+
+def _name(crs: CRS) -> str:
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
+
+
+def _outside(array: xr.DataArray) -> AnyArray:
+    """Value of pixels outside the source, for each image: fill, nodata, or else 0."""
+    lead = array.transpose(..., "y", "x").dims[:-2]
+    if array.name == "qa":
+        return np.array(int(Flag.FILL))
+    if array.name in FLAG_LAYERS or "nodata" not in array.coords:
+        return np.array(int(array.attrs.get("_FillValue", 0)))
+    dims = [dim for dim in lead if dim in array["nodata"].dims]
+    shape = [array.sizes[dim] if dim in dims else 1 for dim in lead]
+    table: AnyArray = array["nodata"].transpose(*dims).values.reshape(shape)
+    return np.nan_to_num(table)
+
+
+def _kept_attrs(attrs: Any) -> dict[str, Any]:
+    """Attributes without those that readers use to describe the old grid."""
+    return {name: value for name, value in attrs.items() if name not in _STALE_ATTRS}

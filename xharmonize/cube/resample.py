@@ -1,0 +1,334 @@
+"""Resampling as dask blocks: each output block takes the source window it needs, nothing else.
+
+What a target pixel becomes is a function of its own position on the target grid, never of the
+block it happens to lie in, so that results don't depend on chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise, product
+from math import ceil
+from typing import Any, Literal, TypeAlias
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from xharmonize.errors import GridError
+from xharmonize.kernels import regrid as kernels
+from xharmonize.kernels.regrid import AxisMap, RegridMethod
+from xharmonize.types import AnyArray, Float64Array
+
+Kind: TypeAlias = Literal["mean", "mean+fraction", "bits"]
+Span: TypeAlias = tuple[int, int]
+Affine6: TypeAlias = tuple[float, float, float, float, float, float]
+
+MAX_CHUNK = 4096
+"""Longest side of an output chunk [pixel]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """Two grids of one CRS: rows and columns are independent of each other."""
+
+    y: AxisMap
+    x: AxisMap
+    how: RegridMethod
+    min_valid: float
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """Size of a target pixel in y and x [source pixel]."""
+        return abs(self.y.step), abs(self.x.step)
+
+    def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
+        """Source rows and columns that these target pixels need."""
+        return self.y.window(*rows, self.how), self.x.window(*columns, self.how)
+
+    def mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
+        """Mean and valid fraction of the piece's target pixels."""
+        y, x = self._weights(piece)
+        return kernels.regrid_mean(block, y, x, min_valid=self.min_valid)
+
+    def bits(self, block: AnyArray, piece: Piece) -> AnyArray:
+        """Flags of the piece's target pixels."""
+        y, x = self._weights(piece)
+        return kernels.regrid_bits(block, y, x, outside=piece.outside)
+
+    def _weights(self, piece: Piece) -> tuple[kernels.AxisWeights, kernels.AxisWeights]:
+        y = self.y.weights(*piece.rows, self.how).shifted(-piece.window[0][0])
+        x = self.x.weights(*piece.columns, self.how).shifted(-piece.window[1][0])
+        return y, x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected:
+    """Two grids of different CRSs: the corners of each target pixel are transformed exactly.
+
+    Points inside a pixel are placed evenly between its transformed corners, which differs from
+    transforming each point by less than 1e-4 m for pixels up to 30 m.
+    """
+
+    source_crs: str
+    target_crs: str
+    source: Affine6
+    target: Affine6
+    source_shape: tuple[int, int]
+    steps: tuple[float, float]
+    n_points: int
+    how: RegridMethod
+    min_valid: float
+
+    def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
+        """Source rows and columns that these target pixels need, from their outline."""
+        along = np.linspace(0.0, 1.0, 65)
+        down = rows[0] + along * (rows[1] - rows[0])
+        right = columns[0] + along * (columns[1] - columns[0])
+        outline_row = np.concatenate([down, down, np.full(65, rows[0]), np.full(65, rows[1])])
+        outline_column = np.concatenate(
+            [np.full(65, columns[0]), np.full(65, columns[1]), right, right]
+        )
+        row, column = self._positions(outline_row, outline_column)
+        if not np.isfinite(row).any():
+            return (0, 0), (0, 0)
+        if not np.isfinite(row).all():  # partly beyond the range of the projection
+            return (0, self.source_shape[0]), (0, self.source_shape[1])
+        spans = [_padded(row, self.source_shape[0]), _padded(column, self.source_shape[1])]
+        is_empty = any(start >= stop for start, stop in spans)
+        return ((0, 0), (0, 0)) if is_empty else (spans[0], spans[1])
+
+    def mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
+        """Mean and valid fraction of the piece's target pixels."""
+        row, column = self._corners(piece)
+        if self.how == "bilinear":
+            return kernels.sample_bilinear(block, row, column, min_valid=self.min_valid)
+        return kernels.sample_mean(
+            block, row, column, n_points=self.n_points, min_valid=self.min_valid
+        )
+
+    def bits(self, block: AnyArray, piece: Piece) -> AnyArray:
+        """Flags of the piece's target pixels."""
+        row, column = self._corners(piece)
+        return kernels.sample_bits(
+            block, row, column, n_points=self.n_points, outside=piece.outside
+        )
+
+    def _corners(self, piece: Piece) -> tuple[Float64Array, Float64Array]:
+        """Corners of the target pixels, in pixels of the piece's source window."""
+        edge_row = np.arange(piece.rows[0], piece.rows[1] + 1, dtype=np.float64)
+        edge_column = np.arange(piece.columns[0], piece.columns[1] + 1, dtype=np.float64)
+        row, column = self._positions(*np.meshgrid(edge_row, edge_column, indexing="ij"))
+        for found, span, size in zip((row, column), piece.window, self.source_shape):
+            inside = found[np.isfinite(found) & (found > 0) & (found < size)]
+            if span[1] > span[0] and inside.size and not _spans(span, inside):
+                raise GridError(
+                    f"the transform from {self.target_crs[:40]}… folds within a block of "
+                    "pixels; regrid a smaller area"
+                )
+        return row - piece.window[0][0], column - piece.window[1][0]
+
+    def _positions(
+        self, row: Float64Array, column: Float64Array
+    ) -> tuple[Float64Array, Float64Array]:
+        """Source pixel positions of target pixel positions; NaN beyond the projection."""
+        from pyproj import Transformer
+
+        # Made where it is used: transformers are not to be shared between threads.
+        transformer = Transformer.from_crs(self.target_crs, self.source_crs, always_xy=True)
+        a, _, c, _, e, f = self.target
+        x, y = transformer.transform(c + a * column, f + e * row)
+        a, _, c, _, e, f = self.source
+        found_row, found_column = (np.asarray(y) - f) / e, (np.asarray(x) - c) / a
+        is_lost = ~(np.isfinite(found_row) & np.isfinite(found_column))
+        found_row[is_lost] = np.nan
+        found_column[is_lost] = np.nan
+        return found_row, found_column
+
+
+Plan: TypeAlias = Aligned | Projected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One output block: which target pixels, and which source window they need.
+
+    Attributes
+    ----------
+    rows, columns : (int, int)
+        Target pixels.
+    window : ((int, int), (int, int))
+        Source rows and columns.
+    crop : ((int, int), (int, int))
+        The window within the source blocks that hold it.
+    lead : tuple of int
+        Sizes of the block's leading dimensions.
+    outside : (n,) integer array
+        Flags of what lies outside the source, one per image; unused for means.
+    """
+
+    rows: Span
+    columns: Span
+    window: tuple[Span, Span]
+    crop: tuple[Span, Span]
+    lead: tuple[int, ...]
+    outside: AnyArray
+
+
+def resample(
+    source: AnyArray | da.Array,
+    plan: Plan,
+    shape: tuple[int, int],
+    *,
+    kind: Kind,
+    chunks: tuple[tuple[int, ...], tuple[int, ...]],
+    outside: AnyArray | None = None,
+) -> AnyArray | da.Array:
+    """Resample the last two dimensions of a numpy array at once, of a dask array lazily.
+
+    Parameters
+    ----------
+    source : (..., y, x) array
+        Floats with NaN where missing (``mean``), or integers (``bits``).
+    plan : Aligned or Projected
+        How the grids lie on each other.
+    shape : (int, int)
+        Target rows and columns.
+    kind : {"mean", "mean+fraction", "bits"}
+        With ``mean+fraction`` the result has a new first dimension of two.
+    chunks : pair of tuples of int
+        Output chunks along y and x.
+    outside : (...) integer array, optional
+        For ``bits``: value outside the source, for each image.
+    """
+    lead = source.shape[:-2]
+    table = np.broadcast_to(np.asarray(0 if outside is None else outside, source.dtype), lead)
+    if not isinstance(source, da.Array):
+        piece = _piece(plan, (0, shape[0]), (0, shape[1]), lead, table.ravel())
+        (y0, y1), (x0, x1) = piece.window
+        return _resample_block([[source[..., y0:y1, x0:x1]]], piece, plan, kind)
+    token = tokenize(source.name, plan, shape, kind, chunks, table)
+    name = f"regrid-{kind.replace('+', '-')}-{token}"
+    extra = (0,) if kind == "mean+fraction" else ()
+    function = partial(_resample_block, plan=plan, kind=kind)
+    graph = {
+        (name, *extra, *index): (function, keys, piece)
+        for index, keys, piece in _pieces(source, plan, chunks, table)
+    }
+    out_chunks = (*((2,),) * len(extra), *source.chunks[:-2], *chunks)
+    return da.Array(
+        HighLevelGraph.from_collections(name, graph, dependencies=[source]),
+        name,
+        chunks=out_chunks,
+        meta=np.empty((0,) * len(out_chunks), source.dtype),
+    )
+
+
+def output_chunks(
+    source: da.Array | AnyArray, shape: tuple[int, int], steps: tuple[float, float]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Chunks that cover about as much ground as the source's, at most `MAX_CHUNK` pixels a side.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Target rows and columns.
+    steps : (float, float)
+        Size of a target pixel in y and x [source pixel].
+    """
+    if not isinstance(source, da.Array):
+        return (shape[0],), (shape[1],)
+    sizes = [max(chunk) / abs(step) for chunk, step in zip(source.chunks[-2:], steps)]
+    limits = [min(max(round(size), 1), MAX_CHUNK) for size in sizes]
+    rows, columns = da.core.normalize_chunks(tuple(limits), shape)
+    return rows, columns
+
+
+def _pieces(
+    source: da.Array,
+    plan: Plan,
+    chunks: tuple[tuple[int, ...], tuple[int, ...]],
+    outside: AnyArray,
+) -> Iterator[tuple[tuple[int, ...], list[Any], Piece]]:
+    """Block number, source keys [y][x] and piece of each output block."""
+    starts = [[0, *accumulate(sizes)] for sizes in source.chunks]
+    places = [list(pairwise(s)) for s in ([0, *accumulate(sizes)] for sizes in chunks)]
+    leads = list(product(*(range(len(sizes)) for sizes in source.chunks[:-2])))
+    for (j, rows), (i, columns) in product(enumerate(places[0]), enumerate(places[1])):
+        window = plan.window(rows, columns)
+        blocks_y, crop_y = _blocks_of(window[0], starts[-2])
+        blocks_x, crop_x = _blocks_of(window[1], starts[-1])
+        for lead in leads:
+            keys = [[(source.name, *lead, y, x) for x in blocks_x] for y in blocks_y]
+            cut = tuple(slice(starts[d][n], starts[d][n + 1]) for d, n in enumerate(lead))
+            piece = Piece(
+                rows=rows,
+                columns=columns,
+                window=window,
+                crop=(crop_y, crop_x),
+                lead=outside[cut].shape,
+                outside=outside[cut].ravel(),
+            )
+            yield (*lead, j, i), keys, piece
+
+
+def _blocks_of(span: Span, starts: list[int]) -> tuple[list[int], Span]:
+    """Source blocks that hold a span of pixels, and the span counted from the first of them."""
+    if span[1] <= span[0]:
+        return [], (0, 0)
+    found = [n for n, (a, b) in enumerate(pairwise(starts)) if a < span[1] and b > span[0]]
+    first = starts[found[0]]
+    return found, (span[0] - first, span[1] - first)
+
+
+def _piece(
+    plan: Plan, rows: Span, columns: Span, lead: tuple[int, ...], outside: AnyArray
+) -> Piece:
+    window = plan.window(rows, columns)
+    crop = tuple((0, stop - start) for start, stop in window)
+    return Piece(
+        rows=rows,
+        columns=columns,
+        window=window,
+        crop=(crop[0], crop[1]),
+        lead=lead,
+        outside=outside,
+    )
+
+
+def _resample_block(blocks: list[list[AnyArray]], piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
+    """Resample one output block from the source blocks that hold its window."""
+    if not blocks or not blocks[0]:
+        dtype = np.dtype(piece.outside.dtype)
+        window = np.empty((*piece.lead, 0, 0), dtype)
+    else:
+        rows = [np.concatenate(row, axis=-1) if len(row) > 1 else row[0] for row in blocks]
+        whole = np.concatenate(rows, axis=-2) if len(rows) > 1 else rows[0]
+        (y0, y1), (x0, x1) = piece.crop
+        window = whole[..., y0:y1, x0:x1]
+    if kind == "bits":
+        return plan.bits(window, piece)
+    mean, fraction = plan.mean(window, piece)
+    if kind == "mean":
+        return mean
+    return np.stack([mean, fraction.astype(mean.dtype)])
+
+
+def points_per_side(step: float) -> int:
+    """Points per side of a target pixel that spans `step` source pixels: two each, 2 to 16."""
+    return min(16, max(2, ceil(2 * step - 1e-6)))
+
+
+def _padded(position: Float64Array, size: int) -> Span:
+    """Pixels between the extremes of `position`, a margin added, within the source."""
+    low, high = float(position.min()), float(position.max())
+    margin = 1.0 + 1e-3 * (high - low)
+    start = max(0, int(np.floor(low - margin)))
+    return start, min(size, int(np.ceil(high + margin)))
+
+
+def _spans(span: Span, position: Float64Array) -> bool:
+    return bool(span[0] <= position.min() and position.max() <= span[1])
