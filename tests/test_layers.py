@@ -1,4 +1,4 @@
-"""The layers: what may import what, read from the syntax trees, imports inside functions included."""
+"""The layers: what may import what, read from the syntax trees, inside functions too."""
 
 from __future__ import annotations
 

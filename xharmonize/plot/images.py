@@ -1,0 +1,193 @@
+"""Maps side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, require_bands
+from xharmonize.errors import ContractError
+from xharmonize.plot.style import MISSING, new_figure
+from xharmonize.types import AnyArray, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Cube = xr.DataArray | xr.Dataset
+
+TRUE_COLOUR = ("red", "green", "blue")
+
+
+def maps(
+    *cubes: Cube,
+    time: int | str = 0,
+    bands: Sequence[str] | str | None = None,
+    stretch: tuple[float, float] | None = None,
+    titles: Sequence[str] | None = None,
+) -> Figure:
+    """Draw one date of several cubes side by side, all with one and the same stretch.
+
+    Parameters
+    ----------
+    *cubes : (time, band, y, x) or (time, y, x) DataArray or Dataset
+        Reflectance [1] or an index; NaN is drawn grey. Grids and CRS may differ: each map keeps
+        its own pixels.
+    time : int or str
+        Which date: a position, or a date of which the nearest acquisition of each cube is taken.
+    bands : str or sequence of str, optional
+        One band, or three for red, green and blue of the picture. Default: true colour where the
+        cubes have it, else the first band. Not used for an index.
+    stretch : (float, float), optional
+        Values drawn black and white. Default: the 1st and 99th percentile over all maps together.
+    titles : sequence of str, optional
+        One for each map, put before its date.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    BandError
+        If a cube lacks a band.
+    ContractError
+        If a Dataset holds neither ``reflectance`` nor a single index.
+
+    Examples
+    --------
+    >>> figure = maps(s2, s2_as_l8, titles=["Sentinel-2", "as Landsat"])  # doctest: +SKIP
+    """
+    if not cubes:
+        raise ContractError("no cube to draw; give at least one")
+    layers = [_at(_variable(cube), time) for cube in cubes]
+    names = _choose_bands(layers, bands)
+    pictures = [_pick(layer, names) for layer in layers]
+    values = [picture.values for picture in pictures]
+    low, high = stretch or _percentiles(values)
+    figure = new_figure(4.2 * len(cubes) + 0.8, 4.6)
+    axes = np.atleast_1d(figure.subplots(1, len(cubes)))
+    for i, picture in enumerate(pictures):
+        image = _draw(axes[i], picture, values[i], low, high)
+        axes[i].set_title(_title(picture, titles, i), fontsize=10)
+    if values[0].ndim == 2:
+        figure.colorbar(image, ax=list(axes), label=_label(pictures[0], names), shrink=0.8)
+    else:
+        drawn = f"{_quantity(pictures[0])} {low:.3g} … {high:.3g}"
+        figure.supxlabel(f"red, green, blue: {', '.join(names)}; {drawn}", fontsize=8)
+    return figure
+
+
+def _variable(cube: Cube) -> xr.DataArray:
+    """Return what there is to draw of a cube."""
+    if isinstance(cube, xr.DataArray):
+        return cube
+    if REFLECTANCE in cube:
+        return cube[REFLECTANCE]
+    names = [name for name in cube.data_vars if name not in COMPANIONS]
+    if len(names) != 1:
+        raise ContractError(f"cannot choose among variables {names}; give one: dataset['ndvi']")
+    return cube[names[0]]
+
+
+def _at(layer: xr.DataArray, time: int | str) -> xr.DataArray:
+    if "time" not in layer.dims:
+        return layer
+    return layer.isel(time=time) if isinstance(time, int) else _nearest(layer, time)
+
+
+def _nearest(layer: xr.DataArray, date: str) -> xr.DataArray:
+    distance = np.abs(layer["time"].values - np.datetime64(date))
+    return layer.isel(time=int(distance.argmin()))
+
+
+def _choose_bands(layers: Sequence[xr.DataArray], bands: Sequence[str] | str | None) -> list[str]:
+    if "band" not in layers[0].dims:
+        return []
+    if bands is not None:
+        names = [bands] if isinstance(bands, str) else list(bands)
+        if len(names) not in (1, 3):
+            raise ContractError(f"a picture has one band or three, not {len(names)}: {names}")
+        return names
+    has_colour = all(set(TRUE_COLOUR) <= set(layer["band"].values) for layer in layers)
+    return list(TRUE_COLOUR) if has_colour else [str(layers[0]["band"].values[0])]
+
+
+def _pick(layer: xr.DataArray, names: list[str]) -> xr.DataArray:
+    """Compute the bands of a picture as (y, x), or as (y, x, 3), north up."""
+    layer = layer.sortby("y", ascending=False)
+    if not names:
+        return layer.transpose("y", "x").compute()
+    require_bands(layer, names, what="the picture")
+    if len(names) == 1:
+        return layer.sel(band=names[0]).transpose("y", "x").compute()
+    return layer.sel(band=names).transpose("y", "x", "band").compute()
+
+
+def _percentiles(values: Sequence[FloatArray]) -> tuple[float, float]:
+    finite = np.concatenate([v[np.isfinite(v)] for v in values])
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, [1, 99])
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _draw(axes: Axes, picture: xr.DataArray, values: AnyArray, low: float, high: float) -> Any:
+    extent = _extent(picture)
+    axes.set_facecolor(MISSING)
+    if values.ndim == 2:
+        image = axes.imshow(
+            np.ma.masked_invalid(values), extent=extent, vmin=low, vmax=high, cmap="viridis"
+        )
+    else:
+        scaled = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
+        alpha = np.isfinite(values).all(axis=-1)
+        image = axes.imshow(np.dstack([scaled, alpha]), extent=extent)
+    unit = "°" if _is_geographic(picture) else "m"
+    axes.set_xlabel(f"{'longitude' if unit == '°' else 'easting'} [{unit}]", fontsize=8)
+    axes.set_ylabel(f"{'latitude' if unit == '°' else 'northing'} [{unit}]", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.ticklabel_format(useOffset=False, style="plain")
+    axes.locator_params(nbins=4)
+    return image
+
+
+def _extent(picture: xr.DataArray) -> tuple[float, float, float, float]:
+    """Outer edges (left, right, bottom, top)."""
+    x, y = picture["x"].values, picture["y"].values
+    step_x = float(x[1] - x[0]) if x.size > 1 else 1.0
+    step_y = float(y[1] - y[0]) if y.size > 1 else -abs(step_x)
+    return (
+        float(x[0]) - step_x / 2,
+        float(x[-1]) + step_x / 2,
+        float(y[-1]) + step_y / 2,
+        float(y[0]) - step_y / 2,
+    )
+
+
+def _is_geographic(picture: xr.DataArray) -> bool:
+    import pyproj
+
+    if "spatial_ref" not in picture.coords or "crs_wkt" not in picture["spatial_ref"].attrs:
+        return False
+    return bool(pyproj.CRS.from_wkt(picture["spatial_ref"].attrs["crs_wkt"]).is_geographic)
+
+
+def _title(picture: xr.DataArray, titles: Sequence[str] | None, i: int) -> str:
+    name = titles[i] if titles and i < len(titles) else str(picture.coords.get("sensor", ""))
+    if "time" not in picture.coords:
+        return name
+    date = np.datetime_as_string(picture["time"].values, unit="D")
+    return f"{name}\n{date}".strip()
+
+
+def _quantity(picture: xr.DataArray) -> str:
+    return str(picture.attrs.get("long_name", picture.name or "value"))
+
+
+def _label(picture: xr.DataArray, names: list[str]) -> str:
+    unit = picture.attrs.get("units", "1")
+    return f"{' '.join([*names, _quantity(picture)])} [{unit}]"

@@ -1,0 +1,83 @@
+"""What all figures share: colours that colour-blind readers can tell apart, marks, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.errors import ContractError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito (2008), https://jfly.uni-koeln.de/color/
+BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+MISSING = "#d9d9d9"
+
+_STYLES = {
+    "sentinel-2": (BLUE, "o"),
+    "hls-s30": (BLUE, "o"),
+    "landsat": (ORANGE, "s"),
+    "hls-l30": (ORANGE, "s"),
+    "gaofen": (GREEN, "^"),
+    "sentinel-1": (PURPLE, "v"),
+}
+_SPARE = [(GREEN, "D"), (PURPLE, "P"), (SKY, "X")]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure [inch] that belongs to no window."""
+    figure_type = require("matplotlib.figure", extra="plot").Figure
+    figure: Figure = figure_type(figsize=(width, height), layout="constrained", dpi=150)
+    return figure
+
+
+def style_of(sensor: str, known: Sequence[str] = ()) -> tuple[str, str]:
+    """Return colour and marker of a sensor: the same for one family in every figure."""
+    for family, style in _STYLES.items():
+        if sensor.startswith(family):
+            return style
+    place = list(known).index(sensor) if sensor in known else 0
+    return _SPARE[place % len(_SPARE)]
+
+
+def title_of(sensor: str) -> str:
+    """Name of a sensor for people; the name itself where it is not registered."""
+    from xharmonize.errors import UnknownSensorError
+    from xharmonize.sensors import get_sensor
+
+    try:
+        return get_sensor(sensor).title
+    except UnknownSensorError:
+        return sensor
+
+
+def label_dates(axes: Axes) -> None:
+    """Write dates along x without repeating the year at each of them."""
+    dates = require("matplotlib.dates", extra="plot")
+    locator = dates.AutoDateLocator(minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    axes.set_xlabel("date of acquisition (UTC)")
+
+
+def tidy(axes: Axes) -> None:
+    """Take away the frame where it says nothing, and add a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def sensors_of(cube: xr.DataArray | xr.Dataset) -> Any:
+    """Return the sensor of each date, (time,) array of str."""
+    if "sensor" not in cube.coords or "time" not in cube["sensor"].dims:
+        raise ContractError(
+            "the cube does not say which sensor saw each date: coordinate 'sensor' is missing; "
+            "settle it with xh.describe(cube, sensor=...)"
+        )
+    return np.asarray(cube["sensor"].values).astype(str)
