@@ -17,6 +17,7 @@ import xarray as xr
 
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray
 
 DIMS = ("time", "band", "y", "x")
 TIME_COORDS = (
@@ -96,18 +97,27 @@ def read_contract(cube: xr.DataArray | xr.Dataset) -> list[Step]:
     """
     require_contract(cube)
     bands = [str(name) for name in cube["band"].values]
-    table = {name: np.asarray(cube[name].values) for name in (*TIME_COORDS, *BAND_COORDS)}
-    return [
-        Step(
-            **{name: str(table[name][i]) for name in TIME_COORDS},
-            **{
-                name: dict(zip(bands, map(float, table[name][i])))
-                for name in ("scale", "offset", "nodata")
-            },
-            is_decoded=bool(table["is_decoded"][i].all()),
-        )
-        for i in range(cube.sizes["time"])
-    ]
+    table = {name: read_coordinate(cube, name) for name in (*TIME_COORDS, *BAND_COORDS)}
+    steps = []
+    for i in range(cube.sizes["time"]):
+        fields: dict[str, Any] = {name: str(table[name][i]) for name in TIME_COORDS}
+        for name in ("scale", "offset", "nodata"):
+            fields[name] = dict(zip(bands, map(float, table[name][i])))
+        steps.append(Step(**fields, is_decoded=bool(table["is_decoded"][i].all())))
+    return steps
+
+
+def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
+    """Return the values of a coordinate, whole.
+
+    ``cube.chunk`` makes dask arrays of coordinates too. They are metadata, tables of a few numbers
+    per date, and a graph cannot be built without them: they are read here, in this thread,
+    whichever scheduler is set.
+    """
+    data = cube.coords[name].variable.data
+    if hasattr(data, "dask"):
+        data = data.compute(scheduler="synchronous")
+    return np.asarray(data)
 
 
 def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
@@ -127,7 +137,9 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
 def require_reflectance(cube: xr.DataArray) -> None:
     """Raise `RadiometryError` unless scale and offset have been applied everywhere."""
     require_contract(cube)
-    if not bool(cube["is_decoded"].values.all()) or not np.issubdtype(cube.dtype, np.floating):
+    if not bool(read_coordinate(cube, "is_decoded").all()) or not np.issubdtype(
+        cube.dtype, np.floating
+    ):
         raise RadiometryError(
             f"the cube holds digital numbers ({cube.dtype}), reflectance is needed; "
             "call cube.harmonize.decode() first"

@@ -1,6 +1,7 @@
 """Gaofen-1 WFV analysis-ready data.
 
-Band edges and scaling: Liu et al. (2023), doi:10.3390/rs15102563. Centres are the response-weighted means of the four WFV cameras' relative spectral responses.
+Band edges and scaling: Liu et al. (2023), doi:10.3390/rs15102563. Centres are the means of the four
+WFV cameras' relative spectral responses, weighted by response.
 """
 
 from __future__ import annotations

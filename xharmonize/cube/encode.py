@@ -1,0 +1,127 @@
+"""Encoded cubes: digital numbers with scale, offset and nodata, decoded by one pointwise map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import (
+    Cube,
+    on_reflectance,
+    read_coordinate,
+    require_contract,
+    with_history,
+)
+from xharmonize.errors import RadiometryError
+from xharmonize.kernels.radiometry import affine
+from xharmonize.types import AnyArray, Float64Array, FloatArray
+
+_ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_offset")
+
+
+def decode(cube: Cube) -> Cube:
+    """Turn digital numbers into reflectance: ``DN * scale + offset``, NaN where DN is nodata.
+
+    Lazy on dask arrays. Scale, offset and nodata are those of the contract, per (time, band); the
+    coordinates stay, as a record, and `is_decoded` becomes True.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) DataArray, or Dataset with ``reflectance``
+        Digital numbers, integer or float (NaN is missing), with their contract. Time steps that
+        are decoded already, in a float cube, stay as they are.
+
+    Returns
+    -------
+    DataArray or Dataset
+        float32 reflectance [1]; NaN where missing.
+
+    Raises
+    ------
+    ContractError
+        If the cube does not say what its numbers mean.
+    RadiometryError
+        If all of it is decoded already (the offset would be applied twice), if integers claim to
+        be reflectance, or if a scale or an offset is not known.
+    """
+    return on_reflectance(cube, _decode)
+
+
+def _decode(cube: xr.DataArray) -> xr.DataArray:
+    require_contract(cube)
+    _require_encoded(cube)
+    table = _line_table(cube)
+    data = _apply(cube.transpose("time", "band", "y", "x"), table)
+    attrs = {name: value for name, value in cube.attrs.items() if name not in _ENCODING_ATTRS}
+    result = cube.transpose("time", "band", "y", "x").copy(data=data)
+    result.attrs = with_history({"units": "1", **attrs}, "decode: DN * scale + offset")
+    result.encoding = {}
+    is_decoded = np.ones((result.sizes["time"], result.sizes["band"]), bool)
+    return result.assign_coords(is_decoded=(("time", "band"), is_decoded))
+
+
+def _require_encoded(cube: xr.DataArray) -> None:
+    """Raise `RadiometryError` unless there is something to decode, with all that it takes."""
+    is_decoded = _band_table(cube, "is_decoded")
+    if np.issubdtype(cube.dtype, np.integer) and is_decoded.any():
+        raise RadiometryError(
+            f"the cube holds integers ({cube.dtype}) and says that they are decoded; "
+            "if they are digital numbers, settle it with xh.describe(cube, is_decoded=False, ...)"
+        )
+    if is_decoded.size and is_decoded.all():
+        raise RadiometryError(
+            "the cube is decoded already: scale and offset would be applied twice; "
+            "if it does hold digital numbers, settle it with "
+            "xh.describe(cube, is_decoded=False, ...)"
+        )
+    for name in ("scale", "offset"):
+        lost = ~np.isfinite(_band_table(cube, name)) & ~is_decoded
+        if lost.any():
+            time, band = (int(axis[0]) for axis in np.nonzero(lost))
+            raise RadiometryError(
+                f"{name} of band {str(cube['band'].values[band])!r} of item "
+                f"{str(read_coordinate(cube, 'item_id')[time])!r} is not known; "
+                f"settle it with xh.describe(cube, {name}=...)"
+            )
+
+
+def _band_table(cube: xr.DataArray, name: str) -> AnyArray:
+    """Values of a contract coordinate as (time, band), in whatever order the cube has them."""
+    table = read_coordinate(cube, name)
+    return table if cube.coords[name].dims == ("time", "band") else table.T
+
+
+def _line_table(cube: xr.DataArray) -> Float64Array:
+    """Slope, intercept and nodata: (time, band, 3); the identity where decoded already."""
+    is_decoded = _band_table(cube, "is_decoded")
+    identity = {"scale": 1.0, "offset": 0.0, "nodata": np.nan}
+    columns = [
+        np.where(is_decoded, value, _band_table(cube, name)) for name, value in identity.items()
+    ]
+    return np.stack(columns, axis=-1).astype(np.float64)
+
+
+def _apply(cube: xr.DataArray, table: Float64Array) -> Any:
+    if cube.chunks is None:
+        return _decode_block(np.asarray(cube.data), table)
+    import dask.array as da
+
+    lines = da.from_array(table, chunks=(cube.chunks[0], cube.chunks[1], -1))
+    return da.blockwise(
+        _decode_block,
+        "tbyx",
+        cube.data,
+        "tbyx",
+        lines,
+        "tbk",
+        dtype=np.float32,
+        meta=np.empty((0,) * 4, np.float32),
+        concatenate=True,
+        token="decode",
+    )
+
+
+def _decode_block(values: AnyArray, table: Float64Array) -> FloatArray:
+    return affine(values, table[..., 0], table[..., 1], nodata=table[..., 2])
