@@ -1,0 +1,212 @@
+"""Harmonised series on disk: a Zarr v3 store that grows, and opens as the cube it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import xarray as xr
+
+from xharmonize.cube import store_layout
+from xharmonize.cube.store_grid import require_fit
+from xharmonize.cube.store_layout import FORMAT, TILE, Parts, take_apart
+from xharmonize.cube.store_lock import writer_lock
+from xharmonize.cube.store_read import open_lazily, read_back
+from xharmonize.cube.store_write import open_for_writing, publish, write_entries
+from xharmonize.errors import StoreError
+
+WriteMode = Literal["w", "upsert"]
+
+
+def to_zarr(
+    cube: xr.DataArray | xr.Dataset,
+    path: str | Path,
+    *,
+    mode: WriteMode = "w",
+    tile: int | None = None,
+) -> Path:
+    """Write a cube to a Zarr v3 store, as a whole or entry by entry.
+
+    Entries are known by (time, sensor, tile). With ``mode="upsert"`` an entry the store holds
+    already is replaced, any other is appended. A write that was killed leaves what was committed
+    before; run again, it gives the same store as an undisturbed one.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
+        With its contract and CRS; reflectance, an index, encoded digital numbers, and companions
+        (`qa`, `origin`, `uncertainty`, …). Values, dtype and NaN are stored as they are. Dask
+        cubes are written piece by piece with the scheduler in force.
+    path : str or Path
+        Directory on a file system that all workers share.
+    mode : {"w", "upsert"}
+        ``"w"`` writes a new store beside the old one and then takes its place; ``"upsert"`` adds
+        to the store, and makes it where there is none.
+    tile : int, optional
+        Edge of a shard [pixels], 1024 where not given. Settled when a store is made.
+
+    Returns
+    -------
+    Path
+        The store.
+
+    Raises
+    ------
+    StoreError
+        If `path` is not a store of this package and format version, the cube does not fit the
+        store (grid, CRS, bands, dtype, units), a key occurs twice, or another process is writing.
+    ContractError, GridError, TimeAxisError
+        If the cube lacks contract coordinates, a CRS, an even grid or dates.
+    """
+    if mode not in ("w", "upsert"):
+        raise StoreError(f"mode is {mode!r}; it is 'w' (whole store) or 'upsert' (by key)")
+    if tile is not None and tile < 1:
+        raise StoreError(f"tile is {tile}; give a positive number of pixels")
+    store = _local(path)
+    parts = take_apart(cube)
+    with writer_lock(store):
+        _clean_up(store)
+        if mode == "w":
+            _require_replaceable(store)
+            _write_whole(store, parts, tile=tile or TILE)
+        else:
+            _upsert(store, parts, tile=tile)
+    return store
+
+
+def open_series(
+    path: str | Path, *, chunks: Mapping[str, int] | None = None
+) -> xr.DataArray | xr.Dataset:
+    """Open a store of `to_zarr` as the cube it was: complete entries only, sorted by time.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store.
+    chunks : mapping, optional
+        Dask chunks; those of the shards where not given.
+
+    Returns
+    -------
+    DataArray or Dataset
+        Lazy, with contract coordinates as strings, sorted by (time, sensor, tile); what was
+        written as a DataArray comes back as one.
+
+    Raises
+    ------
+    StoreError
+        If `path` holds no store of this package and format version.
+    """
+    store = _local(path)
+    _require_ours(store)
+    return read_back(open_lazily(store, chunks=chunks))
+
+
+def _local(path: str | Path) -> Path:
+    if "://" in str(path):
+        raise StoreError(
+            f"{path} is a URL; series are written to directories, because an upsert relies on "
+            "locks and atomic renames: write locally and copy the directory"
+        )
+    return Path(path).expanduser().resolve()
+
+
+def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
+    if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
+        _make_empty(store, parts, tile=tile or TILE)
+    _require_ours(store)
+    group = open_for_writing(store)
+    require_fit(group, parts, path=store)
+    _require_tile(group, parts, tile=tile)
+    write_entries(store, parts)
+
+
+def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
+    """Make the store aside, so that it appears at `store` in one step."""
+    partial = _beside(store, "partial")
+    store_layout.create(partial, parts, tile=tile)
+    publish(partial, history={})
+    partial.rename(store)
+
+
+def _write_whole(store: Path, parts: Parts, *, tile: int) -> None:
+    """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
+    partial = _beside(store, "partial")
+    store_layout.create(partial, parts, tile=tile)
+    write_entries(partial, parts)
+    if store.exists():
+        old = _beside(store, "old")
+        store.rename(old)
+        partial.rename(store)
+        shutil.rmtree(old)
+    else:
+        partial.rename(store)
+
+
+def _beside(store: Path, what: str) -> Path:
+    return store.with_name(f".{store.name}.{uuid.uuid4().hex}.{what}")
+
+
+def _clean_up(store: Path) -> None:
+    """Remove what killed writers left (we hold the lock, so none of them lives)."""
+    for old in store.parent.glob(f".{_escaped(store.name)}.*.old"):
+        if store.exists():
+            shutil.rmtree(old)
+        else:  # killed between the two renames of a swap: the old store comes back
+            old.rename(store)
+    for partial in store.parent.glob(f".{_escaped(store.name)}.*.partial"):
+        shutil.rmtree(partial)
+    if (store / "zarr.json").exists() and _format_of(store) is not None:
+        for stray in store.rglob("*.partial"):
+            stray.unlink()
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _format_of(store: Path) -> Any:
+    """Format version of a store of ours; None where it is something else."""
+    try:
+        document = json.loads((store / "zarr.json").read_text())
+    except (OSError, ValueError):
+        return None
+    own = document.get("attributes", {}).get("xharmonize")
+    return own.get("format") if isinstance(own, dict) else None
+
+
+def _require_ours(store: Path) -> None:
+    if not store.exists():
+        raise StoreError(f"there is no store at {store}; write one with to_zarr")
+    version = _format_of(store)
+    if version is None:
+        raise StoreError(f"{store} is not a store written by xharmonize; choose another path")
+    if version != FORMAT:
+        raise StoreError(
+            f"{store} has format version {version}, this release reads and writes {FORMAT}; "
+            "open it with the release that wrote it, or write it again with mode='w'"
+        )
+
+
+def _require_replaceable(store: Path) -> None:
+    if not store.exists() or (store.is_dir() and not os.listdir(store)):
+        return
+    if _format_of(store) is None:
+        raise StoreError(
+            f"{store} exists and is not a store written by xharmonize; it is not deleted: "
+            "choose another path or remove it yourself"
+        )
+
+
+def _require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
+    name, block = next(iter(parts.blocks.items()))
+    held = tuple(group[name].shards or group[name].chunks)
+    if tile is not None and store_layout.tiling(block, tile=tile)[1] != held:
+        raise StoreError(
+            f"tile={tile} gives other shards than the store's {held}; leave `tile` out"
+        )

@@ -1,0 +1,193 @@
+"""How a cube's coordinates and attributes are written: CF codes, fixed time unit, plain JSON."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import TIME_COORDS
+from xharmonize.errors import GridError, StoreError
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray, IntArray
+
+CODED = tuple(name for name in TIME_COORDS if name != "item_id")
+"""Contract coordinates stored as integer codes with ``flag_values`` and ``flag_meanings``."""
+
+TIME_UNITS = "microseconds since 1970-01-01"
+"""Fixed, so that appending never changes the unit or the epoch; int64 holds 292,000 years."""
+
+NO_TIME = np.iinfo(np.int64).min
+"""Stored NaT."""
+
+NO_CODE = -1
+"""Sensor code of an entry whose key has not been written: the entry is free."""
+
+TIME_ATTRS = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"}
+
+_CF_NAME = "+@"  # beside letters, digits and _.-~, legal in a CF flag meaning
+
+
+def encode_time(values: AnyArray) -> IntArray:
+    """Return datetimes as int64 microseconds since 1970-01-01; NaT is `NO_TIME`."""
+    return values.astype("datetime64[us]").astype(np.int64)
+
+
+def decode_time(values: IntArray) -> AnyArray:
+    """Return datetime64[ns] of int64 microseconds since 1970-01-01."""
+    return values.astype("datetime64[us]").astype("datetime64[ns]")
+
+
+def as_text(values: AnyArray) -> list[str]:
+    """Return strings, whatever the objects; the empty string and None become ``"unknown"``."""
+    return [UNKNOWN if value is None or value == "" else str(value) for value in values.tolist()]
+
+
+def meanings_of(attrs: Mapping[str, Any]) -> list[str]:
+    """Return the strings that codes 0, 1, … of a coordinate stand for."""
+    return [unquote(word) for word in str(attrs.get("flag_meanings", "")).split()]
+
+
+def flag_attrs(meanings: Sequence[str]) -> dict[str, Any]:
+    """Return CF ``flag_values`` and ``flag_meanings``; other characters are percent-encoded."""
+    words = [quote(meaning, safe=_CF_NAME) for meaning in meanings]
+    return {"flag_values": list(range(len(words))), "flag_meanings": " ".join(words)}
+
+
+def extend_meanings(known: Sequence[str], values: Iterable[str]) -> list[str]:
+    """Return `known` and then the new `values` in order of appearance; codes never change."""
+    return list(dict.fromkeys([*known, *values]))
+
+
+def to_codes(values: Sequence[str], meanings: Sequence[str]) -> IntArray:
+    """Return the int16 code of each value."""
+    code = {meaning: i for i, meaning in enumerate(meanings)}
+    return np.array([code[value] for value in values], np.int16)
+
+
+def from_codes(codes: IntArray, attrs: Mapping[str, Any], *, name: str) -> AnyArray:
+    """Return the strings of integer codes.
+
+    Raises
+    ------
+    StoreError
+        If a code has no meaning in `attrs`.
+    """
+    meanings = np.array([*meanings_of(attrs), ""], dtype=str)
+    bad = (codes < 0) | (codes >= len(meanings) - 1)
+    if bad.any():
+        raise StoreError(
+            f"{name!r} holds code {codes[bad][0]}, flag_meanings knows {meanings[:-1].tolist()}; "
+            "the store was changed by another program, write it again with mode='w'"
+        )
+    return meanings[codes]
+
+
+def json_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return attributes as plain JSON; objects without a JSON form become their `str`."""
+    dropped = ("grid_mapping", "coordinates", "_FillValue")
+    return {str(k): _plain(v) for k, v in attrs.items() if str(k) not in dropped}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return str(value)
+
+
+def nan_fill_attr() -> str:
+    """Return NaN as xarray keeps a float ``_FillValue`` in Zarr v3: base64 of the double."""
+    return base64.standard_b64encode(struct.pack("<d", np.nan)).decode()
+
+
+def encode_values(values: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
+    """Return values as stored, and the CF attributes that xarray decodes them by.
+
+    Datetimes become int64, booleans uint8, strings and other objects `object` arrays of str.
+    """
+    kind = values.dtype.kind
+    if kind == "M":
+        return encode_time(values), {**TIME_ATTRS, "_FillValue": NO_TIME}
+    if kind == "b":
+        return values.astype(np.uint8), {"dtype": "bool"}
+    if kind in "iuf":
+        return values, {}
+    text = np.array(as_text(values.ravel()), dtype=object)
+    return text.reshape(values.shape), {}
+
+
+def crs_of(cube: xr.DataArray | xr.Dataset) -> Any:
+    """Return the `pyproj.CRS` of a cube from its grid mapping coordinate.
+
+    Raises
+    ------
+    GridError
+        If no scalar coordinate holds ``crs_wkt`` or ``spatial_ref``, or two hold different ones.
+    """
+    from pyproj import CRS
+
+    found = {}
+    for name, coord in cube.coords.items():
+        text = coord.attrs.get("crs_wkt") or coord.attrs.get("spatial_ref")
+        if text and coord.ndim == 0:
+            found[str(name)] = CRS.from_user_input(text)
+    if not found:
+        raise GridError(
+            "the cube has no CRS (no spatial_ref coordinate); "
+            "write one with cube.rio.write_crs('EPSG:...')"
+        )
+    if len({crs.to_wkt() for crs in found.values()}) > 1:
+        raise GridError(f"the cube has different CRSs in coordinates {sorted(found)}; drop one")
+    return next(iter(found.values()))
+
+
+def transform_of(cube: xr.DataArray | xr.Dataset) -> tuple[float, ...]:
+    """Return the affine transform (a, b, c, d, e, f) of pixel edges, from pixel centres.
+
+    Raises
+    ------
+    GridError
+        If an axis is empty, is not evenly spaced, or has one pixel and no ``GeoTransform``.
+    """
+    dx, x0 = _axis_step(cube, "x")
+    dy, y0 = _axis_step(cube, "y")
+    return (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2)
+
+
+def _axis_step(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
+    values = np.asarray(cube[dim].values, np.float64)
+    if values.size == 0:
+        raise GridError(f"the cube has no pixels along {dim!r}")
+    if values.size == 1:
+        return _stated_step(cube, dim), float(values[0])
+    step = float(values[-1] - values[0]) / (values.size - 1)
+    if step == 0 or not np.allclose(np.diff(values), step, rtol=0, atol=abs(step) * 1e-3):
+        raise GridError(f"{dim!r} is not evenly spaced; put the cube on a regular grid (regrid)")
+    return step, float(values[0])
+
+
+def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float:
+    for coord in cube.coords.values():
+        numbers = str(coord.attrs.get("GeoTransform", "")).split()
+        if len(numbers) == 6:
+            return float(numbers[1 if dim == "x" else 5])
+    raise GridError(
+        f"{dim!r} has one pixel and the cube no GeoTransform to tell its size; "
+        "write one with cube.rio.write_transform(...)"
+    )

@@ -1,0 +1,301 @@
+"""A cube taken apart as it is stored, and the empty store made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
+from xharmonize.cube.store_encode import (
+    CODED,
+    NO_CODE,
+    TIME_ATTRS,
+    as_text,
+    crs_of,
+    encode_time,
+    encode_values,
+    flag_attrs,
+    json_attrs,
+    nan_fill_attr,
+    transform_of,
+)
+from xharmonize.errors import ContractError, StoreError, TimeAxisError
+from xharmonize.types import AnyArray, IntArray
+
+FORMAT = 1
+"""Version of the layout, in the root attribute ``xharmonize``."""
+
+GRID_MAPPING = "spatial_ref"
+COMPLETE = "complete"
+ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
+TILE = 1024  # pixels along y and x of a shard: the unit of writing
+CHUNK = 256  # pixels along y and x of a chunk inside a shard: the unit of reading
+
+Kind = Literal["DataArray", "Dataset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Values of a coordinate as stored, with dimensions and attributes."""
+
+    dims: tuple[str, ...]
+    values: AnyArray
+    attrs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A cube taken apart.
+
+    Attributes
+    ----------
+    blocks : mapping of str to DataArray
+        Along (time, y, x) or (time, band, y, x); lazy where the cube is.
+    times : (time,) int64 array
+        Microseconds since 1970-01-01.
+    coded : mapping of str to list of str
+        Contract coordinates along time that are stored as codes.
+    entries : mapping of str to Stored
+        Other coordinates along time or (time, band).
+    statics : mapping of str to Stored
+        Coordinates without time: band, y, x and what else there is.
+    """
+
+    kind: Kind
+    blocks: Mapping[str, xr.DataArray]
+    block_coords: tuple[str, ...]
+    times: IntArray
+    coded: Mapping[str, list[str]]
+    entries: Mapping[str, Stored]
+    statics: Mapping[str, Stored]
+    crs: Any
+    grid_mapping: Mapping[str, Any]
+    transform: tuple[float, ...]
+    attrs: Mapping[str, Any]
+
+    @property
+    def keys(self) -> list[tuple[int, str, str]]:
+        """(time, sensor, tile) of each entry."""
+        return list(zip(self.times.tolist(), self.coded["sensor"], self.coded["tile"]))
+
+    @property
+    def variables(self) -> dict[str, xr.DataArray]:
+        """Blocks that are data, not coordinates."""
+        return {n: block for n, block in self.blocks.items() if n not in self.block_coords}
+
+
+def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
+    """Return the parts of a cube; nothing but its coordinates is computed.
+
+    Raises
+    ------
+    ContractError, GridError, TimeAxisError
+        If contract coordinates, CRS or dates are missing.
+    StoreError
+        If a variable does not lie along (time, y, x) or (time, band, y, x), or a key occurs twice.
+    """
+    dataset = _as_dataset(cube)
+    _require_coords(dataset)
+    coords = {str(n): c for n, c in dataset.coords.items() if not _is_grid_mapping(c)}
+    spread = {n: c for n, c in coords.items() if "time" in c.dims and {"y", "x"} & set(c.dims)}
+    arrays = {**{str(n): dataset[n] for n in dataset.data_vars}, **spread}
+    mappings = [c.attrs for c in cube.coords.values() if _is_grid_mapping(c)]
+    along_time = {n: c for n, c in coords.items() if "time" in c.dims and n not in spread}
+    special = {"time", COMPLETE, *CODED}
+    parts = Parts(
+        kind="DataArray" if isinstance(cube, xr.DataArray) else "Dataset",
+        blocks={name: _block(name, array) for name, array in arrays.items()},
+        block_coords=tuple(spread),
+        times=encode_time(_times(dataset)),
+        coded={name: as_text(np.asarray(coords[name].values)) for name in CODED},
+        entries={n: _stored(c) for n, c in along_time.items() if n not in special},
+        statics={n: _stored(c) for n, c in coords.items() if "time" not in c.dims},
+        crs=crs_of(cube),
+        grid_mapping=json_attrs(mappings[0]) if mappings else {},
+        transform=transform_of(cube),
+        attrs=json_attrs(cube.attrs) if isinstance(cube, xr.Dataset) else {},
+    )
+    _require_unique(parts)
+    return parts
+
+
+def _as_dataset(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
+    if isinstance(cube, xr.Dataset):
+        return cube
+    name = cube.name or (REFLECTANCE if "band" in cube.dims else "values")
+    return cube.to_dataset(name=str(name))
+
+
+def _require_coords(dataset: xr.Dataset) -> None:
+    absent = [dim for dim in ("time", "y", "x") if dim not in dataset.coords]
+    if absent or "time" not in dataset.dims:
+        raise ContractError(
+            f"the cube has no coordinate {absent or ['time']}; it has {sorted(dataset.sizes)}"
+        )
+    needed = [*TIME_COORDS, *(BAND_COORDS if "band" in dataset.dims else ())]
+    lost = [name for name in needed if name not in dataset.coords]
+    if lost:
+        raise ContractError(
+            f"the cube has lost its coordinates {lost}, a store keeps them; "
+            "settle them with xh.describe(cube, sensor=..., platform=...)"
+        )
+
+
+def _is_grid_mapping(coord: xr.DataArray) -> bool:
+    return coord.ndim == 0 and bool({"crs_wkt", "spatial_ref"} & set(coord.attrs))
+
+
+def _times(dataset: xr.Dataset) -> AnyArray:
+    times = np.asarray(dataset["time"].values)
+    if times.dtype.kind != "M" or np.isnat(times).any():
+        raise TimeAxisError(
+            f"the time coordinate ({times.dtype}) is not all dates; give it datetime64 values"
+        )
+    return times
+
+
+def _block(name: str, array: xr.DataArray) -> xr.DataArray:
+    dims = tuple(dim for dim in DIMS if dim in array.dims)
+    if set(array.dims) - set(dims) or not {"time", "y", "x"} <= set(dims):
+        raise StoreError(
+            f"variable {name!r} lies along {array.dims}, a series holds variables along "
+            "(time, y, x) or (time, band, y, x); drop it or store it by itself"
+        )
+    if array.dtype.kind not in "iufb":
+        raise StoreError(f"variable {name!r} holds {array.dtype}; a series holds numbers")
+    return array.transpose(*dims)
+
+
+def _stored(coord: xr.DataArray) -> Stored:
+    values, attrs = encode_values(np.asarray(coord.values))
+    dims = tuple(str(dim) for dim in coord.dims)
+    return Stored(dims=dims, values=values, attrs={**json_attrs(coord.attrs), **attrs})
+
+
+def _require_unique(parts: Parts) -> None:
+    seen = set()
+    for time, sensor, tile in parts.keys:
+        if (time, sensor, tile) in seen:
+            raise StoreError(
+                f"({np.datetime64(time, 'us')}, {sensor}, {tile}) occurs twice; entries of a "
+                "store are known by time, sensor and tile: merge the two or drop one"
+            )
+        seen.add((time, sensor, tile))
+
+
+def create(path: Path, parts: Parts, *, tile: int) -> None:
+    """Make an empty store (no entries) for cubes like this one.
+
+    Parameters
+    ----------
+    tile : int
+        Edge of a shard along y and x [pixels].
+    """
+    import zarr
+
+    from xharmonize.cube.store_grid import axis_attrs, crs_attrs, root_attrs
+
+    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes=root_attrs(parts))
+    grid = zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=())
+    grid.attrs.update(crs_attrs(parts))
+    axes = axis_attrs(parts)
+    for name, stored in parts.statics.items():
+        array = zarr_array(group, name, stored.values.shape, stored.values.dtype, dims=stored.dims)
+        array.attrs.update({**axes.get(name, {}), **stored.attrs})
+        array[...] = stored.values
+    time = zarr_array(group, "time", (0,), np.dtype(np.int64), dims=("time",))
+    time.attrs.update({"standard_name": "time", "axis": "T", **TIME_ATTRS})
+    complete = zarr_array(group, COMPLETE, (0,), np.dtype(np.uint8), dims=("time",))
+    complete.attrs.update(flag_attrs(["incomplete", "complete"]))
+    for name in CODED:
+        array = zarr_array(
+            group, name, (0,), np.dtype(np.int16), dims=("time",), fill_value=NO_CODE
+        )
+        array.attrs.update(flag_attrs([]))
+    for name, stored in parts.entries.items():
+        shape = (0, *stored.values.shape[1:])
+        array = zarr_array(group, name, shape, stored.values.dtype, dims=stored.dims)
+        array.attrs.update(stored.attrs)
+    for name, block in parts.blocks.items():
+        _create_block(group, name, block, parts, tile=tile)
+
+
+def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, tile: int) -> None:
+    chunks, shards = tiling(block, tile=tile)
+    # CF lists the grid mapping apart, but plain xr.open_zarr makes coordinates only of these.
+    coords = [GRID_MAPPING, COMPLETE, *CODED, *parts.entries, *parts.block_coords]
+    coords += [n for n, s in parts.statics.items() if set(s.dims) <= set(block.dims)]
+    attrs = json_attrs(block.attrs) | {"grid_mapping": GRID_MAPPING}
+    attrs["coordinates"] = " ".join(n for n in coords if n not in (*DIMS, name))
+    dtype = np.dtype(np.uint8) if block.dtype.kind == "b" else block.dtype
+    if block.dtype.kind == "b":
+        attrs["dtype"] = "bool"
+    if block.dtype.kind == "f":
+        attrs["_FillValue"] = nan_fill_attr()
+    array = zarr_array(
+        group,
+        name,
+        (0, *block.shape[1:]),
+        dtype,
+        dims=tuple(map(str, block.dims)),
+        chunks=chunks,
+        shards=None if shards == chunks else shards,
+        fill_value=_missing(block, parts),
+    )
+    array.attrs.update(attrs)
+
+
+def tiling(block: xr.DataArray, *, tile: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return chunk and shard shapes: one date and band, and one date with all its bands."""
+    chunk = [min(CHUNK, tile, block.sizes[dim]) for dim in ("y", "x")]
+    shard = [-(-min(tile, block.sizes[dim]) // edge) * edge for dim, edge in zip(("y", "x"), chunk)]
+    n_bands = [block.sizes["band"]] if "band" in block.dims else []
+    return (1, *(1 for _ in n_bands), *chunk), (1, *n_bands, *shard)
+
+
+def _missing(block: xr.DataArray, parts: Parts) -> float | int:
+    """Value of chunks that are not written because they hold nothing else."""
+    if block.dtype.kind == "f":
+        return float("nan")
+    nodata = parts.entries.get("nodata")
+    if "band" not in block.dims or nodata is None or block.dtype.kind == "b":
+        return 0
+    values = np.unique(nodata.values)
+    limits = np.iinfo(block.dtype)
+    is_one = values.size == 1 and limits.min <= values[0] <= limits.max
+    return int(values[0]) if is_one else 0
+
+
+def zarr_array(
+    group: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    dims: tuple[str, ...],
+    chunks: tuple[int, ...] | None = None,
+    shards: tuple[int, ...] | None = None,
+    fill_value: Any = None,
+) -> Any:
+    """Create an array: zstd, dimension names, and text as variable-length strings."""
+    from zarr.codecs import ZstdCodec
+    from zarr.core.dtype import VariableLengthUTF8
+
+    is_text = dtype.kind == "O"
+    default = "" if is_text else (float("nan") if dtype.kind == "f" else 0)
+    entry = tuple(ENTRY_CHUNK if dim == "time" else max(1, n) for dim, n in zip(dims, shape))
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=VariableLengthUTF8() if is_text else dtype,
+        chunks=chunks or entry,
+        shards=shards,
+        fill_value=default if fill_value is None else fill_value,
+        dimension_names=dims,
+        compressors=ZstdCodec(level=3) if shape else None,
+    )

@@ -1,0 +1,74 @@
+"""A store as xarray reads it, turned back into the cube that was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.store_encode import CODED, from_codes
+from xharmonize.cube.store_grid import is_own_key
+from xharmonize.cube.store_layout import COMPLETE, GRID_MAPPING
+from xharmonize.types import IntArray
+
+
+def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """Return the cube in a store opened with ``decode_coords="all"``; pixels stay lazy."""
+    series = raw.assign_coords(
+        {name: _decoded(str(name), coord) for name, coord in raw.coords.items() if _is_small(coord)}
+    )
+    rows = _rows(series)
+    if not np.array_equal(rows, np.arange(series.sizes["time"])):
+        series = series.isel(time=rows)
+    own = raw.attrs["xharmonize"]
+    # Without the store's encoding, so that the cube can be written elsewhere in other chunks.
+    series = series.drop_vars(COMPLETE).drop_encoding()
+    series.attrs = {n: v for n, v in raw.attrs.items() if not is_own_key(str(n))}
+    if own["kind"] == "Dataset":
+        return series
+    return series[next(iter(series.data_vars))]
+
+
+def open_lazily(store: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+    """Open a store with its blocks as dask arrays, one shard a chunk where not said otherwise."""
+    from dask.base import tokenize
+
+    raw = xr.open_zarr(store, chunks=None, decode_coords="all")
+    # A commit renames zarr.json, so the same names never stand for different pixels.
+    version = tokenize(str(store), (store / "zarr.json").stat().st_mtime_ns, chunks)
+    blocks = {}
+    for name, variable in raw.variables.items():
+        if {"time", "y", "x"} <= set(variable.dims):
+            shape = variable.encoding.get("shards") or variable.encoding["chunks"]
+            unit = dict(zip(variable.dims, shape)) if chunks is None else dict(chunks)
+            unit = {dim: n for dim, n in unit.items() if dim in variable.dims}
+            blocks[name] = variable.chunk(unit, name=f"open-series-{name}-{version}")
+    coords = {name: block for name, block in blocks.items() if name in raw.coords}
+    arrays = {name: block for name, block in blocks.items() if name not in coords}
+    return raw.assign(arrays).assign_coords(coords)
+
+
+def _is_small(coord: xr.DataArray) -> bool:
+    return coord.name != GRID_MAPPING and not ("time" in coord.dims and "y" in coord.dims)
+
+
+def _decoded(name: str, coord: xr.DataArray) -> Any:
+    values, attrs = np.asarray(coord.values), dict(coord.attrs)
+    if name in CODED:
+        values = from_codes(values, attrs, name=name)
+        attrs = {n: v for n, v in attrs.items() if n not in ("flag_values", "flag_meanings")}
+    elif values.dtype.kind in "OT":
+        values = np.array(values.tolist(), dtype=str).reshape(values.shape)
+    elif values.dtype.kind == "M":
+        values = values.astype("datetime64[ns]")
+    return (coord.dims, values, attrs)
+
+
+def _rows(series: xr.Dataset) -> IntArray:
+    """Rows of complete entries in order of time, sensor and tile."""
+    rows = np.flatnonzero(np.asarray(series[COMPLETE].values) == 1)
+    keys = (series[name].values[rows] for name in ("tile", "sensor", "time"))
+    return rows[np.lexsort(tuple(keys))]
