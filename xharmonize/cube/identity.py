@@ -1,0 +1,213 @@
+"""Who observed an item: product, platform, processing baseline, pass and tile, from its metadata.
+
+Every fact is looked for in the properties first, then in the product names that catalogues keep
+(``s2:product_uri``, ``landsat:scene_id``), then in the item id. The sensing date decides nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xharmonize.cube.items import Item
+from xharmonize.errors import RadiometryError, UnknownSensorError
+from xharmonize.sensors import find_sensor, get_sensor
+from xharmonize.sensors.spec import UNKNOWN, Sensor
+
+_NAMES = (
+    "s2:product_uri",
+    "sentinel:product_id",
+    "s2:datatake_id",
+    "s2:granule_id",
+    "s2:tile_id",
+    "s2:datastrip_id",
+    "landsat:product_id",
+    "landsat:scene_id",
+)
+_PLATFORMS = (  # (spelling without separators, STAC name)
+    (re.compile(r"^(?:sentinel|s)2([a-d])$"), "sentinel-2{}"),
+    (re.compile(r"^(?:sentinel|s)1([a-d])$"), "sentinel-1{}"),
+    (re.compile(r"^(?:landsat|l[cote]0?)([4-9])$"), "landsat-{}"),
+    (re.compile(r"^(?:gaofen|gf)1([a-d]?)$"), "gaofen-1{}"),
+)
+_IN_NAMES = (  # (how a product name begins or goes on, STAC name)
+    (re.compile(r"(?:^|[_.])G?S2([A-D])_"), "sentinel-2{}"),
+    (re.compile(r"(?:^|[_.])S1([A-D])_"), "sentinel-1{}"),
+    (re.compile(r"^L[COTE]0?([4-9])(?=_|\d{6})"), "landsat-{}"),
+    (re.compile(r"^GF1([A-D]?)_"), "gaofen-1{}"),
+)
+_PRODUCTS = (  # (pattern of a product name or item id, sensor)
+    (re.compile(r"^S2[A-D]_MSIL2A_|^S2[A-D]_.*_L2A$"), "sentinel-2-l2a"),
+    (re.compile(r"^HLS\.L30\."), "hls-l30"),
+    (re.compile(r"^HLS\.S30\."), "hls-s30"),
+    (re.compile(r"^L[COTE]0[4-9]_L2S[PR]_\d{6}_.*_02_"), "landsat-c2-l2"),
+    (re.compile(r"^L[COTE]0[4-9]_L\w{3}_\d{6}_.*_01_"), "landsat-c1-sr"),
+    (re.compile(r"^S1[A-D]_\w\w_GRD._.*_rtc$"), "sentinel-1-rtc"),
+    (re.compile(r"^S1[A-D]_\w\w_GRD._"), "sentinel-1-grd"),
+)
+_LANDSAT_ID = re.compile(
+    r"^L[COTE]0[4-9]_(?P<level>L\w{3})_(?P<tile>\d{6})_.*?_(?P<c>0[12])(?:_|$)"
+)
+_BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)(?:_|$|\.)")
+_SENSING = re.compile(r"(?:MSIL\w\w_|GS2[A-D]_)(\d{8}T\d{6})")
+_MGRS = re.compile(r"(?:^|[_.])T?(\d{1,2}[C-X][A-Z]{2})(?=[_.]|$)")
+
+
+def recognize_sensor(item: Item) -> Sensor:
+    """Return the registered product an item belongs to.
+
+    Raises
+    ------
+    UnknownSensorError
+        If neither its collection nor its product name fit a registered sensor.
+    RadiometryError
+        If its collection says one Landsat Collection and its id the other.
+    """
+    found = find_sensor(collection=item["collection"]) if item["collection"] else []
+    by_name = _sensor_of_names(item)
+    if not found and by_name is None:
+        raise UnknownSensorError(
+            f"item {item['id']!r} of collection {item['collection']!r} is of no registered sensor; "
+            "register one that lists the collection: xh.register_sensor(dataclasses.replace("
+            "xh.get_sensor('sentinel-2-l2a'), collections=(...)), replace=True)"
+        )
+    sensor = found[0] if found else get_sensor(str(by_name))
+    _check_landsat(item, sensor)
+    return sensor
+
+
+def platform_of(item: Item) -> str:
+    """Return the STAC platform name in lower case, or ``"unknown"``.
+
+    Raises
+    ------
+    RadiometryError
+        If the properties name one platform and the product name another.
+    """
+    stated = normalize_platform(str(item["properties"].get("platform") or ""))
+    named = next((name for text in _texts(item) for name in _platforms_in(text)), UNKNOWN)
+    if UNKNOWN not in (stated, named) and stated != named:
+        raise RadiometryError(
+            f"item {item['id']!r} says platform {stated!r} but is named after {named!r}; "
+            f"settle it with platform={{{item['id']!r}: {named!r}}}"
+        )
+    return named if stated == UNKNOWN else stated
+
+
+def normalize_platform(name: str) -> str:
+    """Return the STAC spelling of a platform (``LANDSAT_8`` → ``landsat-8``).
+
+    Names of a constellation, and the empty name, give ``"unknown"``; a platform of no known
+    family is returned in lower case.
+    """
+    bare = re.sub(r"[\s_\-]", "", name.lower())
+    for pattern, spelling in _PLATFORMS:
+        match = pattern.match(bare)
+        if match and not (spelling == "sentinel-2{}" and not match.group(1)):
+            return spelling.format(match.group(1))
+    if bare in ("", "unknown", "sentinel1", "sentinel2", "landsat", "hls"):
+        return UNKNOWN
+    return re.sub(r"[\s_]+", "-", name.strip().lower())
+
+
+def baseline_of(item: Item) -> str:
+    """Return the processing baseline (``05.10``), or ``"unknown"``."""
+    properties = item["properties"]
+    for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
+        text = str(properties.get(key) or "")
+        match = re.match(r"^0?(\d{1,2})\.(\d{1,2})$", text)
+        if match:
+            return f"{int(match.group(1)):02d}.{match.group(2):0<2}"
+    for text in _texts(item):
+        found = _BASELINE.search(text)
+        if found:
+            return f"{found.group(1)}.{found.group(2)}"
+    return UNKNOWN
+
+
+def tile_of(item: Item) -> str:
+    """Return the MGRS tile, the Landsat path and row, or ``"unknown"``."""
+    properties = item["properties"]
+    path, row = properties.get("landsat:wrs_path"), properties.get("landsat:wrs_row")
+    if path is not None and row is not None:
+        return f"{int(path):03d}{int(row):03d}"
+    grid = str(properties.get("s2:mgrs_tile") or properties.get("grid:code") or "")
+    match = re.search(r"(\d{1,2}[C-X][A-Z]{2})$", grid)
+    if match:
+        return _pad_tile(match.group(1))
+    landsat = _LANDSAT_ID.match(item["id"])
+    if landsat:
+        return landsat.group("tile")
+    found = next((m for text in _texts(item) if (m := _MGRS.search(text))), None)
+    return _pad_tile(found.group(1)) if found else UNKNOWN
+
+
+def datatake_of(item: Item, *, platform: str, tile: str, solar_day: str, second: str) -> str:
+    """Return a name that all items seen within one overflight share.
+
+    Sentinel-2: platform and start of sensing, from the datatake id or the product name. Landsat:
+    platform, path and day. Sentinel-1: absolute orbit. Otherwise the second of acquisition.
+    """
+    properties = item["properties"]
+    for text in _texts(item):
+        match = _SENSING.search(text)
+        if match:
+            return f"{platform}_{match.group(1)}"
+    if platform.startswith("landsat"):
+        path = tile[:3] if tile.isdigit() else "any-path"
+        return f"{platform}_{path}_{solar_day}"
+    orbit = properties.get("sat:absolute_orbit")
+    if orbit is not None:
+        return f"{platform}_{orbit}"
+    return f"{platform}_{second}"
+
+
+def datastrip_of(item: Item) -> str:
+    """Return the sensing start of a Sentinel-2 datastrip, or ``""``: parts of one granule."""
+    match = re.search(r"_S(\d{8}T\d{6})", str(item["properties"].get("s2:datastrip_id") or ""))
+    return match.group(1) if match else ""
+
+
+def _texts(item: Item) -> Iterator[str]:
+    """Product names the item carries, then its id."""
+    properties: Mapping[str, Any] = item["properties"]
+    for key in _NAMES:
+        value = properties.get(key)
+        if value:
+            yield str(value)
+    yield str(item["id"])
+
+
+def _platforms_in(text: str) -> Iterator[str]:
+    for pattern, spelling in _IN_NAMES:
+        match = pattern.search(text)
+        if match:
+            yield spelling.format(match.group(1).lower())
+
+
+def _sensor_of_names(item: Item) -> str | None:
+    for text in _texts(item):
+        for pattern, name in _PRODUCTS:
+            if pattern.search(text):
+                return name
+    return None
+
+
+def _check_landsat(item: Item, sensor: Sensor) -> None:
+    """Refuse an item whose Landsat Collection is not that of its sensor."""
+    expected = {"landsat-c1-sr": "01", "landsat-c2-l2": "02"}.get(sensor.name)
+    if expected is None:
+        return
+    match = _LANDSAT_ID.match(item["id"])
+    number = item["properties"].get("landsat:collection_number") or (match and match.group("c"))
+    if number is not None and f"{int(number):02d}" != expected:
+        raise RadiometryError(
+            f"item {item['id']!r} is of Landsat Collection {int(number)}, but its collection "
+            f"{item['collection']!r} is read as {sensor.name}: digital numbers of one mean other "
+            "reflectance in the other; correct the item's collection"
+        )
+
+
+def _pad_tile(tile: str) -> str:
+    return tile.zfill(5)

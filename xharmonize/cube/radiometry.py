@@ -1,0 +1,230 @@
+"""What the digital numbers of an item mean: scale, offset and nodata, from its metadata alone.
+
+Rules for Sentinel-2 Level-2A, where catalogues differ most:
+
+1. Products of processing baseline 04.00 and later hold DN with an offset: reflectance =
+   (DN - 1000) / 10000; earlier ones none (ESA, Sentinel-2 Products Specification Document;
+   Copernicus SentiWiki, "S2 Products", Level-2A).
+2. ``earthsearch:boa_offset_applied: true`` says that the catalogue subtracted the 1000 already, so
+   no offset is left. Earth Search v1 leaves ``raster:bands`` at -0.1 on such items; its maintainer
+   states that the flag is the truth (Element84/earth-search#9): the flag decides, with a warning.
+3. The flag false leaves rule 1. (Some such items hold shifted pixels all the same,
+   Element84/earth-search#66 and #71: only pixels can tell, see ``xh.check_radiometry``.)
+4. ``raster:bands`` or the fields of STAC 1.1 settle an item that names no baseline. Where they
+   contradict the baseline and no flag explains it, nothing is guessed: it is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xharmonize.cube.items import Item
+from xharmonize.errors import RadiometryError
+from xharmonize.sensors.spec import UNKNOWN, Sensor
+
+_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+_THERMAL = (0.00341802, 149.0)  # [K per DN, K] USGS LSDS-1619: Landsat Collection 2 ST
+_FIXED = ("sentinel-2-l2a", "landsat-c2-l2", "landsat-c1-sr")  # one encoding, whatever is declared
+_USER_BASELINE = 99.0  # N9999: made by users with Sen2Cor, from any baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the digital numbers of one asset are read.
+
+    Attributes
+    ----------
+    scale, offset, nodata : float
+        value = DN * scale + offset; DN equal to nodata is missing.
+    notes : tuple of str
+        What was settled by a rule against other metadata.
+    """
+
+    scale: float
+    offset: float
+    nodata: float
+    notes: tuple[str, ...] = ()
+
+
+def settle_encoding(
+    item: Item,
+    asset: str,
+    *,
+    sensor: Sensor,
+    baseline: str,
+    override: Mapping[str, float] | None = None,
+) -> Encoding:
+    """Return scale, offset and nodata of one asset.
+
+    Parameters
+    ----------
+    item : dict
+        As `xharmonize.cube.items.normalize_item` returns it.
+    asset : str
+        Key of a spectral asset.
+    sensor : Sensor
+        Product of the item.
+    baseline : str
+        Processing baseline or ``"unknown"``.
+    override : mapping, optional
+        ``scale``, ``offset``, ``nodata`` that the user settled; it goes before all metadata.
+
+    Raises
+    ------
+    RadiometryError
+        If the metadata say nothing, or contradict each other; the message names the item and the
+        argument that settles it.
+    """
+    override = override or {}
+    declared = _declared(item, asset, needs_agreement="offset" not in override)
+    nodata = override.get("nodata", declared.get("nodata", float(sensor.radiometry.nodata)))
+    if {"scale", "offset"} <= set(override):
+        return Encoding(scale=override["scale"], offset=override["offset"], nodata=nodata)
+    scale = override.get("scale", _settle_scale(item, asset, sensor, declared))
+    if "offset" in override:
+        return Encoding(scale=scale, offset=override["offset"], nodata=nodata)
+    if sensor.radiometry.baseline_offsets:
+        offset, notes = _settle_baseline_offset(item, sensor, baseline, declared.get("offset"))
+        return Encoding(scale=scale, offset=offset, nodata=nodata, notes=notes)
+    offset = _settle_fixed_offset(item, asset, sensor, declared)
+    return Encoding(scale=scale, offset=offset, nodata=nodata)
+
+
+def offset_of_baseline(sensor: Sensor, baseline: str) -> float | None:
+    """Return the offset a processing baseline brings; None where it cannot tell."""
+    if baseline == UNKNOWN or float(baseline) >= _USER_BASELINE:
+        return None
+    reached = [off for first, off in sensor.radiometry.baseline_offsets if baseline >= first]
+    return reached[-1] if reached else sensor.radiometry.offset
+
+
+def unit_of(item: Item, asset: str, sensor: Sensor) -> str:
+    """Return the unit of the decoded values: what the asset declares, or the sensor's."""
+    for band in item["assets"][asset].get("raster:bands") or ():
+        if band.get("unit"):
+            return str(band["unit"])
+    return sensor.radiometry.units
+
+
+def _declared(item: Item, asset: str, *, needs_agreement: bool) -> dict[str, float]:
+    """Gather scale, offset and nodata that an asset declares, in STAC 1.0 or 1.1 fields."""
+    fields = item["assets"][asset]
+    old = (fields.get("raster:bands") or [{}])[0]
+    bands = [b for b in fields.get("bands") or () if isinstance(b, Mapping)]
+    new = {k: fields[k] for k in ("raster:scale", "raster:offset") if fields.get(k) is not None}
+    new |= {k: v for band in bands[:1] for k, v in band.items() if k.startswith("raster:")}
+    declared = {k: float(old[k]) for k in ("scale", "offset", "nodata") if old.get(k) is not None}
+    for key in ("scale", "offset"):
+        other = new.get(f"raster:{key}")
+        if other is None:
+            continue
+        if needs_agreement and not _same(float(other), declared.setdefault(key, float(other))):
+            raise _contradiction(
+                item,
+                f"asset {asset!r} says {key} {declared.get(key)} in raster:bands and {other} in "
+                f"raster:{key}",
+            )
+    return declared
+
+
+def _settle_scale(item: Item, asset: str, sensor: Sensor, declared: Mapping[str, float]) -> float:
+    scale = declared.get("scale")
+    if scale is None:
+        return _spectral(asset, sensor)[0]
+    if sensor.name in _FIXED and not math.isclose(scale, _spectral(asset, sensor)[0], rel_tol=0.01):
+        raise _contradiction(
+            item,
+            f"asset {asset!r} declares scale {scale}, {sensor.name} has "
+            f"{_spectral(asset, sensor)[0]}",
+        )
+    return scale
+
+
+def _settle_fixed_offset(
+    item: Item, asset: str, sensor: Sensor, declared: Mapping[str, float]
+) -> float:
+    """Offset of a product that never changed it."""
+    if sensor.level == "GRD" and "scale" not in declared:
+        raise RadiometryError(
+            f"item {item['id']!r} declares no scale: the digital numbers of a Sentinel-1 GRD "
+            "product are uncalibrated amplitudes; use a calibrated collection (sentinel-1-rtc), "
+            + _cure(item)
+        )
+    offset, expected = declared.get("offset"), _spectral(asset, sensor)[1]
+    if offset is None:
+        return expected if sensor.name in _FIXED or "scale" not in declared else 0.0
+    if sensor.name in _FIXED and not _same(offset, expected):
+        raise _contradiction(
+            item, f"asset {asset!r} declares offset {offset}, {sensor.name} has {expected}"
+        )
+    return offset
+
+
+def _settle_baseline_offset(
+    item: Item, sensor: Sensor, baseline: str, declared: float | None
+) -> tuple[float, tuple[str, ...]]:
+    """Offset of a product that changed it with the processing baseline (rules 1 to 4 above)."""
+    expected = offset_of_baseline(sensor, baseline)
+    flag = _flag(item)
+    if flag is True:
+        if declared is None or _same(declared, 0.0):
+            return 0.0, ()
+        return 0.0, (
+            f"{flag_name(item)} is true but raster:bands says offset {declared}: the flag was "
+            "followed, so the pixels are read without offset (Element84/earth-search#9)",
+        )
+    if declared is None and expected is None:
+        raise RadiometryError(
+            f"item {item['id']!r} names neither a processing baseline nor an offset "
+            f"(s2:processing_baseline {baseline!r}, no raster:bands): with or without the offset "
+            f"of {sensor.radiometry.baseline_offsets[-1][1]} its reflectance differs by that much; "
+            + _cure(item)
+        )
+    if declared is None or expected is None:
+        return declared if declared is not None else float(expected or 0.0), ()
+    if not _same(declared, expected):
+        said = "" if flag is None else f" and {flag_name(item)} is false"
+        raise _contradiction(
+            item,
+            f"processing baseline {baseline}{said} means offset {expected}, raster:bands says "
+            f"{declared}",
+        )
+    return declared, ()
+
+
+def flag_name(item: Item) -> str:
+    """Return the property by which a catalogue says that it applied the offset."""
+    return next((name for name in _FLAGS if name in item["properties"]), _FLAGS[0])
+
+
+def _flag(item: Item) -> bool | None:
+    value = item["properties"].get(flag_name(item))
+    if value is None:
+        return None
+    return value if isinstance(value, bool) else str(value).strip().lower() == "true"
+
+
+def _spectral(asset: str, sensor: Sensor) -> tuple[float, float]:
+    """Scale and offset of the product; Landsat's surface temperature has its own."""
+    if sensor.name == "landsat-c2-l2" and (asset.startswith("lwir") or "ST_B" in asset.upper()):
+        return _THERMAL
+    return sensor.radiometry.scale, sensor.radiometry.offset
+
+
+def _same(value: float, other: float | None) -> bool:
+    return other is not None and math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _contradiction(item: Item, what: str) -> RadiometryError:
+    return RadiometryError(f"item {item['id']!r} contradicts itself: {what}; {_cure(item)}")
+
+
+def _cure(item: Mapping[str, Any]) -> str:
+    return (
+        "settle it from the data provider's documents with "
+        f"radiometry={{{item['id']!r}: {{'scale': ..., 'offset': ...}}}} "
+        "(xh.check_radiometry shows what the pixels suggest)"
+    )
