@@ -11,7 +11,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from xharmonize.cube import resample
-from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.contract import COMPANIONS, read_coordinate, with_history
 from xharmonize.cube.geobox import (
     describe_grid,
     geobox_of,
@@ -191,7 +191,7 @@ def _regrid_array(
 
 def _require_values(cube: xr.DataArray, how: RegridMethod) -> None:
     """Refuse to average digital numbers."""
-    decoded = bool(np.all(cube["is_decoded"].values)) if "is_decoded" in cube.coords else True
+    decoded = "is_decoded" not in cube.coords or bool(read_coordinate(cube, "is_decoded").all())
     if decoded and np.issubdtype(cube.dtype, np.floating):
         return
     raise RadiometryError(
@@ -308,10 +308,10 @@ def _outside(array: xr.DataArray) -> AnyArray:
         return np.array(int(Flag.FILL))
     if array.name in FLAG_LAYERS or "nodata" not in array.coords:
         return np.array(int(array.attrs.get("_FillValue", 0)))
-    dims = [dim for dim in lead if dim in array["nodata"].dims]
-    shape = [array.sizes[dim] if dim in dims else 1 for dim in lead]
-    table: AnyArray = array["nodata"].transpose(*dims).values.reshape(shape)
-    return np.nan_to_num(table)
+    nodata = array["nodata"]
+    missing = [dim for dim in lead if dim not in nodata.dims]
+    table = nodata.copy(data=read_coordinate(array, "nodata")).expand_dims(missing)
+    return np.nan_to_num(np.asarray(table.transpose(*lead).values))
 
 
 def _kept_attrs(attrs: Any) -> dict[str, Any]:

@@ -1,0 +1,332 @@
+"""Spectral indices of cubes, by the role of bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.contract import (
+    COMPANIONS,
+    REFLECTANCE,
+    require_bands,
+    require_reflectance,
+    with_history,
+)
+from xharmonize.cube.flags import ResultFlag, cf_attrs
+from xharmonize.errors import BandError, ContractError, RadiometryError
+from xharmonize.kernels import indices as kernels
+from xharmonize.kernels.indices import RatioTerms
+from xharmonize.types import AnyArray
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralIndex:
+    """An index: its formula, its coefficients and where it comes from.
+
+    Attributes
+    ----------
+    name, long_name : str
+        Name as in `index`, and the one for people.
+    roles : tuple of str
+        Bands by common name; ``nir`` stands for ``nir08`` where the cube has it.
+    formula : str
+        In terms of the roles.
+    terms : RatioTerms
+        The same as coefficients, in the order of `roles`.
+    is_scale_free : bool
+        Whether a factor common to all bands leaves the index as it is (an offset never does).
+    citation, doi : str
+        Where the index was defined; no DOI where the document has none.
+    """
+
+    name: str
+    long_name: str
+    roles: tuple[str, ...]
+    formula: str
+    terms: RatioTerms
+    is_scale_free: bool
+    citation: str
+    doi: str = ""
+
+
+def _difference(
+    name: str, long_name: str, high: str, low: str, citation: str, doi: str = ""
+) -> SpectralIndex:
+    """A normalised difference of two bands."""
+    return SpectralIndex(
+        name=name,
+        long_name=long_name,
+        roles=(high, low),
+        formula=f"({high} - {low}) / ({high} + {low})",
+        terms=RatioTerms(up=(1, -1), down=(1, 1), is_positive=True),
+        is_scale_free=True,
+        citation=citation,
+        doi=doi,
+    )
+
+
+_INDICES = (
+    _difference(
+        "ndvi",
+        "normalized difference vegetation index",
+        "nir",
+        "red",
+        "Tucker 1979",
+        "10.1016/0034-4257(79)90013-0",
+    ),
+    SpectralIndex(
+        name="evi",
+        long_name="enhanced vegetation index",
+        roles=("nir", "red", "blue"),
+        formula="2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1)",
+        terms=RatioTerms(up=(1, -1, 0), down=(1, 6, -7.5), gain=2.5, constant=1),
+        is_scale_free=False,
+        citation="Huete et al. 2002",
+        doi="10.1016/S0034-4257(02)00096-2",
+    ),
+    SpectralIndex(
+        name="evi2",
+        long_name="two-band enhanced vegetation index",
+        roles=("nir", "red"),
+        formula="2.5 * (nir - red) / (nir + 2.4 * red + 1)",
+        terms=RatioTerms(up=(1, -1), down=(1, 2.4), gain=2.5, constant=1),
+        is_scale_free=False,
+        citation="Jiang et al. 2008",
+        doi="10.1016/j.rse.2008.06.006",
+    ),
+    SpectralIndex(
+        name="savi",
+        long_name="soil-adjusted vegetation index",
+        roles=("nir", "red"),
+        formula="1.5 * (nir - red) / (nir + red + 0.5)",
+        terms=RatioTerms(up=(1, -1), down=(1, 1), gain=1.5, constant=0.5),
+        is_scale_free=False,
+        citation="Huete 1988",
+        doi="10.1016/0034-4257(88)90106-X",
+    ),
+    _difference(
+        "ndwi",
+        "normalized difference water index",
+        "green",
+        "nir",
+        "McFeeters 1996",
+        "10.1080/01431169608948714",
+    ),
+    _difference(
+        "mndwi",
+        "modified normalized difference water index",
+        "green",
+        "swir16",
+        "Xu 2006",
+        "10.1080/01431160600589179",
+    ),
+    _difference(
+        "ndmi",
+        "normalized difference moisture index",
+        "nir",
+        "swir16",
+        "Wilson and Sader 2002",
+        "10.1016/S0034-4257(01)00318-2",
+    ),
+    _difference(
+        "nbr",
+        "normalized burn ratio",
+        "nir",
+        "swir22",
+        "López García and Caselles 1991",
+        "10.1080/10106049109354290",
+    ),
+    _difference(
+        "nbr2",
+        "normalized burn ratio 2",
+        "swir16",
+        "swir22",
+        "USGS, Landsat Surface Reflectance-Derived Spectral Indices Product Guide",
+    ),
+    _difference(
+        "ndre",
+        "normalized difference red edge index",
+        "nir",
+        "rededge1",
+        "Gitelson and Merzlyak 1994",
+        "10.1016/1011-1344(93)06963-4",
+    ),
+    SpectralIndex(
+        name="bsi",
+        long_name="bare soil index",
+        roles=("swir16", "red", "nir", "blue"),
+        formula="((swir16 + red) - (nir + blue)) / ((swir16 + red) + (nir + blue))",
+        terms=RatioTerms(up=(1, 1, -1, -1), down=(1, 1, 1, 1), is_positive=True),
+        is_scale_free=True,
+        citation="Rikimaru, Roy and Miyatake 2002, Tropical Ecology 43(1), 39-47",
+    ),
+)
+INDICES = {spec.name: spec for spec in _INDICES}
+
+
+def list_indices() -> list[str]:
+    """Return the names that `index` knows; `xharmonize.cube.indices.INDICES` holds formulas."""
+    return sorted(INDICES)
+
+
+def index(cube: Cube, name: str = "ndvi") -> Cube:
+    """Compute a spectral index, lazily.
+
+    Bands are found by role: near infrared is ``nir08`` (B8A, b5) where the cube has it, otherwise
+    ``nir`` (B08), for all dates alike; ``bands`` and ``history`` in the attributes tell which.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        (time, band, y, x) reflectance [1] with its contract. A Dataset's companions follow: `qa`
+        as it is, `uncertainty` propagated to first order, `origin` and `flag` OR-ed and
+        `valid_fraction` minimal over the bands used, `flag` with ``undefined_index`` added.
+    name : str
+        One of `list_indices`.
+
+    Returns
+    -------
+    DataArray or Dataset
+        (time, y, x), float32, named after the index [1]. NaN where a band is missing, where the
+        denominator is below 0.01, and for normalised differences where a band is not above zero.
+
+    Raises
+    ------
+    BandError
+        If the index is unknown or the cube lacks a band of it.
+    RadiometryError
+        If the cube holds digital numbers or is not in units of reflectance.
+    """
+    spec = INDICES.get(name)
+    if spec is None:
+        raise BandError(f"index {name!r} is unknown; choose one of {', '.join(list_indices())}")
+    if isinstance(cube, xr.DataArray):
+        return _index_array(cube, spec)
+    if REFLECTANCE not in cube:
+        raise ContractError(
+            f"the Dataset has no variable 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+        )
+    value = _index_array(cube[REFLECTANCE], spec)
+    result = value.to_dataset(name=name).assign(_companions(cube, spec, value))
+    return result.assign_attrs(cube.attrs)
+
+
+def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
+    require_reflectance(cube)
+    units = str(cube.attrs.get("units", "1"))
+    if units != "1":
+        raise RadiometryError(
+            f"{spec.name} needs reflectance in units of 1, the cube says units={units!r}; convert "
+            "it or settle its meaning with xh.describe(cube, sensor=..., ...)"
+        )
+    bands = _bands_of(cube, spec)
+    data = [_band(cube, band).data for band in bands]
+    values = _map(partial(_value_block, terms=spec.terms), data, f"index-{spec.name}", "float32")
+    formula = spec.formula.replace("nir ", f"{_nir(cube)} ").replace("nir)", f"{_nir(cube)})")
+    attrs = {
+        "units": "1",
+        "long_name": spec.long_name,
+        "bands": " ".join(bands),
+        "references": f"{spec.citation}{', doi:' + spec.doi if spec.doi else ''}",
+    }
+    if "history" in cube.attrs:
+        attrs["history"] = cube.attrs["history"]
+    result = _band(cube, bands[0]).copy(data=values).rename(spec.name)
+    result.attrs = with_history(attrs, f"index: {spec.name} = {formula}")
+    return result
+
+
+def _bands_of(cube: xr.DataArray, spec: SpectralIndex) -> tuple[str, ...]:
+    bands = tuple(_nir(cube) if role == "nir" else role for role in spec.roles)
+    require_bands(cube, bands, what=f"index {spec.name!r}")
+    return bands
+
+
+def _nir(cube: xr.DataArray) -> str:
+    """Near infrared of the cube, one band for all dates."""
+    return "nir08" if "nir08" in cube["band"].values else "nir"
+
+
+def _band(array: xr.DataArray, band: str) -> xr.DataArray:
+    """One band without the coordinates along `band`; the array itself if it has no bands."""
+    if "band" not in array.dims:
+        return array
+    along = [name for name, coord in array.coords.items() if "band" in coord.dims]
+    return array.sel(band=band).drop_vars(along).transpose("time", "y", "x")
+
+
+def _companions(
+    cube: xr.Dataset, spec: SpectralIndex, value: xr.DataArray
+) -> dict[str, xr.DataArray]:
+    """Companions of an index from those of its bands."""
+    bands = _bands_of(cube[REFLECTANCE], spec)
+    data = [_band(cube[REFLECTANCE], band).data for band in bands]
+    found = {}
+    for name in (companion for companion in COMPANIONS if companion in cube):
+        layers = [_band(cube[name], band) for band in bands]
+        if name == "uncertainty":
+            values = _map(
+                partial(_uncertainty_block, terms=spec.terms),
+                [*data, *(layer.data for layer in layers)],
+                f"index-uncertainty-{spec.name}",
+                "float32",
+            )
+            found[name] = layers[0].copy(data=values)
+        elif name == "valid_fraction":
+            found[name] = _merged(layers, np.minimum)
+        else:
+            found[name] = _merged(layers, np.bitwise_or)
+    if "origin" in found:
+        found["origin"] = found["origin"].where(value.notnull(), 0)
+    undefined = _map(
+        partial(_flag_block, terms=spec.terms), data, f"index-flag-{spec.name}", "uint8"
+    )
+    flag = value.copy(data=undefined).rename("flag")
+    flag.attrs = cf_attrs(ResultFlag, dtype="uint8", long_name="flags of the value")
+    found["flag"] = flag if "flag" not in found else found["flag"] | flag.variable
+    found["flag"].attrs = flag.attrs
+    return found
+
+
+def _merged(layers: Sequence[xr.DataArray], combine: Callable[..., Any]) -> xr.DataArray:
+    """Combine the layers of several bands; one layer where it has no bands."""
+    result = layers[0]
+    for layer in layers[1:]:
+        result = result.copy(data=combine(result.data, layer.data))
+    return result
+
+
+def _map(function: Callable[..., AnyArray], data: list[Any], name: str, dtype: str) -> Any:
+    """Apply a block function to aligned arrays, at once or lazily."""
+    if not any(isinstance(array, da.Array) for array in data):
+        return function(*data)
+    return da.map_blocks(
+        function,
+        *data,
+        name=f"{name}-{tokenize(function, *data)}",
+        dtype=dtype,
+        meta=np.empty((0,) * 3, dtype),
+    )
+
+
+def _value_block(*bands: AnyArray, terms: RatioTerms) -> AnyArray:
+    return kernels.ratio_index(bands, terms)
+
+
+def _flag_block(*bands: AnyArray, terms: RatioTerms) -> AnyArray:
+    undefined = kernels.ratio_undefined(bands, terms)
+    return undefined.astype(np.uint8) * np.uint8(ResultFlag.UNDEFINED_INDEX)
+
+
+def _uncertainty_block(*layers: AnyArray, terms: RatioTerms) -> AnyArray:
+    half = len(layers) // 2
+    return kernels.ratio_uncertainty(layers[:half], layers[half:], terms)

@@ -1,0 +1,155 @@
+"""Pairs of looks that two sensors had at the same ground within a few days."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    TIME_COORDS,
+    read_coordinate,
+    require_reflectance,
+    with_history,
+)
+from xharmonize.cube.grid import require_same_grid
+from xharmonize.errors import BandError, ContractError, TimeAxisError
+from xharmonize.types import IntArray
+
+SAME_PASS = np.timedelta64(1, "h")
+"""Steps of one platform closer than this are one look (rows of a pass, reprocessed granules)."""
+
+
+def match_pairs(
+    source: xr.DataArray | xr.Dataset,
+    target: xr.DataArray | xr.Dataset,
+    *,
+    tolerance: str | pd.Timedelta = "2D",
+) -> xr.Dataset:
+    """Pair the dates of two cubes, nearest in time first, each date used at most once.
+
+    All pairs within `tolerance` are ranked by the size of their gap, then by target date, then by
+    source date, then by item id; each is taken unless one of its dates is taken already. Steps of
+    one platform less than an hour apart are one look: only the first of them, by time and item
+    id, takes part (mosaic them first to use all).
+
+    Parameters
+    ----------
+    source, target : (time, band, y, x) DataArray, or Dataset with ``reflectance``
+        Reflectance [1] on one grid; NaN where missing. Companions are left out.
+    tolerance : str or Timedelta
+        Largest gap, as pandas writes it (``"2D"``, ``"36h"``); gaps equal to it count.
+
+    Returns
+    -------
+    Dataset
+        Lazy ``source`` and ``target`` (pair, band, y, x) of the bands both have, in the target's
+        order, pairs in order of target time. Along ``pair``: ``time_source``, ``time_target``,
+        ``gap`` (source minus target [days]) and the contract of both (``platform_source``, …).
+
+    Raises
+    ------
+    GridError
+        If the grids differ.
+    BandError
+        If no band is common.
+    TimeAxisError
+        If no two dates lie within `tolerance`.
+    """
+    one, other = _reflectance(source), _reflectance(target)
+    require_same_grid(one, other, what="match_pairs")
+    bands = [str(band) for band in other["band"].values if band in one["band"].values]
+    if not bands:
+        raise BandError(
+            f"no band is in both cubes: {one['band'].values.tolist()} and "
+            f"{other['band'].values.tolist()}"
+        )
+    chosen = _pair_up(one, other, _tolerance(tolerance))
+    taken = _taken(one, chosen[:, 0], bands, "source")
+    wanted = _taken(other, chosen[:, 1], bands, "target")
+    taken = taken.assign_coords(y=wanted["y"], x=wanted["x"])
+    gap = (taken["time_source"].values - wanted["time_target"].values) / np.timedelta64(1, "D")
+    pairs = xr.merge([taken, wanted], compat="override", combine_attrs="drop")
+    meaning = {"long_name": "source time minus target time", "units": "days"}
+    pairs = pairs.assign_coords(gap=("pair", gap, meaning), pair=np.arange(len(gap)))
+    return pairs.assign_attrs(with_history({}, f"match_pairs: tolerance {tolerance}"))
+
+
+def _reflectance(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    if isinstance(cube, xr.Dataset):
+        if REFLECTANCE not in cube:
+            raise ContractError(
+                "the Dataset has no variable 'reflectance'; it has "
+                f"{sorted(map(str, cube.data_vars))}"
+            )
+        cube = cube[REFLECTANCE]
+    require_reflectance(cube)
+    return cube
+
+
+def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
+    try:
+        length = pd.Timedelta(tolerance)
+    except ValueError as error:
+        raise TimeAxisError(
+            f"tolerance={tolerance!r} is not a length of time; write it as '2D' or '36h'"
+        ) from error
+    if not length >= pd.Timedelta(0):
+        raise TimeAxisError(f"tolerance={tolerance!r} is negative; give a length such as '2D'")
+    return length.to_timedelta64()
+
+
+def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta64) -> IntArray:
+    """Step numbers (source, target) of the pairs, in order of target time."""
+    looks, wanted = _looks(source), _looks(target)
+    when, target_when = source["time"].values, target["time"].values
+    ids, target_ids = read_coordinate(source, "item_id"), read_coordinate(target, "item_id")
+    candidates = sorted(
+        (abs(when[i] - target_when[j]), target_when[j], when[i], target_ids[j], ids[i], i, j)
+        for i in looks
+        for j in wanted
+    )
+    if not candidates or candidates[0][0] > tolerance:
+        nearest = f"; the nearest are {_days(candidates[0][0])} apart" if candidates else ""
+        raise TimeAxisError(
+            f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}; raise tolerance="
+        )
+    pairs: list[tuple[int, int]] = []
+    for gap, *_, i, j in candidates:
+        if gap <= tolerance and all(i != a and j != b for a, b in pairs):
+            pairs.append((i, j))
+    pairs.sort(key=lambda pair: (target_when[pair[1]], target_ids[pair[1]]))
+    return np.array(pairs, np.int64)
+
+
+def _looks(cube: xr.DataArray) -> list[int]:
+    """Steps that count: the first of each pass."""
+    names = {name: read_coordinate(cube, name) for name in ("sensor", "platform", "item_id")}
+    when = cube["time"].values
+    order = sorted(range(when.size), key=lambda i: (when[i], str(names["item_id"][i])))
+    last: dict[tuple[str, str], np.datetime64] = {}
+    looks = []
+    for i in order:
+        key = (str(names["sensor"][i]), str(names["platform"][i]))
+        if key not in last or when[i] - last[key] >= SAME_PASS:
+            looks.append(i)
+            last[key] = when[i]
+    return looks
+
+
+def _taken(cube: xr.DataArray, steps: IntArray, bands: list[str], name: str) -> xr.Dataset:
+    """The chosen steps of one cube as a variable along `pair`, its contract renamed."""
+    part = cube.isel(time=steps).sel(band=bands)
+    keep = {"time", "band", "y", "x", "spatial_ref"}
+    bare = part.drop_vars([n for n in part.coords if n not in keep]).drop_vars("time")
+    along: dict[str, Any] = {
+        f"{n}_{name}": ("time", read_coordinate(part, n)) for n in ("time", *TIME_COORDS)
+    }
+    return bare.assign_coords(along).rename(time="pair").to_dataset(name=name)
+
+
+def _days(gap: np.timedelta64) -> str:
+    return f"{gap / np.timedelta64(1, 'D'):.1f} days"
