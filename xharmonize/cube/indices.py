@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -231,7 +232,7 @@ def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
     bands = _bands_of(cube, spec)
     data = [_band(cube, band).data for band in bands]
     values = _map(partial(_value_block, terms=spec.terms), data, f"index-{spec.name}", "float32")
-    formula = spec.formula.replace("nir ", f"{_nir(cube)} ").replace("nir)", f"{_nir(cube)})")
+    formula = re.sub(r"\bnir\b", _nir(cube), spec.formula)
     attrs = {
         "units": "1",
         "long_name": spec.long_name,

@@ -117,10 +117,15 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
         raise TimeAxisError(
             f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}; raise tolerance="
         )
+    free, free_target = set(looks), set(wanted)
     pairs: list[tuple[int, int]] = []
     for gap, *_, i, j in candidates:
-        if gap <= tolerance and all(i != a and j != b for a, b in pairs):
+        if gap > tolerance:
+            break
+        if i in free and j in free_target:
             pairs.append((i, j))
+            free.remove(i)
+            free_target.remove(j)
     pairs.sort(key=lambda pair: (target_when[pair[1]], target_ids[pair[1]]))
     return np.array(pairs, np.int64)
 

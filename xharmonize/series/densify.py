@@ -1,0 +1,306 @@
+"""Merge a target cube and cubes harmonised to it into one time-ordered series."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.contract import (
+    BAND_COORDS,
+    COMPANIONS,
+    REFLECTANCE,
+    TIME_COORDS,
+    read_coordinate,
+    require_reflectance,
+    with_history,
+)
+from xharmonize.cube.flags import Origin, cf_attrs
+from xharmonize.cube.grid import require_same_grid
+from xharmonize.errors import BandError, ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.sensors import get_sensor
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.series.duplicates import merge_days
+from xharmonize.types import AnyArray
+
+Duplicates: TypeAlias = Literal["keep", "target", "mean"]
+
+
+def densify(
+    target: xr.DataArray | xr.Dataset,
+    *others: xr.DataArray | xr.Dataset,
+    duplicates: Duplicates = "keep",
+) -> xr.Dataset:
+    """Merge a target cube with cubes harmonised to it, in order of time, lazily.
+
+    Dates are ordered by time, then sensor, then item id. A value is *observed* where its date's
+    bandpass is the one its own product is delivered in (HLS S30 counts as observed), and
+    *harmonised* otherwise; an `origin` the cubes bring along is kept.
+
+    Parameters
+    ----------
+    target : DataArray or Dataset
+        (time, band, y, x) reflectance [1], or one index (time, y, x); NaN where missing.
+    *others : DataArray or Dataset
+        On the same grid, with the same bands and in the target's bandpass.
+    duplicates : {"keep", "target", "mean"}
+        What becomes of several looks on one solar day. ``keep``: all stay. ``target``: they become
+        one, each value being the first valid one, the target cube before the others in the order
+        given. ``mean``: they become one, each value the mean of the valid ones. A merged look
+        takes the time of the first look in that order; contract coordinates that differ are
+        joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value
+        (``mean``: over all looks).
+
+    Returns
+    -------
+    Dataset
+        ``reflectance`` (or the index) and ``origin``, uint8 with bits 1 observed, 2 harmonised,
+        4 filled, 0 where the value is NaN. Companions that at least one cube has are carried:
+        NaN (`uncertainty`, `valid_fraction`) or 0 (`qa`, `flag`) where another lacks them.
+        Coordinates along time of all cubes, ``sensor`` among them.
+
+    Raises
+    ------
+    GridError
+        If the cubes lie on different grids.
+    BandError
+        If their bands differ.
+    ModelError
+        If a cube is not in the target's bandpass.
+    RadiometryError
+        If a cube holds digital numbers.
+    ContractError
+        If contract coordinates are missing, or the cubes hold different quantities.
+    """
+    if duplicates not in ("keep", "target", "mean"):
+        raise TimeAxisError(
+            f"duplicates={duplicates!r} is unknown; choose 'keep', 'target' or 'mean'"
+        )
+    cubes = (target, *others)
+    names = [_main_name(cube) for cube in cubes]
+    if len(set(names)) > 1:
+        raise ContractError(f"the cubes hold different quantities, {names}; merge one at a time")
+    parts = [_prepared(cube, names[0]) for cube in cubes]
+    for part in parts[1:]:
+        require_same_grid(parts[0], part, what="densify")
+    _require_same_bands(parts, names[0])
+    _require_same_bandpass(parts)
+    companions = [name for name in COMPANIONS if any(name in part for part in parts)]
+    complete = [_completed(part, parts, companions, rank) for rank, part in enumerate(parts)]
+    merged = xr.concat(
+        complete,
+        dim="time",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="override",
+        combine_attrs="override",
+    )
+    if duplicates != "keep":
+        merged = merge_days(merged, names[0], how=duplicates)
+    merged = merged.isel(time=_order(merged)).drop_vars("rank")
+    return _described(merged, target, parts, names[0])
+
+
+def _main_name(cube: xr.DataArray | xr.Dataset) -> str:
+    """Name of the quantity: ``reflectance``, or that of the one index."""
+    if isinstance(cube, xr.DataArray):
+        if "band" not in cube.dims and cube.name is None:
+            raise ContractError("the array has no bands and no name; say cube.rename('ndvi')")
+        return REFLECTANCE if "band" in cube.dims else str(cube.name)
+    found = [str(name) for name in cube.data_vars if name not in COMPANIONS]
+    if REFLECTANCE in found:
+        return REFLECTANCE
+    if len(found) != 1:
+        raise ContractError(
+            f"the Dataset should hold 'reflectance' or one index; it has {sorted(found)}"
+        )
+    return found[0]
+
+
+def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
+    """Return the cube as a Dataset with `origin`, its contract read and checked."""
+    if isinstance(cube, xr.DataArray):
+        cube = cube.to_dataset(name=name)
+    main = cube[name]
+    if "band" in main.dims:
+        require_reflectance(main)
+    _require_time_contract(main)
+    kept = [name, *(n for n in COMPANIONS if n in cube)]
+    coords = {n: (cube[n].dims, read_coordinate(cube, n)) for n in _contract_of(main)}
+    part = cube[kept].assign_coords(coords)
+    order = ("time", "band", "y", "x") if "band" in main.dims else ("time", "y", "x")
+    part = part.transpose(*order)
+    codes = _origin_codes(part)
+    if "origin" in part:
+        return part.assign(origin=part["origin"].where(part[name].notnull(), 0).astype("uint8"))
+    values = _origin(part[name].data, codes)
+    return part.assign(origin=part[name].copy(data=values).drop_attrs())
+
+
+def _contract_of(main: xr.DataArray) -> list[str]:
+    return [n for n in (*TIME_COORDS, *BAND_COORDS) if n in main.coords]
+
+
+def _require_time_contract(main: xr.DataArray) -> None:
+    """Raise unless the dates say what they are and the values are floats."""
+    lost = [name for name in TIME_COORDS if name not in main.coords]
+    if "time" not in main.dims or lost:
+        raise ContractError(
+            f"{main.name!r} does not say what its dates are: coordinates {lost or ['time']} are "
+            "missing; settle them with xh.describe(cube, sensor=..., platform=...)"
+        )
+    if not np.issubdtype(main.dtype, np.floating):
+        raise RadiometryError(
+            f"{main.name!r} holds {main.dtype}, real values are needed; call "
+            "cube.harmonize.decode() first"
+        )
+    for name in ("sensor", "bandpass"):
+        values = read_coordinate(main, name)
+        if np.any(values == UNKNOWN):
+            item = str(read_coordinate(main, "item_id")[values == UNKNOWN][0])
+            raise ContractError(
+                f"the {name} of {item!r} is unknown; settle it with "
+                "xh.describe(cube, sensor=..., platform=...)"
+            )
+
+
+def _origin_codes(part: xr.Dataset) -> AnyArray:
+    """Origin of each date: observed in its product's own bandpass, or harmonised."""
+    steps = zip(*(read_coordinate(part, name) for name in ("sensor", "platform", "bandpass")))
+    codes = [
+        Origin.OBSERVED
+        if get_sensor(str(sensor)).bandpass_of(str(platform)) == bandpass
+        else Origin.HARMONISED
+        for sensor, platform, bandpass in steps
+    ]
+    return np.array(codes, np.uint8)
+
+
+def _origin(values: Any, codes: AnyArray) -> Any:
+    """Origin of each value: that of its date, 0 where it is missing."""
+    table = codes.reshape(-1, *(1,) * (values.ndim - 1))
+    if not isinstance(values, da.Array):
+        return _origin_block(values, table)
+    lazy = da.from_array(table, chunks=(values.chunks[0], *((1,),) * (values.ndim - 1)))
+    return da.map_blocks(
+        _origin_block,
+        values,
+        lazy,
+        name=f"densify-origin-{tokenize(values.name, codes)}",
+        dtype=np.uint8,
+        meta=np.empty((0,) * values.ndim, np.uint8),
+    )
+
+
+def _origin_block(values: AnyArray, codes: AnyArray) -> AnyArray:
+    return np.where(np.isnan(values), np.uint8(0), codes)
+
+
+def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:
+    if "band" not in parts[0][name].dims:
+        used = sorted({str(part[name].attrs.get("bands", "")) for part in parts})
+        if len(used) > 1:
+            raise BandError(
+                f"{name!r} comes from different bands, {used}; compute it from the same ones in "
+                "all cubes"
+            )
+        return
+    wanted = {str(band) for band in parts[0]["band"].values}
+    for part in parts[1:]:
+        found = {str(band) for band in part["band"].values}
+        if found != wanted:
+            raise BandError(
+                f"densify needs the same bands in all cubes; only in the target: "
+                f"{sorted(wanted - found)}, only in the other: {sorted(found - wanted)}; select "
+                "the common ones with cube.sel(band=[...])"
+            )
+
+
+def _require_same_bandpass(parts: Sequence[xr.Dataset]) -> None:
+    wanted = sorted({str(value) for value in read_coordinate(parts[0], "bandpass")})
+    if len(wanted) > 1:
+        raise ModelError(
+            f"the target cube mixes bandpasses {wanted}; harmonise it to one first, for instance "
+            "with cube.harmonize.to_landsat()"
+        )
+    for part in parts[1:]:
+        bandpass = read_coordinate(part, "bandpass")
+        other = [i for i, value in enumerate(bandpass) if str(value) not in wanted]
+        if other:
+            item = str(read_coordinate(part, "item_id")[other[0]])
+            raise ModelError(
+                f"{item!r} is in bandpass {str(bandpass[other[0]])!r}, the target in "
+                f"{wanted[0] if wanted else None!r}; harmonise it first, for instance with "
+                "cube.harmonize.to_landsat()"
+            )
+
+
+def _completed(
+    part: xr.Dataset, parts: Sequence[xr.Dataset], companions: list[str], rank: int
+) -> xr.Dataset:
+    """Give a cube the target's coordinates and the companions it lacks."""
+    first = parts[0]
+    if "band" in first.dims:
+        part = part.sel(band=first["band"].values)
+    place = {n: first[n] for n in ("y", "x", "spatial_ref") if n in first.coords}
+    common = set.intersection(*({str(n) for n in p.coords} for p in parts))
+    part = part.drop_vars([n for n in part.coords if n not in common | {"band"}])
+    part = part.assign_coords(place)
+    for name in companions:
+        models = [p[name] for p in parts if name in p]
+        dims = max((model.dims for model in models), key=len)
+        if name in part:
+            layer = _spread(part[name], dims, part)
+        else:
+            layer = _blank(part, dims, models[0].dtype)
+        dtype = np.result_type(*(model.dtype for model in models))
+        part = part.assign({name: (dims, layer.astype(dtype).data, models[0].attrs)})
+    return part.assign_coords(rank=("time", np.full(part.sizes["time"], rank)))
+
+
+def _spread(layer: xr.DataArray, dims: Sequence[Hashable], part: xr.Dataset) -> xr.Variable:
+    """Give a companion without bands those of another cube's."""
+    missing = {dim: part.sizes[dim] for dim in dims if dim not in layer.dims}
+    return layer.reset_coords(drop=True).expand_dims(missing).transpose(*dims).variable
+
+
+def _blank(part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any]) -> xr.Variable:
+    """A companion without information: NaN, or no flag; as lazy as the values."""
+    main = next(part[n] for n in part.data_vars if n not in COMPANIONS)
+    shape = tuple(part.sizes[dim] for dim in dims)
+    fill = np.nan if np.issubdtype(dtype, np.floating) else 0
+    if main.chunks is None:
+        return xr.Variable(dims, np.full(shape, fill, dtype))
+    chunks = tuple(main.chunksizes[dim] for dim in dims)
+    return xr.Variable(dims, da.full(shape, fill, dtype=dtype, chunks=chunks))
+
+
+def _order(merged: xr.Dataset) -> AnyArray:
+    """Order of the dates: time, sensor, item id; equal ones in the order of the cubes."""
+    keys = ("item_id", "sensor", "time")
+    return np.lexsort([np.asarray(merged[key].values) for key in keys])
+
+
+def _described(
+    merged: xr.Dataset,
+    target: xr.DataArray | xr.Dataset,
+    parts: Sequence[xr.Dataset],
+    name: str,
+) -> xr.Dataset:
+    """Write attributes: CF flags of `origin`, and history of all cubes."""
+    counts = [
+        f"{part.sizes['time']} dates of {' '.join(sorted(set(read_coordinate(part, 'sensor'))))}"
+        for part in parts
+    ]
+    past = [str(part[name].attrs.get("history", "")).split("\n")[-1] for part in parts[1:]]
+    with_past = [f"{count} ({line})" if line else count for count, line in zip(counts[1:], past)]
+    line = f"densify: {', '.join([counts[0], *with_past])}"
+    merged[name].attrs = with_history(merged[name].attrs, line)
+    merged["origin"].attrs = cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
+    merged[name].encoding = {}
+    return merged.assign_attrs(target.attrs if isinstance(target, xr.Dataset) else {})
