@@ -1,0 +1,324 @@
+"""Masks: which pixels a cube loses by their quality flags, and how they are removed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import (
+    COMPANIONS,
+    read_coordinate,
+    require_contract,
+    with_history,
+)
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.quality import (
+    CLEAR,
+    FLAG_NAMES,
+    QA_ATTRS,
+    THRESHOLD_ATTR,
+    Mask,
+    MaskLike,
+    as_mask,
+    pack_qa,
+    qa_layers,
+    settable,
+)
+from xharmonize.errors import ContractError, GridError, MaskError, RadiometryError
+from xharmonize.kernels import qa as kernels
+from xharmonize.sensors import UNKNOWN, Flag, Sensor, get_sensor
+from xharmonize.types import AnyArray, BoolArray, IntArray
+
+__all__ = [
+    "FLAG_NAMES",
+    "QA_ATTRS",
+    "Mask",
+    "MaskLike",
+    "as_mask",
+    "mask",
+    "mask_from_qa",
+    "pack_qa",
+    "qa_layers",
+    "remove",
+]
+
+# Borders, lost blocks and single hot pixels say nothing about their neighbours.
+_NEVER_GROWN = Flag.FILL | Flag.SKIPPED | Flag.SATURATED
+
+
+def mask_from_qa(qa: xr.DataArray, mask: MaskLike = CLEAR) -> xr.DataArray:
+    """Return where a mask removes pixels.
+
+    Parameters
+    ----------
+    qa : (time, y, x) uint16 DataArray
+        Packed flags, as from `pack_qa`, with the coordinate `sensor` along time.
+    mask : Mask, str or sequence of str
+        What to remove.
+
+    Returns
+    -------
+    (time, y, x) bool DataArray
+        True where removed; lazy on a lazy `qa`.
+
+    Raises
+    ------
+    MaskError
+        If a name is no flag, or none of the cube's sensors can set it.
+    GridError
+        If `dilate` is in metres and the CRS is missing or geographic.
+    """
+    mask = as_mask(mask)
+    bits = _bits_by_date(qa, mask)
+    if not np.issubdtype(qa.dtype, np.integer):
+        raise MaskError(
+            f"qa is {qa.dtype}: bits do not survive averaging or NaN; "
+            "resample quality layers by nearest or 'any'"
+        )
+    radius = _radius_pixels(qa, mask)
+    qa = qa.transpose("time", "y", "x")
+    still = np.uint16(_NEVER_GROWN)
+    removed = _selected(qa, bits & still if max(radius) else bits)
+    if max(radius):
+        growing = _selected(qa, bits & ~still)
+        removed = removed | _grow(growing, radius)
+    removed.attrs = {"long_name": "pixel removed by mask"}
+    return removed.rename("removed")
+
+
+def remove(cube: xr.DataArray, removed: xr.DataArray) -> xr.DataArray:
+    """Return the cube without the pixels a mask removes: NaN, or nodata where encoded.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) DataArray
+        Reflectance [1], or digital numbers with their contract.
+    removed : (time, y, x) bool DataArray
+        See `mask_from_qa`.
+
+    Raises
+    ------
+    RadiometryError
+        If nodata is unknown for encoded integers, or does not fit their dtype.
+    """
+    cube = cube.transpose("time", "band", "y", "x")
+    missing = _missing_table(cube)
+    where = removed.transpose("time", "y", "x").data
+    if cube.chunks is None and removed.chunks is None:
+        written = kernels.write_missing(np.asarray(cube.data), np.asarray(where), missing)
+        return cube.copy(data=written)
+    import dask.array as da
+
+    if cube.chunks is None:
+        t, y, x = where.chunks
+        cube = cube.chunk({"time": t, "band": -1, "y": y, "x": x})
+    t, b, y, x = cube.data.chunks
+    data = da.blockwise(
+        kernels.write_missing,
+        "tbyx",
+        cube.data,
+        "tbyx",
+        da.asarray(where).rechunk((t, y, x)),
+        "tyx",
+        da.from_array(missing, chunks=(t, b)),
+        "tb",
+        dtype=cube.dtype,
+        meta=np.empty((0,) * 4, cube.dtype),
+        token="mask",
+    )
+    return cube.copy(data=data)
+
+
+def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
+    """Remove pixels by their quality flags.
+
+    Parameters
+    ----------
+    cube : Dataset
+        With ``qa`` (packed flags, from ``open_stac(..., qa=True)``) and ``reflectance`` or an
+        index; digital numbers get nodata, reflectance NaN. `qa` itself stays whole, so that a
+        cube can be masked again in another way.
+    mask : Mask, str or sequence of str
+        Flags to remove; ``"clear"`` leaves clear pixels. `Mask` adds dilation and a threshold of
+        cloud probability.
+
+    Returns
+    -------
+    Dataset
+        Lazy where the cube is.
+
+    Raises
+    ------
+    MaskError
+        If there is no quality layer, or a name is no flag of the cube's sensors.
+
+    Examples
+    --------
+    >>> import xharmonize as xh
+    >>> wide = xh.Mask(names=("clear", "dark"), dilate=60, dilate_unit="metres")
+    """
+    settings = as_mask(mask)
+    given: Any = cube  # the accessor lets DataArrays come here too
+    if not isinstance(given, xr.Dataset) or "qa" not in given:
+        raise MaskError(
+            "the cube carries no quality layer 'qa'; open it with xh.open_stac(..., qa=True)"
+        )
+    removed = mask_from_qa(cube["qa"], settings)
+    line = f"mask: removed {', '.join(settings.names)}"
+    if settings.dilate:
+        line += f", dilated by {settings.dilate:g} {settings.dilate_unit}"
+    changed = {name: _without(cube[name], removed, line) for name in _maskable(cube)}
+    return cube.assign(changed)
+
+
+def _maskable(cube: xr.Dataset) -> list[str]:
+    names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
+    found = [name for name in names if {"time", "y", "x"} <= set(cube[name].dims)]
+    if not found:
+        raise ContractError(
+            f"the Dataset has nothing to mask; it has {sorted(map(str, cube.data_vars))}"
+        )
+    return found
+
+
+def _without(array: xr.DataArray, removed: xr.DataArray, line: str) -> xr.DataArray:
+    if "band" in array.dims:
+        result = remove(array, removed)
+    else:
+        result = array.where(~removed.variable).transpose(*array.dims)
+    return result.assign_attrs(with_history(array.attrs, line))
+
+
+def _bits_by_date(qa: xr.DataArray, mask: Mask) -> IntArray:
+    """Flags that remove a pixel, by date: ``"clear"`` differs between sensors."""
+    if "sensor" not in qa.coords:
+        raise ContractError(
+            "the quality layer does not say which sensor its dates come from; "
+            "settle it with xh.describe(cube, sensor=...)"
+        )
+    names = [str(name) for name in read_coordinate(qa, "sensor")]
+    if UNKNOWN in names and CLEAR in mask.names:
+        raise MaskError(
+            "'clear' depends on the sensor, and the sensor of some dates is unknown; name the "
+            "flags to remove, or settle it with xh.describe(cube, sensor=...)"
+        )
+    sensors = {name: get_sensor(name) for name in set(names) - {UNKNOWN}}
+    _require_settable(mask, sensors.values(), has_unknown=UNKNOWN in names)
+    _require_threshold(qa, mask)
+    explicit = mask.flags(None)
+    flags = {name: mask.flags(sensor) for name, sensor in sensors.items()}
+    return np.array([flags.get(name, explicit) for name in names], np.uint16)
+
+
+def _require_settable(mask: Mask, sensors: Collection[Sensor], *, has_unknown: bool) -> None:
+    """Raise unless some sensor of the cube can set each flag named; else it removes nothing."""
+    if has_unknown or not all(sensor.qa for sensor in sensors):
+        return
+    possible = settable([layer for sensor in sensors for layer in sensor.qa])
+    possible |= Flag.FILL | Flag.SKIPPED
+    idle = [name for name in mask.names if name != CLEAR and not Flag[name.upper()] & possible]
+    if idle:
+        names = ", ".join(sensor.name for sensor in sensors)
+        able = ", ".join(flag.label for flag in Flag if flag & possible)
+        raise MaskError(f"no quality layer of {names} sets {', '.join(idle)}; they set {able}")
+
+
+def _require_threshold(qa: xr.DataArray, mask: Mask) -> None:
+    """Raise unless ``cloud_probable`` was packed at the threshold the mask asks for."""
+    packed = qa.attrs.get(THRESHOLD_ATTR)
+    if mask.cloud_probability is not None and packed != mask.cloud_probability:
+        held = "without cloud probability" if packed is None else f"at {packed:g} %"
+        raise MaskError(
+            f"a cloud probability of {mask.cloud_probability:g} % was asked for, qa was packed "
+            f"{held}; open the cube with mask=xh.Mask(cloud_probability=...)"
+        )
+
+
+def _radius_pixels(qa: xr.DataArray, mask: Mask) -> tuple[float, float]:
+    """Radius of growth along y and x [pixel]."""
+    if mask.dilate == 0 or mask.dilate_unit == "pixels":
+        return mask.dilate, mask.dilate
+    geobox = geobox_of(qa)
+    if geobox.crs is None or geobox.crs.geographic:
+        raise GridError(
+            f"dilate={mask.dilate:g} metres, but the CRS {geobox.crs} is in degrees; "
+            "give dilate in pixels"
+        )
+    metre = geobox.crs.proj.axis_info[0].unit_conversion_factor
+    step_y, step_x = abs(geobox.affine.e) * metre, abs(geobox.affine.a) * metre
+    return mask.dilate / step_y, mask.dilate / step_x
+
+
+def _selected(qa: xr.DataArray, bits: IntArray) -> xr.DataArray:
+    """Where any of the date's bits is set."""
+    if qa.chunks is None:
+        return qa.copy(data=kernels.select(np.asarray(qa.data), bits))
+    import dask.array as da
+
+    data = da.blockwise(
+        kernels.select,
+        "tyx",
+        qa.data,
+        "tyx",
+        da.from_array(bits, chunks=(qa.chunks[0],)),
+        "t",
+        dtype=bool,
+        meta=np.empty((0,) * 3, bool),
+        token="mask-select",
+    )
+    return qa.copy(data=data)
+
+
+def _grow(removed: xr.DataArray, radius: tuple[float, float]) -> xr.DataArray:
+    """Dilate, in halos as wide as the radius, so that chunks do not matter."""
+    if removed.chunks is None:
+        return removed.copy(data=kernels.dilate(np.asarray(removed.data), radius))
+    import dask.array as da
+
+    depth = {0: 0}
+    chunks = {}
+    for axis, reach in zip((1, 2), radius):
+        whole = math.ceil(reach) >= min(removed.chunks[axis])
+        # A halo wider than the narrowest chunk needs wider chunks; the result gets the old ones.
+        depth[axis] = 0 if whole else math.ceil(reach)
+        chunks[axis] = -1 if whole else removed.chunks[axis]
+    data = da.map_overlap(
+        _grow_block,
+        removed.data.rechunk(chunks),
+        depth=depth,
+        boundary="none",
+        trim=True,
+        allow_rechunk=False,
+        dtype=bool,
+        meta=np.empty((0,) * 3, bool),
+        radius=radius,
+        token="mask-dilate",
+    )
+    return removed.copy(data=data.rechunk(removed.chunks))
+
+
+def _grow_block(removed: BoolArray, *, radius: tuple[float, float]) -> BoolArray:
+    return kernels.dilate(removed, radius)
+
+
+def _missing_table(cube: xr.DataArray) -> AnyArray:
+    """What a missing pixel holds, per (time, band), in the dtype of the cube."""
+    shape = (cube.sizes["time"], cube.sizes["band"])
+    if np.issubdtype(cube.dtype, np.floating):
+        return np.full(shape, np.nan, cube.dtype)
+    require_contract(cube)
+    table = read_coordinate(cube, "nodata")
+    info = np.iinfo(cube.dtype)
+    bad = ~((table >= info.min) & (table <= info.max))
+    if bad.any():
+        time, band = (int(axis[0]) for axis in np.nonzero(bad))
+        raise RadiometryError(
+            f"nodata of band {str(cube['band'].values[band])!r} of item "
+            f"{str(read_coordinate(cube, 'item_id')[time])!r} is {table[time, band]:g}, which "
+            f"{cube.dtype} cannot hold; settle it with xh.describe(cube, nodata=...)"
+        )
+    return table.astype(cube.dtype)

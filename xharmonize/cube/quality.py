@@ -1,0 +1,261 @@
+"""Quality layers of all sensors, packed into the same flags, and what a mask asks of them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import reduce
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.errors import MaskError
+from xharmonize.kernels import qa as kernels
+from xharmonize.sensors import Flag, QALayer, Sensor
+from xharmonize.sensors.qa import LAYOUTS, probability_layout
+from xharmonize.types import IntArray
+
+CLEAR = "clear"
+"""Mask name that stands for the flags in `Sensor.clear`, date by date."""
+
+FLAG_NAMES = tuple(flag.label for flag in Flag)
+"""Names a mask may combine, besides ``"clear"``."""
+
+QA_ATTRS: dict[str, Any] = {
+    "long_name": "pixel quality",
+    "flag_masks": [int(flag) for flag in Flag],
+    "flag_meanings": " ".join(FLAG_NAMES),
+}
+"""CF attributes of a packed ``qa`` layer."""
+
+PROBABILITY = "cloud-probability"
+"""Layout of cloud probability layers."""
+
+THRESHOLD_ATTR = "cloud_probability"
+"""Attribute of ``qa`` that keeps the threshold [%] it was packed with."""
+
+DEFAULT_PROBABILITY = 50.0
+"""Threshold [%] of ``cloud_probable`` where none is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Which pixels to remove.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Flags of which any removes a pixel: ``"cloud"``, ``"cloud_shadow"``, … (`FLAG_NAMES`);
+        ``"clear"`` stands for what the sensor's `clear` lists, so that clear pixels remain.
+    dilate : float
+        Distance by which removed areas grow, as a disc; ``fill``, ``saturated`` and ``skipped``
+        do not grow.
+    dilate_unit : {"pixels", "metres"}
+        Unit of `dilate`; metres need a projected CRS.
+    cloud_probability : float, optional
+        Threshold [%]: pixels at least as probably cloud are removed too, by the sensor's cloud
+        probability layer.
+
+    Raises
+    ------
+    MaskError
+        If a name is no flag, or a number is out of range.
+    """
+
+    names: tuple[str, ...] = (CLEAR,)
+    dilate: float = 0.0
+    dilate_unit: Literal["pixels", "metres"] = "pixels"
+    cloud_probability: float | None = None
+
+    def __post_init__(self) -> None:
+        given: Any = self.names  # lists and a bare name are welcome, whatever the annotation says
+        names = (given,) if isinstance(given, str) else tuple(given)
+        for name in names:
+            _require_flag(name)
+        object.__setattr__(self, "names", names)
+        if not (math.isfinite(self.dilate) and self.dilate >= 0):
+            raise MaskError(f"dilate={self.dilate}; give a distance of 0 or more")
+        if self.dilate_unit not in ("pixels", "metres"):
+            raise MaskError(f"dilate_unit={self.dilate_unit!r}; choose 'pixels' or 'metres'")
+        if self.cloud_probability is not None:
+            probability_layout(self.cloud_probability)
+
+    def flags(self, sensor: Sensor | None = None) -> Flag:
+        """Flags that remove a pixel of this sensor; without one, the flags named."""
+        names = {name for name in self.names if name != CLEAR}
+        if sensor is not None and CLEAR in self.names:
+            names.update(sensor.clear)
+        found = Flag(0)
+        for name in names:
+            found |= Flag[name.upper()]
+        if sensor is not None and self.cloud_probability is not None and _probability_layer(sensor):
+            found |= Flag.CLOUD_PROBABLE
+        return found
+
+
+MaskLike: TypeAlias = str | Sequence[str] | Mask
+"""A `Mask`, or the name or names of flags to remove."""
+
+
+def as_mask(mask: MaskLike) -> Mask:
+    """Return `mask` as a `Mask`; names alone mean no dilation."""
+    if isinstance(mask, Mask):
+        return mask
+    return Mask(names=(mask,) if isinstance(mask, str) else tuple(mask))
+
+
+def qa_layers(sensor: Sensor, mask: MaskLike | None = None) -> tuple[QALayer, ...]:
+    """Return the quality layers of a sensor that a mask needs.
+
+    Parameters
+    ----------
+    sensor : Sensor
+        Whose layers to choose from.
+    mask : Mask, str or sequence of str, optional
+        None asks for the primary layer alone.
+
+    Returns
+    -------
+    tuple of QALayer
+        The primary layer; another one where the mask names a flag, beyond those of ``"clear"``,
+        that no layer before it can set; and the cloud probability where there is a threshold for
+        it and the sensor has the layer. Empty for sensors without quality layers.
+    """
+    needed = [layer for layer in sensor.qa if layer.is_primary]
+    if mask is None:
+        return tuple(needed)
+    mask = as_mask(mask)
+    named = mask.flags()
+    for layer in sensor.qa:
+        if layer.layout == PROBABILITY:
+            is_asked = mask.cloud_probability is not None
+        else:
+            is_asked = bool(LAYOUTS[layer.layout].flags & named & ~settable(needed))
+        if is_asked and layer not in needed:
+            needed.append(layer)
+    return tuple(needed)
+
+
+def pack_qa(
+    layers: Mapping[str, xr.DataArray],
+    sensor: Sensor,
+    *,
+    cloud_probability: float | None = None,
+    bands: Collection[str] | None = None,
+    platform: str | None = None,
+) -> xr.DataArray:
+    """Pack quality layers of one sensor into flags that are the same for all sensors.
+
+    Parameters
+    ----------
+    layers : mapping of str to (time, y, x) integer DataArray
+        By layer name (``scl``, ``qa_pixel``, …), all on one grid. Only the primary layer says
+        what is fill; the others add flags.
+    sensor : Sensor
+        Whose layers they are.
+    cloud_probability : float, optional
+        Threshold [%] from which the cloud probability layer sets ``cloud_probable``; 50 if None.
+    bands : collection of str, optional
+        Common names of the bands loaded: ``saturated`` then concerns those only, where the layer
+        tells bands apart.
+    platform : str, optional
+        Whose numbering of bands to use for that; None joins those of all platforms.
+
+    Returns
+    -------
+    (time, y, x) uint16 DataArray
+        Named ``qa``, with CF ``flag_masks`` and ``flag_meanings``; lazy on lazy layers.
+
+    Raises
+    ------
+    MaskError
+        If there is no layer, one the sensor does not have, or one that is not of integers.
+    """
+    known = {layer.name: layer for layer in sensor.qa}
+    strange = sorted(set(layers) - set(known))
+    if strange or not layers:
+        raise MaskError(
+            f"quality layers given: {strange or 'none'}; "
+            f"{sensor.name} has {', '.join(known) or 'none'}"
+        )
+    threshold = DEFAULT_PROBABILITY if cloud_probability is None else cloud_probability
+    fields = _radsat_fields(sensor, bands, platform)
+    unpacked = [
+        _unpack(values, known[name], threshold=threshold, fields=fields)
+        for name, values in layers.items()
+    ]
+    packed = reduce(operator.or_, unpacked)
+    attrs = dict(QA_ATTRS)
+    if any(known[name].layout == PROBABILITY for name in layers):
+        attrs[THRESHOLD_ATTR] = threshold
+    packed.attrs = attrs
+    return packed.rename("qa")
+
+
+def _radsat_fields(
+    sensor: Sensor, bands: Collection[str] | None, platform: str | None
+) -> set[str] | None:
+    """Fields of QA_RADSAT that concern these bands."""
+    if bands is None:
+        return None
+    instruments = sensor.instruments if platform is None else (sensor.instrument(platform),)
+    found = {b.source for instrument in instruments for b in instrument.bands if b.name in bands}
+    return {"terrain occlusion"} | found
+
+
+def _probability_layer(sensor: Sensor) -> bool:
+    return any(layer.layout == PROBABILITY for layer in sensor.qa)
+
+
+def settable(layers: Collection[QALayer]) -> Flag:
+    """Return the flags that any of these layers can set."""
+    found = Flag(0)
+    for layer in layers:
+        found |= LAYOUTS[layer.layout].flags
+    return found
+
+
+def _unpack(
+    values: xr.DataArray,
+    layer: QALayer,
+    *,
+    threshold: float,
+    fields: Collection[str] | None,
+) -> xr.DataArray:
+    """Flags of one layer; secondary ones never say fill."""
+    if not np.issubdtype(values.dtype, np.integer):
+        raise MaskError(
+            f"quality layer {layer.name!r} is {values.dtype}, not integer: classes and bits do "
+            f"not survive averaging or NaN; load it as {layer.dtype}, resampled by nearest"
+        )
+    is_probability = layer.layout == PROBABILITY
+    layout = probability_layout(threshold) if is_probability else LAYOUTS[layer.layout]
+    table = kernels.lookup_table(layout, fields if layer.layout == "qa-radsat" else None)
+    if not layer.is_primary:
+        table = table & np.uint16(~Flag.FILL & 0xFFFF)
+    if values.chunks is None:
+        return values.copy(data=_decode_block(np.asarray(values.data), table=table))
+    data = values.data.map_blocks(
+        _decode_block,
+        table=table,
+        dtype=np.uint16,
+        meta=np.empty((0,) * values.ndim, np.uint16),
+        token="unpack-qa",
+    )
+    return values.copy(data=data)
+
+
+def _decode_block(qa: IntArray, *, table: IntArray) -> IntArray:
+    return kernels.decode_qa(qa, table)
+
+
+def _require_flag(name: str) -> None:
+    known = (CLEAR, *FLAG_NAMES)
+    if name not in known:
+        close = get_close_matches(str(name), known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise MaskError(f"no quality flag {name!r}{hint}; there are {', '.join(known)}")
