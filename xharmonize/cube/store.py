@@ -138,6 +138,7 @@ def _write_whole(store: Path, parts: Parts, *, tile: int) -> None:
     """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
     partial = _beside(store, "partial")
     store_layout.create(partial, parts, tile=tile)
+    publish(partial, history={})
     write_entries(partial, parts)
     if store.exists():
         old = _beside(store, "old")

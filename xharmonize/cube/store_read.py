@@ -12,22 +12,25 @@ import xarray as xr
 from xharmonize.cube.store_encode import CODED, from_codes
 from xharmonize.cube.store_grid import is_own_key
 from xharmonize.cube.store_layout import COMPLETE, GRID_MAPPING
-from xharmonize.types import IntArray
 
 
 def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """Return the cube in a store opened with ``decode_coords="all"``; pixels stay lazy."""
-    series = raw.assign_coords(
-        {name: _decoded(str(name), coord) for name, coord in raw.coords.items() if _is_small(coord)}
-    )
-    rows = _rows(series)
-    if not np.array_equal(rows, np.arange(series.sizes["time"])):
-        series = series.isel(time=rows)
-    own = raw.attrs["xharmonize"]
+    """Return the cube in a store opened by `open_lazily`; pixels stay lazy."""
+    complete = np.flatnonzero(np.asarray(raw[COMPLETE].values) == 1)
+    # Codes are read for complete entries only: one being replaced may hold newer codes.
+    small = raw.coords.to_dataset().isel(time=complete)
+    coords = {name: _decoded(str(name), c) for name, c in small.coords.items() if _is_small(c)}
+    small = small.assign_coords(coords)
+    order = np.lexsort(tuple(small[name].values for name in ("tile", "sensor", "time")))
+    rows = complete[order]
+    series = raw
+    if not np.array_equal(rows, np.arange(raw.sizes["time"])):
+        series = raw.isel(time=rows)
+    small = small[list(coords)].isel(time=order)
     # Without the store's encoding, so that the cube can be written elsewhere in other chunks.
-    series = series.drop_vars(COMPLETE).drop_encoding()
+    series = series.assign_coords(small.coords).drop_vars(COMPLETE).drop_encoding()
     series.attrs = {n: v for n, v in raw.attrs.items() if not is_own_key(str(n))}
-    if own["kind"] == "Dataset":
+    if raw.attrs["xharmonize"]["kind"] == "Dataset":
         return series
     return series[next(iter(series.data_vars))]
 
@@ -48,7 +51,8 @@ def open_lazily(store: Path, *, chunks: Mapping[str, int] | None = None) -> xr.D
             blocks[name] = variable.chunk(unit, name=f"open-series-{name}-{version}")
     coords = {name: block for name, block in blocks.items() if name in raw.coords}
     arrays = {name: block for name, block in blocks.items() if name not in coords}
-    return raw.assign(arrays).assign_coords(coords)
+    lazy: xr.Dataset = raw.assign(arrays).assign_coords(coords)
+    return lazy
 
 
 def _is_small(coord: xr.DataArray) -> bool:
@@ -65,10 +69,3 @@ def _decoded(name: str, coord: xr.DataArray) -> Any:
     elif values.dtype.kind == "M":
         values = values.astype("datetime64[ns]")
     return (coord.dims, values, attrs)
-
-
-def _rows(series: xr.Dataset) -> IntArray:
-    """Rows of complete entries in order of time, sensor and tile."""
-    rows = np.flatnonzero(np.asarray(series[COMPLETE].values) == 1)
-    keys = (series[name].values[rows] for name in ("tile", "sensor", "time"))
-    return rows[np.lexsort(tuple(keys))]

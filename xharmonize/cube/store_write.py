@@ -68,6 +68,7 @@ def reserve(path: Path, parts: Parts) -> IntArray:
         if array.shape[0] < total:
             array.resize((total,))
         _set_rows(array, rows, to_codes(parts.coded[name], meanings))
+    publish(path, history={}, grow=False)
     return rows
 
 
@@ -100,21 +101,29 @@ def open_for_writing(path: Path) -> Any:
     return zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
 
 
-def publish(path: Path, *, history: Mapping[str, Any]) -> None:
+def publish(path: Path, *, history: Mapping[str, Any], grow: bool = True) -> None:
     """Put the metadata of all arrays into the root ``zarr.json``, by one atomic rename.
 
     zarr-python calls this consolidated metadata. xarray prefers it, so a plain reader goes from
     one whole state of the store to the next, and never meets arrays of different lengths.
+
+    Parameters
+    ----------
+    grow : bool
+        False publishes new attributes (meanings of codes) under the shapes of before.
     """
     root = path / "zarr.json"
     document = json.loads(root.read_text())
-    children = sorted(file.parent.name for file in path.glob("*/zarr.json"))
+    before = document.get("consolidated_metadata", {}).get("metadata", {})
+    arrays = {
+        file.parent.name: json.loads(file.read_text()) for file in sorted(path.glob("*/zarr.json"))
+    }
+    if not grow:
+        arrays = {name: array | {"shape": before[name]["shape"]} for name, array in arrays.items()}
     document["consolidated_metadata"] = {
         "kind": "inline",
         "must_understand": False,
-        "metadata": {
-            name: json.loads((path / name / "zarr.json").read_text()) for name in children
-        },
+        "metadata": arrays,
     }
     _append_history(document["attributes"], history)
     partial = path / f"zarr.json.{uuid.uuid4().hex}.partial"
