@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xharmonize._optional import require
-from xharmonize.cube.identity import datatake_of, platform_of
+from xharmonize.cube.identity import normalize_platform
 from xharmonize.cube.items import normalize_item
 from xharmonize.cube.mosaic import drop_duplicates
 from xharmonize.cube.platforms import PlatformChoice, settle_platform
@@ -155,8 +155,6 @@ def _radiometry_of(item_id: str, choice: RadiometryChoice | None) -> Mapping[str
 
 def _named_platform(item_id: str, choice: PlatformChoice | None) -> str | None:
     """Platform that the user named for this very item: it goes before the metadata."""
-    from xharmonize.cube.identity import normalize_platform
-
     if isinstance(choice, Mapping) and item_id in choice:
         return normalize_platform(choice[item_id])
     return None
@@ -189,8 +187,8 @@ def _warn_of_rules(settled: Sequence[tuple[Scene, tuple[str, ...]]]) -> None:
             ids[note].append(scene.id)
     for note, named in ids.items():
         warnings.warn(
-            f"{len(named)} items ({', '.join(named[:3])}{', …' if len(named) > 3 else ''}): {note}; "
-            "radiometry={item id: {'offset': ...}} settles it otherwise",
+            f"{len(named)} items ({', '.join(named[:3])}{', …' if len(named) > 3 else ''}): {note}"
+            "; radiometry={item id: {'offset': ...}} settles it otherwise",
             RadiometryWarning,
             stacklevel=3,
         )

@@ -51,6 +51,7 @@ _LANDSAT_ID = re.compile(
 )
 _BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)(?:_|$|\.)")
 _SENSING = re.compile(r"(?:MSIL\w\w_|GS2[A-D]_)(\d{8}T\d{6})")
+_HAS_MGRS = re.compile(r"^(?:G?S2|HLS)")
 _MGRS = re.compile(r"(?:^|[_.])T?(\d{1,2}[C-X][A-Z]{2})(?=[_.]|$)")
 
 
@@ -139,7 +140,8 @@ def tile_of(item: Item) -> str:
     landsat = _LANDSAT_ID.match(item["id"])
     if landsat:
         return landsat.group("tile")
-    found = next((m for text in _texts(item) if (m := _MGRS.search(text))), None)
+    named = (_MGRS.search(text) for text in _texts(item) if _HAS_MGRS.match(text))
+    found = next((match for match in named if match), None)
     return _pad_tile(found.group(1)) if found else UNKNOWN
 
 

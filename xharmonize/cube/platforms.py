@@ -108,8 +108,8 @@ def infer_sentinel2(times: npt.ArrayLike, latitudes: npt.ArrayLike) -> list[str]
     Returns
     -------
     list of str
-        ``"unknown"`` where the phase fits neither, the latitude is beyond 72 degrees, or Sentinel-2C
-        may have flown.
+        ``"unknown"`` where the phase fits neither, the latitude is beyond 72 degrees, or
+        Sentinel-2C may have flown.
     """
     moments = np.atleast_1d(np.asarray(times, "datetime64[ns]"))
     degrees = np.broadcast_to(np.asarray(latitudes, float), moments.shape)

@@ -10,8 +10,10 @@ Rules for Sentinel-2 Level-2A, where catalogues differ most:
    states that the flag is the truth (Element84/earth-search#9): the flag decides, with a warning.
 3. The flag false leaves rule 1. (Some such items hold shifted pixels all the same,
    Element84/earth-search#66 and #71: only pixels can tell, see ``xh.check_radiometry``.)
-4. ``raster:bands`` or the fields of STAC 1.1 settle an item that names no baseline. Where they
-   contradict the baseline and no flag explains it, nothing is guessed: it is an error.
+4. ``raster:bands`` or the fields of STAC 1.1 settle an item that names no baseline. An offset they
+   declare for a baseline that has none was copied from newer products: the baseline decides, with
+   a warning. Where they declare none for a baseline that has one and no flag explains it, the
+   pixels may be shifted or not: nothing is guessed, it is an error.
 """
 
 from __future__ import annotations
@@ -185,6 +187,11 @@ def _settle_baseline_offset(
         )
     if declared is None or expected is None:
         return declared if declared is not None else float(expected or 0.0), ()
+    if not _same(declared, expected) and _same(expected, sensor.radiometry.offset):
+        return expected, (
+            f"raster:bands says offset {declared}, but products of processing baselines before "
+            f"{sensor.radiometry.baseline_offsets[0][0]} have none: the baseline was followed",
+        )
     if not _same(declared, expected):
         said = "" if flag is None else f" and {flag_name(item)} is false"
         raise _contradiction(

@@ -184,9 +184,9 @@ def _band_asset(item: Item, band: Band) -> str | None:
 
 def _by_field(item: Item, field: str, values: set[str]) -> str | None:
     """Key of the finest single-band asset one of whose ``eo:bands`` fields fits."""
-    found = []
+    found: list[tuple[float, str]] = []
     for key, asset in item["assets"].items():
-        bands = asset.get("eo:bands") or ()
+        bands = asset.get("eo:bands") or []
         if len(bands) == 1 and bands[0].get(field) in values and not _is_overview(asset):
             transform = asset.get("proj:transform")
             found.append((abs(transform[0]) if transform else math.inf, key))
@@ -232,10 +232,8 @@ def _crs(item: Item, spectral: Mapping[str, str]) -> str:
 
 def _grid(item: Item, key: str) -> Grid | None:
     asset, properties = item["assets"][key], item["properties"]
-    own = asset.get("proj:transform"), asset.get("proj:shape")
-    transform, shape = (
-        own if None not in own else (properties.get("proj:transform"), properties.get("proj:shape"))
-    )
+    holder = asset if asset.get("proj:transform") and asset.get("proj:shape") else properties
+    transform, shape = holder.get("proj:transform"), holder.get("proj:shape")
     if transform is None or shape is None:
         return None
     a, b, c, d, e, f = (float(value) for value in transform)
