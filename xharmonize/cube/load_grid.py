@@ -1,0 +1,349 @@
+"""The grid of `open_stac`: read from the items' metadata, never assumed.
+
+A lattice is CRS, step and phase of pixel edges. Items on one lattice can be read without touching
+a value; everything else says how it is resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, floor, isclose, sqrt
+from typing import TYPE_CHECKING, Any
+
+from xharmonize.cube.query import check_bbox
+from xharmonize.cube.scene import Grid, Scene
+from xharmonize.errors import EmptyQueryError, GridError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+Bounds = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+
+SNAP = 1e-3
+"""Part of a pixel [1] by which a box may miss an edge without gaining a row or column."""
+
+COARSER = 1.01
+"""Ratio of target to native step above which pixels are averaged instead of picked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Where pixel edges lie: ``phase + n * step`` in x and y.
+
+    Attributes
+    ----------
+    crs : str
+        Anything odc-geo reads.
+    step : (float, float)
+        Width and height of a pixel, positive, in units of the CRS.
+    phase : (float, float)
+        Of left and lower edges, in [0, step).
+    """
+
+    crs: str
+    step: tuple[float, float]
+    phase: tuple[float, float]
+
+    def cover(self, bounds: Bounds) -> GeoBox:
+        """Return the smallest north-up grid on the lattice that covers `bounds`."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        left, bottom, right, top = bounds
+        if not (right > left and top > bottom):
+            raise GridError(f"the box {bounds} is empty in {self.crs}; give one with an area")
+        x0, x1 = _cover(left, right, self.step[0], self.phase[0])
+        y0, y1 = _cover(bottom, top, self.step[1], self.phase[1])
+        corner = (x0 * self.step[0] + self.phase[0], y1 * self.step[1] + self.phase[1])
+        transform = Affine(self.step[0], 0.0, corner[0], 0.0, -self.step[1], corner[1])
+        return GeoBox((y1 - y0, x1 - x0), transform, self.crs)
+
+    def coarsened(self, step: float) -> Lattice:
+        """Return the lattice of another step whose edges lie on this one's where they can."""
+        return Lattice(crs=self.crs, step=(step, step), phase=self.phase)
+
+
+def lattice_of(scene: Scene, names: Iterable[str]) -> Lattice | None:
+    """Return the lattice of the finest of some assets; None where metadata does not tell."""
+    grids = [scene.grids[name] for name in names if name in scene.grids]
+    if not grids or not scene.crs:
+        return None
+    a, b, left, d, e, top = min(grids, key=lambda grid: abs(grid.transform[0])).transform
+    if b or d or e > 0 or a < 0:
+        raise GridError(
+            f"item {scene.id!r} has a grid that is not north-up (transform {a, b, left, d, e, top})"
+            "; pass like= or crs=, resolution= and bbox="
+        )
+    return Lattice(crs=scene.crs, step=(a, -e), phase=(_modulo(left, a), _modulo(top, -e)))
+
+
+def bounds_in(scene: Scene, names: Iterable[str], crs: Any) -> Bounds | None:
+    """Return the box around some assets of an item in another CRS; None where nothing tells."""
+    grids = [scene.grids[name] for name in names if name in scene.grids]
+    if grids and scene.crs:
+        boxes = [_box_of(grid) for grid in grids]
+        return reproject(union(boxes), scene.crs, crs)
+    box = scene.item.get("bbox")
+    if not box:
+        return None
+    flat = box if len(box) == 4 else [box[0], box[1], box[3], box[4]]
+    return reproject((flat[0], flat[1], flat[2], flat[3]), "EPSG:4326", crs)
+
+
+def union(boxes: Sequence[Bounds]) -> Bounds:
+    """Return the box around boxes."""
+    left, bottom, right, top = zip(*boxes)
+    return (min(left), min(bottom), max(right), max(top))
+
+
+def reproject(bounds: Bounds, source: Any, target: Any) -> Bounds:
+    """Return the box around a box in another CRS; its edges are followed, not only corners."""
+    return _reproject(bounds, str(source), str(target))
+
+
+@lru_cache(maxsize=1024)  # thousands of items of a few tiles have a few boxes
+def _reproject(bounds: Bounds, source: str, target: str) -> Bounds:
+    from odc.geo.crs import CRS
+    from odc.geo.geom import box
+
+    if CRS(source) == CRS(target):
+        return bounds
+    if not (bounds[2] > bounds[0] and bounds[3] > bounds[1]):
+        raise GridError(
+            f"the box {bounds} is empty; give (west, south, east, north) with west < east and "
+            "south < north"
+        )
+    span = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+    found = box(*bounds, crs=source).to_crs(target, resolution=span / 32).boundingbox
+    return (found.left, found.bottom, found.right, found.top)
+
+
+def step_in(lattice: Lattice, geobox: GeoBox) -> float:
+    """Return the side of a native pixel in units of a target grid, at the centre of the grid."""
+    from odc.geo.crs import CRS
+    from pyproj import Transformer
+
+    if CRS(lattice.crs) == geobox.crs:
+        return sqrt(lattice.step[0] * lattice.step[1])
+    center = geobox.extent.centroid
+    back = Transformer.from_crs(str(geobox.crs), lattice.crs, always_xy=True)
+    x, y = back.transform(*center.points[0])
+    dx, dy = lattice.step
+    forth = Transformer.from_crs(lattice.crs, str(geobox.crs), always_xy=True)
+    xs, ys = forth.transform([x, x + dx, x], [y, y, y + dy])
+    area = (xs[1] - xs[0]) * (ys[2] - ys[0]) - (xs[2] - xs[0]) * (ys[1] - ys[0])
+    return sqrt(abs(area))
+
+
+def is_coarser(geobox: GeoBox, lattice: Lattice) -> bool:
+    """Tell whether the pixels of a grid are larger than native ones."""
+    resolution = geobox.resolution
+    return sqrt(abs(resolution.x * resolution.y)) > COARSER * step_in(lattice, geobox)
+
+
+def target_grid(
+    scenes: Sequence[Scene],
+    bands: Sequence[str],
+    *,
+    bbox: Sequence[float] | None,
+    crs: Any,
+    resolution: float | None,
+) -> GeoBox:
+    """Settle the grid of a cube from arguments and metadata.
+
+    Raises
+    ------
+    GridError
+        If metadata and arguments leave CRS, resolution or extent open, or the items' CRSs differ.
+    """
+    target_crs = _target_crs(scenes, crs)
+    lattice = _target_lattice(scenes, bands, target_crs, resolution)
+    if bbox is not None:
+        bounds = reproject(_lonlat(bbox), "EPSG:4326", target_crs)
+        return lattice.cover(bounds)
+    boxes = [bounds_in(scene, bands, target_crs) for scene in scenes if scene.grids]
+    known = [box for box in boxes if box is not None]
+    if not known:
+        raise GridError(
+            f"item {scenes[0].id!r} says neither proj:shape nor proj:transform, so the extent of "
+            "its assets is unknown; pass bbox=, resolution= and crs=, or like="
+        )
+    return lattice.cover(union(known))
+
+
+def native_grid(
+    lattice: Lattice, scenes: Sequence[Scene], names: Sequence[str], target: GeoBox
+) -> GeoBox:
+    """Return the part of a lattice that a target grid needs of some scenes."""
+    left, bottom, right, top = target.pad(1).boundingbox
+    wanted = reproject((left, bottom, right, top), target.crs, lattice.crs)
+    boxes = [bounds_in(scene, names, lattice.crs) for scene in scenes]
+    there = union([box for box in boxes if box is not None])
+    return lattice.cover(
+        (
+            max(wanted[0], there[0]),
+            max(wanted[1], there[1]),
+            min(wanted[2], there[2]),
+            min(wanted[3], there[3]),
+        )
+    )
+
+
+def north_up(geobox: GeoBox) -> GeoBox:
+    """Return the grid with its rows from north to south."""
+    return geobox.flipy() if geobox.resolution.y > 0 else geobox
+
+
+def place(scene: Scene, names: Sequence[str], geobox: GeoBox) -> Bounds:
+    """Return the footprint of a scene in the CRS of a grid; the grid's where nothing tells."""
+    left, bottom, right, top = geobox.boundingbox
+    return bounds_in(scene, names, geobox.crs) or (left, bottom, right, top)
+
+
+def overlapping(scenes: Sequence[Scene], names: Sequence[str], geobox: GeoBox) -> list[Scene]:
+    """Return the scenes that share an area with a grid.
+
+    Raises
+    ------
+    EmptyQueryError
+        If there is none.
+    """
+    left, bottom, right, top = geobox.boundingbox
+    found = []
+    for scene in scenes:
+        box = place(scene, names, geobox)
+        if box[0] < right and box[2] > left and box[1] < top and box[3] > bottom:
+            found.append(scene)
+    if not found:
+        raise EmptyQueryError(
+            f"none of {len(scenes)} items overlaps the grid {(left, bottom, right, top)} in "
+            f"{geobox.crs}; is bbox= in degrees, as (west, south, east, north)?"
+        )
+    return found
+
+
+def _lonlat(bbox: Sequence[float]) -> Bounds:
+    west, south, east, north = check_bbox(bbox)
+    if west > east:
+        raise GridError(
+            f"bbox={tuple(bbox)} crosses the antimeridian; open its two sides one by one, or give "
+            "the grid with like="
+        )
+    return west, south, east, north
+
+
+def _target_crs(scenes: Sequence[Scene], crs: Any) -> str:
+    from odc.geo.crs import CRS
+
+    if crs is not None:
+        return str(CRS(crs))
+    found = {scene.crs: scene.id for scene in scenes}
+    if "" in found:
+        raise GridError(
+            f"item {found['']!r} says no CRS (proj:code, proj:epsg or proj:wkt2); "
+            "pass crs= with resolution= and bbox=, or like="
+        )
+    if len(found) > 1:
+        named = " and ".join(f"{crs} (item {item!r})" for crs, item in sorted(found.items()))
+        raise GridError(f"the items lie in several CRSs: {named}; choose one with crs= or like=")
+    return next(iter(found))
+
+
+def _target_lattice(
+    scenes: Sequence[Scene], bands: Sequence[str], crs: str, resolution: float | None
+) -> Lattice:
+    from odc.geo.crs import CRS
+
+    if resolution is not None and not resolution > 0:
+        raise GridError(f"resolution={resolution} is not a pixel size; give a positive number")
+    found = {lattice_of(scene, bands): scene for scene in scenes}
+    known = [lattice for lattice in found if lattice is not None]
+    native = [lattice for lattice in known if CRS(lattice.crs) == CRS(crs)]
+    if resolution is None:
+        return _native_lattice(found, native, crs)
+    _require_coarse_enough(known, crs, resolution)
+    # The phase of the coarsest sensor: it is the one that would lose most by being resampled.
+    steps = sorted({lattice.step for lattice in native}, reverse=True)
+    phases = {lattice.phase for lattice in native if lattice.step == steps[0]}
+    if len(native) == len(known) and len(phases) == 1:
+        coarsest = next(lattice for lattice in native if lattice.step == steps[0])
+        return coarsest.coarsened(resolution)
+    return Lattice(crs=crs, step=(resolution, resolution), phase=(0.0, 0.0))
+
+
+def _native_lattice(
+    found: dict[Lattice | None, Scene], native: Sequence[Lattice], crs: str
+) -> Lattice:
+    if None in found:
+        raise GridError(
+            f"item {found[None].id!r} says no proj:transform, so its pixel size and the phase of "
+            "its grid are unknown; pass resolution=, crs= and bbox=, or like="
+        )
+    steps = {lattice.step for lattice in found if lattice is not None}
+    if len(steps) > 1:
+        sizes = ", ".join(f"{step[0]:g} ({scene.sensor.name})" for step, scene in _by_step(found))
+        raise GridError(
+            f"the items have different pixel sizes: {sizes}; pass resolution= (not finer than the "
+            "coarsest of them) or like="
+        )
+    if len(native) != len(found):
+        if not all(_is_metric(name) for name in (crs, *(k.crs for k in found if k))):
+            raise GridError(f"a pixel size in units of {crs} is needed; pass resolution= or like=")
+        phases = {lattice.phase for lattice in native}
+        phase = phases.pop() if len(phases) == 1 else (0.0, 0.0)
+        return Lattice(crs=crs, step=next(iter(steps)), phase=phase)
+    if len(native) > 1:
+        named = " and ".join(str(lattice.phase) for lattice in native)
+        raise GridError(
+            f"the items' pixel edges lie at different places, {named} modulo "
+            f"{native[0].step[0]:g}; pass resolution= (edges at its multiples) or like="
+        )
+    return native[0]
+
+
+def _by_step(found: dict[Lattice | None, Scene]) -> list[tuple[tuple[float, float], Scene]]:
+    steps = {lattice.step: scene for lattice, scene in found.items() if lattice is not None}
+    return sorted(steps.items(), key=lambda pair: pair[0])
+
+
+def _require_coarse_enough(lattices: Sequence[Lattice], crs: str, resolution: float) -> None:
+    """Refuse to mix pixel sizes at a resolution that one of them does not have."""
+    steps = sorted({lattice.step[0] for lattice in lattices})
+    names = {crs, *(lattice.crs for lattice in lattices)}
+    if len(steps) < 2 or not (len(names) == 1 or all(_is_metric(name) for name in names)):
+        return
+    if resolution < steps[-1] / COARSER:
+        raise GridError(
+            f"resolution={resolution:g} is finer than the coarsest pixels of the mixed items "
+            f"({', '.join(f'{step:g}' for step in steps)}); pass resolution={steps[-1]:g} or more, "
+            "or open the sensors one by one"
+        )
+
+
+def _is_metric(crs: str) -> bool:
+    from odc.geo.crs import CRS
+
+    return bool(CRS(crs).projected) and CRS(crs).units[0] in ("metre", "meter", "m")
+
+
+def _box_of(grid: Grid) -> Bounds:
+    a, b, left, d, e, top = grid.transform
+    rows, columns = grid.shape
+    xs = [left, left + a * columns, left + b * rows, left + a * columns + b * rows]
+    ys = [top, top + d * columns, top + e * rows, top + d * columns + e * rows]
+    return (min(xs), min(ys), max(xs), max(ys))
+
+
+def _modulo(edge: float, step: float) -> float:
+    phase = edge - step * floor(edge / step)
+    # Steps such as 1e-4 degree have no exact multiples: a phase next to the step is zero.
+    if isclose(phase, step, rel_tol=SNAP) or abs(phase) < SNAP * step:
+        return 0.0
+    return round(phase, 9)
+
+
+def _cover(low: float, high: float, step: float, phase: float) -> tuple[int, int]:
+    return floor((low - phase) / step + SNAP), ceil((high - phase) / step - SNAP)

@@ -1,0 +1,189 @@
+"""A part of a cube: time steps of one sensor, read on one grid, masked and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
+from xharmonize.cube.encode import decode
+from xharmonize.cube.geobox import write_grid
+from xharmonize.cube.grid import regrid_to
+from xharmonize.cube.load_grid import Lattice, native_grid, place
+from xharmonize.cube.load_merge import merge_steps
+from xharmonize.cube.load_pixels import Load, Pixels, default_chunks, load_pixels
+from xharmonize.cube.masks import QA_ATTRS, Mask, pack_qa, qa_layers
+from xharmonize.cube.masks import mask as apply_mask
+from xharmonize.cube.scene import Scene
+from xharmonize.errors import MaskError
+from xharmonize.sensors.spec import Flag, QALayer
+from xharmonize.types import AnyArray, Engine
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+_LONG_NAMES = {
+    "TOA": "top-of-atmosphere reflectance",
+    "SR": "surface reflectance",
+    "NBAR": "nadir BRDF-adjusted surface reflectance",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `open_stac` was asked for, checked.
+
+    Attributes
+    ----------
+    bands : tuple of str
+    geobox : GeoBox
+        Grid of the result, rows from north to south.
+    engine : {"stackstac", "odc"}
+    chunks : tuple or None
+        Dask chunks (time, band, y, x); None for the default.
+    mask : Mask or None
+    qa, decode, skips : bool
+        Whether the packed quality layer is kept, numbers become reflectance, and assets that
+        cannot be read become nodata.
+    resampling : str or None
+        GDAL method; None picks by nearest, and averages where the grid is coarser.
+    """
+
+    bands: tuple[str, ...]
+    geobox: GeoBox
+    engine: Engine
+    chunks: tuple[Any, Any, Any, Any] | None
+    mask: Mask | None
+    qa: bool
+    decode: bool
+    skips: bool
+    resampling: str | None
+
+
+def open_part(
+    steps: Sequence[Sequence[Scene]], lattice: Lattice | None, request: Request
+) -> xr.Dataset:
+    """Open time steps of one sensor.
+
+    Parameters
+    ----------
+    steps : sequence of sequence of Scene
+        The scenes of each step.
+    lattice : Lattice or None
+        Native pixels to read and then to average; None reads the target grid.
+    request : Request
+        What is asked for.
+
+    Returns
+    -------
+    Dataset
+        ``reflectance`` (time, band, y, x), and ``qa`` (time, y, x) where asked for.
+    """
+    scenes = [scene for step in steps for scene in step]
+    geobox = request.geobox
+    if lattice is not None:
+        geobox = native_grid(lattice, scenes, request.bands, request.geobox)
+    chunks = request.chunks if lattice is None else None
+    load = Load(
+        bands=request.bands,
+        layers=_layers(scenes, request),
+        geobox=geobox,
+        engine=request.engine,
+        chunks=chunks or default_chunks(len(request.bands)),
+        resampling=request.resampling or "nearest",
+        skips=request.skips,
+    )
+    placed = [[(scene, place(scene, request.bands, geobox)) for scene in step] for step in steps]
+    pixels = load_pixels(placed, load)
+    cube = _encoded(pixels, steps, load).to_dataset()
+    if load.layers or request.qa:
+        cube["qa"] = _packed(pixels, cube[REFLECTANCE], scenes[0], request)
+    if request.mask is not None and load.layers:
+        cube = apply_mask(cube, request.mask)
+    if not request.qa:
+        cube = cube[[REFLECTANCE]]
+    if request.decode:
+        cube = decode(cube)
+    if lattice is not None:
+        cube = regrid_to(cube, request.geobox)
+    return cube
+
+
+def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
+    """Quality layers to read: those the mask needs, all that are there where `qa` is asked for."""
+    sensor = scenes[0].sensor
+    needed = () if request.mask is None else qa_layers(sensor, request.mask)
+    for layer in needed:
+        lacking = [scene.id for scene in scenes if layer.name not in scene.assets]
+        if lacking and layer.is_primary:
+            raise MaskError(
+                f"item {lacking[0]!r} ({sensor.name}) has no quality layer {layer.name!r} (asset "
+                f"{' or '.join(layer.assets)}), so clouds cannot be masked; pass mask=None"
+            )
+    there = {name for scene in scenes for name in scene.assets}
+    wanted = sensor.qa if request.qa else needed
+    return tuple(layer for layer in wanted if layer.name in there)
+
+
+def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr.DataArray:
+    """Digital numbers as a cube with its contract."""
+    first = steps[0][0]
+    cube = xr.DataArray(
+        pixels.numbers,
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": np.array([step[0].datetime for step in steps], "datetime64[ns]"),
+            "band": list(load.bands),
+        },
+        name=REFLECTANCE,
+        attrs=with_history(
+            {
+                "long_name": _LONG_NAMES.get(first.step.level, "backscatter"),
+                "units": first.units,
+            },
+            f"open_stac: {first.sensor.name} by {load.engine}, {load.resampling}",
+        ),
+    )
+    merged = [merge_steps([scene.step for scene in step]) for step in steps]
+    nodata = dict.fromkeys(load.bands, float(pixels.fill))
+    cube = write_contract(cube, [replace(step, nodata=nodata) for step in merged])
+    return write_grid(cube, load.geobox)
+
+
+def _packed(pixels: Pixels, cube: xr.DataArray, first: Scene, request: Request) -> xr.DataArray:
+    """Pack quality layers; without one, a pixel that no band has is fill."""
+    template = cube.isel(band=0, drop=True)
+    template.attrs = {}
+    if pixels.layers:
+        probability = None if request.mask is None else request.mask.cloud_probability
+        layers = {name: template.copy(data=data) for name, data in pixels.layers.items()}
+        packed = pack_qa(layers, first.sensor, cloud_probability=probability, bands=request.bands)
+    else:
+        packed = template.copy(data=_fill_flag(pixels.numbers, pixels.fill)).assign_attrs(QA_ATTRS)
+    if pixels.failed is not None:
+        data = packed.data | da.where(pixels.failed, np.uint16(Flag.SKIPPED), np.uint16(0))
+        packed = packed.copy(data=data)
+    return packed.rename("qa")
+
+
+def _fill_flag(numbers: da.Array, fill: int) -> da.Array:
+    return da.map_blocks(
+        _fill_flag_block,
+        numbers.rechunk({1: -1}),
+        fill=fill,
+        drop_axis=1,
+        dtype=np.uint16,
+        meta=np.empty((0, 0, 0), np.uint16),
+        name="flag-fill-" + tokenize(numbers.name, fill),
+    )
+
+
+def _fill_flag_block(numbers: AnyArray, *, fill: int) -> AnyArray:
+    flags: AnyArray = (numbers == fill).all(axis=1) * np.uint16(Flag.FILL)
+    return flags
