@@ -1,4 +1,4 @@
-"""Items of every STAC version come out in the one shape that stackstac, pystac and odc-stac read."""
+"""Items of every STAC version come out in the one shape that every engine reads."""
 
 from __future__ import annotations
 
