@@ -1,0 +1,31 @@
+"""Harmonisers: cube → cube callables that give a cube another sensor's bandpass."""
+
+from xharmonize.harmonizers.angles import angles_from_items
+from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
+from xharmonize.harmonizers.linear import FittedHarmonizer, fit_linear
+from xharmonize.harmonizers.matching import HistogramHarmonizer, fit_histogram
+from xharmonize.harmonizers.nadir import nbar
+from xharmonize.harmonizers.pixelwise import PixelwiseHarmonizer, fit_pixelwise
+from xharmonize.harmonizers.protocol import Harmonizer, Model
+from xharmonize.harmonizers.published import TableHarmonizer
+from xharmonize.harmonizers.registry import list_models, load_model, save_model
+
+__all__ = [
+    "FittedHarmonizer",
+    "Harmonizer",
+    "HistogramHarmonizer",
+    "Model",
+    "PixelwiseHarmonizer",
+    "TableHarmonizer",
+    "angles_from_items",
+    "fit_histogram",
+    "fit_linear",
+    "fit_pixelwise",
+    "list_models",
+    "load_model",
+    "nbar",
+    "save_model",
+    "to_landsat",
+    "to_sensor",
+    "to_sentinel2",
+]

@@ -1,0 +1,131 @@
+"""Sun and view angles of the time steps of a cube."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import read_coordinate
+from xharmonize.errors import GridError, RadiometryError, TimeAxisError
+
+ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
+_PROPERTIES = {
+    "sun_zenith": "view:sun_elevation",
+    "sun_azimuth": "view:sun_azimuth",
+    "view_zenith": "view:off_nadir",
+    "view_azimuth": "view:azimuth",
+}
+
+
+def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
+    """Read the mean angles of STAC items (view extension) as a Dataset along time.
+
+    Parameters
+    ----------
+    items : iterable of pystac.Item, dict, or anything with a dict as ``item``
+        With ``view:sun_elevation``, ``view:sun_azimuth``, ``view:off_nadir``, ``view:azimuth``.
+
+    Returns
+    -------
+    Dataset
+        ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` (time) [degree], NaN
+        where an item does not say, with the coordinate ``item_id``; sorted by time.
+    """
+    rows = []
+    for item in items:
+        content = getattr(item, "item", item)
+        content = content if isinstance(content, Mapping) else content.to_dict()
+        properties = content["properties"]
+        values = {name: properties.get(key) for name, key in _PROPERTIES.items()}
+        row = {name: np.nan if v is None else float(v) for name, v in values.items()}
+        row["sun_zenith"] = 90.0 - row["sun_zenith"]
+        stamp = np.datetime64(str(properties["datetime"]).removesuffix("Z").split("+")[0], "ns")
+        rows.append((stamp, str(content["id"]), row))
+    rows.sort(key=lambda entry: entry[:2])
+    return xr.Dataset(
+        {
+            name: ("time", np.array([row[name] for *_, row in rows]), {"units": "degree"})
+            for name in ANGLES
+        },
+        coords={
+            "time": np.array([stamp for stamp, *_ in rows], "datetime64[ns]"),
+            "item_id": ("time", np.array([name for _, name, _ in rows], dtype=str)),
+        },
+    )
+
+
+def angles_of(cube: xr.DataArray, angles: xr.Dataset | None) -> xr.Dataset:
+    """Return the four angles for the time steps of a cube, (time) or (time, y, x) [degree].
+
+    They come from `angles`, or else from the cube's own coordinates of the same names. `angles` is
+    matched by ``item_id`` where it has this coordinate, else by time.
+
+    Raises
+    ------
+    RadiometryError
+        If angles are missing.
+    TimeAxisError
+        If `angles` does not cover a time step.
+    GridError
+        If angles per pixel lie on another grid.
+    """
+    holder: Any = cube.coords if angles is None else angles
+    absent = [name for name in ANGLES if name not in holder]
+    if absent:
+        raise RadiometryError(
+            f"angles {absent} are missing; pass angles= with {list(ANGLES)} [degree] along time, "
+            "or (time, y, x)"
+        )
+    if angles is None:
+        found = xr.Dataset({name: ("time", read_coordinate(cube, name)) for name in ANGLES})
+    else:
+        found = _at_steps(cube, angles)
+    variables = {}
+    for name in ANGLES:
+        array = found[name]
+        if {"y", "x"} <= set(array.dims):
+            _require_grid(cube, array)
+            array = array.transpose("time", "y", "x")
+        elif array.dims != ("time",):
+            raise RadiometryError(f"{name} has dimensions {array.dims}; (time) or (time, y, x)")
+        elif array.chunks:  # a few numbers per date, needed to put the graph together
+            array = array.compute(scheduler="synchronous")
+        variables[name] = array.drop_vars([c for c in array.coords if c != "time"])
+    return xr.Dataset(variables)
+
+
+def _at_steps(cube: xr.DataArray, angles: xr.Dataset) -> xr.Dataset:
+    """Rows of `angles` for the time steps, by item id or by time."""
+    for key in ("item_id", "time"):
+        if key in angles.coords and key in cube.coords:
+            place = {str(value): i for i, value in enumerate(read_coordinate(angles, key))}
+            wanted = [str(value) for value in read_coordinate(cube, key)]
+            if set(wanted) <= set(place):
+                rows = angles.isel(time=[place[name] for name in wanted])
+                return rows.assign_coords(time=cube["time"].values)
+    times = set(map(str, angles["time"].values))
+    lost = [
+        i
+        for i, t in zip(read_coordinate(cube, "item_id"), cube["time"].values)
+        if str(t) not in times
+    ]
+    raise TimeAxisError(
+        f"angles= has no entry for {len(lost)} time steps, the first item {str(lost[0])!r}"
+    )
+
+
+def _require_grid(cube: xr.DataArray, array: xr.DataArray) -> None:
+    for axis in ("y", "x"):
+        one, other = cube[axis].values, array[axis].values
+        if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=1e-6 * _step(one)):
+            raise GridError(
+                f"the angles lie on another grid than the cube (they differ in {axis}); "
+                "regrid them first: xh.regrid(angles, like=cube, how='bilinear')"
+            )
+
+
+def _step(axis: Any) -> float:
+    return float(abs(axis[1] - axis[0])) if axis.size > 1 else 1.0

@@ -1,0 +1,370 @@
+"""Lines and matrices fitted on pairs of observations, and their application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import read_contract, read_coordinate, require_bands, require_contract
+from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
+from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers.pairing import Pairs, read_pairs
+from xharmonize.kernels import regression
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray, Float64Array
+
+Method: TypeAlias = Literal["ols", "multiband", "deming"]
+LINEAR = "linear"
+MIN_SAMPLES_PER_COEFFICIENT = 15
+
+
+def fit_linear(
+    pairs: xr.Dataset,
+    *,
+    method: Method = "ols",
+    ratio: float = 1.0,
+    ridge: float = 0.0,
+    weight: Literal["pixel", "pair"] = "pixel",
+    n_min: int | None = None,
+    min_valid_fraction: float = 0.5,
+    allow_mixed_levels: bool = False,
+) -> xr.Dataset:
+    """Fit lines from the source's to the target's bandpass on matched pairs.
+
+    Computes: one pass over the pairs gives sums that add over chunks (float64), and the fit is a
+    formula on them, so that chunks and schedulers do not matter.
+
+    Parameters
+    ----------
+    pairs : Dataset
+        ``source`` and ``target`` (pair, band, y, x) on one grid, from `xharmonize.match_pairs`.
+    method : {"ols", "multiband", "deming"}
+        ``ols``: target = slope * source + intercept, band by band. ``multiband``: each target band
+        from all source bands. ``deming``: a line that allows for errors on both sides, the only
+        one that may be turned round.
+    ratio : float
+        For ``deming``: error variance of the target over that of the source.
+    ridge : float
+        For ``multiband``: penalty on squared coefficients, as a fraction of the mean variance of
+        the source bands.
+    weight : {"pixel", "pair"}
+        Whether each pixel or each pair counts the same.
+    n_min : int, optional
+        Least number of samples per band; by default 15 for each coefficient of a band's equation.
+    min_valid_fraction : float
+        Least valid share of a target pixel [1] when a cube is regridded before the fit is applied.
+    allow_mixed_levels : bool
+        Accept pairs of which only one side is normalised to nadir view.
+
+    Returns
+    -------
+    Dataset
+        ``slope`` (band) or ``matrix`` (band, source_band), ``intercept`` (band) [1], ``n`` (band),
+        ``rmse`` (band) [1] and ``r2`` (band; 1 - SSE/SST) on the samples of the fit, and
+        ``n_of_pair`` (pair, band). Attributes say direction, level, bandpasses and dates.
+
+    Raises
+    ------
+    FitError
+        If there are fewer than `n_min` samples, or a source band does not vary.
+    """
+    data = read_pairs(pairs, allow_mixed_levels=allow_mixed_levels)
+    if method == "multiband":
+        fit = _fit_multiband(data, ridge=ridge, weight=weight, n_min=n_min)
+    elif method in ("ols", "deming"):
+        fit = _fit_lines(data, method=method, ratio=ratio, weight=weight, n_min=n_min)
+    else:
+        raise FitError(f"method={method!r} is unknown; choose 'ols', 'multiband' or 'deming'")
+    facts = {**data.facts, "method": method, "weight": weight}
+    return fit.assign_coords(pair=data.dates).assign_attrs(
+        fit_attrs(LINEAR, facts, data.dates, min_valid_fraction=min_valid_fraction)
+    )
+
+
+def fit_attrs(
+    kind: str, facts: dict[str, str], dates: Sequence[str], *, min_valid_fraction: float
+) -> dict[str, Any]:
+    """Attributes every fit has: what it is, from what to what, and what it rests on."""
+    source, target = facts["source_bandpass"], facts["target_bandpass"]
+    words = f"fit_{kind}: {facts.get('method', kind)}, {source} to {target}, {len(dates)} pairs"
+    return {
+        "model": kind,
+        "title": f"{kind} fit, {source} to {target}",
+        "direction": f"{source} to {target}",
+        **facts,
+        "dates": ", ".join(dates),
+        "min_valid_fraction": min_valid_fraction,
+        "history": words,
+    }
+
+
+def _fit_lines(
+    data: Pairs, *, method: str, ratio: float, weight: str, n_min: int | None
+) -> xr.Dataset:
+    names = common_bands(data)
+    source, target = data.source.sel(source_band=names), data.target.sel(band=names)
+    per_pair = np.asarray(_sum_pairs(_line_block, source, target, (len(names), 6)))
+    moments = _weighted(per_pair, per_pair[..., regression.COUNT], weight)
+    n = per_pair[..., regression.COUNT].sum(axis=0)
+    require_samples(n, names, n_min or 2 * MIN_SAMPLES_PER_COEFFICIENT)
+    solve = regression.solve_ols
+    slope, intercept = (
+        solve(moments) if method == "ols" else regression.solve_deming(moments, ratio)
+    )
+    rmse, r2 = regression.line_quality(moments, slope, intercept)
+    flat = [name for name, value in zip(names, slope) if not np.isfinite(value)]
+    if flat:
+        raise FitError(f"the source does not vary in band {', '.join(flat)}: no line; add pairs")
+    counts = per_pair[..., regression.COUNT]
+    return _dataset(names, slope=slope, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
+
+
+def _fit_multiband(data: Pairs, *, ridge: float, weight: str, n_min: int | None) -> xr.Dataset:
+    sources = [str(name) for name in data.source["source_band"].values]
+    names = [str(name) for name in data.target["band"].values]
+    size = 1 + len(sources) + len(names)
+    per_pair = np.asarray(_sum_pairs(_joint_block, data.source, data.target, (size, size)))
+    counts = np.repeat(per_pair[:, :1, 0], len(names), axis=1)
+    n = counts.sum(axis=0)
+    require_samples(n, names, n_min or (1 + len(sources)) * MIN_SAMPLES_PER_COEFFICIENT)
+    moments = _weighted(per_pair, per_pair[:, 0, 0], weight)
+    matrix, intercept, rmse, r2 = regression.solve_multiband(moments, len(sources), ridge)
+    fit = _dataset(names, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
+    return fit.assign(matrix=(("band", "source_band"), matrix)).assign_coords(source_band=sources)
+
+
+def common_bands(data: Pairs) -> list[str]:
+    """Bands that source and target both have, in the target's order."""
+    present = set(map(str, data.source["source_band"].values))
+    names = [str(name) for name in data.target["band"].values if str(name) in present]
+    if not names:
+        raise BandError(
+            f"source and target share no band: {sorted(present)} and "
+            f"{list(map(str, data.target['band'].values))}; fit method='multiband'"
+        )
+    return names
+
+
+def require_samples(n: Float64Array, bands: Sequence[str], n_min: int) -> None:
+    """Raise `FitError` that names the bands with fewer than `n_min` samples."""
+    few = [f"{band} {int(count)}" for band, count in zip(bands, n) if count < n_min]
+    if few:
+        raise FitError(
+            f"too few samples where both sides are valid ({', '.join(few)}; at least {n_min} are "
+            "needed): use more dates, a longer tolerance, or pass n_min="
+        )
+
+
+def _sum_pairs(
+    block: Any, source: xr.DataArray, target: xr.DataArray, shape: tuple[int, ...]
+) -> AnyArray:
+    """Moments of each pair (pair, ...): chunks are summed in space, in float64."""
+    if not isinstance(source.data, da.Array) and not isinstance(target.data, da.Array):
+        return np.asarray(block(source.values, target.values)[:, 0, 0])
+    first, second = (da.asarray(array.data).rechunk({1: -1}) for array in (source, target))
+    partial = da.blockwise(
+        block,
+        "pyx" + "kl"[: len(shape)],
+        first,
+        "psyx",
+        second,
+        "pbyx",
+        adjust_chunks={"y": 1, "x": 1},
+        new_axes=dict(zip("kl", shape)),
+        concatenate=True,
+        dtype=np.float64,
+        meta=np.empty((0,) * (3 + len(shape))),
+        token="fit-linear",
+    )
+    return np.asarray(partial.sum(axis=(1, 2)).compute())
+
+
+def _line_block(source: AnyArray, target: AnyArray) -> Float64Array:
+    """Band moments (pair, 1, 1, band, 6) of a block."""
+    return _block(regression.band_moments, source, target)
+
+
+def _joint_block(source: AnyArray, target: AnyArray) -> Float64Array:
+    """Joint moments (pair, 1, 1, 1 + source_band + band, 1 + source_band + band) of a block."""
+    return _block(regression.joint_moments, source, target)
+
+
+def _block(kernel: Any, source: AnyArray, target: AnyArray) -> Float64Array:
+    sums = [kernel(x.reshape(len(x), -1), y.reshape(len(y), -1)) for x, y in zip(source, target)]
+    return np.stack(sums)[:, None, None]
+
+
+def _weighted(per_pair: Float64Array, n: Float64Array, weight: str) -> Float64Array:
+    """Sum the moments of the pairs, each pixel or each pair counting the same."""
+    if weight == "pixel":
+        return np.asarray(per_pair.sum(axis=0))
+    if weight != "pair":
+        raise FitError(f"weight={weight!r} is unknown; choose 'pixel' or 'pair'")
+    share = np.where(n > 0, 1 / np.maximum(n, 1), 0.0)
+    extra = per_pair.ndim - share.ndim
+    return np.asarray((per_pair * share.reshape(share.shape + (1,) * extra)).sum(axis=0))
+
+
+def _dataset(names: Sequence[str], *, counts: Float64Array, **columns: Float64Array) -> xr.Dataset:
+    variables: dict[str, Any] = {key: ("band", value) for key, value in columns.items()}
+    variables["n"] = ("band", columns["n"].astype(np.int64))
+    variables["n_of_pair"] = (("pair", "band"), counts.astype(np.int64))
+    return xr.Dataset(variables, coords={"band": list(names)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedHarmonizer:
+    """Apply a fit of `fit_linear`.
+
+    Attributes
+    ----------
+    fit : Dataset
+        With ``slope`` or ``matrix``, and ``intercept``.
+    name : str
+        What errors and history call it.
+    """
+
+    fit: xr.Dataset
+    name: str = "linear fit"
+    citation: str = "fitted on the pairs named in its attribute dates"
+
+    @property
+    def source_bandpass(self) -> str:
+        """Bandpass of the source the fit was made on."""
+        return str(self.fit.attrs["source_bandpass"])
+
+    @property
+    def target_bandpass(self) -> str:
+        """Bandpass of the target the fit was made on."""
+        return str(self.fit.attrs["target_bandpass"])
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Source bands."""
+        axis = "source_band" if "matrix" in self.fit else "band"
+        return tuple(map(str, self.fit[axis].values))
+
+    @property
+    def min_valid_fraction(self) -> float:
+        """Least valid share of a target pixel [1] when regridding first."""
+        return float(self.fit.attrs.get("min_valid_fraction", 0.5))
+
+    def inverse(self) -> FittedHarmonizer:
+        """Turn a Deming line round; other fits refuse.
+
+        Raises
+        ------
+        ModelError
+            If the fit minimises errors of one side only: its slopes are diluted by
+            misregistration, and inverting them would inflate contrast.
+        """
+        if self.fit.attrs.get("method") != "deming":
+            raise ModelError(
+                f"{self.name} ({self.fit.attrs.get('method')}) goes from {self.source_bandpass} to "
+                f"{self.target_bandpass} and must not be turned round: misregistration dilutes its "
+                "slopes; refit with the roles swapped, or with method='deming'"
+            )
+        swapped = {"source": "target", "target": "source"}
+        attrs = {
+            f"{swapped[k.split('_')[0]]}_{k.split('_')[1]}"
+            if k.startswith(tuple(swapped))
+            else k: v
+            for k, v in self.fit.attrs.items()
+        }
+        attrs["direction"] = f"{self.target_bandpass} to {self.source_bandpass}"
+        slope = 1 / self.fit["slope"]
+        fit = self.fit.assign(slope=slope, intercept=-self.fit["intercept"] * slope)
+        return FittedHarmonizer(fit=fit.assign_attrs(attrs), name=f"{self.name}, turned round")
+
+    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
+        """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
+        require_contract(cube)
+        return blocks.on_cube(cube, self._apply, self._propagate)
+
+    def _apply(self, array: xr.DataArray) -> xr.DataArray:
+        is_foreign = blocks.foreign_steps(
+            array,
+            source_bandpass=self.source_bandpass,
+            target_bandpass=self.target_bandpass,
+            name=self.name,
+        )
+        require_level(array, is_foreign, self.fit, self.name)
+        if "matrix" in self.fit:
+            return blocks.change_steps(array, is_foreign, self._mix)
+        if not any(is_foreign):
+            return blocks.decoded(array)
+        matrix, _, names = self._matrix(array)
+        chosen = np.array(is_foreign)[:, None]
+        slope = np.where(chosen, np.diag(matrix), 1.0)
+        offset = np.where(chosen, self.fit["intercept"].sel(band=names).values, 0.0)
+        return blocks.apply_lines(array, slope, offset, self._target(array, names, names))
+
+    def _mix(self, array: xr.DataArray) -> xr.DataArray:
+        """Map all source bands to all target bands."""
+        matrix, sources, names = self._matrix(array)
+        data = blocks.map_blocks(
+            regression.apply_matrix,
+            array.sel(band=sources).data,
+            "tsyx",
+            (matrix, "bs"),
+            (self.fit["intercept"].values, "b"),
+            name="harmonize-linear",
+        )
+        return blocks.rebuild(array, data, self._target(array, names, sources))
+
+    def _target(
+        self, array: xr.DataArray, names: Sequence[str], sources: Sequence[str]
+    ) -> blocks.Target:
+        attrs = self.fit.attrs
+        return blocks.Target(
+            bandpass=self.target_bandpass,
+            bands=tuple(names),
+            sources=tuple(names),
+            history=f"{self.name}: {attrs['direction']}, {attrs['method']} on {attrs['dates']}"
+            f"{blocks.drop_note(array, sources)}",
+        )
+
+    def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
+        """First-order propagation, errors of bands taken as independent."""
+        is_foreign = xr.DataArray(
+            read_coordinate(array, "bandpass") != self.target_bandpass, dims="time"
+        )
+        matrix, sources, names = self._matrix(array)
+        weights = xr.DataArray(matrix**2, dims=("band", "source_band"))
+        squares = (sigma.sel(band=sources) ** 2).drop_vars("band").rename(band="source_band")
+        variance = xr.dot(weights, squares, dim="source_band")
+        result: xr.DataArray = (variance**0.5).assign_coords(band=names)
+        if not bool(is_foreign.all()):
+            result = result.where(is_foreign, sigma.sel(band=names))
+        result = result.transpose(*sigma.dims)
+        return result.astype("float32")
+
+    def _matrix(self, array: xr.DataArray) -> tuple[Float64Array, list[str], list[str]]:
+        """Coefficients (band, source_band), the source bands they need, and the target bands."""
+        names = [str(name) for name in self.fit["band"].values]
+        if "matrix" in self.fit:
+            require_bands(array, self.bands, what=f"{self.name}, a multi-band fit,")
+            return self.fit["matrix"].values, list(self.bands), names
+        present = set(map(str, array["band"].values))
+        names = [name for name in names if name in present]
+        if not names:
+            raise BandError(f"{self.name} has lines for {self.bands}; the cube has {present}")
+        return np.diag(self.fit["slope"].sel(band=names).values), names, names
+
+
+def require_level(
+    array: xr.DataArray, is_foreign: Sequence[bool], fit: xr.Dataset, name: str
+) -> None:
+    """Raise `RadiometryError` unless the level of the steps to change is that of the fit."""
+    level = str(fit.attrs.get("source_level", UNKNOWN))
+    for step, foreign in zip(read_contract(array), is_foreign):
+        if foreign and UNKNOWN not in (level, step.level) and step.level not in level.split("/"):
+            raise RadiometryError(
+                f"{name} was fitted on {level} reflectance, item {step.item_id!r} is {step.level}; "
+                "fit on pairs of that level"
+            )

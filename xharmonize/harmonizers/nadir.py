@@ -1,0 +1,212 @@
+"""Nadir BRDF-adjusted reflectance by the c-factor."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
+from xharmonize.cube.flags import ResultFlag, cf_attrs
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
+from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers.angles import ANGLES, angles_of
+from xharmonize.kernels import brdf
+from xharmonize.sensors.brdf import C_FACTOR, CITATION
+from xharmonize.sensors.spec import Flag
+from xharmonize.types import AnyArray, Float64Array
+
+SunZenith: TypeAlias = Literal["hls-v2", "observed"]
+STEEPEST_SLOPE = 10.0  # [degree]
+
+_ORBITS = np.array([[98.2, 10 + 11 / 60], [98.62, 10.5]])
+# Inclination [degree] and local mean solar time at the descending node [hour] of Landsat-8 and of
+# Sentinel-2, as in the HLS v2 code (NASA-IMPACT/hls-sentinel, mean_solarzen).
+
+
+def nbar(
+    cube: blocks.Cube, angles: xr.Dataset | None = None, *, sun_zenith: SunZenith = "hls-v2"
+) -> blocks.Cube:
+    """Normalise surface reflectance to nadir view by the c-factor; lazy on dask arrays.
+
+    c = BRDF(nadir) / BRDF(observed), with RossThick and LiSparse-R kernels and one set of weights
+    per band for all places (Roy et al. 2016).
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) DataArray or Dataset
+        Surface reflectance [1] (encoded cubes are decoded); NaN where missing.
+    angles : Dataset, optional
+        ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` [degree], per pixel
+        (time, y, x) or per item (time), which warns. Without it, coordinates of the cube with
+        these names. May hold ``slope`` (y, x) of the ground [degree].
+    sun_zenith : {"hls-v2", "observed"}
+        Sun zenith the result holds for. ``hls-v2``: mean of the values modelled for the overpasses
+        of Landsat and Sentinel-2 at each pixel's place and local date (Li et al. 2019, eq. 4),
+        and the observed one beyond the latitudes the orbits reach. HLS takes one value per tile,
+        at its centre; per pixel, the result does not depend on the area asked for. ``observed``:
+        the view only is normalised.
+
+    Returns
+    -------
+    DataArray or Dataset
+        NBAR [1], level ``NBAR``; NaN also where angles are NaN. A Dataset with ``qa`` also gets
+        ``flag``, bit 1 (``out_of_domain``) over snow, water and ground steeper than 10 degrees,
+        for which the model was not made.
+
+    Raises
+    ------
+    RadiometryError
+        If angles are missing, or a step is not surface reflectance (TOA, or NBAR already).
+    BandError
+        If a band has no weights.
+
+    Warns
+    -----
+    RadiometryWarning
+        If angles are per item: across a swath the view zenith varies by several degrees.
+
+    References
+    ----------
+    Roy et al. (2016), doi:10.1016/j.rse.2016.01.023. Zhang et al. (2016),
+    doi:10.1109/TGRS.2015.2480684. Li et al. (2019), doi:10.1109/TGRS.2018.2885967.
+    """
+    if sun_zenith not in ("hls-v2", "observed"):
+        raise RadiometryError(f"sun_zenith={sun_zenith!r} is unknown; 'hls-v2' or 'observed'")
+    require_contract(cube)
+    _require_surface_reflectance(cube)
+    array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
+    found = angles_of(array, angles)
+    is_per_item = any(found[name].ndim == 1 for name in ANGLES)
+    if is_per_item:
+        warnings.warn(
+            "angles are per item, not per pixel: the c-factor is that of the item's mean geometry",
+            RadiometryWarning,
+            stacklevel=2,
+        )
+    normalize = partial(_normalize, angles=found, sun_zenith=sun_zenith)
+    result = blocks.on_cube(cube, normalize, partial(_scale, angles=found, sun_zenith=sun_zenith))
+    if isinstance(cube, xr.Dataset) and isinstance(result, xr.Dataset) and "qa" in cube:
+        slope = angles["slope"] if angles is not None and "slope" in angles else None
+        return result.assign(flag=_flag(cube, slope))
+    return result
+
+
+def _require_surface_reflectance(cube: xr.DataArray | xr.Dataset) -> None:
+    for step in read_contract(cube):
+        if step.level == "SR":
+            continue
+        reason = {
+            "NBAR": "is normalised already: nbar would be applied twice",
+            "TOA": "is top-of-atmosphere reflectance; nbar needs surface reflectance",
+        }.get(step.level, "says no level; settle it with xh.describe(cube, level='SR')")
+        raise RadiometryError(f"item {step.item_id!r} ({step.level}) {reason}")
+
+
+def _normalize(array: xr.DataArray, angles: xr.Dataset, sun_zenith: SunZenith) -> xr.DataArray:
+    cube = blocks.decoded(array).transpose("time", "band", "y", "x")
+    data = _corrected(cube, cube, angles, sun_zenith)
+    line = f"nbar: c-factor at sun zenith {sun_zenith} ({CITATION})"
+    result = cube.copy(data=data).assign_attrs(with_history(cube.attrs, line))
+    return result.assign_coords(level=("time", np.full(cube.sizes["time"], "NBAR")))
+
+
+def _scale(
+    sigma: xr.DataArray, cube: xr.DataArray, angles: xr.Dataset, sun_zenith: SunZenith
+) -> xr.DataArray:
+    """Scale the uncertainty by the same factor."""
+    ordered = sigma.transpose("time", "band", "y", "x")
+    data = _corrected(ordered, cube, angles, sun_zenith)
+    return ordered.copy(data=data).transpose(*sigma.dims)
+
+
+def _corrected(
+    values: xr.DataArray, cube: xr.DataArray, angles: xr.Dataset, sun_zenith: SunZenith
+) -> Any:
+    """Values (time, band, y, x) times the c-factor."""
+    names = [str(name) for name in values["band"].values]
+    unknown = [name for name in names if name not in C_FACTOR]
+    if unknown:
+        raise BandError(
+            f"no BRDF weights for band {', '.join(unknown)}; there are {', '.join(C_FACTOR)}: "
+            "leave the others out with cube.sel(band=[...])"
+        )
+    weights = np.array([[C_FACTOR[n].iso, C_FACTOR[n].vol, C_FACTOR[n].geo] for n in names])
+    fields = [_field(angles[name]) for name in ANGLES]
+    target = fields[0] if sun_zenith == "observed" else _modelled(values, cube, fields[0])
+    return blocks.map_blocks(
+        brdf.normalize_view,
+        values.data,
+        "tbyx",
+        *((field, "tyx") for field in fields),
+        (target, "tyx"),
+        (weights, "bk"),
+        name="harmonize-nbar",
+    )
+
+
+def _field(angle: xr.DataArray) -> Any:
+    """Angle as (time, y, x) array; per item with y and x of length 1."""
+    return angle.values[:, None, None] if angle.ndim == 1 else angle.data
+
+
+def _modelled(values: xr.DataArray, cube: xr.DataArray, observed: Any) -> Any:
+    """Sun zenith (time, y, x) [degree] at the modelled overpasses, per pixel."""
+    geobox = geobox_of(cube)
+    y, x = cube["y"].values.astype(float), cube["x"].values.astype(float)
+    days = cube["time"].values.astype("datetime64[ns]").astype(np.int64) / 86_400e9
+    block = partial(_modelled_block, crs=geobox.crs.to_wkt())
+    if not isinstance(values.data, da.Array):
+        return block(days, y, x, np.asarray(observed))
+    chunks = dict(zip("tbyx", values.chunks or ()))
+    arrays = [da.from_array(v, (chunks[d],)) for v, d in ((days, "t"), (y, "y"), (x, "x"))]
+    like = tuple(
+        chunks[d] if size == sum(chunks[d]) else -1 for d, size in zip("tyx", observed.shape)
+    )
+    seen = observed if isinstance(observed, da.Array) else da.from_array(observed, like)
+    return da.blockwise(
+        block,
+        "tyx",
+        arrays[0],
+        "t",
+        arrays[1],
+        "y",
+        arrays[2],
+        "x",
+        seen.rechunk(like),
+        "tyx" if observed.shape[1:] == values.shape[2:] else "tuv",
+        concatenate=True,
+        dtype=np.float64,
+        meta=np.empty((0,) * 3),
+        token="harmonize-nbar-sun",
+    )
+
+
+def _modelled_block(
+    days: Float64Array, y: Float64Array, x: Float64Array, observed: AnyArray, *, crs: str
+) -> Float64Array:
+    """Modelled sun zenith (time, y, x); the observed one where an orbit does not pass."""
+    from pyproj import Transformer
+
+    transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    longitude, latitude = transformer.transform(*np.meshgrid(x, y))
+    modelled = brdf.mean_overpass_sun_zenith(days, latitude, longitude, _ORBITS)
+    return np.asarray(np.where(np.isnan(modelled), observed, modelled))
+
+
+def _flag(cube: xr.Dataset, slope: xr.DataArray | None) -> xr.DataArray:
+    """Companion ``flag``: out of domain over snow, water and steep ground."""
+    bits = int(Flag.SNOW | Flag.WATER)
+    outside = (cube["qa"] & bits) > 0
+    if slope is not None:
+        steep = (slope > STEEPEST_SLOPE).transpose("y", "x").drop_vars(list(slope.coords))
+        outside = outside | steep
+    flag = outside.astype(np.uint8) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
+    if "flag" in cube:
+        flag = cube["flag"] | flag.astype(cube["flag"].dtype)
+    return flag.assign_attrs(cf_attrs(ResultFlag, dtype=str(flag.dtype), long_name="flags"))

@@ -1,0 +1,110 @@
+"""What a fit reads from a Dataset of matched pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import read_coordinate
+from xharmonize.errors import FitError, RadiometryError
+from xharmonize.types import IntArray
+
+_FIELDS = ("bandpass", "level", "platform", "sensor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Matched pairs and what is known about them.
+
+    Attributes
+    ----------
+    source, target : (pair, band, y, x) DataArray
+        Reflectance [1] on one grid; NaN marks a missing pixel.
+    source_time, target_time : (pair,) datetime64 array
+        When the two were observed [UTC].
+    facts : dict of str to str
+        ``source_bandpass``, ``target_level``… : the values met, joined by a slash.
+    """
+
+    source: xr.DataArray
+    target: xr.DataArray
+    source_time: Any
+    target_time: Any
+    facts: dict[str, str]
+
+    @property
+    def lag(self) -> IntArray:
+        """Days between the two calendar dates [day], (pair,)."""
+        first, second = (
+            np.asarray(time).astype("datetime64[D]").astype(np.int64)
+            for time in (self.source_time, self.target_time)
+        )
+        return np.asarray(np.abs(first - second))
+
+    @property
+    def dates(self) -> list[str]:
+        """Dates of the pairs, ``source/target``."""
+        first, second = (
+            np.datetime_as_string(np.asarray(time).astype("datetime64[D]"))
+            for time in (self.source_time, self.target_time)
+        )
+        return [f"{a}/{b}" for a, b in zip(first, second)]
+
+
+def read_pairs(pairs: xr.Dataset, *, allow_mixed_levels: bool = False) -> Pairs:
+    """Check matched pairs and tell source from target.
+
+    Parameters
+    ----------
+    pairs : Dataset
+        As `xharmonize.match_pairs` gives it: ``source`` (pair, band, y, x) and ``target``
+        (pair, band, y, x), with coordinates ``time_source``, ``time_target``, ``level_source``…
+        along ``pair``. The source may have other bands, along ``source_band``.
+    allow_mixed_levels : bool
+        Accept pairs of which only one side is normalised to nadir view.
+
+    Raises
+    ------
+    FitError
+        If there are no pairs, or variables are missing.
+    RadiometryError
+        If only one side is normalised to nadir view (NBAR), or levels vary.
+    """
+    if not isinstance(pairs, xr.Dataset) or not {"source", "target"} <= set(pairs.data_vars):
+        raise FitError(
+            "a fit needs a Dataset with 'source' and 'target'; make one with "
+            "xh.match_pairs(source, target, tolerance='2D')"
+        )
+    if not pairs.sizes.get("pair", 0):
+        raise FitError("there are no pairs; allow more days with match_pairs(tolerance=...)")
+    source, target = pairs["source"], pairs["target"]
+    if "source_band" not in source.dims:
+        source = source.rename(band="source_band")
+    facts = {
+        f"{side}_{field}": _values(pairs, f"{field}_{side}")
+        for side in ("source", "target")
+        for field in _FIELDS
+    }
+    levels = facts["source_level"], facts["target_level"]
+    if levels[0] != levels[1] and "NBAR" in levels and not allow_mixed_levels:
+        raise RadiometryError(
+            f"the source is {levels[0]} and the target {levels[1]}: normalising one sensor of a "
+            "pair only biases the fit; apply nbar to both, or pass allow_mixed_levels=True"
+        )
+    return Pairs(
+        source=source.transpose("pair", "source_band", "y", "x"),
+        target=target.transpose("pair", "band", "y", "x"),
+        source_time=read_coordinate(pairs, "time_source"),
+        target_time=read_coordinate(pairs, "time_target"),
+        facts=facts,
+    )
+
+
+def _values(pairs: xr.Dataset, name: str) -> str:
+    """Distinct values of a coordinate along the pairs, joined by a slash."""
+    if name not in pairs.coords:
+        return "unknown"
+    return "/".join(sorted(set(map(str, np.atleast_1d(read_coordinate(pairs, name))))))

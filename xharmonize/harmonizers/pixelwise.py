@@ -1,0 +1,319 @@
+"""One line per pixel and band, fitted on the pixel's own series of matched observations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import require_contract
+from xharmonize.cube.grid import geobox_of
+from xharmonize.cube.pairs import match_pairs
+from xharmonize.errors import BandError, FitError, GridError
+from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers.linear import common_bands, fit_attrs, require_level, require_samples
+from xharmonize.harmonizers.pairing import Pairs, read_pairs
+from xharmonize.kernels import regression
+from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
+
+PIXELWISE = "pixelwise"
+FALLBACK = 255
+_POOLED_MINIMUM = 30
+
+
+def fit_pixelwise(
+    source: xr.Dataset | xr.DataArray,
+    target: xr.DataArray | xr.Dataset | None = None,
+    *,
+    days: Sequence[int] = (0, 1),
+    n_min: int = 4,
+    min_spread: float = 0.005,
+    allow_mixed_levels: bool = False,
+) -> xr.Dataset:
+    """Fit one line per pixel and band on the pixel's own pairs; lazy on dask arrays.
+
+    A pixel uses its same-day pairs; where these are fewer than `n_min`, those one day apart too;
+    where they are still too few, or the source hardly varies, the line of the band over all pixels
+    and pairs, a constant. ``stage`` says which.
+
+    Parameters
+    ----------
+    source : Dataset or cube
+        Pairs from `xharmonize.match_pairs`, or the cube to be harmonised; with a cube, give
+        `target`.
+    target : cube, optional
+        Reference cube on the grid of `source`.
+    days : sequence of int
+        Largest lag of each stage, ascending [day].
+    n_min : int
+        Least number of pairs of a pixel (4 in the published code of Shang and Zhu).
+    min_spread : float
+        Least standard deviation of the source over a pixel's pairs [1].
+    allow_mixed_levels : bool
+        Accept pairs of which only one side is normalised to nadir view.
+
+    Returns
+    -------
+    Dataset
+        ``slope``, ``intercept`` (band, y, x) [1], ``n`` (band, y, x) pairs behind the line,
+        ``stage`` (band, y, x) index into `days`, 255 for the constant line, and
+        ``fallback_slope``, ``fallback_intercept`` (band).
+
+    Raises
+    ------
+    FitError
+        If there are no pairs, or, when computed, fewer than 30 samples to pool in a band.
+
+    References
+    ----------
+    Shang, R., & Zhu, Z. (2019). Harmonizing Landsat 8 and Sentinel-2: A time-series-based
+    reflectance adjustment approach. Remote Sensing of Environment 235.
+    doi:10.1016/j.rse.2019.111439
+    """
+    stages = np.array(days, np.int64)
+    if stages.size == 0 or (np.diff(stages) <= 0).any():
+        raise FitError(f"days={tuple(days)} must ascend, such as (0, 1)")
+    data = read_pairs(
+        _as_pairs(source, target, int(stages[-1])), allow_mixed_levels=allow_mixed_levels
+    )
+    if not (data.lag <= stages[-1]).any():
+        raise FitError(f"no pair is at most {stages[-1]} days apart; allow more with days=")
+    names = common_bands(data)
+    arrays = [data.source.sel(source_band=names).data, data.target.sel(band=names).data]
+    fallback = _fallback(arrays[0], arrays[1], lag=data.lag, stages=stages, names=names)
+    lines = _lines(
+        arrays[0], arrays[1], fallback, lag=data.lag, stages=stages, n_min=n_min, spread=min_spread
+    )
+    dates = [d for d, lag in zip(data.dates, data.lag) if lag <= stages[-1]]
+    attrs = fit_attrs(PIXELWISE, data.facts, dates, min_valid_fraction=0.5)
+    extra = {"days": list(map(int, stages)), "n_min": n_min, "min_spread": min_spread}
+    return _dataset(lines, fallback, data, names).assign_attrs({**attrs, **extra})
+
+
+def _as_pairs(
+    source: xr.Dataset | xr.DataArray, target: xr.DataArray | xr.Dataset | None, days: int
+) -> xr.Dataset:
+    if target is not None:
+        return match_pairs(source, target, tolerance=f"{days + 1}D")
+    if isinstance(source, xr.Dataset) and "source" in source:
+        return source
+    raise FitError("fit_pixelwise needs pairs from xh.match_pairs, or a source and a target cube")
+
+
+def _fallback(
+    source: Any, target: Any, *, lag: IntArray, stages: IntArray, names: Sequence[str]
+) -> Any:
+    """Slope and intercept (band, 2) of the line over all pixels and pairs."""
+    moments = partial(_pool, keep=lag <= stages[-1])
+    solve = partial(_solve, names=tuple(names))
+    if not isinstance(source, da.Array) and not isinstance(target, da.Array):
+        return solve(moments(source, target)[:, :, 0, 0])
+    x, y = (da.asarray(array).rechunk({0: -1, 1: -1}) for array in (source, target))
+    sums = da.blockwise(
+        moments,
+        "bkyx",
+        x,
+        "pbyx",
+        y,
+        "pbyx",
+        adjust_chunks={"y": 1, "x": 1},
+        new_axes={"k": 6},
+        concatenate=True,
+        dtype=np.float64,
+        meta=np.empty((0,) * 4),
+        token="fit-pixelwise-pool",
+    )
+    total = sums.sum(axis=(2, 3)).rechunk(-1)
+    return total.map_blocks(
+        solve, chunks=((len(names),), (2,)), meta=np.empty((0, 0)), name=None, token="fit-pixelwise"
+    )
+
+
+def _lines(
+    source: Any,
+    target: Any,
+    fallback: Any,
+    lag: IntArray,
+    stages: IntArray,
+    *,
+    n_min: int,
+    spread: float,
+) -> Any:
+    """Slope, intercept, number of pairs and stage: (4, band, y, x) float32."""
+    kernel = partial(_fit_block, lag=lag, stages=stages, n_min=n_min, spread=spread)
+    if not isinstance(source, da.Array) and not isinstance(target, da.Array):
+        return kernel(source, target, fallback)
+    x, y = (da.asarray(array).rechunk({0: -1}) for array in (source, target))
+    constant = fallback.rechunk((x.chunks[1], -1))
+    return da.blockwise(
+        kernel,
+        "qbyx",
+        x,
+        "pbyx",
+        y,
+        "pbyx",
+        constant,
+        "bk",
+        new_axes={"q": 4},
+        concatenate=True,
+        dtype=np.float32,
+        meta=np.empty((0,) * 4, np.float32),
+        token="fit-pixelwise",
+    )
+
+
+def _pool(source: AnyArray, target: AnyArray, keep: BoolArray) -> Float64Array:
+    """Band moments (band, 6, 1, 1) of a block."""
+    return regression.pooled_moments(source, target, keep)[:, :, None, None]
+
+
+def _solve(total: Float64Array, names: Sequence[str]) -> Float64Array:
+    """Slope and intercept (band, 2); raises where there are too few samples."""
+    require_samples(total[:, regression.COUNT], names, _POOLED_MINIMUM)
+    return np.stack(regression.solve_ols(total), axis=-1)
+
+
+def _fit_block(
+    source: AnyArray,
+    target: AnyArray,
+    fallback: Float64Array,
+    *,
+    lag: IntArray,
+    stages: IntArray,
+    n_min: int,
+    spread: float,
+) -> AnyArray:
+    """Lines of a block, stacked: (4, band, y, x)."""
+    x, y = np.ascontiguousarray(source), np.ascontiguousarray(target)
+    found = regression.pixel_lines(x, y, lag, stages, n_min, spread, fallback)
+    return np.stack([array.astype(np.float32) for array in found])
+
+
+def _dataset(lines: Any, fallback: Any, data: Pairs, names: Sequence[str]) -> xr.Dataset:
+    dims = ("band", "y", "x")
+    coords = {"band": list(names), "y": data.target["y"], "x": data.target["x"]}
+    stage = lines[3].astype(np.int16)
+    stage = (da if isinstance(stage, da.Array) else np).where(stage < 0, FALLBACK, stage)
+    fit = xr.Dataset(
+        {
+            "slope": (dims, lines[0]),
+            "intercept": (dims, lines[1]),
+            "n": (dims, lines[2].astype(np.int32)),
+            "stage": (dims, stage.astype(np.uint8)),
+            "fallback_slope": ("band", fallback[:, 0]),
+            "fallback_intercept": ("band", fallback[:, 1]),
+        },
+        coords=coords,
+    )
+    if "spatial_ref" in data.target.coords:
+        fit = fit.assign_coords(spatial_ref=data.target["spatial_ref"])
+    fit["stage"].attrs["flag_meanings"] = f"index into days; {FALLBACK} constant line of the band"
+    return fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelwiseHarmonizer:
+    """Apply a fit of `fit_pixelwise` on its grid, or on part of it."""
+
+    fit: xr.Dataset
+    name: str = "pixelwise fit"
+    citation: str = "Shang and Zhu (2019), doi:10.1016/j.rse.2019.111439"
+
+    @property
+    def source_bandpass(self) -> str:
+        """Bandpass of the source the fit was made on."""
+        return str(self.fit.attrs["source_bandpass"])
+
+    @property
+    def target_bandpass(self) -> str:
+        """Bandpass of the target the fit was made on."""
+        return str(self.fit.attrs["target_bandpass"])
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands with lines."""
+        return tuple(map(str, self.fit["band"].values))
+
+    @property
+    def min_valid_fraction(self) -> float:
+        """Least valid share of a target pixel [1] when regridding first."""
+        return float(self.fit.attrs.get("min_valid_fraction", 0.5))
+
+    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
+        """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
+        require_contract(cube)
+        return blocks.on_cube(cube, self._apply, self._propagate)
+
+    def _apply(self, array: xr.DataArray) -> xr.DataArray:
+        is_foreign = self._foreign(array)
+        require_level(array, is_foreign, self.fit, self.name)
+        return blocks.change_steps(array, is_foreign, self._map)
+
+    def _foreign(self, array: xr.DataArray) -> list[bool]:
+        return blocks.foreign_steps(
+            array,
+            source_bandpass=self.source_bandpass,
+            target_bandpass=self.target_bandpass,
+            name=self.name,
+        )
+
+    def _map(self, array: xr.DataArray) -> xr.DataArray:
+        names = self._names(array)
+        fit = self._on_grid_of(array).sel(band=names)
+        data = blocks.map_blocks(
+            _apply_pixel_lines,
+            array.sel(band=names).data,
+            "tbyx",
+            (fit["slope"].data, "byx"),
+            (fit["intercept"].data, "byx"),
+            name="harmonize-linear",
+        )
+        target = blocks.Target(
+            bandpass=self.target_bandpass,
+            bands=tuple(names),
+            sources=tuple(names),
+            history=f"{self.name}: {self.fit.attrs['direction']}, one line per pixel on "
+            f"{self.fit.attrs['dates']}{blocks.drop_note(array, names)}",
+        )
+        return blocks.rebuild(array, data, target)
+
+    def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
+        names = self._names(array)
+        slope = abs(self._on_grid_of(array)["slope"].sel(band=names)).drop_vars(["y", "x"])
+        own = sigma.sel(band=names)
+        is_foreign = xr.DataArray(self._foreign(array), dims="time")
+        return (own * slope).where(is_foreign, own).transpose(*sigma.dims).astype("float32")
+
+    def _names(self, array: xr.DataArray) -> list[str]:
+        names = [str(name) for name in array["band"].values if str(name) in self.bands]
+        if not names:
+            raise BandError(
+                f"{self.name} has lines for {self.bands}; the cube has {array['band'].values}"
+            )
+        return names
+
+    def _on_grid_of(self, array: xr.DataArray) -> xr.Dataset:
+        """Return the fit on the pixels of a cube that lies on its lattice and inside it."""
+        own, other = geobox_of(self.fit), geobox_of(array)
+        step = abs(own.affine.a)
+        try:
+            part = self.fit.sel(y=array["y"], x=array["x"], method="nearest", tolerance=1e-3 * step)
+        except KeyError:
+            part = None
+        if part is None or own.crs != other.crs:
+            raise GridError(
+                f"{self.name} holds for the grid {own.affine!r} of shape {own.shape.yx}, the cube "
+                f"lies on {other.affine!r} of shape {other.shape.yx}; pass like= with the cube the "
+                "fit was made for"
+            )
+        return part
+
+
+def _apply_pixel_lines(values: AnyArray, slope: AnyArray, intercept: AnyArray) -> AnyArray:
+    """Apply slope and intercept (band, y, x) to reflectance (time, band, y, x)."""
+    return np.asarray(values * slope + intercept, dtype=np.float32)

@@ -1,0 +1,209 @@
+"""Built-in models by name, and fits saved and opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xharmonize.errors import MissingDependencyError, ModelError, UnknownModelError
+from xharmonize.harmonizers.linear import LINEAR, FittedHarmonizer
+from xharmonize.harmonizers.matching import HISTOGRAM, HistogramHarmonizer
+from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
+from xharmonize.harmonizers.protocol import Harmonizer, Model
+from xharmonize.harmonizers.published import TableHarmonizer
+from xharmonize.sensors.bandpass import get_table, list_tables
+
+_KINDS: dict[str, Callable[..., Harmonizer]] = {
+    LINEAR: FittedHarmonizer,
+    PIXELWISE: PixelwiseHarmonizer,
+    HISTOGRAM: HistogramHarmonizer,
+}
+_NETCDF = (".nc", ".nc4", ".h5")
+_MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionHarmonizer:
+    """Any cube → cube callable as a harmoniser; it is trusted to reach the target's bandpass."""
+
+    function: Callable[[Any], Any]
+    name: str
+    source_bandpass: str = ""
+    target_bandpass: str = ""
+    bands: tuple[str, ...] = ()
+    min_valid_fraction: float = 0.5
+    citation: str = ""
+
+    def __call__(self, cube: Any) -> Any:
+        """Call the function."""
+        return self.function(cube)
+
+
+def list_models() -> pd.DataFrame:
+    """Return the built-in models by name: direction, level and title.
+
+    Published lines may be turned round, so that each serves both directions. Citation and bands
+    are attributes of what `load_model` returns.
+    """
+    tables = [get_table(name) for name in list_tables()]
+    rows = {
+        "direction": [table.direction for table in tables],
+        "level": ["/".join(table.levels) for table in tables],
+        "title": [table.title for table in tables],
+    }
+    return pd.DataFrame(rows, index=pd.Index([table.name for table in tables], name="model"))
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
+    """Return a built-in model by name, or open a saved fit.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name of `list_models`, or what `save_model` wrote.
+
+    Returns
+    -------
+    Harmonizer or Dataset
+        A harmoniser for a name; the fit for a path, lazy where it has pixels. Both are accepted
+        wherever a model is.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is neither a model nor a file of that name.
+    ModelError
+        If the file holds no fit of ours.
+    """
+    if name_or_path in list_tables():
+        return builtin(str(name_or_path))
+    path = Path(name_or_path)
+    if not path.exists():
+        raise UnknownModelError(
+            f"no model and no file {str(name_or_path)!r}; built in are {', '.join(list_tables())}"
+        )
+    fit = _open(path)
+    if fit.attrs.get("model") not in _KINDS:
+        raise ModelError(f"{path} holds no fit written by save_model")
+    return fit
+
+
+def save_model(fit: xr.Dataset, path: str | os.PathLike[str]) -> None:
+    """Write a fit: netCDF where the path ends in ``.nc``, else a Zarr v3 store; computes.
+
+    Parameters
+    ----------
+    fit : Dataset
+        From `fit_linear`, `fit_pixelwise` or `fit_histogram`.
+    path : str or path
+        Replaced where it exists.
+
+    Raises
+    ------
+    ModelError
+        If it is no fit.
+    """
+    if not isinstance(fit, xr.Dataset) or fit.attrs.get("model") not in _KINDS:
+        raise ModelError("save_model writes fits of fit_linear, fit_pixelwise and fit_histogram")
+    bare = fit.drop_encoding()
+    bare = bare.assign_coords(_as_text(bare))
+    if Path(path).suffix in _NETCDF:
+        _require_h5netcdf()
+        bare.to_netcdf(path, engine="h5netcdf")
+    else:
+        bare.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+
+
+def _as_text(fit: xr.Dataset) -> dict[str, xr.DataArray]:
+    """String coordinates as variable-length text, which both formats hold."""
+    return {
+        str(name): coord.astype(object)
+        for name, coord in fit.coords.items()
+        if coord.dtype.kind in "UT"
+    }
+
+
+def _open(path: Path) -> xr.Dataset:
+    if path.suffix in _NETCDF:
+        _require_h5netcdf()
+        fit = xr.open_dataset(path, engine="h5netcdf", chunks={})
+    else:
+        fit = xr.open_zarr(path, consolidated=False)
+    if "x" not in fit.dims:
+        fit = fit.load()
+    text = {n: c.astype(str) for n, c in fit.coords.items() if c.dtype.kind in "OT"}
+    fit = fit.assign_coords(text)
+    fit.attrs = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in fit.attrs.items()}
+    return fit
+
+
+def _require_h5netcdf() -> None:
+    try:
+        import h5netcdf  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "netCDF needs h5netcdf: pip install 'xharmonize[all]', or save to a .zarr path"
+        ) from error
+
+
+def builtin(name: str) -> TableHarmonizer:
+    """Return a published table as a harmoniser, in the direction it was published in."""
+    return TableHarmonizer(
+        table=get_table(name), min_valid_fraction=_MIN_VALID_FRACTION.get(name, 0.5)
+    )
+
+
+def resolve(model: Model, target_bandpass: str) -> Harmonizer:
+    """Return the harmoniser a model stands for, in the direction of `target_bandpass`.
+
+    Raises
+    ------
+    UnknownModelError
+        If a name is not known.
+    ModelError
+        If the model leads elsewhere, or a fit must not be turned round.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = load_model(model)
+    harmonizer = _as_harmonizer(model)
+    if target_bandpass in (harmonizer.target_bandpass, ""):
+        return harmonizer
+    if isinstance(harmonizer, FunctionHarmonizer) and not harmonizer.target_bandpass:
+        return harmonizer
+    if harmonizer.source_bandpass == target_bandpass:
+        if isinstance(harmonizer, TableHarmonizer):
+            table = harmonizer.table.inverse()
+            return TableHarmonizer(table=table, min_valid_fraction=harmonizer.min_valid_fraction)
+        if isinstance(harmonizer, FittedHarmonizer):
+            return harmonizer.inverse()
+    raise ModelError(
+        f"model {harmonizer.name!r} goes from {harmonizer.source_bandpass or 'any bandpass'} to "
+        f"{harmonizer.target_bandpass}, not to {target_bandpass}; choose another model, or refit "
+        "with the roles swapped"
+    )
+
+
+def _as_harmonizer(model: Any) -> Harmonizer:
+    if isinstance(model, xr.Dataset):
+        kind = model.attrs.get("model")
+        if kind not in _KINDS:
+            raise ModelError(
+                "the Dataset is no fit (its attribute 'model' is missing or unknown); make one "
+                "with fit_linear, fit_pixelwise or fit_histogram"
+            )
+        return _KINDS[str(kind)](fit=model)
+    if isinstance(model, Harmonizer):
+        return model
+    if callable(model):
+        return FunctionHarmonizer(function=model, name=getattr(model, "__name__", repr(model)))
+    raise ModelError(
+        f"{model!r} is no model: give a name of xh.list_models(), the path of a fit, a fit, or a "
+        "callable that takes and returns a cube"
+    )
