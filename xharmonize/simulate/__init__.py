@@ -1,0 +1,17 @@
+"""Scenes of several sensors with known truth: landscapes, physics, COGs and STAC items."""
+
+from xharmonize.simulate.catalog import write_catalog
+from xharmonize.simulate.config import DEFAULT_ORBITS, Metadata, Orbit, Pass, Simulation
+from xharmonize.simulate.landscape import Cover
+from xharmonize.simulate.stac import make_item
+
+__all__ = [
+    "DEFAULT_ORBITS",
+    "Cover",
+    "Metadata",
+    "Orbit",
+    "Pass",
+    "Simulation",
+    "make_item",
+    "write_catalog",
+]

@@ -1,0 +1,127 @@
+"""From the state of the ground to endmember shares per cell, and on to reflectance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xharmonize.simulate.landscape import Cover, Landscape
+from xharmonize.simulate.noise import Float32Array, Keys, normal, uniform
+from xharmonize.simulate.phenology import Ground
+from xharmonize.simulate.spectra import ENDMEMBERS
+from xharmonize.types import Float64Array
+
+_INDEX = {name: i for i, name in enumerate(ENDMEMBERS)}
+
+_SHADE = {
+    Cover.CROP: 0.06,
+    Cover.GRASS: 0.05,
+    Cover.DECIDUOUS: 0.27,
+    Cover.CONIFER: 0.48,
+    Cover.HEDGE: 0.30,
+    Cover.BUILT: 0.06,
+    Cover.ROAD: 0.05,
+}
+"""Mean share of shade inside a canopy or beside a building."""
+
+_SHADE_SPREAD = {Cover.DECIDUOUS: 0.10, Cover.CONIFER: 0.12, Cover.HEDGE: 0.13, Cover.BUILT: 0.06}
+
+_LEAF = {Cover.GRASS: "grass_leaf", Cover.DECIDUOUS: "forest_leaf", Cover.CONIFER: "forest_leaf",
+         Cover.HEDGE: "forest_leaf"}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Endmember shares of a window on one day.
+
+    Attributes
+    ----------
+    planes : (endmember, cell) float32 array
+        Share of each endmember [1], shade taken off, so that sums are below 1.
+    leaf_cover : (cell,) float32 array
+        Share of the cell under leaves [1].
+    """
+
+    planes: Float32Array
+    leaf_cover: Float32Array
+
+
+def endmember_shares(landscape: Landscape, ground: Ground) -> Shares:
+    """Return the endmember shares of every cell.
+
+    Parameters
+    ----------
+    landscape : Landscape
+        Static ground of the window.
+    ground : Ground
+        State of its units on the day.
+    """
+    unit, cover = landscape.unit.ravel(), landscape.unit_cover
+    vigour, hue = landscape.vigour.ravel(), landscape.hue.ravel()
+    brightness = landscape.brightness.ravel()
+
+    def spread(values: Float64Array) -> Float32Array:
+        return values.astype(np.float32)[unit]
+
+    area = spread(ground.leaf_area) * np.exp(np.float32(0.20) * vigour)
+    leaves = 1 - np.exp(np.float32(-0.62) * area)
+    dead = np.clip(spread(ground.senescence) * (1 + np.float32(0.22) * hue), 0, 1)
+    pale = np.clip(spread(ground.pale) + np.float32(0.09) * hue, 0, 1)
+    flower = spread(ground.flower)
+    open_ground = 1 - leaves
+    residue = spread(ground.residue) * open_ground + leaves * dead
+    green = leaves * (1 - dead) * (1 - flower)
+    soil = open_ground * (1 - spread(ground.residue))
+    bright = np.clip(
+        spread(_soil_brightness(landscape.unit_key, ground)) + np.float32(0.13) * brightness, 0, 1
+    )
+    planes = np.zeros((len(ENDMEMBERS), len(unit)), np.float32)
+    straw = spread(_straw_share(cover))
+    planes[_INDEX["pale_leaf"]] = green * pale
+    for leaf in ("crop_leaf", "grass_leaf", "forest_leaf"):
+        share = [1.0 if _LEAF.get(Cover(int(c)), "crop_leaf") == leaf else 0.0 for c in cover]
+        planes[_INDEX[leaf]] = green * (1 - pale) * spread(np.array(share))
+    planes[_INDEX["straw"]] = residue * straw
+    planes[_INDEX["litter"]] = residue * (1 - straw)
+    planes[_INDEX["bright_soil"]] = soil * bright
+    planes[_INDEX["dark_soil"]] = soil * (1 - bright)
+    planes[_INDEX["flower"]] = leaves * flower
+    _built_and_water(planes, landscape, unit)
+    planes *= 1 - _shade(landscape)
+    return Shares(planes=planes, leaf_cover=leaves)
+
+
+def _soil_brightness(key: Keys, ground: Ground) -> Float64Array:
+    texture = 0.58 + 0.16 * normal(key, 101)
+    return texture - 0.50 * ground.moisture - 0.12 * ground.roughness
+
+
+def _straw_share(cover: Float64Array) -> Float64Array:
+    return np.where(np.isin(cover, (Cover.CROP, Cover.GRASS)), 0.72, 0.15)
+
+
+def _built_and_water(planes: Float32Array, landscape: Landscape, unit: np.ndarray) -> None:
+    """Put roofs, roads and water in place of the vegetation model where they are."""
+    key, cover = landscape.unit_key, landscape.unit_cover
+    kind, tone = uniform(key, 102), 0.14 * normal(key, 103)
+    recipe = np.zeros((len(ENDMEMBERS), len(key)))
+    built, road, water = (cover == int(c) for c in (Cover.BUILT, Cover.ROAD, Cover.WATER))
+    tile, grey = built & (kind < 0.5), built & (kind >= 0.5) & (kind < 0.86)
+    recipe[_INDEX["tile_roof"]] = np.where(tile, 0.62 + tone, 0)
+    recipe[_INDEX["asphalt"]] = np.where(tile, 0.3, np.where(grey, 0.75 + tone, 0)) + 0.88 * road
+    recipe[_INDEX["concrete"]] = np.where(grey, 0.18, 0) + 0.10 * road
+    recipe[_INDEX["metal_roof"]] = np.where(built & ~tile & ~grey, 0.62 + tone, 0)
+    recipe[_INDEX["clear_water"]] = np.where(water, 0.45, 0)
+    recipe[_INDEX["turbid_water"]] = np.where(water, 0.55, 0)
+    fixed = (built | road | water)[unit]
+    planes[:, fixed] = recipe.astype(np.float32)[:, unit[fixed]]
+
+
+def _shade(landscape: Landscape) -> Float32Array:
+    mean = np.array([_SHADE.get(Cover(int(c)), 0.0) for c in landscape.unit_cover])
+    mean = mean * (1 + 0.15 * normal(landscape.unit_key, 104))
+    width = np.array([_SHADE_SPREAD.get(Cover(int(c)), 0.02) for c in landscape.unit_cover])
+    unit = landscape.unit
+    shade = mean.astype(np.float32)[unit] + width.astype(np.float32)[unit] * landscape.crown
+    return np.clip(shade, 0, 0.85).ravel()
