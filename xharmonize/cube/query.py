@@ -178,8 +178,8 @@ def _read_instant(
     instant: Any, asked: DatetimeQuery
 ) -> tuple[dt.datetime | None, dt.datetime | None]:
     """First and last moment of an instant, which a year, month or day extends over."""
-    if isinstance(instant, np.datetime64):
-        instant = instant.astype("datetime64[us]").item()
+    if isinstance(instant, np.datetime64):  # its unit says whether it stands for a whole day
+        instant = str(np.datetime_as_string(instant)).removesuffix("NaT")
     if isinstance(instant, dt.datetime):
         moment = instant.astimezone(dt.UTC).replace(tzinfo=None) if instant.tzinfo else instant
         return moment, moment

@@ -48,11 +48,9 @@ def settle_scene(
     platform = _known_platform(item, sensor, platform or platform_of(item))
     spectral = _spectral_assets(item, sensor, platform, bands)
     assets = spectral | _quality_assets(item, sensor)
-    baseline = baseline_of(item)
+    baseline, override = baseline_of(item), _values_of(radiometry)
     encodings = {
-        band: settle_encoding(
-            item, key, sensor=sensor, baseline=baseline, override=_values_of(radiometry)
-        )
+        band: settle_encoding(item, key, sensor=sensor, baseline=baseline, override=override)
         for band, key in spectral.items()
     }
     center, moment = _center(item), sensing_time(item)

@@ -27,7 +27,6 @@ collection (JSON, newline-delimited JSON or GeoParquet) or a static catalogue; a
 
 _TIMEOUT = 60  # [s] for one document
 _ITEM_SEARCH = "/item-search"
-_QUERY = "item-search#query"
 
 
 class Located(NamedTuple):
@@ -54,8 +53,7 @@ def load_items(source: Source, query: Query) -> list[Located]:
     if _is_a(source, "pystac_client", "Client") and source.conforms_to("ITEM_SEARCH"):
         return _search(source, query)
     if _is_a(source, "pystac", "Catalog"):
-        walked = (Located(i.to_dict(), i.get_self_href()) for i in source.get_items(recursive=True))
-        return _keep(walked, query)
+        return _keep(_walk_objects(source), query)
     if _is_a(source, "pystac_client", "ItemSearch"):
         return _keep(_guard(source.items_as_dicts(), str(source.url)), query)
     if isinstance(source, Iterable):
@@ -142,29 +140,49 @@ def _walk(
             yield from _walk(linked, href, query, seen)
 
 
+def _walk_objects(catalog: Any) -> Iterator[Located]:
+    """Yield the items below a pystac catalogue."""
+    from pystac.errors import STACError
+
+    try:
+        for item in catalog.get_items(recursive=True):
+            yield Located(item.to_dict(transform_hrefs=False), item.get_self_href())
+    except STACError as error:
+        raise CatalogError(
+            f"pystac cannot walk the catalogue {catalog.id!r}: {str(error)[:300]}; "
+            "give its path or address instead"
+        ) from error
+
+
 def _search(client: Any, query: Query) -> list[Located]:
     """Items of a STAC API, all pages."""
     properties = query.properties if client.conforms_to("QUERY") else {}
-    search = client.search(
-        collections=list(query.collections) or None,
-        datetime=query.interval,
-        bbox=query.bbox,
-        query=dict(properties) or None,
-    )
-    found = _guard(search.items_as_dicts(), str(client.get_self_href()))
-    return [located for located in found if fits_properties(located.item, query)]
+    url = str(client.get_self_href())
+
+    def ask() -> Iterator[Item]:
+        search = client.search(
+            collections=list(query.collections) or None,
+            datetime=query.interval,
+            bbox=query.bbox,
+            query=dict(properties) or None,
+        )
+        yield from search.items_as_dicts()
+
+    return [located for located in _guard(ask(), url) if fits_properties(located.item, query)]
 
 
 def _guard(items: Iterator[Item], url: str) -> Iterator[Located]:
     """Yield the items of a server; turn what its client raises into our errors."""
+    from pystac.errors import STACError
     from pystac_client.exceptions import APIError
 
     try:
         for item in items:
             yield Located(item, None)
-    except APIError as error:
+    except (APIError, STACError) as error:
         raise CatalogConnectionError(
-            f"the STAC API at {url} refused the search: {str(error)[:300]}"
+            f"the STAC API at {url} did not answer the search: {str(error)[:300]}; check the "
+            "address and the network, or ask for less"
         ) from error
 
 
