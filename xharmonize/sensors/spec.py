@@ -238,8 +238,13 @@ class Sensor:
         return min(band.gsd for band in self.instruments[0].bands)
 
     def instrument(self, platform: str = UNKNOWN) -> Instrument:
-        """Return the instrument of a platform; the first one where it is ``"unknown"``."""
-        if platform == UNKNOWN:
+        """Return the instrument of a platform.
+
+        The first one where the platform is ``"unknown"``, or names a pair of twins
+        (``"sentinel-2"``) whose bands are the same but for their edges.
+        """
+        family = {instrument.platform[:-1] for instrument in self.instruments}
+        if platform == UNKNOWN or platform in family:
             return self.instruments[0]
         for instrument in self.instruments:
             if instrument.platform == platform:

@@ -1,0 +1,159 @@
+"""Giving a cube of any other library the radiometric contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xarray as xr
+
+from xharmonize.cube import foreign
+from xharmonize.cube.claims import Claims, PerBand, settle_steps
+from xharmonize.cube.contract import with_history, write_contract
+from xharmonize.cube.platforms import PlatformChoice
+from xharmonize.cube.quality import pack_qa
+from xharmonize.errors import ContractError
+from xharmonize.sensors import QALayer, Sensor, get_sensor
+
+
+def describe(
+    cube: xr.DataArray | xr.Dataset,
+    *,
+    sensor: str,
+    platform: PlatformChoice | None = None,
+    processing_baseline: str | Sequence[str] | None = None,
+    level: str | None = None,
+    scale: PerBand | None = None,
+    offset: PerBand | None = None,
+    nodata: PerBand | None = None,
+    is_decoded: bool | None = None,
+    bands: Sequence[str] | Mapping[str, str] | None = None,
+    crs: Any = None,
+    item_id: str | Sequence[str] | None = None,
+) -> xr.DataArray | xr.Dataset:
+    """Say what the numbers of a cube mean, so that everything else here can use it.
+
+    For cubes of plain stackstac, odc-stac or rioxarray, and for cubes that lost their contract in
+    arithmetic. Pixels are not looked at; arguments go before the coordinates of the cube, these
+    before the registry. The sensing date decides nothing.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        DataArray with bands along ``band``, or Dataset with one variable per band, or one of ours
+        (``reflectance`` and companions). See `xharmonize.cube.foreign` for what is renamed.
+    sensor : str
+        Product that observed: a name of `xharmonize.sensors.list_sensors`.
+    platform : str or mapping, optional
+        A platform for all dates that name none, ``"infer"``, ``"sentinel-2"`` (the mean of 2A and
+        2B), or a mapping by item id or date.
+    processing_baseline : str or sequence of str, optional
+        For all dates, or one each; decides Sentinel-2's offset.
+    level : {"TOA", "SR", "NBAR"}, optional
+        Default: that of the product.
+    scale, offset, nodata : float or mapping of str to float, optional
+        Reflectance is ``DN * scale + offset``; DN equal to nodata is missing. Default: the
+        product's, and for Sentinel-2 the offset of the baseline.
+    is_decoded : bool, optional
+        Whether the pixels are reflectance already. Integers are digital numbers; floats may be
+        either, and have to be told unless `scale` or `offset` is given.
+    bands : sequence or mapping, optional
+        Common names, in the order of the cube or by its labels.
+    crs : CRS, str or int, optional
+        Where the cube names none.
+    item_id : str or sequence of str, optional
+        Names for the dates, in messages and stores.
+
+    Returns
+    -------
+    DataArray or Dataset
+        ``(time, band, y, x)`` with the contract; a Dataset with ``reflectance`` and ``qa`` where
+        there was a quality layer among the bands, or companions.
+
+    Raises
+    ------
+    UnknownSensorError, BandError, GridError, TimeAxisError
+        If a name, a band, the CRS or time is missing or unknown.
+    RadiometryError
+        If the arguments contradict the dtype, the metadata or each other, or leave the scale or
+        the offset open.
+
+    Examples
+    --------
+    >>> import xharmonize as xh
+    >>> from xharmonize.testing import example_cube
+    >>> bare = example_cube(is_decoded=False).reset_coords(drop=True)
+    >>> cube = xh.describe(
+    ...     bare,
+    ...     sensor="sentinel-2-l2a",
+    ...     platform="sentinel-2a",
+    ...     processing_baseline="05.00",
+    ...     crs="EPSG:32631",
+    ... )
+    >>> float(cube.offset[0, 0])
+    -0.1
+    """
+    spec = get_sensor(sensor)
+    pixels, companions = _split(cube)
+    settled = foreign.settle_grid(pixels, crs)
+    claims = Claims(
+        platform=platform,
+        processing_baseline=processing_baseline,
+        level=level,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        is_decoded=is_decoded,
+        item_id=item_id,
+    )
+    latitude = foreign.latitude_of(settled) if platform == "infer" else 0.0
+    platforms = claims.platforms(pixels, spec, latitude=latitude)
+    labels = pixels["band"].values.tolist()
+    names, layers = foreign.name_bands(labels, spec, platforms, bands)
+    spectral = [i for i in range(len(names)) if i not in layers]
+    steps = settle_steps(
+        pixels.isel(band=spectral), [names[i] for i in spectral], spec, claims, platforms
+    )
+    reflectance = settled.isel(band=spectral).assign_coords(band=[names[i] for i in spectral])
+    reflectance = write_contract(reflectance, steps).rename("reflectance")
+    reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
+    found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
+    return _with_companions(reflectance, _packed(found, reflectance, spec), companions)
+
+
+def _split(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
+    """Pixels as one array, and the companions of a cube of ours."""
+    if isinstance(cube, xr.DataArray) or "reflectance" not in cube:
+        return foreign.tidy_time(foreign.as_array(cube)), {}
+    companions = {str(name): cube[name] for name in cube.data_vars if name != "reflectance"}
+    return foreign.tidy_time(foreign.as_array(cube["reflectance"])), companions
+
+
+def _packed(
+    layers: Mapping[QALayer, xr.DataArray], reflectance: xr.DataArray, sensor: Sensor
+) -> dict[str, xr.DataArray]:
+    """The quality layers among the bands, packed as ``qa``."""
+    if not layers:
+        return {}
+    values = {layer.name: foreign.quality_values(v, layer) for layer, v in layers.items()}
+    if not any(layer.is_primary for layer in layers):
+        raise ContractError(
+            f"quality layers {', '.join(values)} without {sensor.qa[0].name}, which says where "
+            "there are pixels; add it to the bands, or leave them out"
+        )
+    qa = pack_qa(values, sensor, bands=[str(name) for name in reflectance["band"].values])
+    return {"qa": qa}
+
+
+def _with_companions(
+    reflectance: xr.DataArray,
+    packed: Mapping[str, xr.DataArray],
+    companions: Mapping[str, xr.DataArray],
+) -> xr.DataArray | xr.Dataset:
+    if not packed and not companions:
+        return reflectance
+    bare = {
+        name: array.drop_vars([n for n in array.coords if n not in array.dims])
+        for name, array in {**companions, **packed}.items()
+    }
+    return reflectance.to_dataset(name="reflectance").assign(bare)
