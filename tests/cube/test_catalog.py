@@ -58,6 +58,21 @@ def item(number: int, *, collection: str = S2, day: str | None = None, bbox=TILE
     }
 
 
+def collection(name: str) -> dict:
+    return {
+        "type": "Collection",
+        "stac_version": "1.0.0",
+        "id": name,
+        "description": name,
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [["2018-01-01T00:00:00Z", None]]},
+        },
+        "links": [],
+    }
+
+
 def settled(one: dict) -> dict:
     """An item with the scale its product has."""
     raster = one["assets"]["red"]["raster:bands"][0]
@@ -89,8 +104,7 @@ def write_static(folder: Path, items: list[dict]) -> Path:
         members = [one for one in items if one["collection"] == name]
         links = [{"rel": "item", "href": f"./{m['id']}/{m['id']}.json"} for m in members]
         links.append({"rel": "root", "href": "../catalog.json"})
-        kind = {"type": "Collection", "id": name, "stac_version": "1.0.0", "description": "x"}
-        write(folder / name / "collection.json", kind | {"links": links})
+        write(folder / name / "collection.json", collection(name) | {"links": links})
         for member in members:
             write(folder / name / member["id"] / f"{member['id']}.json", member)
         children.append({"rel": "child", "href": f"./{name}/collection.json"})
@@ -118,11 +132,11 @@ def api():
 def test_items_in_memory(tmp_path):
     pystac = pytest.importorskip("pystac")
     objects = [pystac.Item.from_dict(one) for one in ITEMS]
-    collection = {"type": "FeatureCollection", "features": ITEMS}
+    features = {"type": "FeatureCollection", "features": ITEMS}
     sources = [
         ITEMS,
-        collection,
-        [collection],
+        features,
+        [features],
         objects,
         pystac.ItemCollection(objects),
         iter(ITEMS),
@@ -175,6 +189,15 @@ def test_pystac_catalogues_and_static_clients_are_walked(static):
     assert scenes[0].item["assets"]["red"]["href"].startswith(str(static.parent))
 
 
+def test_a_catalogue_that_pystac_cannot_walk_is_named(tmp_path):
+    pystac = pytest.importorskip("pystac")
+    links = [{"rel": "child", "href": "./gone.json"}]
+    root = {"type": "Catalog", "id": "r", "stac_version": "1.0.0", "description": "x"}
+    (tmp_path / "catalog.json").write_text(json.dumps(root | {"links": links}))
+    with pytest.raises(CatalogError, match="pystac cannot walk the catalogue 'r'"):
+        read_scenes(pystac.Catalog.from_file(str(tmp_path / "catalog.json")))
+
+
 def test_a_static_catalogue_on_a_server(static):
     handler = functools.partial(QuietHandler, directory=str(static.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -206,14 +229,7 @@ def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rustac")
     files = []
     for name in (S2, "landsat-c2-l2"):
-        extent = {
-            "spatial": {"bbox": [[-180, -90, 180, 90]]},
-            "temporal": {"interval": [[None] * 2]},
-        }
-        kind = {"type": "Collection", "id": name, "stac_version": "1.0.0", "description": "x"}
-        (folder / f"{name}.json").write_text(
-            json.dumps(kind | {"license": "other", "extent": extent, "links": []})
-        )
+        (folder / f"{name}.json").write_text(json.dumps(collection(name)))
         members = [one for one in ITEMS if one["collection"] == name]
         (folder / f"{name}-items.json").write_text(
             json.dumps({"type": "FeatureCollection", "features": members})
