@@ -21,7 +21,7 @@ from xharmonize.cube.geobox import (
     snap,
     write_grid,
 )
-from xharmonize.errors import GridError, RadiometryError
+from xharmonize.errors import ContractError, GridError, RadiometryError
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
 from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray
@@ -55,10 +55,9 @@ def regrid(
 ) -> Any:
     """Put a cube on another grid, lazily and independently of chunks.
 
-    Within one CRS, ``area`` is the exact mean over valid source pixels, weighted by the area each
-    shares with the target pixel, whatever the two steps and phases are. Between CRSs the corners
-    of each target pixel are transformed exactly, and the mean is taken over points spread evenly
-    between them (two per source pixel and side, at least 2 × 2, at most 16 × 16).
+    ``area`` is the exact mean over valid source pixels, weighted by the area each shares with the
+    target pixel, whatever the two steps and phases are. Between CRSs the four corners of each
+    target pixel are transformed exactly, and the area is that of the quadrilateral between them.
 
     Parameters
     ----------
@@ -118,23 +117,39 @@ def regrid_to(
     if geobox.affine.b or geobox.affine.d:
         raise GridError("the target grid is rotated; give one with rows along x")
     source = geobox_of(cube)
+    if is_same_grid(source, geobox) and not valid_fraction:
+        return write_grid(cube, geobox)
     plan = _plan(source, geobox, how=how, min_valid=min_valid)
+    if any(a == b for a, b in plan.window((0, geobox.shape[0]), (0, geobox.shape[1]))):
+        raise GridError(
+            f"the target grid ({describe_grid(geobox)}) does not meet the cube "
+            f"({describe_grid(source)}); check the coordinates and CRS of both"
+        )
     line = f"regrid: {how} to {describe_grid(geobox)}, min_valid {min_valid:g}"
     if isinstance(cube, xr.DataArray):
         return _regrid_array(cube, plan, geobox, line=line, valid_fraction=valid_fraction)
-    results = {}
+    return _regrid_dataset(cube, plan, geobox, line=line, valid_fraction=valid_fraction)
+
+
+def _regrid_dataset(
+    cube: xr.Dataset, plan: resample.Plan, geobox: GeoBox, *, line: str, valid_fraction: bool
+) -> xr.Dataset:
+    """Resample every layer by the rule of its kind."""
+    mains = [str(n) for n in cube.data_vars if n not in COMPANIONS]
+    if valid_fraction and len(mains) != 1:
+        raise ContractError(f"valid_fraction=True needs one quantity; the Dataset has {mains}")
+    results: dict[Hashable, xr.DataArray] = {}
     for name, array in cube.data_vars.items():
+        wanted = valid_fraction and name in mains
         if not {"y", "x"} <= set(array.dims):
             results[name] = array
-            continue
-        wanted = valid_fraction and name not in COMPANIONS
-        found = _regrid_array(array, plan, geobox, line=line, valid_fraction=wanted)
-        results.update(found.data_vars if wanted else {name: found})
+        elif name != "valid_fraction" or not valid_fraction:
+            found = _regrid_array(array, plan, geobox, line=line, valid_fraction=wanted)
+            results.update(found.data_vars if wanted else {name: found})
     keep = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
     result = xr.Dataset(results, coords=keep, attrs=_kept_attrs(cube.attrs))
-    if "origin" in result:
-        main = next(n for n in result.data_vars if n not in COMPANIONS)
-        result["origin"] = result["origin"].where(result[main].notnull(), 0)
+    if "origin" in result and mains:
+        result["origin"] = result["origin"].where(result[mains[0]].notnull(), 0)
     return write_grid(result, geobox)
 
 
@@ -254,7 +269,6 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
         x = AxisMap(first=(other.c - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
         return resample.Aligned(y=y, x=x, how=how, min_valid=min_valid)
     step_y, step_x = _local_steps(source, target)
-    n_points = resample.points_per_side(max(step_y, step_x)) if how == "area" else 1
     return resample.Projected(
         source_crs=source.crs.to_wkt(),
         target_crs=target.crs.to_wkt(),
@@ -262,7 +276,6 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
         target=(other.a, other.b, other.c, other.d, other.e, other.f),
         source_shape=(source.shape[0], source.shape[1]),
         steps=(step_y, step_x),
-        n_points=n_points,
         how=how,
         min_valid=min_valid,
     )
@@ -311,7 +324,8 @@ def _outside(array: xr.DataArray) -> AnyArray:
     nodata = array["nodata"]
     missing = [dim for dim in lead if dim not in nodata.dims]
     table = nodata.copy(data=read_coordinate(array, "nodata")).expand_dims(missing)
-    return np.nan_to_num(np.asarray(table.transpose(*lead).values))
+    values: AnyArray = np.asarray(table.transpose(*lead).values)
+    return np.nan_to_num(values)
 
 
 def _kept_attrs(attrs: Any) -> dict[str, Any]:

@@ -1,9 +1,7 @@
-"""Resampling of images between grids: exact overlap weights, or sub-sample points.
+"""Resampling of images between two grids of one CRS, by exact overlap.
 
-Grids of one CRS are separable: a target pixel's weight of a source pixel is the product of the
-lengths they share in y and in x, so `weighted_mean` sums rows first and columns after. Grids of
-two CRSs are not: `sample_mean` takes the source at points spread evenly over each target pixel,
-whose corners were transformed exactly.
+Such grids are separable: a target pixel's weight of a source pixel is the product of the lengths
+they share in y and in x, so `regrid_mean` sums rows first and columns after.
 """
 
 from __future__ import annotations
@@ -125,7 +123,7 @@ def regrid_mean(
     fraction : (..., y, x) float32 array
         Valid share of each target pixel [1]; what lies outside the source is not valid.
     """
-    images = _stack(source)
+    images = stack_images(source)
     mean = np.empty((images.shape[0], y.index.size, x.index.size), images.dtype)
     fraction = np.empty(mean.shape, np.float32)
     _weighted_mean(
@@ -149,83 +147,13 @@ def regrid_bits(source: IntArray, y: AxisWeights, x: AxisWeights, *, outside: In
     outside : (n,) integer array
         Flags of what lies outside the source, one per image of `source`.
     """
-    images = _stack(source)
+    images = stack_images(source)
     bits = np.zeros((images.shape[0], y.index.size, x.index.size), images.dtype)
     _combine_bits(images, y.index, y.weight, y.full, x.index, x.weight, x.full, outside, bits)
     return bits.reshape(*source.shape[:-2], *bits.shape[1:])
 
 
-def sample_mean(
-    source: FloatArray,
-    row: Float64Array,
-    column: Float64Array,
-    *,
-    n_points: int,
-    min_valid: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Mean over valid values at points spread evenly over each target pixel.
-
-    Parameters
-    ----------
-    source : (..., y, x) float array
-        Values [any unit]; non-finite ones are missing.
-    row, column : (y + 1, x + 1) float64 array
-        Corners of the target pixels in `source` [source pixel]: 0 is the outer edge of its first
-        pixel. NaN where a corner cannot be transformed.
-    n_points : int
-        Points per side of a target pixel.
-    min_valid : float
-        Least valid share of the points [1]; below it the result is NaN.
-
-    Returns
-    -------
-    mean : (..., y, x) float array
-        In the dtype of `source`; NaN where too little is valid.
-    fraction : (..., y, x) float32 array
-        Valid share of the points [1].
-    """
-    images = _stack(source)
-    mean = np.empty((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
-    fraction = np.empty(mean.shape, np.float32)
-    _sample_mean(images, row, column, n_points, min_valid, mean, fraction)
-    shape = (*source.shape[:-2], *mean.shape[1:])
-    return mean.reshape(shape), fraction.reshape(shape)
-
-
-def sample_bilinear(
-    source: FloatArray, row: Float64Array, column: Float64Array, *, min_valid: float
-) -> tuple[FloatArray, FloatArray]:
-    """Interpolate between the four source centres around the centre of each target pixel.
-
-    Parameters and results as in `sample_mean`; the share of valid weight is the fraction.
-    """
-    images = _stack(source)
-    mean = np.empty((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
-    fraction = np.empty(mean.shape, np.float32)
-    _sample_bilinear(images, row, column, min_valid, mean, fraction)
-    shape = (*source.shape[:-2], *mean.shape[1:])
-    return mean.reshape(shape), fraction.reshape(shape)
-
-
-def sample_bits(
-    source: IntArray,
-    row: Float64Array,
-    column: Float64Array,
-    *,
-    n_points: int,
-    outside: IntArray,
-) -> IntArray:
-    """Bit-wise OR of the source at points spread evenly over each target pixel.
-
-    Parameters as in `sample_mean` and `regrid_bits`.
-    """
-    images = _stack(source)
-    bits = np.zeros((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
-    _sample_bits(images, row, column, n_points, outside, bits)
-    return bits.reshape(*source.shape[:-2], *bits.shape[1:])
-
-
-def _stack(source: AnyArray) -> AnyArray:
+def stack_images(source: AnyArray) -> AnyArray:
     """One contiguous array (n, y, x) of all images."""
     n_images = int(np.prod(source.shape[:-2]))
     return np.ascontiguousarray(source).reshape(n_images, *source.shape[-2:])
@@ -285,84 +213,4 @@ def _combine_bits(  # type: ignore[no-untyped-def]
                             share += weight
                 if share < y_full[j] * x_full[i] * (1.0 - 1e-9):
                     found |= outside[n]
-                bits[n, j, i] = found
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _between(corner, j, i, down, right):  # type: ignore[no-untyped-def]
-    """Position `down`, `right` (0–1) inside target pixel (j, i), from its four corners."""
-    upper = corner[j, i] * (1.0 - right) + corner[j, i + 1] * right
-    lower = corner[j + 1, i] * (1.0 - right) + corner[j + 1, i + 1] * right
-    return upper * (1.0 - down) + lower * down
-
-
-@njit(nogil=True, cache=True)
-def _sample_mean(source, row, column, n_points, min_valid, mean, fraction):  # type: ignore[no-untyped-def]
-    n_rows, n_columns = source.shape[1], source.shape[2]
-    for j in range(mean.shape[1]):
-        for i in range(mean.shape[2]):
-            for n in range(mean.shape[0]):
-                total = 0.0
-                n_valid = 0
-                for a in range(n_points):
-                    down = (a + 0.5) / n_points
-                    for b in range(n_points):
-                        right = (b + 0.5) / n_points
-                        y = np.floor(_between(row, j, i, down, right))
-                        x = np.floor(_between(column, j, i, down, right))
-                        if 0.0 <= y < n_rows and 0.0 <= x < n_columns:
-                            value = np.float64(source[n, int(y), int(x)])
-                            if abs(value) < np.inf:
-                                total += value
-                                n_valid += 1
-                share = n_valid / (n_points * n_points)
-                fraction[n, j, i] = share
-                is_enough = n_valid > 0 and share >= min_valid - 1e-9
-                mean[n, j, i] = total / n_valid if is_enough else np.nan
-
-
-@njit(nogil=True, cache=True)
-def _sample_bilinear(source, row, column, min_valid, mean, fraction):  # type: ignore[no-untyped-def]
-    n_rows, n_columns = source.shape[1], source.shape[2]
-    for j in range(mean.shape[1]):
-        for i in range(mean.shape[2]):
-            y = _between(row, j, i, 0.5, 0.5) - 0.5
-            x = _between(column, j, i, 0.5, 0.5) - 0.5
-            is_near = -1.0 <= y < n_rows and -1.0 <= x < n_columns
-            first_y = int(np.floor(y)) if is_near else -2
-            first_x = int(np.floor(x)) if is_near else -2
-            for n in range(mean.shape[0]):
-                total = 0.0
-                valid = 0.0
-                for a in range(2):
-                    for b in range(2):
-                        p, q = first_y + a, first_x + b
-                        if 0 <= p < n_rows and 0 <= q < n_columns:
-                            value = np.float64(source[n, p, q])
-                            weight = (1.0 - abs(y - p)) * (1.0 - abs(x - q))
-                            if abs(value) < np.inf and weight > 0.0:
-                                total += weight * value
-                                valid += weight
-                fraction[n, j, i] = valid
-                is_enough = valid > 0.0 and valid >= min_valid - 1e-9
-                mean[n, j, i] = total / valid if is_enough else np.nan
-
-
-@njit(nogil=True, cache=True)
-def _sample_bits(source, row, column, n_points, outside, bits):  # type: ignore[no-untyped-def]
-    n_rows, n_columns = source.shape[1], source.shape[2]
-    for j in range(bits.shape[1]):
-        for i in range(bits.shape[2]):
-            for n in range(bits.shape[0]):
-                found = bits[n, j, i]
-                for a in range(n_points):
-                    down = (a + 0.5) / n_points
-                    for b in range(n_points):
-                        right = (b + 0.5) / n_points
-                        y = np.floor(_between(row, j, i, down, right))
-                        x = np.floor(_between(column, j, i, down, right))
-                        if 0.0 <= y < n_rows and 0.0 <= x < n_columns:
-                            found |= source[n, int(y), int(x)]
-                        else:
-                            found |= outside[n]
                 bits[n, j, i] = found

@@ -1,0 +1,240 @@
+"""Resampling of images between grids of two CRSs, by exact overlap.
+
+The quadrilateral between the transformed corners of each target pixel is cut into the source
+pixels it covers. All positions are absolute on the source grid, so that what a target pixel
+becomes does not depend, not even in rounding, on the window that holds its source pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from xharmonize.kernels.regrid import RegridMethod, stack_images
+from xharmonize.types import Float64Array, FloatArray, IntArray
+
+_HOW = {"area": 0, "nearest": 1, "bilinear": 2}
+
+
+def project_mean(
+    source: FloatArray,
+    row: Float64Array,
+    column: Float64Array,
+    *,
+    origin: tuple[int, int],
+    how: RegridMethod,
+    min_valid: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Mean over valid source pixels, weighted by what each shares with the target pixel.
+
+    Parameters
+    ----------
+    source : (..., y, x) float array
+        Values [any unit]; non-finite ones are missing.
+    row, column : (y + 1, x + 1) float64 array
+        Corners of the target pixels on the source grid [source pixel]: 0 is the outer edge of the
+        first pixel. NaN where a corner cannot be transformed.
+    origin : (int, int)
+        Row and column of the first pixel of `source` on the source grid.
+    how : {"area", "nearest", "bilinear"}
+        Area shared with the quadrilateral between the four corners, or weights at its centre.
+    min_valid : float
+        Least valid share of a target pixel [1]; below it the result is NaN.
+
+    Returns
+    -------
+    mean : (..., y, x) float array
+        In the dtype of `source`; NaN where too little is valid.
+    fraction : (..., y, x) float32 array
+        Valid share of each target pixel [1]; what lies outside the source is not valid.
+    """
+    images = stack_images(source)
+    mean = np.empty((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
+    fraction = np.empty(mean.shape, np.float32)
+    scratch = _scratch(row, column, images.shape[1:])
+    window = _window(origin, images.shape[1:])
+    _project_mean(images, row, column, window, _HOW[how], min_valid, *scratch, mean, fraction)
+    shape = (*source.shape[:-2], *mean.shape[1:])
+    return mean.reshape(shape), fraction.reshape(shape)
+
+
+def project_bits(
+    source: IntArray,
+    row: Float64Array,
+    column: Float64Array,
+    *,
+    origin: tuple[int, int],
+    how: RegridMethod,
+    outside: IntArray,
+) -> IntArray:
+    """Bit-wise OR of all source pixels that have weight in a target pixel.
+
+    Parameters as in `project_mean` and `regrid_bits`.
+    """
+    images = stack_images(source)
+    bits = np.zeros((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
+    scratch = _scratch(row, column, images.shape[1:])
+    window = _window(origin, images.shape[1:])
+    _project_bits(images, row, column, window, _HOW[how], outside, *scratch, bits)
+    return bits.reshape(*source.shape[:-2], *bits.shape[1:])
+
+
+def _window(origin: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """First and past-the-last row and column of the source on its grid."""
+    return origin[0], origin[0] + shape[0], origin[1], origin[1] + shape[1]
+
+
+def _scratch(
+    row: Float64Array, column: Float64Array, shape: tuple[int, ...]
+) -> tuple[IntArray, IntArray, Float64Array]:
+    """Room for the source pixels of one target pixel: rows, columns and weights."""
+    spans = []
+    for corner, size in zip((row, column), shape):
+        around = np.stack([corner[:-1, :-1], corner[:-1, 1:], corner[1:, :-1], corner[1:, 1:]])
+        extent = np.nan_to_num(around.max(axis=0) - around.min(axis=0))
+        spans.append(min(int(np.ceil(extent.max(initial=0.0))) + 2, size + 2))
+    n_pixels = max(spans[0] * spans[1], 4)
+    return np.empty(n_pixels, np.int64), np.empty(n_pixels, np.int64), np.empty(n_pixels)
+
+
+@njit(nogil=True, cache=True)
+def _clip(u, v, n, limit, side, out_u, out_v):  # type: ignore[no-untyped-def]
+    """Cut a polygon at ``u = limit``; keep what is above (`side` 1) or below (-1) of it."""
+    m = 0
+    for i in range(n):
+        j = i + 1 if i + 1 < n else 0
+        here = side * (u[i] - limit)
+        there = side * (u[j] - limit)
+        if here >= 0.0:
+            out_u[m] = u[i]
+            out_v[m] = v[i]
+            m += 1
+        if (here >= 0.0) != (there >= 0.0):
+            out_u[m] = limit
+            out_v[m] = v[i] + here / (here - there) * (v[j] - v[i])
+            m += 1
+    return m
+
+
+@njit(nogil=True, cache=True)
+def _area(u, v, n):  # type: ignore[no-untyped-def]
+    """Area of a polygon; coordinates relative to its first corner keep the digits."""
+    total = 0.0
+    for i in range(1, n - 1):
+        total += (u[i] - u[0]) * (v[i + 1] - v[0]) - (u[i + 1] - u[0]) * (v[i] - v[0])
+    return abs(total) / 2.0
+
+
+@njit(nogil=True, cache=True)
+def _area_weights(u, v, window, y, x, weight, rooms):  # type: ignore[no-untyped-def]
+    """Source pixels that share area with a quadrilateral, and how much; returns how many."""
+    n_found = 0
+    top, bottom, west, east = window
+    first_row = max(int(np.floor(u.min())), top)
+    last_row = min(int(np.ceil(u.max())), bottom)
+    for p in range(first_row, last_row):
+        n = _clip(u, v, 4, float(p), 1.0, rooms[0], rooms[1])
+        n = _clip(rooms[0], rooms[1], n, float(p + 1), -1.0, rooms[2], rooms[3])
+        if n < 3:
+            continue
+        strip_u, strip_v = rooms[2], rooms[3]
+        whole = _area(strip_u, strip_v, n)
+        low, high = strip_v[:n].min(), strip_v[:n].max()
+        first_column = max(int(np.floor(low)), west)
+        last_column = min(int(np.ceil(high)), east)
+        left = 0.0
+        if low < first_column:
+            m = _clip(strip_v, strip_u, n, float(first_column), -1.0, rooms[0], rooms[1])
+            left = _area(rooms[0], rooms[1], m)
+        for q in range(first_column, last_column):
+            upto = whole
+            if high > q + 1:
+                m = _clip(strip_v, strip_u, n, float(q + 1), -1.0, rooms[0], rooms[1])
+                upto = _area(rooms[0], rooms[1], m)
+            if upto - left > 1e-9:
+                y[n_found] = p - top
+                x[n_found] = q - west
+                weight[n_found] = upto - left
+                n_found += 1
+            left = upto
+    return n_found
+
+
+@njit(nogil=True, cache=True)
+def _centre_weights(u, v, how, window, y, x, weight):  # type: ignore[no-untyped-def]
+    """Source pixels at the centre of a quadrilateral: the nearest or four; returns how many."""
+    top, bottom, west, east = window
+    row, column = u.mean(), v.mean()
+    if how == 1:
+        p, q = int(np.floor(row)), int(np.floor(column))
+        if not (top <= p < bottom and west <= q < east):
+            return 0
+        y[0], x[0], weight[0] = p - top, q - west, 1.0
+        return 1
+    n_found = 0
+    first_row, first_column = int(np.floor(row - 0.5)), int(np.floor(column - 0.5))
+    for p in range(first_row, first_row + 2):
+        for q in range(first_column, first_column + 2):
+            share = (1.0 - abs(row - 0.5 - p)) * (1.0 - abs(column - 0.5 - q))
+            if share > 1e-9 and top <= p < bottom and west <= q < east:
+                y[n_found], x[n_found], weight[n_found] = p - top, q - west, share
+                n_found += 1
+    return n_found
+
+
+@njit(nogil=True, cache=True)
+def _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms):  # type: ignore[no-untyped-def]
+    """Source pixels and weights of target pixel (j, i); returns how many, and the full weight."""
+    u[0], u[1], u[2], u[3] = row[j, i], row[j, i + 1], row[j + 1, i + 1], row[j + 1, i]
+    v[0], v[1] = column[j, i], column[j, i + 1]
+    v[2], v[3] = column[j + 1, i + 1], column[j + 1, i]
+    if not abs(u.sum() + v.sum()) < np.inf:
+        return 0, 1.0
+    if u.max() < window[0] - 1 or u.min() > window[1] + 1:
+        return 0, 1.0
+    if v.max() < window[2] - 1 or v.min() > window[3] + 1:
+        return 0, 1.0
+    if how == 0:
+        n_found = _area_weights(u, v, window, y, x, weight, rooms)
+        return n_found, _area(u, v, 4)
+    return _centre_weights(u, v, how, window, y, x, weight), 1.0
+
+
+@njit(nogil=True, cache=True)
+def _project_mean(  # type: ignore[no-untyped-def]
+    source, row, column, window, how, min_valid, y, x, weight, mean, fraction
+):
+    u, v, rooms = np.empty(4), np.empty(4), np.empty((4, 12))
+    for j in range(mean.shape[1]):
+        for i in range(mean.shape[2]):
+            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms)
+            for n in range(mean.shape[0]):
+                total = 0.0
+                valid = 0.0
+                for k in range(n_found):
+                    value = np.float64(source[n, y[k], x[k]])
+                    if abs(value) < np.inf:
+                        total += weight[k] * value
+                        valid += weight[k]
+                share = valid / full
+                fraction[n, j, i] = share
+                is_enough = valid > 0.0 and share >= min_valid - 1e-9
+                mean[n, j, i] = total / valid if is_enough else np.nan
+
+
+@njit(nogil=True, cache=True)
+def _project_bits(source, row, column, window, how, outside, y, x, weight, bits):  # type: ignore[no-untyped-def]
+    u, v, rooms = np.empty(4), np.empty(4), np.empty((4, 12))
+    for j in range(bits.shape[1]):
+        for i in range(bits.shape[2]):
+            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms)
+            covered = 0.0
+            for k in range(n_found):
+                covered += weight[k]
+            for n in range(bits.shape[0]):
+                found = bits[n, j, i]
+                for k in range(n_found):
+                    found |= source[n, y[k], x[k]]
+                if covered < full * (1.0 - 1e-6):
+                    found |= outside[n]
+                bits[n, j, i] = found
