@@ -443,3 +443,38 @@ def test_what_no_registered_sensor_fits_is_named():
 def test_a_missing_band_is_named_with_those_that_are_there():
     with pytest.raises(BandError, match=r"no band 'swir16'; it has \['red', 'nir'\]"):
         read_scenes(sentinel2(baseline="02.14"), bands=["red", "swir16"])
+
+
+# ---------------------------------------------------------------- simulated items, every dialect
+def test_simulated_items_of_every_dialect_are_settled_as_their_pixels_are():
+    from xharmonize.simulate import Metadata, Simulation, make_item
+
+    fields = {
+        "stac_version": ("1.0.0", "1.1.0"),
+        "projection": ("proj:epsg", "proj:code"),
+        "projection_at": ("item", "asset"),
+        "raster": ("stated", "absent"),
+        "boa_offset_applied": (None, False, True),
+        "platform": ("stated", "absent"),
+    }
+    sensors = (S2, C2, "gaofen-1-ard", "sentinel-1-rtc")
+    for values in itertools.product(*fields.values()):
+        meta = Metadata(**dict(zip(fields, values)))
+        simulation = Simulation(
+            end="2022-05-14", sensors=sensors, baseline="mixed", metadata=meta, size=(600.0, 600.0)
+        )
+        passes = {str(one.time): one for one in simulation.passes()}
+        scenes = read_scenes([make_item(simulation, one) for one in passes.values()])
+        assert len(scenes) == len(passes)
+        for scene in scenes:
+            one = passes[str(scene.datetime.astype("M8[s]"))]
+            assert scene.sensor.name == one.orbit.sensor
+            assert scene.step.platform == one.orbit.platform
+            assert scene.crs == simulation.crs
+            expected = scene.sensor.radiometry.offset
+            if scene.sensor.name == S2:
+                assert scene.step.processing_baseline == simulation.baseline_of(one)
+                shifted = simulation.baseline_of(one) >= "04.00"
+                expected = -0.1 if shifted and meta.boa_offset_applied is not True else 0.0
+            assert set(scene.step.offset.values()) == {expected}
+            assert set(scene.step.scale.values()) == {scene.sensor.radiometry.scale}
