@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
-import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS
-from xharmonize.errors import GridError, StoreError
+from xharmonize.errors import StoreError
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, IntArray
 
@@ -130,64 +129,3 @@ def encode_values(values: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
         return values, {}
     text = np.array(as_text(values.ravel()), dtype=object)
     return text.reshape(values.shape), {}
-
-
-def crs_of(cube: xr.DataArray | xr.Dataset) -> Any:
-    """Return the `pyproj.CRS` of a cube from its grid mapping coordinate.
-
-    Raises
-    ------
-    GridError
-        If no scalar coordinate holds ``crs_wkt`` or ``spatial_ref``, or two hold different ones.
-    """
-    from pyproj import CRS
-
-    found = {}
-    for name, coord in cube.coords.items():
-        text = coord.attrs.get("crs_wkt") or coord.attrs.get("spatial_ref")
-        if text and coord.ndim == 0:
-            found[str(name)] = CRS.from_user_input(text)
-    if not found:
-        raise GridError(
-            "the cube has no CRS (no spatial_ref coordinate); "
-            "write one with cube.rio.write_crs('EPSG:...')"
-        )
-    if len({crs.to_wkt() for crs in found.values()}) > 1:
-        raise GridError(f"the cube has different CRSs in coordinates {sorted(found)}; drop one")
-    return next(iter(found.values()))
-
-
-def transform_of(cube: xr.DataArray | xr.Dataset) -> tuple[float, ...]:
-    """Return the affine transform (a, b, c, d, e, f) of pixel edges, from pixel centres.
-
-    Raises
-    ------
-    GridError
-        If an axis is empty, is not evenly spaced, or has one pixel and no ``GeoTransform``.
-    """
-    dx, x0 = _axis_step(cube, "x")
-    dy, y0 = _axis_step(cube, "y")
-    return (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2)
-
-
-def _axis_step(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
-    values = np.asarray(cube[dim].values, np.float64)
-    if values.size == 0:
-        raise GridError(f"the cube has no pixels along {dim!r}")
-    if values.size == 1:
-        return _stated_step(cube, dim), float(values[0])
-    step = float(values[-1] - values[0]) / (values.size - 1)
-    if step == 0 or not np.allclose(np.diff(values), step, rtol=0, atol=abs(step) * 1e-3):
-        raise GridError(f"{dim!r} is not evenly spaced; put the cube on a regular grid (regrid)")
-    return step, float(values[0])
-
-
-def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float:
-    for coord in cube.coords.values():
-        numbers = str(coord.attrs.get("GeoTransform", "")).split()
-        if len(numbers) == 6:
-            return float(numbers[1 if dim == "x" else 5])
-    raise GridError(
-        f"{dim!r} has one pixel and the cube no GeoTransform to tell its size; "
-        "write one with cube.rio.write_transform(...)"
-    )

@@ -11,18 +11,17 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
+from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store_encode import (
     CODED,
     NO_CODE,
     TIME_ATTRS,
     as_text,
-    crs_of,
     encode_time,
     encode_values,
     flag_attrs,
     json_attrs,
     nan_fill_attr,
-    transform_of,
 )
 from xharmonize.errors import ContractError, StoreError, TimeAxisError
 from xharmonize.types import AnyArray, IntArray
@@ -99,11 +98,12 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
     StoreError
         If a variable does not lie along (time, y, x) or (time, band, y, x), or a key occurs twice.
     """
-    dataset = _as_dataset(cube)
-    _require_coords(dataset)
+    dataset = _with_small_coords_loaded(as_dataset(cube))
+    require_coords(dataset)
     coords = {str(n): c for n, c in dataset.coords.items() if not _is_grid_mapping(c)}
     spread = {n: c for n, c in coords.items() if "time" in c.dims and {"y", "x"} & set(c.dims)}
     arrays = {**{str(n): dataset[n] for n in dataset.data_vars}, **spread}
+    geobox = geobox_of(cube)
     mappings = [c.attrs for c in cube.coords.values() if _is_grid_mapping(c)]
     along_time = {n: c for n, c in coords.items() if "time" in c.dims and n not in spread}
     special = {"time", COMPLETE, *CODED}
@@ -115,27 +115,35 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
         coded={name: as_text(np.asarray(coords[name].values)) for name in CODED},
         entries={n: _stored(c) for n, c in along_time.items() if n not in special},
         statics={n: _stored(c) for n, c in coords.items() if "time" not in c.dims},
-        crs=crs_of(cube),
+        crs=geobox.crs.proj,
         grid_mapping=json_attrs(mappings[0]) if mappings else {},
-        transform=transform_of(cube),
+        transform=tuple(geobox.transform)[:6],
         attrs=json_attrs(cube.attrs) if isinstance(cube, xr.Dataset) else {},
     )
     _require_unique(parts)
     return parts
 
 
-def _as_dataset(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
+def as_dataset(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
+    """Return the cube as a Dataset; an unnamed variable is called after its kind."""
     if isinstance(cube, xr.Dataset):
         return cube
     name = cube.name or (REFLECTANCE if "band" in cube.dims else "values")
     return cube.to_dataset(name=str(name))
 
 
-def _require_coords(dataset: xr.Dataset) -> None:
+def _with_small_coords_loaded(dataset: xr.Dataset) -> xr.Dataset:
+    small = [n for n, c in dataset.coords.items() if not {"time", "y", "x"} <= set(c.dims)]
+    return dataset.assign_coords(dataset[small].compute().coords)
+
+
+def require_coords(dataset: xr.Dataset) -> None:
+    """Raise `ContractError` unless time, y, x and the contract coordinates are there."""
     absent = [dim for dim in ("time", "y", "x") if dim not in dataset.coords]
     if absent or "time" not in dataset.dims:
         raise ContractError(
-            f"the cube has no coordinate {absent or ['time']}; it has {sorted(dataset.sizes)}"
+            f"the cube has no coordinate {absent or ['time']}; it has "
+            f"{sorted(map(str, dataset.sizes))}"
         )
     needed = [*TIME_COORDS, *(BAND_COORDS if "band" in dataset.dims else ())]
     lost = [name for name in needed if name not in dataset.coords]

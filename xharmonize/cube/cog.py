@@ -1,0 +1,231 @@
+"""Cubes as Cloud-Optimized GeoTIFFs with STAC items: what a GIS and a catalogue expect."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.cube.cog_files import INT16_NODATA, INT16_SCALE, Layer, write_cog
+from xharmonize.cube.cog_items import make_item, write_catalog, write_json, write_root
+from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.store_layout import as_dataset, require_coords
+from xharmonize.errors import RadiometryError, StoreError
+from xharmonize.sensors.spec import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CogDtype = Literal["float32", "int16"]
+
+
+def to_cogs(
+    cube: xr.DataArray | xr.Dataset,
+    path: str | Path,
+    *,
+    collection: str | None = None,
+    dtype: CogDtype | None = None,
+) -> Path:
+    """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
+
+    ``<path>/catalog.json`` links ``<collection>/collection.json``, which links
+    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. Called again on the same path, items of
+    the same name are replaced and the others kept. One date at a time is computed.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
+        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own.
+    path : str or Path
+        Directory: a new or empty one, or one written by this function.
+    collection : str, optional
+        STAC collection id; the name of the directory where not given.
+    dtype : {"float32", "int16"}, optional
+        Of floating-point variables: as they are (default float32), or whole steps of 1e-4 with
+        nodata -32768; values beyond ±3.2767 become nodata. Encoded digital numbers keep their
+        integer type, scale, offset and nodata.
+
+    Returns
+    -------
+    Path
+        Of ``catalog.json``, which is written last.
+
+    Raises
+    ------
+    StoreError
+        If the directory holds something else, or two dates would get the same item name.
+    RadiometryError
+        If `dtype` is given for encoded digital numbers.
+    ContractError, GridError
+        If the cube lacks contract coordinates or a grid.
+    """
+    require("pystac", extra="stac")
+    folder = _writable(Path(path).expanduser())
+    dataset = as_dataset(cube)
+    require_coords(dataset)
+    _check_dtype(dataset, dtype)
+    dataset = _north_up(dataset)
+    geobox = geobox_of(dataset)
+    names = _item_names(dataset)
+    group = _slug(collection or folder.name)
+    history = _history(cube, dataset)
+    # First an empty catalogue, so that a folder half written is known as ours.
+    write_root(folder)
+    for i, name in enumerate(names):
+        date = dataset.isel(time=i).compute()
+        _write_date(
+            date, folder / group / name, dtype=dtype, geobox=geobox, group=group, history=history
+        )
+    return write_catalog(folder, collection=group, description=_description(dataset))
+
+
+def _write_date(
+    date: xr.Dataset,
+    folder: Path,
+    *,
+    dtype: CogDtype | None,
+    geobox: Any,
+    group: str,
+    history: str,
+) -> None:
+    """Write the files of one date, then its item."""
+    folder.mkdir(parents=True, exist_ok=True)
+    step = {name: str(date[name].values) for name in TIME_COORDS}
+    time = pd.Timestamp(date["time"].values[()])
+    tags = {"TIFFTAG_DATETIME": time.strftime("%Y:%m:%d %H:%M:%S"), **step}
+    layers = _layers(date, dtype)
+    for layer in layers:
+        array = date[layer.variable]
+        pixels = array if layer.band is None else array.sel(band=layer.band)
+        write_cog(
+            folder / f"{folder.name}_{layer.name}.tif",
+            pixels.transpose("y", "x").values,
+            layer,
+            crs=geobox.crs.to_wkt(),
+            transform=geobox.transform,
+            tags=tags,
+        )
+    item = make_item(
+        folder.name, step, layers, time=time, geobox=geobox, collection=group, history=history
+    )
+    write_json(folder / f"{folder.name}.json", item)
+
+
+def _layers(date: xr.Dataset, dtype: CogDtype | None) -> list[Layer]:
+    return [
+        _layer(date, str(name), band, dtype)
+        for name, array in date.data_vars.items()
+        for band in (map(str, array["band"].values) if "band" in array.dims else [None])
+    ]
+
+
+def _layer(date: xr.Dataset, name: str, band: str | None, dtype: CogDtype | None) -> Layer:
+    array = date[name]
+    is_main = band is not None and (name == REFLECTANCE or len(date.data_vars) == 1)
+    is_float = array.dtype.kind == "f"
+    scale, offset, nodata = 1.0, 0.0, float("nan") if is_float else None
+    if is_float and dtype == "int16":
+        scale, nodata = INT16_SCALE, float(INT16_NODATA)
+    elif band is not None and not is_float and is_main:
+        at = date.sel(band=band)
+        scale, offset, nodata = (float(at[key]) for key in ("scale", "offset", "nodata"))
+    label = name if band is None else band if is_main else f"{name}_{band}"
+    flags = {
+        key: str(array.attrs[key])
+        for key in ("flag_masks", "flag_values", "flag_meanings")
+        if key in array.attrs
+    }
+    return Layer(
+        name=label,
+        variable=name,
+        band=band,
+        dtype=(dtype or "float32") if is_float else _integer_dtype(array.dtype),
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        unit=str(array.attrs.get("units", "1")),
+        description=" ".join(filter(None, [str(array.attrs.get("long_name", name)), band])),
+        resampling="average" if is_float or is_main else "nearest",
+        tags=flags,
+    )
+
+
+def _integer_dtype(dtype: np.dtype[Any]) -> str:
+    return "uint8" if dtype.kind == "b" else str(dtype)
+
+
+def _check_dtype(dataset: xr.Dataset, dtype: CogDtype | None) -> None:
+    if dtype not in (None, "float32", "int16"):
+        raise StoreError(f"dtype is {dtype!r}; it is 'float32' or 'int16'")
+    is_encoded = "is_decoded" in dataset.coords and not bool(dataset["is_decoded"].values.all())
+    if dtype is not None and is_encoded:
+        raise RadiometryError(
+            f"dtype={dtype!r} is for reflectance, the cube holds digital numbers; "
+            "call cube.harmonize.decode() first, or leave dtype out to keep them"
+        )
+
+
+def _north_up(dataset: xr.Dataset) -> xr.Dataset:
+    y = dataset["y"].values
+    is_ascending = y.size > 1 and y[-1] > y[0]
+    return dataset.isel(y=slice(None, None, -1)) if is_ascending else dataset
+
+
+def _item_names(dataset: xr.Dataset) -> list[str]:
+    """Name each date after its item; by sensor and time where that is unknown or not unique."""
+    ids = [str(value) for value in dataset["item_id"].values]
+    count = Counter(ids)
+    stamps = [pd.Timestamp(t).strftime("%Y%m%dT%H%M%S") for t in dataset["time"].values]
+    names = []
+    for name, stamp, sensor in zip(ids, stamps, dataset["sensor"].values):
+        stem = str(sensor) if name == UNKNOWN else name
+        is_unique = name != UNKNOWN and count[name] == 1
+        names.append(_slug(stem if is_unique else f"{stem}_{stamp}"))
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise StoreError(f"two dates would be written as item {twice[0]!r}; merge them or drop one")
+    return names
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.\-]+", "_", name)[:180].strip(".") or "cube"
+
+
+def _history(cube: xr.DataArray | xr.Dataset, dataset: xr.Dataset) -> str:
+    sources: Sequence[Any] = [cube, *dataset.data_vars.values()]
+    lines = [line for s in sources for line in str(s.attrs.get("history", "")).splitlines()]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _description(dataset: xr.Dataset) -> str:
+    names = ", ".join(str(v.attrs.get("long_name", n)) for n, v in dataset.data_vars.items())
+    sensors = ", ".join(dict.fromkeys(str(s) for s in dataset["sensor"].values))
+    return f"{names} from {sensors}, written by xharmonize"
+
+
+def _writable(path: Path) -> Path:
+    folder = path.resolve()
+    if folder.is_file():
+        raise StoreError(f"{folder} is a file; give a directory")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+        raise StoreError(
+            f"{folder} is not empty and holds no catalogue written by xharmonize; "
+            "choose another directory"
+        )
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        catalog = json.loads((folder / "catalog.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(catalog, dict) and bool(catalog.get("xharmonize:catalog"))
