@@ -160,16 +160,16 @@ def test_failed_pixels_are_marked_where_the_read_failed(engine, scene, tmp_path)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ten_thousand_items_make_a_small_graph(engine, scene):
+def test_a_graph_grows_by_a_few_kilobytes_per_item(engine, scene):
     source, geobox, _ = scene
     sources = [
         Source(
             item_id=f"scene-{i}", time=source.time + i, bounds=source.bounds, assets=source.assets
         )
-        for i in range(2_000)
+        for i in range(400)
     ]
-    stack = read_stack(sources, reading(geobox, 2_000), engine=engine)
-    assert len(pickle.dumps(dask.base.collections_to_expr([stack]))) / 2_000 < 5_000
+    stack = read_stack(sources, reading(geobox, 400), engine=engine)
+    assert len(pickle.dumps(dask.base.collections_to_expr([stack]))) / 400 < 5_000
 
 
 def test_stackstac_needs_an_epsg_code(scene):

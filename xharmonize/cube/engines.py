@@ -163,7 +163,8 @@ def _gdal_resampling(name: str) -> Any:
 
 def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
     odc_stac = require("odc.stac", extra="stac")
-    items = [_odc_item(source, reading.geobox) for source in sources]
+    shapes = {box: _footprint(box, reading.geobox) for box in {s.bounds for s in sources}}
+    items = [_odc_item(source, shapes[source.bounds]) for source in sources]
     n_y, n_x = reading.chunks[2][0], reading.chunks[3][0]
     driver = NamingDriver(
         names=reading.names,
@@ -186,15 +187,18 @@ def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
     return _stack_bands(bands, dtype=reading.dtype).rechunk(reading.chunks)
 
 
-def _odc_item(source: Source, geobox: GeoBox) -> Any:
-    pystac = require("pystac", extra="stac")
+def _footprint(bounds: tuple[float, float, float, float], geobox: GeoBox) -> Any:
     from odc.geo.geom import box
 
-    # The geometry only selects chunks; a pixel of margin makes up for its straight edges.
-    left, bottom, right, top = source.bounds
+    # It only selects chunks; a pixel of margin makes up for its straight edges.
+    left, bottom, right, top = bounds
     margin = max(abs(geobox.resolution.x), abs(geobox.resolution.y))
     edges = (left - margin, bottom - margin, right + margin, top + margin)
-    footprint = box(*edges, crs=geobox.crs).to_crs("EPSG:4326", resolution=100 * margin)
+    return box(*edges, crs=geobox.crs).to_crs("EPSG:4326", resolution=100 * margin)
+
+
+def _odc_item(source: Source, footprint: Any) -> Any:
+    pystac = require("pystac", extra="stac")
     item = pystac.Item(
         id=source.item_id,
         geometry=footprint.json,

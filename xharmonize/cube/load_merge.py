@@ -50,8 +50,16 @@ def join_parts(parts: Sequence[xr.Dataset], numbers: Sequence[Sequence[int]]) ->
         join="override",
     )
     joined = joined.isel(time=order)
+    named = joined[REFLECTANCE].assign_attrs(history=_histories(parts))
+    joined = joined.assign({REFLECTANCE: named})
     sizes = [len(list(group)) for _, group in groupby(sorted(flat))]
     return joined if max(sizes) == 1 else _merge_pieces(joined, sizes)
+
+
+def _histories(parts: Sequence[xr.Dataset]) -> str:
+    """History of each part in one line, since they differ."""
+    lines = [part[REFLECTANCE].attrs.get("history", "") for part in parts]
+    return "\n".join(dict.fromkeys(line.replace("\n", "; ") for line in lines))
 
 
 def merge_steps(steps: Sequence[Step]) -> Step:
