@@ -152,6 +152,12 @@ def is_same_crs(first: CRS, second: CRS) -> bool:
     return bool(first == second or (first.epsg is not None and first.epsg == second.epsg))
 
 
+def centre_of(geobox: GeoBox) -> tuple[float, float]:
+    """Coordinates (x, y) of the centre of a grid, in units of its CRS."""
+    affine, (rows, columns) = geobox.affine, geobox.shape
+    return affine.c + affine.a * columns / 2, affine.f + affine.e * rows / 2
+
+
 def describe_grid(geobox: GeoBox) -> str:
     """Say what a grid is in one line: CRS, shape, step and the phase of its edges."""
     affine, crs = geobox.affine, geobox.crs

@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 from xharmonize.cube import resample
 from xharmonize.cube.contract import COMPANIONS, read_coordinate, with_history
 from xharmonize.cube.geobox import (
+    centre_of,
     describe_grid,
     geobox_of,
     is_same_crs,
@@ -283,8 +284,9 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
 
 def _local_steps(source: GeoBox, target: GeoBox) -> tuple[float, float]:
     """Size of a target pixel in y and x [source pixel], at the centre of the source."""
-    row, column = source.shape[0] / 2, source.shape[1] / 2
-    x, y = source.affine * (column + np.array([0, 1.0, 0]), row + np.array([0, 0, 1.0]))
+    centre_x, centre_y = centre_of(source)
+    x = centre_x + np.array([0.0, source.affine.a, 0.0])
+    y = centre_y + np.array([0.0, 0.0, source.affine.e])
     u, v = _transformer(source.crs, target.crs).transform(x, y)
     # One source pixel to the right and one down, in target pixels.
     right = np.hypot((u[1] - u[0]) / target.affine.a, (v[1] - v[0]) / target.affine.e)
@@ -304,8 +306,8 @@ def _transformer(source: CRS, target: CRS) -> Any:
 
 def _utm_zone(source: GeoBox) -> int:
     """EPSG code of the UTM zone of a grid's centre."""
-    x, y = source.affine * (source.shape[1] / 2, source.shape[0] / 2)
-    longitude, latitude = _transformer(source.crs, CRS("EPSG:4326")).transform(x, y)
+    transformer = _transformer(source.crs, CRS("EPSG:4326"))
+    longitude, latitude = transformer.transform(*centre_of(source))
     zone = int((longitude + 180) // 6) % 60 + 1
     return (32600 if latitude >= 0 else 32700) + zone
 

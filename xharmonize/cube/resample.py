@@ -301,20 +301,27 @@ def _piece(
 
 def _resample_block(blocks: list[list[AnyArray]], piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
     """Resample one output block from the source blocks that hold its window."""
-    if not blocks or not blocks[0]:
-        dtype = np.dtype(piece.outside.dtype)
-        window = np.empty((*piece.lead, 0, 0), dtype)
-    else:
-        rows = [np.concatenate(row, axis=-1) if len(row) > 1 else row[0] for row in blocks]
-        whole = np.concatenate(rows, axis=-2) if len(rows) > 1 else rows[0]
-        (y0, y1), (x0, x1) = piece.crop
-        window = whole[..., y0:y1, x0:x1]
+    if any(start == stop for start, stop in piece.window):
+        return _outside(piece, kind)
+    rows = [np.concatenate(row, axis=-1) if len(row) > 1 else row[0] for row in blocks]
+    whole = np.concatenate(rows, axis=-2) if len(rows) > 1 else rows[0]
+    (y0, y1), (x0, x1) = piece.crop
+    window = whole[..., y0:y1, x0:x1]
     if kind == "bits":
         return plan.bits(window, piece)
     mean, fraction = plan.mean(window, piece)
     if kind == "mean":
         return mean
     return np.stack([mean, fraction.astype(mean.dtype)])
+
+
+def _outside(piece: Piece, kind: Kind) -> AnyArray:
+    """An output block that no source pixel lies under."""
+    shape = (*piece.lead, piece.rows[1] - piece.rows[0], piece.columns[1] - piece.columns[0])
+    if kind == "bits":
+        return np.broadcast_to(piece.outside.reshape(*piece.lead, 1, 1), shape).copy()
+    missing = np.full(shape, np.nan, piece.outside.dtype)
+    return missing if kind == "mean" else np.stack([missing, np.zeros_like(missing)])
 
 
 def _padded(position: Float64Array, size: int) -> Span:

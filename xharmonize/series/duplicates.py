@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS
-from xharmonize.cube.grid import geobox_of
+from xharmonize.cube.geobox import centre_of, geobox_of
 from xharmonize.types import AnyArray, IntArray
 
 
@@ -19,9 +19,8 @@ def solar_days(series: xr.Dataset) -> IntArray:
     from pyproj import Transformer
 
     grid = geobox_of(series)
-    x, y = grid.affine * (grid.shape[1] / 2, grid.shape[0] / 2)
     transformer = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    longitude, _ = transformer.transform(x, y)
+    longitude, _ = transformer.transform(*centre_of(grid))
     shift = np.timedelta64(round(float(longitude) / 15 * 3600), "s")
     local = series["time"].values + shift
     return local.astype("datetime64[D]").astype(np.int64)
