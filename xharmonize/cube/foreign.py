@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.geobox import geobox_of, write_grid
+from xharmonize.cube.geobox import geobox_of, is_same_crs, write_grid
 from xharmonize.errors import BandError, GridError, MaskError, TimeAxisError
 from xharmonize.sensors import QALayer, Sensor
 from xharmonize.types import AnyArray
@@ -189,10 +189,10 @@ def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
     found = _found_crs(array)
     if found is None and crs is None:
         raise GridError("the cube has no CRS; pass crs='EPSG:...'")
-    if found is not None and crs is not None and CRS(found) != CRS(crs):
+    if found is not None and crs is not None and not is_same_crs(CRS(found), CRS(crs)):
         raise GridError(
-            f"the cube is in {CRS(found)}, crs= says {CRS(crs)}; leave crs= out, or put it on "
-            "another grid with cube.harmonize.regrid(crs=...)"
+            f"the cube is in {_crs_name(CRS(found))}, crs= says {_crs_name(CRS(crs))}; leave crs= "
+            "out, or put it on another grid with cube.harmonize.regrid(crs=...)"
         )
     centred = _centred(array)
     kept = centred.drop_vars([n for n in centred.coords if n not in (*centred.dims, "spatial_ref")])
@@ -203,6 +203,10 @@ def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
     kept.attrs = {name: array.attrs[name] for name in _KEPT_ATTRS if name in array.attrs}
     kept.encoding = {}
     return write_grid(kept, geobox_of(kept))
+
+
+def _crs_name(crs: Any) -> str:
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
 
 
 def latitude_of(array: xr.DataArray) -> float:

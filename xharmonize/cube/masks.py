@@ -15,7 +15,7 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
-from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.geobox import describe_grid, geobox_of
 from xharmonize.cube.quality import (
     CLEAR,
     FLAG_NAMES,
@@ -245,8 +245,8 @@ def _radius_pixels(qa: xr.DataArray, mask: Mask) -> tuple[float, float]:
     geobox = geobox_of(qa)
     if geobox.crs is None or geobox.crs.geographic:
         raise GridError(
-            f"dilate={mask.dilate:g} metres, but the CRS {geobox.crs} is in degrees; "
-            "give dilate in pixels"
+            f"dilate={mask.dilate:g} metres, but the grid is in degrees "
+            f"({describe_grid(geobox)}); give dilate in pixels"
         )
     metre = geobox.crs.proj.axis_info[0].unit_conversion_factor
     step_y, step_x = abs(geobox.affine.e) * metre, abs(geobox.affine.a) * metre

@@ -10,6 +10,18 @@ from __future__ import annotations
 
 from xharmonize.sensors.spec import Band, Instrument, QALayer, Radiometry, Sensor
 
+# A pixel that the terrain hides from the sensor is no observation of its place.
+_CLEAR = (
+    "fill",
+    "cloud",
+    "cloud_adjacent",
+    "cloud_shadow",
+    "cirrus",
+    "snow",
+    "saturated",
+    "terrain_shadow",
+)
+
 _OLI_BANDS = (
     ("coastal", 1, 430.0, 450.0),
     ("blue", 2, 450.0, 515.0),
@@ -129,6 +141,7 @@ LANDSAT_C2_L2 = Sensor(
             is_primary=False,
         ),
     ),
+    clear=_CLEAR,
     collections=("landsat-c2-l2", "landsat-8-c2-l2", "landsat-c2l2-sr", "landsat-c2l2alb-sr"),
     constellation="landsat",
     source="USGS Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619)",
@@ -166,6 +179,7 @@ LANDSAT_C1_SR = Sensor(
             is_primary=False,
         ),
     ),
+    clear=_CLEAR,
     collections=("landsat-c1-sr", "landsat-8-c1-sr", "landsat-7-c1-sr"),
     constellation="landsat",
     source="USGS Landsat 8 Surface Reflectance Code (LaSRC) Product Guide (LSDS-1368)",
