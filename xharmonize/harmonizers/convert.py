@@ -14,15 +14,13 @@ from xharmonize.cube.contract import (
     read_contract,
     read_coordinate,
     require_contract,
-    with_history,
 )
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import settle_platform
-from xharmonize.errors import ModelError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
-from xharmonize.harmonizers.registry import FunctionHarmonizer, resolve
+from xharmonize.harmonizers.registry import resolve
 from xharmonize.sensors import get_sensor
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -132,8 +130,6 @@ def to_sensor(
         harmonizer.check(cube)
     cube = _on_grid(cube, harmonizer, like=like, resolution=resolution)
     result: Cube = harmonizer(cube)
-    if isinstance(harmonizer, FunctionHarmonizer) and not harmonizer.target_bandpass:
-        result = _sign(result, harmonizer, wanted)
     return result
 
 
@@ -181,19 +177,3 @@ def _on_grid(
     share = harmonizer.min_valid_fraction
     result: Cube = regrid(cube, like=like, resolution=resolution, min_valid=share)
     return result
-
-
-def _sign(result: Any, harmonizer: FunctionHarmonizer, bandpass: str) -> Any:
-    """Write down that a plain function led to the target's bandpass."""
-    if not isinstance(result, (xr.DataArray, xr.Dataset)):
-        raise ModelError(
-            f"model {harmonizer.name!r} returned {type(result).__name__}; a model returns a cube"
-        )
-    require_contract(result)
-    line = f"{harmonizer.name}: to {bandpass}"
-    if isinstance(result, xr.Dataset):
-        array = result[REFLECTANCE].assign_attrs(with_history(result[REFLECTANCE].attrs, line))
-        result = result.assign({REFLECTANCE: array})
-    else:
-        result = result.assign_attrs(with_history(result.attrs, line))
-    return result.assign_coords(bandpass=("time", np.full(result.sizes["time"], bandpass)))

@@ -10,9 +10,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from odc.geo.crs import CRS
 
 from xharmonize.cube.contract import require_contract
-from xharmonize.cube.grid import geobox_of
+from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import BandError, FitError, GridError
 from xharmonize.harmonizers import blocks
@@ -99,7 +100,8 @@ def _as_pairs(
     source: xr.Dataset | xr.DataArray, target: xr.DataArray | xr.Dataset | None, days: int
 ) -> xr.Dataset:
     if target is not None:
-        return match_pairs(source, target, tolerance=f"{days + 1}D")
+        pairs = match_pairs(source, target, tolerance=f"{days + 1}D")
+        return pairs.assign_coords(spatial_ref=target["spatial_ref"])  # with the CRS
     if isinstance(source, xr.Dataset) and "source" in source:
         return source
     raise FitError("fit_pixelwise needs pairs from xh.match_pairs, or a source and a target cube")
@@ -299,19 +301,25 @@ class PixelwiseHarmonizer:
 
     def _on_grid_of(self, array: xr.DataArray) -> xr.Dataset:
         """Return the fit on the pixels of a cube that lies on its lattice and inside it."""
-        own, other = geobox_of(self.fit), geobox_of(array)
-        step = abs(own.affine.a)
+        step = abs(float(array["x"][1] - array["x"][0])) if array.sizes["x"] > 1 else 1.0
         try:
             part = self.fit.sel(y=array["y"], x=array["x"], method="nearest", tolerance=1e-3 * step)
         except KeyError:
             part = None
-        if part is None or own.crs != other.crs:
+        if part is None or not _is_same_crs(self.fit, array):
             raise GridError(
-                f"{self.name} holds for the grid {own.affine!r} of shape {own.shape.yx}, the cube "
-                f"lies on {other.affine!r} of shape {other.shape.yx}; pass like= with the cube the "
-                "fit was made for"
+                f"{self.name} holds for the pixels of the grid it was made on, and the cube "
+                f"({describe_grid(geobox_of(array))}) has others; pass like= with a cube on that "
+                "grid"
             )
         return part
+
+
+def _is_same_crs(fit: xr.Dataset, array: xr.DataArray) -> bool:
+    """Tell whether the CRSs agree; pairs that lost theirs are taken at their coordinates."""
+    if "spatial_ref" not in fit.coords or "crs_wkt" not in fit["spatial_ref"].attrs:
+        return True
+    return is_same_crs(CRS(fit["spatial_ref"].attrs["crs_wkt"]), geobox_of(array).crs)
 
 
 def _apply_pixel_lines(values: AnyArray, slope: AnyArray, intercept: AnyArray) -> AnyArray:

@@ -152,11 +152,12 @@ class TableHarmonizer:
         if self.table.platform_side == "target":
             platforms = [self.target_platform]
         sources = tuple(line.source for line in found)
+        whose = f"{self.table.direction}, lines of {', '.join(platforms)}"
         return blocks.Target(
             bandpass=self.target_bandpass,
             bands=tuple(line.target for line in found),
             sources=sources,
-            history=f"{self.name}: {self.table.direction}, lines of {', '.join(platforms)}, on {level} "
+            history=f"{self.name}: {whose}, on {level} "
             f"reflectance ({self.citation}){blocks.drop_note(array, sources)}",
         )
 

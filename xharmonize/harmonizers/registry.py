@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.contract import require_contract, with_history
 from xharmonize.errors import MissingDependencyError, ModelError, UnknownModelError
+from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import LINEAR, FittedHarmonizer
 from xharmonize.harmonizers.matching import HISTOGRAM, HistogramHarmonizer
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
@@ -31,19 +34,38 @@ _MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels give
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionHarmonizer:
-    """Any cube → cube callable as a harmoniser; it is trusted to reach the target's bandpass."""
+    """A plain function as a harmoniser; it is trusted to reach the bandpass that was asked for.
+
+    Attributes
+    ----------
+    function : callable
+        Maps the reflectance (time, band, y, x), a DataArray with its contract, to the same.
+    """
 
     function: Callable[[Any], Any]
     name: str
+    target_bandpass: str
     source_bandpass: str = ""
-    target_bandpass: str = ""
     bands: tuple[str, ...] = ()
     min_valid_fraction: float = 0.5
     citation: str = ""
 
-    def __call__(self, cube: Any) -> Any:
-        """Call the function."""
-        return self.function(cube)
+    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
+        """Call the function on the reflectance; companions but ``uncertainty`` are carried."""
+        return blocks.on_cube(cube, self._apply, None)
+
+    def _apply(self, array: xr.DataArray) -> xr.DataArray:
+        result = self.function(array)
+        if not isinstance(result, xr.DataArray):
+            raise ModelError(
+                f"model {self.name!r} returned {type(result).__name__}; a model returns a cube"
+            )
+        require_contract(result)
+        attrs = with_history(
+            {**array.attrs, **result.attrs}, f"{self.name}: {self.target_bandpass}"
+        )
+        bandpass = np.full(result.sizes["time"], self.target_bandpass)
+        return result.assign_attrs(attrs).assign_coords(bandpass=("time", bandpass))
 
 
 def list_models() -> pd.DataFrame:
@@ -56,7 +78,7 @@ def list_models() -> pd.DataFrame:
     rows = {
         "direction": [table.direction for table in tables],
         "level": ["/".join(table.levels) for table in tables],
-        "title": [table.title for table in tables],
+        "title": [table.title.split(",")[0] for table in tables],
     }
     return pd.DataFrame(rows, index=pd.Index([table.name for table in tables], name="model"))
 
@@ -138,19 +160,19 @@ def _open(path: Path) -> xr.Dataset:
         fit = xr.open_zarr(path, consolidated=False)
     if "x" not in fit.dims:
         fit = fit.load()
-    text = {n: c.astype(str) for n, c in fit.coords.items() if c.dtype.kind in "OT"}
-    fit = fit.assign_coords(text)
+    text = {n: c for n, c in fit.coords.items() if c.dtype.kind in "OT"}
+    fit = fit.assign_coords({n: (c.dims, np.array(c.values.tolist())) for n, c in text.items()})
     fit.attrs = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in fit.attrs.items()}
     return fit
 
 
 def _require_h5netcdf() -> None:
-    try:
-        import h5netcdf  # noqa: F401
-    except ImportError as error:
+    lacking = [name for name in ("h5netcdf", "h5py") if find_spec(name) is None]
+    if lacking:
         raise MissingDependencyError(
-            "netCDF needs h5netcdf: pip install 'xharmonize[all]', or save to a .zarr path"
-        ) from error
+            f"netCDF needs {' and '.join(lacking)}: pip install {' '.join(lacking)}, or save to a "
+            "path that ends in .zarr"
+        )
 
 
 def builtin(name: str) -> TableHarmonizer:
@@ -172,10 +194,8 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
     """
     if isinstance(model, (str, os.PathLike)):
         model = load_model(model)
-    harmonizer = _as_harmonizer(model)
-    if target_bandpass in (harmonizer.target_bandpass, ""):
-        return harmonizer
-    if isinstance(harmonizer, FunctionHarmonizer) and not harmonizer.target_bandpass:
+    harmonizer = _as_harmonizer(model, target_bandpass)
+    if harmonizer.target_bandpass == target_bandpass:
         return harmonizer
     if harmonizer.source_bandpass == target_bandpass:
         if isinstance(harmonizer, TableHarmonizer):
@@ -190,7 +210,7 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
     )
 
 
-def _as_harmonizer(model: Any) -> Harmonizer:
+def _as_harmonizer(model: Any, target_bandpass: str) -> Harmonizer:
     if isinstance(model, xr.Dataset):
         kind = model.attrs.get("model")
         if kind not in _KINDS:
@@ -202,7 +222,8 @@ def _as_harmonizer(model: Any) -> Harmonizer:
     if isinstance(model, Harmonizer):
         return model
     if callable(model):
-        return FunctionHarmonizer(function=model, name=getattr(model, "__name__", repr(model)))
+        name = getattr(model, "__name__", repr(model))
+        return FunctionHarmonizer(function=model, name=name, target_bandpass=target_bandpass)
     raise ModelError(
         f"{model!r} is no model: give a name of xh.list_models(), the path of a fit, a fit, or a "
         "callable that takes and returns a cube"

@@ -1,0 +1,104 @@
+"""Names, saved fits and functions as models."""
+
+import inspect
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.harmonizers import Harmonizer
+from xharmonize.testing import example_cube
+
+
+def _target():
+    return example_cube("landsat-c2-l2", platform="landsat-8", seed=2)
+
+
+def _fits():
+    source, target = example_cube(), _target()
+    pairs = xh.match_pairs(source, target, tolerance="1D")
+    return {
+        "ols": xh.fit_linear(pairs),
+        "multiband": xh.fit_linear(pairs, method="multiband"),
+        "pixelwise": xh.fit_pixelwise(pairs),
+        "histogram": xh.fit_histogram(target, source=source, bins=50),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+@pytest.mark.parametrize("kind", ["ols", "multiband", "pixelwise", "histogram"])
+def test_fits_are_saved_and_opened_equal(tmp_path, suffix, kind, recwarn):
+    if suffix == ".nc":
+        pytest.importorskip("h5py")
+    fit = _fits()[kind]
+    path = tmp_path / f"fit{suffix}"
+    xh.save_model(fit, path)
+    xh.save_model(fit, path)  # replaces
+    assert not [w for w in recwarn if "zarr" in str(w.category).lower()]
+    opened = xh.load_model(path)
+    xr.testing.assert_identical(opened.compute(), fit)
+    cube = example_cube()
+    xr.testing.assert_identical(xh.to_landsat(cube, str(path)).compute(), xh.to_landsat(cube, fit))
+
+
+def test_built_in_models_are_listed():
+    table = xh.list_models()
+    assert {"hls-v2", "roy-2016", "chastain-2019"} <= set(table.index)
+    assert table.loc["hls-v2", "direction"] == "msi to oli"
+    assert table.loc["chastain-2019", "level"] == "TOA"
+    assert len(str(table).splitlines()) < 8
+
+
+@pytest.mark.parametrize("name", ["hls-v2", "roy-2016", "chastain-2019"])
+def test_built_in_models_are_harmonizers(name):
+    model = xh.load_model(name)
+    assert isinstance(model, Harmonizer)
+    assert "doi:10." in model.citation
+    assert 0 < model.min_valid_fraction <= 1
+    assert list(inspect.signature(model.__call__).parameters) == ["cube"]
+
+
+def test_a_harmonizer_is_a_model():
+    cube = example_cube()
+    model = xh.load_model("hls-v2")
+    xr.testing.assert_identical(xh.to_landsat(cube, model), xh.to_landsat(cube, "hls-v2"))
+    xr.testing.assert_identical(model(cube), xh.to_landsat(cube, "hls-v2"))
+
+
+def test_any_callable_is_a_model_and_is_signed():
+    def brighten(cube):
+        return cube * np.float32(1.1)
+
+    cube = example_cube(chunks={"time": 1})
+    for given in (cube, cube.to_dataset(name="reflectance")):
+        result = given.harmonize.to_landsat(brighten)
+        assert type(result) is type(given)
+        assert set(result["bandpass"].values) == {"oli"}
+    result = xh.to_landsat(cube, brighten)
+    assert "brighten: oli" in result.attrs["history"]
+    assert result.attrs["units"] == "1"
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    cube = example_cube()
+    with pytest.raises(xh.UnknownModelError, match="built in are hls-v2"):
+        xh.to_landsat(cube, "hls-v3")
+    with pytest.raises(xh.ModelError, match="is no fit"):
+        xh.to_landsat(cube, cube.to_dataset(name="reflectance"))
+    with pytest.raises(xh.ModelError, match="is no model"):
+        xh.to_landsat(cube, 3)
+    with pytest.raises(xh.ModelError, match="returned int"):
+        xh.to_landsat(cube, lambda _: 3)
+    cube.to_dataset(name="reflectance").drop_vars("spatial_ref").to_zarr(tmp_path / "cube.zarr")
+    with pytest.raises(xh.ModelError, match="holds no fit"):
+        xh.load_model(tmp_path / "cube.zarr")
+    with pytest.raises(xh.ModelError, match="save_model writes fits"):
+        xh.save_model(cube.to_dataset(name="reflectance"), tmp_path / "fit.zarr")
+
+
+def test_a_model_that_leads_elsewhere_is_refused():
+    with pytest.raises(xh.ModelError, match=r"roy-2016.*not to msi"):
+        xh.to_sentinel2(_target(), "roy-2016")
+    with pytest.raises(xh.UnknownSensorError):
+        xh.to_sensor(example_cube(), "landsat-99", "hls-v2")
