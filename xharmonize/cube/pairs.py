@@ -72,7 +72,7 @@ def match_pairs(
     wanted = _taken(other, chosen[:, 1], bands, "target")
     taken = taken.assign_coords(y=wanted["y"], x=wanted["x"])
     gap = (taken["time_source"].values - wanted["time_target"].values) / np.timedelta64(1, "D")
-    pairs = xr.merge([taken, wanted], compat="override", combine_attrs="drop")
+    pairs = xr.merge([taken, wanted], compat="override", combine_attrs="override")
     meaning = {"long_name": "source time minus target time", "units": "days"}
     pairs = pairs.assign_coords(gap=("pair", gap, meaning), pair=np.arange(len(gap)))
     return pairs.assign_attrs(with_history({}, f"match_pairs: tolerance {tolerance}"))
