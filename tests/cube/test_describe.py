@@ -230,7 +230,7 @@ def test_plain_stackstac(data, no_compute):
     item = stac_item(data / "flanders-2018" / "sentinel-2-l2a", "S2_31U_20170804T105328_000")
     fields = item.to_dict()
     fields["properties"]["proj:epsg"] = 32631  # pystac renames it, stackstac knows no other
-    plain = stackstac.stack([item.to_dict()], ["red", "scl"], epsg=32631, resolution=10,
+    plain = stackstac.stack([fields], ["red", "scl"], epsg=32631, resolution=10,
                             rescale=False)  # fmt: skip
     assert plain.x.values[0] == 501360  # the corner
     with no_compute():

@@ -250,3 +250,29 @@ def test_indices_are_masked_too(masked):
 def test_all_cloudy_leaves_nothing(masked):
     cloudy = masked.assign(qa=xr.full_like(masked.qa, int(Flag.CLOUD)))
     assert xh.mask(cloudy).reflectance.isnull().all()
+
+
+def test_saturated_numbers_are_flagged_and_removed(scl):
+    """65535 would decode to a reflectance of 6.55; it is no measurement."""
+    cube = example_cube(missing=0.1, is_decoded=False)
+    cube[1, 3, 5, 6] = 65535
+    cube[0, 0, 0, 0] = 0
+    encoded = cube.to_dataset(name="reflectance").assign(qa=pack_qa({"scl": scl * 0 + 4}, S2))
+    result = xh.mask(encoded)
+    saturated = (result.qa & int(Flag.SATURATED)) > 0
+    assert saturated.sum() == 1
+    assert saturated[1, 5, 6]
+    assert (result.reflectance[1, :, 5, 6] == 0).all()
+    assert float(xh.decode(result).reflectance.max()) < 1
+    assert xh.mask(encoded, "cloud").reflectance.equals(encoded.reflectance)
+    assert_chunk_invariant(xh.mask, encoded, chunkings=CHUNKINGS)
+
+
+def test_saturation_leaves_numbers_of_another_scale_alone(scl):
+    cube = example_cube("landsat-c2-l2", platform="landsat-8", missing=0, is_decoded=False)
+    cube[:] = 50000  # beyond the valid range of Collection 2
+    other = cube.assign_coords(scale=cube.scale * 0 + 1e-5)
+    qa = pack_qa({"qa_pixel": layer(cube, 21824, "uint16")}, LANDSAT)
+    for numbers, is_removed in ((cube, True), (other, False)):
+        result = xh.mask(numbers.to_dataset(name="reflectance").assign(qa=qa)).reflectance
+        assert ((result == 0) == is_removed).all()

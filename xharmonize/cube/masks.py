@@ -11,6 +11,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import (
     COMPANIONS,
+    REFLECTANCE,
     read_coordinate,
     require_contract,
     with_history,
@@ -28,6 +29,7 @@ from xharmonize.cube.quality import (
     qa_layers,
     settable,
 )
+from xharmonize.cube.saturation import flag_saturated
 from xharmonize.errors import ContractError, GridError, MaskError, RadiometryError
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import UNKNOWN, Flag, Sensor, get_sensor
@@ -140,11 +142,12 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     ----------
     cube : Dataset
         With ``qa`` (packed flags, from ``open_stac(..., qa=True)``) and ``reflectance`` or an
-        index; digital numbers get nodata, reflectance NaN. `qa` itself stays whole, so that a
+        index; digital numbers get nodata, reflectance NaN. `qa` keeps all its flags, so that a
         cube can be masked again in another way.
     mask : Mask, str or sequence of str
         Flags to remove; ``"clear"`` leaves clear pixels. `Mask` adds dilation and a threshold of
-        cloud probability.
+        cloud probability. Where ``saturated`` is removed from an encoded cube, digital numbers
+        above the product's valid range are flagged as such and removed too.
 
     Returns
     -------
@@ -167,12 +170,23 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
         raise MaskError(
             "the cube carries no quality layer 'qa'; open it with xh.open_stac(..., qa=True)"
         )
-    removed = mask_from_qa(cube["qa"], settings)
+    qa = _with_saturation(cube, settings)
+    removed = mask_from_qa(qa, settings)
     line = f"mask: removed {', '.join(settings.names)}"
     if settings.dilate:
         line += f", dilated by {settings.dilate:g} {settings.dilate_unit}"
     changed = {name: _without(cube[name], removed, line) for name in _maskable(cube)}
-    return cube.assign(changed)
+    return cube.assign({**changed, "qa": qa})
+
+
+def _with_saturation(cube: xr.Dataset, mask: Mask) -> xr.DataArray:
+    """The quality layer, with saturation seen in digital numbers where the mask asks for it."""
+    qa = cube["qa"]
+    is_encoded = REFLECTANCE in cube and np.issubdtype(cube[REFLECTANCE].dtype, np.integer)
+    if not is_encoded or not np.issubdtype(qa.dtype, np.integer):
+        return qa
+    wanted = _bits_by_date(qa, mask) & Flag.SATURATED
+    return flag_saturated(qa, cube[REFLECTANCE]) if wanted.any() else qa
 
 
 def _maskable(cube: xr.Dataset) -> list[str]:

@@ -218,3 +218,34 @@ def _write_missing(values, removed, missing, out):  # type: ignore[no-untyped-de
             for i in range(n_rows):
                 for j in range(n_columns):
                     out[t, b, i, j] = fill if removed[t, i, j] else values[t, b, i, j]
+
+
+def exceeds(values: IntArray, limit: IntArray, missing: IntArray) -> BoolArray:
+    """Mark pixels of which any band lies above its limit.
+
+    Parameters
+    ----------
+    values : (time, band, y, x) integer array
+        Digital numbers [1].
+    limit, missing : (time, band) int64 array
+        Largest valid digital number, and the one of a missing pixel, which exceeds nothing.
+
+    Returns
+    -------
+    (time, y, x) bool array
+    """
+    n_times, _, n_rows, n_columns = values.shape
+    out = np.zeros((n_times, n_rows, n_columns), np.bool_)
+    _exceeds(values, limit, missing, out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _exceeds(values, limit, missing, out):  # type: ignore[no-untyped-def]
+    n_times, n_bands, n_rows, n_columns = values.shape
+    for t in range(n_times):
+        for b in range(n_bands):
+            for i in range(n_rows):
+                for j in range(n_columns):
+                    value = np.int64(values[t, b, i, j])
+                    out[t, i, j] |= value > limit[t, b] and value != missing[t, b]
