@@ -30,11 +30,11 @@ EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.l
 @pytest.mark.parametrize(
     ("mode", "start", "scheduler", "step", "least"),
     [
-        ("upsert", "grown", "synchronous", 8, 20),
-        ("upsert", "grown", "threads", 31, 5),
-        ("upsert", "absent", "synchronous", 47, 5),
-        ("w", "grown", "synchronous", 61, 7),
-        ("w", "absent", "synchronous", 83, 4),
+        ("upsert", "grown", "synchronous", 13, 12),
+        ("upsert", "grown", "threads", 61, 3),
+        ("upsert", "absent", "synchronous", 97, 3),
+        ("w", "grown", "synchronous", 97, 4),
+        ("w", "absent", "synchronous", 151, 2),
     ],
 )
 def test_a_write_killed_anywhere_and_run_again_gives_equal_values(

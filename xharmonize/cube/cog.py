@@ -99,7 +99,7 @@ def _write_date(
     """Write the files of one date, then its item."""
     folder.mkdir(parents=True, exist_ok=True)
     step = {name: str(date[name].values) for name in TIME_COORDS}
-    time = pd.Timestamp(date["time"].values[()])
+    time = pd.Timestamp(date["time"].item())
     tags = {"TIFFTAG_DATETIME": time.strftime("%Y:%m:%d %H:%M:%S"), **step}
     layers = _layers(date, dtype)
     for layer in layers:

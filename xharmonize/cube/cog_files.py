@@ -55,7 +55,7 @@ class Layer:
 
 
 def to_numbers(values: AnyArray, layer: Layer) -> AnyArray:
-    """Return values as the numbers of the file; what int16 cannot hold becomes nodata, its lowest."""
+    """Return values as numbers of the file; what int16 cannot hold becomes its lowest, nodata."""
     if values.dtype.kind != "f" or layer.dtype.startswith("float"):
         return values.astype(layer.dtype, copy=False)
     limits = np.iinfo(layer.dtype)

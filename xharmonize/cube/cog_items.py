@@ -27,9 +27,11 @@ from xharmonize.sensors.spec import UNKNOWN
 _EXTENSIONS = "https://stac-extensions.github.io"
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 COMMON_NAMES = frozenset(
-    ("coastal", "blue", "green", "green05", "yellow", "red", "pan")
-    + ("rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus")
-    + ("swir16", "swir22", "lwir11", "lwir12")
+    (
+        *("coastal", "blue", "green", "green05", "yellow", "red", "pan"),
+        *("rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus"),
+        *("swir16", "swir22", "lwir11", "lwir12"),
+    )
 )
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s\"'<>,;]*[^\s\"'<>,;.)]")
 

@@ -30,6 +30,15 @@ NO_CODE = -1
 
 TIME_ATTRS = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"}
 
+DECODED_ATTRS = frozenset(
+    (
+        *("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype"),
+        *("coordinates", "grid_mapping", "bounds", "cell_measures", "formula_terms"),
+        "ancillary_variables",
+    )
+)
+"""Attributes by which readers change numbers or look for variables; a cube's own are left out."""
+
 _CF_NAME = "+@"  # beside letters, digits and _.-~, legal in a CF flag meaning
 
 
@@ -90,8 +99,7 @@ def from_codes(codes: IntArray, attrs: Mapping[str, Any], *, name: str) -> AnyAr
 
 def json_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     """Return attributes as plain JSON; objects without a JSON form become their `str`."""
-    dropped = ("grid_mapping", "coordinates", "_FillValue")
-    return {str(k): _plain(v) for k, v in attrs.items() if str(k) not in dropped}
+    return {str(k): _plain(v) for k, v in attrs.items() if str(k) not in DECODED_ATTRS}
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,167 @@
+"""COGs and STAC items: units, nodata, overviews and grid as rasterio and pystac read them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.cube.contract import with_history
+from xharmonize.testing import example_cube
+
+
+def items_of(path):
+    catalog = pystac.Catalog.from_file(str(path))
+    return sorted(catalog.get_items(recursive=True), key=lambda item: item.datetime)
+
+
+def href(item, asset):
+    return item.assets[asset].get_absolute_href()
+
+
+def test_each_date_and_band_is_a_cog_with_its_metadata(cube, tmp_path):
+    path = cube.harmonize.to_cogs(tmp_path / "out")
+    items = items_of(path)
+    assert len(items) == 3
+    for i, item in enumerate(items):
+        assert set(item.assets) == set(cube["band"].values)
+        for band in cube["band"].values:
+            with rasterio.open(href(item, band)) as file:
+                assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+                assert (file.overviews(1), file.units, file.dtypes) == ([2], ("1",), ("float32",))
+                assert np.isnan(file.nodata)
+                assert file.crs == cube.rio.crs
+                assert file.transform == cube.rio.transform()
+                assert file.tags()["platform"] == "sentinel-2a"
+                np.testing.assert_array_equal(file.read(1), cube.isel(time=i).sel(band=band))
+
+
+def test_items_say_grid_bands_platform_and_provenance(tmp_path):
+    cube = example_cube().assign_coords(tile=("time", ["31UES"] * 3))
+    cube.attrs = with_history(cube.attrs, "to_landsat: HLS v2 (doi:10.1016/j.rse.2018.09.002).")
+    item = items_of(xh.to_cogs(cube, tmp_path / "out", collection="fields"))[0]
+    known = item.properties
+    assert (item.collection_id, known["platform"]) == ("fields", "sentinel-2a")
+    assert (known["proj:code"], known["proj:shape"]) == ("EPSG:32631", [24, 30])
+    assert known["proj:transform"] == list(cube.rio.transform())[:6]
+    assert known["grid:code"] == "MGRS-31UES"
+    assert known["processing:lineage"] == cube.attrs["history"]
+    assert known["sci:publications"] == [{"doi": "10.1016/j.rse.2018.09.002"}]
+    red = item.assets["red"].extra_fields
+    assert (red["raster:scale"], red["raster:offset"], red["nodata"]) == (1.0, 0.0, "nan")
+    assert red["bands"][0]["eo:common_name"] == "red"
+    assert 0.66 < red["bands"][0]["eo:center_wavelength"] < 0.67
+    west, south, east, north = item.bbox
+    assert 3.0 < west < east < 3.1
+    assert 50.8 < south < north < 50.9
+
+
+def test_int16_keeps_five_decimals_of_a_reflectance_and_its_holes(tmp_path):
+    cube = example_cube()
+    cube[0, 0, 0, :2] = [9.0, -9.0]  # beyond what int16 can hold
+    item = items_of(xh.to_cogs(cube, tmp_path / "out", dtype="int16"))[0]
+    assert item.assets["blue"].extra_fields["raster:scale"] == 1e-4
+    with rasterio.open(href(item, "blue")) as file:
+        assert (file.nodata, file.scales, file.dtypes) == (-32768, (1e-4,), ("int16",))
+        numbers = file.read(1, masked=True)
+    expected = cube[0, 0].where(abs(cube[0, 0]) < 3)
+    np.testing.assert_array_equal(numbers.mask, expected.isnull())
+    np.testing.assert_allclose(numbers.filled(0) * 1e-4, expected.fillna(0), atol=0.5001e-4)
+
+
+def test_encoded_cubes_keep_numbers_scale_offset_and_nodata(tmp_path):
+    cube = example_cube("landsat-c2-l2", platform="landsat-8", is_decoded=False)
+    item = items_of(xh.to_cogs(cube, tmp_path / "out"))[0]
+    with rasterio.open(href(item, "red")) as file:
+        assert (file.scales, file.offsets, file.nodata) == ((2.75e-5,), (-0.2,), 0)
+        np.testing.assert_array_equal(file.read(1), cube[0].sel(band="red"))
+    with pytest.raises(xh.RadiometryError, match="digital numbers"):
+        xh.to_cogs(cube, tmp_path / "other", dtype="int16")
+
+
+def test_an_index_and_companions_are_assets_of_their_own(tmp_path):
+    cube = example_cube()
+    ndvi = cube.isel(band=0, drop=True).assign_attrs(long_name="NDVI", units="1")
+    qa = ndvi.isnull().astype("uint16").assign_attrs(flag_masks=[1], flag_meanings="fill")
+    dataset = xr.Dataset({"ndvi": ndvi, "qa": qa})
+    item = items_of(xh.to_cogs(dataset, tmp_path / "out"))[0]
+    assert set(item.assets) == {"ndvi", "qa"}
+    assert item.assets["qa"].roles == ["data-mask"]
+    with rasterio.open(href(item, "qa")) as file:
+        assert (file.nodata, file.dtypes) == (None, ("uint16",))
+        assert file.tags(1)["flag_meanings"] == "fill"
+        assert set(np.unique(file.read(1, out_shape=(12, 15)))) <= {0, 1}
+
+
+def test_overviews_average_reflectance_and_large_images_have_several(tmp_path):
+    cube = example_cube(shape=(1100, 700), bands=("red",), dates=("2018-07-01",), missing=0.0)
+    cube[0, 0, :2, :2] = [[0.1, 0.2], [0.3, np.nan]]
+    item = items_of(xh.to_cogs(cube, tmp_path / "out"))[0]
+    with rasterio.open(href(item, "red")) as file:
+        assert (file.overviews(1), file.block_shapes) == ([2, 4], [(512, 512)])
+    with rasterio.open(href(item, "red"), overview_level=0) as small:
+        assert abs(small.read(1)[0, 0] - 0.2) < 1e-6
+
+
+def test_cubes_with_ascending_y_are_written_north_up(tmp_path):
+    cube = example_cube()
+    item = items_of(xh.to_cogs(cube.isel(y=slice(None, None, -1)), tmp_path / "out"))[0]
+    with rasterio.open(href(item, "red")) as file:
+        assert file.transform == cube.rio.transform()
+        np.testing.assert_array_equal(file.read(1), cube[0].sel(band="red"))
+
+
+def test_writing_again_replaces_items_and_keeps_the_others(tmp_path):
+    xh.to_cogs(example_cube(), tmp_path / "out")
+    later = example_cube(dates=("2018-08-01", "2018-08-11"), seed=2)
+    later = later.assign_coords(item_id=("time", ["sentinel-2a-2", "new"]))
+    items = items_of(xh.to_cogs(later, tmp_path / "out"))
+    assert [item.id for item in items] == ["sentinel-2a-0", "sentinel-2a-1", "sentinel-2a-2", "new"]
+    with rasterio.open(href(items[2], "red")) as file:
+        np.testing.assert_array_equal(file.read(1), later[0].sel(band="red"))
+    extent = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+    interval = next(iter(extent.get_children())).extent.temporal.intervals[0]
+    assert (interval[0].month, interval[1].month) == (7, 8)
+
+
+def test_other_directories_and_names_that_clash_are_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_text("x")
+    with pytest.raises(xh.StoreError, match="holds no catalogue written by xharmonize"):
+        xh.to_cogs(example_cube(), tmp_path / "photos")
+    twice = example_cube().isel(time=[0, 0])
+    with pytest.raises(xh.StoreError, match="two dates would be written as item"):
+        xh.to_cogs(twice, tmp_path / "out")
+    with pytest.raises(xh.ContractError, match="lost its coordinates"):
+        xh.to_cogs(example_cube().drop_vars("tile"), tmp_path / "out")
+    with pytest.raises(xh.GridError, match="CRS"):
+        xh.to_cogs(example_cube().drop_vars("spatial_ref"), tmp_path / "out")
+
+
+def test_one_date_is_computed_at_a_time(tmp_path):
+    import dask.array as da
+
+    seen: list[int] = []
+
+    def note(block, block_info=None):
+        seen.append(block_info[0]["chunk-location"][0])
+        return block
+
+    cube = example_cube(chunks={"time": 1, "y": 12})
+    noted = cube.copy(data=da.map_blocks(note, cube.data, dtype="f4", meta=cube.data._meta))
+    xh.to_cogs(noted, tmp_path / "out")
+    assert seen == sorted(seen)
+    assert len(seen) == 6
+
+
+def test_open_stac_reads_them_back(tmp_path):
+    cube = example_cube(chunks={"time": 1}, missing=0.0)
+    for number, dtype in enumerate((None, "int16")):
+        path = xh.to_cogs(cube, tmp_path / str(number), collection="sentinel-2-l2a", dtype=dtype)
+        bands = [str(name) for name in cube["band"].values]
+        back = xh.open_stac(path, bands=bands, mask=None, platform="sentinel-2a")
+        np.testing.assert_allclose(back.values, cube.values, atol=0.51e-4)
+        np.testing.assert_array_equal(back["x"], cube["x"])
