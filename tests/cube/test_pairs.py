@@ -41,6 +41,42 @@ def test_tolerance_counts_when_equal():
         xh.match_pairs(source, target, tolerance="47h")
 
 
+def test_whole_days_are_days_of_the_calendar():
+    """Sentinel-2 passes some minutes after Landsat: two days are then 2.01 days."""
+    source, target = sentinel(("2018-02-25T10:55",)), landsat(("2018-02-23T10:40",))
+    assert numbers(xh.match_pairs(source, target, tolerance="2D")) == [(0, 0)]
+    with pytest.raises(xh.TimeAxisError, match="no two dates lie within"):
+        xh.match_pairs(source, target, tolerance="1D")
+    with pytest.raises(xh.TimeAxisError, match="no two dates lie within"):
+        xh.match_pairs(source, target, tolerance="47h")
+
+
+def test_all_bands_of_the_source_on_request():
+    source = sentinel(("2018-07-01",), bands=("red", "rededge1", "nir08"))
+    pairs = xh.match_pairs(source, landsat(("2018-07-02",)), bands="all")
+    assert pairs["source"].dims == ("pair", "source_band", "y", "x")
+    assert pairs["source_band"].values.tolist() == ["red", "rededge1", "nir08"]
+    assert pairs["target"].sizes["band"] == 6
+
+
+def test_real_clear_pairs_are_found(data):
+    catalog = data / "flanders-2018" / "catalog.json"
+    span = "2018-02-01/2018-10-31"
+    source = xh.open_stac(
+        catalog, collection="sentinel-2-l2a", datetime=span, bands=["red"], platform="sentinel-2a"
+    )
+    target = xh.open_stac(
+        catalog, collection="landsat-8-c1-sr", datetime=span, bands=["red"], mosaic="solar_day"
+    )
+    pairs = xh.match_pairs(xh.regrid(source, like=target), target)
+    found = {
+        (str(one)[5:10], str(other)[5:10])
+        for one, other in zip(pairs["time_target"].values, pairs["time_source"].values)
+    }
+    clear = {("02-07", "02-08"), ("02-23", "02-25"), ("07-01", "06-30"), ("10-05", "10-06")}
+    assert clear <= found
+
+
 def test_rows_of_one_pass_are_one_look():
     source = sentinel(("2018-07-22T10:50:00", "2018-07-23T10:50:00"))
     target = landsat(("2018-07-24T10:33:10", "2018-07-24T10:33:34"))
@@ -85,6 +121,8 @@ def test_datasets_give_their_reflectance(cube):
 def test_refusals(cube):
     with pytest.raises(xh.GridError, match=r"one grid.*regrid\(like=\.\.\.\)"):
         xh.match_pairs(cube, landsat(("2018-07-02",), resolution=30.0))
+    with pytest.raises(xh.BandError, match="bands='red' is unknown"):
+        xh.match_pairs(cube, landsat(("2018-07-02",)), bands="red")
     with pytest.raises(xh.BandError, match="no band is in both"):
         xh.match_pairs(cube.sel(band=["red"]), landsat(("2018-07-02",)).sel(band=["blue"]))
     with pytest.raises(xh.RadiometryError, match=r"decode\(\)"):

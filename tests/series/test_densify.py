@@ -8,7 +8,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cube.contract import TIME_COORDS, require_contract
-from xharmonize.series.duplicates import solar_days
+from xharmonize.cube.days import solar_days
 from xharmonize.testing import assert_lazy, example_cube
 
 DATES = ("2018-07-02T10:30:00", "2018-07-06T10:30:00", "2018-07-11T10:30:00")

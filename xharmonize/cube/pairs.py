@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,8 @@ from xharmonize.cube.contract import (
     require_reflectance,
     with_history,
 )
-from xharmonize.cube.grid import require_same_grid
+from xharmonize.cube.days import solar_days
+from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import BandError, ContractError, TimeAxisError
 from xharmonize.types import IntArray
 
@@ -28,6 +29,7 @@ def match_pairs(
     target: xr.DataArray | xr.Dataset,
     *,
     tolerance: str | pd.Timedelta = "2D",
+    bands: Literal["common", "all"] = "common",
 ) -> xr.Dataset:
     """Pair the dates of two cubes, nearest in time first, each date used at most once.
 
@@ -41,14 +43,20 @@ def match_pairs(
     source, target : (time, band, y, x) DataArray, or Dataset with ``reflectance``
         Reflectance [1] on one grid; NaN where missing. Companions are left out.
     tolerance : str or Timedelta
-        Largest gap, as pandas writes it (``"2D"``, ``"36h"``); gaps equal to it count.
+        Largest gap, as pandas writes it (``"2D"``, ``"36h"``); gaps equal to it count. A whole
+        number of days is compared with the difference between solar days: ``"2D"`` takes looks
+        at 10:40 and 10:55 two days apart.
+    bands : {"common", "all"}
+        ``common``: those both cubes have. ``all``: the target's along ``band``, the source's
+        along ``source_band``, each as it is.
 
     Returns
     -------
     Dataset
-        Lazy ``source`` and ``target`` (pair, band, y, x) of the bands both have, in the target's
-        order, pairs in order of target time. Along ``pair``: ``time_source``, ``time_target``,
-        ``gap`` (source minus target [days]) and the contract of both (``platform_source``, …).
+        Lazy ``source`` and ``target`` (pair, band, y, x), bands in the target's order, pairs in
+        order of target time. Along ``pair``: ``time_source``, ``time_target``, ``gap`` (source
+        minus target [days]) and the contract of both (``platform_source``, …). Dates are matched
+        by time alone: a pair may be all NaN.
 
     Raises
     ------
@@ -59,17 +67,18 @@ def match_pairs(
     TimeAxisError
         If no two dates lie within `tolerance`.
     """
+    if bands not in ("common", "all"):
+        raise BandError(f"bands={bands!r} is unknown; choose 'common' or 'all'")
     one, other = _reflectance(source), _reflectance(target)
     require_same_grid(one, other, what="match_pairs")
-    bands = [str(band) for band in other["band"].values if band in one["band"].values]
-    if not bands:
-        raise BandError(
-            f"no band is in both cubes: {one['band'].values.tolist()} and "
-            f"{other['band'].values.tolist()}"
-        )
+    if bands == "common":
+        names = _common_bands(one, other)
+        one, other = one.sel(band=names), other.sel(band=names)
     chosen = _pair_up(one, other, _tolerance(tolerance))
-    taken = _taken(one, chosen[:, 0], bands, "source")
-    wanted = _taken(other, chosen[:, 1], bands, "target")
+    taken = _taken(one, chosen[:, 0], "source")
+    wanted = _taken(other, chosen[:, 1], "target")
+    if bands == "all":
+        taken = taken.rename(band="source_band")
     taken = taken.assign_coords(y=wanted["y"], x=wanted["x"])
     gap = (taken["time_source"].values - wanted["time_target"].values) / np.timedelta64(1, "D")
     pairs = xr.merge([taken, wanted], compat="override", combine_attrs="override")
@@ -90,6 +99,17 @@ def _reflectance(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
     return cube
 
 
+def _common_bands(source: xr.DataArray, target: xr.DataArray) -> list[str]:
+    """Bands of both cubes, in the target's order."""
+    names = [str(band) for band in target["band"].values if band in source["band"].values]
+    if not names:
+        raise BandError(
+            f"no band is in both cubes: {source['band'].values.tolist()} and "
+            f"{target['band'].values.tolist()}"
+        )
+    return names
+
+
 def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
     try:
         length = pd.Timedelta(tolerance)
@@ -107,21 +127,25 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
     looks, wanted = _looks(source), _looks(target)
     when, target_when = source["time"].values, target["time"].values
     ids, target_ids = read_coordinate(source, "item_id"), read_coordinate(target, "item_id")
+    gaps = np.abs(when[:, None] - target_when[None, :])
+    is_near = gaps <= tolerance
+    if tolerance % np.timedelta64(1, "D") == np.timedelta64(0):
+        days = np.abs(solar_days(source)[:, None] - solar_days(target)[None, :])
+        is_near = days <= tolerance // np.timedelta64(1, "D")
     candidates = sorted(
-        (abs(when[i] - target_when[j]), target_when[j], when[i], target_ids[j], ids[i], i, j)
+        (gaps[i, j], target_when[j], when[i], target_ids[j], ids[i], i, j)
         for i in looks
         for j in wanted
+        if is_near[i, j]
     )
-    if not candidates or candidates[0][0] > tolerance:
-        nearest = f"; the nearest are {_days(candidates[0][0])} apart" if candidates else ""
+    if not candidates:
+        nearest = f"; the nearest are {_days(gaps.min())} apart" if gaps.size else ""
         raise TimeAxisError(
             f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}; raise tolerance="
         )
     free, free_target = set(looks), set(wanted)
     pairs: list[tuple[int, int]] = []
-    for gap, *_, i, j in candidates:
-        if gap > tolerance:
-            break
+    for *_, i, j in candidates:
         if i in free and j in free_target:
             pairs.append((i, j))
             free.remove(i)
@@ -145,9 +169,9 @@ def _looks(cube: xr.DataArray) -> list[int]:
     return looks
 
 
-def _taken(cube: xr.DataArray, steps: IntArray, bands: list[str], name: str) -> xr.Dataset:
+def _taken(cube: xr.DataArray, steps: IntArray, name: str) -> xr.Dataset:
     """The chosen steps of one cube as a variable along `pair`, its contract renamed."""
-    part = cube.isel(time=steps).sel(band=bands)
+    part = cube.isel(time=steps)
     keep = {"time", "band", "y", "x", "spatial_ref"}
     bare = part.drop_vars([n for n in part.coords if n not in keep]).drop_vars("time")
     along: dict[str, Any] = {

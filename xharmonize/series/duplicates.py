@@ -10,20 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS
-from xharmonize.cube.geobox import centre_of, geobox_of
-from xharmonize.types import AnyArray, IntArray
-
-
-def solar_days(series: xr.Dataset) -> IntArray:
-    """Day number of each date in mean solar time at the centre of the cube."""
-    from pyproj import Transformer
-
-    grid = geobox_of(series)
-    transformer = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    longitude, _ = transformer.transform(*centre_of(grid))
-    shift = np.timedelta64(round(float(longitude) / 15 * 3600), "s")
-    local = series["time"].values + shift
-    return local.astype("datetime64[D]").astype(np.int64)
+from xharmonize.cube.days import solar_days
+from xharmonize.types import AnyArray
 
 
 def merge_days(series: xr.Dataset, name: str, *, how: Literal["target", "mean"]) -> xr.Dataset:
