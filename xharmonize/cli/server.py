@@ -6,6 +6,7 @@ Made on stac-fastapi and cql2 for the demo and for tests. Search, paging, ``quer
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -77,9 +78,10 @@ def build_app(
     items: Sequence[Mapping[str, Any]], collections: Sequence[Mapping[str, Any]] = ()
 ) -> FastAPI:
     """Return the STAC API as an ASGI application; see `serve`."""
-    require("stac_fastapi.api", extra="demo")
-    require("stac_fastapi.extensions", extra="demo")
-    require("cql2", extra="demo")
+    # On import stac-fastapi warns about a title of its own that ours replaces.
+    logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)
+    for module in ("stac_fastapi.api", "stac_fastapi.extensions", "cql2"):
+        require(module, extra="demo")
     from xharmonize.cli.api import make_app
 
     copies = [dict(item) for item in items]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.contract import read_coordinate
 from xharmonize.errors import ContractError
 from xharmonize.plot.style import label_dates, new_figure, sensors_of, style_of, tidy, title_of
 from xharmonize.sensors.spec import UNKNOWN
@@ -71,7 +72,8 @@ def _rows(*cubes: xr.DataArray | xr.Dataset) -> dict[tuple[str, str], np.ndarray
     for cube in cubes:
         sensors = sensors_of(cube)
         n = len(sensors)
-        platforms = cube["platform"].values if "platform" in cube.coords else [UNKNOWN] * n
+        known = "platform" in cube.coords
+        platforms = read_coordinate(cube, "platform") if known else [UNKNOWN] * n
         for sensor, platform, date in zip(sensors, platforms, np.atleast_1d(cube["time"].values)):
             gathered.setdefault((str(sensor), str(platform)), set()).add(date)
     return {key: np.array(sorted(gathered[key])) for key in sorted(gathered)}

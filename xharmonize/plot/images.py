@@ -77,7 +77,9 @@ def maps(
         figure.colorbar(image, ax=list(axes), label=_label(pictures[0], names), shrink=0.8)
     else:
         drawn = f"{_quantity(pictures[0])} {low:.3g} … {high:.3g}"
-        figure.supxlabel(f"red, green, blue: {', '.join(names)}; {drawn}", fontsize=8)
+        unit = pictures[0].attrs.get("units", "1")
+        kind = "true colour" if names == list(TRUE_COLOUR) else f"RGB: {', '.join(names)}"
+        figure.supxlabel(f"{kind}; {drawn} [{unit}]", fontsize=8)
     return figure
 
 

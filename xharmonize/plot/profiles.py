@@ -102,6 +102,7 @@ def _draw_sensors(
             markeredgecolor="white",
             markeredgewidth=0.5,
             elinewidth=0.7,
+            ecolor=(colour, 0.45),
             label=f"{title_of(name)} ({int(here.sum())} dates)",
         )
 

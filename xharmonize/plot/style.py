@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize.cube.contract import read_coordinate
 from xharmonize.errors import ContractError
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def sensors_of(cube: xr.DataArray | xr.Dataset) -> Any:
             "the cube does not say which sensor saw each date: coordinate 'sensor' is missing; "
             "settle it with xh.describe(cube, sensor=...)"
         )
-    return np.asarray(cube["sensor"].values).astype(str)
+    return read_coordinate(cube, "sensor").astype(str)

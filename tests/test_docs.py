@@ -1,0 +1,63 @@
+"""The Python blocks of the tutorial and the guides run, each page from an empty folder."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+import xharmonize as xh
+from xharmonize import errors
+from xharmonize.errors import RadiometryWarning
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
+BLOCK = re.compile(
+    r"(?P<skip><!-- needs the network -->\n)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def blocks(page: Path) -> list[str]:
+    found = []
+    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if match["skip"] is None:
+            width = len(match["indent"])
+            found.append("\n".join(line[width:] for line in match["code"].splitlines()))
+    return found
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(DOCS))
+)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    for extra in ("pystac", "stackstac", "matplotlib"):
+        pytest.importorskip(extra)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RadiometryWarning)
+        for code in blocks(page):
+            exec(compile(code, str(page), "exec"), names)
+
+
+def test_every_link_leads_to_a_file():
+    broken = [
+        f"{page.relative_to(DOCS.parent)}: {href}"
+        for page in [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+        for href in LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / href).exists()
+    ]
+    assert broken == []
+
+
+def test_the_reference_names_every_public_name_and_error():
+    functions = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    table = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    ours = {name for name in vars(errors) if name.startswith(("X",)) or name.endswith("Error")}
+    assert [name for name in sorted(ours) if f"`{name}`" not in table] == []
+    public = set(xh.__all__) - ours - {"__version__"}
+    assert [name for name in sorted(public) if f"`{name}" not in functions] == []

@@ -1,0 +1,58 @@
+"""The ``xharmonize`` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import xharmonize
+from xharmonize.cli import console
+from xharmonize.cli.demo import demo
+from xharmonize.cli.harmonize import harmonize
+from xharmonize.cli.info import info
+from xharmonize.cli.models import models
+from xharmonize.cli.simulate import simulate
+from xharmonize.errors import XHarmonizeError
+
+app = typer.Typer(
+    name="xharmonize",
+    help="Sentinel-2 and Landsat as one dense, comparable reflectance series.",
+    epilog=console.EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (harmonize, info, models, simulate, demo):
+    app.command(epilog=console.EXIT_CODES if command is harmonize else None)(command)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        console.say(xharmonize.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version)
+    ] = False,
+) -> None:
+    """Take the options that go before a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with one of `console.EXIT_CODES`."""
+    try:
+        with console.plain_warnings():
+            app(args=None if arguments is None else list(arguments))
+    except XHarmonizeError as error:
+        console.complain("error", error, "red")
+        sys.exit(console.FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The figures of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xharmonize import plot
+from xharmonize.cli.report import main_layer
+from xharmonize.plot.images import TRUE_COLOUR
+from xharmonize.types import AnyArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NEAR = np.timedelta64(4 * 24 * 3600, "s")
+Point: TypeAlias = tuple[float, float]
+STRETCH = (0.0, 0.18)
+
+
+def draw(
+    folder: Path,
+    *,
+    source: Any,
+    harmonized: Any,
+    target: Any | None,
+    series: Any,
+    field: xr.DataArray | None = None,
+    point: Point | None = None,
+) -> list[Path]:
+    """Draw maps before and after, the series and the timeline; return the files.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    source, harmonized, target : cube
+        Before, after, and the sensor the harmonised cube is like.
+    series : DataArray or Dataset
+        The merged series.
+    field : (y, x) bool DataArray, optional
+        Pixels whose series is drawn; the whole area where neither it nor a point is given.
+    point : (float, float), optional
+        Longitude and latitude [degrees] of a pixel whose series is drawn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    x, y = _place(series, point)
+    figures = {
+        "maps.png": draw_maps(main_layer(source), main_layer(harmonized), target),
+        "series.png": plot.series(series, field=field, x=x, y=y),
+        "timeline.png": plot.timeline(series, title="Acquisitions"),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / name)
+    return [folder / name for name in figures]
+
+
+def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None) -> Figure:
+    """Draw the clearest date before and after, and a clear target date near it if there is one."""
+    share = _valid_share(after)
+    like = None if target is None else main_layer(target)
+    near = np.zeros((share.size, 0)) if like is None else _near(after, like)
+    best = int((share + near.max(axis=1, initial=0.0)).argmax())
+    pictures = {
+        "before": _nearest(before, after["time"].values[best]),
+        "after": after.isel(time=best),
+    }
+    if like is not None and near[best].max(initial=0.0) > 0:
+        pictures["target"] = like.isel(time=int(near[best].argmax()))
+    titles = [f"{picture['platform'].item()}, {name}" for name, picture in pictures.items()]
+    return plot.maps(*pictures.values(), titles=titles, stretch=_stretch(after))
+
+
+def _place(series: Any, point: Point | None) -> Point | tuple[None, None]:
+    """Coordinates of a point in the CRS of the series."""
+    if point is None:
+        return None, None
+    import pyproj
+
+    from xharmonize.cube.geobox import geobox_of
+
+    crs = str(geobox_of(series).crs)
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*point)
+    return float(x), float(y)
+
+
+def _near(after: xr.DataArray, target: xr.DataArray) -> AnyArray:
+    """How near [1] a target date is, times its share of valid pixels; (date, target date)."""
+    apart = np.abs(after["time"].values[:, None] - target["time"].values[None, :])
+    nearness = np.clip(1.0 - apart / NEAR, 0.0, 1.0)
+    return np.asarray(nearness * _valid_share(target)[None, :])
+
+
+def _nearest(cube: xr.DataArray, time: np.datetime64) -> xr.DataArray:
+    return cube.isel(time=int(np.abs(cube["time"].values - time).argmin()))
+
+
+def _stretch(cube: xr.DataArray) -> tuple[float, float] | None:
+    has_colour = set(TRUE_COLOUR) <= set(cube["band"].values.astype(str))
+    return STRETCH if has_colour else None
+
+
+def _valid_share(cube: xr.DataArray) -> AnyArray:
+    """Share of valid pixels of each date [1]."""
+    return np.asarray(cube.isel(band=0).notnull().mean(["y", "x"]).values)

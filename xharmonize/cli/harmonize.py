@@ -1,0 +1,230 @@
+"""``xharmonize harmonize``: what the command takes; `xharmonize.cli.job` does the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from xharmonize.cli import console
+from xharmonize.cli.job import DEFAULT_BANDS, Contradiction, Job, run
+
+WHERE, HOW, OUTPUT, CHECK = "What to read", "How to harmonise", "What to write", "Checks"
+
+
+def harmonize(
+    source: Annotated[
+        str, typer.Argument(help="STAC API URL, static catalogue, or file of items.")
+    ],
+    source_collection: Annotated[
+        str | None,
+        typer.Option(
+            help="Collection to harmonise; may be left out if SOURCE holds one sensor only.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    target_collection: Annotated[
+        str | None,
+        typer.Option(
+            help="Collection of the target sensor. It stays as it is, gives the grid, and the "
+            "harmonised dates are merged into it.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.", rich_help_panel=WHERE),
+    ] = None,
+    datetime: Annotated[
+        str | None,
+        typer.Option(
+            help="Date or period: 2018, 2018-06/2018-08, 2018-06-01/..", rich_help_panel=WHERE
+        ),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Common names, separated by commas. Default: {','.join(DEFAULT_BANDS)}, or "
+            "those the index needs.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["stackstac", "odc"],
+        typer.Option(help="Library that reads the pixels.", rich_help_panel=WHERE),
+    ] = "stackstac",
+    modifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Function that signs items, as module:function, e.g. "
+            "planetary_computer:sign_inplace.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="Quality flags to remove, separated by commas; 'clear' removes all that are not "
+            "clear, 'none' nothing.",
+            rich_help_panel=WHERE,
+        ),
+    ] = "clear",
+    dilate: Annotated[
+        float, typer.Option(help="Widen the mask by so many metres.", min=0, rich_help_panel=WHERE)
+    ] = 0.0,
+    qa: Annotated[
+        bool,
+        typer.Option(
+            "--qa", help="Keep the quality flags as a layer of the result.", rich_help_panel=WHERE
+        ),
+    ] = False,
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Treat assets that cannot be read as missing.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
+    to: Annotated[
+        Literal["landsat", "sentinel-2"],
+        typer.Option(help="Sensor whose bandpass the result follows.", rich_help_panel=HOW),
+    ] = "landsat",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Built-in model (see `xharmonize models`) or the file of a fitted one.",
+            rich_help_panel=HOW,
+        ),
+    ] = "hls-v2",
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            help="Where items name no platform: sentinel-2a, sentinel-2b, sentinel-2c; 'infer' "
+            "(from the orbit's phase); 'sentinel-2' (mean of 2A and 2B).",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    resolution: Annotated[
+        float | None,
+        typer.Option(
+            help="Pixel size of the result in CRS units. Default: the target's own grid, or the "
+            "source's without a target.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Write this index: ndvi, evi, ndwi, nbr, …", rich_help_panel=HOW),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)
+    ] = None,
+    cogs: Annotated[
+        Path | None,
+        typer.Option(help="Folder for COGs with STAC items.", rich_help_panel=OUTPUT),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for maps, series and timeline (PNG).", rich_help_panel=OUTPUT),
+    ] = None,
+    point: Annotated[
+        str | None,
+        typer.Option(
+            help="LON,LAT of the pixel whose series is drawn; default: mean of the area.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    upsert: Annotated[
+        bool,
+        typer.Option(
+            "--upsert", help="Add to the store, replacing dates it has.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT),
+    ] = False,
+    skip_check: Annotated[
+        bool,
+        typer.Option(
+            "--skip-check", help="Don't compare pixels with the metadata.", rich_help_panel=CHECK
+        ),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Go on where pixels contradict the metadata.", rich_help_panel=CHECK
+        ),
+    ] = False,
+) -> None:
+    """Harmonise a STAC collection, merge it with the target's, and write Zarr or COGs.
+
+    Example: xharmonize harmonize catalog.json --source-collection sentinel-2-l2a
+    --target-collection landsat-c2-l2 --datetime 2018 --index ndvi --out ndvi.zarr
+    """
+    if out is None and cogs is None:
+        raise typer.BadParameter("nothing to write: give --out STORE.zarr, --cogs FOLDER or both")
+    if upsert and overwrite:
+        raise typer.BadParameter("--upsert keeps what exists and --overwrite replaces it: give one")
+    job = Job(
+        source=source,
+        source_collection=source_collection,
+        target_collection=target_collection,
+        bbox=parse_bbox(bbox),
+        datetime=datetime,
+        bands=None if bands is None else tuple(bands.split(",")),
+        engine=engine,
+        modifier=modifier,
+        mask=mask,
+        dilate=dilate,
+        qa=qa,
+        skip_unreadable=skip_unreadable,
+        to=to,
+        model=model,
+        platform=platform,
+        resolution=resolution,
+        index=index,
+        out=out,
+        cogs=cogs,
+        figures=figures,
+        point=parse_point(point),
+        upsert=upsert,
+        overwrite=overwrite,
+        check="skip" if skip_check else "warn" if force else "refuse",
+    )
+    try:
+        run(job)
+    except Contradiction as error:
+        console.complain("refused", error, "red")
+        raise typer.Exit(console.CONTRADICTION) from error
+
+
+def parse_bbox(text: str | None) -> tuple[float, float, float, float] | None:
+    """Read ``west,south,east,north``; raises `typer.BadParameter` unless it is four numbers."""
+    if text is None:
+        return None
+    west, south, east, north = _numbers(text, 4, "--bbox", "WEST,SOUTH,EAST,NORTH")
+    return west, south, east, north
+
+
+def parse_point(text: str | None) -> tuple[float, float] | None:
+    """Read ``longitude,latitude``; raises `typer.BadParameter` unless it is two numbers."""
+    if text is None:
+        return None
+    longitude, latitude = _numbers(text, 2, "--point", "LON,LAT")
+    return longitude, latitude
+
+
+def _numbers(text: str, n_numbers: int, option: str, form: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != n_numbers:
+        words = {2: "two", 4: "four"}[n_numbers]
+        raise typer.BadParameter(
+            f"{option} {text!r} is not {words} numbers; write {form} in degrees"
+        )
+    return numbers

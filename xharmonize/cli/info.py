@@ -1,0 +1,136 @@
+"""``xharmonize info``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xharmonize.cli import console
+from xharmonize.cli.harmonize import parse_bbox
+
+if TYPE_CHECKING:
+    from xharmonize.cube.scene import Scene
+
+
+def info(
+    source: Annotated[
+        str,
+        typer.Argument(help="STAC API URL, static catalogue, file of items, or Zarr store."),
+    ],
+    collection: Annotated[str | None, typer.Option(help="Look at this collection only.")] = None,
+    bbox: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.")] = None,
+    datetime: Annotated[str | None, typer.Option(help="Date or period, e.g. 2018-06.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="Where items name no platform; see `harmonize`.")
+    ] = None,
+    items: Annotated[int, typer.Option(help="List so many items one by one; 0: none.", min=0)] = 20,
+) -> None:
+    """Say what a catalogue or a store holds, and what its numbers mean."""
+    if is_store(source):
+        _describe_store(source)
+        return
+    from xharmonize.cube.catalog import read_scenes
+
+    scenes = read_scenes(
+        source, collection=collection, datetime=datetime, bbox=parse_bbox(bbox), platform=platform
+    )
+    console.print_table(group_rows(scenes), title="What it holds")
+    print_bands(scenes)
+    if items:
+        console.print_table([item_row(scene) for scene in scenes[:items]], title="Items")
+    if 0 < items < len(scenes):
+        console.say(f"… {len(scenes) - items} more: --items {len(scenes)} lists all")
+
+
+def is_store(source: str) -> bool:
+    """Whether a source is a Zarr store on disk."""
+    return (Path(source) / "zarr.json").is_file()
+
+
+def item_row(scene: Scene) -> dict[str, Any]:
+    """Return the line of an item in the table."""
+    step = scene.step
+    return {
+        "time (UTC)": str(scene.datetime)[:16],
+        "item": scene.id,
+        "platform": step.platform,
+        "baseline": step.processing_baseline,
+        "level": step.level,
+        "tile": scene.tile,
+        "value": _formula(scene),
+    }
+
+
+def group_rows(scenes: list[Scene]) -> list[dict[str, Any]]:
+    """Return one line for all items whose numbers mean the same."""
+    groups: dict[tuple[str, ...], list[Scene]] = defaultdict(list)
+    for scene in scenes:
+        row = item_row(scene)
+        key = (row[name] for name in ("platform", "baseline", "level", "value"))
+        groups[(scene.sensor.name, *key)].append(scene)
+    rows = []
+    for (sensor, *alike), members in sorted(groups.items()):
+        months = sorted(str(scene.datetime)[:10] for scene in members)
+        rows.append(
+            {"sensor": sensor}
+            | dict(zip(("platform", "baseline", "level", "value"), alike))
+            | {"items": len(members), "first": months[0], "last": months[-1]}
+        )
+    return rows
+
+
+def print_bands(scenes: list[Scene]) -> None:
+    """Print the bands, quality layers and CRS of each sensor."""
+    for name in sorted({scene.sensor.name for scene in scenes}):
+        members = [scene for scene in scenes if scene.sensor.name == name]
+        bands = {band for scene in members for band in scene.step.scale}
+        layers = {key for scene in members for key in scene.assets} - bands
+        order = [band for band in members[0].sensor.band_names if band in bands]
+        crs = ", ".join(sorted({scene.crs or "no CRS stated" for scene in members}))
+        quality = f"; quality {' '.join(sorted(layers))}" if layers else ""
+        console.say(f"{name}: {' '.join(order)}{quality}; {crs}")
+
+
+def _formula(scene: Scene) -> str:
+    """How a digital number becomes a value, where all bands agree; else the range."""
+    step = scene.step
+    scale, offset, nodata = (
+        _range(values.values()) for values in (step.scale, step.offset, step.nodata)
+    )
+    return f"{scale} DN + {offset} [{scene.units}], nodata {nodata}".replace("+ -", "- ")
+
+
+def _range(values: Iterable[float]) -> str:
+    """Write equal values once, different ones as (lowest … highest)."""
+    distinct = sorted(set(values))
+    if not distinct:
+        return "?"
+    texts = [f"{value:g}" for value in (distinct[0], distinct[-1])]
+    return texts[0] if len(distinct) == 1 else f"({' … '.join(texts)})"
+
+
+def _describe_store(path: str) -> None:
+    import xharmonize as xh
+    from xharmonize.cli.report import main_layer, print_summary
+
+    series = xh.open_series(path)
+    layer = main_layer(series)
+    console.print_table(
+        [
+            {
+                "variable": layer.name,
+                "dtype": str(layer.dtype),
+                "unit": layer.attrs.get("units", ""),
+                "size": " x ".join(f"{name} {size}" for name, size in layer.sizes.items()),
+            }
+        ],
+        title=path,
+    )
+    print_summary(series, title="Dates")
+    history = series.attrs.get("history") or layer.attrs.get("history", "")
+    for line in str(history).splitlines():
+        console.say(f"  {line}")
