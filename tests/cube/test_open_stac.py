@@ -82,6 +82,7 @@ def sentinel2(
     scl: int = 4,
     platform: str = "sentinel-2a",
     left: float = LEFT,
+    top: float = TOP,
     tile: str = "31UDS",
     crs: int = 32631,
     rows: int = 24,
@@ -90,9 +91,9 @@ def sentinel2(
     red = np.broadcast_to(value + np.arange(24), (rows, 24)).astype("uint16")
     swir = np.full((rows // 2, 12), value + 500, "uint16")
     layers = {
-        "red": (red, 10.0, left, TOP),
-        "swir16": (swir, 20.0, left, TOP),
-        "scl": (np.full((rows // 2, 12), scl, "uint8"), 20.0, left, TOP),
+        "red": (red, 10.0, left, top),
+        "swir16": (swir, 20.0, left, top),
+        "scl": (np.full((rows // 2, 12), scl, "uint8"), 20.0, left, top),
     }
     properties = {
         "platform": platform,
@@ -338,7 +339,8 @@ def test_encoded_numbers_are_not_averaged(tmp_path):
 
 
 def test_two_crss_need_an_argument(tmp_path, engine):
-    other = sentinel2(tmp_path, "east", crs=32632, tile="32ULB", left=171000.0)
+    corner = {"left": 174960.0, "top": 5609160.0}  # some columns further east
+    other = sentinel2(tmp_path, "east", crs=32632, tile="32ULB", **corner)
     zones = [sentinel2(tmp_path), other]
     with pytest.raises(xh.GridError, match=r"EPSG:32631.*EPSG:32632.*crs= or like="):
         xh.open_stac(zones)
