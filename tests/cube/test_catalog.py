@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import http.server
@@ -199,17 +200,34 @@ def test_a_catalogue_that_pystac_cannot_walk_is_named(tmp_path):
 
 
 def test_a_static_catalogue_on_a_server(static):
-    handler = functools.partial(QuietHandler, directory=str(static.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with files_served(static.parent) as url:
         scenes = read_scenes(f"{url}/catalog.json", collection=S2, datetime="2018-01-03")
         with pytest.raises(CatalogConnectionError, match="404"):
             read_scenes(f"{url}/nowhere.json")
-        server.shutdown()
     assert ids(scenes) == ["sentinel-2-l2a-00002"]
     href = scenes[0].item["assets"]["red"]["href"]
     assert href == f"{url}/{S2}/{scenes[0].id}/2.tif"
+
+
+def test_pages_on_a_server_are_followed_to_their_end(tmp_path):
+    follows = {"one": "two", "two": None, "loop": "loop"}
+    for (name, following), items in zip(follows.items(), (ITEMS[:7], ITEMS[7:], ITEMS)):
+        links = [{"rel": "next", "href": f"./{following}.json"}] if following else []
+        page = {"type": "FeatureCollection", "features": items, "links": links}
+        (tmp_path / f"{name}.json").write_text(json.dumps(page))
+    with files_served(tmp_path) as url:
+        assert ids(read_scenes(f"{url}/one.json")) == ALL
+        with pytest.raises(CatalogError, match="lead back to one already read"):
+            read_scenes(f"{url}/loop.json")
+
+
+@contextlib.contextmanager
+def files_served(folder: Path):
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -265,6 +283,11 @@ def test_an_api_is_searched_by_url_client_and_open_search(server):
     search = client.search(collections=[S2], datetime="2018-01-10/2018-01-20", limit=4)
     assert ids(read_scenes(search)) == expected
     assert ids(read_scenes(search.item_collection())) == expected
+
+
+def test_the_address_of_a_collection_is_searched(server):
+    pytest.importorskip("pystac_client")
+    assert ids(read_scenes(f"{server}/collections/{S2}")) == ALL[5:]
 
 
 def test_a_property_query_holds_even_where_the_server_ignores_it(server):

@@ -135,3 +135,16 @@ def test_real_rows_of_one_landsat_pass_share_a_datatake(data):
     assert {scene.datatake for scene in scenes} == {"landsat-9_089_2024-04-18"}
     assert [scene.tile for scene in scenes] == ["089087", "089088", "089089", "089090"]
     assert len(mosaic_groups(scenes)) == 1
+
+
+def test_two_passes_over_one_tile_of_hls_are_both_kept():
+    items = []
+    for hour in (10, 12):
+        one = granule(
+            f"HLS.L30.T31UDS.2018196T{hour}5031.v2.0", datetime=f"2018-07-15T{hour}:50:31Z"
+        )
+        keep = ("datetime", "proj:epsg")
+        properties = {key: one["properties"][key] for key in keep} | {"platform": "landsat-8"}
+        assets = {"B04": {"href": "/x/B04.tif"}}
+        items.append(one | {"collection": "hls2-l30", "properties": properties, "assets": assets})
+    assert len(read_scenes(items)) == 2

@@ -57,9 +57,10 @@ def test_a_platform_that_does_not_fly_the_sensor_is_refused(choice):
         settle(choice)
 
 
-def test_a_key_that_is_neither_item_nor_date_is_refused():
-    with pytest.raises(RadiometryError, match="'zzz', which is neither a date nor an item id"):
+def test_keys_that_are_neither_items_nor_dates_are_refused():
+    with pytest.raises(RadiometryError, match=r"'zzz'.*neither dates nor item ids"):
         settle({"zzz": "sentinel-2a"})
+    assert settle({"zzz": "sentinel-2a", "a": "sentinel-2a"})[0] == "sentinel-2a"  # a subset
 
 
 def test_inferring_warns_and_leaves_other_sensors_alone():

@@ -321,6 +321,11 @@ def test_radiometry_settles_contradictions_for_all_items_or_by_id():
         read_scenes(item, radiometry={"offset": 0.0, item["id"]: {"offset": 0.0}})
 
 
+def test_radiometry_that_names_none_of_the_items_is_refused():
+    with pytest.raises(RadiometryError, match="none of which is among the items"):
+        read_scenes(sentinel2(baseline="05.10"), radiometry={"typo": {"offset": 0.0}})
+
+
 def test_raster_fields_of_both_versions_that_disagree_are_an_error():
     item = sentinel2(baseline="05.10", offset=-0.1)
     item["assets"]["nir"]["raster:offset"] = 0.0
@@ -366,6 +371,20 @@ def test_landsat_collections_are_never_read_as_each_other():
     raster = {"scale": 1e-4, "offset": 0.0}
     with pytest.raises(RadiometryError, match=r"declares scale 0\.0001"):
         read_scenes(landsat(collection=C2, number="02", item_id=NEW, raster=raster))
+
+
+def test_a_fill_value_clipped_to_an_unsigned_type_is_zero():
+    raster = {"data_type": "uint16", "scale": 1e-4, "offset": 0.0}
+    step = read_scenes(landsat(collection=C1, number="01", item_id=OLD, raster=raster))[0].step
+    assert step.nodata["red"] == 0
+
+
+def test_keys_that_spell_out_their_resolution_give_the_finest():
+    item = sentinel2(baseline="05.10", offset=-0.1, version="1.1")
+    asset = item["assets"].pop("red")
+    item["assets"] = dict.fromkeys(("B04_60m", "B04_20m", "B04_10m", "SCL_60m", "SCL_20m"), asset)
+    scene = read_scenes(item)[0]
+    assert scene.assets == {"red": "B04_10m", "scl": "SCL_20m"}
 
 
 def test_surface_temperature_comes_only_when_asked_for_and_with_its_own_numbers():

@@ -99,6 +99,7 @@ def read_scenes(
     located = load_items(source, asked)
     if not located:
         raise _empty(source, asked)
+    _check_radiometry(radiometry, {str(item.get("id")) for item, _ in located})
     settled = [
         settle_scene(
             item,
@@ -137,20 +138,27 @@ def _signed_assets(item: Mapping[str, Any], modifier: Callable[[Any], Any]) -> d
     }
 
 
-def _radiometry_of(item_id: str, choice: RadiometryChoice | None) -> Mapping[str, float] | None:
-    """What the user settled for one item."""
-    if not choice:
-        return None
-    nested = [isinstance(value, Mapping) for value in choice.values()]
-    if all(nested):
-        found = choice.get(item_id)
-        return found if isinstance(found, Mapping) else None
-    if any(nested):
+def _check_radiometry(choice: RadiometryChoice | None, ids: set[str]) -> None:
+    """Refuse both forms at once, and a mapping that names none of the items."""
+    nested = [isinstance(value, Mapping) for value in (choice or {}).values()]
+    if any(nested) and not all(nested):
         raise RadiometryError(
-            f"radiometry={dict(choice)!r} mixes both forms; give {{'offset': 0.0}} for all items, "
-            "or {item id: {'offset': 0.0}}"
+            f"radiometry={choice!r} mixes both forms; give {{'offset': 0.0}} for all items, or "
+            "{item id: {'offset': 0.0}}"
         )
-    return {name: float(value) for name, value in choice.items() if not isinstance(value, Mapping)}
+    if choice and all(nested) and not ids & set(choice):
+        raise RadiometryError(
+            f"radiometry= names {list(choice)[:3]}, none of which is among the items; their ids "
+            f"are {sorted(ids)[:3]}"
+        )
+
+
+def _radiometry_of(item_id: str, choice: RadiometryChoice | None) -> Mapping[str, Any] | None:
+    """What the user settled for one item."""
+    if not choice or not isinstance(next(iter(choice.values())), Mapping):
+        return choice
+    found = choice.get(item_id)
+    return found if isinstance(found, Mapping) else None
 
 
 def _named_platform(item_id: str, choice: PlatformChoice | None) -> str | None:
@@ -190,7 +198,7 @@ def _warn_of_rules(settled: Sequence[tuple[Scene, tuple[str, ...]]]) -> None:
             f"{len(named)} items ({', '.join(named[:3])}{', …' if len(named) > 3 else ''}): {note}"
             "; radiometry={item id: {'offset': ...}} settles it otherwise",
             RadiometryWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

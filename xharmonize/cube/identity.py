@@ -156,7 +156,7 @@ def datatake_of(item: Item, *, platform: str, tile: str, solar_day: str, second:
         match = _SENSING.search(text)
         if match:
             return f"{platform}_{match.group(1)}"
-    if platform.startswith("landsat"):
+    if platform.startswith("landsat") and (tile.isdigit() or tile == UNKNOWN):
         path = tile[:3] if tile.isdigit() else "any-path"
         return f"{platform}_{path}_{solar_day}"
     orbit = properties.get("sat:absolute_orbit")

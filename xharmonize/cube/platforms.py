@@ -184,7 +184,13 @@ def _settle_by_mapping(
     item_ids: Sequence[str],
 ) -> list[str]:
     by_id = {key: name for key, name in choice.items() if isinstance(key, str) and key in item_ids}
-    by_day = _by_day({key: name for key, name in choice.items() if key not in by_id}, item_ids)
+    by_day = _by_day({key: name for key, name in choice.items() if key not in by_id})
+    if not by_id and not by_day:
+        raise RadiometryError(
+            f"platform= has the keys {list(choice)[:3]}, which are neither dates nor item ids of "
+            f"the items at hand; their ids are {list(item_ids[:3])}"
+            f"{' ...' if len(item_ids) > 3 else ''}"
+        )
     changed = []
     for i, item_id in enumerate(item_ids):
         name = by_id.get(item_id) or by_day.get(str(moments[i])[:10])
@@ -204,17 +210,14 @@ def _settle_by_mapping(
     return settled
 
 
-def _by_day(choice: Mapping[Any, str], item_ids: Sequence[str]) -> dict[str, str]:
-    """Read the keys that are no item ids as dates."""
+def _by_day(choice: Mapping[Any, str]) -> dict[str, str]:
+    """Return the entries whose key is a date; others may be ids of items that are not at hand."""
     days = {}
     for key, name in choice.items():
         try:
             days[str(np.datetime64(key, "D"))] = name
         except (ValueError, TypeError):
-            raise RadiometryError(
-                f"platform= has the key {key!r}, which is neither a date nor an item id; the ids "
-                f"are {list(item_ids[:3])}{' ...' if len(item_ids) > 3 else ''}"
-            ) from None
+            continue
     return days
 
 

@@ -82,7 +82,7 @@ def settle_encoding(
     """
     override = override or {}
     declared = _declared(item, asset, needs_agreement="offset" not in override)
-    nodata = override.get("nodata", declared.get("nodata", float(sensor.radiometry.nodata)))
+    nodata = override.get("nodata", declared.get("nodata", _default_nodata(item, asset, sensor)))
     if {"scale", "offset"} <= set(override):
         return Encoding(scale=override["scale"], offset=override["offset"], nodata=nodata)
     scale = override.get("scale", _settle_scale(item, asset, sensor, declared))
@@ -130,6 +130,12 @@ def _declared(item: Item, asset: str, *, needs_agreement: bool) -> dict[str, flo
                 f"raster:{key}",
             )
     return declared
+
+
+def _default_nodata(item: Item, asset: str, sensor: Sensor) -> float:
+    """Fill value of the product; 0 where a negative one was clipped to an unsigned type."""
+    kind = str((item["assets"][asset].get("raster:bands") or [{}])[0].get("data_type") or "")
+    return 0.0 if kind.startswith("uint") else float(sensor.radiometry.nodata)
 
 
 def _settle_scale(item: Item, asset: str, sensor: Sensor, declared: Mapping[str, float]) -> float:

@@ -173,8 +173,9 @@ def _band_asset(item: Item, band: Band) -> str | None:
     """Asset key of a band: by key, then by the band's own name, then by its common name."""
     assets = item["assets"]
     for key in band.assets:
-        if key in assets and not _is_overview(assets[key]):
-            return key
+        found = key if key in assets else _finest(item, key)
+        if found is not None and not _is_overview(assets[found]):
+            return found
     return _by_field(item, "name", {band.source, *band.assets}) or _by_field(
         item, "common_name", {band.name}
     )
@@ -207,7 +208,16 @@ def _quality_assets(item: Item, sensor: Sensor) -> dict[str, str]:
 
 
 def _layer_asset(item: Item, layer: QALayer) -> str | None:
-    return next((key for key in layer.assets if key in item["assets"]), None)
+    exact = next((key for key in layer.assets if key in item["assets"]), None)
+    if exact is not None:
+        return exact
+    return next((found for key in layer.assets if (found := _finest(item, key))), None)
+
+
+def _finest(item: Item, key: str) -> str | None:
+    """Asset key that spells out its resolution: ``B04_10m`` before ``B04_20m`` for ``B04``."""
+    sizes = (10, 15, 20, 30, 60)
+    return next((k for size in sizes if (k := f"{key}_{size}m") in item["assets"]), None)
 
 
 def _crs(item: Item, spectral: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from urllib.error import HTTPError, URLError
@@ -76,7 +77,7 @@ def _from_part(part: Any, query: Query) -> list[Located]:
 
 def _from_location(location: str, query: Query) -> list[Located]:
     if urlparse(location).scheme in ("http", "https"):
-        return _from_document(_read_remote(location), location, query)
+        return _from_remote(location, query)
     path = Path(make_absolute(location, None)).expanduser()
     path = path / "catalog.json" if path.is_dir() else path
     if not path.is_file():
@@ -92,6 +93,28 @@ def _from_location(location: str, query: Query) -> list[Located]:
         items = [json.loads(line) for line in lines if line.strip()]
         return _keep([Located(item, str(path)) for item in items], query)
     return _from_document(_read_file(str(path)), str(path), query)
+
+
+def _from_remote(url: str, query: Query) -> list[Located]:
+    """Items of an address: pages are followed, a collection of an API is searched."""
+    document = _read_remote(url)
+    kind = document.get("type") if isinstance(document, Mapping) else None
+    if kind == "Collection" and _link(document, "items") and _link(document, "root"):
+        asked = query.collections or (str(document["id"]),)
+        root = make_absolute(str(_link(document, "root")), url)
+        return _from_remote(root, replace(query, collections=asked))
+    found, seen = _from_document(document, url, query), {url}
+    while kind == "FeatureCollection" and (following := _link(document, "next")):
+        url = make_absolute(following, url)
+        if url in seen:
+            raise CatalogError(
+                f"the pages of {url} lead back to one already read; search the API instead: give "
+                "its landing page, with collection=..."
+            )
+        seen.add(url)
+        document = _read_remote(url)
+        found += _from_document(document, url, query)
+    return found
 
 
 def _from_document(document: Any, base: str | None, query: Query) -> list[Located]:
@@ -123,9 +146,7 @@ def _walk(
         nested = any(link.get("rel") == "child" for link in document.get("links") or ())
         if document.get("id") not in query.collections and not nested:
             return
-    base = base or next(
-        (str(li["href"]) for li in document.get("links") or () if li.get("rel") == "self"), None
-    )
+    base = base or _link(document, "self")
     for link in document.get("links") or ():
         if link.get("rel") not in ("item", "child"):
             continue
@@ -194,6 +215,11 @@ def _open_client(url: str) -> Any:
         return client.Client.open(url)
     except APIError as error:
         raise _unreachable(url, error) from error
+
+
+def _link(document: Mapping[str, Any], rel: str) -> str | None:
+    found = (str(li["href"]) for li in document.get("links") or () if li.get("rel") == rel)
+    return next(found, None)
 
 
 def _searches(document: Mapping[str, Any]) -> bool:
