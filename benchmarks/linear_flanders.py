@@ -18,6 +18,7 @@ import xarray as xr
 import xharmonize as xh
 
 BANDS = ["blue", "green", "red", "nir08", "swir16", "swir22"]
+ALL_BANDS = [*BANDS[:3], "rededge1", "rededge2", "rededge3", "nir", *BANDS[3:]]
 PAIRS = {  # Landsat date: Sentinel-2 date
     "2018-02-07": "2018-02-08",
     "2018-02-23": "2018-02-25",
@@ -32,11 +33,16 @@ def load_pairs(catalog: str | Path) -> tuple[xr.Dataset, xr.DataArray, xr.DataAr
     """Pairs on Landsat's grid, and the two cubes of the dates of the pairs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.RadiometryWarning)
-        options = {"bands": BANDS, "datetime": "2018-02-01/2018-10-31"}
+        options = {"datetime": "2018-02-01/2018-10-31"}
         sentinel = xh.open_stac(
-            catalog, collection="sentinel-2-l2a", resolution=10, platform="infer", **options
+            catalog,
+            collection="sentinel-2-l2a",
+            bands=ALL_BANDS,
+            resolution=10,
+            platform="infer",
+            **options,
         )
-        landsat = xh.open_stac(catalog, collection="landsat-8-c1-sr", **options)
+        landsat = xh.open_stac(catalog, collection="landsat-8-c1-sr", bands=BANDS, **options)
     source = _dates(sentinel, list(PAIRS.values()))
     source = source.harmonize.regrid(like=landsat, min_valid=1.0).load()
     target = _dates(landsat, list(PAIRS)).load()
@@ -59,6 +65,11 @@ def score(estimate: np.ndarray, reference: np.ndarray) -> tuple[float, float, fl
     return float(ergas), float(sam), float(np.sqrt(np.mean((ndvi_e - ndvi_r) ** 2)))
 
 
+def _cube(pairs: xr.Dataset, target: xr.DataArray) -> xr.DataArray:
+    """Landsat dates of some pairs."""
+    return target.sel(time=pairs["time_target"].values)
+
+
 def evaluate(pairs: xr.Dataset, source: xr.DataArray, target: xr.DataArray) -> dict[str, list]:
     """Scores (pair, 3) of each method, fitted on the other pairs."""
     methods = {
@@ -67,10 +78,15 @@ def evaluate(pairs: xr.Dataset, source: xr.DataArray, target: xr.DataArray) -> d
         "line per band (OLS)": lambda rest: xh.fit_linear(rest),
         "line per band (Deming)": lambda rest: xh.fit_linear(rest, method="deming"),
         "six-band least squares": lambda rest: xh.fit_linear(rest, method="multiband"),
+        "ten-band least squares": lambda rest: xh.fit_linear(
+            rest, method="multiband", predictors=source
+        ),
         "six-band, dates weigh the same": lambda rest: xh.fit_linear(
             rest, method="multiband", weight="pair"
         ),
     }
+    methods["line per pixel"] = lambda rest: xh.fit_pixelwise(rest, days=(0, 1, 3), n_min=4)
+    methods["histogram, per date"] = lambda rest: xh.fit_histogram(_cube(rest, target), per="date")
     result: dict[str, list] = {name: [] for name in methods}
     for k in range(pairs.sizes["pair"]):
         rest = pairs.isel(pair=[i for i in range(pairs.sizes["pair"]) if i != k])
@@ -79,7 +95,7 @@ def evaluate(pairs: xr.Dataset, source: xr.DataArray, target: xr.DataArray) -> d
         for name, make in methods.items():
             model = make(rest)
             estimate = look if model is None else xh.to_landsat(look, model)
-            result[name].append(score(estimate.values[0], truth))
+            result[name].append(score(estimate.sel(band=BANDS).values[0], truth))
     return result
 
 

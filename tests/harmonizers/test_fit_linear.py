@@ -165,3 +165,22 @@ def test_multiband_needs_all_its_bands(pairs):
 def test_what_is_no_pair_is_refused():
     with pytest.raises(xh.FitError, match="match_pairs"):
         xh.fit_linear(example_cube())
+
+
+def test_all_bands_of_the_source_may_predict(pairs):
+    source, _ = _cubes()
+    extra = example_cube(bands=(*BANDS, "swir16"), dates=DATES, seed=9)
+    extra = extra.copy(data=np.concatenate([source.values, extra.values[:, 4:]], axis=1))
+    fit = xh.fit_linear(pairs, method="multiband", predictors=extra)
+    assert list(fit["source_band"].values) == [*BANDS, "swir16"]
+    assert list(fit["band"].values) == list(BANDS)
+    np.testing.assert_allclose(fit["matrix"].sel(source_band="swir16"), 0, atol=0.01)
+    result = xh.to_landsat(extra, fit)
+    assert list(result["band"].values) == list(BANDS)
+    with pytest.raises(xh.FitError, match="has no look at"):
+        xh.fit_linear(pairs, method="multiband", predictors=extra.isel(time=[0]))
+
+
+def test_ridge_is_applied(pairs):
+    plain, shrunk = (xh.fit_linear(pairs, method="multiband", ridge=r) for r in (0.0, 0.5))
+    assert float((shrunk["matrix"] ** 2).sum()) < float((plain["matrix"] ** 2).sum())

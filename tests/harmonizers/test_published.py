@@ -87,6 +87,16 @@ def test_inverse_brings_back_what_was(cube):
     assert float(abs(other - back).max()) > 1e-4
 
 
+def test_platform_of_to_sentinel2_names_the_target_only():
+    there = xh.to_landsat(example_cube())
+    with pytest.warns(xh.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
+        mean = xh.to_sentinel2(there, platform="sentinel-2")
+    a, b = (xh.to_sentinel2(there, platform=p) for p in ("sentinel-2a", "sentinel-2b"))
+    xr.testing.assert_allclose(mean, (a + b).copy(data=(a.data + b.data) / 2), atol=1e-6)
+    unchanged = xh.to_sentinel2(example_cube(), lambda cube: cube, platform="sentinel-2b")
+    assert set(unchanged["platform"].values) == {"sentinel-2a"}
+
+
 def test_unknown_platform_names_the_item_and_the_argument():
     cube = example_cube(platform="unknown")
     with pytest.raises(xh.RadiometryError, match=r"item 'unknown-0'.*platform="):

@@ -79,3 +79,11 @@ def test_modelled_sun_zenith_depends_on_the_local_date_only():
         np.array([day + 0.3, day + 0.9, day + 1.3]), *place, LANDSAT_AND_SENTINEL2
     ).ravel()
     assert morning == evening != next_day
+
+
+def test_interpolation_is_exact_for_a_plane():
+    row, column = np.mgrid[0:4, 0:5]
+    nodes = (2.0 * row + 3.0 * column)[None]
+    y, x = np.array([0.0, 1.25, 3.0]), np.array([0.5, 4.0])
+    expected = 2 * y[:, None] + 3 * x
+    np.testing.assert_allclose(brdf.interpolate_nodes(nodes, y, x)[0], expected)

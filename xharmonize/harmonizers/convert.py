@@ -17,11 +17,12 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
-from xharmonize.cube.platforms import settle_platform
+from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
 from xharmonize.harmonizers.registry import resolve
-from xharmonize.sensors import get_sensor
+from xharmonize.sensors import Sensor, get_sensor
+from xharmonize.sensors.spec import UNKNOWN
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 LANDSAT, SENTINEL2 = "landsat-c2-l2", "sentinel-2-l2a"
@@ -120,11 +121,12 @@ def to_sensor(
     """
     require_contract(cube)
     product = get_sensor(sensor)
-    wanted, names = _target_of(product.name, platform)
-    harmonizer = resolve(model, wanted)
+    named = _named_target(product, platform)
+    harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))
     if isinstance(harmonizer, TableHarmonizer) and harmonizer.table.platform_side == "target":
-        harmonizer = replace(harmonizer, target_platform=names)
-    elif platform is not None:
+        target = MEAN_PLATFORM if platform == MEAN_PLATFORM else named or product.platforms[0]
+        harmonizer = replace(harmonizer, target_platform=target)
+    elif platform is not None and named is None:
         cube = with_platform(cube, platform)
     if isinstance(harmonizer, TableHarmonizer):
         harmonizer.check(cube)
@@ -133,12 +135,9 @@ def to_sensor(
     return result
 
 
-def _target_of(sensor: str, platform: Any) -> tuple[str, str]:
-    """Bandpass of the target, and the platform that tells its lines apart."""
-    product = get_sensor(sensor)
-    named = platform if isinstance(platform, str) and platform in product.platforms else None
-    first = named or product.platforms[0]
-    return product.bandpass_of(first), first
+def _named_target(product: Sensor, platform: Any) -> str | None:
+    """The platform of the target, where `platform` names one; else it is about the cube's steps."""
+    return platform if isinstance(platform, str) and platform in product.platforms else None
 
 
 def with_platform(cube: Cube, platform: Any) -> Cube:

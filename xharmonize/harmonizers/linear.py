@@ -27,6 +27,7 @@ def fit_linear(
     pairs: xr.Dataset,
     *,
     method: Method = "ols",
+    predictors: xr.DataArray | xr.Dataset | None = None,
     ratio: float = 1.0,
     ridge: float = 0.0,
     weight: Literal["pixel", "pair"] = "pixel",
@@ -47,6 +48,9 @@ def fit_linear(
         ``ols``: target = slope * source + intercept, band by band. ``multiband``: each target band
         from all source bands. ``deming``: a line that allows for errors on both sides, the only
         one that may be turned round.
+    predictors : cube, optional
+        The source cube, where bands that the target lacks are to serve ``multiband`` too
+        (`match_pairs` keeps common bands only): its looks at the times of the pairs.
     ratio : float
         For ``deming``: error variance of the target over that of the source.
     ridge : float
@@ -73,7 +77,7 @@ def fit_linear(
     FitError
         If there are fewer than `n_min` samples, or a source band does not vary.
     """
-    data = read_pairs(pairs, allow_mixed_levels=allow_mixed_levels)
+    data = read_pairs(pairs, predictors=predictors, allow_mixed_levels=allow_mixed_levels)
     if method == "multiband":
         fit = _fit_multiband(data, ridge=ridge, weight=weight, n_min=n_min)
     elif method in ("ols", "deming"):

@@ -28,6 +28,9 @@ _ORBITS = np.array([[98.2, 10 + 11 / 60], [98.62, 10.5]])
 # Inclination [degree] and local mean solar time at the descending node [hour] of Landsat-8 and of
 # Sentinel-2, as in the HLS v2 code (NASA-IMPACT/hls-sentinel, mean_solarzen).
 
+_STEP, _STEP_DEGREE = 1000.0, 0.01
+# Distance of the nodes [m, degree] at which the sun is modelled: good to 0.005 degree.
+
 
 def nbar(
     cube: blocks.Cube, angles: xr.Dataset | None = None, *, sun_zenith: SunZenith = "hls-v2"
@@ -190,13 +193,26 @@ def _modelled(values: xr.DataArray, cube: xr.DataArray, observed: Any) -> Any:
 def _modelled_block(
     days: Float64Array, y: Float64Array, x: Float64Array, observed: AnyArray, *, crs: str
 ) -> Float64Array:
-    """Modelled sun zenith (time, y, x); the observed one where an orbit does not pass."""
-    from pyproj import Transformer
+    """Modelled sun zenith (time, y, x); the observed one where an orbit does not pass.
 
-    transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    longitude, latitude = transformer.transform(*np.meshgrid(x, y))
-    modelled = brdf.mean_overpass_sun_zenith(days, latitude, longitude, _ORBITS)
+    It is modelled at the nodes of a lattice that lies at multiples of `_STEP` in the CRS, whatever
+    area is asked for, and interpolated between them.
+    """
+    from pyproj import CRS, Transformer
+
+    system = CRS.from_user_input(crs)
+    step = _STEP_DEGREE if system.is_geographic else _STEP
+    transformer = Transformer.from_crs(system, "EPSG:4326", always_xy=True)
+    node_y, node_x = (_nodes(axis, step) for axis in (y, x))
+    longitude, latitude = transformer.transform(*np.meshgrid(node_x * step, node_y * step))
+    nodes = brdf.mean_overpass_sun_zenith(days, latitude, longitude, _ORBITS)
+    modelled = brdf.interpolate_nodes(nodes, y / step - node_y[0], x / step - node_x[0])
     return np.asarray(np.where(np.isnan(modelled), observed, modelled))
+
+
+def _nodes(axis: Float64Array, step: float) -> Float64Array:
+    """Numbers of the lattice nodes around some coordinates."""
+    return np.arange(np.floor(axis.min() / step), np.floor(axis.max() / step) + 2)
 
 
 def _flag(cube: xr.Dataset, slope: xr.DataArray | None) -> xr.DataArray:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.contract import REFLECTANCE, read_coordinate, require_reflectance
+from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import FitError, RadiometryError
 from xharmonize.types import IntArray
 
@@ -54,7 +55,12 @@ class Pairs:
         return [f"{a}/{b}" for a, b in zip(first, second)]
 
 
-def read_pairs(pairs: xr.Dataset, *, allow_mixed_levels: bool = False) -> Pairs:
+def read_pairs(
+    pairs: xr.Dataset,
+    *,
+    predictors: xr.DataArray | xr.Dataset | None = None,
+    allow_mixed_levels: bool = False,
+) -> Pairs:
     """Check matched pairs and tell source from target.
 
     Parameters
@@ -63,6 +69,8 @@ def read_pairs(pairs: xr.Dataset, *, allow_mixed_levels: bool = False) -> Pairs:
         As `xharmonize.match_pairs` gives it: ``source`` (pair, band, y, x) and ``target``
         (pair, band, y, x), with coordinates ``time_source``, ``time_target``, ``level_source``…
         along ``pair``. The source may have other bands, along ``source_band``.
+    predictors : cube, optional
+        Take the source from this cube instead, with all its bands, at ``time_source``.
     allow_mixed_levels : bool
         Accept pairs of which only one side is normalised to nadir view.
 
@@ -81,6 +89,8 @@ def read_pairs(pairs: xr.Dataset, *, allow_mixed_levels: bool = False) -> Pairs:
     if not pairs.sizes.get("pair", 0):
         raise FitError("there are no pairs; allow more days with match_pairs(tolerance=...)")
     source, target = pairs["source"], pairs["target"]
+    if predictors is not None:
+        source = _looks(predictors, pairs)
     if "source_band" not in source.dims:
         source = source.rename(band="source_band")
     facts = {
@@ -101,6 +111,21 @@ def read_pairs(pairs: xr.Dataset, *, allow_mixed_levels: bool = False) -> Pairs:
         target_time=read_coordinate(pairs, "time_target"),
         facts=facts,
     )
+
+
+def _looks(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
+    """Time steps of a cube at the source times of the pairs: (pair, band, y, x)."""
+    array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
+    require_reflectance(array)
+    require_same_grid(array, pairs.assign_coords(spatial_ref=array["spatial_ref"]), what="a fit")
+    place = {time: i for i, time in reversed(list(enumerate(array["time"].values)))}
+    times = read_coordinate(pairs, "time_source")
+    lost = [str(time)[:19] for time in times if time not in place]
+    if lost:
+        raise FitError(f"predictors= has no look at {lost[0]} and {len(lost) - 1} other times")
+    looks = array.isel(time=[place[time] for time in times])
+    bare = looks.drop_vars([n for n in looks.coords if n not in ("band", "y", "x")])
+    return bare.rename(time="pair")
 
 
 def _values(pairs: xr.Dataset, name: str) -> str:

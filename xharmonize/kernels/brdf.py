@@ -92,7 +92,7 @@ def normalize_view(
     values : (time, band, y, x) float array
         Surface reflectance [1]; NaN marks a missing pixel and stays NaN.
     sun_zenith, sun_azimuth, view_zenith, view_azimuth, target_sun_zenith : (time, y, x) float array
-        [degree]; y and x may have length 1 (one value per date). NaN gives NaN.
+        [degree]; y and x may have length 1 (one value per date). NaN, and 90 or more, give NaN.
     coefficients : (band, 3) float64 array
         Isotropic, volume and geometric weight per band.
 
@@ -103,19 +103,25 @@ def normalize_view(
     """
     n_times, n_bands, n_y, n_x = values.shape
     result = np.empty((n_times, n_bands, n_y, n_x), np.float32)
+    last, last_nadir = (nan, nan, nan), nan  # neighbours often share their angles
+    volume, geometry, volume_nadir, geometry_nadir = nan, nan, nan, nan
     for t in range(n_times):
         for j in range(n_y):
             for i in range(n_x):
-                sun = _at(sun_zenith, t, j, i)
-                view = _at(view_zenith, t, j, i)
+                sun, view = _at(sun_zenith, t, j, i), _at(view_zenith, t, j, i)
                 azimuth = _at(view_azimuth, t, j, i) - _at(sun_azimuth, t, j, i)
                 nadir_sun = _at(target_sun_zenith, t, j, i)
-                if not (isfinite(nadir_sun) and sun < 90 and view < 90 and isfinite(azimuth)):
+                if not (nadir_sun < 90 and sun < 90 and view < 90 and isfinite(azimuth)):
                     result[t, :, j, i] = nan
                     continue
-                volume, geometry = ross_thick(sun, view, azimuth), li_sparse_r(sun, view, azimuth)
-                volume_nadir = ross_thick(nadir_sun, 0.0, 0.0)
-                geometry_nadir = li_sparse_r(nadir_sun, 0.0, 0.0)
+                if (sun, view, azimuth) != last:
+                    last = (sun, view, azimuth)
+                    volume = ross_thick(sun, view, azimuth)
+                    geometry = li_sparse_r(sun, view, azimuth)
+                if nadir_sun != last_nadir:
+                    last_nadir = nadir_sun
+                    volume_nadir = ross_thick(nadir_sun, 0.0, 0.0)
+                    geometry_nadir = li_sparse_r(nadir_sun, 0.0, 0.0)
                 for b in range(n_bands):
                     iso, vol, geo = coefficients[b]
                     nadir = iso + vol * volume_nadir + geo * geometry_nadir
@@ -235,4 +241,34 @@ def mean_overpass_sun_zenith(
                     hour = overpass_hour(lat, orbits[k, 0], orbits[k, 1])
                     total += sun_zenith_at(local_midnight + hour / 24, lat, lon)
                 result[t, j, i] = total / orbits.shape[0]
+    return result
+
+
+@njit(nogil=True, cache=True)
+def interpolate_nodes(nodes: Float64Array, y: Float64Array, x: Float64Array) -> Float64Array:
+    """Interpolate a field given at nodes to pixels, bilinearly.
+
+    Parameters
+    ----------
+    nodes : (time, node_y, node_x) float64 array
+        Field at nodes one step apart, at least two each way.
+    y, x : (y,), (x,) float64 array
+        Positions of the pixels [step], from the first node.
+
+    Returns
+    -------
+    (time, y, x) float64 array
+        In the unit of `nodes`; NaN where one of the four nodes around a pixel is NaN.
+    """
+    result = np.empty((nodes.shape[0], y.size, x.size))
+    for t in range(nodes.shape[0]):
+        for j in range(y.size):
+            row = min(int(y[j]), nodes.shape[1] - 2)
+            v = y[j] - row
+            for i in range(x.size):
+                column = min(int(x[i]), nodes.shape[2] - 2)
+                u = x[i] - column
+                upper = nodes[t, row, column] * (1 - u) + nodes[t, row, column + 1] * u
+                lower = nodes[t, row + 1, column] * (1 - u) + nodes[t, row + 1, column + 1] * u
+                result[t, j, i] = upper * (1 - v) + lower * v
     return result

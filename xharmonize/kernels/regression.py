@@ -35,12 +35,17 @@ def band_moments(source: FloatArray, target: FloatArray) -> Float64Array:
     total = np.zeros((n_bands, 6))
     for b in range(n_bands):
         for start in range(0, n_pixels, _RUN):
-            part = np.zeros(6)
+            n, sx, sy, sxx, sxy, syy = 0, 0.0, 0.0, 0.0, 0.0, 0.0
             for i in range(start, min(start + _RUN, n_pixels)):
                 x, y = np.float64(source[b, i]), np.float64(target[b, i])
                 if np.isfinite(x) and np.isfinite(y):
-                    part += np.array((1.0, x, y, x * x, x * y, y * y))
-            total[b] += part
+                    n += 1
+                    sx += x
+                    sy += y
+                    sxx += x * x
+                    sxy += x * y
+                    syy += y * y
+            total[b] += np.array((float(n), sx, sy, sxx, sxy, syy))
     return total
 
 
