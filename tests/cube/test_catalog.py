@@ -493,6 +493,6 @@ def test_ten_thousand_items_take_seconds():
     assets = {key: {"href": f"./{key}.tif", "proj:code": "EPSG:32631", **raster} for key in keys}
     moments = np.datetime64("2018-01-01T00:00:00") + np.arange(10_000) * np.timedelta64(1, "h")
     items = [item(n, day=f"{moment}Z") | {"assets": assets} for n, moment in enumerate(moments)]
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: other work on the machine does not count
     assert len(read_scenes(items)) == 10_000
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
