@@ -8,7 +8,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from xharmonize.errors import MaskError
-from xharmonize.kernels.qa import decode_qa, dilate, lookup_table, reduce_any, select, write_missing
+from xharmonize.kernels.qa import (
+    decode_qa,
+    dilate,
+    exceeds,
+    lookup_table,
+    reduce_any,
+    select,
+    write_missing,
+)
 from xharmonize.sensors import Flag
 from xharmonize.sensors.qa import LAYOUTS, probability_layout
 
@@ -183,3 +191,24 @@ def test_missing_is_written_by_band():
     result = write_missing(values, removed, np.array([[0, 9]], "uint16"))
     np.testing.assert_array_equal(result[0, :, 0], [[0, 7], [9, 7]])
     assert values.min() == 7
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int32"])
+def test_pixels_above_the_range_in_any_band(order, dtype):
+    values = np.zeros((2, 2, 2, 3), dtype)
+    values[0, 0, 0, 0], values[0, 1, 1, 2], values[1, 1, 1, 1] = 101, 30000, 100
+    limit = np.array([[100, 20000], [100, 100]])
+    nothing = np.full((2, 2), -(2**40))
+    result = exceeds(np.asarray(values, order=order), limit, nothing)
+    assert np.argwhere(result).tolist() == [[0, 0, 0], [0, 1, 2]]
+    result = exceeds(values, limit, nothing * 0 + 30000)  # nodata may lie above the range
+    assert np.argwhere(result).tolist() == [[0, 0, 0]]
+
+
+def test_empty_blocks():
+    values = np.zeros((1, 2, 0, 3), "uint16")
+    table = np.zeros((1, 2), "int64")
+    assert exceeds(values, table, table).shape == (1, 0, 3)
+    assert write_missing(values, np.zeros((1, 0, 3), bool), table.astype("u2")).size == 0
+    assert dilate(np.zeros((1, 0, 3), bool), (2.0, 2.0)).size == 0

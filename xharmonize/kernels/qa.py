@@ -163,7 +163,15 @@ def write_missing(values: AnyArray, removed: BoolArray, missing: AnyArray) -> An
     (time, band, y, x) array in the dtype of `values`
     """
     out = np.empty(values.shape, values.dtype)
-    _write_missing(values, removed, missing, out)
+    if not out.size:
+        return out
+    n_times, n_bands = values.shape[:2]
+    _write_missing(
+        np.ascontiguousarray(values).reshape(n_times, n_bands, -1),
+        np.ascontiguousarray(removed).reshape(n_times, -1),
+        missing,
+        out.reshape(n_times, n_bands, -1),
+    )
     return out
 
 
@@ -211,13 +219,12 @@ def _dilate(mask, half_widths, out):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _write_missing(values, removed, missing, out):  # type: ignore[no-untyped-def]
-    n_times, n_bands, n_rows, n_columns = values.shape
+    n_times, n_bands, n_pixels = values.shape
     for t in range(n_times):
         for b in range(n_bands):
             fill = missing[t, b]
-            for i in range(n_rows):
-                for j in range(n_columns):
-                    out[t, b, i, j] = fill if removed[t, i, j] else values[t, b, i, j]
+            for i in range(n_pixels):
+                out[t, b, i] = fill if removed[t, i] else values[t, b, i]
 
 
 def exceeds(values: IntArray, limit: IntArray, missing: IntArray) -> BoolArray:
@@ -236,16 +243,24 @@ def exceeds(values: IntArray, limit: IntArray, missing: IntArray) -> BoolArray:
     """
     n_times, _, n_rows, n_columns = values.shape
     out = np.zeros((n_times, n_rows, n_columns), np.bool_)
-    _exceeds(values, limit, missing, out)
+    info = np.iinfo(values.dtype)
+    # Compared in the dtype of the values, so that the loop runs on whole registers. The smallest
+    # number exceeds nothing either: it stands for a missing value that cannot occur.
+    ceiling = np.clip(limit, info.min, info.max).astype(values.dtype)
+    held = (missing >= info.min) & (missing <= info.max)
+    code = np.where(held, missing, info.min).astype(values.dtype)
+    if values.size and (ceiling < info.max).any():
+        rows = np.ascontiguousarray(values).reshape(*values.shape[:2], -1)
+        _exceeds(rows, ceiling, code, out.reshape(n_times, -1))
     return out
 
 
 @njit(nogil=True, cache=True)
 def _exceeds(values, limit, missing, out):  # type: ignore[no-untyped-def]
-    n_times, n_bands, n_rows, n_columns = values.shape
+    n_times, n_bands, n_pixels = values.shape
     for t in range(n_times):
         for b in range(n_bands):
-            for i in range(n_rows):
-                for j in range(n_columns):
-                    value = np.int64(values[t, b, i, j])
-                    out[t, i, j] |= value > limit[t, b] and value != missing[t, b]
+            most, code = limit[t, b], missing[t, b]
+            for i in range(n_pixels):
+                value = values[t, b, i]
+                out[t, i] |= (value > most) & (value != code)

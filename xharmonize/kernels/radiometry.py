@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -61,14 +62,32 @@ def affine(
     shape = values.shape[:2]
     slope, intercept = _table(slope, shape, "slope"), _table(intercept, shape, "intercept")
     missing = np.full(shape, np.nan) if nodata is None else _table(nodata, shape, "nodata")
-    flat = _rows(values)
-    out = np.empty(flat.shape, np.float32)
+    out = np.empty(values.shape, np.float32)
+    if not out.size:
+        return out
     if np.issubdtype(values.dtype, np.integer):
         code, has_code = _codes(missing, values.dtype)
-        _affine_int(flat, slope, intercept, code, has_code, out)
+        tables = (slope, intercept, code, has_code)
+        _by_rows(_affine_int, values, tables, out)
     else:
-        _affine_float(flat, slope, intercept, missing, out)
-    return out.reshape(values.shape)
+        _by_rows(_affine_float, values, (slope, intercept, missing), out)
+    return out
+
+
+def _by_rows(kernel: Any, values: AnyArray, tables: tuple[AnyArray, ...], out: FloatArray) -> None:
+    """Run a kernel on long contiguous rows: the whole block, or plane by plane if it is strided.
+
+    A strided plane is copied first: one plane stays in cache, and the loop runs on whole
+    registers, which it cannot with strides.
+    """
+    if values.flags.c_contiguous:
+        n_times, n_bands = values.shape[:2]
+        kernel(values.reshape(n_times, n_bands, -1), *tables, out.reshape(n_times, n_bands, -1))
+        return
+    for t, b in np.ndindex(values.shape[:2]):
+        plane = np.ascontiguousarray(values[t, b]).reshape(1, 1, -1)
+        single = (table[t : t + 1, b : b + 1].copy() for table in tables)
+        kernel(plane, *single, out[t, b].reshape(1, 1, -1))
 
 
 def _table(table: Float64Array, shape: tuple[int, ...], name: str) -> Float64Array:
@@ -76,13 +95,6 @@ def _table(table: Float64Array, shape: tuple[int, ...], name: str) -> Float64Arr
     if table.shape != shape:
         raise ValueError(f"{name} has shape {table.shape}, the values have (time, band) {shape}")
     return np.ascontiguousarray(table)
-
-
-def _rows(values: AnyArray) -> AnyArray:
-    """View as (time, band, 1, y * x) where the rows are contiguous: one long inner loop."""
-    if values.flags.c_contiguous:
-        return values.reshape(*values.shape[:2], 1, values.shape[2] * values.shape[3])
-    return values
 
 
 def _codes(nodata: Float64Array, dtype: np.dtype[np.integer]) -> tuple[AnyArray, AnyArray]:
@@ -96,32 +108,29 @@ def _codes(nodata: Float64Array, dtype: np.dtype[np.integer]) -> tuple[AnyArray,
 @njit(nogil=True, cache=True)
 def _affine_int(values, slope, intercept, code, has_code, out):  # type: ignore[no-untyped-def]
     nan = np.float32(math.nan)
-    n_times, n_bands, n_rows, n_columns = values.shape
+    n_times, n_bands, n_pixels = values.shape
     for t in range(n_times):
         for b in range(n_bands):
             a, c, missing = slope[t, b], intercept[t, b], code[t, b]
             if has_code[t, b]:
-                for i in range(n_rows):
-                    for j in range(n_columns):
-                        v = values[t, b, i, j]
-                        r = np.float32(np.float64(v) * a + c)
-                        out[t, b, i, j] = nan if v == missing else r
+                for i in range(n_pixels):
+                    v = values[t, b, i]
+                    r = np.float32(np.float64(v) * a + c)
+                    out[t, b, i] = nan if v == missing else r
             else:
-                for i in range(n_rows):
-                    for j in range(n_columns):
-                        out[t, b, i, j] = np.float32(np.float64(values[t, b, i, j]) * a + c)
+                for i in range(n_pixels):
+                    out[t, b, i] = np.float32(np.float64(values[t, b, i]) * a + c)
 
 
 @njit(nogil=True, cache=True)
 def _affine_float(values, slope, intercept, nodata, out):  # type: ignore[no-untyped-def]
     nan = np.float32(math.nan)
-    n_times, n_bands, n_rows, n_columns = values.shape
+    n_times, n_bands, n_pixels = values.shape
     for t in range(n_times):
         for b in range(n_bands):
             a, c, missing = slope[t, b], intercept[t, b], nodata[t, b]
-            for i in range(n_rows):
-                for j in range(n_columns):
-                    v = np.float64(values[t, b, i, j])
-                    r = np.float32(v * a + c)
-                    # A NaN nodata equals nothing, and NaN values stay NaN by arithmetic.
-                    out[t, b, i, j] = nan if v == missing else r
+            for i in range(n_pixels):
+                v = np.float64(values[t, b, i])
+                r = np.float32(v * a + c)
+                # A NaN nodata equals nothing, and NaN values stay NaN by arithmetic.
+                out[t, b, i] = nan if v == missing else r
