@@ -4,6 +4,7 @@ from xharmonize.simulate.catalog import write_catalog
 from xharmonize.simulate.config import DEFAULT_ORBITS, Metadata, Orbit, Pass, Simulation
 from xharmonize.simulate.landscape import Cover
 from xharmonize.simulate.stac import make_item
+from xharmonize.simulate.truth import read_simulation, truth
 
 __all__ = [
     "DEFAULT_ORBITS",
@@ -13,5 +14,7 @@ __all__ = [
     "Pass",
     "Simulation",
     "make_item",
+    "read_simulation",
+    "truth",
     "write_catalog",
 ]

@@ -53,11 +53,14 @@ class Sky:
     ----------
     cloud, shadow, haze : (y, x) float32 array
         Opacity of cloud, depth of shadow and strength of haze [1], 0 to 1.
+    aerosol : (y, x) float32 array
+        Standard normal field of what the aerosol retrieval got wrong inside the scene [1].
     """
 
     cloud: Float32Array
     shadow: Float32Array
     haze: Float32Array
+    aerosol: Float32Array
 
 
 def correction_error(
@@ -65,9 +68,10 @@ def correction_error(
 ) -> CorrectionError:
     """Draw the correction error of a pass.
 
-    Gain and offset share the variance; bands are correlated by the distance of the logarithms of
-    their wavelengths, and each sensor draws its own. The difference of two sensors then has the
-    standard deviation tabulated here at typical reflectance.
+    Most of the error is a gain, since aerosol changes transmission and path radiance together;
+    bands are correlated by the distance of the logarithms of their wavelengths, and each sensor
+    draws its own. The difference of two sensors then has the tabulated standard deviation at
+    typical reflectance.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def correction_error(
     sd = np.interp(centers, _WAVELENGTH, _ERROR_SD) / np.sqrt(2) * simulation.atmosphere
     typical = np.interp(centers, _WAVELENGTH, _TYPICAL)
     length = {"a": 0.8, "b": 0.4, "c": 1.6}[simulation.variant]
-    share = {"a": 0.75, "b": 0.9, "c": 0.55}[simulation.variant]
+    share = {"a": 0.15, "b": 0.35, "c": 0.08}[simulation.variant]
     offset = _correlated(simulation, acquisition, "offset", centers, length)
     gain = _correlated(simulation, acquisition, "gain", centers, length)
     return CorrectionError(
@@ -101,10 +105,11 @@ def adjacency_strength(
 ) -> Float64Array:
     """Share of a pixel's signal that comes from its surroundings, per band [1]."""
     left = _ADJACENCY_LEFT.get(acquisition.orbit.sensor, 1.0)
-    load = np.exp(0.35 * draw_normal(simulation.seed, "aerosol", *acquisition.key))
+    load = np.exp(0.22 * draw_normal(simulation.seed, "aerosol", *acquisition.key))
     scale = {"a": 1.0, "b": 0.7, "c": 1.3}[simulation.variant]
     table = np.interp(centers, _WAVELENGTH, _ADJACENCY)
-    return np.clip(table * left * load * scale * simulation.atmosphere, 0, 0.6)
+    strength = table * left * load * scale * simulation.atmosphere
+    return np.asarray(np.clip(strength, 0, 0.6), np.float64)
 
 
 def cloud_cover(simulation: Simulation, acquisition: Pass) -> float:
@@ -125,7 +130,13 @@ def render_sky(simulation: Simulation, acquisition: Pass, window: Window, angles
     toward = (reach * np.sin(azimuth), reach * np.cos(azimuth))
     cloud = _opacity(simulation, acquisition, window, cover, (0.0, 0.0))
     shadow = _opacity(simulation, acquisition, window, cover, toward)
-    return Sky(cloud=cloud, shadow=shadow, haze=_haze(simulation, acquisition, window))
+    aerosol = smooth_noise(
+        simulation.seed, "retrieval", window, *acquisition.key, length=360.0, octaves=3,
+        persistence=0.7,
+    )  # fmt: skip
+    haze = _haze(simulation, acquisition, window)
+    scale = np.float32(simulation.atmosphere)
+    return Sky(cloud=cloud, shadow=shadow, haze=haze, aerosol=scale * aerosol)
 
 
 def _opacity(
@@ -151,7 +162,7 @@ def _opacity(
 
 
 def _haze(simulation: Simulation, acquisition: Pass, window: Window) -> Float32Array:
-    chance = {"a": 0.30, "b": 0.45, "c": 0.20}[simulation.variant]
+    chance = simulation.haziness * {"a": 1.0, "b": 1.6, "c": 0.7}[simulation.variant]
     if simulation.atmosphere <= 0 or draw(simulation.seed, "hazy", *acquisition.key) > chance:
         return np.zeros(window.shape, np.float32)
     strength = 0.25 + 0.75 * draw(simulation.seed, "haze-strength", *acquisition.key)
@@ -159,7 +170,9 @@ def _haze(simulation: Simulation, acquisition: Pass, window: Window) -> Float32A
         simulation.seed, "haze", window, *acquisition.key, length=2600.0, octaves=3,
         persistence=0.4,
     )  # fmt: skip
-    return np.asarray(simulation.atmosphere * strength / (1 + np.exp(-1.8 * field)), np.float32)
+    return np.asarray(
+        simulation.atmosphere * strength / (1 + np.exp(-2.2 * (field - 0.3))), np.float32
+    )
 
 
 def look_through(
@@ -180,11 +193,12 @@ def look_through(
         Gain and offset of the correction error.
     """
     exponent = {"a": 1.5, "b": 1.1, "c": 2.0}[variant]
-    path = np.float32(0.045 * (490.0 / center) ** exponent)
+    path = np.float32(0.040 * (490.0 / center) ** exponent)
     dark = np.float32(0.55 + 0.35 * min(center / 1600.0, 1.0))
     white = np.float32(np.interp(center, (490, 900, 1610, 2200), (0.66, 0.68, 0.46, 0.34)))
     seen = image + np.float32(adjacency) * (background - image)
     seen = seen * np.float32(error[0]) + np.float32(error[1])
+    seen = seen + np.float32(0.0016 * (490.0 / center) ** 1.2) * sky.aerosol
     seen = seen * (1 - np.float32(0.8) * path / np.float32(0.2) * sky.haze) + path * sky.haze
     seen = seen * (1 - dark * sky.shadow)
     return np.asarray(seen * (1 - sky.cloud) + white * sky.cloud, np.float32)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from xharmonize.errors import GridError, TimeAxisError, UnknownSensorError
+from xharmonize.errors import GridError, RadiometryError, TimeAxisError, UnknownSensorError
 from xharmonize.simulate.noise import Window, draw, name_key
 
 Variant: TypeAlias = Literal["a", "b", "c"]
@@ -160,6 +160,8 @@ class Simulation:
         Who passes when; those of other sensors are ignored.
     cloudiness : float
         Mean cloud cover [1], in [0, 1).
+    haziness : float
+        Share of passes with a veil of haze that no quality layer shows, in [0, 1].
     variant : {"a", "b", "c"}
         Physics of point spread, atmosphere and mixing.
     baseline : {"with-offset", "without-offset", "mixed"}
@@ -191,13 +193,14 @@ class Simulation:
     sensors: tuple[str, ...] = (_S2, _LANDSAT)
     orbits: tuple[Orbit, ...] = DEFAULT_ORBITS
     cloudiness: float = 0.35
+    haziness: float = 0.1
     variant: Variant = "a"
     baseline: BaselinePolicy = "with-offset"
     phase: Mapping[str, float] = field(default_factory=dict)
     radar_spacing: float = 10.0
     atmosphere: float = 1.0
-    shift_mean: float = 2.0
-    shift_sd: float = 3.5
+    shift_mean: float = 3.0
+    shift_sd: float = 5.0
     processing_bias: float = 0.0
     change: bool = True
     metadata: Metadata = Metadata()
@@ -205,8 +208,9 @@ class Simulation:
     def __post_init__(self) -> None:
         if min(self.size) <= 0:
             raise GridError(f"size {self.size} m holds no pixel; give positive metres")
-        if not 0 <= self.cloudiness < 1:
-            raise GridError(f"cloudiness {self.cloudiness} is outside [0, 1)")
+        for name in ("cloudiness", "haziness"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RadiometryError(f"{name} {getattr(self, name)} is outside [0, 1)")
         if np.datetime64(self.end) < np.datetime64(self.start):
             raise TimeAxisError(f"the period ends ({self.end}) before it starts ({self.start})")
         known = {orbit.sensor for orbit in self.orbits}

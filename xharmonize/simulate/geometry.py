@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def lon_lat(x: float, y: float, crs: str) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=8)
-def _transformer(crs: str):  # type: ignore[no-untyped-def]
+def _transformer(crs: str) -> Any:
     from pyproj import Transformer
 
     return Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)

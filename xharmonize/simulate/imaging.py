@@ -24,8 +24,22 @@ from xharmonize.simulate.noise import Float32Array, Window, draw_normal, white_n
 from xharmonize.types import Float64Array
 
 _MTF = {
-    "sentinel-2-l2a": {"blue": 0.28, "green": 0.28, "red": 0.26, "nir": 0.24, "swir16": 0.20, "swir22": 0.21},
-    "landsat-c2-l2": {"blue": 0.26, "green": 0.26, "red": 0.26, "nir08": 0.26, "swir16": 0.24, "swir22": 0.26},
+    "sentinel-2-l2a": {
+        "blue": 0.28,
+        "green": 0.28,
+        "red": 0.26,
+        "nir": 0.24,
+        "swir16": 0.20,
+        "swir22": 0.21,
+    },
+    "landsat-c2-l2": {
+        "blue": 0.20,
+        "green": 0.20,
+        "red": 0.20,
+        "nir08": 0.19,
+        "swir16": 0.17,
+        "swir22": 0.17,
+    },
     "gaofen-1-ard": {"blue": 0.18, "green": 0.18, "red": 0.17, "nir": 0.16},
 }  # fmt: skip
 """System transfer at the Nyquist frequency, resampling included; 0.25 where not listed."""
@@ -40,7 +54,7 @@ _NOISE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Point spread of a band along one axis: Gaussians of `sigmas` [m] with `weights`, and a box."""
+    """Point spread along one axis: Gaussians of `sigmas` [m] with `weights`, and a box [m]."""
 
     sigmas: tuple[float, ...]
     weights: tuple[float, ...]
@@ -89,7 +103,7 @@ def sampling_matrix(
     total = np.zeros(distance.shape)
     for sigma, weight in zip(spread.sigmas, spread.weights):
         total += weight * _profile(distance, sigma, max(spread.box, step))
-    return (total / total.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(total / total.sum(axis=1, keepdims=True), np.float32)
 
 
 def _profile(distance: Float64Array, sigma: float, box: float) -> Float64Array:
@@ -140,4 +154,5 @@ def add_noise(
     """Add instrument noise to the pixels of a band."""
     constant, growing = _NOISE[sensor]
     sd = np.sqrt(constant**2 + growing**2 * np.clip(image, 0, None)).astype(np.float32)
-    return image + sd * white_noise(simulation.seed, "noise-" + band, window, *key)
+    noise = white_noise(simulation.seed, "noise-" + band, window, *key)
+    return np.asarray(image + sd * noise, np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,10 @@ from xharmonize.simulate.noise import (
     uniform,
     white_noise,
 )
-from xharmonize.types import BoolArray, Float64Array
+from xharmonize.types import Float64Array
+
+Codes: TypeAlias = npt.NDArray[np.int64]
+"""`Cover` codes."""
 
 
 class Cover(IntEnum):
@@ -91,6 +95,16 @@ class _Cells:
     site_y: Float64Array = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Site:
+    """What the layers of a landscape are drawn from; `town` is the distance inside one [m]."""
+
+    seed: int
+    window: Window
+    blocks: _Cells
+    town: Float64Array = field(repr=False)
+
+
 def render_landscape(seed: int, window: Window) -> Landscape:
     """Render the static ground of a window.
 
@@ -104,9 +118,9 @@ def render_landscape(seed: int, window: Window) -> Landscape:
     x, y = _warped(seed, window)
     blocks = _voronoi(seed, "block", x, y, spacing=620.0)
     key, cover = _fields(seed, blocks)
-    town = _town_level(seed, x, y)
+    site = _Site(seed=seed, window=window, blocks=blocks, town=_town_level(seed, x, y))
     for layer in (_woods, _town, _roads, _river):
-        key, cover = layer(seed, window, blocks, town, key, cover)
+        key, cover = layer(site, key, cover)
     combined = key ^ (cover.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     keys, first, unit = np.unique(combined, return_index=True, return_inverse=True)
     east, north = _slopes(seed, window)
@@ -115,9 +129,11 @@ def render_landscape(seed: int, window: Window) -> Landscape:
         unit=unit.reshape(window.shape),
         unit_key=keys,
         unit_cover=cover.ravel()[first],
-        vigour=_texture(seed, "vigour", window, (140.0, 35.0, 7.0), (0.75, 0.55, 0.35)),
-        brightness=_texture(seed, "brightness", window, (300.0, 60.0, 9.0), (0.75, 0.55, 0.35)),
-        hue=_texture(seed, "hue", window, (110.0, 25.0), (0.8, 0.6)),
+        vigour=_texture(seed, "vigour", window, (130.0, 40.0, 14.0, 5.0), (0.62, 0.55, 0.45, 0.33)),
+        brightness=_texture(
+            seed, "brightness", window, (280.0, 60.0, 18.0, 6.0), (0.62, 0.55, 0.45, 0.33)
+        ),
+        hue=_texture(seed, "hue", window, (110.0, 30.0, 12.0), (0.68, 0.57, 0.46)),
         crown=_texture(seed, "crown", window, (10.0,), (0.75,), white=0.66),
         east=east,
         north=north,
@@ -191,11 +207,11 @@ def _turned(blocks: _Cells) -> tuple[Float64Array, Float64Array]:
     return along, cosine * blocks.dy - sine * blocks.dx + shear * along
 
 
-def _fields(seed: int, blocks: _Cells) -> tuple[Keys, npt.NDArray[np.int64]]:
+def _fields(seed: int, blocks: _Cells) -> tuple[Keys, Codes]:
     """Strips of fields inside each block, with grass margins or hedges between some."""
     along, across = _turned(blocks)
-    width = 45 + 95 * uniform(blocks.key, 13)
-    length = 130 + 230 * uniform(blocks.key, 14)
+    width = 36 + 78 * uniform(blocks.key, 13)
+    length = 105 + 180 * uniform(blocks.key, 14)
     strip = np.floor(across / width)
     offset = uniform(blocks.key, 15, strip.astype(np.int64))
     cut = along / length + offset
@@ -223,17 +239,17 @@ def smooth_share(seed: int, blocks: _Cells) -> Float64Array:
     return 0.5 * uniform(seed, name_key("region"), region) + 0.5 * uniform(blocks.key, 20)
 
 
-def _woods(
-    seed: int, window: Window, blocks: _Cells, town: Float64Array, key: Keys,
-    cover: npt.NDArray[np.int64],
-) -> tuple[Keys, npt.NDArray[np.int64]]:  # fmt: skip
-    whole = (uniform(blocks.key, 21) < 0.10) & (blocks.edge > 6)
-    patch = smooth_noise(seed, "wood", window, length=520.0, octaves=4, persistence=0.5) > 1.25
+def _woods(site: _Site, key: Keys, cover: Codes) -> tuple[Keys, Codes]:
+    whole = (uniform(site.blocks.key, 21) < 0.10) & (site.blocks.edge > 6)
+    patch = (
+        smooth_noise(site.seed, "wood", site.window, length=520.0, octaves=4, persistence=0.5)
+        > 1.25
+    )
     wood = whole | patch
-    mixture = smooth_noise(seed, "conifer", window, length=350.0, octaves=2)
-    conifer = mixture + normal(blocks.key, 22) > 0.45
+    mixture = smooth_noise(site.seed, "conifer", site.window, length=350.0, octaves=2)
+    conifer = mixture + normal(site.blocks.key, 22) > 0.45
     kind = np.where(conifer, int(Cover.CONIFER), int(Cover.DECIDUOUS))
-    stand = hashed(blocks.key, 23, np.floor(2.0 * mixture).astype(np.int64))
+    stand = hashed(site.blocks.key, 23, np.floor(2.0 * mixture).astype(np.int64))
     return np.where(wood, stand, key), np.where(wood, kind, cover)
 
 
@@ -243,21 +259,24 @@ def _town_level(seed: int, x: Float64Array, y: Float64Array) -> Float64Array:
     village = _voronoi(seed, "village", x, y, spacing=1900.0)
     radius = 380 + 420 * uniform(town.key, 31)
     small = np.where(uniform(village.key, 32) < 0.75, 70 + 150 * uniform(village.key, 33), -1e4)
-    return np.maximum(radius - np.hypot(town.dx, town.dy), small - np.hypot(village.dx, village.dy))
+    inside_town = radius - np.hypot(town.dx, town.dy)
+    inside_village = small - np.hypot(village.dx, village.dy)
+    return np.asarray(np.maximum(inside_town, inside_village), np.float64)
 
 
-def _town(
-    seed: int, window: Window, blocks: _Cells, town: Float64Array, key: Keys,
-    cover: npt.NDArray[np.int64],
-) -> tuple[Keys, npt.NDArray[np.int64]]:  # fmt: skip
+def _town(site: _Site, key: Keys, cover: Codes) -> tuple[Keys, Codes]:
     """Streets, houses with roofs of several kinds, halls, gardens and trees."""
-    ragged = town + 60 * smooth_noise(seed, "suburb", window, length=160.0, octaves=2)
+    ragged = site.town + 60 * smooth_noise(
+        site.seed, "suburb", site.window, length=160.0, octaves=2
+    )
     inside = ragged > 0
-    along, across = _turned(blocks)
+    along, across = _turned(site.blocks)
     street = (np.abs(across % 68.0 - 34.0) > 30.5) | (np.abs(along % 124.0 - 62.0) > 58.5)
-    hall = uniform(hashed(blocks.key, 41, _index(along, 124.0), _index(across, 68.0)), 1) < 0.14
+    hall = (
+        uniform(hashed(site.blocks.key, 41, _index(along, 124.0), _index(across, 68.0)), 1) < 0.14
+    )
     plot_x, plot_y = np.where(hall, 62.0, 13.0), np.where(hall, 34.0, 15.5)
-    plot = hashed(blocks.key, 42, _index(along, plot_x), _index(across, plot_y))
+    plot = hashed(site.blocks.key, 42, _index(along, plot_x), _index(across, plot_y))
     u = np.abs(along % plot_x - plot_x / 2) / plot_x
     v = np.abs(across % plot_y - plot_y / 2) / plot_y
     size = 0.36 + 0.11 * uniform(plot, 1)
@@ -267,7 +286,7 @@ def _town(
     kind = np.where(house, int(Cover.BUILT), int(Cover.GRASS))
     kind = np.where(tree, int(Cover.HEDGE), kind)
     kind = np.where(street, int(Cover.ROAD), kind)
-    owner = np.where(house, hashed(plot, 5) % np.uint64(61), hashed(blocks.key, 43))
+    owner = np.where(house, hashed(plot, 5) % np.uint64(61), hashed(site.blocks.key, 43))
     owner = np.where(street, np.uint64(44), owner)
     return np.where(inside, owner, key), np.where(inside, kind, cover)
 
@@ -276,16 +295,13 @@ def _index(position: Float64Array, size: Float64Array | float) -> npt.NDArray[np
     return np.floor(position / size).astype(np.int64)
 
 
-def _roads(
-    seed: int, window: Window, blocks: _Cells, town: Float64Array, key: Keys,
-    cover: npt.NDArray[np.int64],
-) -> tuple[Keys, npt.NDArray[np.int64]]:  # fmt: skip
-    """Paved roads, tracks and tree rows between blocks."""
-    kind = uniform(blocks.key ^ blocks.neighbour, 51)
-    paved = (kind < 0.6) & (blocks.edge < np.where(kind < 0.12, 6.0, 3.2))
-    track = (kind >= 0.6) & (kind < 0.85) & (blocks.edge < 2.0)
-    verge = (blocks.edge < np.where(kind < 0.6, 6.5, 4.0)) & ~paved & ~track
-    trees = (kind >= 0.85) & (blocks.edge < 5.0)
+def _roads(site: _Site, key: Keys, cover: Codes) -> tuple[Keys, Codes]:
+    """Paved roads, tracks and tree rows between site.blocks."""
+    kind = uniform(site.blocks.key ^ site.blocks.neighbour, 51)
+    paved = (kind < 0.6) & (site.blocks.edge < np.where(kind < 0.12, 6.0, 3.2))
+    track = (kind >= 0.6) & (kind < 0.85) & (site.blocks.edge < 2.0)
+    verge = (site.blocks.edge < np.where(kind < 0.6, 6.5, 4.0)) & ~paved & ~track
+    trees = (kind >= 0.85) & (site.blocks.edge < 5.0)
     for where, code in (
         (verge, Cover.GRASS), (trees, Cover.HEDGE), (track, Cover.BARE), (paved, Cover.ROAD),
     ):  # fmt: skip
@@ -294,17 +310,14 @@ def _roads(
     return key, cover
 
 
-def _river(
-    seed: int, window: Window, blocks: _Cells, town: Float64Array, key: Keys,
-    cover: npt.NDArray[np.int64],
-) -> tuple[Keys, npt.NDArray[np.int64]]:  # fmt: skip
+def _river(site: _Site, key: Keys, cover: Codes) -> tuple[Keys, Codes]:
     """A river along the zero line of a smooth field, its banks, and ponds."""
-    distance = river_distance(seed, window)
-    width = 15 + 7 * smooth_noise(seed, "river-width", window, length=900.0)
+    distance = river_distance(site.seed, site.window)
+    width = 15 + 7 * smooth_noise(site.seed, "river-width", site.window, length=900.0)
     bridge = cover == int(Cover.ROAD)
-    river = (distance < width) & ~(bridge & (town < 0))
+    river = (distance < width) & ~(bridge & (site.town < 0))
     bank = (distance < width + 9) & ~river & ~bridge
-    pond = smooth_noise(seed, "pond", window, length=260.0, octaves=2) > 2.9
+    pond = smooth_noise(site.seed, "pond", site.window, length=260.0, octaves=2) > 2.9
     key = np.where(bank, np.uint64(60), np.where(river, np.uint64(61), key))
     cover = np.where(bank, int(Cover.HEDGE), np.where(river, int(Cover.WATER), cover))
     return np.where(pond, np.uint64(62), key), np.where(pond, int(Cover.WATER), cover)
@@ -317,7 +330,8 @@ def river_distance(seed: int, window: Window) -> Float64Array:
     level = smooth_noise(seed, "river", wide, length=length, octaves=3, persistence=0.33)
     down, across = np.gradient(level.astype(np.float64), window.step)
     slope = np.maximum(np.hypot(down, across), 0.15 / length)
-    return np.asarray((np.abs(level) / slope)[1:-1, 1:-1], np.float64)
+    distance: Float64Array = np.asarray(np.abs(level) / slope, np.float64)
+    return distance[1:-1, 1:-1]
 
 
 def _slopes(seed: int, window: Window) -> tuple[Float32Array, Float32Array]:
@@ -331,8 +345,3 @@ def elevation(seed: int, window: Window) -> Float64Array:
     hills = smooth_noise(seed, "hills", window, length=1700.0, octaves=4, persistence=0.45)
     valley = 18 * np.tanh(river_distance(seed, window) / 400.0)
     return np.asarray(60 + 22.0 * hills.astype(np.float64) + valley, np.float64)
-
-
-def wooded(cover: npt.NDArray[np.int64]) -> BoolArray:
-    """Whether covers are trees."""
-    return np.isin(cover, (Cover.DECIDUOUS, Cover.CONIFER, Cover.HEDGE))

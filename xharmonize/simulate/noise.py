@@ -55,12 +55,12 @@ class Window:
     @property
     def x(self) -> Float64Array:
         """Centres of the columns [m]."""
-        return self.left + self.step * (np.arange(self.width) + 0.5)
+        return np.asarray(self.left + self.step * (np.arange(self.width) + 0.5), np.float64)
 
     @property
     def y(self) -> Float64Array:
         """Centres of the rows [m], falling."""
-        return self.top - self.step * (np.arange(self.height) + 0.5)
+        return np.asarray(self.top - self.step * (np.arange(self.height) + 0.5), np.float64)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -22,14 +22,22 @@ from xharmonize.simulate.config import FINE, HALO, TILE, Pass, Simulation, Varia
 from xharmonize.simulate.geometry import Angles, anisotropy, pass_angles
 from xharmonize.simulate.imaging import add_noise, point_spread, resample, shift_of
 from xharmonize.simulate.landscape import Landscape, render_landscape
-from xharmonize.simulate.noise import Float32Array, Window, draw_normal, upsample
+from xharmonize.simulate.noise import (
+    Float32Array,
+    Window,
+    draw_normal,
+    name_key,
+    normal,
+    smooth_noise,
+    upsample,
+)
 from xharmonize.simulate.phenology import ground_on
 from xharmonize.simulate.quality import qa_pixel, scene_classes
 from xharmonize.simulate.spectra import ENDMEMBERS, band_spectra
 from xharmonize.simulate.surface import Shares, endmember_shares
 from xharmonize.types import AnyArray, Float64Array
 
-_ASSETS = {
+OPTICAL_BANDS = {
     "sentinel-2-l2a": (
         "blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16",
         "swir22",
@@ -130,7 +138,7 @@ class OpticalPass:
 
 @lru_cache(maxsize=64)
 def _pass_key(sensor: str, platform: str) -> tuple[Band, ...]:
-    return spectral_bands(get_sensor(sensor), platform, _ASSETS[sensor])
+    return spectral_bands(get_sensor(sensor), platform, OPTICAL_BANDS[sensor])
 
 
 def prepare(simulation: Simulation, acquisition: Pass) -> OpticalPass:
@@ -162,13 +170,31 @@ def surface_reflectance(
     ground = ground_on(
         simulation.seed, day, moment.orbit.hour, landscape.unit_key, landscape.unit_cover
     )
-    shares = endmember_shares(landscape, ground)
+    unrest = smooth_noise(
+        simulation.seed, "unrest", landscape.window, day, length=90.0, octaves=3, persistence=0.7
+    )
+    shares = endmember_shares(landscape, ground, unrest)
     table = endmember_table(scene.bands)
     if directional:
         table = table * anisotropy(scene.angles, scene.centers)
     fine = mixed_reflectance(shares, table, simulation.variant)
     fine = fine.reshape(len(scene.bands), *landscape.window.shape)
-    return fine * illumination(landscape, scene.angles) if directional else fine
+    if directional:
+        light = illumination(landscape, scene.angles)
+        fine *= light * _structure(scene, landscape)
+    return fine
+
+
+def _structure(scene: OpticalPass, landscape: Landscape) -> Float32Array:
+    """Factor by which canopies stand out from the mean anisotropy of their cover, (band, y, x).
+
+    Row direction, crop height and lodging change it from field to field.
+    """
+    crop = ENDMEMBERS.index("crop_leaf")
+    mean = anisotropy(scene.angles, scene.centers)[crop] - 1
+    departure = 0.7 * normal(landscape.unit_key, name_key("structure"))
+    factor = 1 + mean[:, None] * np.clip(departure, -1.5, 1.5)[None, :]
+    return np.asarray(factor.astype(np.float32)[:, landscape.unit], np.float32)
 
 
 def _surroundings(scene: OpticalPass, ground: TileGround) -> Float32Array:

@@ -86,6 +86,16 @@ _CROPS = (
 _RAPESEED = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """A moment: day of the year with its fraction, year, and moisture of the region [1]."""
+
+    seed: int
+    now: float
+    year: int
+    wetness: float
+
+
 def ground_on(seed: int, day: int, hour: float, key: Keys, cover: npt.NDArray[np.int64]) -> Ground:
     """Return the state of units on a day.
 
@@ -100,18 +110,25 @@ def ground_on(seed: int, day: int, hour: float, key: Keys, cover: npt.NDArray[np
     cover : (unit,) int64 array
         `Cover` of the units.
     """
-    state = _crops(seed, day, hour, key)
+    doy, year = _day_of_year(day)
+    moment = _Moment(seed=seed, now=doy + hour / 24, year=year, wetness=wetness(seed, day))
+    state = _crops(moment, key)
     for code, rule in (
         (Cover.GRASS, _grass),
         (Cover.DECIDUOUS, _deciduous),
         (Cover.HEDGE, _deciduous),
         (Cover.CONIFER, _conifer),
     ):
-        state = _choose(cover == int(code), rule(seed, day, hour, key), state)
+        state = _choose(cover == int(code), rule(moment, key), state)
     bare = np.isin(cover, (Cover.BARE, Cover.BUILT, Cover.ROAD, Cover.WATER))
-    state = _choose(bare, _bare(seed, day, hour, key), state)
-    drainage = 0.14 * normal(key, 71)
-    return replace(state, moisture=np.clip(wetness(seed, day) + drainage, 0.02, 1.0))
+    state = _choose(bare, _bare(key), state)
+    # wind, dew, irrigation and traffic: fields differ a little from one day to the next
+    drainage = 0.14 * normal(key, 71) + 0.06 * normal(key, 79, day)
+    return replace(
+        state,
+        leaf_area=state.leaf_area * np.exp(0.05 * normal(key, 80, day)),
+        moisture=np.clip(moment.wetness + drainage, 0.02, 1.0),
+    )
 
 
 def wetness(seed: int, day: int) -> float:
@@ -150,10 +167,11 @@ def crop_of(seed: int, year: int, key: Keys) -> npt.NDArray[np.intp]:
     return np.searchsorted(edges, uniform(seed, name_key("rotation"), key, year))
 
 
-def _crops(seed: int, day: int, hour: float, key: Keys) -> Ground:
-    doy, year = _day_of_year(day)
-    now = doy + hour / 24
-    seasons = [_season(seed, now + 365.25 * back, year - back, key) for back in (-1, 0, 1)]
+def _crops(moment: _Moment, key: Keys) -> Ground:
+    seasons = [
+        _season(moment.seed, moment.now + 365.25 * back, moment.year - back, key)
+        for back in (-1, 0, 1)
+    ]
     # the season that stands on the field now; else bare, or stubble of the one before
     state = seasons[1]
     for other in (seasons[2], seasons[0]):
@@ -195,16 +213,15 @@ def _season(seed: int, now: float, year: int, key: Keys) -> Ground:
     )
 
 
-def _grass(seed: int, day: int, hour: float, key: Keys) -> Ground:
-    doy, year = _day_of_year(day)
-    now = np.full(len(key), doy + hour / 24)
+def _grass(moment: _Moment, key: Keys) -> Ground:
+    now, year = np.full(len(key), moment.now), moment.year
     season = _rise(now, 88 + 6 * normal(key, 81), 14) * (1 - _rise(now, 318, 16))
     interval = 32 + 22 * uniform(key, 82)
     first = 128 + 18 * uniform(key, 83)
     since = np.where((now > first) & (now < 290), (now - first) % interval, 60.0)
     mown = uniform(key, 84) < 0.62
     growth = np.where(mown, 0.16 + 0.84 * _rise(since, 12, 4.0), 0.72)
-    drought = np.clip(0.35 - wetness(seed, day), 0, 1) * season
+    drought = np.clip(0.35 - moment.wetness, 0, 1) * season
     area = (1.0 + 2.6 * season) * growth * np.exp(0.18 * normal(key, 85, year))
     cut = mown & (since < 7)
     return Ground(
@@ -220,9 +237,8 @@ def _grass(seed: int, day: int, hour: float, key: Keys) -> Ground:
     )
 
 
-def _deciduous(seed: int, day: int, hour: float, key: Keys) -> Ground:
-    doy, _ = _day_of_year(day)
-    now = np.full(len(key), doy + hour / 24)
+def _deciduous(moment: _Moment, key: Keys) -> Ground:
+    now = np.full(len(key), moment.now)
     late = 5 * normal(key, 91)
     leaves = _rise(now, 115 + late, 5) * (1 - _rise(now, 304 + late, 7))
     autumn = _rise(now, 286 + late, 7)
@@ -237,9 +253,8 @@ def _deciduous(seed: int, day: int, hour: float, key: Keys) -> Ground:
     )
 
 
-def _conifer(seed: int, day: int, hour: float, key: Keys) -> Ground:
-    doy, _ = _day_of_year(day)
-    flush = np.exp(-(((doy - 165) / 30.0) ** 2))
+def _conifer(moment: _Moment, key: Keys) -> Ground:
+    flush = np.exp(-(((moment.now - 165) / 30.0) ** 2))
     return Ground(
         leaf_area=4.2 + 0.7 * normal(key, 94),
         senescence=np.full(len(key), 0.06),
@@ -251,7 +266,7 @@ def _conifer(seed: int, day: int, hour: float, key: Keys) -> Ground:
     )
 
 
-def _bare(seed: int, day: int, hour: float, key: Keys) -> Ground:
+def _bare(key: Keys) -> Ground:
     none = np.zeros(len(key))
     return Ground(
         leaf_area=0.12 * uniform(key, 96),

@@ -87,4 +87,5 @@ def qa_pixel(
     near_cloud = dilated & ~alarmed
     code += (near_cloud * (1 << 1)).astype(np.uint16)
     clear = ~alarmed & ~near_cloud
-    return code + (clear * (1 << 6)).astype(np.uint16)
+    code += (clear * (1 << 6)).astype(np.uint16)
+    return code

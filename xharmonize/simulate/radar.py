@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 from xharmonize.simulate.config import Pass, Simulation
 from xharmonize.simulate.geometry import pass_angles
 from xharmonize.simulate.imaging import Spread, resample, shift_of
-from xharmonize.simulate.landscape import Cover, Landscape
+from xharmonize.simulate.landscape import Codes, Cover, Landscape
 from xharmonize.simulate.noise import Float32Array, Keys, Window, draw, normal, uniform, white_noise
 from xharmonize.simulate.optical import TileGround, tile_window
 from xharmonize.simulate.phenology import Ground, ground_on
@@ -85,7 +85,7 @@ def _water_cloud(name: str, ground: Ground, key: Keys, look: float) -> Float64Ar
     return np.asarray(soil * dimmed + plants * np.exp(0.12 * normal(key, 113)), np.float64)
 
 
-def _levels(name: str, key: Keys, cover: Float64Array, wind: float) -> Float64Array:
+def _levels(name: str, key: Keys, cover: Codes, wind: float) -> Float64Array:
     level = np.array([_LEVEL[name].get(Cover(int(c)), np.nan) for c in cover])
     width = np.array([_WIDTH.get(Cover(int(c)), 0.6) for c in cover])
     level = level + width * normal(key, 114)

@@ -55,9 +55,15 @@ def _edge(center: float, width: float) -> Float64Array:
     return 1.0 / (1.0 + np.exp(-(WAVELENGTH - center) / width))
 
 
-def canopy(
-    *, chlorophyll: float, carotenoid: float, water: float, dry: float, loss: float
-) -> Float64Array:
+_PIGMENTS = (
+    (410, 25, 2.50), (440, 22, 0.31), (470, 20, 2.19), (495, 12, 0.32), (510, 14, 1.35),
+    (540, 20, 1.09), (575, 22, 0.92), (610, 22, 1.12), (640, 16, 1.40), (662, 12, 1.29),
+    (680, 10, 1.72), (698, 9, 0.82), (715, 12, 0.47),
+)  # fmt: skip
+"""Centre [nm], width [nm] and depth of the pigment absorption of a healthy crop."""
+
+
+def canopy(*, pigment: float, water: float, dry: float, loss: float) -> Float64Array:
     """Reflectance [1] of a canopy so deep that the ground does not show.
 
     The single-scattering albedo of a leaf is ``exp(-sum(k_i c_i))``; the canopy is the two-stream
@@ -65,20 +71,12 @@ def canopy(
 
     Parameters
     ----------
-    chlorophyll, carotenoid, water, dry : float
+    pigment, water, dry : float
         Absorber amounts relative to a healthy crop [1].
     loss : float
         Absorption outside all features [1] (bark, shade inside the crown).
     """
-    k_chlorophyll = (
-        0.85 * _peak(430, 32)
-        + 0.62 * _peak(470, 26)
-        + 0.22 * _peak(590, 38)
-        + 0.45 * _peak(640, 24)
-        + 0.78 * _peak(676, 15)
-        + 0.10 * (1 - _edge(712, 8))
-    )
-    k_carotenoid = 0.55 * _peak(452, 24) + 0.55 * _peak(486, 18)
+    k_pigment = np.sum([depth * _peak(*where) for *where, depth in _PIGMENTS], axis=0)
     k_water = (
         0.030 * _peak(972, 28)
         + 0.085 * _peak(1190, 45)
@@ -89,9 +87,7 @@ def canopy(
         + 1.30 * _peak(2500, 190)
     )
     k_dry = 0.05 + 0.10 * _edge(1650, 90) + 0.14 * _peak(2105, 60) + 0.16 * _peak(2300, 60)
-    depth = 3.4 * chlorophyll * k_chlorophyll + 2.6 * carotenoid * k_carotenoid
-    depth = depth + water * k_water + dry * k_dry + loss
-    s = np.sqrt(1.0 - np.exp(-depth))
+    s = np.sqrt(1.0 - np.exp(-(pigment * k_pigment + water * k_water + dry * k_dry + loss)))
     return np.asarray((1.0 - s) / (1.0 + s), np.float64)
 
 
@@ -147,23 +143,23 @@ def dry_plant(*, level: float, brown: float) -> Float64Array:
 @lru_cache(maxsize=1)
 def endmember_spectra() -> Float64Array:
     """Return the spectra (endmember, wavelength) of `ENDMEMBERS` [1]."""
-    flower = canopy(chlorophyll=0.25, carotenoid=1.6, water=0.9, dry=0.4, loss=0.02)
+    pale = canopy(pigment=0.50, water=0.55, dry=1.2, loss=0.03)
     table = {
-        "crop_leaf": canopy(chlorophyll=1.0, carotenoid=1.0, water=1.0, dry=0.5, loss=0.02),
-        "grass_leaf": canopy(chlorophyll=0.72, carotenoid=0.9, water=0.8, dry=0.9, loss=0.035),
-        "forest_leaf": canopy(chlorophyll=1.25, carotenoid=1.2, water=1.25, dry=0.9, loss=0.09),
-        "pale_leaf": canopy(chlorophyll=0.30, carotenoid=0.8, water=0.55, dry=1.2, loss=0.03),
-        "straw": dry_plant(level=0.46, brown=360.0),
-        "litter": dry_plant(level=0.30, brown=650.0),
-        "dark_soil": mineral(level=0.21, rise=620.0, start=0.14, iron=0.12, moisture=0.45),
-        "bright_soil": mineral(level=0.43, rise=520.0, start=0.20, iron=0.20, clay=0.10),
+        "crop_leaf": canopy(pigment=1.0, water=1.0, dry=0.5, loss=0.02),
+        "grass_leaf": canopy(pigment=0.78, water=0.8, dry=0.9, loss=0.035),
+        "forest_leaf": canopy(pigment=1.12, water=1.25, dry=0.9, loss=0.09),
+        "pale_leaf": pale,
+        "straw": dry_plant(level=0.46, brown=477.0),
+        "litter": dry_plant(level=0.30, brown=737.0),
+        "dark_soil": mineral(level=0.21, rise=750.0, start=0.118, iron=0.126, moisture=0.45),
+        "bright_soil": mineral(level=0.43, rise=580.0, start=0.223, iron=0.159, clay=0.10),
         "clear_water": water(level=0.035, decay=190.0, sediment=0.004),
         "turbid_water": water(level=0.035, decay=260.0, sediment=0.055),
         "asphalt": mineral(level=0.15, rise=700.0, start=0.45),
-        "concrete": mineral(level=0.38, rise=300.0, start=0.45, clay=0.05, moisture=0.06),
+        "concrete": mineral(level=0.38, rise=330.0, start=0.55, clay=0.05, moisture=0.06),
         "tile_roof": mineral(level=0.36, rise=260.0, start=0.08, iron=0.35),
-        "metal_roof": mineral(level=0.58, rise=120.0, start=0.65, moisture=0.04),
-        "flower": flower,
+        "metal_roof": mineral(level=0.60, rise=250.0, start=0.90, moisture=0.04),
+        "flower": pale + 0.10 * _edge(525, 12) * (1 - _edge(720, 10)),
     }
     return np.stack([table[name] for name in ENDMEMBERS])
 

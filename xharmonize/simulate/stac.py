@@ -12,7 +12,7 @@ from xharmonize.simulate.atmosphere import cloud_cover
 from xharmonize.simulate.config import Pass, Simulation
 from xharmonize.simulate.geometry import Angles, pass_angles
 from xharmonize.simulate.noise import Window
-from xharmonize.simulate.optical import prepare, scale_and_offset, spectral_bands, _ASSETS
+from xharmonize.simulate.optical import OPTICAL_BANDS, prepare, scale_and_offset, spectral_bands
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _EXTENSION = "https://stac-extensions.github.io"
@@ -55,7 +55,7 @@ def item_assets(simulation: Simulation, acquisition: Pass) -> dict[str, Window]:
     if name == "sentinel-1-rtc":
         window = simulation.window(name, simulation.radar_spacing)
         return {"vv": window, "vh": window}
-    bands = spectral_bands(sensor, acquisition.orbit.platform, _ASSETS[name])
+    bands = spectral_bands(sensor, acquisition.orbit.platform, OPTICAL_BANDS[name])
     grids = {band.name: simulation.window(name, band.gsd) for band in bands}
     primary = [layer for layer in sensor.qa if layer.is_primary]
     return grids | {layer.name: simulation.window(name, layer.gsd) for layer in primary}

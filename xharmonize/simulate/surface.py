@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from xharmonize.simulate.landscape import Cover, Landscape
+from xharmonize.simulate.landscape import Codes, Cover, Landscape
 from xharmonize.simulate.noise import Float32Array, Keys, normal, uniform
 from xharmonize.simulate.phenology import Ground
 from xharmonize.simulate.spectra import ENDMEMBERS
@@ -15,8 +16,8 @@ from xharmonize.types import Float64Array
 _INDEX = {name: i for i, name in enumerate(ENDMEMBERS)}
 
 _SHADE = {
-    Cover.CROP: 0.06,
-    Cover.GRASS: 0.05,
+    Cover.CROP: 0.18,
+    Cover.GRASS: 0.16,
     Cover.DECIDUOUS: 0.27,
     Cover.CONIFER: 0.48,
     Cover.HEDGE: 0.30,
@@ -47,7 +48,9 @@ class Shares:
     leaf_cover: Float32Array
 
 
-def endmember_shares(landscape: Landscape, ground: Ground) -> Shares:
+def endmember_shares(
+    landscape: Landscape, ground: Ground, unrest: Float32Array | float = 0.0
+) -> Shares:
     """Return the endmember shares of every cell.
 
     Parameters
@@ -56,7 +59,10 @@ def endmember_shares(landscape: Landscape, ground: Ground) -> Shares:
         Static ground of the window.
     ground : Ground
         State of its units on the day.
+    unrest : (y, x) float32 array
+        Standard normal field [1] of what differs from day to day inside units: drying, wind.
     """
+    today = np.float32(0) + np.ravel(unrest)
     unit, cover = landscape.unit.ravel(), landscape.unit_cover
     vigour, hue = landscape.vigour.ravel(), landscape.hue.ravel()
     brightness = landscape.brightness.ravel()
@@ -64,17 +70,21 @@ def endmember_shares(landscape: Landscape, ground: Ground) -> Shares:
     def spread(values: Float64Array) -> Float32Array:
         return values.astype(np.float32)[unit]
 
-    area = spread(ground.leaf_area) * np.exp(np.float32(0.20) * vigour)
+    area = spread(ground.leaf_area) * np.exp(np.float32(0.26) * vigour + np.float32(0.09) * today)
     leaves = 1 - np.exp(np.float32(-0.62) * area)
     dead = np.clip(spread(ground.senescence) * (1 + np.float32(0.22) * hue), 0, 1)
-    pale = np.clip(spread(ground.pale) + np.float32(0.09) * hue, 0, 1)
+    pale = np.clip(spread(ground.pale) + np.float32(0.12) * hue + np.float32(0.06) * today, 0, 1)
     flower = spread(ground.flower)
     open_ground = 1 - leaves
     residue = spread(ground.residue) * open_ground + leaves * dead
     green = leaves * (1 - dead) * (1 - flower)
     soil = open_ground * (1 - spread(ground.residue))
     bright = np.clip(
-        spread(_soil_brightness(landscape.unit_key, ground)) + np.float32(0.13) * brightness, 0, 1
+        spread(_soil_brightness(landscape.unit_key, ground))
+        + np.float32(0.15) * brightness
+        + np.float32(0.09) * today,
+        0,
+        1,
     )
     planes = np.zeros((len(ENDMEMBERS), len(unit)), np.float32)
     straw = spread(_straw_share(cover))
@@ -93,15 +103,17 @@ def endmember_shares(landscape: Landscape, ground: Ground) -> Shares:
 
 
 def _soil_brightness(key: Keys, ground: Ground) -> Float64Array:
-    texture = 0.58 + 0.16 * normal(key, 101)
+    texture = 0.50 + 0.16 * normal(key, 101)
     return texture - 0.50 * ground.moisture - 0.12 * ground.roughness
 
 
-def _straw_share(cover: Float64Array) -> Float64Array:
+def _straw_share(cover: Codes) -> Float64Array:
     return np.where(np.isin(cover, (Cover.CROP, Cover.GRASS)), 0.72, 0.15)
 
 
-def _built_and_water(planes: Float32Array, landscape: Landscape, unit: np.ndarray) -> None:
+def _built_and_water(
+    planes: Float32Array, landscape: Landscape, unit: npt.NDArray[np.intp]
+) -> None:
     """Put roofs, roads and water in place of the vegetation model where they are."""
     key, cover = landscape.unit_key, landscape.unit_cover
     kind, tone = uniform(key, 102), 0.14 * normal(key, 103)
@@ -121,7 +133,7 @@ def _built_and_water(planes: Float32Array, landscape: Landscape, unit: np.ndarra
 def _shade(landscape: Landscape) -> Float32Array:
     mean = np.array([_SHADE.get(Cover(int(c)), 0.0) for c in landscape.unit_cover])
     mean = mean * (1 + 0.15 * normal(landscape.unit_key, 104))
-    width = np.array([_SHADE_SPREAD.get(Cover(int(c)), 0.02) for c in landscape.unit_cover])
+    width = np.array([_SHADE_SPREAD.get(Cover(int(c)), 0.04) for c in landscape.unit_cover])
     unit = landscape.unit
     shade = mean.astype(np.float32)[unit] + width.astype(np.float32)[unit] * landscape.crown
     return np.clip(shade, 0, 0.85).ravel()
