@@ -98,65 +98,67 @@ def _scratch(
 
 
 @njit(nogil=True, cache=True)
-def _clip(u, v, n, limit, side, out_u, out_v):  # type: ignore[no-untyped-def]
-    """Cut a polygon at ``u = limit``; keep what is above (`side` 1) or below (-1) of it."""
-    m = 0
-    for i in range(n):
-        j = i + 1 if i + 1 < n else 0
-        here = side * (u[i] - limit)
-        there = side * (u[j] - limit)
-        if here >= 0.0:
-            out_u[m] = u[i]
-            out_v[m] = v[i]
-            m += 1
-        if (here >= 0.0) != (there >= 0.0):
-            out_u[m] = limit
-            out_v[m] = v[i] + here / (here - there) * (v[j] - v[i])
-            m += 1
-    return m
+def _area(u, v):  # type: ignore[no-untyped-def]
+    """Area of a quadrilateral, from its diagonals."""
+    return abs((u[2] - u[0]) * (v[3] - v[1]) - (u[3] - u[1]) * (v[2] - v[0])) / 2.0
 
 
 @njit(nogil=True, cache=True)
-def _area(u, v, n):  # type: ignore[no-untyped-def]
-    """Area of a polygon; coordinates relative to its first corner keep the digits."""
-    total = 0.0
-    for i in range(1, n - 1):
-        total += (u[i] - u[0]) * (v[i + 1] - v[0]) - (u[i + 1] - u[0]) * (v[i] - v[0])
-    return abs(total) / 2.0
+def _right_share(edge, left, right):  # type: ignore[no-untyped-def]
+    """Share of the cell that ends at `edge` which lies right of a line from `left` to `right`."""
+    low, high = edge - right, edge - left
+    if high == low:
+        return min(max(low, 0.0), 1.0)
+    start, stop = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+    beyond = max(high - 1.0, 0.0) - max(low - 1.0, 0.0)
+    return ((stop - start) * (stop + start) / 2.0 + beyond) / (high - low)
 
 
 @njit(nogil=True, cache=True)
-def _area_weights(u, v, window, y, x, weight, rooms):  # type: ignore[no-untyped-def]
-    """Source pixels that share area with a quadrilateral, and how much; returns how many."""
-    n_found = 0
+def _add_edge(u0, v0, u1, v1, first_row, last_row, first_column, last_column, cover):  # type: ignore[no-untyped-def]
+    """Add to each cell the signed area right of one edge of a polygon."""
+    low, high = min(u0, u1), max(u0, u1)
+    for p in range(max(int(np.floor(low)), first_row), min(int(np.ceil(high)), last_row)):
+        above, below = max(low, float(p)), min(high, float(p + 1))
+        if not below > above:
+            continue
+        here = v0 + (above - u0) / (u1 - u0) * (v1 - v0)
+        there = v0 + (below - u0) / (u1 - u0) * (v1 - v0)
+        left, right = min(here, there), max(here, there)
+        height = below - above if u1 > u0 else above - below
+        place = (p - first_row) * (last_column - first_column) - first_column
+        for q in range(max(int(np.floor(left)), first_column), last_column):
+            cover[place + q] += height * _right_share(q + 1.0, left, right)
+
+
+@njit(nogil=True, cache=True)
+def _area_weights(u, v, window, y, x, weight, cover):  # type: ignore[no-untyped-def]
+    """Source pixels that share area with a quadrilateral, and how much; returns how many.
+
+    The area of a polygon within a cell is the sum over its edges of the signed area right of the
+    edge.
+    """
     top, bottom, west, east = window
     first_row = max(int(np.floor(u.min())), top)
     last_row = min(int(np.ceil(u.max())), bottom)
+    first_column = max(int(np.floor(v.min())), west)
+    last_column = min(int(np.ceil(v.max())), east)
+    n_columns = last_column - first_column
+    if last_row <= first_row or n_columns <= 0:
+        return 0
+    cover[: (last_row - first_row) * n_columns] = 0.0
+    for k in range(4):
+        m = (k + 1) % 4
+        _add_edge(u[k], v[k], u[m], v[m], first_row, last_row, first_column, last_column, cover)
+    n_found = 0
     for p in range(first_row, last_row):
-        n = _clip(u, v, 4, float(p), 1.0, rooms[0], rooms[1])
-        n = _clip(rooms[0], rooms[1], n, float(p + 1), -1.0, rooms[2], rooms[3])
-        if n < 3:
-            continue
-        strip_u, strip_v = rooms[2], rooms[3]
-        whole = _area(strip_u, strip_v, n)
-        low, high = strip_v[:n].min(), strip_v[:n].max()
-        first_column = max(int(np.floor(low)), west)
-        last_column = min(int(np.ceil(high)), east)
-        left = 0.0
-        if low < first_column:
-            m = _clip(strip_v, strip_u, n, float(first_column), -1.0, rooms[0], rooms[1])
-            left = _area(rooms[0], rooms[1], m)
         for q in range(first_column, last_column):
-            upto = whole
-            if high > q + 1:
-                m = _clip(strip_v, strip_u, n, float(q + 1), -1.0, rooms[0], rooms[1])
-                upto = _area(rooms[0], rooms[1], m)
-            if upto - left > 1e-9:
+            area = abs(cover[(p - first_row) * n_columns + q - first_column])
+            if area > 1e-9:
                 y[n_found] = p - top
                 x[n_found] = q - west
-                weight[n_found] = upto - left
+                weight[n_found] = area
                 n_found += 1
-            left = upto
     return n_found
 
 
@@ -183,7 +185,7 @@ def _centre_weights(u, v, how, window, y, x, weight):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True)
-def _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms):  # type: ignore[no-untyped-def]
+def _weights(row, column, j, i, how, window, u, v, y, x, weight, cover):  # type: ignore[no-untyped-def]
     """Source pixels and weights of target pixel (j, i); returns how many, and the full weight."""
     u[0], u[1], u[2], u[3] = row[j, i], row[j, i + 1], row[j + 1, i + 1], row[j + 1, i]
     v[0], v[1] = column[j, i], column[j, i + 1]
@@ -195,8 +197,8 @@ def _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms):  # type
     if v.max() < window[2] - 1 or v.min() > window[3] + 1:
         return 0, 1.0
     if how == 0:
-        n_found = _area_weights(u, v, window, y, x, weight, rooms)
-        return n_found, _area(u, v, 4)
+        n_found = _area_weights(u, v, window, y, x, weight, cover)
+        return n_found, _area(u, v)
     return _centre_weights(u, v, how, window, y, x, weight), 1.0
 
 
@@ -204,10 +206,10 @@ def _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms):  # type
 def _project_mean(  # type: ignore[no-untyped-def]
     source, row, column, window, how, min_valid, y, x, weight, mean, fraction
 ):
-    u, v, rooms = np.empty(4), np.empty(4), np.empty((4, 12))
+    u, v, cover = np.empty(4), np.empty(4), np.empty(weight.size)
     for j in range(mean.shape[1]):
         for i in range(mean.shape[2]):
-            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms)
+            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, cover)
             for n in range(mean.shape[0]):
                 total = 0.0
                 valid = 0.0
@@ -224,10 +226,10 @@ def _project_mean(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _project_bits(source, row, column, window, how, outside, y, x, weight, bits):  # type: ignore[no-untyped-def]
-    u, v, rooms = np.empty(4), np.empty(4), np.empty((4, 12))
+    u, v, cover = np.empty(4), np.empty(4), np.empty(weight.size)
     for j in range(bits.shape[1]):
         for i in range(bits.shape[2]):
-            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, rooms)
+            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, cover)
             covered = 0.0
             for k in range(n_found):
                 covered += weight[k]
