@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rioxarray
@@ -419,3 +424,43 @@ def test_geographic_scene_agrees_with_gdal(data):
     assert abs(float(actual.mean()) - float(scene.mean())) < 2e-4
     lazy = xh.regrid(scene.chunk(band=5, y=97, x=130), crs="EPSG:32631", resolution=10)
     np.testing.assert_array_equal(lazy.values, actual.values)
+
+
+# --- around
+
+
+def test_building_a_graph_loads_no_rasterio():
+    code = """
+import sys
+import numpy as np, xarray as xr, dask.array as da
+import xharmonize as xh
+from odc.geo.crs import CRS
+wkt = CRS("EPSG:32631").to_wkt()
+cube = xr.DataArray(
+    da.zeros((4, 60, 60), chunks=20, dtype="float32"),
+    dims=("time", "y", "x"),
+    coords={"y": 5.6e6 - 10 * np.arange(60.0), "x": 5e5 + 10 * np.arange(60.0)},
+).assign_coords(spatial_ref=xr.Variable((), 0, {"crs_wkt": wkt}))
+for target in (None, "EPSG:32632"):
+    xh.regrid(cube, resolution=30, crs=target)
+assert not {"rasterio", "rioxarray", "distributed", "torch"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_blocks_travel_to_other_processes():
+    cube = example_cube(dates=("2018-07-01T10:50",), bands=("red",))
+    expected = xh.regrid(cube, crs=32632, resolution=30)
+    lazy = xh.regrid(cube.chunk(y=12), crs=32632, resolution=30)
+    actual = lazy.compute(scheduler="processes", num_workers=1)
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_benchmark_runs():
+    path = Path(__file__).parents[2] / "benchmarks" / "regridding.py"
+    spec = importlib.util.spec_from_file_location("regridding", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    results = module.main(["--small"])
+    assert set(results) == set(module.CASES)
+    assert all(took["xharmonize"] > 0 for took in results.values())
