@@ -293,14 +293,14 @@ def _described(
     name: str,
 ) -> xr.Dataset:
     """Write attributes: CF flags of `origin`, and history of all cubes."""
-    counts = [
-        f"{part.sizes['time']} dates of {' '.join(sorted(set(read_coordinate(part, 'sensor'))))}"
-        for part in parts
-    ]
-    past = [str(part[name].attrs.get("history", "")).split("\n")[-1] for part in parts[1:]]
-    with_past = [f"{count} ({line})" if line else count for count, line in zip(counts[1:], past)]
-    line = f"densify: {', '.join([counts[0], *with_past])}"
-    merged[name].attrs = with_history(merged[name].attrs, line)
+    sensors = [" ".join(sorted(set(read_coordinate(part, "sensor")))) for part in parts]
+    attrs: dict[str, Any] = merged[name].attrs
+    for part, sensor in zip(parts[1:], sensors[1:]):
+        for line in str(part[name].attrs.get("history", "")).splitlines():
+            attrs = with_history(attrs, f"{sensor}: {line}")
+    counts = [f"{part.sizes['time']} dates of {sensor}" for part, sensor in zip(parts, sensors)]
+    line = f"densify: {', '.join(counts)}"
+    merged[name].attrs = with_history(attrs, line)
     merged["origin"].attrs = cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
     merged[name].encoding = {}
     return merged.assign_attrs(target.attrs if isinstance(target, xr.Dataset) else {})
