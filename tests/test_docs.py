@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import warnings
 from pathlib import Path
 
@@ -61,3 +62,9 @@ def test_the_reference_names_every_public_name_and_error():
     assert [name for name in sorted(ours) if f"`{name}`" not in table] == []
     public = set(xh.__all__) - ours - {"__version__"}
     assert [name for name in sorted(public) if f"`{name}" not in functions] == []
+
+
+def test_the_command_line_page_is_up_to_date():
+    made = runpy.run_path(str(DOCS / "make_cli_reference.py"))["make_page"]()
+    page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert page == made, "run: python docs/make_cli_reference.py"

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pystac
 import pytest
+import rasterio
+import rioxarray  # noqa: F401  (registers .rio)
+import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.app import main
+from xharmonize.cli.server import read_catalog, serve
+from xharmonize.simulate import Simulation, write_catalog
 
+SOURCE, TARGET = "sentinel-2-l2a", "landsat-c2-l2"
+PAIR = ["--source-collection", SOURCE, "--target-collection", TARGET]
+SHORT = ["--start", "2022-06-08", "--end", "2022-06-12"]
 COMMANDS = ["demo", "harmonize", "info", "models", "simulate"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    """Catalogue of a few simulated scenes."""
+    place = Simulation(
+        center=(501_600, 5_628_960),
+        size=(300, 300),
+        start="2022-06-08",
+        end="2022-06-14",
+        cloudiness=0.1,
+    )
+    return write_catalog(place, tmp_path_factory.mktemp("scenes"))
 
 
 def call(capsys, *arguments: str | Path) -> tuple[int, str, str]:
@@ -74,6 +99,100 @@ def test_an_unreachable_api_is_named(capsys):
 def test_models_are_listed_with_their_source(capsys):
     code, out, _ = call(capsys, "models")
     assert code == 0
-    for name in xh.list_models():
+    for name in xh.list_models().index:
         assert name in out
-    assert "10.1016" in out
+    assert "doi:10." in out
+
+
+def test_harmonize_writes_a_store_cogs_and_figures(capsys, scenes, tmp_path):
+    options = [*PAIR, "--datetime", "2022-06", "--index", "ndvi"]
+    outputs = ["--out", tmp_path / "n.zarr", "--cogs", tmp_path / "c", "--figures", tmp_path / "f"]
+    code, out, err = call(capsys, "harmonize", scenes, *options, *outputs)
+    assert code == 0, err
+    assert "Pixels against metadata" in out
+    stored = xr.open_zarr(tmp_path / "n.zarr", decode_coords="all")
+    assert stored.rio.crs.to_epsg() == 32631
+    assert set(np.unique(stored["origin"])) <= {0, 1, 2}
+    expected = xh.densify(
+        xh.open_stac(scenes, collection=TARGET, bands=["red", "nir08"]),
+        xh.open_stac(scenes, collection=SOURCE, bands=["red", "nir08"]).harmonize.to_landsat(
+            like=xh.open_stac(scenes, collection=TARGET, bands=["red", "nir08"])
+        ),
+    ).harmonize.index("ndvi")
+    actual = xh.open_series(tmp_path / "n.zarr")
+    np.testing.assert_allclose(actual["ndvi"], expected["ndvi"], atol=1e-6)
+    items = list(
+        pystac.Catalog.from_file(tmp_path / "c" / "catalog.json").get_items(recursive=True)
+    )
+    assert len(items) == stored.sizes["time"]
+    with rasterio.open(items[0].make_asset_hrefs_absolute().assets["ndvi"].href) as file:
+        assert file.crs.to_epsg() == 32631
+    assert {p.name for p in (tmp_path / "f").iterdir()} == {
+        "maps.png",
+        "series.png",
+        "timeline.png",
+    }
+    assert call(capsys, "info", tmp_path / "n.zarr")[1].count("sentinel-2") >= 1
+
+
+def test_outputs_are_replaced_or_added_to_only_when_asked(capsys, scenes, tmp_path):
+    store = tmp_path / "ndvi.zarr"
+    run = ["harmonize", scenes, *PAIR, "--index", "ndvi", "--out", store, "--skip-check"]
+    assert call(capsys, *run)[0] == 0
+    code, _, err = call(capsys, *run)
+    assert (code, "--upsert" in err) == (console.FAILED, True)
+    before = xh.open_series(store).load()
+    assert call(capsys, *run, "--upsert")[0] == 0
+    xr.testing.assert_equal(xh.open_series(store).load(), before)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    code, _, err = call(
+        capsys, "harmonize", scenes, *PAIR, "--cogs", tmp_path / "mine", "--overwrite"
+    )
+    assert (code, "other files" in err) == (console.FAILED, True)
+    assert (tmp_path / "mine" / "notes.txt").exists()
+
+
+def test_pixels_that_contradict_metadata_are_refused(capsys, scenes, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(scenes.parent / SOURCE, wrong)
+    for path in wrong.glob("*/*.json"):
+        text = path.read_text().replace('"05.10"', '"02.14"').replace("N0510", "N0214")
+        path.write_text(re.sub(r'("offset": )-0\.1\b', r"\g<1>0.0", text))
+    run = ["harmonize", wrong / "collection.json", "--index", "ndvi", "--out", tmp_path / "o.zarr"]
+    code, out, err = call(capsys, *run)
+    assert code == console.CONTRADICTION, err
+    assert "offset missed" in out
+    assert not (tmp_path / "o.zarr").exists()
+    assert call(capsys, *run, "--force")[0] == 0
+
+
+def test_an_api_is_a_source_too(capsys, scenes, tmp_path):
+    items, collections = read_catalog(scenes)
+    with serve(items, collections) as url:
+        code, out, _ = call(capsys, "info", url, "--collection", SOURCE)
+        assert (code, SOURCE in out, TARGET in out) == (0, True, False)
+        west, south, east, north = items[0]["bbox"]
+        inside = f"{west + 0.001},{south + 0.001},{east - 0.001},{north - 0.001}"
+        run = ["harmonize", url, *PAIR, "--bbox", inside, "--out", tmp_path / "r.zarr"]
+        assert call(capsys, *run, "--bands", "red,nir08")[0] == 0
+    assert list(xh.open_series(tmp_path / "r.zarr")["band"].values) == ["red", "nir08"]
+
+
+def test_the_demo_runs_and_sums_up(capsys, tmp_path):
+    run = ["demo", "--out", tmp_path / "demo", "--size", "420", *SHORT]
+    code, out, err = call(capsys, *run)
+    assert code == 0, err
+    assert "Dense NDVI series" in out
+    assert len(list((tmp_path / "demo" / "figures").glob("*.png"))) == 3
+    assert xh.open_series(tmp_path / "demo" / "ndvi.zarr").sizes["time"] > 2
+    (tmp_path / "demo" / "mine.txt").write_text("keep me")
+    assert call(capsys, *run)[0] == console.FAILED
+
+
+def test_simulate_writes_a_catalogue_info_can_read(capsys, tmp_path):
+    run = ["simulate", tmp_path / "s", "--size", "120", *SHORT, "--sensor", "landsat-c2-l2"]
+    assert call(capsys, *run)[0] == 0
+    code, out, _ = call(capsys, "info", tmp_path / "s" / "catalog.json")
+    assert (code, "landsat-c2-l2" in out) == (0, True)
+    assert call(capsys, "simulate", tmp_path / "t", "--sensor", "eye")[0] == console.FAILED

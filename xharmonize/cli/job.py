@@ -82,7 +82,12 @@ def run(job: Job) -> None:
 
         with console.progress("Drawing"):
             paths = draw(
-                job.figures, source=source, harmonized=harmonized, target=target, series=stored
+                job.figures,
+                source=source,
+                harmonized=harmonized,
+                target=target,
+                series=stored,
+                point=job.point,
             )
         console.say("Figures: " + ", ".join(str(path) for path in paths))
 
