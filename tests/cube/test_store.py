@@ -65,6 +65,7 @@ def test_datasets_with_companions_open_as_they_were(cube, mode, tmp_path):
     series = xh.open_series(tmp_path / "a.zarr")
     assert_same(series, dataset)
     assert series.attrs == dataset.attrs
+    assert list(series) == list(dataset)
 
 
 def test_encoded_cubes_keep_their_integers(tmp_path):

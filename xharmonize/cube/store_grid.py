@@ -52,7 +52,7 @@ def root_attrs(parts: Parts) -> dict[str, Any]:
     """Return the attributes of the root group: ours, CF's and GeoZarr's."""
     from xharmonize.cube.store_layout import FORMAT
 
-    own = {"format": FORMAT, "kind": parts.kind}
+    own = {"format": FORMAT, "kind": parts.kind, "variables": list(parts.variables)}
     return {
         **parts.attrs,
         "Conventions": "CF-1.11",

@@ -30,9 +30,11 @@ def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
     # Without the store's encoding, so that the cube can be written elsewhere in other chunks.
     series = series.assign_coords(small.coords).drop_vars(COMPLETE).drop_encoding()
     series.attrs = {n: v for n, v in raw.attrs.items() if not is_own_key(str(n))}
-    if raw.attrs["xharmonize"]["kind"] == "Dataset":
-        return series
-    return series[next(iter(series.data_vars))]
+    own = raw.attrs["xharmonize"]
+    names = [str(name) for name in own["variables"]]  # in the order they were written
+    result: xr.DataArray | xr.Dataset
+    result = series[names] if own["kind"] == "Dataset" else series[names[0]]
+    return result
 
 
 def open_lazily(store: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
