@@ -112,23 +112,21 @@ def _numbers(terms: RatioTerms) -> tuple[AnyArray, AnyArray, float, float, float
     )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _ratio(a, b, c, d, up, down, gain, constant, least_sum, is_positive, value):  # type: ignore[no-untyped-def]
     u0, u1, u2, u3 = up
     v0, v1, v2, v3 = down
+    lowest = 0.0 if is_positive else -np.inf
     for i in range(value.size):
         p, q, r, s = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
         total = v0 * p + v1 * q + v2 * r + v3 * s + constant
-        is_defined = total >= least_sum
-        if is_positive:
-            is_defined = is_defined and p > 0.0 and q > 0.0 and r > 0.0 and s > 0.0
-        if is_defined:
-            value[i] = gain * (u0 * p + u1 * q + u2 * r + u3 * s) / total
-        else:
-            value[i] = np.nan
+        # Without branches, so that the compiler makes vectors of it.
+        is_defined = (total >= least_sum) & (min(min(p, q), min(r, s)) > lowest)
+        index = gain * (u0 * p + u1 * q + u2 * r + u3 * s) / total
+        value[i] = index if is_defined else np.nan
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _undefined(a, b, c, d, down, constant, least_sum, is_positive, found):  # type: ignore[no-untyped-def]
     v0, v1, v2, v3 = down
     for i in range(found.size):
@@ -140,7 +138,7 @@ def _undefined(a, b, c, d, down, constant, least_sum, is_positive, found):  # ty
         found[i] = is_low and abs(p + q + r + s) < np.inf
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _uncertainty(  # type: ignore[no-untyped-def]
     a, b, c, d, ea, eb, ec, ed, up, down, gain, constant, least_sum, is_positive, value
 ):

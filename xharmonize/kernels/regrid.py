@@ -159,7 +159,7 @@ def stack_images(source: AnyArray) -> AnyArray:
     return np.ascontiguousarray(source).reshape(n_images, *source.shape[-2:])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _weighted_mean(  # type: ignore[no-untyped-def]
     source, y_index, y_weight, y_full, x_index, x_weight, x_full, min_valid, mean, fraction
 ):
@@ -196,7 +196,7 @@ def _weighted_mean(  # type: ignore[no-untyped-def]
                     mean[n, j, i] = np.nan
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _combine_bits(  # type: ignore[no-untyped-def]
     source, y_index, y_weight, y_full, x_index, x_weight, x_full, outside, bits
 ):

@@ -97,13 +97,13 @@ def _scratch(
     return np.empty(n_pixels, np.int64), np.empty(n_pixels, np.int64), np.empty(n_pixels)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _area(u, v):  # type: ignore[no-untyped-def]
     """Area of a quadrilateral, from its diagonals."""
     return abs((u[2] - u[0]) * (v[3] - v[1]) - (u[3] - u[1]) * (v[2] - v[0])) / 2.0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _right_share(edge, left, right):  # type: ignore[no-untyped-def]
     """Share of the cell that ends at `edge` which lies right of a line from `left` to `right`."""
     low, high = edge - right, edge - left
@@ -114,7 +114,7 @@ def _right_share(edge, left, right):  # type: ignore[no-untyped-def]
     return ((stop - start) * (stop + start) / 2.0 + beyond) / (high - low)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add_edge(u0, v0, u1, v1, first_row, last_row, first_column, last_column, cover):  # type: ignore[no-untyped-def]
     """Add to each cell the signed area right of one edge of a polygon."""
     low, high = min(u0, u1), max(u0, u1)
@@ -131,7 +131,7 @@ def _add_edge(u0, v0, u1, v1, first_row, last_row, first_column, last_column, co
             cover[place + q] += height * _right_share(q + 1.0, left, right)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _area_weights(u, v, window, y, x, weight, cover):  # type: ignore[no-untyped-def]
     """Source pixels that share area with a quadrilateral, and how much; returns how many.
 
@@ -162,7 +162,7 @@ def _area_weights(u, v, window, y, x, weight, cover):  # type: ignore[no-untyped
     return n_found
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _centre_weights(u, v, how, window, y, x, weight):  # type: ignore[no-untyped-def]
     """Source pixels at the centre of a quadrilateral: the nearest or four; returns how many."""
     top, bottom, west, east = window
@@ -184,7 +184,7 @@ def _centre_weights(u, v, how, window, y, x, weight):  # type: ignore[no-untyped
     return n_found
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _weights(row, column, j, i, how, window, u, v, y, x, weight, cover):  # type: ignore[no-untyped-def]
     """Source pixels and weights of target pixel (j, i); returns how many, and the full weight."""
     u[0], u[1], u[2], u[3] = row[j, i], row[j, i + 1], row[j + 1, i + 1], row[j + 1, i]
@@ -202,7 +202,7 @@ def _weights(row, column, j, i, how, window, u, v, y, x, weight, cover):  # type
     return _centre_weights(u, v, how, window, y, x, weight), 1.0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _project_mean(  # type: ignore[no-untyped-def]
     source, row, column, window, how, min_valid, y, x, weight, mean, fraction
 ):
@@ -224,7 +224,7 @@ def _project_mean(  # type: ignore[no-untyped-def]
                 mean[n, j, i] = total / valid if is_enough else np.nan
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _project_bits(source, row, column, window, how, outside, y, x, weight, bits):  # type: ignore[no-untyped-def]
     u, v, cover = np.empty(4), np.empty(4), np.empty(weight.size)
     for j in range(bits.shape[1]):
