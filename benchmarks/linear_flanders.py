@@ -86,6 +86,9 @@ def evaluate(pairs: xr.Dataset, source: xr.DataArray, target: xr.DataArray) -> d
         ),
     }
     methods["line per pixel"] = lambda rest: xh.fit_pixelwise(rest, days=(0, 1, 3), n_min=4)
+    methods["line per pixel, else per band"] = lambda rest: xh.fit_pixelwise(
+        rest, days=(0, 1, 3), n_min=4, fallback="line"
+    )
     methods["histogram, per date"] = lambda rest: xh.fit_histogram(_cube(rest, target), per="date")
     result: dict[str, list] = {name: [] for name in methods}
     for k in range(pairs.sizes["pair"]):

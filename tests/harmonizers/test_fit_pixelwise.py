@@ -51,16 +51,19 @@ def test_near_pairs_help_where_same_day_ones_are_few():
     assert set(np.unique(fit["n"])) == {7}
 
 
-def test_too_few_pairs_fall_back_on_the_line_of_the_band():
+@pytest.mark.parametrize("fallback", ["difference", "line"])
+def test_too_few_pairs_fall_back_on_a_constant_of_the_band(fallback):
     source, target, _ = _cubes()
     target[:, :, :, 0] = np.nan
-    fit = xh.fit_pixelwise(source, target)
+    fit = xh.fit_pixelwise(source, target, fallback=fallback)
     assert (fit["stage"][:, :, 0] == FALLBACK).all()
     assert (fit["n"][:, :, 0] == 0).all()
     for k, band in enumerate(BANDS):
         x, y = source.sel(band=band).values.ravel(), target.sel(band=band).values.ravel()
         ok = np.isfinite(y)
         slope, intercept = np.polyfit(x[ok].astype(float), y[ok].astype(float), 1)
+        if fallback == "difference":
+            slope, intercept = 1.0, np.mean(y[ok].astype(float) - x[ok])
         np.testing.assert_allclose(fit["fallback_slope"][k], slope, rtol=1e-6)
         np.testing.assert_allclose(fit["slope"][k, :, 0], slope, rtol=1e-6)
         np.testing.assert_allclose(fit["intercept"][k, :, 0], intercept, atol=1e-6)
@@ -106,5 +109,7 @@ def test_too_few_samples_and_no_near_pairs():
         xh.fit_pixelwise(source, target, days=(0,))
     with pytest.raises(xh.FitError, match="too few samples"):
         xh.fit_pixelwise(source, target.where(False))
+    with pytest.raises(xh.FitError, match="choose 'line' or 'difference'"):
+        xh.fit_pixelwise(source, target, fallback="zero")
     with pytest.raises(xh.FitError, match="ascend"):
         xh.fit_pixelwise(source, target, days=(1, 0))

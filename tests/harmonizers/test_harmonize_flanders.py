@@ -6,12 +6,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import xharmonize as xh
 from xharmonize.harmonizers import angles_from_items
 from xharmonize.kernels import brdf
+from xharmonize.testing import example_cube
 
 pytestmark = pytest.mark.real_data
 BANDS = ["blue", "green", "red", "nir08", "swir16", "swir22"]
@@ -101,5 +103,33 @@ def test_one_date_left_out_improves_on_identity(data):
     mean = {name: np.mean(rows, axis=0) for name, rows in scores.items()}
     np.testing.assert_allclose(mean["identity"], [18.0, 5.0, 0.066], rtol=0.03)
     np.testing.assert_allclose(mean["six-band least squares"], [12.6, 3.57, 0.057], rtol=0.06)
-    for name in ("line per band (OLS)", "six-band least squares"):
+    for name in ("line per band (OLS)", "six-band least squares", "line per pixel"):
         assert (mean[name] < mean["identity"]).all()
+
+
+def test_a_pixel_that_hardly_varies_is_not_flattened(data):
+    """HLS looks of one pixel, fitted on odd and judged on even years: where the pairs of a pixel
+    differ by noise, ordinary lines have slopes near 0 and triple the error; the constant does
+    not."""
+    rows = pd.read_csv(data / "hls_pixel_series_a.csv")
+    rows = rows[rows.qa == 0].drop_duplicates(["dates", "sensor"])
+    source = _pixel(rows[rows.sensor == 2], "hls-s30", "sentinel-2a")
+    target = _pixel(rows[rows.sensor == 8], "hls-l30", "landsat-8")
+    is_odd = source["time"].dt.year.values % 2 == 1
+    fit = xh.fit_pixelwise(source.isel(time=is_odd), target)
+    assert (fit["stage"] == 255).all()
+    rest = source.isel(time=~is_odd)
+    errors = []
+    for cube in (rest, xh.to_landsat(rest, fit)):
+        pairs = xh.match_pairs(cube, target, tolerance="1D")
+        errors.append(np.sqrt(((pairs.source - pairs.target) ** 2).mean()).item())
+    assert errors[1] < 1.05 * errors[0]
+
+
+def _pixel(rows: pd.DataFrame, sensor: str, platform: str) -> xr.DataArray:
+    days = [pd.Timestamp.fromordinal(int(day)) + pd.Timedelta("10.5h") for day in rows.dates]
+    cube = example_cube(
+        sensor, platform=platform, bands=BANDS, dates=list(map(str, days)), shape=(1, 1)
+    )
+    values = rows[["blue", "green", "red", "nir", "swir1", "swir2"]].to_numpy("float32") * 1e-4
+    return cube.copy(data=values[:, :, None, None])

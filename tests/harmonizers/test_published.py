@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import xharmonize as xh
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
@@ -55,6 +57,15 @@ def test_nothing_is_computed_and_tasks_are_named(no_compute):
 def test_chunks_do_not_matter(is_decoded):
     cube = example_cube(platform=PLATFORMS, is_decoded=is_decoded)
     assert_chunk_invariant(xh.to_landsat, cube, chunkings=CHUNKINGS)
+
+
+@settings(max_examples=8, deadline=None)
+@given(time=st.integers(1, 3), band=st.integers(1, 6), y=st.integers(1, 24), x=st.integers(5, 30))
+def test_no_chunks_matter(time, band, y, x):
+    cube = _mixed()
+    assert_chunk_invariant(
+        xh.to_landsat, cube, chunkings=[{"time": time, "band": band, "y": y, "x": x}]
+    )
 
 
 def test_encoded_cubes_collapse_decoding_and_line_into_one_pass():

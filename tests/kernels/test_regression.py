@@ -101,7 +101,7 @@ def test_pixel_lines_prefer_same_day_pairs_then_near_ones_then_the_fallback():
     target[:2, :, :, 1] = np.nan  # pixel 1: three same-day pairs only
     target[:, :, :, 2] = np.nan  # pixel 2: none
     slope, intercept, n, stage = regression.pixel_lines(
-        source, target, lag, np.array([0, 1]), 4, 1e-3, np.array([[1.0, 0.5]])
+        source, target, lag, np.array([0, 1]), 4, 1e-3, 0.0, np.array([[1.0, 0.5]])
     )
     assert stage.ravel().tolist() == [0, 1, -1]
     assert n.ravel().tolist() == [5, 8, 0]
@@ -110,6 +110,17 @@ def test_pixel_lines_prefer_same_day_pairs_then_near_ones_then_the_fallback():
     expected = np.polyfit(source[ok, 0, 0, 1].astype(float), target[ok, 0, 0, 1], 1)
     np.testing.assert_allclose([slope[0, 0, 1], intercept[0, 0, 1]], expected, atol=1e-5)
     assert (slope[0, 0, 2], intercept[0, 0, 2]) == (1.0, 0.5)
+
+
+def test_pixel_lines_through_noise_are_not_taken():
+    random = np.random.default_rng(7)
+    source = (0.2 + random.normal(0, 0.02, (12, 1, 1, 1))).astype("float32")
+    target = (0.2 + random.normal(0, 0.02, (12, 1, 1, 1))).astype("float32")
+    fallback = np.array([[1.0, 0.0]])
+    *_, stage = regression.pixel_lines(
+        source, target, np.zeros(12, int), np.array([0]), 4, 1e-3, 0.5, fallback
+    )
+    assert stage.item() == -1
 
 
 def test_apply_matrix_is_a_matrix_product_and_keeps_nan():

@@ -183,16 +183,23 @@ def rebuild(template: xr.DataArray, data: Any, target: Target) -> xr.DataArray:
 
 
 def foreign_steps(
-    cube: xr.DataArray, *, source_bandpass: str, target_bandpass: str, name: str
+    cube: xr.DataArray,
+    *,
+    source_bandpass: str,
+    target_bandpass: str,
+    name: str,
+    source_sensor: str = "",
 ) -> list[bool]:
     """Tell for each time step whether it has to be changed (False: it is the target's already).
+
+    Where source and target share their bandpass (HLS S30 and L30), the sensor tells.
 
     Raises
     ------
     RadiometryError
         If a step is in a third bandpass, or in an unknown one.
     """
-    wanted = {source_bandpass} if source_bandpass else set()
+    is_by_sensor = source_bandpass == target_bandpass and bool(source_sensor)
     result = []
     for step in read_contract(cube):
         if step.bandpass == UNKNOWN:
@@ -200,13 +207,25 @@ def foreign_steps(
                 f"item {step.item_id!r}: its bandpass is unknown; settle it with "
                 "xh.describe(cube, sensor=..., platform=...)"
             )
-        if step.bandpass != target_bandpass and wanted and step.bandpass not in wanted:
+        if source_bandpass and step.bandpass not in (source_bandpass, target_bandpass):
             raise RadiometryError(
                 f"model {name!r} goes from {source_bandpass} to {target_bandpass}, item "
                 f"{step.item_id!r} is in {step.bandpass}; leave it out or choose another model"
             )
-        result.append(step.bandpass != target_bandpass)
+        differs = step.bandpass != target_bandpass
+        result.append(step.sensor in source_sensor.split("/") if is_by_sensor else differs)
     return result
+
+
+def foreign_to_fit(cube: xr.DataArray, fit: xr.Dataset, name: str) -> list[bool]:
+    """Tell for each time step whether a fit has to change it; see `foreign_steps`."""
+    return foreign_steps(
+        cube,
+        source_bandpass=str(fit.attrs.get("source_bandpass", "")),
+        target_bandpass=str(fit.attrs["target_bandpass"]),
+        source_sensor=str(fit.attrs.get("source_sensor", "")),
+        name=name,
+    )
 
 
 def change_steps(

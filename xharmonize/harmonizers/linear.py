@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import read_contract, read_coordinate, require_bands, require_contract
+from xharmonize.cube.contract import read_contract, require_bands, require_contract
 from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
@@ -291,12 +291,7 @@ class FittedHarmonizer:
         return blocks.on_cube(cube, self._apply, self._propagate)
 
     def _apply(self, array: xr.DataArray) -> xr.DataArray:
-        is_foreign = blocks.foreign_steps(
-            array,
-            source_bandpass=self.source_bandpass,
-            target_bandpass=self.target_bandpass,
-            name=self.name,
-        )
+        is_foreign = blocks.foreign_to_fit(array, self.fit, self.name)
         require_level(array, is_foreign, self.fit, self.name)
         if "matrix" in self.fit:
             return blocks.change_steps(array, is_foreign, self._mix)
@@ -335,9 +330,7 @@ class FittedHarmonizer:
 
     def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
         """First-order propagation, errors of bands taken as independent."""
-        is_foreign = xr.DataArray(
-            read_coordinate(array, "bandpass") != self.target_bandpass, dims="time"
-        )
+        is_foreign = xr.DataArray(blocks.foreign_to_fit(array, self.fit, self.name), dims="time")
         matrix, sources, names = self._matrix(array)
         weights = xr.DataArray(matrix**2, dims=("band", "source_band"))
         squares = (sigma.sel(band=sources) ** 2).drop_vars("band").rename(band="source_band")

@@ -98,6 +98,7 @@ def _facts(array: xr.DataArray, side: str) -> dict[str, Any]:
     steps = read_contract(array)
     return {
         f"{side}_bandpass": "/".join(sorted({step.bandpass for step in steps})),
+        f"{side}_sensor": "/".join(sorted({step.sensor for step in steps})),
         f"{side}_level": "/".join(sorted({step.level for step in steps})),
     }
 
@@ -156,12 +157,7 @@ class HistogramHarmonizer:
         return blocks.on_cube(cube, self._apply, None)
 
     def _apply(self, array: xr.DataArray) -> xr.DataArray:
-        is_foreign = blocks.foreign_steps(
-            array,
-            source_bandpass=self.source_bandpass,
-            target_bandpass=self.target_bandpass,
-            name=self.name,
-        )
+        is_foreign = blocks.foreign_to_fit(array, self.fit, self.name)
         if "source" in self.fit:
             require_level(array, is_foreign, self.fit, self.name)
         return blocks.change_steps(array, is_foreign, self._map)

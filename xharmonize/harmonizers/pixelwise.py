@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -22,8 +22,10 @@ from xharmonize.harmonizers.pairing import Pairs, read_pairs
 from xharmonize.kernels import regression
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
+Fallback: TypeAlias = Literal["line", "difference"]
 PIXELWISE = "pixelwise"
 FALLBACK = 255
+"""Value of ``stage`` where a line is the constant of the band."""
 _POOLED_MINIMUM = 30
 
 
@@ -34,13 +36,15 @@ def fit_pixelwise(
     days: Sequence[int] = (0, 1),
     n_min: int = 4,
     min_spread: float = 0.005,
+    min_r2: float = 0.5,
+    fallback: Fallback = "difference",
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Fit one line per pixel and band on the pixel's own pairs; lazy on dask arrays.
 
     A pixel uses its same-day pairs; where these are fewer than `n_min`, those one day apart too;
-    where they are still too few, or the source hardly varies, the line of the band over all pixels
-    and pairs, a constant. ``stage`` says which.
+    where they are still too few, or do not tell a line, a constant of the band (see
+    `fallback`). ``stage`` says which.
 
     Parameters
     ----------
@@ -55,6 +59,13 @@ def fit_pixelwise(
         Least number of pairs of a pixel (4 in the published code of Shang and Zhu).
     min_spread : float
         Least standard deviation of the source over a pixel's pairs [1].
+    min_r2 : float
+        Least squared correlation over a pixel's pairs. Where a pixel hardly varies, its pairs
+        differ by noise, and a line through them would flatten the series. 0 takes every rising
+        line; the published code takes every line.
+    fallback : {"difference", "line"}
+        Constant used where a pixel's own pairs do not suffice, per band over all pixels and
+        pairs: slope 1 and the mean difference, which cannot flatten a series; or the line.
     allow_mixed_levels : bool
         Accept pairs of which only one side is normalised to nadir view.
 
@@ -76,6 +87,8 @@ def fit_pixelwise(
     reflectance adjustment approach. Remote Sensing of Environment 235.
     doi:10.1016/j.rse.2019.111439
     """
+    if fallback not in ("line", "difference"):
+        raise FitError(f"fallback={fallback!r} is unknown; choose 'line' or 'difference'")
     stages = np.array(days, np.int64)
     if stages.size == 0 or (np.diff(stages) <= 0).any():
         raise FitError(f"days={tuple(days)} must ascend, such as (0, 1)")
@@ -85,15 +98,21 @@ def fit_pixelwise(
     if not (data.lag <= stages[-1]).any():
         raise FitError(f"no pair is at most {stages[-1]} days apart; allow more with days=")
     names = common_bands(data)
-    arrays = [data.source.sel(source_band=names).data, data.target.sel(band=names).data]
-    fallback = _fallback(arrays[0], arrays[1], lag=data.lag, stages=stages, names=names)
-    lines = _lines(
-        arrays[0], arrays[1], fallback, lag=data.lag, stages=stages, n_min=n_min, spread=min_spread
-    )
+    x, y = data.source.sel(source_band=names).data, data.target.sel(band=names).data
+    solve = partial(_solve, names=tuple(names), fallback=fallback)
+    constant = _fallback(x, y, keep=data.lag <= stages[-1], solve=solve)
+    needs = (n_min, min_spread, min_r2)
+    lines = _lines(x, y, constant, data.lag, stages, needs)
     dates = [d for d, lag in zip(data.dates, data.lag) if lag <= stages[-1]]
     attrs = fit_attrs(PIXELWISE, data.facts, dates, min_valid_fraction=0.5)
-    extra = {"days": list(map(int, stages)), "n_min": n_min, "min_spread": min_spread}
-    return _dataset(lines, fallback, data, names).assign_attrs({**attrs, **extra})
+    extra = {
+        "days": list(map(int, stages)),
+        "n_min": n_min,
+        "min_spread": min_spread,
+        "min_r2": min_r2,
+        "fallback": fallback,
+    }
+    return _dataset(lines, constant, data, names).assign_attrs({**attrs, **extra})
 
 
 def _as_pairs(
@@ -108,11 +127,10 @@ def _as_pairs(
 
 
 def _fallback(
-    source: Any, target: Any, *, lag: IntArray, stages: IntArray, names: Sequence[str]
+    source: Any, target: Any, *, keep: BoolArray, solve: Callable[[Float64Array], Float64Array]
 ) -> Any:
-    """Slope and intercept (band, 2) of the line over all pixels and pairs."""
-    moments = partial(_pool, keep=lag <= stages[-1])
-    solve = partial(_solve, names=tuple(names))
+    """Slope and intercept (band, 2) over all pixels and the pairs that `keep` marks."""
+    moments = partial(_pool, keep=keep)
     if not isinstance(source, da.Array) and not isinstance(target, da.Array):
         return solve(moments(source, target)[:, :, 0, 0])
     x, y = (da.asarray(array).rechunk({0: -1, 1: -1}) for array in (source, target))
@@ -132,7 +150,11 @@ def _fallback(
     )
     total = sums.sum(axis=(2, 3)).rechunk(-1)
     return total.map_blocks(
-        solve, chunks=((len(names),), (2,)), meta=np.empty((0, 0)), name=None, token="fit-pixelwise"
+        solve,
+        chunks=(total.chunks[0], (2,)),
+        meta=np.empty((0, 0)),
+        name=None,
+        token="fit-pixelwise",
     )
 
 
@@ -142,12 +164,10 @@ def _lines(
     fallback: Any,
     lag: IntArray,
     stages: IntArray,
-    *,
-    n_min: int,
-    spread: float,
+    needs: tuple[int, float, float],
 ) -> Any:
     """Slope, intercept, number of pairs and stage: (4, band, y, x) float32."""
-    kernel = partial(_fit_block, lag=lag, stages=stages, n_min=n_min, spread=spread)
+    kernel = partial(_fit_block, lag=lag, stages=stages, needs=needs)
     if not isinstance(source, da.Array) and not isinstance(target, da.Array):
         return kernel(source, target, fallback)
     x, y = (da.asarray(array).rechunk({0: -1}) for array in (source, target))
@@ -174,10 +194,14 @@ def _pool(source: AnyArray, target: AnyArray, keep: BoolArray) -> Float64Array:
     return regression.pooled_moments(source, target, keep)[:, :, None, None]
 
 
-def _solve(total: Float64Array, names: Sequence[str]) -> Float64Array:
+def _solve(total: Float64Array, *, names: Sequence[str], fallback: Fallback) -> Float64Array:
     """Slope and intercept (band, 2); raises where there are too few samples."""
-    require_samples(total[:, regression.COUNT], names, _POOLED_MINIMUM)
-    return np.stack(regression.solve_ols(total), axis=-1)
+    n = total[:, regression.COUNT]
+    require_samples(n, names, _POOLED_MINIMUM)
+    if fallback == "line":
+        return np.stack(regression.solve_ols(total), axis=-1)
+    difference = (total[:, regression.Y] - total[:, regression.X]) / n
+    return np.stack([np.ones_like(difference), difference], axis=-1)
 
 
 def _fit_block(
@@ -187,12 +211,11 @@ def _fit_block(
     *,
     lag: IntArray,
     stages: IntArray,
-    n_min: int,
-    spread: float,
+    needs: tuple[int, float, float],
 ) -> AnyArray:
     """Lines of a block, stacked: (4, band, y, x)."""
     x, y = np.ascontiguousarray(source), np.ascontiguousarray(target)
-    found = regression.pixel_lines(x, y, lag, stages, n_min, spread, fallback)
+    found = regression.pixel_lines(x, y, lag, stages, *needs, fallback)
     return np.stack([array.astype(np.float32) for array in found])
 
 
@@ -257,12 +280,7 @@ class PixelwiseHarmonizer:
         return blocks.change_steps(array, is_foreign, self._map)
 
     def _foreign(self, array: xr.DataArray) -> list[bool]:
-        return blocks.foreign_steps(
-            array,
-            source_bandpass=self.source_bandpass,
-            target_bandpass=self.target_bandpass,
-            name=self.name,
-        )
+        return blocks.foreign_to_fit(array, self.fit, self.name)
 
     def _map(self, array: xr.DataArray) -> xr.DataArray:
         names = self._names(array)

@@ -208,6 +208,7 @@ def pixel_lines(
     stages: IntArray,
     n_min: int,
     min_spread: float,
+    min_r2: float,
     fallback: Float64Array,
 ) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
     """Fit one line per pixel and band on its own pairs, nearest pairs first.
@@ -227,6 +228,8 @@ def pixel_lines(
         Least number of pairs.
     min_spread : float
         Least standard deviation of the source reflectance over the pairs [1].
+    min_r2 : float
+        Least squared correlation of source and target over the pairs.
     fallback : (band, 2) float64 array
         Slope and intercept [1] where no stage suffices.
 
@@ -249,17 +252,19 @@ def pixel_lines(
             for i in range(n_x):
                 slope[b, j, i], intercept[b, j, i] = fallback[b, 0], fallback[b, 1]
                 for k in range(stages.size):
-                    n, mean_x, mean_y, var_x, cov = 0, 0.0, 0.0, 0.0, 0.0
+                    n, mean_x, mean_y, var_x, var_y, cov = 0, 0.0, 0.0, 0.0, 0.0, 0.0
                     for p in range(n_pairs):
                         x, y = np.float64(source[p, b, j, i]), np.float64(target[p, b, j, i])
                         if lag[p] <= stages[k] and np.isfinite(x) and np.isfinite(y):
                             n += 1
-                            step = x - mean_x  # Welford's update: no cancellation
-                            mean_x += step / n
-                            cov += step * (y - mean_y - (y - mean_y) / n)
-                            mean_y += (y - mean_y) / n
-                            var_x += step * (x - mean_x)
-                    if n >= n_min and var_x > n * min_spread**2:
+                            step_x, step_y = x - mean_x, y - mean_y  # Welford's update
+                            mean_x += step_x / n
+                            mean_y += step_y / n
+                            var_x += step_x * (x - mean_x)
+                            var_y += step_y * (y - mean_y)
+                            cov += step_x * (y - mean_y)
+                    is_enough = n >= n_min and var_x > n * min_spread**2
+                    if is_enough and cov > 0 and cov * cov >= min_r2 * var_x * var_y:
                         slope[b, j, i] = cov / var_x
                         intercept[b, j, i] = mean_y - cov / var_x * mean_x
                         count[b, j, i], chosen[b, j, i] = n, k
