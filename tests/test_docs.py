@@ -7,11 +7,13 @@ import runpy
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import xharmonize as xh
 from xharmonize import errors
 from xharmonize.errors import RadiometryWarning
+from xharmonize.simulate import Simulation, write_catalog
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
@@ -43,6 +45,21 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
         warnings.simplefilter("ignore", RadiometryWarning)
         for code in blocks(page):
             exec(compile(code, str(page), "exec"), names)
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+    pytest.importorskip("stackstac")
+    monkeypatch.chdir(tmp_path)
+    place = Simulation(
+        center=(501_600, 5_628_960), size=(240, 240), start="2022-06-08", end="2022-06-12"
+    )
+    names = {"catalog": write_catalog(place, "scenes"), "bbox": [3.0215, 50.8115, 3.0235, 50.8135]}
+    (code,) = blocks(DOCS.parent / "README.md")
+    exec(compile(code, "README.md", "exec"), names)
+    assert set(np.unique(xh.open_series("ndvi.zarr")["sensor"])) == {
+        "landsat-c2-l2",
+        "sentinel-2-l2a",
+    }
 
 
 def test_every_link_leads_to_a_file():
