@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -206,6 +207,7 @@ class Simulation:
     metadata: Metadata = Metadata()
 
     def __post_init__(self) -> None:
+        _require_metres(self.crs)
         if min(self.size) <= 0:
             raise GridError(f"size {self.size} m holds no pixel; give positive metres")
         for name in ("cloudiness", "haziness"):
@@ -279,6 +281,15 @@ class Pass:
     def key(self) -> tuple[int, int, int]:
         """Integers that make the draws of this pass its own."""
         return (self.day, name_key(self.orbit.platform), self.orbit.relative_orbit)
+
+
+@lru_cache(maxsize=16)
+def _require_metres(crs: str) -> None:
+    from pyproj import CRS
+
+    parsed = CRS.from_user_input(crs)
+    if not parsed.is_projected or parsed.axis_info[0].unit_conversion_factor != 1.0:
+        raise GridError(f"{crs} is not in metres; choose a projected CRS such as EPSG:32631")
 
 
 def _days(orbit: Orbit, first: np.datetime64, last: np.datetime64) -> list[np.datetime64]:

@@ -82,7 +82,9 @@ def point_spread(
         rest = step / np.pi * np.sqrt(-2 * np.log(min(at_nyquist * np.pi / 2, 0.99)))
         factor = 1.2 if along_track else 0.85
         return Spread(sigmas=(rest * factor,), weights=(1.0,), box=step)
-    return Spread(sigmas=(0.82 * sigma, 1.9 * sigma), weights=(0.84, 0.16))
+    # the tails carry nothing at Nyquist, so the core has to carry it all
+    core = step / np.pi * np.sqrt(-2 * np.log(min(at_nyquist / 0.84, 0.99)))
+    return Spread(sigmas=(core, 2.2 * core), weights=(0.84, 0.16))
 
 
 def sampling_matrix(

@@ -330,14 +330,14 @@ def river_distance(seed: int, window: Window) -> Float64Array:
     level = smooth_noise(seed, "river", wide, length=length, octaves=3, persistence=0.33)
     down, across = np.gradient(level.astype(np.float64), window.step)
     slope = np.maximum(np.hypot(down, across), 0.15 / length)
-    distance: Float64Array = np.asarray(np.abs(level) / slope, np.float64)
-    return distance[1:-1, 1:-1]
+    distance = np.abs(level[1:-1, 1:-1]) / slope[1:-1, 1:-1]
+    return np.asarray(distance, np.float64)
 
 
 def _slopes(seed: int, window: Window) -> tuple[Float32Array, Float32Array]:
     height = elevation(seed, window.pad(1))
-    down, across = np.gradient(height, window.step)
-    return across[1:-1, 1:-1].astype(np.float32), -down[1:-1, 1:-1].astype(np.float32)
+    rise = np.stack(np.gradient(height, window.step))[:, 1:-1, 1:-1].astype(np.float32)
+    return rise[1], -rise[0]
 
 
 def elevation(seed: int, window: Window) -> Float64Array:

@@ -192,8 +192,8 @@ def _structure(scene: OpticalPass, landscape: Landscape) -> Float32Array:
     """
     crop = ENDMEMBERS.index("crop_leaf")
     mean = anisotropy(scene.angles, scene.centers)[crop] - 1
-    departure = 0.7 * normal(landscape.unit_key, name_key("structure"))
-    factor = 1 + mean[:, None] * np.clip(departure, -1.5, 1.5)[None, :]
+    departure = 0.9 * normal(landscape.unit_key, name_key("structure"))
+    factor = 1 + mean[:, None] * np.clip(departure, -2, 2)[None, :]
     return np.asarray(factor.astype(np.float32)[:, landscape.unit], np.float32)
 
 
