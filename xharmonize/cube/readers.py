@@ -82,7 +82,10 @@ class NamingReader:
 
             self._reader = AutoParallelRioReader(url=self.ref.href, **self.options)
         try:
-            return self.ref.with_fill(self._reader.read(window, **options), fill)
+            pixels = self._read_plain(window)
+            if pixels is None:
+                pixels = self._reader.read(window, **options)
+            return self.ref.with_fill(pixels, fill)
         except (RuntimeError, OSError, RasterioError) as cause:
             reason = str(cause.__cause__ or cause)
         # Raised outside: rasterio's errors, if chained, do not survive the way from a worker.
@@ -90,6 +93,26 @@ class NamingReader:
             raise self.ref.error(reason)
         shape = (int(window.height), int(window.width))
         return np.full(shape, self.ref.failed, self.options["dtype"])
+
+    def _read_plain(self, window: Any) -> IntArray | None:
+        """Read without the mask that stackstac always reads, where nodata says all it would."""
+        from rasterio.enums import MaskFlags
+        from stackstac.rio_reader import ThreadLocalRioDataset
+
+        handle = self._reader.dataset
+        if not isinstance(handle, ThreadLocalRioDataset) or self.options["dtype"].kind == "f":
+            return None
+        file = handle.dataset
+        if file.count > 1 or file.mask_flag_enums[0] not in (
+            [MaskFlags.nodata],
+            [MaskFlags.all_valid],
+        ):
+            return None
+        pixels: IntArray = handle.read(window, indexes=1, out_dtype=self.options["dtype"])
+        fill = self.options["fill_value"]
+        if file.nodata is not None and file.nodata != fill:
+            pixels[pixels == file.nodata] = fill
+        return pixels
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""

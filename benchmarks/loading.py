@@ -1,0 +1,274 @@
+"""Loading costs what reading costs: `open_stac` beside the bare engines, on COGs written here.
+
+Run ``python benchmarks/loading.py [--small] [--folder DIR]``. Every measurement runs in a process
+of its own, in alternation, and reads the same assets (six bands and the scene classification):
+
+- time: ``open_stac(...).compute()``, masked and decoded to float32, over the same engine that reads
+  the same integers and does nothing with them. Target: at most 1.1.
+- memory: its peak over that of ``stackstac.stack(items)`` with stackstac's defaults (float64).
+  Target: at most 0.6.
+
+The full size is 24 dates of 2048 × 2048 pixels, deflated in tiles of 512.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
+CORNER = (600000.0, 5700000.0)
+EPSG = 32631
+CASES = ("ours stackstac", "bare stackstac", "default stackstac", "ours odc", "bare odc")
+
+
+def write_items(folder: Path, *, n_dates: int, size: int) -> Path:
+    """Write COGs of `n_dates` Sentinel-2 dates with `size`² pixels, and their items."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[0:size, 0:size]
+    waves = [1500 + 900 * (1 + np.sin(x / (37 + 5 * b)) * np.cos(y / 53)) for b in range(6)]
+    items = []
+    for n in range(n_dates):
+        assets = {}
+        for b, name in enumerate((*BANDS, "scl")):
+            if name == "scl":
+                values = np.where((x // 64 + y // 64 + n) % 7 == 0, 9, 4).astype("uint8")
+            else:
+                values = (waves[b] + random.normal(0, 40, (size, size)) + 10 * n).astype("uint16")
+            path = folder / f"{n:02d}-{name}.tif"
+            _write_cog(path, values)
+            assets[name] = _asset(path, values)
+        items.append(_item(n, assets, size))
+    path = folder / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return path
+
+
+def _write_cog(path: Path, values: np.ndarray) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    with rasterio.open(
+        path,
+        "w",
+        driver="COG",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
+        dtype=values.dtype,
+        crs=f"EPSG:{EPSG}",
+        transform=from_origin(*CORNER, 10, 10),
+        nodata=0,
+        blocksize=512,
+        compress="deflate",
+        predictor="yes",
+        overviews="none",
+    ) as file:
+        file.write(values, 1)
+
+
+def _asset(path: Path, values: np.ndarray) -> dict[str, Any]:
+    return {
+        "href": str(path),
+        "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+        "proj:shape": list(values.shape),
+        "proj:transform": [10, 0, CORNER[0], 0, -10, CORNER[1]],
+        "raster:bands": [{"data_type": str(values.dtype), "nodata": 0}],
+    }
+
+
+def _item(n: int, assets: dict[str, Any], size: int) -> dict[str, Any]:
+    from pyproj import Transformer
+
+    lonlat = Transformer.from_crs(EPSG, 4326, always_xy=True)
+    west, north = lonlat.transform(*CORNER)
+    east, south = lonlat.transform(CORNER[0] + 10 * size, CORNER[1] - 10 * size)
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    day = f"2022{6 + n // 28:02d}{1 + n % 28:02d}"
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": f"S2A_31UFT_{day}_0_L2A",
+        "collection": "sentinel-2-l2a",
+        "bbox": [west, south, east, north],
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "links": [],
+        "properties": {
+            "datetime": f"{day[:4]}-{day[4:6]}-{day[6:]}T10:50:00Z",
+            "platform": "sentinel-2a",
+            "proj:epsg": EPSG,
+            "s2:processing_baseline": "05.09",
+        },
+        "assets": assets,
+    }
+
+
+def _ours(items: Path, engine: str) -> Any:
+    import xharmonize as xh
+
+    return xh.open_stac(items, engine=engine, bands=BANDS).compute()
+
+
+def _bare_stackstac(items: Path) -> Any:
+    import stackstac
+
+    features = json.loads(items.read_text())["features"]
+    return stackstac.stack(
+        features,
+        assets=[*BANDS, "scl"],
+        dtype="uint16",
+        fill_value=np.uint16(0),
+        rescale=False,
+        chunksize=(1, -1, 2048, 2048),
+        xy_coords="center",
+        properties=False,
+        band_coords=False,
+    ).compute()
+
+
+def _default_stackstac(items: Path) -> Any:
+    import stackstac
+
+    features = json.loads(items.read_text())["features"]
+    return stackstac.stack(features, assets=[*BANDS, "scl"]).compute()
+
+
+def _bare_odc(items: Path) -> Any:
+    import odc.stac
+    import pystac
+
+    features = json.loads(items.read_text())["features"]
+    return odc.stac.load(
+        [pystac.Item.from_dict(item) for item in features],
+        bands=[*BANDS, "scl"],
+        crs=f"EPSG:{EPSG}",
+        resolution=10,
+        groupby="id",
+        dtype="uint16",
+        nodata=0,
+        chunks={"time": 1, "y": 2048, "x": 2048},
+    ).compute()
+
+
+def run_case(case: str, items: Path) -> dict[str, float]:
+    """Run one measurement here: seconds [s] and peak memory of the process [MiB]."""
+    functions: dict[str, Callable[[Path], Any]] = {
+        "ours stackstac": lambda path: _ours(path, "stackstac"),
+        "ours odc": lambda path: _ours(path, "odc"),
+        "bare stackstac": _bare_stackstac,
+        "bare odc": _bare_odc,
+        "default stackstac": _default_stackstac,
+    }
+    _warm_up(functions[case], items)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.perf_counter()
+    result = functions[case](items)
+    took = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    del result
+    return {"seconds": took, "peak": peak, "growth": peak - before}
+
+
+def _warm_up(function: Callable[[Path], Any], items: Path) -> None:
+    """Import and compile on one small date, so that reading is what is measured."""
+    function(items.parent / "warm-up" / "items.json")
+
+
+def _in_own_process(case: str, items: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--case", case, "--items", str(items)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def measure(folder: Path, *, n_dates: int, size: int, n_runs: int) -> dict[str, float]:
+    """Write the COGs, run every case `n_runs` times in alternation, and return the ratios."""
+    (folder / "warm-up").mkdir(parents=True, exist_ok=True)
+    write_items(folder / "warm-up", n_dates=1, size=64)
+    items = write_items(folder, n_dates=n_dates, size=size)
+    runs = [{case: _in_own_process(case, items) for case in CASES} for _ in range(n_runs)]
+    found = {
+        case: {
+            name: statistics.median(run[case][name] for run in runs)
+            for name in ("seconds", "peak", "growth")
+        }
+        for case in CASES
+    }
+    for case, values in found.items():
+        print(
+            f"{case:<18} {values['seconds']:7.2f} s   peak {values['peak']:6.0f} MiB   "
+            f"above start {values['growth']:6.0f} MiB"
+        )
+    ratios = {
+        "time stackstac": _ratio(found, "seconds", "ours stackstac", "bare stackstac"),
+        "time odc": _ratio(found, "seconds", "ours odc", "bare odc"),
+        "memory stackstac": _ratio(found, "peak", "ours stackstac", "default stackstac"),
+        "memory odc": _ratio(found, "peak", "ours odc", "default stackstac"),
+    }
+    for name, ratio in ratios.items():
+        target = 1.1 if name.startswith("time") else 0.6
+        print(f"{name:<18} {ratio:7.2f}     target at most {target}")
+    return ratios
+
+
+def _ratio(found: dict[str, dict[str, float]], name: str, one: str, other: str) -> float:
+    return found[one][name] / found[other][name]
+
+
+class Loading:
+    """asv: one case at a time, 4 dates of 1024 × 1024 pixels."""
+
+    params = CASES
+    param_names = ("case",)
+
+    def setup(self, case: str) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        folder = Path(self.folder.name)
+        (folder / "warm-up").mkdir()
+        write_items(folder / "warm-up", n_dates=1, size=64)
+        self.items = write_items(folder, n_dates=4, size=1024)
+
+    def teardown(self, case: str) -> None:
+        self.folder.cleanup()
+
+    def time_compute(self, case: str) -> None:
+        run_case(case, self.items)
+
+    def track_peak_mib(self, case: str) -> float:
+        return _in_own_process(case, self.items)["peak"]
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Print times, peaks and ratios, and return the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="6 dates of 1024 × 1024 pixels")
+    parser.add_argument(
+        "--tiny", action="store_true", help="2 dates of 128 × 128 pixels, for tests"
+    )
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where the COGs go; temporary by default")
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--items", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.case:
+        print(json.dumps(run_case(options.case, options.items)))
+        return {}
+    n_dates, size = (2, 128) if options.tiny else (6, 1024) if options.small else (24, 2048)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        return measure(folder, n_dates=n_dates, size=size, n_runs=options.runs)
+
+
+if __name__ == "__main__":
+    main()
