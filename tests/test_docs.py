@@ -33,6 +33,19 @@ def blocks(page: Path) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def example_scenes(tmp_path_factory) -> Path:
+    """Catalogue of a few simulated scenes."""
+    place = Simulation(
+        center=(501_600, 5_628_960),
+        size=(360, 360),
+        start="2022-06-08",
+        end="2022-06-12",
+        cloudiness=0.1,
+    )
+    return write_catalog(place, tmp_path_factory.mktemp("scenes"))
+
+
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(DOCS))
 )
@@ -47,19 +60,25 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
             exec(compile(code, str(page), "exec"), names)
 
 
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_example_of_the_readme_runs(example_scenes, tmp_path, monkeypatch):
     pytest.importorskip("stackstac")
     monkeypatch.chdir(tmp_path)
-    place = Simulation(
-        center=(501_600, 5_628_960), size=(240, 240), start="2022-06-08", end="2022-06-12"
-    )
-    names = {"catalog": write_catalog(place, "scenes"), "bbox": [3.0215, 50.8115, 3.0235, 50.8135]}
+    names = {"catalog": example_scenes, "bbox": [3.0215, 50.8115, 3.0235, 50.8135]}
     (code,) = blocks(DOCS.parent / "README.md")
     exec(compile(code, "README.md", "exec"), names)
     assert set(np.unique(xh.open_series("ndvi.zarr")["sensor"])) == {
         "landsat-c2-l2",
         "sentinel-2-l2a",
     }
+
+
+@pytest.mark.parametrize("name", ["dense_ndvi.py", "fit_a_line.py"])
+def test_the_examples_run(name, example_scenes, tmp_path, capsys):
+    result = {"dense_ndvi.py": "ndvi.zarr", "fit_a_line.py": "fit.zarr"}[name]
+    script = runpy.run_path(str(DOCS.parent / "examples" / name))
+    script["main"](str(example_scenes), str(tmp_path / result))
+    assert (tmp_path / result).exists()
+    assert capsys.readouterr().out
 
 
 def test_every_link_leads_to_a_file():

@@ -22,4 +22,4 @@ def models() -> None:
     console.print_table(rows, title="Built-in models")
     for table in tables:
         console.say(f"{table.name}: {table.citation}, doi:{table.doi}")
-    console.say("A fitted model is given as the path it was saved to: --model fit.nc")
+    console.say("A fitted model is given as the path it was saved to: --model fit.zarr")
