@@ -1,9 +1,13 @@
-"""The ``.harmonize`` accessor: one typed line a method, forwarding to the public functions."""
+"""The ``.harmonize`` accessor: one line a method, forwarding to the public functions.
+
+A method takes what the function of the same name takes after its first argument; a test holds the
+signatures together. What is said as ``Any`` here is the type of the cube itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -13,20 +17,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from odc.geo.geobox import GeoBox
 
+    from xharmonize.cube.cog import CogDtype
     from xharmonize.cube.grid import RegridMethod
-    from xharmonize.cube.masks import Mask
+    from xharmonize.cube.quality import MaskLike
+    from xharmonize.cube.store import WriteMode
     from xharmonize.harmonizers import Model
+    from xharmonize.harmonizers.nadir import SunZenith
+    from xharmonize.series.densify import Duplicates
 
 
-Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+@xr.register_dataarray_accessor("harmonize")  # type: ignore[no-untyped-call]
+@xr.register_dataset_accessor("harmonize")  # type: ignore[no-untyped-call]
+class HarmonizeAccessor:
+    """Methods on cubes (DataArray or Dataset)."""
 
-
-class HarmonizeAccessor(Generic[Cube]):
-    """Methods on cubes; each forwards to the function of the same name in `xharmonize`."""
-
-    def __init__(self, obj: Cube) -> None:
-        self._obj = obj
+    def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
+        self._obj: Any = obj
 
     def to_landsat(
         self,
@@ -35,11 +43,9 @@ class HarmonizeAccessor(Generic[Cube]):
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
-    ) -> Cube:
+    ) -> Any:
         """Give the cube Landsat OLI's bandpass; see `xharmonize.to_landsat`."""
-        return xh.to_landsat(
-            self._obj, model, like=like, resolution=resolution, platform=platform
-        )
+        return xh.to_landsat(self._obj, model, like=like, resolution=resolution, platform=platform)
 
     def to_sentinel2(
         self,
@@ -48,8 +54,8 @@ class HarmonizeAccessor(Generic[Cube]):
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
-    ) -> Cube:
-        """Give the cube Sentinel-2A MSI's bandpass; see `xharmonize.to_sentinel2`."""
+    ) -> Any:
+        """Give the cube Sentinel-2 MSI's bandpass; see `xharmonize.to_sentinel2`."""
         return xh.to_sentinel2(
             self._obj, model, like=like, resolution=resolution, platform=platform
         )
@@ -62,25 +68,20 @@ class HarmonizeAccessor(Generic[Cube]):
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
-    ) -> Cube:
+    ) -> Any:
         """Give the cube another sensor's bandpass; see `xharmonize.to_sensor`."""
         return xh.to_sensor(
             self._obj, sensor, model, like=like, resolution=resolution, platform=platform
         )
 
-    def nbar(
-        self,
-        angles: xr.Dataset | None = None,
-        *,
-        sun_zenith: Literal["hls-v2", "observed"] = "hls-v2",
-    ) -> Cube:
+    def nbar(self, angles: xr.Dataset | None = None, *, sun_zenith: SunZenith = "hls-v2") -> Any:
         """Normalise to nadir view by the c-factor; see `xharmonize.nbar`."""
         return xh.nbar(self._obj, angles, sun_zenith=sun_zenith)
 
     def regrid(
         self,
         *,
-        like: xr.DataArray | xr.Dataset | None = None,
+        like: xr.DataArray | xr.Dataset | GeoBox | None = None,
         crs: Any = None,
         resolution: float | None = None,
         how: RegridMethod = "area",
@@ -98,40 +99,38 @@ class HarmonizeAccessor(Generic[Cube]):
             valid_fraction=valid_fraction,
         )
 
-    def decode(self) -> Cube:
+    def decode(self) -> Any:
         """Turn digital numbers into reflectance; see `xharmonize.decode`."""
         return xh.decode(self._obj)
 
-    def mask(self, mask: str | Sequence[str] | Mask = "clear") -> Cube:
+    def mask(self, mask: MaskLike = "clear") -> xr.Dataset:
         """Remove pixels by their quality flags; see `xharmonize.mask`."""
         return xh.mask(self._obj, mask)
 
-    def check_radiometry(self) -> pd.DataFrame:
+    def check_radiometry(self, *, samples: int = 4096) -> pd.DataFrame:
         """Compare pixels with the contract; see `xharmonize.check_radiometry`."""
-        return xh.check_radiometry(self._obj)
+        return xh.check_radiometry(self._obj, samples=samples)
 
-    def index(self, name: str = "ndvi") -> Cube:
+    def index(self, name: str = "ndvi") -> Any:
         """Compute a spectral index; see `xharmonize.index`."""
         return xh.index(self._obj, name)
 
-    def densify(self, *others: xr.DataArray | xr.Dataset) -> xr.Dataset:
+    def densify(
+        self, *others: xr.DataArray | xr.Dataset, duplicates: Duplicates = "keep"
+    ) -> xr.Dataset:
         """Merge with harmonised cubes into one series; see `xharmonize.densify`."""
-        return xh.densify(self._obj, *others)
+        return xh.densify(self._obj, *others, duplicates=duplicates)
 
-    def to_zarr(self, path: str | Path, *, mode: Literal["w", "upsert"] = "w") -> Any:
+    def to_zarr(self, path: str | Path, *, mode: WriteMode = "w", tile: int | None = None) -> Path:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""
-        return xh.to_zarr(self._obj, path, mode=mode)
+        return xh.to_zarr(self._obj, path, mode=mode, tile=tile)
 
-    def to_cogs(self, path: str | Path) -> Any:
+    def to_cogs(
+        self,
+        path: str | Path,
+        *,
+        collection: str | None = None,
+        dtype: CogDtype | None = None,
+    ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
-        return xh.to_cogs(self._obj, path)
-
-
-@xr.register_dataarray_accessor("harmonize")
-class DataArrayHarmonizeAccessor(HarmonizeAccessor[xr.DataArray]):
-    """``.harmonize`` of a DataArray."""
-
-
-@xr.register_dataset_accessor("harmonize")
-class DatasetHarmonizeAccessor(HarmonizeAccessor[xr.Dataset]):
-    """``.harmonize`` of a Dataset."""
+        return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype)

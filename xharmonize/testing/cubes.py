@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from xharmonize.cube.contract import Step, write_contract
+from xharmonize.cube.geobox import write_grid
 from xharmonize.sensors import get_sensor
 
 
@@ -61,8 +64,6 @@ def example_cube(
         coords={
             "time": pd.to_datetime(list(dates)).to_numpy("datetime64[ns]"),
             "band": list(bands),
-            "y": origin[1] - resolution * (np.arange(shape[0]) + 0.5),
-            "x": origin[0] + resolution * (np.arange(shape[1]) + 0.5),
         },
         name="reflectance",
         attrs={"units": "1", "long_name": "surface reflectance"},
@@ -82,7 +83,6 @@ def example_cube(
         )
         for i, name in enumerate(platforms)
     ]
-    import rioxarray  # noqa: F401  (registers .rio)
-
-    cube = write_contract(cube, steps).rio.write_crs(crs).rio.write_transform()
-    return cube.chunk(chunks) if chunks is not None else cube
+    affine = Affine(resolution, 0, origin[0], 0, -resolution, origin[1])
+    cube = write_grid(write_contract(cube, steps), GeoBox(shape, affine, crs))
+    return cube if chunks is None else cube.chunk(chunks)
