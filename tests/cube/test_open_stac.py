@@ -542,3 +542,24 @@ def test_works_in_other_processes_and_errors_come_back(tmp_path, kind):
         with pytest.raises(xh.AssetReadError, match="asset 'red' of item 'bad'"):
             xh.open_stac(items, engine=kind).compute()
     xr.testing.assert_identical(good, xh.open_stac(items[0], engine=kind).compute())
+
+
+def test_the_benchmark_of_loading_runs(tmp_path):
+    import importlib.util
+
+    path = Path(__file__).parents[2] / "benchmarks" / "loading.py"
+    spec = importlib.util.spec_from_file_location("benchmark_loading", path)
+    loading = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loading)
+    (tmp_path / "warm-up").mkdir()
+    loading.write_items(tmp_path / "warm-up", n_dates=1, size=64)
+    items = loading.write_items(tmp_path, n_dates=2, size=64)
+    for case in loading.CASES:
+        assert loading.run_case(case, items)["seconds"] > 0
+    suite = loading.Loading()
+    assert suite.params == loading.CASES
+    found, bare = loading._ours(items, "stackstac"), loading._bare_stackstac(items)
+    expected = (bare[:, :-1].values - 1000.0) / 1e4
+    is_clear = np.broadcast_to(bare[:, -1:] == 4, expected.shape)
+    np.testing.assert_allclose(found.values[is_clear], expected[is_clear], atol=1e-7)
+    assert np.isnan(found.values[~is_clear]).all()
