@@ -49,6 +49,13 @@ def test_ascending_rows_stay_upright(cube):
     assert list(up.get_ylim()) == sorted(up.get_ylim())
 
 
+def test_a_large_map_is_thinned_out_not_read_whole(monkeypatch, cube):
+    monkeypatch.setattr("xharmonize.plot.images.MOST_PIXELS", 12)
+    image = plot.maps(cube, bands="red").axes[0].images[0]
+    expected = cube.isel(time=0).sel(band="red")[::2, ::3]
+    np.testing.assert_array_equal(image.get_array().filled(np.nan), expected)
+
+
 def test_maps_name_what_is_missing(cube):
     with pytest.raises(BandError, match="needs band swir99"):
         plot.maps(cube, bands="swir99")

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with console.plain_warnings():
             app(args=None if arguments is None else list(arguments))
-    except XHarmonizeError as error:
+    except (XHarmonizeError, OSError) as error:
         console.complain("error", error, "red")
         sys.exit(console.FAILED)
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xharmonize import plot
 from xharmonize.cli.report import main_layer
+from xharmonize.cube.contract import read_coordinate
 from xharmonize.plot.images import TRUE_COLOUR
 from xharmonize.types import AnyArray
 
@@ -49,7 +50,7 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     x, y = _place(series, point)
     figures = {
-        "maps.png": draw_maps(main_layer(source), main_layer(harmonized), target),
+        "maps.png": draw_maps(main_layer(source), main_layer(harmonized), target, series),
         "series.png": plot.series(series, field=field, x=x, y=y),
         "timeline.png": plot.timeline(series, title="Acquisitions"),
     }
@@ -58,16 +59,18 @@ def draw(
     return [folder / name for name in figures]
 
 
-def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None) -> Figure:
-    """Draw the clearest date before and after, and a clear target date near it if there is one."""
-    share = _valid_share(after)
+def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None, series: Any) -> Figure:
+    """Draw the clearest date before and after, and a clear target date near it if there is one.
+
+    Which dates are clear is read from the series, which is computed already.
+    """
+    share = _valid_shares(series)
+    of_after = _shares_at(after, share)
     like = None if target is None else main_layer(target)
-    near = np.zeros((share.size, 0)) if like is None else _near(after, like)
-    best = int((share + near.max(axis=1, initial=0.0)).argmax())
-    pictures = {
-        "before": _nearest(before, after["time"].values[best]),
-        "after": after.isel(time=best),
-    }
+    near = np.zeros((of_after.size, 0)) if like is None else _near(after, like, share)
+    best = int((of_after + near.max(axis=1, initial=0.0)).argmax())
+    time = after["time"].values[best]
+    pictures = {"before": _nearest(before, time), "after": after.isel(time=best)}
     if like is not None and near[best].max(initial=0.0) > 0:
         pictures["target"] = like.isel(time=int(near[best].argmax()))
     titles = [f"{picture['platform'].item()}, {name}" for name, picture in pictures.items()]
@@ -87,11 +90,30 @@ def _place(series: Any, point: Point | None) -> Point | tuple[None, None]:
     return float(x), float(y)
 
 
-def _near(after: xr.DataArray, target: xr.DataArray) -> AnyArray:
+def _near(
+    after: xr.DataArray, target: xr.DataArray, share: dict[tuple[Any, str], float]
+) -> AnyArray:
     """How near [1] a target date is, times its share of valid pixels; (date, target date)."""
     apart = np.abs(after["time"].values[:, None] - target["time"].values[None, :])
     nearness = np.clip(1.0 - apart / NEAR, 0.0, 1.0)
-    return np.asarray(nearness * _valid_share(target)[None, :])
+    return np.asarray(nearness * _shares_at(target, share)[None, :])
+
+
+def _valid_shares(series: Any) -> dict[tuple[Any, str], float]:
+    """Share of valid pixels [1] by time and sensor."""
+    layer = main_layer(series)
+    flat = layer.isel(band=0) if "band" in layer.dims else layer
+    values = flat.notnull().mean(["y", "x"]).compute().values
+    return dict(zip(_keys(series), values.tolist()))
+
+
+def _shares_at(cube: xr.DataArray, share: dict[tuple[Any, str], float]) -> AnyArray:
+    return np.array([share.get(key, 0.0) for key in _keys(cube)])
+
+
+def _keys(cube: Any) -> list[tuple[Any, str]]:
+    sensors = read_coordinate(cube, "sensor").astype(str).tolist()
+    return list(zip(cube["time"].values.astype("datetime64[ns]").tolist(), sensors))
 
 
 def _nearest(cube: xr.DataArray, time: np.datetime64) -> xr.DataArray:
@@ -101,8 +123,3 @@ def _nearest(cube: xr.DataArray, time: np.datetime64) -> xr.DataArray:
 def _stretch(cube: xr.DataArray) -> tuple[float, float] | None:
     has_colour = set(TRUE_COLOUR) <= set(cube["band"].values.astype(str))
     return STRETCH if has_colour else None
-
-
-def _valid_share(cube: xr.DataArray) -> AnyArray:
-    """Share of valid pixels of each date [1]."""
-    return np.asarray(cube.isel(band=0).notnull().mean(["y", "x"]).values)

@@ -67,11 +67,10 @@ def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:
 
 def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
     """Return one row for each (sensor, platform): dates, period, valid share, median of dates."""
-    layer = main_layer(series)
-    spatial = [dim for dim in ("band", "y", "x") if dim in layer.dims]
+    layer, name = _one_layer(series)
     with console.progress("Summing up"):
         table = xr.Dataset(
-            {"valid": layer.notnull().mean(spatial), "mean": layer.mean(spatial)}
+            {"valid": layer.notnull().mean(["y", "x"]), "mean": layer.mean(["y", "x"])}
         ).compute()
     sensors, platforms = (read_coordinate(series, n).astype(str) for n in ("sensor", "platform"))
     dates = np.datetime_as_string(series["time"].values, unit="D")
@@ -88,10 +87,20 @@ def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
                 "first": min(dates[here].tolist()),
                 "last": max(dates[here].tolist()),
                 "valid [%]": round(float(table["valid"].values[here].mean()) * 100, 1),
-                f"median {layer.name}": float(np.median(seen)) if seen.size else float("nan"),
+                f"median {name}": float(np.median(seen)) if seen.size else float("nan"),
             }
         )
     return rows
+
+
+def _one_layer(series: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, str]:
+    """The index of a series, or one band of its reflectance: red where there is one."""
+    layer = main_layer(series)
+    if "band" not in layer.dims:
+        return layer, str(layer.name)
+    bands = layer["band"].values.astype(str).tolist()
+    band = "red" if "red" in bands else bands[0]
+    return layer.sel(band=band), band
 
 
 def main_layer(series: xr.DataArray | xr.Dataset) -> xr.DataArray:

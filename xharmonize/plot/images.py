@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Cube = xr.DataArray | xr.Dataset
 
+MOST_PIXELS = 1500
 TRUE_COLOUR = ("red", "green", "blue")
 
 
@@ -35,7 +36,7 @@ def maps(
     ----------
     *cubes : (time, band, y, x) or (time, y, x) DataArray or Dataset
         Reflectance [1] or an index; NaN is drawn grey. Grids and CRS may differ: each map keeps
-        its own pixels.
+        its own pixels, every n-th of them where there are more than 1500 a side.
     time : int or str
         Which date: a position, or a date of which the nearest acquisition of each cube is taken.
     bands : str or sequence of str, optional
@@ -120,13 +121,19 @@ def _choose_bands(layers: Sequence[xr.DataArray], bands: Sequence[str] | str | N
 
 def _pick(layer: xr.DataArray, names: list[str]) -> xr.DataArray:
     """Compute the bands of a picture as (y, x), or as (y, x, 3), north up."""
-    layer = layer.sortby("y", ascending=False)
+    layer = _thin(layer.sortby("y", ascending=False))
     if not names:
         return layer.transpose("y", "x").compute()
     require_bands(layer, names, what="the picture")
     if len(names) == 1:
         return layer.sel(band=names[0]).transpose("y", "x").compute()
     return layer.sel(band=names).transpose("y", "x", "band").compute()
+
+
+def _thin(layer: xr.DataArray) -> xr.DataArray:
+    """Leave out rows and columns that the picture could not show."""
+    strides = {dim: -(-layer.sizes[dim] // MOST_PIXELS) for dim in ("y", "x")}
+    return layer.isel({dim: slice(None, None, stride) for dim, stride in strides.items()})
 
 
 def _percentiles(values: Sequence[FloatArray]) -> tuple[float, float]:
