@@ -14,7 +14,7 @@ from xharmonize.simulate import Cover, Simulation, truth
 from xharmonize.simulate.atmosphere import cloud_cover, correction_error, render_sky
 from xharmonize.simulate.catalog import render_pass
 from xharmonize.simulate.geometry import anisotropy, li_sparse, ross_thick, sun_position
-from xharmonize.simulate.imaging import point_spread, sampling_matrix, shift_of
+from xharmonize.simulate.imaging import point_spreads, sampling_matrix, shift_of
 from xharmonize.simulate.landscape import render_landscape
 from xharmonize.simulate.noise import Window, smooth_noise, white_noise
 from xharmonize.simulate.optical import prepare, render_optical, render_tile_ground
@@ -162,7 +162,7 @@ def test_the_offset_follows_baseline_and_catalogue(ground):
 @pytest.mark.parametrize("variant", ["a", "b", "c"])
 def test_point_spread_has_the_tabulated_transfer(variant):
     step = 10.0
-    spread = point_spread("sentinel-2-l2a", "red", step, variant, along_track=False)
+    spread = point_spreads("sentinel-2-l2a", "red", step, variant)[0]
     fine = np.arange(-400, 400) * 0.5 + 0.25
     weights = sampling_matrix(fine, np.zeros(1), 0.5, spread)[0]
     transfer = abs(np.sum(weights * np.exp(2j * np.pi * fine / (2 * step))))

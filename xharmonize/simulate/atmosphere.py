@@ -81,7 +81,7 @@ def correction_error(
     sd = np.interp(centers, _WAVELENGTH, _ERROR_SD) / np.sqrt(2) * simulation.atmosphere
     typical = np.interp(centers, _WAVELENGTH, _TYPICAL)
     length = {"a": 0.8, "b": 0.4, "c": 1.6}[simulation.variant]
-    share = {"a": 0.15, "b": 0.35, "c": 0.08}[simulation.variant]
+    share = {"a": 0.15, "b": 0.24, "c": 0.08}[simulation.variant]
     offset = _correlated(simulation, acquisition, "offset", centers, length)
     gain = _correlated(simulation, acquisition, "gain", centers, length)
     return CorrectionError(

@@ -61,19 +61,22 @@ class Spread:
     box: float = 0.0
 
 
-def point_spread(
-    sensor: str, band: str, step: float, variant: Variant, *, along_track: bool
-) -> Spread:
-    """Return the point spread of a band.
+def point_spreads(sensor: str, band: str, step: float, variant: Variant) -> tuple[Spread, Spread]:
+    """Return the point spread of a band across track (x) and along track (y).
 
     Parameters
     ----------
     step : float
         Pixel size [m].
-    along_track : bool
-        The y axis; variant "b" blurs it more.
     """
-    at_nyquist = _MTF.get(sensor, {}).get(band, 0.25)
+    across, along = (
+        _point_spread(_MTF.get(sensor, {}).get(band, 0.25), step, variant, along_track=along)
+        for along in (False, True)
+    )
+    return across, along
+
+
+def _point_spread(at_nyquist: float, step: float, variant: Variant, *, along_track: bool) -> Spread:
     sigma = step / np.pi * np.sqrt(-2 * np.log(at_nyquist))
     if variant == "a":
         return Spread(sigmas=(sigma,), weights=(1.0,))
@@ -124,29 +127,34 @@ def shift_of(simulation: Simulation, key: tuple[int, ...]) -> tuple[float, float
     )
 
 
-def resample(
-    fine: Float32Array, source: Window, target: Window, spreads: tuple[Spread, Spread],
-    shift: tuple[float, float],
-) -> Float32Array:  # fmt: skip
-    """Image a fine field onto pixels.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sampling:
+    """How fine cells become the pixels of a window: weights along y and along x."""
+
+    down: Float32Array
+    across: Float32Array
+
+    def __call__(self, fine: Float32Array) -> Float32Array:
+        """Image a fine field (y, x) onto pixels (y, x), in the unit of the field."""
+        return np.asarray(self.down @ fine @ self.across.T, np.float32)
+
+
+def make_sampling(
+    source: Window, target: Window, spreads: tuple[Spread, Spread], shift: tuple[float, float]
+) -> Sampling:
+    """Return the weights of fine cells in pixels.
 
     Parameters
     ----------
-    fine : (y, x) float32 array
-        Reflectance [1] of the cells of `source`.
     spreads : (Spread, Spread)
         Point spread along x and along y.
     shift : (float, float)
         Offset east and north of the ground that is really seen [m].
-
-    Returns
-    -------
-    (y, x) float32 array
-        Reflectance [1] of the pixels of `target`.
     """
-    across = sampling_matrix(source.x, target.x + shift[0], source.step, spreads[0])
-    down = sampling_matrix(source.y, target.y + shift[1], source.step, spreads[1])
-    return np.asarray(down @ fine @ across.T, np.float32)
+    return Sampling(
+        down=sampling_matrix(source.y, target.y + shift[1], source.step, spreads[1]),
+        across=sampling_matrix(source.x, target.x + shift[0], source.step, spreads[0]),
+    )
 
 
 def add_noise(

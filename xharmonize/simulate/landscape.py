@@ -8,6 +8,7 @@ a direction and a size of their own, woods, a meandering river, villages and a t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
@@ -44,6 +45,14 @@ class Cover(IntEnum):
     ROAD = 7
     BARE = 8
     HEDGE = 9
+
+
+def by_cover(values: Mapping[Cover, float], cover: Codes, default: float) -> Float64Array:
+    """Look up a number per cover; `default` for covers not listed."""
+    table = np.full(max(Cover) + 1, default)
+    for code, value in values.items():
+        table[code] = value
+    return table[cover]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +345,7 @@ def river_distance(seed: int, window: Window) -> Float64Array:
 
 def _slopes(seed: int, window: Window) -> tuple[Float32Array, Float32Array]:
     height = elevation(seed, window.pad(1))
-    rise = np.stack(np.gradient(height, window.step))[:, 1:-1, 1:-1].astype(np.float32)
+    rise = np.array(np.gradient(height, window.step), np.float32)[:, 1:-1, 1:-1]
     return rise[1], -rise[0]
 
 

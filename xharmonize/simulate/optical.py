@@ -20,7 +20,14 @@ from xharmonize.simulate.atmosphere import (
 )
 from xharmonize.simulate.config import FINE, HALO, TILE, Pass, Simulation, Variant
 from xharmonize.simulate.geometry import Angles, anisotropy, pass_angles
-from xharmonize.simulate.imaging import add_noise, point_spread, resample, shift_of
+from xharmonize.simulate.imaging import (
+    Sampling,
+    Spread,
+    add_noise,
+    make_sampling,
+    point_spreads,
+    shift_of,
+)
 from xharmonize.simulate.landscape import Landscape, render_landscape
 from xharmonize.simulate.noise import (
     Float32Array,
@@ -180,21 +187,22 @@ def surface_reflectance(
     fine = mixed_reflectance(shares, table, simulation.variant)
     fine = fine.reshape(len(scene.bands), *landscape.window.shape)
     if directional:
-        light = illumination(landscape, scene.angles)
-        fine *= light * _structure(scene, landscape)
+        _light(scene, landscape, fine)
     return fine
 
 
-def _structure(scene: OpticalPass, landscape: Landscape) -> Float32Array:
-    """Factor by which canopies stand out from the mean anisotropy of their cover, (band, y, x).
+def _light(scene: OpticalPass, landscape: Landscape, fine: Float32Array) -> None:
+    """Apply, in place, slopes and how canopies stand out from the anisotropy of their cover.
 
-    Row direction, crop height and lodging change it from field to field.
+    Row direction, crop height and lodging change the latter from field to field.
     """
     crop = ENDMEMBERS.index("crop_leaf")
     mean = anisotropy(scene.angles, scene.centers)[crop] - 1
-    departure = 0.9 * normal(landscape.unit_key, name_key("structure"))
-    factor = 1 + mean[:, None] * np.clip(departure, -2, 2)[None, :]
-    return np.asarray(factor.astype(np.float32)[:, landscape.unit], np.float32)
+    departure = np.clip(0.9 * normal(landscape.unit_key, name_key("structure")), -2, 2)
+    light = illumination(landscape, scene.angles)
+    structure = departure.astype(np.float32)[landscape.unit] * light
+    for band, strength in zip(fine, mean.astype(np.float32)):
+        band *= light + strength * structure
 
 
 def _surroundings(scene: OpticalPass, ground: TileGround) -> Float32Array:
@@ -217,17 +225,17 @@ def render_optical(scene: OpticalPass, ground: TileGround) -> dict[str, tuple[Wi
     error = correction_error(simulation, scene.acquisition, scene.centers)
     adjacency = adjacency_strength(simulation, scene.acquisition, scene.centers)
     shift = shift_of(simulation, scene.acquisition.key)
+    sampling: dict[tuple[float, tuple[Spread, Spread]], Sampling] = {}
     skies: dict[float, Sky] = {}
     seen: dict[str, tuple[Window, Float32Array]] = {}
     for i, band in enumerate(scene.bands):
         window = tile_window(ground.left, ground.bottom, band.gsd, simulation.phase_of(name))
         if band.gsd not in skies:
             skies[band.gsd] = render_sky(simulation, scene.acquisition, window, scene.angles)
-        spreads = tuple(
-            point_spread(name, band.name, band.gsd, simulation.variant, along_track=along)
-            for along in (False, True)
-        )
-        image = resample(fine[i], ground.fine.window, window, (spreads[0], spreads[1]), shift)
+        spreads = point_spreads(name, band.name, band.gsd, simulation.variant)
+        if (band.gsd, spreads) not in sampling:
+            sampling[band.gsd, spreads] = make_sampling(ground.fine.window, window, spreads, shift)
+        image = sampling[band.gsd, spreads](fine[i])
         background = upsample(around[i], ground.coarse.window, window)
         image = look_through(
             image, background, skies[band.gsd], band.center, float(adjacency[i]),

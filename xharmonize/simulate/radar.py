@@ -24,8 +24,8 @@ from scipy.ndimage import gaussian_filter
 
 from xharmonize.simulate.config import Pass, Simulation
 from xharmonize.simulate.geometry import pass_angles
-from xharmonize.simulate.imaging import Spread, resample, shift_of
-from xharmonize.simulate.landscape import Codes, Cover, Landscape
+from xharmonize.simulate.imaging import Spread, make_sampling, shift_of
+from xharmonize.simulate.landscape import Codes, Cover, Landscape, by_cover
 from xharmonize.simulate.noise import Float32Array, Keys, Window, draw, normal, uniform, white_noise
 from xharmonize.simulate.optical import TileGround, tile_window
 from xharmonize.simulate.phenology import Ground, ground_on
@@ -33,7 +33,7 @@ from xharmonize.types import Float64Array
 
 _LOOKS = 5
 
-_PLANT = {"vv": (0.020, 0.11, -12.0), "vh": (0.0085, 0.085, -19.5)}
+_PLANT = {"vv": (0.028, 0.10, -10.6), "vh": (0.0085, 0.085, -19.5)}
 """Water cloud: volume backscatter per leaf area, extinction per leaf area, and the gamma nought
 of moderately moist, moderately rough bare soil [dB]."""
 
@@ -78,16 +78,16 @@ def _water_cloud(name: str, ground: Ground, key: Keys, look: float) -> Float64Ar
     wet = 1 - np.exp(-3.2 * ground.moisture)
     rows = np.radians(180 * uniform(key, 111) - look)
     # fresh ploughing is rough; rows that face the radar return more, co-polarised above all
-    structure = 3.2 * ground.roughness + (2.2 if name == "vv" else 0.8) * np.sin(rows) ** 8
-    soil = 10 ** ((soil_level + 5.5 * (wet - 0.6) + structure + 0.7 * normal(key, 112)) / 10)
+    structure = 4.2 * ground.roughness + (4.0 if name == "vv" else 0.8) * np.sin(rows) ** 8
+    soil = 10 ** ((soil_level + 5.5 * (wet - 0.6) + structure + 1.3 * normal(key, 112)) / 10)
     dimmed = np.exp(-2 * extinction * leaves / np.cos(np.radians(36)))
     plants = volume * leaves ** (0.9 if name == "vv" else 1.0) * (1 - 0.4 * dimmed)
-    return np.asarray(soil * dimmed + plants * np.exp(0.12 * normal(key, 113)), np.float64)
+    return np.asarray(soil * dimmed + plants * np.exp(0.30 * normal(key, 113)), np.float64)
 
 
 def _levels(name: str, key: Keys, cover: Codes, wind: float) -> Float64Array:
-    level = np.array([_LEVEL[name].get(Cover(int(c)), np.nan) for c in cover])
-    width = np.array([_WIDTH.get(Cover(int(c)), 0.6) for c in cover])
+    level = by_cover(_LEVEL[name], cover, np.nan)
+    width = by_cover(_WIDTH, cover, 0.6)
     level = level + width * normal(key, 114)
     return np.where(
         cover == int(Cover.WATER), level + (7 if name == "vv" else 3) * (wind - 0.4), level
@@ -136,10 +136,11 @@ def render_radar(
     window = tile_window(ground.left, ground.bottom, step, phase)
     shift = shift_of(simulation, acquisition.key)
     spread = Spread(sigmas=(8.5,), weights=(1.0,))
+    sampling = make_sampling(ground.fine.window, window, (spread, spread), shift)
     noise_floor = np.float32(10**-2.7)
     assets = {}
     for name, field in backscatter(simulation, acquisition, ground.fine).items():
-        image = resample(field, ground.fine.window, window, (spread, spread), shift)
+        image = sampling(field)
         image = (image + noise_floor) * speckle(simulation, window, name, acquisition.key)
         assets[name] = (window, np.maximum(image - noise_floor, np.float32(1e-5)))
     return assets

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xharmonize.simulate.landscape import Codes, Cover, Landscape
+from xharmonize.simulate.landscape import Codes, Cover, Landscape, by_cover
 from xharmonize.simulate.noise import Float32Array, Keys, normal, uniform
 from xharmonize.simulate.phenology import Ground
 from xharmonize.simulate.spectra import ENDMEMBERS
@@ -27,9 +27,6 @@ _SHADE = {
 """Mean share of shade inside a canopy or beside a building."""
 
 _SHADE_SPREAD = {Cover.DECIDUOUS: 0.10, Cover.CONIFER: 0.12, Cover.HEDGE: 0.13, Cover.BUILT: 0.06}
-
-_LEAF = {Cover.GRASS: "grass_leaf", Cover.DECIDUOUS: "forest_leaf", Cover.CONIFER: "forest_leaf",
-         Cover.HEDGE: "forest_leaf"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +67,7 @@ def endmember_shares(
     def spread(values: Float64Array) -> Float32Array:
         return values.astype(np.float32)[unit]
 
-    area = spread(ground.leaf_area) * np.exp(np.float32(0.26) * vigour + np.float32(0.09) * today)
+    area = spread(ground.leaf_area) * np.exp(np.float32(0.26) * vigour + np.float32(0.13) * today)
     leaves = 1 - np.exp(np.float32(-0.62) * area)
     dead = np.clip(spread(ground.senescence) * (1 + np.float32(0.22) * hue), 0, 1)
     pale = np.clip(spread(ground.pale) + np.float32(0.12) * hue + np.float32(0.06) * today, 0, 1)
@@ -90,8 +87,8 @@ def endmember_shares(
     straw = spread(_straw_share(cover))
     planes[_INDEX["pale_leaf"]] = green * pale
     for leaf in ("crop_leaf", "grass_leaf", "forest_leaf"):
-        share = [1.0 if _LEAF.get(Cover(int(c)), "crop_leaf") == leaf else 0.0 for c in cover]
-        planes[_INDEX[leaf]] = green * (1 - pale) * spread(np.array(share))
+        share = np.where(_leaf_kind(cover) == leaf, 1.0, 0.0)
+        planes[_INDEX[leaf]] = green * (1 - pale) * spread(share)
     planes[_INDEX["straw"]] = residue * straw
     planes[_INDEX["litter"]] = residue * (1 - straw)
     planes[_INDEX["bright_soil"]] = soil * bright
@@ -105,6 +102,11 @@ def endmember_shares(
 def _soil_brightness(key: Keys, ground: Ground) -> Float64Array:
     texture = 0.50 + 0.16 * normal(key, 101)
     return texture - 0.50 * ground.moisture - 0.12 * ground.roughness
+
+
+def _leaf_kind(cover: Codes) -> npt.NDArray[np.str_]:
+    trees = np.isin(cover, (Cover.DECIDUOUS, Cover.CONIFER, Cover.HEDGE))
+    return np.where(trees, "forest_leaf", np.where(cover == Cover.GRASS, "grass_leaf", "crop_leaf"))
 
 
 def _straw_share(cover: Codes) -> Float64Array:
@@ -131,9 +133,9 @@ def _built_and_water(
 
 
 def _shade(landscape: Landscape) -> Float32Array:
-    mean = np.array([_SHADE.get(Cover(int(c)), 0.0) for c in landscape.unit_cover])
+    mean = by_cover(_SHADE, landscape.unit_cover, 0.0)
     mean = mean * (1 + 0.15 * normal(landscape.unit_key, 104))
-    width = np.array([_SHADE_SPREAD.get(Cover(int(c)), 0.04) for c in landscape.unit_cover])
+    width = by_cover(_SHADE_SPREAD, landscape.unit_cover, 0.04)
     unit = landscape.unit
     shade = mean.astype(np.float32)[unit] + width.astype(np.float32)[unit] * landscape.crown
     return np.clip(shade, 0, 0.85).ravel()

@@ -20,8 +20,7 @@ from xharmonize.simulate.config import (
     Pass,
     Simulation,
 )
-from xharmonize.simulate.imaging import point_spread as band_spread
-from xharmonize.simulate.imaging import resample
+from xharmonize.simulate.imaging import make_sampling, point_spreads
 from xharmonize.simulate.landscape import Cover, render_landscape
 from xharmonize.simulate.noise import Float32Array, Window
 from xharmonize.simulate.optical import OpticalPass, prepare, surface_reflectance
@@ -200,11 +199,8 @@ def _render_block(
     planes = []
     for i, band in enumerate(scene.bands):
         if is_spread:
-            spreads = tuple(
-                band_spread(scene.sensor.name, band.name, band.gsd, variant, along_track=along)
-                for along in (False, True)
-            )
-            planes.append(resample(fine[i], source, part, (spreads[0], spreads[1]), (0.0, 0.0)))
+            spreads = point_spreads(scene.sensor.name, band.name, band.gsd, variant)
+            planes.append(make_sampling(source, part, spreads, (0.0, 0.0))(fine[i]))
         else:
             planes.append(down @ fine[i] @ across.T)
     share = np.stack(
