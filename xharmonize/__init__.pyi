@@ -1,7 +1,7 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
 from .cube.check import check_radiometry as check_radiometry
-from .cube.cog import to_cogs as to_cogs
+from .cube.cog.write import to_cogs as to_cogs
 from .cube.describe import describe as describe
 from .cube.encode import decode as decode
 from .cube.grid import regrid as regrid
@@ -9,7 +9,7 @@ from .cube.indices import index as index, list_indices as list_indices
 from .cube.masks import Mask as Mask, mask as mask
 from .cube.pairs import match_pairs as match_pairs
 from .cube.stac import open_stac as open_stac
-from .cube.store import open_series as open_series, to_zarr as to_zarr
+from .cube.store.zarr import open_series as open_series, to_zarr as to_zarr
 from .errors import (
     AssetReadError as AssetReadError,
     BandError as BandError,

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from odc.geo.geobox import GeoBox
 
-    from xharmonize.cube.cog import CogDtype
+    from xharmonize.cube.cog.write import CogDtype
     from xharmonize.cube.grid import RegridMethod
     from xharmonize.cube.quality import MaskLike
-    from xharmonize.cube.store import WriteMode
+    from xharmonize.cube.store.zarr import WriteMode
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
     from xharmonize.series.densify import Duplicates

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xharmonize.cube.catalog import read_scenes
-from xharmonize.cube.query import make_query, read_interval
+from xharmonize.cube.catalog.query import make_query, read_interval
+from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import (
     CatalogConnectionError,
     CatalogError,

@@ -11,8 +11,8 @@ import pytest
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
-from xharmonize.cube.engines import FAILED, Reading, Source, read_stack
-from xharmonize.cube.readers import AssetRef
+from xharmonize.cube.load.engines import FAILED, Reading, Source, read_stack
+from xharmonize.cube.load.readers import AssetRef
 
 ENGINES = ["stackstac", "odc"]
 CRS = "EPSG:32631"

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from xharmonize.cube.catalog import read_scenes
+from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.cube.platforms import infer_sentinel2, settle_platform
 from xharmonize.errors import RadiometryError, RadiometryWarning, UnknownSensorError
 

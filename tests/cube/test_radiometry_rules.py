@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
-from xharmonize.cube.catalog import read_scenes
-from xharmonize.cube.identity import normalize_platform
+from xharmonize.cube.catalog.identity import normalize_platform
+from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, UnknownSensorError
 
 S2, C2, C1 = "sentinel-2-l2a", "landsat-c2-l2", "landsat-c1-sr"

@@ -14,8 +14,8 @@ import xarray as xr
 import zarr
 
 import xharmonize as xh
-from xharmonize.cube.store_encode import extend_meanings, flag_attrs, meanings_of
-from xharmonize.cube.store_lock import lock_path, writer_lock
+from xharmonize.cube.store.encode import extend_meanings, flag_attrs, meanings_of
+from xharmonize.cube.store.lock import lock_path, writer_lock
 from xharmonize.testing import assert_lazy, example_cube
 
 LATER = ("2018-07-06T10:50", "2018-07-16T10:50")
@@ -275,7 +275,7 @@ def test_two_writers_at_once_are_refused_and_a_dead_ones_lock_is_taken_over(tmp_
         xh.to_zarr(example_cube(), path, mode="upsert")
     script = (
         "import os, sys; from pathlib import Path\n"
-        "from xharmonize.cube.store_lock import writer_lock\n"
+        "from xharmonize.cube.store.lock import writer_lock\n"
         "with writer_lock(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)

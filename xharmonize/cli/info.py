@@ -13,7 +13,7 @@ from xharmonize.cli import console
 from xharmonize.cli.harmonize import parse_bbox
 
 if TYPE_CHECKING:
-    from xharmonize.cube.scene import Scene
+    from xharmonize.cube.catalog.scene import Scene
 
 
 def info(
@@ -33,7 +33,7 @@ def info(
     if is_store(source):
         _describe_store(source)
         return
-    from xharmonize.cube.catalog import read_scenes
+    from xharmonize.cube.catalog.read import read_scenes
 
     scenes = read_scenes(
         source, collection=collection, datetime=datetime, bbox=parse_bbox(bbox), platform=platform

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.catalog.identity import normalize_platform
+from xharmonize.cube.catalog.radiometry import settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
-from xharmonize.cube.identity import normalize_platform
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
-from xharmonize.cube.radiometry import settle_encoding
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors import UNKNOWN, Sensor
 

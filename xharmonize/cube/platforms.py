@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xharmonize.cube.identity import normalize_platform
+from xharmonize.cube.catalog.identity import normalize_platform
 from xharmonize.errors import RadiometryError, RadiometryWarning, UnknownSensorError
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN

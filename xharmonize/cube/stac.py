@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
 
-from xharmonize.cube.catalog import RadiometryChoice, Source, read_scenes
+from xharmonize.cube.catalog.mosaic import Mosaic, mosaic_groups
+from xharmonize.cube.catalog.query import DatetimeQuery
+from xharmonize.cube.catalog.read import RadiometryChoice, Source, read_scenes
+from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE
 from xharmonize.cube.geobox import geobox_of, write_grid
-from xharmonize.cube.load_grid import (
+from xharmonize.cube.load.grid import (
     Lattice,
     is_coarser,
     lattice_of,
@@ -23,14 +26,11 @@ from xharmonize.cube.load_grid import (
     overlapping,
     target_grid,
 )
-from xharmonize.cube.load_merge import join_parts
-from xharmonize.cube.load_part import Request, open_part
-from xharmonize.cube.load_pixels import default_chunks
+from xharmonize.cube.load.merge import join_parts
+from xharmonize.cube.load.part import Request, open_part
+from xharmonize.cube.load.pixels import default_chunks
 from xharmonize.cube.masks import MaskLike, as_mask
-from xharmonize.cube.mosaic import Mosaic, mosaic_groups
 from xharmonize.cube.platforms import PlatformChoice
-from xharmonize.cube.query import DatetimeQuery
-from xharmonize.cube.scene import Scene
 from xharmonize.errors import BandError, CatalogError, GridError, RadiometryError
 from xharmonize.types import Engine
 
@@ -70,7 +70,7 @@ def open_stac(
     """Open STAC items as a lazy cube of reflectance, its radiometry settled per time step.
 
     Digital numbers are read once, as integers; scale, offset and nodata of every item and band
-    come from its metadata (`xharmonize.cube.catalog.read_scenes`), never from the library that
+    come from its metadata (`xharmonize.cube.catalog.read.read_scenes`), never from the library that
     reads or from the sensing date.
 
     Parameters

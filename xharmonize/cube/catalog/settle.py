@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from xharmonize.cube.contract import Step
-from xharmonize.cube.identity import (
+from xharmonize.cube.catalog.identity import (
     baseline_of,
     datatake_of,
     platform_of,
     recognize_sensor,
     tile_of,
 )
-from xharmonize.cube.items import Item, epsg_of
-from xharmonize.cube.radiometry import Encoding, settle_encoding, unit_of
-from xharmonize.cube.scene import Grid, Scene
+from xharmonize.cube.catalog.items import Item, epsg_of
+from xharmonize.cube.catalog.radiometry import Encoding, settle_encoding, unit_of
+from xharmonize.cube.catalog.scene import Grid, Scene
+from xharmonize.cube.contract import Step
 from xharmonize.errors import BandError, CatalogError, RadiometryError, UnknownSensorError
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
@@ -36,7 +36,7 @@ def settle_scene(
     Parameters
     ----------
     item : dict
-        As `xharmonize.cube.items.normalize_item` returns it.
+        As `xharmonize.cube.catalog.items.normalize_item` returns it.
     bands : sequence of str, optional
         Cube bands to look for; all spectral bands of the sensor that the item has.
     radiometry : mapping, optional

@@ -17,8 +17,8 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 from xharmonize._optional import require
-from xharmonize.cube.items import Item, make_absolute
-from xharmonize.cube.query import Query, fits_properties, matches
+from xharmonize.cube.catalog.items import Item, make_absolute
+from xharmonize.cube.catalog.query import Query, fits_properties, matches
 from xharmonize.errors import CatalogConnectionError, CatalogError
 
 Source: TypeAlias = Any

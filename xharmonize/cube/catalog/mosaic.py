@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from xharmonize.cube.identity import datastrip_of
-from xharmonize.cube.scene import Scene
+from xharmonize.cube.catalog.identity import datastrip_of
+from xharmonize.cube.catalog.scene import Scene
 from xharmonize.errors import CatalogError
 from xharmonize.sensors.spec import UNKNOWN
 

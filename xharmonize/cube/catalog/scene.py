@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xharmonize.cube.catalog.items import Item
 from xharmonize.cube.contract import Step
-from xharmonize.cube.items import Item
 from xharmonize.sensors.spec import Sensor
 
 
@@ -39,7 +39,7 @@ class Scene:
     id : str
         Item id.
     item : dict
-        The item in the shape of STAC 1.0 (`xharmonize.cube.items.normalize_item`).
+        The item in the shape of STAC 1.0 (`xharmonize.cube.catalog.items.normalize_item`).
     datetime : numpy.datetime64
         Sensing time [ns, UTC].
     sensor : Sensor

@@ -16,7 +16,7 @@ import numpy as np
 from dask.base import tokenize
 
 from xharmonize._optional import require
-from xharmonize.cube.readers import AssetRef, NamingDriver, NamingReader
+from xharmonize.cube.load.readers import AssetRef, NamingDriver, NamingReader
 from xharmonize.errors import GridError
 from xharmonize.types import AnyArray, Engine, IntArray
 

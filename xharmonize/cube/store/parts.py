@@ -1,10 +1,9 @@
-"""A cube taken apart as it is stored, and the empty store made for it."""
+"""A cube taken apart as it is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,16 +11,12 @@ import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.cube.store_encode import (
+from xharmonize.cube.store.encode import (
     CODED,
-    NO_CODE,
-    TIME_ATTRS,
     as_text,
     encode_time,
     encode_values,
-    flag_attrs,
     json_attrs,
-    nan_fill_attr,
 )
 from xharmonize.errors import ContractError, StoreError, TimeAxisError
 from xharmonize.types import AnyArray, IntArray
@@ -31,9 +26,6 @@ FORMAT = 1
 
 GRID_MAPPING = "spatial_ref"
 COMPLETE = "complete"
-ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
-TILE = 1024  # pixels along y and x of a shard: the unit of writing
-CHUNK = 256  # pixels along y and x of a chunk inside a shard: the unit of reading
 
 Kind = Literal["DataArray", "Dataset"]
 
@@ -194,116 +186,3 @@ def _require_unique(parts: Parts) -> None:
                 "store are known by time, sensor and tile: merge the two or drop one"
             )
         seen.add((time, sensor, tile))
-
-
-def create(path: Path, parts: Parts, *, tile: int) -> None:
-    """Make an empty store (no entries) for cubes like this one.
-
-    Parameters
-    ----------
-    tile : int
-        Edge of a shard along y and x [pixels].
-    """
-    import zarr
-
-    from xharmonize.cube.store_grid import axis_attrs, crs_attrs, root_attrs
-
-    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes=root_attrs(parts))
-    grid = zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=())
-    grid.attrs.update(crs_attrs(parts))
-    axes = axis_attrs(parts)
-    for name, stored in parts.statics.items():
-        array = zarr_array(group, name, stored.values.shape, stored.values.dtype, dims=stored.dims)
-        array.attrs.update({**axes.get(name, {}), **stored.attrs})
-        array[...] = stored.values
-    time = zarr_array(group, "time", (0,), np.dtype(np.int64), dims=("time",))
-    time.attrs.update({"standard_name": "time", "axis": "T", **TIME_ATTRS})
-    complete = zarr_array(group, COMPLETE, (0,), np.dtype(np.uint8), dims=("time",))
-    complete.attrs.update(flag_attrs(["incomplete", "complete"]))
-    for name in CODED:
-        array = zarr_array(
-            group, name, (0,), np.dtype(np.int16), dims=("time",), fill_value=NO_CODE
-        )
-        array.attrs.update(flag_attrs([]))
-    for name, stored in parts.entries.items():
-        shape = (0, *stored.values.shape[1:])
-        array = zarr_array(group, name, shape, stored.values.dtype, dims=stored.dims)
-        array.attrs.update(stored.attrs)
-    for name, block in parts.blocks.items():
-        _create_block(group, name, block, parts, tile=tile)
-
-
-def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, tile: int) -> None:
-    chunks, shards = tiling(block, tile=tile)
-    # CF lists the grid mapping apart, but plain xr.open_zarr makes coordinates only of these.
-    coords = [GRID_MAPPING, COMPLETE, *CODED, *parts.entries, *parts.block_coords]
-    coords += [n for n, s in parts.statics.items() if set(s.dims) <= set(block.dims)]
-    attrs = json_attrs(block.attrs) | {"grid_mapping": GRID_MAPPING}
-    attrs["coordinates"] = " ".join(n for n in coords if n not in (*DIMS, name))
-    dtype = np.dtype(np.uint8) if block.dtype.kind == "b" else block.dtype
-    if block.dtype.kind == "b":
-        attrs["dtype"] = "bool"
-    if block.dtype.kind == "f":
-        attrs["_FillValue"] = nan_fill_attr()
-    array = zarr_array(
-        group,
-        name,
-        (0, *block.shape[1:]),
-        dtype,
-        dims=tuple(map(str, block.dims)),
-        chunks=chunks,
-        shards=None if shards == chunks else shards,
-        fill_value=_missing(block, parts),
-    )
-    array.attrs.update(attrs)
-
-
-def tiling(block: xr.DataArray, *, tile: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return chunk and shard shapes: one date and band, and one date with all its bands."""
-    chunk = [min(CHUNK, tile, block.sizes[dim]) for dim in ("y", "x")]
-    shard = [-(-min(tile, block.sizes[dim]) // edge) * edge for dim, edge in zip(("y", "x"), chunk)]
-    n_bands = [block.sizes["band"]] if "band" in block.dims else []
-    return (1, *(1 for _ in n_bands), *chunk), (1, *n_bands, *shard)
-
-
-def _missing(block: xr.DataArray, parts: Parts) -> float | int:
-    """Value of chunks that are not written because they hold nothing else."""
-    if block.dtype.kind == "f":
-        return float("nan")
-    nodata = parts.entries.get("nodata")
-    if "band" not in block.dims or nodata is None or block.dtype.kind == "b":
-        return 0
-    values = np.unique(nodata.values)
-    limits = np.iinfo(block.dtype)
-    is_one = values.size == 1 and limits.min <= values[0] <= limits.max
-    return int(values[0]) if is_one else 0
-
-
-def zarr_array(
-    group: Any,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    *,
-    dims: tuple[str, ...],
-    chunks: tuple[int, ...] | None = None,
-    shards: tuple[int, ...] | None = None,
-    fill_value: Any = None,
-) -> Any:
-    """Create an array: zstd, dimension names, and text as variable-length strings."""
-    from zarr.codecs import ZstdCodec
-    from zarr.core.dtype import VariableLengthUTF8
-
-    is_text = dtype.kind == "O"
-    default = "" if is_text else (float("nan") if dtype.kind == "f" else 0)
-    entry = tuple(ENTRY_CHUNK if dim == "time" else max(1, n) for dim, n in zip(dims, shape))
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=VariableLengthUTF8() if is_text else dtype,
-        chunks=chunks or entry,
-        shards=shards,
-        fill_value=default if fill_value is None else fill_value,
-        dimension_names=dims,
-        compressors=ZstdCodec(level=3) if shape else None,
-    )

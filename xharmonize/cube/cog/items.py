@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from xharmonize._optional import require
-from xharmonize.cube.cog_files import Layer
+from xharmonize.cube.cog.files import Layer
 from xharmonize.errors import BandError, UnknownSensorError
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xharmonize.cube.items import bbox_of
-from xharmonize.cube.settle import sensing_time
+from xharmonize.cube.catalog.items import bbox_of
+from xharmonize.cube.catalog.settle import sensing_time
 from xharmonize.errors import CatalogError, GridError
 
 Instant: TypeAlias = "str | dt.date | np.datetime64 | None"

@@ -13,11 +13,11 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize._optional import require
-from xharmonize.cube.cog_files import INT16_NODATA, INT16_SCALE, Layer, write_cog
-from xharmonize.cube.cog_items import make_item, write_catalog, write_json, write_root
+from xharmonize.cube.cog.files import INT16_NODATA, INT16_SCALE, Layer, write_cog
+from xharmonize.cube.cog.items import make_item, write_catalog, write_json, write_root
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.cube.store_layout import as_dataset, require_coords
+from xharmonize.cube.store.parts import as_dataset, require_coords
 from xharmonize.errors import RadiometryError, StoreError
 from xharmonize.sensors.spec import UNKNOWN
 

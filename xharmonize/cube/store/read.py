@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.store_encode import CODED, from_codes
-from xharmonize.cube.store_grid import is_own_key
-from xharmonize.cube.store_layout import COMPLETE, GRID_MAPPING
+from xharmonize.cube.store.encode import CODED, from_codes
+from xharmonize.cube.store.geo import is_own_key
+from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING
 
 
 def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:

@@ -16,14 +16,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xharmonize._optional import require
-from xharmonize.cube.identity import normalize_platform
-from xharmonize.cube.items import normalize_item
-from xharmonize.cube.mosaic import drop_duplicates
+from xharmonize.cube.catalog.identity import normalize_platform
+from xharmonize.cube.catalog.items import normalize_item
+from xharmonize.cube.catalog.mosaic import drop_duplicates
+from xharmonize.cube.catalog.query import DatetimeQuery, Query, make_query
+from xharmonize.cube.catalog.scene import Grid, Scene
+from xharmonize.cube.catalog.settle import bandpass_of, settle_scene
+from xharmonize.cube.catalog.sources import Located, Source, describe_source, load_items
 from xharmonize.cube.platforms import PlatformChoice, settle_platform
-from xharmonize.cube.query import DatetimeQuery, Query, make_query
-from xharmonize.cube.scene import Grid, Scene
-from xharmonize.cube.settle import bandpass_of, settle_scene
-from xharmonize.cube.sources import Located, Source, describe_source, load_items
 from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning
 
 __all__ = ["Grid", "RadiometryChoice", "Scene", "Source", "read_scenes"]

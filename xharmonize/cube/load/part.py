@@ -11,16 +11,16 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
 from xharmonize.cube.encode import decode
 from xharmonize.cube.geobox import write_grid
 from xharmonize.cube.grid import regrid_to
-from xharmonize.cube.load_grid import Lattice, native_grid, place
-from xharmonize.cube.load_merge import merge_steps
-from xharmonize.cube.load_pixels import Load, Pixels, default_chunks, load_pixels
+from xharmonize.cube.load.grid import Lattice, native_grid, place
+from xharmonize.cube.load.merge import merge_steps
+from xharmonize.cube.load.pixels import Load, Pixels, default_chunks, load_pixels
 from xharmonize.cube.masks import QA_ATTRS, Mask, pack_qa, qa_layers
 from xharmonize.cube.masks import mask as apply_mask
-from xharmonize.cube.scene import Scene
 from xharmonize.errors import MaskError
 from xharmonize.sensors.spec import Flag, QALayer
 from xharmonize.types import AnyArray, Engine

@@ -12,8 +12,8 @@ from functools import lru_cache
 from math import ceil, floor, isclose, sqrt
 from typing import TYPE_CHECKING, Any
 
-from xharmonize.cube.query import check_bbox
-from xharmonize.cube.scene import Grid, Scene
+from xharmonize.cube.catalog.query import check_bbox
+from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.errors import EmptyQueryError, GridError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xharmonize.cube.items import Item
+from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError, UnknownSensorError
 from xharmonize.sensors import find_sensor, get_sensor
 from xharmonize.sensors.spec import UNKNOWN, Sensor

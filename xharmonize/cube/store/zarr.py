@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from xharmonize.cube import store_layout
-from xharmonize.cube.store_grid import require_fit
-from xharmonize.cube.store_layout import FORMAT, TILE, Parts, take_apart
-from xharmonize.cube.store_lock import writer_lock
-from xharmonize.cube.store_read import open_lazily, read_back
-from xharmonize.cube.store_write import open_for_writing, publish, write_entries
+from xharmonize.cube.store import layout
+from xharmonize.cube.store.geo import require_fit
+from xharmonize.cube.store.layout import TILE
+from xharmonize.cube.store.lock import writer_lock
+from xharmonize.cube.store.parts import FORMAT, Parts, take_apart
+from xharmonize.cube.store.read import open_lazily, read_back
+from xharmonize.cube.store.write import open_for_writing, publish, write_entries
 from xharmonize.errors import StoreError
 
 WriteMode = Literal["w", "upsert"]
@@ -129,7 +130,7 @@ def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
 def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
     """Make the store aside, so that it appears at `store` in one step."""
     partial = _beside(store, "partial")
-    store_layout.create(partial, parts, tile=tile)
+    layout.create(partial, parts, tile=tile)
     publish(partial, history={})
     partial.rename(store)
 
@@ -137,7 +138,7 @@ def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
 def _write_whole(store: Path, parts: Parts, *, tile: int) -> None:
     """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
     partial = _beside(store, "partial")
-    store_layout.create(partial, parts, tile=tile)
+    layout.create(partial, parts, tile=tile)
     publish(partial, history={})
     write_entries(partial, parts)
     if store.exists():
@@ -207,7 +208,7 @@ def _require_replaceable(store: Path) -> None:
 def _require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
     name, block = next(iter(parts.blocks.items()))
     held = tuple(group[name].shards or group[name].chunks)
-    if tile is not None and store_layout.tiling(block, tile=tile)[1] != held:
+    if tile is not None and layout.tiling(block, tile=tile)[1] != held:
         raise StoreError(
             f"tile={tile} gives other shards than the store's {held}; leave `tile` out"
         )

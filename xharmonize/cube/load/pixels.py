@@ -14,9 +14,9 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-from xharmonize.cube.engines import FAILED, Chunks, Reading, Source, read_stack
-from xharmonize.cube.readers import AssetRef
-from xharmonize.cube.scene import Scene
+from xharmonize.cube.catalog.scene import Scene
+from xharmonize.cube.load.engines import FAILED, Chunks, Reading, Source, read_stack
+from xharmonize.cube.load.readers import AssetRef
 from xharmonize.errors import RadiometryError
 from xharmonize.sensors.spec import QALayer
 from xharmonize.types import AnyArray, BoolArray, Engine, IntArray

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.store_encode import (
+from xharmonize.cube.store.encode import (
     CODED,
     NO_CODE,
     extend_meanings,
@@ -30,7 +30,7 @@ from xharmonize.cube.store_encode import (
     meanings_of,
     to_codes,
 )
-from xharmonize.cube.store_layout import COMPLETE, Parts
+from xharmonize.cube.store.parts import COMPLETE, Parts
 from xharmonize.types import AnyArray, IntArray
 
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xharmonize.cube.items import Item
+from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError
 from xharmonize.sensors.spec import UNKNOWN, Sensor
 
@@ -64,7 +64,7 @@ def settle_encoding(
     Parameters
     ----------
     item : dict
-        As `xharmonize.cube.items.normalize_item` returns it.
+        As `xharmonize.cube.catalog.items.normalize_item` returns it.
     asset : str
         Key of a spectral asset.
     sensor : Sensor

@@ -8,15 +8,13 @@ Zarr conventions ``proj`` and ``spatial`` v0.1, https://github.com/zarr-conventi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xharmonize.cube.store_encode import json_attrs
+from xharmonize.cube.store.encode import json_attrs
+from xharmonize.cube.store.parts import FORMAT, Parts
 from xharmonize.errors import StoreError
-
-if TYPE_CHECKING:
-    from xharmonize.cube.store_layout import Parts
 
 _CONVENTIONS = {
     "proj": (
@@ -50,8 +48,6 @@ def axis_attrs(parts: Parts) -> dict[str, dict[str, Any]]:
 
 def root_attrs(parts: Parts) -> dict[str, Any]:
     """Return the attributes of the root group: ours, CF's and GeoZarr's."""
-    from xharmonize.cube.store_layout import FORMAT
-
     own = {"format": FORMAT, "kind": parts.kind, "variables": list(parts.variables)}
     return {
         **parts.attrs,

@@ -1,0 +1,1 @@
+"""Cubes as cloud-optimised GeoTIFFs with STAC items."""

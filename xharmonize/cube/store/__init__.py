@@ -1,0 +1,1 @@
+"""Zarr stores that grow date by date: reserve, fill, commit."""
