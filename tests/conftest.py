@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import rioxarray  # noqa: F401  (registers .rio)
 import xarray as xr
 
 from xharmonize import testing

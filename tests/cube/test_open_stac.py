@@ -563,3 +563,17 @@ def test_the_benchmark_of_loading_runs(tmp_path):
     is_clear = np.broadcast_to(bare[:, -1:] == 4, expected.shape)
     np.testing.assert_allclose(found.values[is_clear], expected[is_clear], atol=1e-7)
     assert np.isnan(found.values[~is_clear]).all()
+
+
+def test_items_bring_their_angles(data):
+    """Angles travel to the series, NaN for dates whose items have none."""
+    catalog = data / "flanders-2018" / "catalog.json"
+    s2 = xh.open_stac(catalog, collection="sentinel-2-l2a", datetime="2018-06-30")
+    assert s2["view_zenith"].attrs["units"] == "degree"
+    np.testing.assert_allclose(s2["sun_zenith"], 29, atol=2)
+    l8 = xh.open_stac(catalog, collection="landsat-8-c1-sr", datetime="2018-07-01")
+    like = s2.harmonize.to_landsat(like=l8, platform="sentinel-2b")
+    series = l8.harmonize.densify(like)
+    assert list(np.isfinite(series["view_zenith"].values)) == [True, False]
+    with pytest.warns(xh.RadiometryWarning, match="per item"):
+        assert set(s2.harmonize.nbar()["level"].values) == {"NBAR"}

@@ -134,7 +134,8 @@ def open_stac(
     -------
     DataArray or Dataset
         (time, band, y, x) float32 reflectance [1], NaN where missing or masked, rows from north
-        to south, with the radiometric contract as coordinates; as a Dataset with ``qa`` (time,
+        to south, with the radiometric contract and the items' mean sun and view angles [degree]
+        as coordinates; as a Dataset with ``qa`` (time,
         y, x) where asked for. Digital numbers with ``decode=False``.
 
     Raises

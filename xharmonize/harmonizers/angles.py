@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.catalog.angles import ANGLES, angles_of_item
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.errors import GridError, RadiometryError, TimeAxisError
-
-ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
-_PROPERTIES = {
-    "sun_zenith": "view:sun_elevation",
-    "sun_azimuth": "view:sun_azimuth",
-    "view_zenith": "view:off_nadir",
-    "view_azimuth": "view:azimuth",
-}
 
 
 def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
@@ -26,7 +19,8 @@ def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
     Parameters
     ----------
     items : iterable of pystac.Item, dict, or anything with a dict as ``item``
-        With ``view:sun_elevation``, ``view:sun_azimuth``, ``view:off_nadir``, ``view:azimuth``.
+        With ``view:sun_elevation``, ``view:sun_azimuth``, ``view:incidence_angle`` (or else
+        ``view:off_nadir``) and ``view:azimuth``.
 
     Returns
     -------
@@ -39,9 +33,7 @@ def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
         content = getattr(item, "item", item)
         content = content if isinstance(content, Mapping) else content.to_dict()
         properties = content["properties"]
-        values = {name: properties.get(key) for name, key in _PROPERTIES.items()}
-        row = {name: np.nan if v is None else float(v) for name, v in values.items()}
-        row["sun_zenith"] = 90.0 - row["sun_zenith"]
+        row = angles_of_item(properties)
         stamp = np.datetime64(str(properties["datetime"]).removesuffix("Z").split("+")[0], "ns")
         rows.append((stamp, str(content["id"]), row))
     rows.sort(key=lambda entry: entry[:2])

@@ -10,12 +10,13 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
 from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.angles import ANGLES, angles_of
+from xharmonize.harmonizers.angles import angles_of
 from xharmonize.kernels import brdf
 from xharmonize.sensors.brdf import C_FACTOR, CITATION
 from xharmonize.sensors.spec import Flag

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.contract import (
     BAND_COORDS,
     COMPANIONS,
@@ -84,7 +85,7 @@ def densify(
     names = [_main_name(cube) for cube in cubes]
     if len(set(names)) > 1:
         raise ContractError(f"the cubes hold different quantities, {names}; merge one at a time")
-    parts = [_prepared(cube, names[0]) for cube in cubes]
+    parts = _with_angles([_prepared(cube, names[0]) for cube in cubes])
     for part in parts[1:]:
         require_same_grid(parts[0], part, what="densify")
     _require_same_bands(parts, names[0])
@@ -140,6 +141,21 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
         return part.assign(origin=part["origin"].where(part[name].notnull(), 0).astype("uint8"))
     values = _origin(part[name].data, codes)
     return part.assign(origin=part[name].copy(data=values).drop_attrs())
+
+
+def _with_angles(parts: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Give all parts the angles that one has: NaN where they are not known."""
+    found = [name for name in ANGLES if any(name in part.coords for part in parts)]
+    return [
+        part.assign_coords(
+            {
+                name: ("time", np.full(part.sizes["time"], np.nan))
+                for name in found
+                if name not in part.coords
+            }
+        )
+        for part in parts
+    ]
 
 
 def _contract_of(main: xr.DataArray) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.catalog.angles import ANGLES, angles_of_item
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
 from xharmonize.cube.encode import decode
@@ -153,7 +154,16 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
     merged = [merge_steps([scene.step for scene in step]) for step in steps]
     nodata = dict.fromkeys(load.bands, float(pixels.fill))
     cube = write_contract(cube, [replace(step, nodata=nodata) for step in merged])
-    return write_grid(cube, load.geobox)
+    return write_grid(cube.assign_coords(_angles([step[0] for step in steps])), load.geobox)
+
+
+def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Mean sun and view angles as coordinates along time; NaN where an item does not say."""
+    rows = [angles_of_item(scene.item["properties"]) for scene in scenes]
+    return {
+        name: ("time", np.array([row[name] for row in rows]), {"units": "degree"})
+        for name in ANGLES
+    }
 
 
 def _packed(pixels: Pixels, cube: xr.DataArray, first: Scene, request: Request) -> xr.DataArray:

@@ -1,0 +1,40 @@
+"""Mean sun and view angles of a STAC item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
+"""Coordinates along time that hold them [degree]."""
+
+_KEYS = {
+    "sun_zenith": ("s2:mean_solar_zenith",),
+    "sun_azimuth": ("view:sun_azimuth", "s2:mean_solar_azimuth"),
+    # The incidence angle is the view zenith at the ground. Where only the angle off nadir is
+    # given it stands in; seen from 700 to 800 km it is the smaller by an eighth.
+    "view_zenith": ("view:incidence_angle", "view:off_nadir"),
+    "view_azimuth": ("view:azimuth",),
+}
+
+
+def angles_of_item(properties: Mapping[str, Any]) -> dict[str, float]:
+    """Return the angles [degree] in the properties of an item (STAC view extension).
+
+    Returns
+    -------
+    dict of str to float
+        By the names of `ANGLES`; NaN where the item does not say.
+    """
+    elevation = properties.get("view:sun_elevation")
+    found = {name: _first(properties, keys) for name, keys in _KEYS.items()}
+    if elevation is not None:
+        found["sun_zenith"] = 90.0 - float(elevation)
+    return found
+
+
+def _first(properties: Mapping[str, Any], keys: tuple[str, ...]) -> float:
+    values = (properties.get(key) for key in keys)
+    return next((float(value) for value in values if value is not None), np.nan)
