@@ -116,10 +116,11 @@ def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
 
 
 def _draw(cubes: Cubes, simulation: Simulation, out: Path) -> None:
-    from xharmonize.cli.field import largest_field
+    from xharmonize.cli.field import largest_field, true_ndvi
     from xharmonize.cli.figures import draw
 
     _step(5, "Draw maps before and after, the NDVI of a field, and the dates of acquisition")
+    field = largest_field(simulation.seed, cubes.target)
     with console.progress("Drawing"):
         draw(
             out / "figures",
@@ -127,7 +128,8 @@ def _draw(cubes: Cubes, simulation: Simulation, out: Path) -> None:
             harmonized=cubes.harmonized,
             target=cubes.target,
             series=cubes.ndvi,
-            field=largest_field(simulation.seed, cubes.target),
+            field=field,
+            truth=true_ndvi(simulation, field),
         )
 
 

@@ -1,11 +1,16 @@
-"""A field of the simulated landscape."""
+"""A field of the simulated landscape, and its true course."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.errors import GridError
+
+if TYPE_CHECKING:
+    from xharmonize.simulate import Simulation
 
 
 def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
@@ -51,3 +56,36 @@ def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
     largest = np.bincount(lowest[is_crop]).argmax()
     field = is_crop & (lowest == largest)
     return xr.DataArray(field, dims=("y", "x"), coords={"y": cube["y"], "x": cube["x"]})
+
+
+def true_ndvi(
+    simulation: Simulation, field: xr.DataArray, *, every: str = "4D", hour: float = 10.7
+) -> xr.DataArray:
+    """Return the NDVI [1] of a field as Landsat would see it through a perfect atmosphere.
+
+    Parameters
+    ----------
+    simulation : Simulation
+    field : (y, x) bool DataArray
+        Its pixels.
+    every : str
+        Step in time, as pandas writes it.
+    hour : float
+        Time of the day [h UTC].
+
+    Returns
+    -------
+    (time,) DataArray
+    """
+    import pandas as pd
+
+    from xharmonize.simulate import truth
+
+    days = pd.date_range(simulation.start, simulation.end, freq=every)
+    times = (days + pd.Timedelta(hours=hour)).to_numpy("datetime64[ns]")
+    values = []
+    for time in times:
+        ground = truth(simulation, time, like=field)["reflectance"]
+        red, nir = (ground.sel(band=name).where(field) for name in ("red", "nir08"))
+        values.append(((nir - red) / (nir + red)).mean().compute().item())
+    return xr.DataArray(values, dims="time", coords={"time": times}, name="ndvi")

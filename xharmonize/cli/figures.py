@@ -31,6 +31,7 @@ def draw(
     series: Any,
     field: xr.DataArray | None = None,
     point: Point | None = None,
+    truth: xr.DataArray | None = None,
 ) -> list[Path]:
     """Draw maps before and after, the series and the timeline; return the files.
 
@@ -46,12 +47,14 @@ def draw(
         Pixels whose series is drawn; the whole area where neither it nor a point is given.
     point : (float, float), optional
         Longitude and latitude [degrees] of a pixel whose series is drawn.
+    truth : (time,) DataArray, optional
+        True course of what is drawn, where it is known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     x, y = _place(series, point)
     figures = {
         "maps.png": draw_maps(main_layer(source), main_layer(harmonized), target, series),
-        "series.png": plot.series(series, field=field, x=x, y=y),
+        "series.png": plot.series(series, field=field, x=x, y=y, truth=truth),
         "timeline.png": plot.timeline(series, title="Acquisitions"),
     }
     for name, figure in figures.items():

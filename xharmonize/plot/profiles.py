@@ -70,7 +70,13 @@ def series(
     figure = new_figure(8.5, 3.8)
     axes = figure.subplots()
     if truth is not None:
-        axes.plot(truth["time"].values, truth.values, color="#999999", linewidth=1.2, label="truth")
+        axes.plot(
+            truth["time"].values,
+            truth.values,
+            color="#999999",
+            linewidth=1.2,
+            label="truth (simulated)",
+        )
     _draw_sensors(axes, layer, mean, spread)
     unit = layer.attrs.get("units", "1")
     axes.set_ylabel(f"{layer.attrs.get('long_name', layer.name or 'value')} [{unit}]")
