@@ -90,16 +90,18 @@ def real_spectra() -> tuple[np.ndarray, np.ndarray] | None:
         return msi, file["landsat8"][:, 1:] / 1e4
 
 
+def stratum_weights(x: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Weights that give simulated spectra the measured mix of NDVI and blue reflectance."""
+    counts, mine = np.bincount(strata(measured), minlength=35), strata(x)
+    there = np.bincount(mine, minlength=35)
+    weight: np.ndarray = np.where(there >= 20, counts / np.maximum(there, 1), 0.0)[mine]
+    return weight
+
+
 def spectra_table(variant: str, **size: int) -> list[str]:
     x, y = simulated_spectra(variant, **size)
     real = real_spectra()
-    weight = None
-    if real is not None:
-        counts = np.bincount(strata(real[0]), minlength=35)
-        mine = strata(x)
-        there = np.bincount(mine, minlength=35)
-        used = np.where(there >= 20, counts, 0)
-        weight = np.where(there[mine] >= 20, used[mine] / np.maximum(there[mine], 1), 0.0)
+    weight = None if real is None else stratum_weights(x, real[0])
     lines = []
     for i, band in enumerate(BANDS):
         plain = line(x[:, i], y[:, i])

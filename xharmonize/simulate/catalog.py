@@ -22,7 +22,7 @@ from xharmonize.simulate.radar import render_radar
 from xharmonize.simulate.stac import item_assets, item_id, make_catalog, make_collection, make_item
 from xharmonize.types import AnyArray
 
-_AT_ONCE = 12
+_AT_ONCE = 24
 """Dates whose files are open together: each tile's ground is rendered once for all of them."""
 
 

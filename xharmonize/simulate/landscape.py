@@ -20,6 +20,7 @@ from xharmonize.simulate.noise import (
     Float32Array,
     Keys,
     Window,
+    draw,
     hashed,
     name_key,
     normal,
@@ -227,9 +228,9 @@ def _fields(seed: int, blocks: _Cells) -> tuple[Keys, Codes]:
     piece = np.floor(cut)
     key = hashed(blocks.key, strip.astype(np.int64), piece.astype(np.int64))
     grass = 0.22 + 0.28 * (smooth_share(seed, blocks) > 0.5)
-    draw = uniform(key, 16)
-    cover = np.where(draw < grass, int(Cover.GRASS), int(Cover.CROP))
-    cover = np.where(draw > 0.985, int(Cover.BARE), cover)
+    lot = uniform(key, 16)
+    cover = np.where(lot < grass, int(Cover.GRASS), int(Cover.CROP))
+    cover = np.where(lot > 0.985, int(Cover.BARE), cover)
     side = width * np.minimum(across / width - strip, 1 - (across / width - strip))
     end = length * np.minimum(cut - piece, 1 - (cut - piece))
     border = np.minimum(side, end)
@@ -264,13 +265,41 @@ def _woods(site: _Site, key: Keys, cover: Codes) -> tuple[Keys, Codes]:
 
 def _town_level(seed: int, x: Float64Array, y: Float64Array) -> Float64Array:
     """How far inside a town or village a cell lies [m]; negative outside."""
-    town = _voronoi(seed, "town", x, y, spacing=5200.0)
-    village = _voronoi(seed, "village", x, y, spacing=1900.0)
-    radius = 380 + 420 * uniform(town.key, 31)
-    small = np.where(uniform(village.key, 32) < 0.75, 70 + 150 * uniform(village.key, 33), -1e4)
-    inside_town = radius - np.hypot(town.dx, town.dy)
-    inside_village = small - np.hypot(village.dx, village.dy)
-    return np.asarray(np.maximum(inside_town, inside_village), np.float64)
+    level = np.full(x.shape, -1e4)
+    for name, spacing, smallest, range_, share in (
+        ("town", 5200.0, 380.0, 420.0, 1.0),
+        ("village", 1900.0, 70.0, 150.0, 0.75),
+    ):
+        for site_x, site_y, radius in _settlements(
+            seed, name, x, y, spacing, smallest, range_, share
+        ):
+            np.maximum(level, radius - np.hypot(x - site_x, y - site_y), out=level)
+    return level
+
+
+def _settlements(
+    seed: int, name: str, x: Float64Array, y: Float64Array, spacing: float, smallest: float,
+    range_: float, share: float,
+) -> list[tuple[float, float, float]]:  # fmt: skip
+    """Sites (x, y, radius) [m] that reach a window, one or none per lattice cell."""
+    # suburbs fray out by some 200 m: a site farther away than that leaves no trace
+    reach = smallest + range_ + 400.0
+    box = (
+        float(x.min()) - reach,
+        float(x.max()) + reach,
+        float(y.min()) - reach,
+        float(y.max()) + reach,
+    )
+    found = []
+    for row in range(int(np.floor(box[2] / spacing)), int(np.floor(box[3] / spacing)) + 1):
+        for column in range(int(np.floor(box[0] / spacing)), int(np.floor(box[1] / spacing)) + 1):
+            draws = [draw(seed, name, row, column, i) for i in range(4)]
+            site_x = (column + 0.1 + 0.8 * draws[0]) * spacing
+            site_y = (row + 0.1 + 0.8 * draws[1]) * spacing
+            is_near = box[0] <= site_x <= box[1] and box[2] <= site_y <= box[3]
+            if is_near and draws[2] < share:
+                found.append((site_x, site_y, smallest + range_ * draws[3]))
+    return found
 
 
 def _town(site: _Site, key: Keys, cover: Codes) -> tuple[Keys, Codes]:
