@@ -55,6 +55,15 @@ _HAS_MGRS = re.compile(r"^(?:G?S2|HLS)")
 _MGRS = re.compile(r"(?:^|[_.])T?(\d{1,2}[C-X][A-Z]{2})(?=[_.]|$)")
 
 
+OWN = "xharmonize:"
+"""Prefix of the properties by which items of `xharmonize.to_cogs` keep their contract."""
+
+
+def is_own(item: Item) -> bool:
+    """Tell whether `xharmonize.to_cogs` wrote the item; its metadata then need no rules."""
+    return f"{OWN}sensor" in item["properties"]
+
+
 def recognize_sensor(item: Item) -> Sensor:
     """Return the registered product an item belongs to.
 
@@ -65,6 +74,8 @@ def recognize_sensor(item: Item) -> Sensor:
     RadiometryError
         If its collection says one Landsat Collection and its id the other.
     """
+    if is_own(item):
+        return get_sensor(item["properties"][f"{OWN}sensor"])
     found = find_sensor(collection=item["collection"]) if item["collection"] else []
     by_name = _sensor_of_names(item)
     if not found and by_name is None:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError
 from xharmonize.sensors.spec import UNKNOWN, Sensor
@@ -85,6 +86,9 @@ def settle_encoding(
     nodata = override.get("nodata", declared.get("nodata", _default_nodata(item, asset, sensor)))
     if {"scale", "offset"} <= set(override):
         return Encoding(scale=override["scale"], offset=override["offset"], nodata=nodata)
+    if is_own(item):
+        numbers = {**declared, **override}
+        return Encoding(scale=numbers["scale"], offset=numbers["offset"], nodata=nodata)
     scale = override.get("scale", _settle_scale(item, asset, sensor, declared))
     if "offset" in override:
         return Encoding(scale=scale, offset=override["offset"], nodata=nodata)

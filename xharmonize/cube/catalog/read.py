@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xharmonize._optional import require
-from xharmonize.cube.catalog.identity import normalize_platform
+from xharmonize.cube.catalog.identity import is_own, normalize_platform
 from xharmonize.cube.catalog.items import normalize_item
 from xharmonize.cube.catalog.mosaic import drop_duplicates
 from xharmonize.cube.catalog.query import DatetimeQuery, Query, make_query
@@ -184,6 +184,8 @@ def _rename(scene: Scene, platform: str) -> Scene:
     if platform == scene.step.platform:
         return scene
     bandpass = bandpass_of(scene.sensor, platform)
+    if is_own(scene.item):  # it may have been harmonised
+        bandpass = scene.step.bandpass
     return replace(scene, step=replace(scene.step, platform=platform, bandpass=bandpass))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xharmonize.cube.catalog.identity import (
+    OWN,
     baseline_of,
     datatake_of,
     platform_of,
@@ -113,12 +114,13 @@ def _step(
     tile: str,
     encodings: Mapping[str, Encoding],
 ) -> Step:
+    own = item["properties"]
     return Step(
         sensor=sensor.name,
         platform=platform,
-        bandpass=bandpass_of(sensor, platform),
+        bandpass=own.get(f"{OWN}bandpass", bandpass_of(sensor, platform)),
         processing_baseline=baseline,
-        level=str(sensor.level),
+        level=own.get(f"{OWN}level", str(sensor.level)),
         item_id=item["id"],
         tile=tile,
         scale={band: encoding.scale for band, encoding in encodings.items()},

@@ -30,6 +30,9 @@ Placed: TypeAlias = tuple[Scene, tuple[float, float, float, float]]
 NO_QUALITY = 65535
 """Value of quality layers [uint16] outside an asset or where it is missing: no product uses it."""
 
+OWN_FILL = -(2**30)
+"""Missing digital numbers where the scenes agree on no value; exact in int32 and in float32."""
+
 BLOCK_BYTES = 128 * 2**20
 """Size of a decoded default chunk [byte] above which chunks get 1024 pixels a side, not 2048."""
 
@@ -147,9 +150,9 @@ def number_type(scenes: Sequence[Scene], bands: Sequence[str]) -> tuple[np.dtype
     if dtype.itemsize > 4 and dtype.kind != "f":
         raise RadiometryError(f"assets hold {dtype}; integers of up to 32 bits can be read")
     if dtype.kind == "f":
-        return np.dtype("float32"), int(known.pop()) if len(known) == 1 else FAILED + 1
+        return np.dtype("float32"), int(known.pop()) if len(known) == 1 else OWN_FILL
     if len(known) > 1:
-        return np.dtype("int32"), FAILED + 1
+        return np.dtype("int32"), OWN_FILL
     fill = int(known.pop()) if known else 0
     info = np.iinfo(dtype)
     return (dtype if info.min <= fill <= info.max else np.dtype("int32")), fill
