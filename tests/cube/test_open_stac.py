@@ -263,6 +263,8 @@ def test_no_quality_layer_is_an_error_that_names_the_item(tmp_path):
         xh.open_stac(item)
     cube = xh.open_stac(item, mask=None, qa=True)
     assert (cube.qa == 0).all()
+    with pytest.raises(xh.MaskError, match=r"'qa_radsat'.*without the flags it sets"):
+        xh.open_stac(landsat(tmp_path), mask=("clear", "saturated"))
 
 
 # --- grids -------------------------------------------------------------------------------------

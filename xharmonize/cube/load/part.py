@@ -122,10 +122,11 @@ def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
     needed = () if request.mask is None else qa_layers(sensor, request.mask)
     for layer in needed:
         lacking = [scene.id for scene in scenes if layer.name not in scene.assets]
-        if lacking and layer.is_primary:
+        if lacking:
+            cure = "pass mask=None" if layer.is_primary else "mask without the flags it sets"
             raise MaskError(
                 f"item {lacking[0]!r} ({sensor.name}) has no quality layer {layer.name!r} (asset "
-                f"{' or '.join(layer.assets)}), so clouds cannot be masked; pass mask=None"
+                f"{' or '.join(layer.assets)}), which the mask needs; {cure}"
             )
     there = {name for scene in scenes for name in scene.assets}
     wanted = sensor.qa if request.qa else needed
