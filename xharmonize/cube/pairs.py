@@ -119,7 +119,8 @@ def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
         ) from error
     if not length >= pd.Timedelta(0):
         raise TimeAxisError(f"tolerance={tolerance!r} is negative; give a length such as '2D'")
-    return length.to_timedelta64()
+    found: np.timedelta64 = length.to_timedelta64()
+    return found
 
 
 def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta64) -> IntArray:
