@@ -36,9 +36,9 @@ _MTF = {
         "blue": 0.20,
         "green": 0.20,
         "red": 0.20,
-        "nir08": 0.19,
+        "nir08": 0.17,
         "swir16": 0.17,
-        "swir22": 0.17,
+        "swir22": 0.14,
     },
     "gaofen-1-ard": {"blue": 0.18, "green": 0.18, "red": 0.17, "nir": 0.16},
 }  # fmt: skip

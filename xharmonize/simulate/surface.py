@@ -67,7 +67,7 @@ def endmember_shares(
     def spread(values: Float64Array) -> Float32Array:
         return values.astype(np.float32)[unit]
 
-    area = spread(ground.leaf_area) * np.exp(np.float32(0.26) * vigour + np.float32(0.13) * today)
+    area = spread(ground.leaf_area) * np.exp(np.float32(0.26) * vigour + np.float32(0.15) * today)
     leaves = 1 - np.exp(np.float32(-0.62) * area)
     dead = np.clip(spread(ground.senescence) * (1 + np.float32(0.22) * hue), 0, 1)
     pale = np.clip(spread(ground.pale) + np.float32(0.12) * hue + np.float32(0.06) * today, 0, 1)
