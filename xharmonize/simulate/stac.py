@@ -9,7 +9,7 @@ import numpy as np
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import Band, QALayer
 from xharmonize.simulate.atmosphere import cloud_cover
-from xharmonize.simulate.config import Pass, Simulation
+from xharmonize.simulate.config import Orbit, Pass, Simulation
 from xharmonize.simulate.geometry import Angles, pass_angles
 from xharmonize.simulate.noise import Window
 from xharmonize.simulate.optical import OPTICAL_BANDS, prepare, scale_and_offset, spectral_bands
@@ -110,16 +110,7 @@ def make_item(simulation: Simulation, acquisition: Pass) -> dict[str, Any]:
 def _sensor_properties(simulation: Simulation, acquisition: Pass, angles: Angles) -> dict[str, Any]:
     orbit, meta = acquisition.orbit, simulation.metadata
     if orbit.sensor == "sentinel-1-rtc":
-        return {
-            "sar:instrument_mode": "IW",
-            "sar:frequency_band": "C",
-            "sar:polarizations": ["VV", "VH"],
-            "sar:product_type": "RTC",
-            "sar:looks_equivalent_number": 4.4,
-            "sat:orbit_state": orbit.direction,
-            "sat:relative_orbit": orbit.relative_orbit,
-            "view:incidence_angle": orbit.view_zenith,
-        }
+        return _radar_properties(orbit)
     found: dict[str, Any] = {
         "eo:cloud_cover": round(100 * cloud_cover(simulation, acquisition), 2),
         "view:sun_elevation": round(90 - angles.sun_zenith, 4),
@@ -149,6 +140,19 @@ def _sensor_properties(simulation: Simulation, acquisition: Pass, angles: Angles
             "landsat:correction": "L2SP",
         }
     return found
+
+
+def _radar_properties(orbit: Orbit) -> dict[str, Any]:
+    return {
+        "sar:instrument_mode": "IW",
+        "sar:frequency_band": "C",
+        "sar:polarizations": ["VV", "VH"],
+        "sar:product_type": "RTC",
+        "sar:looks_equivalent_number": 4.4,
+        "sat:orbit_state": orbit.direction,
+        "sat:relative_orbit": orbit.relative_orbit,
+        "view:incidence_angle": orbit.view_zenith,
+    }
 
 
 def make_asset(
