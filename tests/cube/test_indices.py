@@ -66,6 +66,14 @@ def test_index_is_chunk_invariant(name):
         assert_chunk_invariant(lambda c: xh.index(c, name), source, chunkings=CHUNKINGS)
 
 
+def test_companions_in_memory_beside_lazy_values():
+    cube = example_cube()
+    error = xr.full_like(cube, 0.01) + 0.01 * cube
+    expected = xh.index(cube.to_dataset(name="reflectance").assign(uncertainty=error))
+    mixed = cube.chunk(CHUNKINGS[0]).to_dataset(name="reflectance").assign(uncertainty=error)
+    xr.testing.assert_identical(xh.index(mixed).compute(), expected)
+
+
 def test_undefined_values_are_nan_and_flagged():
     cube = example_cube(bands=("red", "nir08"), missing=0.0)
     red, nir = cube.values[0, 0], cube.values[0, 1]

@@ -51,6 +51,18 @@ def test_near_pairs_help_where_same_day_ones_are_few():
     assert set(np.unique(fit["n"])) == {7}
 
 
+def test_a_morning_across_midnight_utc_is_one_day():
+    source, target, _ = _cubes(n_near=0)
+    hour = pd.Timedelta(hours=1, minutes=10)
+    source = source.assign_coords(time=source["time"] - hour + pd.Timedelta(hours=13))
+    target = target.assign_coords(time=target["time"] + pd.Timedelta(hours=13, minutes=20))
+    assert (source["time.day"] != target["time.day"]).all()
+    pairs = xh.match_pairs(source, target, tolerance="2h").assign_coords(
+        spatial_ref=target["spatial_ref"]
+    )
+    assert set(np.unique(xh.fit_pixelwise(pairs)["stage"])) == {0}
+
+
 @pytest.mark.parametrize("fallback", ["difference", "line"])
 def test_too_few_pairs_fall_back_on_a_constant_of_the_band(fallback):
     source, target, _ = _cubes()

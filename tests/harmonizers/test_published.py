@@ -98,6 +98,23 @@ def test_inverse_brings_back_what_was(cube):
     assert float(abs(other - back).max()) > 1e-4
 
 
+@pytest.mark.parametrize("platform", ["sentinel2b", "infer", {"2018-07-01": "sentinel-2b"}])
+def test_what_names_no_target_platform_is_refused(platform):
+    with pytest.raises(xh.RadiometryError, match="whose bandpass is wanted; choose one of"):
+        xh.to_sentinel2(xh.to_landsat(example_cube()), platform=platform)
+
+
+def test_integers_that_claim_to_be_reflectance_and_unknown_scales_are_refused():
+    encoded = example_cube(is_decoded=False)
+    shape = encoded.shape[:2]
+    claimed = encoded.assign_coords(is_decoded=(("time", "band"), np.ones(shape, bool)))
+    with pytest.raises(xh.RadiometryError, match=r"integers.*says that they are decoded"):
+        xh.to_landsat(claimed)
+    unknown = encoded.assign_coords(scale=(("time", "band"), np.full(shape, np.nan)))
+    with pytest.raises(xh.RadiometryError, match="scale of band 'blue' of item 'sentinel-2a-0'"):
+        xh.to_landsat(unknown)
+
+
 def test_platform_of_to_sentinel2_names_the_target_only():
     there = xh.to_landsat(example_cube())
     with pytest.warns(xh.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):

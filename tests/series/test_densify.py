@@ -154,8 +154,26 @@ def test_mean_rule_averages_valid_looks():
     both = np.isfinite(stack).all(axis=0)
     np.testing.assert_allclose(day["reflectance"].values[both], stack.mean(axis=0)[both], atol=1e-7)
     assert (day["origin"].values[both] == 3).all()
-    np.testing.assert_allclose(day["uncertainty"], 0.025, atol=1e-7)
+    one, two = np.isfinite(stack)
+    error = np.select([one & two, one, two], [0.025, 0.03, 0.04], np.nan)  # of valid looks only
+    np.testing.assert_allclose(day["uncertainty"], error, atol=1e-7)
     assert day["reflectance"].dtype == np.float32
+
+
+def test_the_error_of_a_mean_is_unknown_where_that_of_a_look_is():
+    target, other = landsat(missing=0.0), harmonised(example_cube(missing=0.0))
+    target = xr.Dataset({"reflectance": target, "uncertainty": xr.full_like(target, 0.03)})
+    day = xh.densify(target, other, duplicates="mean").isel(time=2)
+    assert day["uncertainty"].isnull().all()
+
+
+@pytest.mark.parametrize("rule", ["target", "mean"])
+def test_a_merged_series_is_merged_again(rule):
+    target, other = landsat(), harmonised()
+    merged = xh.densify(target, other.isel(time=[1]), duplicates=rule)
+    again = xh.densify(merged, other.isel(time=[2]))
+    assert again.sizes["time"] == 4
+    assert set(np.unique(again["origin"])) <= {0, 1, 2, 3}
 
 
 def test_days_are_those_of_the_sun():

@@ -51,7 +51,7 @@ def decode(cube: Cube) -> Cube:
 
 def _decode(cube: xr.DataArray) -> xr.DataArray:
     require_contract(cube)
-    _require_encoded(cube)
+    require_encoded(cube)
     table = _line_table(cube)
     data = _apply(cube.transpose("time", "band", "y", "x"), table)
     attrs = {name: value for name, value in cube.attrs.items() if name not in _ENCODING_ATTRS}
@@ -62,7 +62,7 @@ def _decode(cube: xr.DataArray) -> xr.DataArray:
     return result.assign_coords(is_decoded=(("time", "band"), is_decoded))
 
 
-def _require_encoded(cube: xr.DataArray) -> None:
+def require_encoded(cube: xr.DataArray) -> None:
     """Raise `RadiometryError` unless there is something to decode, with all that it takes."""
     is_decoded = _band_table(cube, "is_decoded")
     if np.issubdtype(cube.dtype, np.integer) and is_decoded.any():

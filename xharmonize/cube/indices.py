@@ -308,8 +308,11 @@ def _merged(layers: Sequence[xr.DataArray], combine: Callable[..., Any]) -> xr.D
 
 def _map(function: Callable[..., AnyArray], data: list[Any], name: str, dtype: str) -> Any:
     """Apply a block function to aligned arrays, at once or lazily."""
-    if not any(isinstance(array, da.Array) for array in data):
+    lazy = next((array for array in data if isinstance(array, da.Array)), None)
+    if lazy is None:
         return function(*data)
+    # A companion in memory has to be cut like the values: map_blocks hands numpy arrays over whole.
+    data = [a if isinstance(a, da.Array) else da.from_array(a, lazy.chunks) for a in data]
     return da.map_blocks(
         function,
         *data,

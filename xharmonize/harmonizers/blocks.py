@@ -19,7 +19,7 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
-from xharmonize.cube.encode import decode
+from xharmonize.cube.encode import decode, require_encoded
 from xharmonize.errors import BandError, RadiometryError
 from xharmonize.kernels.radiometry import affine
 from xharmonize.sensors.spec import UNKNOWN
@@ -129,7 +129,8 @@ def apply_lines(
     chosen = array.sel(band=list(target.sources))
     nodata = np.full(slope.shape, np.nan)
     is_raw = ~read_coordinate(chosen, "is_decoded")
-    if is_raw.any():
+    if is_raw.any() or not np.issubdtype(chosen.dtype, np.floating):
+        require_encoded(chosen)
         scale, shift, missing = (
             read_coordinate(chosen, name) for name in ("scale", "offset", "nodata")
         )

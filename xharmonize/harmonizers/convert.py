@@ -18,6 +18,7 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
+from xharmonize.errors import RadiometryError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
 from xharmonize.harmonizers.registry import resolve
@@ -127,7 +128,7 @@ def to_sensor(
     named = _named_target(product, platform)
     harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))
     if isinstance(harmonizer, TableHarmonizer) and harmonizer.table.platform_side == "target":
-        target = MEAN_PLATFORM if platform == MEAN_PLATFORM else named or product.platforms[0]
+        target = _target_platform(harmonizer, product, platform)
         harmonizer = replace(harmonizer, target_platform=target)
     elif platform is not None and named is None:
         cube = with_platform(cube, platform)
@@ -141,6 +142,21 @@ def to_sensor(
 def _named_target(product: Sensor, platform: Any) -> str | None:
     """The platform of the target, where `platform` names one; else it is about the cube's steps."""
     return platform if isinstance(platform, str) and platform in product.platforms else None
+
+
+def _target_platform(harmonizer: TableHarmonizer, product: Sensor, platform: Any) -> str:
+    """The platform whose bandpass is wanted, of a table that tells them apart."""
+    if platform is None:
+        return product.platforms[0]
+    known = [*harmonizer.table.platforms]
+    if {"sentinel-2a", "sentinel-2b"} <= set(known):
+        known.append(MEAN_PLATFORM)
+    if not isinstance(platform, str) or platform not in known:
+        raise RadiometryError(
+            f"platform={platform!r} does not say whose bandpass is wanted; choose one of "
+            f"{', '.join(known)}"
+        )
+    return platform
 
 
 def with_platform(cube: Cube, platform: Any) -> Cube:

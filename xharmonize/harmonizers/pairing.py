@@ -38,12 +38,13 @@ class Pairs:
 
     @property
     def lag(self) -> IntArray:
-        """Days between the two calendar dates [day], (pair,)."""
-        first, second = (
-            np.asarray(time).astype("datetime64[D]").astype(np.int64)
-            for time in (self.source_time, self.target_time)
-        )
-        return np.asarray(np.abs(first - second))
+        """Whole days between the two observations [day], (pair,).
+
+        The gap rounded, not the difference of dates in UTC: over the Pacific midnight lies between
+        two sensors of one morning.
+        """
+        gap = np.asarray(self.source_time) - np.asarray(self.target_time)
+        return np.asarray(np.rint(np.abs(gap) / np.timedelta64(1, "D")), np.int64)
 
     @property
     def dates(self) -> list[str]:

@@ -136,10 +136,9 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
     part = cube[kept].assign_coords(coords)
     order = ("time", "band", "y", "x") if "band" in main.dims else ("time", "y", "x")
     part = part.transpose(*order)
-    codes = _origin_codes(part)
     if "origin" in part:
         return part.assign(origin=part["origin"].where(part[name].notnull(), 0).astype("uint8"))
-    values = _origin(part[name].data, codes)
+    values = _origin(part[name].data, _origin_codes(part))
     return part.assign(origin=part[name].copy(data=values).drop_attrs())
 
 

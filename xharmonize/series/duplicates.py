@@ -50,7 +50,7 @@ def _merge(
     """One date from several, those of higher priority first."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
-    combined = _mean(layers) if how == "mean" else _first_valid(layers, name)
+    combined = _mean(layers, name) if how == "mean" else _first_valid(layers, name)
     result = group.isel(time=[0])
     for key, layer in combined.items():
         result[key] = (layer.dims, layer.data, layers[key].attrs)
@@ -77,24 +77,39 @@ def _first_valid(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.Dat
     return result
 
 
-def _mean(layers: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """Mean of valid values; flags OR-ed; independent errors propagated."""
+def _mean(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.DataArray]:
+    """Mean of valid values; flags OR-ed; independent errors of those values propagated.
+
+    The error of a mean is not known where that of one of its values is not.
+    """
     result = {}
+    valid = layers[name].notnull()
     for key, layer in layers.items():
         looks = [layer.isel(time=slice(i, i + 1)) for i in range(layer.sizes["time"])]
         if not np.issubdtype(layer.dtype, np.floating):
             result[key] = reduce(or_, looks)
             continue
+        if key == "uncertainty":
+            result[key] = _error_of_mean(layer, valid)
+            continue
         values = [look.astype("float64") for look in looks]
         n_valid = reduce(add, [value.notnull().astype("float64") for value in values])
         n_valid = n_valid.where(n_valid > 0, np.nan)
-        if key == "uncertainty":
-            variance = reduce(add, [(value**2).fillna(0.0) for value in values])
-            mean = variance**0.5 / n_valid
-        else:
-            mean = reduce(add, [value.fillna(0.0) for value in values]) / n_valid
+        mean = reduce(add, [value.fillna(0.0) for value in values]) / n_valid
         result[key] = mean.astype(layer.dtype)
     return result
+
+
+def _error_of_mean(error: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
+    """Standard deviation of the mean of the valid values, their errors independent."""
+    looks = [slice(i, i + 1) for i in range(error.sizes["time"])]
+    squares = [
+        (error.isel(time=look).astype("float64") ** 2).where(valid.isel(time=look), 0.0)
+        for look in looks
+    ]
+    n_valid = reduce(add, [valid.isel(time=look).astype("float64") for look in looks])
+    result = reduce(add, squares) ** 0.5 / n_valid.where(n_valid > 0, np.nan)
+    return result.transpose(*error.dims).astype(error.dtype)
 
 
 def _joined(values: AnyArray) -> str:
