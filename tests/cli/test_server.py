@@ -132,6 +132,11 @@ def test_pages_are_followed_to_the_end(client):
     assert len(found) == len(set(found)) == 45
 
 
+def test_items_of_a_collection_are_paged_too(client):
+    found = [item.id for item in client.get_collection("sentinel-2-l2a").get_items()]
+    assert len(found) == len(set(found)) == 45
+
+
 def test_box_dates_and_ids_restrict(client):
     names = ["sentinel-2-l2a", "landsat-c2-l2"]
     assert len(ids(client.search(collections=names, bbox=[29, 50, 31, 51]))) == 5

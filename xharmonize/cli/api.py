@@ -72,7 +72,9 @@ class MemoryClient(BaseCoreClient):
         """Return a page of the items of a collection."""
         self.get_collection(collection_id, **kwargs)
         search = Search(collections=[collection_id], bbox=bbox, interval=_interval(datetime))
-        return self._page(search, kwargs["request"], limit, token)
+        request = kwargs["request"]
+        # stac-fastapi's request model of this route has no token: it reaches the URL alone.
+        return self._page(search, request, limit, token or request.query_params.get("token"))
 
     def get_search(
         self,
