@@ -254,3 +254,20 @@ def test_plain_odc(data, no_compute):
     np.testing.assert_allclose(
         decoded.sel(band="red").values[clear], plain.red.values[clear] / 1e4, atol=1e-7
     )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "name", "offset"),
+    [("2.14", "02.14", 0), ("3.1", "03.10", 0), ("5.11", "05.11", -0.1), ("N0400", "04.00", -0.1)],
+)
+def test_baselines_count_as_numbers(numbers, baseline, name, offset):
+    cube = xh.describe(numbers, **S2, processing_baseline=baseline)
+    assert (cube.offset == offset).all()
+    assert cube.processing_baseline.values.tolist() == [name] * 3
+
+
+def test_what_is_no_baseline_and_no_crs_is_refused(numbers):
+    with pytest.raises(xh.RadiometryError, match="baseline, which is 'new'; pass"):
+        xh.describe(numbers, **S2, processing_baseline="new")
+    with pytest.raises(xh.GridError, match=r"crs='EPSG:999999' names no CRS.*give an EPSG code"):
+        xh.describe(numbers, **{**S2, "crs": "EPSG:999999"}, offset=0)

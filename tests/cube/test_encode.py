@@ -28,6 +28,17 @@ def test_decoding_gives_reflectance(numbers):
     assert not numbers.is_decoded.values.any()
 
 
+def test_linear_backscatter_of_zero_or_less_is_missing():
+    power = example_cube(missing=0)[:, :2].reset_coords(drop=True).copy()
+    power[0, 0, 0, :3] = [0, -0.5, 0.25]
+    options = {"bands": ["vv", "vh"], "is_decoded": False, "crs": 32631}
+    linear = xh.decode(xh.describe(power, sensor="sentinel-1-rtc", **options))
+    np.testing.assert_array_equal(linear[0, 0, 0, :3], [np.nan, np.nan, 0.25])
+    decibel = power.assign_attrs(units="dB")
+    kept = xh.decode(xh.describe(decibel, sensor="sentinel-1-rtc", **options))
+    np.testing.assert_array_equal(kept[0, 0, 0, :3], [0, -0.5, 0.25])
+
+
 def test_decoding_is_lazy_and_does_not_depend_on_chunks(numbers, no_compute):
     with no_compute():
         lazy = xh.decode(numbers.chunk(time=1, y=7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -178,3 +179,21 @@ def test_stackstac_needs_an_epsg_code(scene):
     geobox = GeoBox.from_bbox((0, 0, 320, 320), crs=own, resolution=10)
     with pytest.raises(xh.GridError, match='engine="odc"'):
         read_stack([source], reading(geobox), engine="stackstac")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_reflectance_is_not_read_as_integers(engine, scene, tmp_path):
+    source, geobox, pixels = scene
+    plan = reading(geobox, names=("red",), chunks=((1,), (1,), (32,), (32,)))
+    numbers = pixels["red"].astype("float32")
+    for name, values in (("whole", numbers), ("cut", numbers / 1e4), ("empty", numbers * 0)):
+        write_tif(tmp_path / f"{name}.tif", values)
+        ref = AssetRef(href=str(tmp_path / f"{name}.tif"), item_id="a", asset="red", nodata=0)
+        lazy = read_stack([replace(source, assets={"red": ref})], plan, engine=engine)
+        if name == "cut":
+            with pytest.raises(
+                xh.AssetReadError, match=r"'red' of item 'a' holds fractions.*uint16"
+            ):
+                lazy.compute()
+        else:
+            np.testing.assert_array_equal(lazy.compute()[0, 0], values.astype("uint16"))

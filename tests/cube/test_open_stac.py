@@ -237,6 +237,33 @@ def test_masks_and_the_quality_layer(tmp_path, engine):
     assert (shadow.qa.values & int(xh.Flag.CLOUD_SHADOW)).all()
 
 
+def test_pixels_do_not_depend_on_whether_quality_is_kept(tmp_path):
+    item = landsat(tmp_path)
+    saturated = np.zeros((8, 8), "uint16")
+    saturated[1, 1] = 1 << 3  # b4, red
+    write(tmp_path / "radsat.tif", saturated, step=30.0, nodata=None)
+    item["assets"]["qa_radsat"] = {"href": str(tmp_path / "radsat.tif")}
+    alone, kept = xh.open_stac(item), xh.open_stac(item, qa=True)
+    assert np.isnan(alone).sum() == alone.sizes["band"]
+    xr.testing.assert_equal(alone, kept.reflectance)
+
+
+def test_a_mask_can_wait(tmp_path):
+    item = sentinel2(tmp_path)
+    red = np.full((24, 24), 3000, "uint16")
+    red[3, 4] = 65535
+    write(tmp_path / "s2" / "red.tif", red, step=10.0)
+    later = xh.mask(xh.open_stac(item, mask=None, qa=True))
+    assert np.isnan(later.reflectance[0, 0, 3, 4])
+    xr.testing.assert_equal(later.reflectance, xh.open_stac(item))
+
+
+def test_flags_of_a_product_without_quality_layers_are_refused(data):
+    catalog = data / "flanders-2018" / "catalog.json"
+    with pytest.raises(xh.MaskError, match="sentinel-1-grd has no quality layer that tells cloud"):
+        xh.open_stac(catalog, collection="sentinel-1-grd", datetime="2018-07", mask="cloud")
+
+
 def test_all_cloudy_is_all_nan_and_says_nothing_else(tmp_path):
     cube = xh.open_stac([sentinel2(tmp_path, scl=8)], resolution=30)
     assert np.isnan(cube).all()
@@ -265,6 +292,23 @@ def test_no_quality_layer_is_an_error_that_names_the_item(tmp_path):
     assert (cube.qa == 0).all()
     with pytest.raises(xh.MaskError, match=r"'qa_radsat'.*without the flags it sets"):
         xh.open_stac(landsat(tmp_path), mask=("clear", "saturated"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"chunks": 0}, xh.CatalogError, "chunks=0 holds no number of pixels"),
+        ({"chunks": {"x": -7}}, xh.CatalogError, "give one above 0, or -1"),
+        ({"crs": "EPSG:999999"}, xh.GridError, "'EPSG:999999' names no CRS"),
+        ({"resolution": "10"}, xh.GridError, "resolution='10' is not a pixel size"),
+        ({"like": "l8"}, xh.GridError, "like= is a str; give a cube or a GeoBox"),
+        ({"bands": []}, xh.BandError, r"bands=\[\] is empty"),
+    ],
+    ids=str,
+)
+def test_arguments_that_make_no_sense(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        xh.open_stac(sentinel2(tmp_path), **options)
 
 
 # --- grids -------------------------------------------------------------------------------------

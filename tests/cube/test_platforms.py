@@ -116,3 +116,10 @@ def test_the_phase_agrees_with_the_date_modulo_ten(data, site):
     for remainder, platforms in by_day.items():  # five days later the other one passes
         assert by_day.get((remainder + 5) % 10, set()).isdisjoint(platforms)
     assert {name for names in by_day.values() for name in names} == {"sentinel-2a", "sentinel-2b"}
+
+
+def test_bare_dates_tell_nothing_about_the_orbit():
+    """At midnight the phase of 2A looks like that of 2B."""
+    assert infer_sentinel2(TIMES[:2].astype("M8[D]"), 50.8) == ["unknown", "unknown"]
+    with pytest.raises(RadiometryError, match="sensing times, not bare dates"):
+        settle("infer", times=TIMES.astype("M8[D]"))

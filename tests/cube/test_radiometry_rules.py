@@ -390,8 +390,27 @@ def test_keys_that_spell_out_their_resolution_give_the_finest():
 def test_surface_temperature_comes_only_when_asked_for_and_with_its_own_numbers():
     item = landsat(collection=C2, number="02", item_id=NEW, raster=None)
     assert list(read_scenes(item)[0].step.scale) == ["red"]
-    step = read_scenes(item, bands=["red", "lwir11"])[0].step
-    assert (step.scale["lwir11"], step.offset["lwir11"]) == (0.00341802, 149.0)
+    scene = read_scenes(item, bands=["lwir11"])[0]
+    assert (scene.step.scale["lwir11"], scene.step.offset["lwir11"]) == (0.00341802, 149.0)
+    assert scene.units == "K"
+    with pytest.raises(RadiometryError, match=r"'red' \[1\], 'lwir11' \[K\] .*open them apart"):
+        read_scenes(item, bands=["red", "lwir11"])
+
+
+def test_level_1_of_collection_1_is_no_surface_reflectance():
+    """Its product names are those of surface reflectance, its assets are not."""
+    item = landsat(collection="landsat-8-l1", number=None, item_id=OLD, raster=None)
+    with pytest.raises(UnknownSensorError, match="is of no registered sensor"):
+        read_scenes(item)
+    item["assets"]["pixel_qa"] = {"href": "/x/pixel_qa.tif"}
+    assert read_scenes(item)[0].sensor.name == "landsat-c1-sr"
+
+
+def test_a_scale_of_stac_1_1_holds_beside_an_offset_given():
+    item = landsat(collection=C2, number="02", item_id=NEW, raster={"nodata": 0})
+    item["assets"]["red"]["raster:scale"] = 1e-4
+    with pytest.raises(RadiometryError, match=r"declares scale 0\.0001"):
+        read_scenes(item, radiometry={"offset": 0.0})
 
 
 @pytest.mark.parametrize("product", ["L30", "S30"])

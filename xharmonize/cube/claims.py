@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.catalog.identity import normalize_platform
+from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platform
 from xharmonize.cube.catalog.radiometry import settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
@@ -55,7 +55,8 @@ class Claims:
     def baselines(self, cube: xr.DataArray) -> list[str]:
         """Processing baseline of each date."""
         given = _per_date(self.processing_baseline, cube, "processing_baseline")
-        return given or _stated(cube, "processing_baseline")
+        found = given or _stated(cube, "processing_baseline")
+        return [normalize_baseline(text) or text for text in found]
 
     def platforms(self, cube: xr.DataArray, sensor: Sensor, *, latitude: float) -> list[str]:
         """Platform of each date; those of other sensors are refused."""

@@ -18,6 +18,8 @@ from xharmonize.errors import RadiometryError
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, Float64Array, FloatArray
 
+_RADAR = ("GRD", "RTC")  # levels of backscatter, which is never 0 or less where it is linear
+
 _ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_offset")
 
 
@@ -36,7 +38,7 @@ def decode(cube: Cube) -> Cube:
     Returns
     -------
     DataArray or Dataset
-        float32 reflectance [1]; NaN where missing.
+        float32 reflectance [1]; NaN where missing, and where linear backscatter is 0 or less.
 
     Raises
     ------
@@ -94,13 +96,15 @@ def _band_table(cube: xr.DataArray, name: str) -> AnyArray:
 
 
 def _line_table(cube: xr.DataArray) -> Float64Array:
-    """Slope, intercept and nodata: (time, band, 3); the identity where decoded already."""
+    """Slope, intercept, nodata and floor: (time, band, 4); the identity where decoded already."""
     is_decoded = _band_table(cube, "is_decoded")
     identity = {"scale": 1.0, "offset": 0.0, "nodata": np.nan}
     columns = [
         np.where(is_decoded, value, _band_table(cube, name)) for name, value in identity.items()
     ]
-    return np.stack(columns, axis=-1).astype(np.float64)
+    is_power = np.isin(read_coordinate(cube, "level"), _RADAR) & (cube.attrs.get("units") == "1")
+    floor = np.where(is_power[:, None] & ~is_decoded, 0.0, -np.inf)
+    return np.stack([*columns, floor], axis=-1).astype(np.float64)
 
 
 def _apply(cube: xr.DataArray, table: Float64Array) -> Any:
@@ -124,4 +128,8 @@ def _apply(cube: xr.DataArray, table: Float64Array) -> Any:
 
 
 def _decode_block(values: AnyArray, table: Float64Array) -> FloatArray:
-    return affine(values, table[..., 0], table[..., 1], nodata=table[..., 2])
+    decoded = affine(values, table[..., 0], table[..., 1], nodata=table[..., 2])
+    floor = table[..., 3, None, None]
+    if (floor > -np.inf).any():
+        decoded[decoded <= floor] = np.nan
+    return decoded

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.geobox import geobox_of, is_same_crs, write_grid
+from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.errors import BandError, GridError, MaskError, TimeAxisError
 from xharmonize.sensors import QALayer, Sensor
 from xharmonize.types import AnyArray
@@ -187,11 +187,12 @@ def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
     from odc.geo.crs import CRS
 
     found = _found_crs(array)
+    crs = None if crs is None else read_crs(crs)
     if found is None and crs is None:
         raise GridError("the cube has no CRS; pass crs='EPSG:...'")
-    if found is not None and crs is not None and not is_same_crs(CRS(found), CRS(crs)):
+    if found is not None and crs is not None and not is_same_crs(CRS(found), crs):
         raise GridError(
-            f"the cube is in {_crs_name(CRS(found))}, crs= says {_crs_name(CRS(crs))}; leave crs= "
+            f"the cube is in {_crs_name(CRS(found))}, crs= says {_crs_name(crs)}; leave crs= "
             "out, or put it on another grid with cube.harmonize.regrid(crs=...)"
         )
     centred = _centred(array)

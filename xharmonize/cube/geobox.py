@@ -101,6 +101,19 @@ def snap(
     return GeoBox((last_y - first_y, last_x - first_x), transform, CRS(crs))
 
 
+def read_crs(crs: Any) -> CRS:
+    """Return a CRS from whatever names one, or raise `GridError`."""
+    from pyproj.exceptions import CRSError
+
+    try:
+        return CRS(crs)
+    except (CRSError, TypeError, ValueError) as error:
+        raise GridError(
+            f"crs={crs!r} names no CRS ({str(error)[:100]}); give an EPSG code, such as "
+            "'EPSG:32631', or WKT"
+        ) from None
+
+
 def is_same_grid(first: GeoBox, second: GeoBox) -> bool:
     """Tell whether two grids have the same CRS, shape, step and phase."""
     if not is_same_crs(first.crs, second.crs) or tuple(first.shape) != tuple(second.shape):

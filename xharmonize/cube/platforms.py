@@ -108,13 +108,15 @@ def infer_sentinel2(times: npt.ArrayLike, latitudes: npt.ArrayLike) -> list[str]
     Returns
     -------
     list of str
-        ``"unknown"`` where the phase fits neither, the latitude is beyond 72 degrees, or
-        Sentinel-2C may have flown.
+        ``"unknown"`` where the phase fits neither, the latitude is beyond 72 degrees,
+        Sentinel-2C may have flown, or the time is midnight to the nanosecond: a bare date, of
+        which the phase would name the wrong platform as readily as the right one.
     """
     moments = np.atleast_1d(np.asarray(times, "datetime64[ns]"))
     degrees = np.broadcast_to(np.asarray(latitudes, float), moments.shape)
     phase = orbit_phase(moments, degrees)
     usable = (np.abs(degrees) <= _HIGHEST_LATITUDE) & (moments < _FIRST_2C)
+    usable &= moments != moments.astype("datetime64[D]")
     is_2a = usable & _within(phase - _PHASE_2A)
     is_2b = usable & _within(phase - _PHASE_2A - 0.5) & (moments >= _FIRST_2B)
     names = np.where(is_2a, "sentinel-2a", np.where(is_2b, "sentinel-2b", UNKNOWN))
@@ -161,7 +163,8 @@ def _settle_by_phase(
             f"platform='infer' cannot tell Sentinel-2A from 2B for {len(failed)} of {len(asked)} "
             f"items, the first {item_ids[first]!r} ({str(moments[first])[:19]}, latitude "
             f"{degrees[first]:.1f}): it holds between the launches of 2A and 2C "
-            "(2015 to 2024-09-05) and up to 72 degrees; name the platform with "
+            "(2015 to 2024-09-05), up to 72 degrees, and for sensing times, not bare dates; name "
+            "the platform with "
             f"platform={{{item_ids[first]!r}: 'sentinel-2a'}}"
         )
     for i, name in zip(asked, found):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
@@ -159,6 +160,8 @@ def open_stac(
     _require_choice("engine", engine, get_args(Engine))
     _require_choice("on_error", on_error, get_args(OnError))
     names = (bands,) if isinstance(bands, str) else bands
+    if names is not None and (not names or len(set(names)) < len(names)):
+        raise BandError(f"bands={list(names)} is empty or names a band twice")
     scenes = read_scenes(
         source,
         collection=collection,
@@ -218,10 +221,10 @@ class _Routes:
             return None
         lattice = lattice_of(scene, self.request.bands)
         if lattice is None:
+            lacking = "neither proj:transform nor proj:shape" if scene.crs else "no CRS"
             raise GridError(
-                f"item {scene.id!r} says neither proj:transform nor proj:shape, so whether its "
-                "pixels have to be averaged is unknown; pass resampling=, such as 'nearest' where "
-                "the grid is its own"
+                f"item {scene.id!r} says {lacking}, so whether its pixels have to be averaged is "
+                "unknown; pass resampling=, such as 'nearest' where the grid is its own"
             )
         if lattice not in self.known:
             self.known[lattice] = is_coarser(self.request.geobox, lattice)
@@ -236,8 +239,6 @@ class _Routes:
 def _bands(scenes: Sequence[Scene], names: Sequence[str] | None) -> tuple[str, ...]:
     """Bands asked for, or those that all items have, in order of wavelength."""
     if names is not None:
-        if not names or len(set(names)) < len(names):
-            raise BandError(f"bands={list(names)} is empty or names a band twice")
         return tuple(names)
     sets = {tuple(scene.step.scale) for scene in scenes}
     common = [name for name in next(iter(sets)) if all(name in other for other in sets)]
@@ -262,6 +263,8 @@ def _grid(
         return target_grid(scenes, bands, bbox=bbox, crs=crs, resolution=resolution)
     if crs is not None or resolution is not None:
         raise GridError("like= says the whole grid; leave out crs= and resolution=")
+    if not isinstance(like, GeoBox | xr.DataArray | xr.Dataset):
+        raise GridError(f"like= is a {type(like).__name__}; give a cube or a GeoBox")
     return north_up(like if isinstance(like, GeoBox) else geobox_of(like))
 
 
@@ -279,6 +282,12 @@ def _chunks(chunks: Chunks | None, n_bands: int) -> tuple[Any, Any, Any, Any] | 
     """Chunks along time, band, y and x; None where the default will do."""
     if chunks is None:
         return None
+    if isinstance(chunks, Mapping):
+        sizes = tuple(chunks.values())
+    else:
+        sizes = chunks if isinstance(chunks, tuple) else (chunks,)
+    if any(isinstance(size, Integral) and (size == 0 or size < -1) for size in sizes):
+        raise CatalogError(f"chunks={chunks} holds no number of pixels; give one above 0, or -1")
     time, band, side, _ = default_chunks(n_bands)
     if isinstance(chunks, Mapping):
         strange = sorted(set(chunks) - {"time", "band", "y", "x"})

@@ -127,15 +127,20 @@ def baseline_of(item: Item) -> str:
     """Return the processing baseline (``05.10``), or ``"unknown"``."""
     properties = item["properties"]
     for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
-        text = str(properties.get(key) or "")
-        match = re.match(r"^0?(\d{1,2})\.(\d{1,2})$", text)
-        if match:
-            return f"{int(match.group(1)):02d}.{match.group(2):0<2}"
+        stated = normalize_baseline(str(properties.get(key) or ""))
+        if stated:
+            return stated
     for text in _texts(item):
         found = _BASELINE.search(text)
         if found:
             return f"{found.group(1)}.{found.group(2)}"
     return UNKNOWN
+
+
+def normalize_baseline(text: str) -> str:
+    """Return a processing baseline as ``05.10``, from ``5.1`` and ``N0510`` too; ``""`` if none."""
+    match = re.match(r"^0?(\d{1,2})\.(\d{1,2})$", text) or re.match(r"^N(\d\d)(\d\d)$", text)
+    return f"{int(match.group(1)):02d}.{match.group(2):0<2}" if match else ""
 
 
 def tile_of(item: Item) -> str:
@@ -202,9 +207,14 @@ def _platforms_in(text: str) -> Iterator[str]:
 def _sensor_of_names(item: Item) -> str | None:
     for text in _texts(item):
         for pattern, name in _PRODUCTS:
-            if pattern.search(text):
+            if pattern.search(text) and (name != "landsat-c1-sr" or _has_c1_reflectance(item)):
                 return name
     return None
+
+
+def _has_c1_reflectance(item: Item) -> bool:
+    """Tell Collection 1 surface reflectance by its assets: Level 1 has the same product names."""
+    return any(key == "pixel_qa" or key.startswith("sr_") for key in item["assets"])
 
 
 def _check_landsat(item: Item, sensor: Sensor) -> None:

@@ -19,7 +19,7 @@ Rules for Sentinel-2 Level-2A, where catalogues differ most:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,18 +101,35 @@ def settle_encoding(
 
 def offset_of_baseline(sensor: Sensor, baseline: str) -> float | None:
     """Return the offset a processing baseline brings; None where it cannot tell."""
-    if baseline == UNKNOWN or float(baseline) >= _USER_BASELINE:
+    if baseline == UNKNOWN:
         return None
-    reached = [off for first, off in sensor.radiometry.baseline_offsets if baseline >= first]
-    return reached[-1] if reached else sensor.radiometry.offset
+    offset = sensor.radiometry.offset_at(baseline)
+    return None if float(baseline) >= _USER_BASELINE else offset
 
 
-def unit_of(item: Item, asset: str, sensor: Sensor) -> str:
-    """Return the unit of the decoded values: what the asset declares, or the sensor's."""
-    for band in item["assets"][asset].get("raster:bands") or ():
-        if band.get("unit"):
-            return str(band["unit"])
-    return sensor.radiometry.units
+def unit_of(item: Item, assets: Iterable[str], sensor: Sensor) -> str:
+    """Return the unit of the decoded values: what the assets declare, or the sensor's.
+
+    Raises
+    ------
+    RadiometryError
+        If the assets have different units: a cube has one.
+    """
+    units = {asset: _unit(item, asset, sensor) for asset in assets}
+    if len(set(units.values())) > 1:
+        named = ", ".join(f"{asset!r} [{unit}]" for asset, unit in units.items())
+        raise RadiometryError(
+            f"assets {named} of item {item['id']!r} have different units; open them apart, with "
+            "bands=[...]"
+        )
+    return next(iter(units.values()))
+
+
+def _unit(item: Item, asset: str, sensor: Sensor) -> str:
+    band = (item["assets"][asset].get("raster:bands") or [{}])[0]
+    if _is_thermal(asset, sensor):
+        return "K"
+    return str(band.get("unit") or sensor.radiometry.units)
 
 
 def _declared(item: Item, asset: str, *, needs_agreement: bool) -> dict[str, float]:
@@ -127,11 +144,11 @@ def _declared(item: Item, asset: str, *, needs_agreement: bool) -> dict[str, flo
         other = new.get(f"raster:{key}")
         if other is None:
             continue
-        if needs_agreement and not _same(float(other), declared.setdefault(key, float(other))):
+        stated = declared.setdefault(key, float(other))
+        if needs_agreement and not _same(float(other), stated):
             raise _contradiction(
                 item,
-                f"asset {asset!r} says {key} {declared.get(key)} in raster:bands and {other} in "
-                f"raster:{key}",
+                f"asset {asset!r} says {key} {stated} in raster:bands and {other} in raster:{key}",
             )
     return declared
 
@@ -226,9 +243,14 @@ def _flag(item: Item) -> bool | None:
 
 def _spectral(asset: str, sensor: Sensor) -> tuple[float, float]:
     """Scale and offset of the product; Landsat's surface temperature has its own."""
-    if sensor.name == "landsat-c2-l2" and (asset.startswith("lwir") or "ST_B" in asset.upper()):
+    if _is_thermal(asset, sensor):
         return _THERMAL
     return sensor.radiometry.scale, sensor.radiometry.offset
+
+
+def _is_thermal(asset: str, sensor: Sensor) -> bool:
+    is_thermal = asset.startswith("lwir") or "ST_B" in asset.upper()
+    return sensor.name == "landsat-c2-l2" and is_thermal
 
 
 def _same(value: float, other: float | None) -> bool:

@@ -75,7 +75,7 @@ def settle_scene(
             second=moment.strftime("%Y%m%dT%H%M%S"),
         ),
         tile=tile,
-        units=unit_of(item, next(iter(spectral.values())), sensor),
+        units=unit_of(item, spectral.values(), sensor),
         center=center,
         dtypes={n: kind for n, key in assets.items() if (kind := _dtype(item, key))},
     )

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, isclose, sqrt
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from xharmonize.cube.catalog.query import check_bbox
 from xharmonize.cube.catalog.scene import Grid, Scene
+from xharmonize.cube.geobox import read_crs
 from xharmonize.errors import EmptyQueryError, GridError
 
 if TYPE_CHECKING:
@@ -236,10 +238,8 @@ def _lonlat(bbox: Sequence[float]) -> Bounds:
 
 
 def _target_crs(scenes: Sequence[Scene], crs: Any) -> str:
-    from odc.geo.crs import CRS
-
     if crs is not None:
-        return str(CRS(crs))
+        return str(read_crs(crs))
     found = {scene.crs: scene.id for scene in scenes}
     if "" in found:
         raise GridError(
@@ -257,8 +257,9 @@ def _target_lattice(
 ) -> Lattice:
     from odc.geo.crs import CRS
 
-    if resolution is not None and not resolution > 0:
-        raise GridError(f"resolution={resolution} is not a pixel size; give a positive number")
+    given: Any = resolution
+    if given is not None and not (isinstance(given, Real) and float(given) > 0):
+        raise GridError(f"resolution={resolution!r} is not a pixel size; give a positive number")
     found = {lattice_of(scene, bands): scene for scene in scenes}
     known = [lattice for lattice in found if lattice is not None]
     native = [lattice for lattice in known if CRS(lattice.crs) == CRS(crs)]

@@ -22,8 +22,11 @@ from xharmonize.cube.load.merge import merge_steps
 from xharmonize.cube.load.pixels import Load, Pixels, default_chunks, load_pixels
 from xharmonize.cube.masks import QA_ATTRS, Mask, pack_qa, qa_layers
 from xharmonize.cube.masks import mask as apply_mask
+from xharmonize.cube.quality import settable
+from xharmonize.cube.saturation import flag_saturated
 from xharmonize.errors import MaskError
-from xharmonize.sensors.spec import Flag, QALayer
+from xharmonize.sensors.qa import LAYOUTS
+from xharmonize.sensors.spec import Flag, QALayer, Sensor
 from xharmonize.types import AnyArray, Engine
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ _LONG_NAMES = {
     "TOA": "top-of-atmosphere reflectance",
     "SR": "surface reflectance",
     "NBAR": "nadir BRDF-adjusted surface reflectance",
+    "RTC": "gamma nought backscatter",
 }
 
 
@@ -105,6 +109,9 @@ def open_part(
     cube = _encoded(pixels, steps, load).to_dataset()
     if load.layers or request.qa:
         cube["qa"] = _packed(pixels, cube[REFLECTANCE], scenes[0], request)
+    if request.qa and pixels.numbers.dtype.kind in "iu":
+        # Once decoded, nothing tells it any more: a mask applied later has to find it in qa.
+        cube["qa"] = flag_saturated(cube["qa"], cube[REFLECTANCE])
     if request.mask is not None and load.layers:
         cube = apply_mask(cube, request.mask)
     if not request.qa:
@@ -117,9 +124,10 @@ def open_part(
 
 
 def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
-    """Quality layers to read: those the mask needs, all that are there where `qa` is asked for."""
+    """Quality layers to read: those the mask uses, all that are there where `qa` is asked for."""
     sensor = scenes[0].sensor
     needed = () if request.mask is None else qa_layers(sensor, request.mask)
+    _require_quality(sensor, request.mask)
     for layer in needed:
         lacking = [scene.id for scene in scenes if layer.name not in scene.assets]
         if lacking:
@@ -129,8 +137,22 @@ def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
                 f"{' or '.join(layer.assets)}), which the mask needs; {cure}"
             )
     there = {name for scene in scenes for name in scene.assets}
-    wanted = sensor.qa if request.qa else needed
-    return tuple(layer for layer in wanted if layer.name in there)
+    # Layers that say more about what is removed: pixels must not depend on whether qa is kept.
+    asked = Flag(0) if request.mask is None else request.mask.flags(sensor) & ~settable(needed)
+    return tuple(
+        layer
+        for layer in sensor.qa
+        if layer.name in there
+        and (request.qa or layer in needed or LAYOUTS[layer.layout].flags & asked & ~Flag.FILL)
+    )
+
+
+def _require_quality(sensor: Sensor, mask: Mask | None) -> None:
+    """Raise `MaskError` if a product without quality layers is to be masked by flags named."""
+    named = Flag(0) if mask is None or sensor.qa else mask.flags() & ~(Flag.FILL | Flag.SKIPPED)
+    if named:
+        names = ", ".join(flag.label for flag in Flag if flag & named)
+        raise MaskError(f"{sensor.name} has no quality layer that tells {names}; pass mask=None")
 
 
 def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr.DataArray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,6 +55,20 @@ class AssetRef:
             f'{reason}; leave the item out, or pass on_error="skip" to treat it as nodata'
         )
 
+    def require_numbers(self, pixels: IntArray) -> IntArray:
+        """Return digital numbers; raise `AssetReadError` if they were reflectance, cut to 0 or 1.
+
+        The file is looked at only where no number is larger, so that this costs nothing.
+        """
+        is_checked = self.nodata is None or pixels.dtype.kind not in "iu" or (pixels > 2).any()
+        if not is_checked and _has_fractions(self.href):
+            raise AssetReadError(
+                f"asset {self.asset!r} of item {self.item_id!r} holds fractions, but its metadata "
+                f"say {pixels.dtype}, or nothing; state data_type, scale and offset of the asset "
+                "in raster:bands of the item, or open the file with rioxarray and xh.describe"
+            )
+        return pixels
+
     def with_fill(self, pixels: IntArray, fill: int) -> IntArray:
         """Replace this asset's nodata with the common `fill`, in place."""
         if self.nodata is not None and self.nodata != fill:
@@ -85,7 +100,9 @@ class NamingReader:
             pixels = self._read_plain(window)
             if pixels is None:
                 pixels = self._reader.read(window, **options)
-            return self.ref.with_fill(pixels, fill)
+            return self.ref.with_fill(self.ref.require_numbers(pixels), fill)
+        except AssetReadError:
+            raise
         except (RuntimeError, OSError, RasterioError) as cause:
             reason = str(cause.__cause__ or cause)
         # Raised outside: rasterio's errors, if chained, do not survive the way from a worker.
@@ -136,7 +153,9 @@ class _NamingOdcReader:
 
         try:
             roi, pixels = self.reader.read(cfg, dst_geobox, dst=dst, selection=selection)
-            return roi, self.ref.with_fill(pixels, int(cfg.fill_value))
+            return roi, self.ref.with_fill(self.ref.require_numbers(pixels), int(cfg.fill_value))
+        except AssetReadError:
+            raise
         except (RuntimeError, OSError, RasterioError) as cause:
             reason = str(cause)
         if self.ref.failed is None:
@@ -144,6 +163,18 @@ class _NamingOdcReader:
         n_y, n_x = dst_geobox.shape.yx
         whole = (slice(0, n_y), slice(0, n_x))
         return whole, np.full((n_y, n_x), self.ref.failed, cfg.dtype)
+
+
+@lru_cache(maxsize=4096)  # an asset is read chunk by chunk
+def _has_fractions(href: str) -> bool:
+    """Tell whether a file holds floats that are no whole numbers, from at most 256 a side."""
+    import rasterio
+
+    with rasterio.open(href, sharing=False) as file:
+        if np.dtype(file.dtypes[0]).kind != "f":
+            return False
+        sample = file.read(1, out_shape=(min(256, file.height), min(256, file.width)))
+    return bool((sample[np.isfinite(sample)] % 1 != 0).any())
 
 
 @dataclass(frozen=True, kw_only=True)
