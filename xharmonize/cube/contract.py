@@ -154,6 +154,16 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
         raise BandError(f"{what} needs band {', '.join(missing)}; the cube has {present}")
 
 
+def select_bands(cube: Cube, names: Sequence[str]) -> Cube:
+    """Return these bands in this order; the cube itself where it has just them.
+
+    Selecting by a list adds a dask task per chunk even where nothing changes.
+    """
+    if [str(name) for name in cube["band"].values] == list(map(str, names)):
+        return cube
+    return cube.sel(band=list(names))
+
+
 def with_history(attrs: Mapping[str, Any], line: str) -> dict[str, Any]:
     """Return a copy of `attrs` whose ``history`` has one more line (CF: newest last)."""
     past = str(attrs.get("history", ""))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,7 +89,8 @@ def regrid(
     -------
     DataArray or Dataset
         Type of `cube`, on the new grid: dtype, time and band coordinates and attributes kept.
-        Dask chunks cover about as much ground as those of `cube`, at most 4096 pixels a side.
+        Dask chunks cover about as much ground as those of `cube`, at most 4096 pixels a side, and
+        never straddle a border between chunks of `like`: the two merge without being cut again.
 
     Raises
     ------
@@ -101,7 +103,10 @@ def regrid(
         raise GridError(f"how={how!r} is unknown; choose 'area', 'nearest' or 'bilinear'")
     source = geobox_of(cube)
     target = _target_of(source, like=like, crs=crs, resolution=resolution)
-    return regrid_to(cube, target, how=how, min_valid=min_valid, valid_fraction=valid_fraction)
+    within = None if like is None or isinstance(like, GeoBox) else _chunks_of(like)
+    return regrid_to(
+        cube, target, how=how, min_valid=min_valid, valid_fraction=valid_fraction, within=within
+    )
 
 
 def regrid_to(
@@ -111,8 +116,9 @@ def regrid_to(
     how: RegridMethod = "area",
     min_valid: float = 0.5,
     valid_fraction: bool = False,
+    within: resample.Chunks | None = None,
 ) -> Any:
-    """Put a cube on the grid `geobox`; see `regrid`."""
+    """Put a cube on the grid `geobox`, its chunks inside the chunks `within`; see `regrid`."""
     if not 0 <= min_valid <= 1:
         raise GridError(f"min_valid={min_valid} is not a share; give a number from 0 to 1")
     if geobox.affine.b or geobox.affine.d:
@@ -127,13 +133,14 @@ def regrid_to(
             f"({describe_grid(source)}); check the coordinates and CRS of both"
         )
     line = f"regrid: {how} to {describe_grid(geobox)}, min_valid {min_valid:g}"
+    step = partial(_regrid_array, plan=plan, geobox=geobox, line=line, within=within)
     if isinstance(cube, xr.DataArray):
-        return _regrid_array(cube, plan, geobox, line=line, valid_fraction=valid_fraction)
-    return _regrid_dataset(cube, plan, geobox, line=line, valid_fraction=valid_fraction)
+        return step(cube, valid_fraction=valid_fraction)
+    return _regrid_dataset(cube, step, geobox, valid_fraction=valid_fraction)
 
 
 def _regrid_dataset(
-    cube: xr.Dataset, plan: resample.Plan, geobox: GeoBox, *, line: str, valid_fraction: bool
+    cube: xr.Dataset, step: Callable[..., Any], geobox: GeoBox, *, valid_fraction: bool
 ) -> xr.Dataset:
     """Resample every layer by the rule of its kind."""
     mains = [str(n) for n in cube.data_vars if n not in COMPANIONS]
@@ -145,7 +152,7 @@ def _regrid_dataset(
         if not {"y", "x"} <= set(array.dims):
             results[name] = array
         elif name != "valid_fraction" or not valid_fraction:
-            found = _regrid_array(array, plan, geobox, line=line, valid_fraction=wanted)
+            found = step(array, valid_fraction=wanted)
             results.update(found.data_vars if wanted else {name: found})
     keep = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
     result = xr.Dataset(results, coords=keep, attrs=_kept_attrs(cube.attrs))
@@ -156,10 +163,11 @@ def _regrid_dataset(
 
 def _regrid_array(
     cube: xr.DataArray,
+    *,
     plan: resample.Plan,
     geobox: GeoBox,
-    *,
     line: str,
+    within: resample.Chunks | None,
     valid_fraction: bool,
 ) -> Any:
     """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
@@ -181,7 +189,7 @@ def _regrid_array(
         plan,
         shape,
         kind=kind,
-        chunks=resample.output_chunks(array.data, shape, plan.steps),
+        chunks=resample.output_chunks(array.data, shape, plan.steps, within=within),
         outside=_outside(array) if is_integer else None,
     )
     attrs = _kept_attrs(cube.attrs)
@@ -260,6 +268,15 @@ def _bounds_in(source: GeoBox, target: CRS) -> tuple[float, float, float, float]
         )
     left, bottom, right, top = (float(value) for value in found)
     return left, bottom, right, top
+
+
+def _chunks_of(cube: xr.DataArray | xr.Dataset) -> resample.Chunks | None:
+    """Chunks of a cube along y and x; None in memory."""
+    arrays = [cube] if isinstance(cube, xr.DataArray) else cube.data_vars.values()
+    for array in arrays:
+        if array.chunks is not None and {"y", "x"} <= set(array.dims):
+            return array.chunksizes["y"], array.chunksizes["x"]
+    return None
 
 
 def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> resample.Plan:

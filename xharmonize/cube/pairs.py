@@ -13,6 +13,7 @@ from xharmonize.cube.contract import (
     TIME_COORDS,
     read_coordinate,
     require_reflectance,
+    select_bands,
     with_history,
 )
 from xharmonize.cube.days import solar_days
@@ -73,7 +74,7 @@ def match_pairs(
     require_same_grid(one, other, what="match_pairs")
     if bands == "common":
         names = _common_bands(one, other)
-        one, other = one.sel(band=names), other.sel(band=names)
+        one, other = select_bands(one, names), select_bands(other, names)
     chosen = _pair_up(one, other, _tolerance(tolerance))
     taken = _taken(one, chosen[:, 0], "source")
     wanted = _taken(other, chosen[:, 1], "target")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise, product
+from math import ceil
 from typing import Any, Literal, TypeAlias
 
 import dask.array as da
@@ -25,6 +26,7 @@ from xharmonize.types import AnyArray, Float64Array
 
 Kind: TypeAlias = Literal["mean", "mean+fraction", "bits"]
 Span: TypeAlias = tuple[int, int]
+Chunks: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 Affine6: TypeAlias = tuple[float, float, float, float, float, float]
 
 MAX_CHUNK = 4096
@@ -184,7 +186,7 @@ def resample(
     shape: tuple[int, int],
     *,
     kind: Kind,
-    chunks: tuple[tuple[int, ...], tuple[int, ...]],
+    chunks: Chunks,
     outside: AnyArray | None = None,
 ) -> AnyArray | da.Array:
     """Resample the last two dimensions of a numpy array at once, of a dask array lazily.
@@ -228,8 +230,12 @@ def resample(
 
 
 def output_chunks(
-    source: da.Array | AnyArray, shape: tuple[int, int], steps: tuple[float, float]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    source: da.Array | AnyArray,
+    shape: tuple[int, int],
+    steps: tuple[float, float],
+    *,
+    within: Chunks | None = None,
+) -> Chunks:
     """Chunks that cover about as much ground as the source's, at most `MAX_CHUNK` pixels a side.
 
     Parameters
@@ -238,19 +244,33 @@ def output_chunks(
         Target rows and columns.
     steps : (float, float)
         Size of a target pixel in y and x [source pixel].
+    within : pair of tuples of int, optional
+        Chunks of the target that are cut into even pieces; none straddles a border of theirs.
     """
     if not isinstance(source, da.Array):
         return (shape[0],), (shape[1],)
     sizes = [max(chunk) / abs(step) for chunk, step in zip(source.chunks[-2:], steps)]
     limits = [min(max(round(size), 1), MAX_CHUNK) for size in sizes]
-    rows, columns = da.core.normalize_chunks(tuple(limits), shape)
+    if within is not None:
+        rows, columns = (_cut(sizes, limit) for sizes, limit in zip(within, limits))
+    else:
+        rows, columns = da.core.normalize_chunks(tuple(limits), shape)
     return rows, columns
+
+
+def _cut(chunks: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    """Cut chunks into even pieces of about `limit` pixels."""
+    pieces: list[int] = []
+    for size in chunks:
+        n = max(round(size / limit), ceil(size / MAX_CHUNK), 1)
+        pieces += [size * (k + 1) // n - size * k // n for k in range(n)]
+    return tuple(pieces)
 
 
 def _pieces(
     source: da.Array,
     plan: Plan,
-    chunks: tuple[tuple[int, ...], tuple[int, ...]],
+    chunks: Chunks,
     outside: AnyArray,
 ) -> Iterator[tuple[tuple[int, ...], list[Any], Piece]]:
     """Block number, source keys [y][x] and piece of each output block."""

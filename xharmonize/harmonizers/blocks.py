@@ -17,6 +17,7 @@ from xharmonize.cube.contract import (
     read_contract,
     read_coordinate,
     require_contract,
+    select_bands,
     with_history,
 )
 from xharmonize.cube.encode import decode, require_encoded
@@ -126,7 +127,7 @@ def apply_lines(
         For the bands ``target.sources``.
     """
     array = array.transpose("time", "band", "y", "x")
-    chosen = array.sel(band=list(target.sources))
+    chosen = select_bands(array, target.sources)
     nodata = np.full(slope.shape, np.nan)
     is_raw = ~read_coordinate(chosen, "is_decoded")
     if is_raw.any() or not np.issubdtype(chosen.dtype, np.floating):

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import read_contract, require_bands, require_contract
+from xharmonize.cube.contract import read_contract, require_bands, require_contract, select_bands
 from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
@@ -308,7 +308,7 @@ class FittedHarmonizer:
         matrix, sources, names = self._matrix(array)
         data = blocks.map_blocks(
             regression.apply_matrix,
-            array.sel(band=sources).data,
+            select_bands(array, sources).data,
             "tsyx",
             (matrix, "bs"),
             (self.fit["intercept"].values, "b"),

@@ -14,6 +14,7 @@ from xharmonize.cube.contract import (
     REFLECTANCE,
     read_contract,
     require_contract,
+    select_bands,
 )
 from xharmonize.errors import BandError, FitError
 from xharmonize.harmonizers import blocks
@@ -166,7 +167,7 @@ class HistogramHarmonizer:
         names = [str(name) for name in array["band"].values if str(name) in self.bands]
         if not names:
             raise BandError(f"{self.name} is for {self.bands}; cube: {list(array['band'].values)}")
-        values = array.sel(band=names).transpose("time", "band", "y", "x")
+        values = select_bands(array, names).transpose("time", "band", "y", "x")
         low, high = float(self.fit.attrs["low"]), float(self.fit.attrs["high"])
         data = blocks.map_blocks(
             partial(_look_up, low=low, high=high),

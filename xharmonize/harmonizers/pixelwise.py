@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.crs import CRS
 
-from xharmonize.cube.contract import require_contract
+from xharmonize.cube.contract import require_contract, select_bands
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import BandError, FitError, GridError
@@ -287,7 +287,7 @@ class PixelwiseHarmonizer:
         fit = self._on_grid_of(array).sel(band=names)
         data = blocks.map_blocks(
             _apply_pixel_lines,
-            array.sel(band=names).data,
+            select_bands(array, names).data,
             "tbyx",
             (fit["slope"].data, "byx"),
             (fit["intercept"].data, "byx"),
