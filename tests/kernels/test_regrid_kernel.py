@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xharmonize.kernels.regrid import AxisMap, regrid_bits, regrid_mean
-from xharmonize.kernels.reproject import project_bits, project_mean
+from xharmonize.kernels.reproject import pixel_weights, project_bits, project_mean
 
 HOW = ["area", "nearest", "bilinear"]
 
@@ -40,6 +40,13 @@ def corners(y, x, n_y, n_x):
     row = y.first + y.step * np.arange(n_y + 1)
     column = x.first + x.step * np.arange(n_x + 1)
     return np.meshgrid(row, column, indexing="ij")
+
+
+def projected(source, row, column, *, min_valid, how="area", origin=(0, 0)):
+    """Mean and valid fraction of target pixels with these corners."""
+    ends = [first + size for first, size in zip(origin, source.shape[-2:])]
+    weights = pixel_weights(row, column, window=tuple(zip(origin, ends)), how=how)
+    return project_mean(source, weights, min_valid=min_valid)
 
 
 def images(shape, seed=0, missing=0.2, dtype="float32"):
@@ -77,7 +84,7 @@ def test_projected_kernels_equal_separable_ones_on_straight_grids(how, step):
     x = AxisMap(first=0.7, step=step, n_source=13)
     kwargs = {"min_valid": 0.4}
     expected = regrid_mean(source, y.weights(0, 5, how), x.weights(0, 6, how), **kwargs)
-    actual = project_mean(source, *corners(y, x, 5, 6), origin=(0, 0), how=how, **kwargs)
+    actual = projected(source, *corners(y, x, 5, 6), how=how, **kwargs)
     for one, other in zip(actual, expected):
         np.testing.assert_allclose(one, other, atol=2e-6, equal_nan=True)
 
@@ -87,7 +94,7 @@ def test_area_of_a_turned_pixel_is_shared_exactly():
     source[0, 1, 1] = 1.0
     row = np.array([[1.0, 2.0], [2.0, 3.0]])  # a square standing on its corner, centred on (2, 2)
     column = np.array([[2.0, 3.0], [1.0, 2.0]])
-    mean, fraction = project_mean(source, row, column, origin=(0, 0), how="area", min_valid=0.5)
+    mean, fraction = projected(source, row, column, min_valid=0.5)
     assert mean[0, 0, 0] == pytest.approx(0.25)  # four pixels share it alike
     assert fraction[0, 0, 0] == pytest.approx(1.0)
 
@@ -108,9 +115,8 @@ def test_window_position_does_not_change_a_bit():
     random = np.random.default_rng(1)
     row, column = np.meshgrid(np.linspace(10.1, 20.3, 6), np.linspace(11.7, 22.9, 6), indexing="ij")
     row, column = row + 0.2 * random.random(row.shape), column + 0.2 * random.random(row.shape)
-    kwargs = {"how": "area", "min_valid": 0.3}
-    whole, _ = project_mean(source, row, column, origin=(0, 0), **kwargs)
-    part, _ = project_mean(source[:, 7:30, 9:31], row, column, origin=(7, 9), **kwargs)
+    whole, _ = projected(source, row, column, min_valid=0.3)
+    part, _ = projected(source[:, 7:30, 9:31], row, column, origin=(7, 9), min_valid=0.3)
     np.testing.assert_array_equal(part, whole)
 
 
@@ -120,13 +126,8 @@ def test_bits_are_any_of_the_overlapped_and_outside_is_said():
     weights = axis.weights(0, 2, "area")
     actual = regrid_bits(source, weights, weights, outside=np.array([64], "uint16"))
     np.testing.assert_array_equal(actual, [[15, 2 | 8 | 64], [4 | 8 | 64, 8 | 64]])
-    turned = project_bits(
-        source,
-        *corners(axis, axis, 2, 2),
-        origin=(0, 0),
-        how="area",
-        outside=np.array([64], "uint16"),
-    )
+    found = pixel_weights(*corners(axis, axis, 2, 2), window=((0, 2), (0, 2)), how="area")
+    turned = project_bits(source, found, outside=np.array([64], "uint16"))
     np.testing.assert_array_equal(turned, actual)
 
 

@@ -23,6 +23,7 @@ from xharmonize.cube.geobox import (
     snap,
     write_grid,
 )
+from xharmonize.cube.projected import Projected
 from xharmonize.errors import ContractError, GridError, RadiometryError
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
 from xharmonize.sensors.spec import Flag
@@ -287,7 +288,7 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
         x = AxisMap(first=(other.c - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
         return resample.Aligned(y=y, x=x, how=how, min_valid=min_valid)
     step_y, step_x = _local_steps(source, target)
-    return resample.Projected(
+    return Projected(
         source_crs=source.crs.to_wkt(),
         target_crs=target.crs.to_wkt(),
         source=(one.a, one.b, one.c, one.d, one.e, one.f),

@@ -7,6 +7,8 @@ becomes does not depend, not even in rounding, on the window that holds its sour
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 
@@ -16,28 +18,75 @@ from xharmonize.types import Float64Array, FloatArray, IntArray
 _HOW = {"area": 0, "nearest": 1, "bilinear": 2}
 
 
-def project_mean(
-    source: FloatArray,
+@dataclass(frozen=True, kw_only=True)
+class PixelWeights:
+    """Which source pixels make up each target pixel, and with what weight.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Target rows and columns.
+    start : (target + 1,) int64 array
+        Entries ``start[m]`` to ``start[m + 1]`` belong to target pixel `m`, row by row.
+    index : (entry,) int64 array
+        Source pixel, counted row by row in the window.
+    weight : (entry,) float64 array
+        Shared area [source pixel], or weight at the centre.
+    full : (target,) float64 array
+        Weight of a target pixel that is covered completely.
+    """
+
+    shape: tuple[int, int]
+    start: IntArray
+    index: IntArray
+    weight: Float64Array
+    full: Float64Array
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes [byte]."""
+        return sum(array.nbytes for array in (self.start, self.index, self.weight, self.full))
+
+
+def pixel_weights(
     row: Float64Array,
     column: Float64Array,
     *,
-    origin: tuple[int, int],
+    window: tuple[tuple[int, int], tuple[int, int]],
     how: RegridMethod,
-    min_valid: float,
+) -> PixelWeights:
+    """Find the source pixels of each target pixel, and their weights.
+
+    Parameters
+    ----------
+    row, column : (y + 1, x + 1) float64 array
+        Corners of the target pixels on the source grid [source pixel]: 0 is the outer edge of the
+        first pixel. NaN where a corner cannot be transformed.
+    window : ((int, int), (int, int))
+        First and past-the-last row and column of the source that there is.
+    how : {"area", "nearest", "bilinear"}
+        Area shared with the quadrilateral between the four corners, or weights at its centre.
+    """
+    (top, bottom), (west, east) = window
+    scratch = _scratch(row, column, (bottom - top, east - west))
+    start, index, weight, full = _collect(
+        row, column, _HOW[how], (top, bottom, west, east), *scratch
+    )
+    shape = (row.shape[0] - 1, row.shape[1] - 1)
+    return PixelWeights(shape=shape, start=start, index=index, weight=weight, full=full)
+
+
+def project_mean(
+    source: FloatArray, weights: PixelWeights, *, min_valid: float
 ) -> tuple[FloatArray, FloatArray]:
     """Mean over valid source pixels, weighted by what each shares with the target pixel.
 
     Parameters
     ----------
     source : (..., y, x) float array
-        Values [any unit]; non-finite ones are missing.
-    row, column : (y + 1, x + 1) float64 array
-        Corners of the target pixels on the source grid [source pixel]: 0 is the outer edge of the
-        first pixel. NaN where a corner cannot be transformed.
-    origin : (int, int)
-        Row and column of the first pixel of `source` on the source grid.
-    how : {"area", "nearest", "bilinear"}
-        Area shared with the quadrilateral between the four corners, or weights at its centre.
+        Values in the window of `weights` [any unit]; non-finite ones are missing.
+    weights : PixelWeights
+        From `pixel_weights`.
     min_valid : float
         Least valid share of a target pixel [1]; below it the result is NaN.
 
@@ -49,39 +98,32 @@ def project_mean(
         Valid share of each target pixel [1]; what lies outside the source is not valid.
     """
     images = stack_images(source)
-    mean = np.empty((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
+    flat = images.reshape(images.shape[0], -1)
+    mean = np.empty((images.shape[0], weights.full.size), images.dtype)
     fraction = np.empty(mean.shape, np.float32)
-    scratch = _scratch(row, column, images.shape[1:])
-    window = _window(origin, images.shape[1:])
-    _project_mean(images, row, column, window, _HOW[how], min_valid, *scratch, mean, fraction)
-    shape = (*source.shape[:-2], *mean.shape[1:])
+    entries = (weights.start, weights.index, weights.weight, weights.full)
+    _project_mean(flat, *entries, min_valid, mean, fraction)
+    shape = (*source.shape[:-2], *weights.shape)
     return mean.reshape(shape), fraction.reshape(shape)
 
 
-def project_bits(
-    source: IntArray,
-    row: Float64Array,
-    column: Float64Array,
-    *,
-    origin: tuple[int, int],
-    how: RegridMethod,
-    outside: IntArray,
-) -> IntArray:
+def project_bits(source: IntArray, weights: PixelWeights, *, outside: IntArray) -> IntArray:
     """Bit-wise OR of all source pixels that have weight in a target pixel.
 
-    Parameters as in `project_mean` and `regrid_bits`.
+    Parameters
+    ----------
+    source : (..., y, x) integer array
+        Flags in the window of `weights`.
+    weights : PixelWeights
+        From `pixel_weights`.
+    outside : (n,) integer array
+        Flags of what lies outside the source, one per image of `source`.
     """
     images = stack_images(source)
-    bits = np.zeros((images.shape[0], row.shape[0] - 1, row.shape[1] - 1), images.dtype)
-    scratch = _scratch(row, column, images.shape[1:])
-    window = _window(origin, images.shape[1:])
-    _project_bits(images, row, column, window, _HOW[how], outside, *scratch, bits)
-    return bits.reshape(*source.shape[:-2], *bits.shape[1:])
-
-
-def _window(origin: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """First and past-the-last row and column of the source on its grid."""
-    return origin[0], origin[0] + shape[0], origin[1], origin[1] + shape[1]
+    bits = np.zeros((images.shape[0], weights.full.size), images.dtype)
+    entries = (weights.start, weights.index, weights.weight, weights.full)
+    _project_bits(images.reshape(images.shape[0], -1), *entries, outside, bits)
+    return bits.reshape(*source.shape[:-2], *weights.shape)
 
 
 def _scratch(
@@ -203,40 +245,58 @@ def _weights(row, column, j, i, how, window, u, v, y, x, weight, cover):  # type
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _project_mean(  # type: ignore[no-untyped-def]
-    source, row, column, window, how, min_valid, y, x, weight, mean, fraction
-):
+def _collect(row, column, how, window, y, x, weight):  # type: ignore[no-untyped-def]
+    """Entries of all target pixels, in arrays that grow as they fill."""
+    n_rows, n_columns = row.shape[0] - 1, row.shape[1] - 1
     u, v, cover = np.empty(4), np.empty(4), np.empty(weight.size)
-    for j in range(mean.shape[1]):
-        for i in range(mean.shape[2]):
-            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, cover)
-            for n in range(mean.shape[0]):
-                total = 0.0
-                valid = 0.0
-                for k in range(n_found):
-                    value = np.float64(source[n, y[k], x[k]])
-                    if abs(value) < np.inf:
-                        total += weight[k] * value
-                        valid += weight[k]
-                share = valid / full
-                fraction[n, j, i] = share
-                is_enough = valid > 0.0 and share >= min_valid - 1e-9
-                mean[n, j, i] = total / valid if is_enough else np.nan
+    start, full = np.zeros(n_rows * n_columns + 1, np.int64), np.ones(n_rows * n_columns)
+    width = window[3] - window[2]
+    size = 4 * n_rows * n_columns + weight.size
+    indices, weights = np.empty(size, np.int64), np.empty(size)
+    n_used, m = 0, 0
+    for j in range(n_rows):
+        for i in range(n_columns):
+            if n_used + weight.size > size:
+                size *= 2
+                more, heavier = np.empty(size, np.int64), np.empty(size)
+                more[:n_used], heavier[:n_used] = indices[:n_used], weights[:n_used]
+                indices, weights = more, heavier
+            n_found, full[m] = _weights(row, column, j, i, how, window, u, v, y, x, weight, cover)
+            for k in range(n_found):
+                indices[n_used + k] = y[k] * width + x[k]
+                weights[n_used + k] = weight[k]
+            n_used += n_found
+            m += 1
+            start[m] = n_used
+    return start, indices[:n_used].copy(), weights[:n_used].copy(), full
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _project_bits(source, row, column, window, how, outside, y, x, weight, bits):  # type: ignore[no-untyped-def]
-    u, v, cover = np.empty(4), np.empty(4), np.empty(weight.size)
-    for j in range(bits.shape[1]):
-        for i in range(bits.shape[2]):
-            n_found, full = _weights(row, column, j, i, how, window, u, v, y, x, weight, cover)
+def _project_mean(source, start, index, weight, full, min_valid, mean, fraction):  # type: ignore[no-untyped-def]
+    for n in range(source.shape[0]):
+        for m in range(full.size):
+            total = 0.0
+            valid = 0.0
+            for k in range(start[m], start[m + 1]):
+                value = np.float64(source[n, index[k]])
+                if abs(value) < np.inf:
+                    total += weight[k] * value
+                    valid += weight[k]
+            share = valid / full[m]
+            fraction[n, m] = share
+            is_enough = valid > 0.0 and share >= min_valid - 1e-9
+            mean[n, m] = total / valid if is_enough else np.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _project_bits(source, start, index, weight, full, outside, bits):  # type: ignore[no-untyped-def]
+    for n in range(source.shape[0]):
+        for m in range(full.size):
+            found = bits[n, m]
             covered = 0.0
-            for k in range(n_found):
+            for k in range(start[m], start[m + 1]):
+                found |= source[n, index[k]]
                 covered += weight[k]
-            for n in range(bits.shape[0]):
-                found = bits[n, j, i]
-                for k in range(n_found):
-                    found |= source[n, y[k], x[k]]
-                if covered < full * (1.0 - 1e-6):
-                    found |= outside[n]
-                bits[n, j, i] = found
+            if covered < full[m] * (1.0 - 1e-6):
+                found |= outside[n]
+            bits[n, m] = found

@@ -18,6 +18,7 @@ from xharmonize.cube.contract import (
     TIME_COORDS,
     read_coordinate,
     require_reflectance,
+    select_bands,
     with_history,
 )
 from xharmonize.cube.flags import Origin, cf_attrs
@@ -261,7 +262,7 @@ def _completed(
     """Give a cube the target's coordinates and the companions it lacks."""
     first = parts[0]
     if "band" in first.dims:
-        part = part.sel(band=first["band"].values)
+        part = select_bands(part, [str(band) for band in first["band"].values])
     place = {n: first[n] for n in ("y", "x", "spatial_ref") if n in first.coords}
     common = set.intersection(*({str(n) for n in p.coords} for p in parts))
     part = part.drop_vars([n for n in part.coords if n not in common | {"band"}])
