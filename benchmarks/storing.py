@@ -26,6 +26,7 @@ def lazy_cube(n_times: int, size: int) -> Any:
     import dask.array as da
     import numpy as np
     import pandas as pd
+    import rioxarray  # noqa: F401  (registers .rio)
 
     from xharmonize.testing import example_cube
 
