@@ -51,6 +51,14 @@ def test_the_offset(decoded, chunks, shift, offset, expected):
     assert verdicts(cube) == {expected}
 
 
+@pytest.mark.parametrize("offset", [0.0, np.nan])
+def test_an_offset_taken_off_by_hand_shows_whatever_the_contract_says(offset):
+    cube = claim(xh.decode(numbers()), offset=offset)
+    assert verdicts(cube) == {"ok"}
+    assert verdicts(cube - 0.1) == {"offset applied twice"}
+    assert verdicts(cube + 0.1) == {"offset missed"}
+
+
 def test_only_the_step_that_is_wrong_is_named():
     cube = numbers(shift=1000, offset=-0.1).load()
     cube[1] = cube[1] - 1000

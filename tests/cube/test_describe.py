@@ -271,3 +271,17 @@ def test_what_is_no_baseline_and_no_crs_is_refused(numbers):
         xh.describe(numbers, **S2, processing_baseline="new")
     with pytest.raises(xh.GridError, match=r"crs='EPSG:999999' names no CRS.*give an EPSG code"):
         xh.describe(numbers, **{**S2, "crs": "EPSG:999999"}, offset=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": "surface"}, "level='surface' is unknown; it is one of TOA, SR, NBAR"),
+        ({"scale": 0.0}, "scale=0 for band 'blue'; it is above 0"),
+        ({"platform": ["sentinel-2a"] * 3}, "neither a name nor a mapping"),
+    ],
+    ids=str,
+)
+def test_arguments_that_mean_nothing(numbers, options, message):
+    with pytest.raises(xh.RadiometryError, match=message):
+        xh.describe(numbers, **S2, **{"offset": 0.0, **options})

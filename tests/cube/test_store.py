@@ -192,6 +192,17 @@ def test_a_store_can_be_overwritten_by_what_is_read_from_it(tmp_path):
     np.testing.assert_allclose(xh.open_series(tmp_path / "a.zarr").values, cube.values * 2)
 
 
+def test_a_store_is_not_upserted_from_itself_while_it_is_read(cube, tmp_path):
+    path = xh.to_zarr(cube, tmp_path / "a.zarr")
+    later = xh.open_series(path).shift(time=1)
+    with pytest.raises(xh.StoreError, match=r"read lazily from .*a\.zarr itself.*cube\.load"):
+        xh.to_zarr(later, path, mode="upsert")
+    expected = later.compute()
+    xh.to_zarr(later.load(), path, mode="upsert")
+    xr.testing.assert_equal(xh.open_series(path).compute(), expected)
+    xh.to_zarr(xh.open_series(path), tmp_path / "b.zarr", mode="upsert")
+
+
 def test_incomplete_entries_are_hidden(tmp_path):
     cube = example_cube()
     xh.to_zarr(cube, tmp_path / "a.zarr")

@@ -136,7 +136,7 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
 
         - *offset missed*: the contract says no offset, and the darkest band's 1 % quantile is near
           the 1000 DN that Sentinel-2 adds since baseline 04.00;
-        - *offset applied twice*: it says -0.1, and the quantile is far below 1000 DN;
+        - *offset applied twice*: the quantile is far below 0, for which 1000 DN stand;
         - *looks like digital numbers*, *looks like reflectance*: the scale was not applied, or is
           applied twice;
         - *Collection 2 read as Collection 1* (or the reverse): Landsat DN outside the range of the
@@ -180,6 +180,10 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
 
 def _cloudless(cube: xr.Dataset) -> xr.DataArray:
     """Leave out clouds where the cube knows them: under haze the darkest pixels are bright."""
+    if REFLECTANCE not in cube:
+        raise ContractError(
+            f"the Dataset has no 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+        )
     if "qa" not in cube:
         return cube[REFLECTANCE]
     return remove(cube[REFLECTANCE], (cube["qa"] & np.uint16(_CLOUDY)) != 0)
@@ -250,19 +254,19 @@ def _offset(
         return
     band, shift = sample.bands[darkest], abs(min(offsets))
     stated = sample.step.offset[band]
-    if stated == 0 and MISSED[0] * shift <= claimed <= MISSED[1] * shift:
+    if not stated < 0 and MISSED[0] * shift <= claimed <= MISSED[1] * shift:
         yield (
             "offset missed",
             darkest,
             f"the contract says no offset, and the darkest {DARK_QUANTILE:.0%} of {band} is "
             f"{dark:g}, as if {shift:g} were still in the pixels; {settle}",
         )
-    elif stated < 0 and claimed < (TWICE - 1) * shift:
+    elif claimed < (TWICE - 1) * shift:
         yield (
             "offset applied twice",
             darkest,
-            f"the darkest {DARK_QUANTILE:.0%} of {band} is reflectance {claimed:.3f}: the pixels "
-            f"do not hold the offset {stated:g} any more; {settle}",
+            f"the darkest {DARK_QUANTILE:.0%} of {band} is reflectance {claimed:.3f}: an "
+            f"offset was taken off that the pixels do not hold (contract: {stated:g}); {settle}",
         )
 
 

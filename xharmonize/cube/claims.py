@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,7 @@ from xharmonize.cube.contract import Step, read_coordinate
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors import UNKNOWN, Sensor
+from xharmonize.types import Level
 
 PerBand: TypeAlias = float | Mapping[str, float]
 """One number for all bands, or one per common name."""
@@ -113,7 +114,9 @@ def settle_steps(
     steps = []
     for i, platform in enumerate(platforms):
         tables = _tables(cube.isel(time=i), names, sensor, claims, ids[i], baselines[i], is_decoded)
-        level = claims.level or (str(sensor.level) if levels[i] == UNKNOWN else levels[i])
+        level = _level(claims.level, sensor) or (
+            str(sensor.level) if levels[i] == UNKNOWN else levels[i]
+        )
         steps.append(
             Step(
                 sensor=sensor.name,
@@ -128,6 +131,13 @@ def settle_steps(
             )
         )
     return steps
+
+
+def _level(given: str | None, sensor: Sensor) -> str | None:
+    known = (*get_args(Level), sensor.level)
+    if given is not None and given not in known:
+        raise RadiometryError(f"level={given!r} is unknown; it is one of {', '.join(known)}")
+    return given
 
 
 def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
@@ -239,6 +249,8 @@ def _given(claims: Claims, name: str) -> dict[str, float]:
             value = value[name]
         if value is not None:
             found[key] = float(value)
+    if found.get("scale", 1.0) <= 0:
+        raise RadiometryError(f"scale={found['scale']:g} for band {name!r}; it is above 0")
     return found
 
 

@@ -84,6 +84,11 @@ def settle_platform(
     moments = np.atleast_1d(np.asarray(times, "datetime64[ns]"))
     if choice is None:
         return settled
+    if not isinstance(choice, str | Mapping):
+        raise RadiometryError(
+            f"platform={choice!r} is neither a name nor a mapping; name dates one by one with "
+            "platform={'2018-07-15': 'sentinel-2a', ...} or by item id"
+        )
     if not isinstance(choice, str):
         return _settle_by_mapping(choice, settled, sensors, moments, item_ids)
     open_steps = [i for i, name in enumerate(settled) if name == UNKNOWN]

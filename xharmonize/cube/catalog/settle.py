@@ -144,7 +144,13 @@ def _values_of(radiometry: Mapping[str, float] | None) -> dict[str, float]:
     odd = sorted(set(values) - {"scale", "offset", "nodata"})
     if odd:
         raise RadiometryError(f"radiometry= holds {odd}; it takes 'scale', 'offset' and 'nodata'")
-    return {key: float(value) for key, value in values.items()}
+    try:
+        numbers = {key: float(value) for key, value in values.items()}
+    except (TypeError, ValueError):
+        raise RadiometryError(f"radiometry={values} holds what is no number") from None
+    if numbers.get("scale", 1.0) <= 0:
+        raise RadiometryError(f"radiometry= has scale {numbers['scale']:g}; it is above 0")
+    return numbers
 
 
 def _spectral_assets(

@@ -50,11 +50,18 @@ def open_lazily(store: Path, *, chunks: Mapping[str, int] | None = None) -> xr.D
             shape = variable.encoding.get("shards") or variable.encoding["chunks"]
             unit = dict(zip(variable.dims, shape)) if chunks is None else dict(chunks)
             unit = {dim: n for dim, n in unit.items() if dim in variable.dims}
-            blocks[name] = variable.chunk(unit, name=f"open-series-{name}-{version}")
+            blocks[name] = variable.chunk(unit, name=f"{source_name(store)}-{name}-{version}")
     coords = {name: block for name, block in blocks.items() if name in raw.coords}
     arrays = {name: block for name, block in blocks.items() if name not in coords}
     lazy: xr.Dataset = raw.assign(arrays).assign_coords(coords)
     return lazy
+
+
+def source_name(store: Path) -> str:
+    """Return how the names of dask arrays that read a store begin."""
+    from dask.base import tokenize
+
+    return f"open-series-{tokenize(str(store))}"
 
 
 def _is_small(coord: xr.DataArray) -> bool:

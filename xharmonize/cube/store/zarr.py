@@ -17,7 +17,7 @@ from xharmonize.cube.store.geo import require_fit
 from xharmonize.cube.store.layout import TILE
 from xharmonize.cube.store.lock import writer_lock
 from xharmonize.cube.store.parts import FORMAT, Parts, take_apart
-from xharmonize.cube.store.read import open_lazily, read_back
+from xharmonize.cube.store.read import open_lazily, read_back, source_name
 from xharmonize.cube.store.write import open_for_writing, publish, write_entries
 from xharmonize.errors import StoreError
 
@@ -35,7 +35,8 @@ def to_zarr(
 
     Entries are known by (time, sensor, tile). With ``mode="upsert"`` an entry the store holds
     already is replaced, any other is appended. A write that was killed leaves what was committed
-    before; run again, it gives the same store as an undisturbed one.
+    before, except that entries it was replacing are hidden; run again, it gives the same store as
+    an undisturbed one.
 
     Parameters
     ----------
@@ -60,7 +61,8 @@ def to_zarr(
     ------
     StoreError
         If `path` is not a store of this package and format version, the cube does not fit the
-        store (grid, CRS, bands, dtype, units), a key occurs twice, or another process is writing.
+        store (grid, CRS, bands, dtype, units), a key occurs twice, another process is writing, or
+        a lazy cube would be upserted into the store it is read from.
     ContractError, GridError, TimeAxisError
         If the cube lacks contract coordinates, a CRS, an even grid or dates.
     """
@@ -121,6 +123,7 @@ def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
     if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
         _make_empty(store, parts, tile=tile or TILE)
     _require_ours(store)
+    _require_other_source(store, parts)
     group = open_for_writing(store)
     require_fit(group, parts, path=store)
     _require_tile(group, parts, tile=tile)
@@ -203,6 +206,18 @@ def _require_replaceable(store: Path) -> None:
             f"{store} exists and is not a store written by xharmonize; it is not deleted: "
             "choose another path or remove it yourself"
         )
+
+
+def _require_other_source(store: Path, parts: Parts) -> None:
+    """Refuse a lazy cube that reads the entries it would replace: half of them may be new."""
+    own = source_name(store)
+    for name, block in parts.blocks.items():
+        if block.chunks is not None and any(str(n).startswith(own) for n in block.data.dask.layers):
+            raise StoreError(
+                f"{name!r} is read lazily from {store} itself, whose entries it would replace "
+                "while they are read; load the cube first with cube.load(), write it whole with "
+                "mode='w', or write to another path"
+            )
 
 
 def _require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
