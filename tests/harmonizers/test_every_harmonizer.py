@@ -1,0 +1,99 @@
+"""Every harmoniser: fitted and applied, the same whoever computes it and however it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from distributed import Client, LocalCluster
+
+import xharmonize as xh
+from xharmonize import testing
+
+BANDS = ("blue", "red", "nir08", "swir16")
+DATES = [str(day) for day in pd.date_range("2018-05-01T10:50", periods=5, freq="10D")]
+SHAPE = (31, 28)
+
+pytestmark = pytest.mark.filterwarnings("ignore::xharmonize.errors.RadiometryWarning")
+
+
+def source() -> xr.DataArray:
+    cube = testing.example_cube(bands=BANDS, dates=DATES, shape=SHAPE)
+    angles = {"sun_zenith": 35.0, "sun_azimuth": 150.0, "view_zenith": 8.0, "view_azimuth": 105.0}
+    return cube.assign_coords({name: ("time", np.full(5, value)) for name, value in angles.items()})
+
+
+def target() -> xr.DataArray:
+    cube = testing.example_cube(
+        "landsat-c2-l2", platform="landsat-8", bands=BANDS, dates=DATES, shape=SHAPE, seed=3
+    )
+    return cube.copy(data=(0.6 * cube + 0.4 * source().values).data.astype("float32"))
+
+
+def _linear(method: str) -> Callable[[xr.DataArray, xr.DataArray], xr.DataArray]:
+    def fit_and_apply(s2: xr.DataArray, l8: xr.DataArray) -> xr.DataArray:
+        fit = xh.fit_linear(xh.match_pairs(s2, l8), method=method)
+        return s2.harmonize.to_landsat(fit)
+
+    return fit_and_apply
+
+
+# What a user writes; fits are made from the same chunks as the cube they are applied to.
+HARMONIZERS: dict[str, Callable[[xr.DataArray, xr.DataArray], xr.DataArray]] = {
+    "hls-v2": lambda s2, l8: s2.harmonize.to_landsat("hls-v2"),
+    "hls-v2 inverse": lambda s2, l8: l8.harmonize.to_sentinel2("hls-v2"),
+    "ols": _linear("ols"),
+    "multiband": _linear("multiband"),
+    "deming": _linear("deming"),
+    "per pixel": lambda s2, l8: s2.harmonize.to_landsat(xh.fit_pixelwise(s2, l8)),
+    "histogram": lambda s2, l8: s2.harmonize.to_landsat(xh.fit_histogram(l8)),
+    "histogram per date": lambda s2, l8: s2.harmonize.to_landsat(
+        xh.fit_histogram(l8, source=s2, per="date")
+    ),
+    "nbar": lambda s2, l8: s2.harmonize.nbar(),
+    "area": lambda s2, l8: s2.harmonize.regrid(resolution=30),
+    "other zone": lambda s2, l8: s2.harmonize.regrid(crs="EPSG:32632", resolution=30),
+}
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "distributed"])
+@pytest.mark.parametrize("name", HARMONIZERS)
+def test_schedulers_and_chunks_do_not_matter(
+    name: str, scheduler: str, request: pytest.FixtureRequest
+) -> None:
+    run, s2, l8 = HARMONIZERS[name], source(), target()
+    expected = run(s2, l8).compute()
+    which = request.getfixturevalue("client") if scheduler == "distributed" else scheduler
+    chunks = {"time": 2, "band": -1, "y": 13, "x": 9}
+    actual = run(s2.chunk(chunks), l8.chunk(chunks)).compute(scheduler=which)
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    xr.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in HARMONIZERS if name not in ("ols", "multiband", "deming")]
+)
+def test_nothing_is_computed(name: str, no_compute: Callable) -> None:
+    """Only `fit_linear` computes, and says so."""
+    s2, l8 = source().chunk(time=1, y=16), target().chunk(time=1, y=16)
+    with no_compute():
+        result = HARMONIZERS[name](s2, l8)
+    testing.assert_lazy(result)
+    assert result.attrs["units"] == "1"
+    assert "history" in result.attrs
