@@ -184,3 +184,15 @@ def test_all_bands_of_the_source_may_predict(pairs):
 def test_ridge_is_applied(pairs):
     plain, shrunk = (xh.fit_linear(pairs, method="multiband", ridge=r) for r in (0.0, 0.5))
     assert float((shrunk["matrix"] ** 2).sum()) < float((plain["matrix"] ** 2).sum())
+
+
+def test_companions_of_a_band_made_from_others_are_those_of_all():
+    source = example_cube(bands=("red", "nir"), missing=0.0)
+    target = example_cube("landsat-c2-l2", platform="landsat-8", bands=("nir08",), missing=0.0)
+    pairs = xh.match_pairs(source, target, bands="all")
+    flag = xr.zeros_like(source, dtype="uint8")
+    flag[:, 0], flag[:, 1] = 1, 2
+    dataset = source.to_dataset(name="reflectance").assign(flag=flag)
+    result = xh.to_landsat(dataset, xh.fit_linear(pairs, method="multiband"))
+    assert result["flag"].dtype == np.uint8
+    assert (result["flag"] == 3).all()

@@ -226,6 +226,30 @@ def test_companions_are_carried():
     assert set(result["bandpass"].values) == {"oli"}
 
 
+def _with_origin(cube: xr.DataArray) -> xr.Dataset:
+    origin, share = cube.notnull().astype("uint8"), xr.ones_like(cube)
+    return cube.to_dataset(name="reflectance").assign(origin=origin, valid_fraction=share)
+
+
+def test_observed_becomes_harmonised_where_a_step_changes():
+    dataset = _with_origin(_mixed())
+    result = xh.to_landsat(dataset.chunk({"time": 2, "band": 4}))
+    assert_lazy(result)
+    assert result["origin"].dtype == np.uint8
+    expected = dataset["origin"] * xr.DataArray([2, 1, 2], dims="time")
+    np.testing.assert_array_equal(result["origin"], expected)
+
+
+def test_companions_follow_bands_that_change_their_names():
+    toa = example_cube(bands=("red", "nir")).assign_coords(level=("time", ["TOA"] * 3))
+    dataset = _with_origin(toa)
+    result = xh.to_landsat(dataset, "chastain-2019")
+    assert list(result["band"].values) == ["red", "nir08"]
+    assert result["origin"].dtype == np.uint8
+    np.testing.assert_array_equal(result["origin"].values, 2 * dataset["origin"].values)
+    np.testing.assert_array_equal(result["valid_fraction"].values, 1)
+
+
 def test_a_lost_contract_names_describe():
     with pytest.raises(xh.ContractError, match=r"xh\.describe"):
         xh.to_landsat(example_cube().drop_vars("platform"))

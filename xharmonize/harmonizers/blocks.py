@@ -22,6 +22,7 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.encode import decode, require_encoded
 from xharmonize.errors import BandError, RadiometryError
+from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.kernels.radiometry import affine
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, Float64Array
@@ -267,6 +268,7 @@ def on_cube(
     cube: Cube,
     reflectance: Callable[[xr.DataArray], xr.DataArray],
     uncertainty: Callable[[xr.DataArray, xr.DataArray], xr.DataArray] | None,
+    sources: Mapping[str, str] | None = None,
 ) -> Cube:
     """Apply a harmoniser to a cube or a Dataset, and carry its companions.
 
@@ -277,14 +279,17 @@ def on_cube(
     uncertainty : callable or None
         ``uncertainty(sigma, reflectance)`` maps the ``uncertainty`` companion (one standard
         deviation [1]) by first-order propagation; None: the companion is left out.
+    sources : mapping of str to str, optional
+        The source band of each target band of another name.
     """
-    result = on_reflectance(cube, reflectance)
-    if isinstance(cube, xr.Dataset) and isinstance(result, xr.Dataset) and UNCERTAINTY in cube:
-        if uncertainty is None:
-            return result.drop_vars(UNCERTAINTY)
+    result = on_reflectance(cube, reflectance, carry=False)
+    if isinstance(cube, xr.DataArray) or isinstance(result, xr.DataArray):
+        return result
+    carried = carry_companions(cube, result, sources or {})
+    if uncertainty is not None and UNCERTAINTY in cube:
         sigma = uncertainty(cube[UNCERTAINTY], cube[REFLECTANCE])
-        result = result.assign({UNCERTAINTY: sigma.assign_attrs(cube[UNCERTAINTY].attrs)})
-    return result
+        carried[UNCERTAINTY] = sigma.assign_attrs(cube[UNCERTAINTY].attrs)
+    return result.assign(carried)
 
 
 def describe_levels(steps: Sequence[Step], is_foreign: Sequence[bool]) -> str:

@@ -73,6 +73,7 @@ class TableHarmonizer:
             cube,
             lambda array: self._apply(array, lines, is_foreign),
             lambda sigma, array: self._propagate(sigma, array, lines, is_foreign),
+            sources={line.target: line.source for of in lines if of for line in of.values()},
         )
 
     def check(self, cube: xr.DataArray | xr.Dataset) -> None:
