@@ -13,7 +13,7 @@ from xharmonize.errors import GridError, RadiometryError, TimeAxisError, Unknown
 from xharmonize.simulate import Cover, Simulation, truth
 from xharmonize.simulate.atmosphere import cloud_cover, correction_error, render_sky
 from xharmonize.simulate.catalog import render_pass
-from xharmonize.simulate.geometry import anisotropy, li_sparse, ross_thick, sun_position
+from xharmonize.simulate.geometry import anisotropy, sun_position
 from xharmonize.simulate.imaging import point_spreads, sampling_matrix, shift_of
 from xharmonize.simulate.landscape import render_landscape
 from xharmonize.simulate.noise import Window, smooth_noise, white_noise
@@ -303,15 +303,6 @@ def test_moisture_follows_rain():
     ]
     assert np.std(means) > 0.05
     assert 0.05 < np.mean(means) < 0.8
-
-
-def test_kernels_match_published_vectors():
-    sun, view = np.radians([45.0, 7.0])
-    got = [
-        f(sun, v, a) for f in (ross_thick, li_sparse) for v, a in ((0, 0), (view, 0), (view, np.pi))
-    ]
-    expected = [-0.0458620, -0.0023928, -0.0815292, -1.1068192, -0.9465895, -1.2424963]
-    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_directions_matter_by_cover():

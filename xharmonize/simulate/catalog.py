@@ -45,7 +45,7 @@ def write_catalog(
     path : str or Path
         Folder of the catalogue; created.
     overwrite : bool
-        Replace a catalogue that is there already.
+        Replace a simulated catalogue that is there already.
     progress : callable, optional
         Called with the number of steps done and their total.
 
@@ -57,7 +57,8 @@ def write_catalog(
     Raises
     ------
     StoreError
-        If a catalogue is there already and `overwrite` is False.
+        If a simulated catalogue is there already and `overwrite` is False, or anything else is in
+        the way.
     EmptyQueryError
         If no sensor passes within the period.
     """
@@ -69,11 +70,10 @@ def write_catalog(
             f"none of {list(simulation.sensors)} passes between {simulation.start} and "
             f"{simulation.end}; choose a longer period"
         )
-    if target.exists() and not overwrite:
-        raise StoreError(f"{target} is there already; pass overwrite=True or another path")
-    target.unlink(missing_ok=True)
-    for name in simulation.sensors:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    _clear(folder, simulation, overwrite=overwrite)
+    # Written first too: what a killed run leaves is known as a simulation's.
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "simulation.json", asdict(simulation))
     tiles = list(tiles_of(simulation))
     total, done = len(passes) * (len(tiles) + 1), 0
     for start in range(0, len(passes), _AT_ONCE):
@@ -83,6 +83,21 @@ def write_catalog(
                 progress(done, total)
     _write_documents(simulation, folder, passes)
     return target
+
+
+def _clear(folder: Path, simulation: Simulation, *, overwrite: bool) -> None:
+    """Remove an earlier simulation; never scenes that something else wrote."""
+    target = folder / "catalog.json"
+    in_the_way = [name for name in (target.name, *simulation.sensors) if (folder / name).exists()]
+    if in_the_way and not (folder / "simulation.json").exists():
+        raise StoreError(
+            f"{folder} holds {in_the_way[0]!r}, which no simulation wrote; choose another folder"
+        )
+    if target.exists() and not overwrite:
+        raise StoreError(f"{target} is there already; pass overwrite=True or another path")
+    target.unlink(missing_ok=True)
+    for name in simulation.sensors:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def tiles_of(simulation: Simulation) -> Iterator[tuple[int, int]]:
@@ -203,7 +218,6 @@ def _write_documents(simulation: Simulation, folder: Path, passes: Sequence[Pass
     for name in names:
         items = [make_item(simulation, p) for p in passes if p.orbit.sensor == name]
         _write_json(folder / name / "collection.json", make_collection(simulation, name, items))
-    _write_json(folder / "simulation.json", asdict(simulation))
     _write_json(folder / "catalog.json", make_catalog(simulation, names))
 
 

@@ -213,7 +213,8 @@ class Simulation:
         for name in ("cloudiness", "haziness"):
             if not 0 <= getattr(self, name) < 1:
                 raise RadiometryError(f"{name} {getattr(self, name)} is outside [0, 1)")
-        if np.datetime64(self.end) < np.datetime64(self.start):
+        start, end = (_parse_day(text) for text in (self.start, self.end))
+        if end < start:
             raise TimeAxisError(f"the period ends ({self.end}) before it starts ({self.start})")
         known = {orbit.sensor for orbit in self.orbits}
         missing = [name for name in self.sensors if name not in known]
@@ -297,3 +298,13 @@ def _days(orbit: Orbit, first: np.datetime64, last: np.datetime64) -> list[np.da
     lag = int((origin - first).astype(int)) % orbit.repeat
     start = first + np.timedelta64(lag, "D")
     return list(np.arange(start, last + np.timedelta64(1, "D"), np.timedelta64(orbit.repeat, "D")))
+
+
+def _parse_day(text: str) -> np.datetime64:
+    try:
+        day = np.datetime64(text, "D")
+    except ValueError as error:
+        raise TimeAxisError(f"{text!r} is no date ({error}); write YYYY-MM-DD") from error
+    if np.isnat(day):
+        raise TimeAxisError(f"{text!r} is no date; write YYYY-MM-DD")
+    return day

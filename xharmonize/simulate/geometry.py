@@ -3,12 +3,6 @@
 References
 ----------
 Spencer (1971), Fourier series representation of the position of the sun, Search 2(5), 172
-Roujean et al. (1992), A bidirectional reflectance model of the Earth's surface,
-https://doi.org/10.1029/92JD01411
-Wanner et al. (1995), On the derivation of kernels for kernel-driven models,
-https://doi.org/10.1029/95JD02371
-Roy et al. (2016), A general method to normalize Landsat reflectance data to nadir BRDF adjusted
-reflectance, https://doi.org/10.1016/j.rse.2016.01.023
 """
 
 from __future__ import annotations
@@ -19,14 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from xharmonize.kernels.brdf import li_sparse_r, ross_thick
+from xharmonize.sensors.brdf import C_FACTOR
 from xharmonize.simulate.config import Pass
 from xharmonize.simulate.spectra import ENDMEMBERS
 from xharmonize.types import Float64Array
 
-_KERNEL_WAVELENGTH = (490.0, 560.0, 660.0, 705.0, 740.0, 783.0, 850.0, 1610.0, 2200.0)
-_ISOTROPIC = (0.0774, 0.1306, 0.1690, 0.2085, 0.2316, 0.2599, 0.3093, 0.3430, 0.2658)
-_VOLUME = (0.0372, 0.0580, 0.0574, 0.0845, 0.1003, 0.1197, 0.1535, 0.1154, 0.0639)
-_GEOMETRIC = (0.0079, 0.0178, 0.0227, 0.0256, 0.0273, 0.0294, 0.0330, 0.0453, 0.0387)
+_CENTERS = {
+    "blue": 490.0,
+    "green": 560.0,
+    "red": 660.0,
+    "rededge1": 705.0,
+    "rededge2": 740.0,
+    "rededge3": 783.0,
+    "nir08": 850.0,
+    "swir16": 1610.0,
+    "swir22": 2200.0,
+}
+"""Wavelengths [nm] between which the global kernel weights are interpolated."""
 
 _ANISOTROPY = {
     "forest_leaf": 1.35,
@@ -95,26 +99,6 @@ def pass_angles(acquisition: Pass, x: float, y: float, crs: str) -> Angles:
     )
 
 
-def ross_thick(sun: float, view: float, azimuth: float) -> float:
-    """Volume-scattering kernel; angles [rad], relative azimuth 0 is backscatter."""
-    cosine = np.cos(sun) * np.cos(view) + np.sin(sun) * np.sin(view) * np.cos(azimuth)
-    phase = np.arccos(np.clip(cosine, -1, 1))
-    top = (np.pi / 2 - phase) * np.cos(phase) + np.sin(phase)
-    return float(top / (np.cos(sun) + np.cos(view)) - np.pi / 4)
-
-
-def li_sparse(sun: float, view: float, azimuth: float) -> float:
-    """Reciprocal geometric-optical kernel with h/b = 2 and b/r = 1; angles [rad]."""
-    cosine = np.cos(sun) * np.cos(view) + np.sin(sun) * np.sin(view) * np.cos(azimuth)
-    secants = 1 / np.cos(sun) + 1 / np.cos(view)
-    a, b = np.tan(sun), np.tan(view)
-    distance = a**2 + b**2 - 2 * a * b * np.cos(azimuth)
-    overlap = 2 * np.sqrt(distance + (a * b * np.sin(azimuth)) ** 2) / secants
-    t = np.arccos(np.clip(overlap, -1, 1))
-    shared = (t - np.sin(t) * np.cos(t)) * secants / np.pi
-    return float(shared - secants + (1 + cosine) / (2 * np.cos(sun) * np.cos(view)))
-
-
 def anisotropy(angles: Angles, centers: tuple[float, ...]) -> Float64Array:
     """Return reflectance seen over reflectance at nadir, per endmember and band.
 
@@ -128,12 +112,14 @@ def anisotropy(angles: Angles, centers: tuple[float, ...]) -> Float64Array:
     (endmember, band) float64 array
         Factor [1]; 1 for water.
     """
-    sun, view = np.radians([angles.sun_zenith, angles.view_zenith])
-    azimuth = np.radians(angles.view_azimuth - angles.sun_azimuth)
+    sun, view = angles.sun_zenith, angles.view_zenith
+    azimuth = angles.view_azimuth - angles.sun_azimuth
+    weights = [C_FACTOR[name] for name in _CENTERS]
     iso, vol, geo = (
-        np.interp(centers, _KERNEL_WAVELENGTH, table) for table in (_ISOTROPIC, _VOLUME, _GEOMETRIC)
+        np.interp(centers, list(_CENTERS.values()), [getattr(row, name) for row in weights])
+        for name in ("iso", "vol", "geo")
     )
-    seen = iso + vol * ross_thick(sun, view, azimuth) + geo * li_sparse(sun, view, azimuth)
-    nadir = iso + vol * ross_thick(sun, 0.0, 0.0) + geo * li_sparse(sun, 0.0, 0.0)
+    seen = iso + vol * ross_thick(sun, view, azimuth) + geo * li_sparse_r(sun, view, azimuth)
+    nadir = iso + vol * ross_thick(sun, 0.0, 0.0) + geo * li_sparse_r(sun, 0.0, 0.0)
     strength = np.array([_ANISOTROPY.get(name, 1.0) for name in ENDMEMBERS])
     return np.asarray(1 + strength[:, None] * (seen / nadir - 1)[None, :], np.float64)
