@@ -102,7 +102,7 @@ def open_stac(
         Library that reads the pixels; both give the same.
     chunks : int, tuple, mapping or "auto", optional
         Dask chunks: pixels a side, (y, x), (time, band, y, x), or by dimension. By default one
-        date, all bands, and 2048 or 1024 pixels a side.
+        date, all bands, and 2048 or 1024 pixels a side, as read (fewer where they are averaged).
     mask : Mask, str, sequence of str or None
         Pixels to remove by the product's quality layer: ``"clear"`` keeps clear ones; flag names
         such as ``("cloud", "cloud_shadow")``, or a `Mask` with dilation. None removes none.

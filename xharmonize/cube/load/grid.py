@@ -260,6 +260,11 @@ def _target_lattice(
     given: Any = resolution
     if given is not None and not (isinstance(given, Real) and float(given) > 0):
         raise GridError(f"resolution={resolution!r} is not a pixel size; give a positive number")
+    if resolution is not None and resolution >= 1 and CRS(crs).geographic:
+        raise GridError(
+            f"resolution={resolution:g} would be degrees in {crs}; for metres also give a "
+            "projected CRS, such as crs='EPSG:32631'"
+        )
     found = {lattice_of(scene, bands): scene for scene in scenes}
     known = [lattice for lattice in found if lattice is not None]
     native = [lattice for lattice in known if CRS(lattice.crs) == CRS(crs)]
