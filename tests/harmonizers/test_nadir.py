@@ -116,6 +116,19 @@ def test_angles_from_stac_items():
     np.testing.assert_allclose(angles.view_azimuth, [105.0, 105.0, np.nan])
 
 
+def test_unknown_angles_of_an_item_are_refused_but_for_the_azimuth_at_nadir():
+    cube = example_cube()
+    angles = _angles(cube, per_pixel=False)
+    angles["sun_zenith"][1] = np.nan
+    with pytest.raises(xh.RadiometryError, match=r"sun_zenith of item 'sentinel-2a-1' .*1 of 3"):
+        xh.nbar(cube, angles)
+    nadir = _angles(cube, per_pixel=False, view=0.0)
+    expected, unsaid = nadir, nadir.assign(view_azimuth=nadir["view_azimuth"] * np.nan)
+    with pytest.warns(xh.RadiometryWarning, match="per item"):
+        found, known = xh.nbar(cube, unsaid), xh.nbar(cube, expected)
+    xr.testing.assert_equal(found, known)
+
+
 def test_snow_water_and_steep_ground_are_flagged():
     cube = example_cube()
     qa = xr.zeros_like(cube.isel(band=0, drop=True)).astype("uint16")

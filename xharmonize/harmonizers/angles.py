@@ -58,7 +58,7 @@ def angles_of(cube: xr.DataArray, angles: xr.Dataset | None) -> xr.Dataset:
     Raises
     ------
     RadiometryError
-        If angles are missing.
+        If angles are missing, or the one of an item is NaN (but for the azimuth at nadir).
     TimeAxisError
         If `angles` does not cover a time step.
     GridError
@@ -75,6 +75,8 @@ def angles_of(cube: xr.DataArray, angles: xr.Dataset | None) -> xr.Dataset:
         found = xr.Dataset({name: ("time", read_coordinate(cube, name)) for name in ANGLES})
     else:
         found = _at_steps(cube, angles)
+    nadir = found["view_zenith"] == 0  # no azimuth there, and none is needed
+    found = found.assign(view_azimuth=found["view_azimuth"].where(~nadir, 0.0))
     variables = {}
     for name in ANGLES:
         array = found[name]
@@ -85,8 +87,21 @@ def angles_of(cube: xr.DataArray, angles: xr.Dataset | None) -> xr.Dataset:
             raise RadiometryError(f"{name} has dimensions {array.dims}; (time) or (time, y, x)")
         elif array.chunks:  # a few numbers per date, needed to put the graph together
             array = array.compute(scheduler="synchronous")
+        if array.ndim == 1:
+            _require_known(cube, array, name)
         variables[name] = array.drop_vars([c for c in array.coords if c != "time"])
     return xr.Dataset(variables)
+
+
+def _require_known(cube: xr.DataArray, array: xr.DataArray, name: str) -> None:
+    """Raise unless every date has its angle: without it, all of its pixels would go missing."""
+    lost = np.flatnonzero(~np.isfinite(array.values))
+    if lost.size:
+        item = str(read_coordinate(cube, "item_id")[lost[0]])
+        raise RadiometryError(
+            f"{name} of item {item!r} is not known ({lost.size} of {array.size} dates); pass "
+            "angles= with it, or leave these dates out with cube.isel(time=...)"
+        )
 
 
 def _at_steps(cube: xr.DataArray, angles: xr.Dataset) -> xr.Dataset:

@@ -59,14 +59,15 @@ def nbar(
     Returns
     -------
     DataArray or Dataset
-        NBAR [1], level ``NBAR``; NaN also where angles are NaN. A Dataset with ``qa`` also gets
-        ``flag``, bit 1 (``out_of_domain``) over snow, water and ground steeper than 10 degrees,
+        NBAR [1], level ``NBAR``; NaN also where angles per pixel are NaN. A Dataset with ``qa``
+        also gets ``flag``, bit 1 (``out_of_domain``) over snow, water and ground steeper than 10 degrees,
         for which the model was not made.
 
     Raises
     ------
     RadiometryError
-        If angles are missing, or a step is not surface reflectance (TOA, or NBAR already).
+        If angles are missing, or unknown (NaN) for an item, or a step is not surface reflectance
+        (TOA, or NBAR already).
     BandError
         If a band has no weights.
 
