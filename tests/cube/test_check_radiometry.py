@@ -175,3 +175,22 @@ def test_flanders_keeps_its_contract(data):
     table = xh.check_radiometry(wrong)
     table = table[table.verdict != "all masked"]
     assert (table.verdict == "offset applied twice").mean() > 0.8
+
+
+def test_collections_are_told_apart_by_real_pixels(data):
+    rioxarray = pytest.importorskip("rioxarray")
+    path = sorted((data / "landsat_c2" / "L8").glob("*.tif"))[0]
+    pixels = rioxarray.open_rasterio(path).isel(band=slice(0, 6))
+    dated = pixels.assign_coords(time=np.datetime64("2023-02-13T05:10", "ns"))
+    bands = ["blue", "green", "red", "nir08", "swir16", "swir22"]
+    options = {"platform": "landsat-8", "bands": bands, "is_decoded": False}
+    cube = xh.describe(dated, sensor="landsat-c2-l2", **options)
+    assert verdicts(cube) == {"ok"}
+    red = xh.decode(cube).sel(band="red").isel(time=0)
+    valid = pixels[2].values > 0
+    np.testing.assert_allclose(
+        red.values[valid], pixels[2].values[valid] * 2.75e-5 - 0.2, atol=1e-6
+    )
+    assert 0.05 < float(red.median()) < 0.3
+    wrong = xh.describe(dated, sensor="landsat-c1-sr", **options)
+    assert verdicts(wrong) == {"Collection 2 read as Collection 1"}

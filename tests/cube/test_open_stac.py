@@ -246,6 +246,8 @@ def test_pixels_do_not_depend_on_whether_quality_is_kept(tmp_path):
     alone, kept = xh.open_stac(item), xh.open_stac(item, qa=True)
     assert np.isnan(alone).sum() == alone.sizes["band"]
     xr.testing.assert_equal(alone, kept.reflectance)
+    write(tmp_path / "radsat.tif", saturated >> 1, step=30.0, nodata=None)  # b3: red on Landsat 7
+    assert np.isfinite(xh.open_stac(item, bands="red")).all()
 
 
 def test_a_mask_can_wait(tmp_path):

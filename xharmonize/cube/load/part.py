@@ -108,7 +108,7 @@ def open_part(
     pixels = load_pixels(placed, load)
     cube = _encoded(pixels, steps, load).to_dataset()
     if load.layers or request.qa:
-        cube["qa"] = _packed(pixels, cube[REFLECTANCE], scenes[0], request)
+        cube["qa"] = _packed(pixels, cube[REFLECTANCE], scenes, request)
     if request.qa and pixels.numbers.dtype.kind in "iu":
         # Once decoded, nothing tells it any more: a mask applied later has to find it in qa.
         cube["qa"] = flag_saturated(cube["qa"], cube[REFLECTANCE])
@@ -189,14 +189,24 @@ def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
     }
 
 
-def _packed(pixels: Pixels, cube: xr.DataArray, first: Scene, request: Request) -> xr.DataArray:
+def _packed(
+    pixels: Pixels, cube: xr.DataArray, scenes: Sequence[Scene], request: Request
+) -> xr.DataArray:
     """Pack quality layers; without one, a pixel that no band has is fill."""
     template = cube.isel(band=0, drop=True)
     template.attrs = {}
     if pixels.layers:
         probability = None if request.mask is None else request.mask.cloud_probability
         layers = {name: template.copy(data=data) for name, data in pixels.layers.items()}
-        packed = pack_qa(layers, first.sensor, cloud_probability=probability, bands=request.bands)
+        sensor, platforms = scenes[0].sensor, {scene.step.platform for scene in scenes}
+        only = platforms.pop() if len(platforms) == 1 else None
+        packed = pack_qa(
+            layers,
+            sensor,
+            cloud_probability=probability,
+            bands=request.bands,
+            platform=only if only in sensor.platforms else None,
+        )
     else:
         packed = template.copy(data=_fill_flag(pixels.numbers, pixels.fill)).assign_attrs(QA_ATTRS)
     if pixels.failed is not None:
