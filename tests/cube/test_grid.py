@@ -128,6 +128,8 @@ def test_same_crs_is_not_same_grid(cube):
     shifted = cube.assign_coords(x=cube.x + 5)
     with pytest.raises(xh.GridError, match=r"edges at 5, 0.*regrid\(like=\.\.\.\)"):
         require_same_grid(cube, shifted, what="this")
+    with pytest.raises(xh.GridError, match=r"the other .*, y ascending"):
+        require_same_grid(cube, cube.isel(y=slice(None, None, -1)), what="this")
 
 
 # --- regridding within one CRS

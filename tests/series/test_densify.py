@@ -167,6 +167,24 @@ def test_the_error_of_a_mean_is_unknown_where_that_of_a_look_is():
     assert day["uncertainty"].isnull().all()
 
 
+def test_a_mean_keeps_no_flags_of_looks_that_gave_nothing():
+    target, other = (c.isel(time=[1]) for c in (landsat(missing=0.0), harmonised()))
+    other = other.assign_coords(time=target["time"] + np.timedelta64(1, "h"))
+    target[0, :, :12] = np.nan
+    other = other.fillna(0.1)
+    other[0, :, -1] = np.nan
+    target[0, :, -1] = np.nan
+    cubes = [
+        c.to_dataset(name="reflectance").assign(
+            qa=xr.full_like(c.isel(band=0, drop=True), bits, dtype="uint16")
+        )
+        for c, bits in ((target, 2), (other, 1024))
+    ]
+    qa = xh.densify(*cubes, duplicates="mean")["qa"][0]
+    assert set(np.unique(qa[:12])) == {1024}
+    assert set(np.unique(qa[12:])) == {1026}  # both gave, or none did
+
+
 @pytest.mark.parametrize("rule", ["target", "mean"])
 def test_a_merged_series_is_merged_again(rule):
     target, other = landsat(), harmonised()

@@ -180,7 +180,8 @@ def describe_grid(geobox: GeoBox) -> str:
     if abs(affine.a) != abs(affine.e):
         step = f"{affine.a:g} × {abs(affine.e):g}{unit}"
     phase = f"edges at {affine.c % affine.a:g}, {affine.f % abs(affine.e):g}"
-    return f"{name}, {geobox.shape[0]}×{geobox.shape[1]} pixels of {step}, {phase}"
+    rows = ", y ascending" if affine.e > 0 else ""
+    return f"{name}, {geobox.shape[0]}×{geobox.shape[1]} pixels of {step}, {phase}{rows}"
 
 
 def _crs_of(cube: xr.DataArray | xr.Dataset) -> CRS:

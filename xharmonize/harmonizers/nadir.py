@@ -60,8 +60,8 @@ def nbar(
     -------
     DataArray or Dataset
         NBAR [1], level ``NBAR``; NaN also where angles per pixel are NaN. A Dataset with ``qa``
-        also gets ``flag``, bit 1 (``out_of_domain``) over snow, water and ground steeper than 10 degrees,
-        for which the model was not made.
+        also gets ``flag``, bit 1 (``out_of_domain``) over snow, water and ground steeper than 10
+        degrees, for which the model was not made.
 
     Raises
     ------

@@ -54,8 +54,7 @@ def densify(
         one, each value being the first valid one, the target cube before the others in the order
         given. ``mean``: they become one, each value the mean of the valid ones. A merged look
         takes the time of the first look in that order; contract coordinates that differ are
-        joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value
-        (``mean``: over all looks).
+        joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
 
     Returns
     -------

@@ -78,7 +78,7 @@ def _first_valid(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.Dat
 
 
 def _mean(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.DataArray]:
-    """Mean of valid values; flags OR-ed; independent errors of those values propagated.
+    """Mean of valid values; their flags OR-ed, their errors, taken as independent, propagated.
 
     The error of a mean is not known where that of one of its values is not.
     """
@@ -87,7 +87,7 @@ def _mean(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.DataArray]
     for key, layer in layers.items():
         looks = [layer.isel(time=slice(i, i + 1)) for i in range(layer.sizes["time"])]
         if not np.issubdtype(layer.dtype, np.floating):
-            result[key] = reduce(or_, looks)
+            result[key] = _flags_of_mean(layer, valid)
             continue
         if key == "uncertainty":
             result[key] = _error_of_mean(layer, valid)
@@ -98,6 +98,17 @@ def _mean(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.DataArray]
         mean = reduce(add, [value.fillna(0.0) for value in values]) / n_valid
         result[key] = mean.astype(layer.dtype)
     return result
+
+
+def _flags_of_mean(flags: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
+    """OR over the looks that gave the value; over all of them where none did."""
+    spread = "band" in valid.dims and "band" not in flags.dims
+    gave = valid.any("band") if spread else valid
+    looks = [slice(i, i + 1) for i in range(flags.sizes["time"])]
+    of_valid = [flags.isel(time=look).where(gave.isel(time=look), 0) for look in looks]
+    chosen = reduce(or_, [look.astype(flags.dtype) for look in of_valid])
+    every = reduce(or_, [flags.isel(time=look) for look in looks])
+    return chosen.where(gave.any("time"), every).transpose(*flags.dims).astype(flags.dtype)
 
 
 def _error_of_mean(error: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
