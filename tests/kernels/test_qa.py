@@ -13,7 +13,6 @@ from xharmonize.kernels.qa import (
     dilate,
     exceeds,
     lookup_table,
-    reduce_any,
     select,
     write_missing,
 )
@@ -175,14 +174,6 @@ def test_growth_in_unequal_pixels_is_an_ellipse():
     mask[0, 2, 4] = True
     grown = dilate(mask, (1.0, 3.0))[0]
     assert grown.sum(axis=1).tolist() == [0, 1, 7, 1, 0]
-
-
-def test_any_sub_pixel_sets_the_flag():
-    qa = np.zeros((1, 4, 6), "uint16")
-    qa[0, 1, 2], qa[0, 0, 3], qa[0, 3, 5] = 2, 8, 32
-    np.testing.assert_array_equal(reduce_any(qa, (2, 2)), [[[0, 10, 0], [0, 0, 32]]])
-    with pytest.raises(ValueError, match="4 x 6 pixels are no multiple of 3 x 3"):
-        reduce_any(qa, (3, 3))
 
 
 def test_missing_is_written_by_band():

@@ -9,7 +9,7 @@ could settle is the string ``"unknown"``, never absent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -190,8 +190,3 @@ def on_reflectance(
     if carry:
         result = result.assign({n: cube[n] for n in COMPANIONS if n in cube})
     return result.assign_attrs(cube.attrs)
-
-
-def replace_steps(steps: Sequence[Step], **changes: Any) -> list[Step]:
-    """Return the steps with the same fields changed in all of them."""
-    return [replace(step, **changes) for step in steps]

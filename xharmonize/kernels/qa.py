@@ -1,7 +1,8 @@
-"""Quality layers: values to packed flags, selection, growth and resampling of masks.
+"""Quality layers: values to packed flags, selection and growth of masks.
 
 One table look-up per pixel: a layout over 8 or 16 bits is expanded once into 256 or 65,536
-entries. Classes and bits are never averaged; they are resampled by nearest or by "any set".
+entries. Classes and bits are never averaged; `xharmonize.kernels.regrid` joins the bits of
+sub-pixels.
 """
 
 from __future__ import annotations
@@ -122,28 +123,6 @@ def _half_widths(radius: tuple[float, float]) -> IntArray:
     rows = np.arange(math.floor(y + 1e-9) + 1)
     scaled = 1.0 - (rows / y) ** 2 if y > 0 else np.ones(1)
     return np.floor(x * np.sqrt(np.maximum(scaled, 0.0)) + 1e-9).astype(np.int64)
-
-
-def reduce_any(qa: IntArray, factor: tuple[int, int]) -> IntArray:
-    """Resample packed flags to coarser pixels: a flag is set where any sub-pixel has it.
-
-    Parameters
-    ----------
-    qa : (..., y, x) uint16 array
-        Packed flags.
-    factor : (int, int)
-        Sub-pixels per pixel along y and x; sizes must be multiples.
-
-    Returns
-    -------
-    (..., y / fy, x / fx) uint16 array
-    """
-    fy, fx = factor
-    n_rows, n_columns = qa.shape[-2:]
-    if n_rows % fy or n_columns % fx:
-        raise ValueError(f"{n_rows} x {n_columns} pixels are no multiple of {fy} x {fx}")
-    blocks = qa.reshape(*qa.shape[:-2], n_rows // fy, fy, n_columns // fx, fx)
-    return np.asarray(np.bitwise_or.reduce(np.bitwise_or.reduce(blocks, axis=-1), axis=-2))
 
 
 def write_missing(values: AnyArray, removed: BoolArray, missing: AnyArray) -> AnyArray:

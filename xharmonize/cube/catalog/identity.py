@@ -97,6 +97,8 @@ def platform_of(item: Item) -> str:
     RadiometryError
         If the properties name one platform and the product name another.
     """
+    if is_own(item):
+        return str(item["properties"].get("platform") or UNKNOWN)
     stated = normalize_platform(str(item["properties"].get("platform") or ""))
     named = next((name for text in _texts(item) for name in _platforms_in(text)), UNKNOWN)
     if UNKNOWN not in (stated, named) and stated != named:

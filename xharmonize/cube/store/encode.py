@@ -47,11 +47,6 @@ def encode_time(values: AnyArray) -> IntArray:
     return values.astype("datetime64[us]").astype(np.int64)
 
 
-def decode_time(values: IntArray) -> AnyArray:
-    """Return datetime64[ns] of int64 microseconds since 1970-01-01."""
-    return values.astype("datetime64[us]").astype("datetime64[ns]")
-
-
 def as_text(values: AnyArray) -> list[str]:
     """Return strings, whatever the objects; the empty string and None become ``"unknown"``."""
     return [UNKNOWN if value is None or value == "" else str(value) for value in values.tolist()]
