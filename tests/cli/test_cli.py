@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_help_states_the_exit_codes(capsys):
         (["harmonize", "c.json", "--out", "a", "--bbox", "1,2"], "not four numbers"),
         (["harmonize", "c.json", "--out", "a", "--to", "mars"], "mars"),
         (["harmonise"], "No such command"),
+        (["harmonize", "c.json", "--out", "a", "--point", "3,50"], "give --figures"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, arguments, complaint):
@@ -149,7 +151,7 @@ def test_outputs_are_replaced_or_added_to_only_when_asked(capsys, scenes, tmp_pa
     code, _, err = call(
         capsys, "harmonize", scenes, *PAIR, "--cogs", tmp_path / "mine", "--overwrite"
     )
-    assert (code, "other files" in err) == (console.FAILED, True)
+    assert (code, "no catalogue written by xharmonize" in err) == (console.FAILED, True)
     assert (tmp_path / "mine" / "notes.txt").exists()
 
 
@@ -196,3 +198,81 @@ def test_simulate_writes_a_catalogue_info_can_read(capsys, tmp_path):
     code, out, _ = call(capsys, "info", tmp_path / "s" / "catalog.json")
     assert (code, "landsat-c2-l2" in out) == (0, True)
     assert call(capsys, "simulate", tmp_path / "t", "--sensor", "eye")[0] == console.FAILED
+
+
+@pytest.mark.parametrize("command", ["simulate", "demo"])
+def test_a_date_that_is_none_is_one_line(capsys, tmp_path, command):
+    place = [tmp_path / "s"] if command == "simulate" else ["--out", tmp_path / "s"]
+    code, _, err = call(capsys, command, *place, "--start", "2022-13-01")
+    assert (code, len(err.strip().splitlines())) == (console.FAILED, 1)
+    assert "2022-13-01" in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_simulate_never_removes_what_it_did_not_write(capsys, tmp_path):
+    scene = tmp_path / SOURCE / "scene.tif"
+    scene.parent.mkdir()
+    scene.write_text("keep me")
+    code, _, err = call(capsys, "simulate", tmp_path, "--size", "120", *SHORT, "--overwrite")
+    assert (code, "no simulation wrote" in err) == (console.FAILED, True)
+    assert scene.read_text() == "keep me"
+    code, _, err = call(capsys, "demo", "--out", tmp_path)
+    assert (code, "other files" in err) == (console.FAILED, True)
+    assert scene.exists()
+
+
+def test_cogs_replace_cogs_but_never_the_scenes_that_are_read(capsys, scenes, tmp_path):
+    run = ["harmonize", scenes, *PAIR, "--index", "ndvi", "--skip-check", "--cogs"]
+    code, _, err = call(capsys, *run, scenes.parent, "--overwrite")
+    assert (code, "no catalogue written by xharmonize" in err) == (console.FAILED, True)
+    assert call(capsys, *run, tmp_path / "c")[0] == 0
+    before = {path.name for path in (tmp_path / "c").rglob("*")}
+    shutil.copytree(tmp_path / "c" / "c", tmp_path / "c" / "stale")
+    assert call(capsys, *run, tmp_path / "c", "--overwrite")[0] == 0
+    assert {path.name for path in (tmp_path / "c").rglob("*")} == before
+    assert pystac.Catalog.from_file(tmp_path / "c" / "catalog.json").id == "c"
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
+    run = ["harmonize", scenes, "--source-collection", SOURCE, "--bands", "red, nir08"]
+    assert call(capsys, *run, "--cogs", tmp_path / "c", "--skip-check")[0] == 0
+    code, out, _ = call(capsys, "info", tmp_path / "c" / "catalog.json", "--items", "0")
+    assert (code, "1 DN + 0 [1], nodata nan " in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--source-collection", SOURCE, "--point", "50,3", "--figures", "f"], "lies outside"),
+        (["--source-collection", SOURCE, "--mask", "none", "--dilate", "30"], "drop one"),
+        (["--bands", "red,rededge1"], "name one with --source-collection"),
+        (["--source-collection", SOURCE, "--model", "hls-v3"], "no model and no file 'hls-v3'"),
+        (["--source-collection", "sentinel-2"], "no item of"),
+    ],
+)
+def test_harmonize_refuses_before_it_writes(capsys, scenes, tmp_path, options, complaint):
+    out = tmp_path / "o.zarr"
+    code, _, err = call(capsys, "harmonize", scenes, *options, "--out", out, "--skip-check")
+    assert (code, complaint in err) == (console.FAILED, True), err
+    assert err.strip().splitlines()[-1].startswith("error: ")
+    assert not out.exists()
+
+
+def test_an_output_below_a_file_is_refused_at_once(capsys, scenes, tmp_path):
+    (tmp_path / "file").write_text("keep me")
+    run = ["harmonize", scenes, "--source-collection", SOURCE, "--out", tmp_path / "o.zarr"]
+    code, out, err = call(capsys, *run, "--figures", tmp_path / "file" / "figures")
+    assert (code, out, "cannot be written" in err) == (console.FAILED, "", True)
+
+
+def test_an_interrupt_is_exit_code_130_and_says_so(tmp_path):
+    command = [str(Path(sys.executable).with_name("xharmonize")), "simulate", str(tmp_path / "s")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "Simulating" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    assert running.returncode == console.INTERRUPTED
+    # Python adds lines of its own where the signal meets a callback of C code.
+    assert rest.strip().splitlines()[-1].startswith("interrupted: ")

@@ -111,3 +111,10 @@ def test_timeline_has_a_row_for_each_platform_and_computes_nothing(cube, no_comp
 def test_a_cube_that_lost_its_sensors_is_refused(cube):
     with pytest.raises(ContractError, match="which sensor"):
         plot.timeline(cube.drop_vars("sensor"))
+
+
+def test_a_point_outside_the_cube_is_refused(ndvi):
+    inside = {"x": float(ndvi["x"][-1]) + 4, "y": float(ndvi["y"][0])}
+    plot.series(ndvi, **inside)
+    with pytest.raises(GridError, match="lies outside the cube"):
+        plot.series(ndvi, **inside | {"x": inside["x"] + 2})

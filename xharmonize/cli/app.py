@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with console.plain_warnings():
             app(args=None if arguments is None else list(arguments))
+    except SystemExit as ended:
+        if ended.code == console.INTERRUPTED:
+            console.complain("interrupted", "what was being written may be incomplete", "red")
+        raise
     except (XHarmonizeError, OSError) as error:
         console.complain("error", error, "red")
         sys.exit(console.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return "–" if math.isnan(value) else f"{value:.4g}"
     return str(value)
 
 

@@ -37,7 +37,7 @@ class Cubes:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("xharmonize-demo"),
     seed: Annotated[int, typer.Option(help="Seed of landscape and weather.")] = 0,
-    size: Annotated[float, typer.Option(help="Width and height [m].", min=300.0)] = 900.0,
+    size: Annotated[float, typer.Option(help="Width and height in metres.", min=300.0)] = 900.0,
     start: Annotated[str, typer.Option(help="First day.")] = "2022-05-01",
     end: Annotated[str, typer.Option(help="Last day.")] = "2022-08-31",
 ) -> None:
@@ -48,8 +48,8 @@ def demo(
     from xharmonize.simulate import Simulation
 
     begun = time.perf_counter()
-    _clear(out)
     simulation = Simulation(seed=seed, size=(size, size), center=CENTER, start=start, end=end)
+    _clear(out)
     _step(1, f"Simulate {len(simulation.passes())} scenes as COGs with STAC items")
     from xharmonize.cli.simulate import write_scenes
 
@@ -66,12 +66,14 @@ def _step(number: int, text: str) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier demo wrote; refuse a folder that holds anything else."""
-    known = {"scenes", "ndvi.zarr", "figures"}
-    if out.exists() and not {path.name for path in out.iterdir()} <= known:
+    marker, known = ".xharmonize-demo", ("scenes", "ndvi.zarr", "figures")
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if found and (marker not in found or not found <= {marker, *known}):
         raise StoreError(f"{out} holds other files than an earlier demo's; name another --out")
     for name in known:
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    (out / marker).touch()
 
 
 def _search(catalog: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from xharmonize import plot
 from xharmonize.cli.report import main_layer
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.plot.images import TRUE_COLOUR
+from xharmonize.plot.profiles import require_inside
 from xharmonize.types import AnyArray
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def draw(
         True course of what is drawn, where it is known.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    x, y = _place(series, point)
+    x, y = place_of(series, point)
     figures = {
         "maps.png": draw_maps(main_layer(source), main_layer(harmonized), target, series),
         "series.png": plot.series(series, field=field, x=x, y=y, truth=truth),
@@ -80,8 +81,8 @@ def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None, ser
     return plot.maps(*pictures.values(), titles=titles, stretch=_stretch(after))
 
 
-def _place(series: Any, point: Point | None) -> Point | tuple[None, None]:
-    """Coordinates of a point in the CRS of the series."""
+def place_of(series: Any, point: Point | None) -> Point | tuple[None, None]:
+    """Coordinates of a point in the CRS of the series; raises `GridError` if it lies outside."""
     if point is None:
         return None, None
     import pyproj
@@ -90,6 +91,7 @@ def _place(series: Any, point: Point | None) -> Point | tuple[None, None]:
 
     crs = str(geobox_of(series).crs)
     x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*point)
+    require_inside(series, {"x": float(x), "y": float(y)})
     return float(x), float(y)
 
 

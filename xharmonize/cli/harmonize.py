@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from xharmonize.cli import console
-from xharmonize.cli.job import DEFAULT_BANDS, Contradiction, Job, run
+from xharmonize.cli.job import DEFAULT_BANDS, Contradiction, Job, run, split_names
 
 WHERE, HOW, OUTPUT, CHECK = "What to read", "How to harmonise", "What to write", "Checks"
 
@@ -39,14 +39,15 @@ def harmonize(
     datetime: Annotated[
         str | None,
         typer.Option(
-            help="Date or period: 2018, 2018-06/2018-08, 2018-06-01/..", rich_help_panel=WHERE
+            help="Date or period: 2018, 2018-06/2018-08, 2018-06-01/.., 2018-07-15.",
+            rich_help_panel=WHERE,
         ),
     ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
-            help=f"Common names, separated by commas. Default: {','.join(DEFAULT_BANDS)}, or "
-            "those the index needs.",
+            help="Common names, separated by commas. Default: those the index needs, or "
+            f"{', '.join(DEFAULT_BANDS)}.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -57,8 +58,7 @@ def harmonize(
     modifier: Annotated[
         str | None,
         typer.Option(
-            help="Function that signs items, as module:function, e.g. "
-            "planetary_computer:sign_inplace.",
+            help="Function that signs items, as module:function.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -116,7 +116,11 @@ def harmonize(
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option(help="Write this index: ndvi, evi, ndwi, nbr, …", rich_help_panel=HOW),
+        typer.Option(
+            help="Write this index instead of reflectance: bsi, evi, evi2, mndwi, nbr, nbr2, "
+            "ndmi, ndre, ndvi, ndwi, savi.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)
@@ -163,18 +167,22 @@ def harmonize(
 
     Example: xharmonize harmonize catalog.json --source-collection sentinel-2-l2a
     --target-collection landsat-c2-l2 --datetime 2018 --index ndvi --out ndvi.zarr
+
+    Items of Planetary Computer are signed with --modifier planetary_computer:sign_inplace
     """
     if out is None and cogs is None:
         raise typer.BadParameter("nothing to write: give --out STORE.zarr, --cogs FOLDER or both")
     if upsert and overwrite:
         raise typer.BadParameter("--upsert keeps what exists and --overwrite replaces it: give one")
+    if point is not None and figures is None:
+        raise typer.BadParameter("--point chooses what --figures draws: give --figures FOLDER too")
     job = Job(
         source=source,
         source_collection=source_collection,
         target_collection=target_collection,
         bbox=parse_bbox(bbox),
         datetime=datetime,
-        bands=None if bands is None else tuple(bands.split(",")),
+        bands=None if bands is None else split_names(bands),
         engine=engine,
         modifier=modifier,
         mask=mask,

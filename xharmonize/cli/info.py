@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,11 +107,16 @@ def _formula(scene: Scene) -> str:
 
 def _range(values: Iterable[float]) -> str:
     """Write equal values once, different ones as (lowest … highest)."""
-    distinct = sorted(set(values))
+    # One NaN for all, since NaN differs from itself.
+    distinct = sorted({math.nan if math.isnan(v) else v for v in values}, key=_nan_last)
     if not distinct:
         return "?"
     texts = [f"{value:g}" for value in (distinct[0], distinct[-1])]
     return texts[0] if len(distinct) == 1 else f"({' … '.join(texts)})"
+
+
+def _nan_last(value: float) -> tuple[bool, float]:
+    return math.isnan(value), value
 
 
 def _describe_store(path: str) -> None:

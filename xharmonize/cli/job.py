@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,7 +17,15 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.report import print_check, print_summary
-from xharmonize.errors import ModelError, RadiometryError, StoreError
+from xharmonize.cube.cog.write import is_written_here
+from xharmonize.errors import (
+    BandError,
+    GridError,
+    MaskError,
+    ModelError,
+    RadiometryError,
+    StoreError,
+)
 from xharmonize.types import Engine
 
 Cube: TypeAlias = xr.DataArray | xr.Dataset
@@ -68,6 +79,10 @@ def run(job: Job) -> None:
     require_free(job)
     target = _open(job, job.target_collection) if job.target_collection else None
     source = _open(job, job.source_collection, platform=job.platform)
+    if job.point is not None:
+        from xharmonize.cli.figures import place_of
+
+        place_of(source if target is None else target, job.point)
     for cube in (source, target):
         if cube is not None and job.check != "skip":
             check(cube, refuse=job.check == "refuse")
@@ -96,14 +111,31 @@ def require_free(job: Job) -> None:
     """Raise `StoreError` if an output is there already and may be neither kept nor replaced."""
     if job.out is not None and job.out.exists() and not (job.upsert or job.overwrite):
         raise StoreError(f"{job.out} exists; add to it with --upsert, or replace it: --overwrite")
+    for path in (job.out, job.cogs, job.figures):
+        if path is not None:
+            _require_writable(path)
     if job.cogs is None or not job.cogs.exists() or not any(job.cogs.iterdir()):
         return
     if not (job.upsert or job.overwrite):
         raise StoreError(
             f"{job.cogs} is not empty; add to it with --upsert, or replace it: --overwrite"
         )
-    if not (job.cogs / "catalog.json").exists():
-        raise StoreError(f"{job.cogs} holds other files than a catalogue; name another folder")
+    # Only what `to_cogs` wrote is ever replaced: a folder may hold the scenes that are read.
+    if not is_written_here(job.cogs):
+        raise StoreError(
+            f"{job.cogs} is not empty and holds no catalogue written by xharmonize; name another "
+            "folder"
+        )
+
+
+def _require_writable(path: Path) -> None:
+    """Raise `StoreError` now rather than after the work if nothing can be written there."""
+    place = path.absolute()
+    if place.is_file():
+        raise StoreError(f"{path} is a file; name a folder")
+    place = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise StoreError(f"{path} cannot be written: {place} is no folder you may write to")
 
 
 def write(job: Job, result: Any) -> Any:
@@ -115,15 +147,51 @@ def write(job: Job, result: Any) -> Any:
         stored = xh.open_series(job.out)
         console.say(f"Zarr store: {job.out}")
     if job.cogs is not None:
-        if job.overwrite:
-            shutil.rmtree(job.cogs, ignore_errors=True)
         with console.progress(f"Writing {job.cogs}"):
-            xh.to_cogs(stored, job.cogs)
+            _write_cogs(stored, job.cogs, replace=job.overwrite and job.cogs.exists())
         console.say(f"COGs and STAC items: {job.cogs}")
     return stored
 
 
+def _write_cogs(series: Any, folder: Path, *, replace: bool) -> None:
+    """Write a catalogue; one that is replaced stays whole until the new one is."""
+    if not replace:
+        xh.to_cogs(series, folder)
+        return
+    place = folder.absolute()
+    beside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        # The catalogue takes its id from the name of its folder.
+        xh.to_cogs(series, beside / place.name)
+        shutil.rmtree(place)
+        (beside / place.name).rename(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def _open(job: Job, collection: str | None, *, platform: str | None = None) -> Cube:
+    with _collection_named(collection):
+        cube = _read(job, collection, platform=platform)
+    sizes = cube.sizes
+    pixel = abs(float(cube["x"][1] - cube["x"][0])) if sizes["x"] > 1 else float("nan")
+    name = collection or "source"
+    console.say(f"{name}: {sizes['time']} dates, {sizes['y']} x {sizes['x']} pixels of {pixel:g}")
+    return cube
+
+
+@contextmanager
+def _collection_named(collection: str | None) -> Iterator[None]:
+    """Add to an error that comes of reading all collections of a source together."""
+    try:
+        yield
+    except (BandError, GridError) as error:
+        if collection is not None:
+            raise
+        hint = "if SOURCE holds several collections, name one with --source-collection"
+        raise type(error)(f"{error.args[0]}; {hint}") from error
+
+
+def _read(job: Job, collection: str | None, *, platform: str | None) -> Cube:
     cube: Cube = xh.open_stac(
         job.source,
         collection=collection,
@@ -138,10 +206,6 @@ def _open(job: Job, collection: str | None, *, platform: str | None = None) -> C
         platform=platform,
         modifier=_import_function(job.modifier) if job.modifier else None,
     )
-    sizes = cube.sizes
-    pixel = abs(float(cube["x"][1] - cube["x"][0])) if sizes["x"] > 1 else float("nan")
-    name = collection or "source"
-    console.say(f"{name}: {sizes['time']} dates, {sizes['y']} x {sizes['x']} pixels of {pixel:g}")
     return cube
 
 
@@ -156,10 +220,17 @@ def _bands(job: Job) -> tuple[str, ...]:
     return tuple("nir08" if role == "nir" else role for role in INDICES[job.index].roles)
 
 
+def split_names(text: str) -> tuple[str, ...]:
+    """Read names separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _mask(job: Job) -> Any:
     if job.mask == "none":
+        if job.dilate:
+            raise MaskError("--dilate widens a mask, and --mask none removes nothing; drop one")
         return None
-    return xh.Mask(names=tuple(job.mask.split(",")), dilate=job.dilate, dilate_unit="metres")
+    return xh.Mask(names=split_names(job.mask), dilate=job.dilate, dilate_unit="metres")
 
 
 def check(cube: Cube, *, refuse: bool) -> None:

@@ -18,7 +18,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same landscape and weather.")] = 0,
     start: Annotated[str, typer.Option(help="First day.")] = "2022-05-01",
     end: Annotated[str, typer.Option(help="Last day.")] = "2022-08-31",
-    size: Annotated[float, typer.Option(help="Width and height [m].", min=60.0)] = 900.0,
+    size: Annotated[float, typer.Option(help="Width and height in metres.", min=60.0)] = 900.0,
     cloudiness: Annotated[
         float, typer.Option(help="Mean cloud cover, 0 to 1.", min=0.0, max=0.95)
     ] = 0.35,

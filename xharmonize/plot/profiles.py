@@ -37,7 +37,7 @@ def series(
     cube : (time, y, x) or (time, band, y, x) DataArray or Dataset
         An index [1] or reflectance [1] with a ``sensor`` for each date; NaN is missing.
     x, y : float, optional
-        A point in the cube's CRS; the pixel nearest to it is drawn.
+        A point in the cube's CRS; the pixel it lies in is drawn.
     field : (y, x) bool DataArray, optional
         Pixels of a field: their mean is drawn, with one standard deviation as a bar, on dates on
         which at least half of them are valid. Without point and field: the whole area.
@@ -55,7 +55,8 @@ def series(
     Raises
     ------
     GridError
-        If both or half of a place is given, or the field is empty.
+        If both or half of a place is given, the point lies outside the cube, or the field is
+        empty.
     ContractError
         If the cube has lost its sensors.
 
@@ -84,6 +85,9 @@ def series(
     tidy(axes)
     axes.legend(frameon=False, fontsize=8, loc="best")
     axes.set_title(title, fontsize=10, loc="left")
+    if spread is not None:
+        place = "area" if field is None else "field"
+        axes.set_title(f"mean of the {place}, bar: SD between pixels", fontsize=7, loc="right")
     return figure
 
 
@@ -121,6 +125,7 @@ def _place(
         raise GridError("a place is a point (x= and y=) or a field (field=); give one of them")
     if x is not None and y is not None:
         at: Mapping[str, float] = {"x": x, "y": y}
+        require_inside(layer, at)
         return np.asarray(layer.sel(at, method="nearest").compute().values, float), None
     flat = layer.where(field) if field is not None else layer
     n_pixels = int(field.sum()) if field is not None else layer.sizes["y"] * layer.sizes["x"]
@@ -132,3 +137,16 @@ def _place(
     enough = sums["n"].values >= MIN_VALID * n_pixels
     mean = np.where(enough, sums["mean"].values, np.nan).astype(float)
     return mean, np.where(enough, sums["std"].values, np.nan).astype(float)
+
+
+def require_inside(layer: xr.DataArray | xr.Dataset, at: Mapping[str, float]) -> None:
+    """Raise `GridError` if a point, in the CRS of a layer, lies outside its pixels."""
+    for axis, value in at.items():
+        centres = layer[axis].values
+        half = abs(float(centres[1] - centres[0])) / 2 if centres.size > 1 else np.inf
+        low, high = float(centres.min()) - half, float(centres.max()) + half
+        if not low <= value <= high:
+            raise GridError(
+                f"the point {axis}={value:g} lies outside the cube, which goes from {low:g} to "
+                f"{high:g}; give a point in the cube's CRS"
+            )

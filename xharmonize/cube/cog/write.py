@@ -215,7 +215,7 @@ def _writable(path: Path) -> Path:
     folder = path.resolve()
     if folder.is_file():
         raise StoreError(f"{folder} is a file; give a directory")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not is_written_here(folder):
         raise StoreError(
             f"{folder} is not empty and holds no catalogue written by xharmonize; "
             "choose another directory"
@@ -223,7 +223,8 @@ def _writable(path: Path) -> Path:
     return folder
 
 
-def _is_ours(folder: Path) -> bool:
+def is_written_here(folder: Path) -> bool:
+    """Whether `to_cogs` wrote what a folder holds."""
     try:
         catalog = json.loads((folder / "catalog.json").read_text())
     except (OSError, ValueError):
