@@ -196,3 +196,25 @@ def test_companions_of_a_band_made_from_others_are_those_of_all():
     result = xh.to_landsat(dataset, xh.fit_linear(pairs, method="multiband"))
     assert result["flag"].dtype == np.uint8
     assert (result["flag"] == 3).all()
+
+
+def test_a_source_band_that_does_not_vary_has_no_equation():
+    source, target = example_cube(missing=0.0), example_cube("landsat-c2-l2", platform="landsat-8")
+    source[:, 2] = 0.1
+    for method in ("ols", "multiband", "deming"):
+        with pytest.raises(xh.FitError, match="does not vary in band red: no line"):
+            xh.fit_linear(xh.match_pairs(source, target), method=method)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "theil"}, "method='theil' is unknown"),
+        ({"ridge": 0.1}, "ridge=0.1 is for method='multiband'"),
+        ({"method": "multiband", "ratio": 2.0}, "ratio=2.0 is for method='deming'"),
+        ({"method": "deming", "ratio": 0.0}, "must be positive"),
+    ],
+)
+def test_options_without_meaning_are_refused(pairs, options, message):
+    with pytest.raises(xh.FitError, match=message):
+        xh.fit_linear(pairs, **options)

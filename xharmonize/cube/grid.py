@@ -238,8 +238,9 @@ def _target_of(source: GeoBox, *, like: Any, crs: Any, resolution: float | None)
         resolution = _kept_resolution(source, target)
     if target.geographic and resolution >= 1:
         raise GridError(
-            f"resolution={resolution:g} would be degrees in {_name(target)}; for metres also give "
-            f"a projected CRS, such as crs='EPSG:{_utm_zone(source)}'"
+            f"resolution={resolution:g} would be degrees in {_name(target)}; for metres take a "
+            f"projected CRS: cube.harmonize.regrid(crs='EPSG:{_utm_zone(source)}', "
+            f"resolution={resolution:g})"
         )
     return snap(_bounds_in(source, target), resolution, target)
 

@@ -16,7 +16,7 @@ from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
 from xharmonize.kernels import regression
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.types import AnyArray, Float64Array
+from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Method: TypeAlias = Literal["ols", "multiband", "deming"]
 LINEAR = "linear"
@@ -75,19 +75,31 @@ def fit_linear(
     Raises
     ------
     FitError
-        If there are fewer than `n_min` samples, or a source band does not vary.
+        If there are fewer than `n_min` samples, a source band does not vary, or an option has no
+        meaning for the method.
     """
+    _require_options(method, ratio=ratio, ridge=ridge)
     data = read_pairs(pairs, predictors=predictors, allow_mixed_levels=allow_mixed_levels)
     if method == "multiband":
         fit = _fit_multiband(data, ridge=ridge, weight=weight, n_min=n_min)
-    elif method in ("ols", "deming"):
-        fit = _fit_lines(data, method=method, ratio=ratio, weight=weight, n_min=n_min)
     else:
-        raise FitError(f"method={method!r} is unknown; choose 'ols', 'multiband' or 'deming'")
+        fit = _fit_lines(data, method=method, ratio=ratio, weight=weight, n_min=n_min)
     facts = {**data.facts, "method": method, "weight": weight}
     return fit.assign_coords(pair=data.dates).assign_attrs(
         fit_attrs(LINEAR, facts, data.dates, min_valid_fraction=min_valid_fraction)
     )
+
+
+def _require_options(method: str, *, ratio: float, ridge: float) -> None:
+    """Raise `FitError` for an unknown method, and for options it would ignore."""
+    if method not in ("ols", "multiband", "deming"):
+        raise FitError(f"method={method!r} is unknown; choose 'ols', 'multiband' or 'deming'")
+    if ratio != 1 and method != "deming":
+        raise FitError(f"ratio={ratio} is for method='deming', not {method!r}; leave it out")
+    if ridge != 0 and method != "multiband":
+        raise FitError(f"ridge={ridge} is for method='multiband', not {method!r}; leave it out")
+    if not ratio > 0 or not ridge >= 0:
+        raise FitError(f"ratio={ratio} must be positive and ridge={ridge} not negative")
 
 
 def fit_attrs(
@@ -121,9 +133,7 @@ def _fit_lines(
         solve(moments) if method == "ols" else regression.solve_deming(moments, ratio)
     )
     rmse, r2 = regression.line_quality(moments, slope, intercept)
-    flat = [name for name, value in zip(names, slope) if not np.isfinite(value)]
-    if flat:
-        raise FitError(f"the source does not vary in band {', '.join(flat)}: no line; add pairs")
+    _require_spread(names, np.isfinite(slope))
     counts = per_pair[..., regression.COUNT]
     return _dataset(names, slope=slope, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
 
@@ -137,9 +147,17 @@ def _fit_multiband(data: Pairs, *, ridge: float, weight: str, n_min: int | None)
     n = counts.sum(axis=0)
     require_samples(n, names, n_min or (1 + len(sources)) * MIN_SAMPLES_PER_COEFFICIENT)
     moments = _weighted(per_pair, per_pair[:, 0, 0], weight)
+    _require_spread(sources, regression.source_varies(moments, len(sources)))
     matrix, intercept, rmse, r2 = regression.solve_multiband(moments, len(sources), ridge)
     fit = _dataset(names, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
     return fit.assign(matrix=(("band", "source_band"), matrix)).assign_coords(source_band=sources)
+
+
+def _require_spread(names: Sequence[str], varies: BoolArray) -> None:
+    """Raise `FitError` that names the source bands which do not vary."""
+    flat = [name for name, is_varied in zip(names, varies) if not is_varied]
+    if flat:
+        raise FitError(f"the source does not vary in band {', '.join(flat)}: no line; add pairs")
 
 
 def common_bands(data: Pairs) -> list[str]:

@@ -163,6 +163,14 @@ def line_quality(
     return np.sqrt(np.maximum(mse, 0)), r2
 
 
+def source_varies(moments: Float64Array, n_source: int) -> BoolArray:
+    """Tell of each source band of `joint_moments` whether it varies by more than rounding."""
+    n = moments[0, 0]
+    square = np.diag(moments)[1 : 1 + n_source] / n
+    variance = square - (moments[0, 1 : 1 + n_source] / n) ** 2
+    return np.asarray(variance > 1e-12 * square)
+
+
 def solve_multiband(
     moments: Float64Array, n_source: int, ridge: float = 0.0
 ) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
