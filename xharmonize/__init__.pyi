@@ -24,6 +24,7 @@ from .errors import (
     ModelError as ModelError,
     RadiometryError as RadiometryError,
     RadiometryWarning as RadiometryWarning,
+    SensorError as SensorError,
     StoreError as StoreError,
     TimeAxisError as TimeAxisError,
     UnknownModelError as UnknownModelError,

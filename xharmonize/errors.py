@@ -23,6 +23,10 @@ class RadiometryError(XHarmonizeError, ValueError):
     """Scale, offset, baseline or level are absent, contradictory or do not fit the request."""
 
 
+class SensorError(XHarmonizeError, ValueError):
+    """A product that cannot be registered as it is."""
+
+
 class UnknownSensorError(XHarmonizeError, KeyError):
     """A sensor or platform name nobody registered."""
 

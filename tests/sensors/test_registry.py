@@ -122,7 +122,7 @@ def test_users_register_their_own(registry):
     register_sensor(mine)
     assert get_sensor("gaofen-6-ard") is mine
     assert find_sensor(collection="GF6") == [mine]
-    with pytest.raises(ValueError, match="registered; pass replace=True"):
+    with pytest.raises(xh.SensorError, match="registered; pass replace=True"):
         register_sensor(mine)
     register_sensor(replace(mine, title="again"), replace=True)
     assert get_sensor("gaofen-6-ard").title == "again"
@@ -133,17 +133,19 @@ def test_users_register_their_own(registry):
     [
         ({"instruments": ()}, "needs an instrument"),
         ({"clear": ("clouds",)}, "no quality flag .'clouds'"),
+        ({"collections": ("HLSL30",)}, "'HLSL30' is read as 'hls-l30'"),
+        ({}, "'gaofen-1-ard' is read as 'gaofen-1-ard'"),
     ],
 )
 def test_registration_refuses_what_cannot_work(registry, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(xh.SensorError, match=message):
         register_sensor(replace(get_sensor("gaofen-1-ard"), name="x", **change))
 
 
 def test_registration_refuses_unknown_layouts(registry):
     sensor = get_sensor("sentinel-2-l2a")
     layer = replace(sensor.qa[0], layout="mine")
-    with pytest.raises(ValueError, match=r"no quality layout .'mine'.*'scl'"):
+    with pytest.raises(xh.SensorError, match=r"no quality layout .'mine'.*'scl'"):
         register_sensor(replace(sensor, name="x", qa=(layer,)))
 
 

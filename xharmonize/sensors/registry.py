@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from xharmonize.errors import UnknownSensorError
+from xharmonize.errors import SensorError, UnknownSensorError
 from xharmonize.sensors.gaofen import GAOFEN_1_ARD
 from xharmonize.sensors.hls import HLS_L30, HLS_S30
 from xharmonize.sensors.landsat import LANDSAT_C1_SR, LANDSAT_C2_L2
@@ -60,21 +60,27 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
 
     Raises
     ------
-    ValueError
+    SensorError
         If the name is taken, or the product has no instrument, names a quality layout or a mask
-        flag that does not exist.
+        flag that does not exist, or lists a collection that is another product's.
     """
     if sensor.name in _SENSORS and not replace:
-        raise ValueError(f"sensor {sensor.name!r} is registered; pass replace=True to replace it")
+        raise SensorError(f"sensor {sensor.name!r} is registered; pass replace=True to replace it")
     if not sensor.instruments or not all(inst.bands for inst in sensor.instruments):
-        raise ValueError(f"sensor {sensor.name!r} needs an instrument with bands")
+        raise SensorError(f"sensor {sensor.name!r} needs an instrument with bands")
     layouts = [layer.layout for layer in sensor.qa if layer.layout not in LAYOUTS]
     if layouts:
-        raise ValueError(f"no quality layout {layouts}; there are {sorted(LAYOUTS)}")
+        raise SensorError(f"no quality layout {layouts}; there are {sorted(LAYOUTS)}")
     known = {flag.label for flag in Flag}
     flags = [name for name in sensor.clear if name not in known]
     if flags:
-        raise ValueError(f"no quality flag {flags}; there are {sorted(known)}")
+        raise SensorError(f"no quality flag {flags}; there are {sorted(known)}")
+    for name in sensor.collections:
+        others = [s.name for s in find_sensor(collection=name) if s.name != sensor.name]
+        if others:
+            raise SensorError(
+                f"collection {name!r} is read as {others[0]!r}; register that one without it first"
+            )
     _SENSORS[sensor.name] = sensor
 
 

@@ -81,8 +81,9 @@ def recognize_sensor(item: Item) -> Sensor:
     if not found and by_name is None:
         raise UnknownSensorError(
             f"item {item['id']!r} of collection {item['collection']!r} is of no registered sensor; "
-            "register one that lists the collection: xh.register_sensor(dataclasses.replace("
-            "xh.get_sensor('sentinel-2-l2a'), collections=(...)), replace=True)"
+            "make one list it: sensor = xh.get_sensor('sentinel-2-l2a'); xh.register_sensor("
+            "dataclasses.replace(sensor, collections=(*sensor.collections, "
+            f"{item['collection']!r})), replace=True)"
         )
     sensor = found[0] if found else get_sensor(str(by_name))
     _check_landsat(item, sensor)
