@@ -55,6 +55,16 @@ def test_chunks_nest_in_those_of_like(model, no_compute):
     assert merged.chunksizes["y"] == (2, 3, 3)
 
 
+def test_coordinates_are_those_of_like_to_the_last_digit():
+    like = example_cube(crs="EPSG:4326", origin=(3.0, 50.0), resolution=1e-4, shape=(20, 20))
+    like = like.assign_coords(x=3.00005 + 1e-4 * np.arange(20), y=49.99995 - 1e-4 * np.arange(20))
+    cube = xh.regrid(like, crs=32631, resolution=10)
+    for source in (cube, like.assign_coords(x=like.x + 1e-12)):
+        actual = xh.regrid(source, like=like)
+        assert (actual - like).shape == like.shape
+        assert actual["x"].attrs["units"] == "degrees_east"
+
+
 def test_bands_in_place_cost_no_tasks():
     cube = example_cube(chunks={"time": 1, "band": 1})
     layers = xh.to_landsat(cube).data.dask.layers

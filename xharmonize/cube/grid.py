@@ -70,7 +70,7 @@ def regrid(
         source pixels that a target pixel shares any area with (`qa` says ``fill`` where part of
         it lies outside the source); everything else is treated as the reflectance.
     like : DataArray, Dataset or GeoBox, optional
-        Take exactly this grid.
+        Take exactly this grid, and of a cube its very coordinates.
     crs : CRS, str or int, optional
         Target CRS; that of the cube if not given.
     resolution : float, optional
@@ -104,10 +104,12 @@ def regrid(
         raise GridError(f"how={how!r} is unknown; choose 'area', 'nearest' or 'bilinear'")
     source = geobox_of(cube)
     target = _target_of(source, like=like, crs=crs, resolution=resolution)
-    within = None if like is None or isinstance(like, GeoBox) else _chunks_of(like)
-    return regrid_to(
-        cube, target, how=how, min_valid=min_valid, valid_fraction=valid_fraction, within=within
-    )
+    step = partial(regrid_to, how=how, min_valid=min_valid, valid_fraction=valid_fraction)
+    if like is None or isinstance(like, GeoBox):
+        return step(cube, target)
+    result = step(cube, target, within=_chunks_of(like))
+    # Its very coordinates: xarray drops pixels whose coordinates differ in the last digit.
+    return result.assign_coords({n: result[n].copy(data=like[n].values) for n in ("y", "x")})
 
 
 def regrid_to(
