@@ -125,3 +125,20 @@ def test_too_few_samples_and_no_near_pairs():
         xh.fit_pixelwise(source, target, fallback="zero")
     with pytest.raises(xh.FitError, match="ascend"):
         xh.fit_pixelwise(source, target, days=(1, 0))
+
+
+def test_uncertainty_of_what_passes_through_is_kept():
+    source, target, _ = _cubes()
+    elsewhere = example_cube(
+        "landsat-c2-l2", platform="landsat-8", bands=("red", "swir16"), origin=(600000.0, 5629680.0)
+    )
+    sigma = xr.full_like(elsewhere, 0.01)
+    dataset = elsewhere.to_dataset(name="reflectance").assign(uncertainty=sigma)
+    pairs = xh.match_pairs(source, target)
+    fits = [
+        xh.fit_pixelwise(source, target),
+        xh.fit_linear(pairs.sel(band=["red"])),
+        xh.fit_linear(pairs, method="multiband"),
+    ]
+    for fit in fits:
+        np.testing.assert_array_equal(xh.to_landsat(dataset, fit)["uncertainty"], sigma)

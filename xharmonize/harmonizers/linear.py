@@ -349,6 +349,8 @@ class FittedHarmonizer:
     def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
         """First-order propagation, errors of bands taken as independent."""
         is_foreign = xr.DataArray(blocks.foreign_to_fit(array, self.fit, self.name), dims="time")
+        if not bool(is_foreign.any()):
+            return sigma
         matrix, sources, names = self._matrix(array)
         weights = xr.DataArray(matrix**2, dims=("band", "source_band"))
         squares = (sigma.sel(band=sources) ** 2).drop_vars("band").rename(band="source_band")

@@ -303,10 +303,12 @@ class PixelwiseHarmonizer:
         return blocks.rebuild(array, data, target)
 
     def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
+        is_foreign = xr.DataArray(self._foreign(array), dims="time")
+        if not bool(is_foreign.any()):
+            return sigma
         names = self._names(array)
         slope = abs(self._on_grid_of(array)["slope"].sel(band=names)).drop_vars(["y", "x"])
         own = sigma.sel(band=names)
-        is_foreign = xr.DataArray(self._foreign(array), dims="time")
         return (own * slope).where(is_foreign, own).transpose(*sigma.dims).astype("float32")
 
     def _names(self, array: xr.DataArray) -> list[str]:
