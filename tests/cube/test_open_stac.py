@@ -304,6 +304,8 @@ def test_no_quality_layer_is_an_error_that_names_the_item(tmp_path):
         ({"crs": "EPSG:999999"}, xh.GridError, "'EPSG:999999' names no CRS"),
         ({"resolution": "10"}, xh.GridError, "resolution='10' is not a pixel size"),
         ({"resolution": 10, "crs": 4326}, xh.GridError, "resolution=10 would be degrees in"),
+        ({"mask": False}, xh.MaskError, "mask=False names no flags; .* or None"),
+        ({"bbox": "3,50,4,51"}, xh.GridError, "bbox='3,50,4,51' is not four finite numbers"),
         ({"like": "l8"}, xh.GridError, "like= is a str; give a cube or a GeoBox"),
         ({"bands": []}, xh.BandError, r"bands=\[\] is empty"),
     ],

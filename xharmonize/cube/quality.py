@@ -105,6 +105,8 @@ def as_mask(mask: MaskLike) -> Mask:
     """Return `mask` as a `Mask`; names alone mean no dilation."""
     if isinstance(mask, Mask):
         return mask
+    if not isinstance(mask, str | Sequence):
+        raise MaskError(f"mask={mask!r} names no flags; give their names, an xh.Mask, or None")
     return Mask(names=(mask,) if isinstance(mask, str) else tuple(mask))
 
 

@@ -157,10 +157,13 @@ def read_interval(asked: DatetimeQuery) -> tuple[dt.datetime | None, dt.datetime
 
 def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     """Return west, south, east, north [degrees], or raise `GridError` that says what is wrong."""
-    box = tuple(float(value) for value in bbox)
+    cure = "give bbox=(west, south, east, north) in degrees of longitude and latitude"
+    try:
+        box = tuple(float(value) for value in bbox)
+    except (TypeError, ValueError):
+        raise GridError(f"bbox={bbox!r} is not four finite numbers; {cure}") from None
     if len(box) == 6:
         box = box[0], box[1], box[3], box[4]
-    cure = "give bbox=(west, south, east, north) in degrees of longitude and latitude"
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise GridError(f"bbox={tuple(bbox)} is not four finite numbers; {cure}")
     west, south, east, north = box
