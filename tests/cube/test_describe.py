@@ -146,6 +146,16 @@ def test_landsat_collection_2_is_not_read_as_collection_1(numbers):
     assert (cube.scale == 2.75e-5).all()
 
 
+def test_a_fill_value_an_unsigned_type_cannot_hold_is_zero():
+    """Collection 1 fills with -9999; written as uint16 it is 0."""
+    numbers = example_cube("landsat-c1-sr", platform="landsat-8", is_decoded=False)
+    unsigned = numbers.where(numbers > 0, 0).astype("uint16").reset_coords(drop=True)
+    kwargs = {"sensor": "landsat-c1-sr", "platform": "landsat-8", "crs": "EPSG:32631"}
+    cube = xh.describe(unsigned, **kwargs)
+    assert (cube["nodata"] == 0).all()
+    assert int(xh.decode(cube).isnull().sum()) == int((unsigned == 0).sum()) > 0
+
+
 def test_numbers_by_band(numbers):
     cube = xh.describe(numbers, **S2, scale=1e-4, offset=dict.fromkeys(numbers.band.values, 0.0))
     assert (cube.offset == 0).all()

@@ -228,7 +228,7 @@ def _encoding(
     item = {
         "id": item_id,
         "properties": flags,
-        "assets": {name: {"raster:bands": [raster]} if raster else {}},
+        "assets": {name: {"raster:bands": [{"data_type": str(band.dtype), **raster}]}},
     }
     try:
         found = settle_encoding(item, name, sensor=sensor, baseline=baseline, override=given)
