@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xharmonize as xh
+from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
 PLATFORMS = ["sentinel-2a", "sentinel-2b", "sentinel-2c"]
@@ -224,6 +225,25 @@ def test_companions_are_carried():
     assert list(result.data_vars) == ["reflectance", "qa"]
     np.testing.assert_array_equal(result["qa"], qa)
     assert set(result["bandpass"].values) == {"oli"}
+
+
+@pytest.mark.parametrize("dims", [("band",), ("time",), ("time", "y", "x"), ()])
+def test_an_uncertainty_of_fewer_dimensions_is_spread(dims, cube):
+    sigma = xr.full_like(cube, 0.01).compute()
+    few = xr.DataArray(np.full([cube.sizes[d] for d in dims], 0.01, "float32"), dims=dims)
+    angles = dict(zip(ANGLES, (40.0, 150.0, 7.0, 105.0)))
+    angles = {
+        name: (("time", "y", "x"), np.full(cube[:, 0].shape, v)) for name, v in angles.items()
+    }
+    angles = xr.Dataset(angles, coords={n: cube[n].values for n in ("time", "y", "x")})
+    for step in (xh.to_landsat, xh.index, lambda c: xh.nbar(c, angles)):
+        results = [
+            step(cube.to_dataset(name="reflectance").assign(uncertainty=s))["uncertainty"]
+            for s in (few, sigma)
+        ]
+        assert results[0].dims == results[1].dims
+        assert (results[0].chunks is None) == (cube.chunks is None)
+        np.testing.assert_allclose(results[0].values, results[1].values, rtol=1e-6)
 
 
 def _with_origin(cube: xr.DataArray) -> xr.Dataset:

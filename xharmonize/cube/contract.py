@@ -164,6 +164,19 @@ def select_bands(cube: Cube, names: Sequence[str]) -> Cube:
     return cube.sel(band=list(names))
 
 
+def spread_over(layer: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
+    """Return a companion with all dimensions of the values it belongs to, as lazy as they are.
+
+    A standard deviation is often one number per band, or per date.
+    """
+    if set(layer.dims) == set(values.dims):
+        return layer
+    if values.chunks is not None:
+        layer = layer.chunk()  # before it is spread: an array in memory would be hashed whole
+    whole = layer.broadcast_like(values).transpose(*values.dims)
+    return whole if values.chunks is None else whole.chunk(values.chunksizes)
+
+
 def with_history(attrs: Mapping[str, Any], line: str) -> dict[str, Any]:
     """Return a copy of `attrs` whose ``history`` has one more line (CF: newest last)."""
     past = str(attrs.get("history", ""))

@@ -18,6 +18,7 @@ from xharmonize.cube.contract import (
     REFLECTANCE,
     require_bands,
     require_reflectance,
+    spread_over,
     with_history,
 )
 from xharmonize.cube.flags import ResultFlag, cf_attrs
@@ -273,7 +274,10 @@ def _companions(
     data = [_band(cube[REFLECTANCE], band).data for band in bands]
     found = {}
     for name in (companion for companion in COMPANIONS if companion in cube):
-        layers = [_band(cube[name], band) for band in bands]
+        whole = cube[name]
+        if name == "uncertainty":
+            whole = spread_over(whole, cube[REFLECTANCE])
+        layers = [_band(whole, band) for band in bands]
         if name == "uncertainty":
             values = _map(
                 partial(_uncertainty_block, terms=spec.terms),

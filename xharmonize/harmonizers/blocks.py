@@ -18,6 +18,7 @@ from xharmonize.cube.contract import (
     read_coordinate,
     require_contract,
     select_bands,
+    spread_over,
     with_history,
 )
 from xharmonize.cube.encode import decode, require_encoded
@@ -287,7 +288,8 @@ def on_cube(
         return result
     carried = carry_companions(cube, result, sources or {})
     if uncertainty is not None and UNCERTAINTY in cube:
-        sigma = uncertainty(cube[UNCERTAINTY], cube[REFLECTANCE])
+        sigma = spread_over(cube[UNCERTAINTY], cube[REFLECTANCE])
+        sigma = uncertainty(sigma, cube[REFLECTANCE])
         carried[UNCERTAINTY] = sigma.assign_attrs(cube[UNCERTAINTY].attrs)
     return result.assign(carried)
 
