@@ -295,3 +295,13 @@ def test_what_is_no_baseline_and_no_crs_is_refused(numbers):
 def test_arguments_that_mean_nothing(numbers, options, message):
     with pytest.raises(xh.RadiometryError, match=message):
         xh.describe(numbers, **S2, **{"offset": 0.0, **options})
+
+
+def test_saturation_is_that_of_the_platforms_own_bands():
+    cube = bare(example_cube("landsat-c2-l2", platform="landsat-8", **DN))
+    bands = cube.sel(band=["red"]).to_dataset("band")
+    layers = bands.assign(qa_pixel=bands.red * 0 + 21824, qa_radsat=bands.red * 0 + 0b100)
+    options = {"sensor": "landsat-c2-l2", "crs": 32631}
+    for platform, is_saturated in (("landsat-8", False), ("landsat-7", True)):  # b3: green, red
+        qa = xh.describe(layers, **options, platform=platform).qa
+        assert ((qa & int(xh.Flag.SATURATED) > 0) == is_saturated).all()

@@ -141,8 +141,11 @@ def _packed(
             f"quality layers {', '.join(values)} without {sensor.qa[0].name}, which says where "
             "there are pixels; add it to the bands, or leave them out"
         )
-    qa = pack_qa(values, sensor, bands=[str(name) for name in reflectance["band"].values])
-    return {"qa": qa}
+    platforms = {str(name) for name in reflectance["platform"].values}
+    only = platforms.pop() if len(platforms) == 1 else None
+    bands = [str(name) for name in reflectance["band"].values]
+    known = only if only in sensor.platforms else None
+    return {"qa": pack_qa(values, sensor, bands=bands, platform=known)}
 
 
 def _with_companions(
