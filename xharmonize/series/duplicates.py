@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add, or_
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
+import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.days import solar_days
-from xharmonize.types import AnyArray
+from xharmonize.kernels import looks as kernels
+from xharmonize.types import AnyArray, BoolArray
+
+Kernel: TypeAlias = Callable[[BoolArray, AnyArray], AnyArray]
 
 
 def merge_days(series: xr.Dataset, name: str, *, how: Literal["target", "mean"]) -> xr.Dataset:
@@ -50,77 +54,43 @@ def _merge(
     """One date from several, those of higher priority first."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
-    combined = _mean(layers, name) if how == "mean" else _first_valid(layers, name)
+    valid = layers[name].notnull()
     result = group.isel(time=[0])
-    for key, layer in combined.items():
-        result[key] = (layer.dims, layer.data, layers[key].attrs)
+    for key, layer in layers.items():
+        combined = _combine(_kernel(key, layer, how), valid, layer)
+        result[key] = (layer.dims, combined, layer.attrs)
     joined = {n: ("time", [_joined(group[n].values)]) for n in TIME_COORDS}
     return result.assign_coords(joined)
 
 
-def _first_valid(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.DataArray]:
-    """Each value from the first look where it is valid, its companions from the same look."""
-    valid = layers[name].notnull()
-    n_looks = valid.sizes["time"]
-    result = {}
-    for key, layer in layers.items():
-        is_there = valid.any("band") if "band" not in layer.dims and "band" in valid.dims else valid
-        have = is_there.isel(time=slice(0, 1))
-        found = layer.isel(time=slice(0, 1))
-        for i in range(1, n_looks):
-            look = slice(i, i + 1)
-            takes = is_there.isel(time=look) & ~have
-            other = layer.isel(time=look)
-            found = other.where(takes, found)
-            have = have | takes
-        result[key] = found.astype(layer.dtype)
-    return result
+def _kernel(name: str, layer: xr.DataArray, how: Literal["target", "mean"]) -> Kernel:
+    """What makes one of several looks: flags are of every look that gave the value."""
+    if how == "target":
+        return kernels.first_valid
+    if name == "uncertainty":
+        return kernels.error_of_mean
+    is_number = np.issubdtype(layer.dtype, np.floating)
+    return kernels.mean_valid if is_number else kernels.flags_of_valid
 
 
-def _mean(layers: dict[str, xr.DataArray], name: str) -> dict[str, xr.DataArray]:
-    """Mean of valid values; their flags OR-ed, their errors, taken as independent, propagated.
-
-    The error of a mean is not known where that of one of its values is not.
-    """
-    result = {}
-    valid = layers[name].notnull()
-    for key, layer in layers.items():
-        looks = [layer.isel(time=slice(i, i + 1)) for i in range(layer.sizes["time"])]
-        if not np.issubdtype(layer.dtype, np.floating):
-            result[key] = _flags_of_mean(layer, valid)
-            continue
-        if key == "uncertainty":
-            result[key] = _error_of_mean(layer, valid)
-            continue
-        values = [look.astype("float64") for look in looks]
-        n_valid = reduce(add, [value.notnull().astype("float64") for value in values])
-        n_valid = n_valid.where(n_valid > 0, np.nan)
-        mean = reduce(add, [value.fillna(0.0) for value in values]) / n_valid
-        result[key] = mean.astype(layer.dtype)
-    return result
-
-
-def _flags_of_mean(flags: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
-    """OR over the looks that gave the value; over all of them where none did."""
-    spread = "band" in valid.dims and "band" not in flags.dims
-    gave = valid.any("band") if spread else valid
-    looks = [slice(i, i + 1) for i in range(flags.sizes["time"])]
-    of_valid = [flags.isel(time=look).where(gave.isel(time=look), 0) for look in looks]
-    chosen = reduce(or_, [look.astype(flags.dtype) for look in of_valid])
-    every = reduce(or_, [flags.isel(time=look) for look in looks])
-    return chosen.where(gave.any("time"), every).transpose(*flags.dims).astype(flags.dtype)
-
-
-def _error_of_mean(error: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
-    """Standard deviation of the mean of the valid values, their errors independent."""
-    looks = [slice(i, i + 1) for i in range(error.sizes["time"])]
-    squares = [
-        (error.isel(time=look).astype("float64") ** 2).where(valid.isel(time=look), 0.0)
-        for look in looks
-    ]
-    n_valid = reduce(add, [valid.isel(time=look).astype("float64") for look in looks])
-    result = reduce(add, squares) ** 0.5 / n_valid.where(n_valid > 0, np.nan)
-    return result.transpose(*error.dims).astype(error.dtype)
+def _combine(kernel: Kernel, valid: xr.DataArray, layer: xr.DataArray) -> AnyArray:
+    """Apply a kernel over the looks; a layer without bands is valid where any band is."""
+    if "band" in valid.dims and "band" not in layer.dims:
+        valid = valid.any("band")
+    if not isinstance(layer.data, da.Array) and not isinstance(valid.data, da.Array):
+        return kernel(valid.values, layer.values)
+    values = da.asarray(layer.data).rechunk({0: -1})
+    is_valid = da.asarray(valid.data).rechunk(values.chunks)
+    lazy: AnyArray = da.map_blocks(
+        kernel,
+        is_valid,
+        values,
+        chunks=((1,), *values.chunks[1:]),
+        dtype=layer.dtype,
+        meta=np.empty((0,) * layer.ndim, layer.dtype),
+        name=f"densify-looks-{tokenize(kernel, is_valid.name, values.name)}",
+    )
+    return lazy
 
 
 def _joined(values: AnyArray) -> str:
