@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401  (registers .rio)
 import xarray as xr
+import zarr
 
 import xharmonize as xh
 from xharmonize.cli import console
@@ -276,3 +277,13 @@ def test_an_interrupt_is_exit_code_130_and_says_so(tmp_path):
     assert running.returncode == console.INTERRUPTED
     # Python adds lines of its own where the signal meets a callback of C code.
     assert rest.strip().splitlines()[-1].startswith("interrupted: ")
+
+
+def test_info_says_what_an_interrupted_write_left(capsys, scenes, tmp_path):
+    store = tmp_path / "n.zarr"
+    run = ["harmonize", scenes, *PAIR, "--index", "ndvi", "--out", store, "--skip-check"]
+    assert call(capsys, *run)[0] == 0
+    assert call(capsys, "info", store)[2].strip() == "Summing up …"
+    complete = zarr.open_group(store, mode="r+")["complete"]
+    complete[:2] = 0
+    assert "2 dates of an interrupted write are hidden" in call(capsys, "info", store)[2]

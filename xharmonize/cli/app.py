@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             app(args=None if arguments is None else list(arguments))
     except SystemExit as ended:
         if ended.code == console.INTERRUPTED:
-            console.complain("interrupted", "what was being written may be incomplete", "red")
+            console.complain(
+                "interrupted", "what was being written is incomplete; run the command again", "red"
+            )
         raise
     except (XHarmonizeError, OSError) as error:
         console.complain("error", error, "red")

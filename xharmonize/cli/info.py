@@ -115,6 +115,14 @@ def _range(values: Iterable[float]) -> str:
     return texts[0] if len(distinct) == 1 else f"({' … '.join(texts)})"
 
 
+def _n_incomplete(path: str) -> int:
+    """Number of entries that a write under way, or one that was killed, has reserved."""
+    import xarray as xr
+
+    complete = xr.open_zarr(path)["complete"].values
+    return int((complete == 0).sum())
+
+
 def _nan_last(value: float) -> tuple[bool, float]:
     return math.isnan(value), value
 
@@ -137,6 +145,11 @@ def _describe_store(path: str) -> None:
         title=path,
     )
     print_summary(series, title="Dates")
+    hidden = _n_incomplete(path)
+    if hidden:
+        console.complain(
+            "warning", f"{hidden} dates of an interrupted write are hidden; run it again", "yellow"
+        )
     history = series.attrs.get("history") or layer.attrs.get("history", "")
     for line in str(history).splitlines():
         console.say(f"  {line}")
