@@ -10,6 +10,8 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.masks import QA_ATTRS
+from xharmonize.sensors import Flag
 from xharmonize.testing import example_cube
 
 
@@ -170,3 +172,15 @@ def test_open_stac_reads_back_what_was_written(tmp_path, dtype, atol):
     np.testing.assert_array_equal(back["x"], cube["x"])
     for name in ("platform", "sensor", "bandpass", "level"):
         assert back[name].values.tolist() == cube[name].values.tolist(), name
+
+
+def test_open_stac_reads_flags_back(tmp_path):
+    cube = example_cube(chunks={"time": 1})
+    flags = np.where(np.arange(cube.sizes["x"]) < 3, Flag.CLOUD | Flag.CIRRUS, Flag.WATER)
+    qa = cube.isel(band=0, drop=True).rename("qa")
+    qa = qa.copy(data=np.broadcast_to(flags.astype("uint16"), qa.shape)).assign_attrs(QA_ATTRS)
+    path = xh.to_cogs(xr.Dataset({"reflectance": cube, "qa": qa}), tmp_path / "out")
+    back = xh.open_stac(path, qa=True)
+    np.testing.assert_array_equal(back["qa"], qa)
+    assert back["reflectance"][..., :3].isnull().all()
+    np.testing.assert_array_equal(back["reflectance"][..., 3:], cube[..., 3:])

@@ -64,9 +64,6 @@ negative reflectance of Sentinel-2 seldom goes below -0.02, half the offset is -
 TOO_BRIGHT = 2.0
 """Reflectance [1] whose median no surface reaches; snow and cloud stay below 1.5."""
 
-C2_RANGE = (7273, 43636)
-"""Valid DN of Landsat Collection 2 surface reflectance (USGS LSDS-1619)."""
-
 MOST_SATURATED = 0.01
 """Share [1] of valid pixels at the end of the range above which a step is reported."""
 
@@ -215,18 +212,21 @@ def _contradictions(sample: _Sample, darkest: int) -> Iterator[tuple[Verdict, in
     settle = "settle it with radiometry= of open_stac, or xh.describe"
     if sensor is not None and sensor.level not in ("TOA", "SR", "NBAR"):
         return
-    if step.sensor == "landsat-c1-sr" and C2_RANGE[0] <= number <= C2_RANGE[1]:
+    collection2 = get_sensor("landsat-c2-l2").radiometry
+    if step.sensor == "landsat-c1-sr" and (
+        collection2.valid_min <= number <= collection2.valid_max
+    ):
         yield (
             "Collection 2 read as Collection 1",
             darkest,
             f"the darkest DN of {band} is {number:.0f}, where Collection 2 begins; {settle}",
         )
-    elif step.sensor == "landsat-c2-l2" and number < 0.9 * C2_RANGE[0]:
+    elif step.sensor == "landsat-c2-l2" and number < 0.9 * collection2.valid_min:
         yield (
             "Collection 1 read as Collection 2",
             darkest,
             f"the darkest DN of {band} is {number:.0f}, Collection 2 begins at "
-            f"{C2_RANGE[0]}; {settle}",
+            f"{collection2.valid_min} (or its offset was taken off twice); {settle}",
         )
     elif float(np.nanmax(sample.reflectance(sample.median))) > TOO_BRIGHT:
         yield (

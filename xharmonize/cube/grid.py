@@ -19,6 +19,7 @@ from xharmonize.cube.geobox import (
     geobox_of,
     is_same_crs,
     is_same_grid,
+    read_crs,
     require_same_grid,
     snap,
     write_grid,
@@ -235,7 +236,7 @@ def _target_of(source: GeoBox, *, like: Any, crs: Any, resolution: float | None)
         return like if isinstance(like, GeoBox) else geobox_of(like)
     if crs is None and resolution is None:
         raise GridError("regrid needs a target: give like=, or resolution= and crs=")
-    target = source.crs if crs is None else CRS(crs)
+    target = source.crs if crs is None else read_crs(crs)
     if resolution is None:
         resolution = _kept_resolution(source, target)
     if target.geographic and resolution >= 1:

@@ -92,17 +92,6 @@ def _etm(*, collection: int) -> Instrument:
     )
 
 
-OLI_PAN = Band(
-    name="pan",
-    source="b8",
-    low=503.0,
-    high=676.0,
-    center=591.7,
-    gsd=15.0,
-    assets=("pan", "B8.TIF", "B8"),
-)
-"""OLI's panchromatic band: a Level-1 band, in no surface-reflectance product."""
-
 LANDSAT_C2_L2 = Sensor(
     name="landsat-c2-l2",
     title="Landsat Collection 2 Level 2 surface reflectance",

@@ -205,6 +205,12 @@ def probability_layout(threshold: float) -> Layout:
     )
 
 
+_PACKED = Layout(
+    name="packed-flags",
+    n_bits=16,
+    fields=tuple(_bit(flag.label, number, flag) for number, flag in enumerate(Flag)),
+)
+
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
@@ -214,7 +220,12 @@ LAYOUTS: dict[str, Layout] = {
         _PIXEL_QA_C1,
         _QA_RADSAT,
         _SR_QA_AEROSOL,
+        _PACKED,
         probability_layout(50.0),
     )
 }
-"""Layouts by name. ``cloud-probability`` stands at 50 %; see `probability_layout`."""
+"""Layouts by name.
+
+``packed-flags`` is that of our own ``qa``; ``cloud-probability`` stands at 50 %, see
+`probability_layout`.
+"""

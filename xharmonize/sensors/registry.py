@@ -76,55 +76,22 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
     if flags:
         raise SensorError(f"no quality flag {flags}; there are {sorted(known)}")
     for name in sensor.collections:
-        others = [s.name for s in find_sensor(collection=name) if s.name != sensor.name]
-        if others:
+        other = find_sensor(name)
+        if other is not None and other.name != sensor.name:
             raise SensorError(
-                f"collection {name!r} is read as {others[0]!r}; register that one without it first"
+                f"collection {name!r} is read as {other.name!r}; register that one without it first"
             )
     _SENSORS[sensor.name] = sensor
 
 
-def find_sensor(
-    *,
-    collection: str | None = None,
-    platform: str | None = None,
-    constellation: str | None = None,
-) -> list[Sensor]:
-    """Return the products that fit what a catalogue says, best founded first.
-
-    A collection id decides alone; a platform or a constellation usually leaves several products
-    (Landsat-8 flies for Collection 1, Collection 2 and HLS), which only more metadata can settle.
-
-    Parameters
-    ----------
-    collection : str, optional
-        STAC collection id; compared without regard to case.
-    platform : str, optional
-        STAC platform name, as in `xharmonize.sensors.spec.Instrument`.
-    constellation : str, optional
-        STAC constellation.
-
-    Returns
-    -------
-    list of Sensor
-        Empty where nothing fits.
-    """
-    if collection is not None:
-        wanted = collection.lower()
-        found = [
-            sensor
-            for sensor in _SENSORS.values()
-            if wanted in (sensor.name, *(name.lower() for name in sensor.collections))
-        ]
-        if found:
-            return found
-    if platform is not None:
-        return [sensor for sensor in _SENSORS.values() if platform in sensor.platforms]
-    return [
-        sensor
+def find_sensor(collection: str) -> Sensor | None:
+    """Return the product that a STAC collection holds, or None; case does not count."""
+    wanted = collection.lower()
+    names = (
+        (sensor, {sensor.name, *(name.lower() for name in sensor.collections)})
         for sensor in _SENSORS.values()
-        if constellation is not None and sensor.constellation == constellation
-    ]
+    )
+    return next((sensor for sensor, known in names if wanted in known), None)
 
 
 def _unknown(name: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError, UnknownSensorError
 from xharmonize.sensors import find_sensor, get_sensor
-from xharmonize.sensors.spec import UNKNOWN, Sensor
+from xharmonize.sensors.spec import UNKNOWN, Flag, QALayer, Sensor
 
 _NAMES = (
     "s2:product_uri",
@@ -75,19 +76,33 @@ def recognize_sensor(item: Item) -> Sensor:
         If its collection says one Landsat Collection and its id the other.
     """
     if is_own(item):
-        return get_sensor(item["properties"][f"{OWN}sensor"])
-    found = find_sensor(collection=item["collection"]) if item["collection"] else []
+        return _own_sensor(item)
+    found = find_sensor(item["collection"]) if item["collection"] else None
     by_name = _sensor_of_names(item)
-    if not found and by_name is None:
+    if found is None and by_name is None:
         raise UnknownSensorError(
             f"item {item['id']!r} of collection {item['collection']!r} is of no registered sensor; "
             "make one list it: sensor = xh.get_sensor('sentinel-2-l2a'); xh.register_sensor("
             "dataclasses.replace(sensor, collections=(*sensor.collections, "
             f"{item['collection']!r})), replace=True)"
         )
-    sensor = found[0] if found else get_sensor(str(by_name))
+    sensor = found or get_sensor(str(by_name))
     _check_landsat(item, sensor)
     return sensor
+
+
+def _own_sensor(item: Item) -> Sensor:
+    """The product, with the packed flags of a cube of ours for quality layer, if it had any."""
+    sensor = get_sensor(item["properties"][f"{OWN}sensor"])
+    packed = QALayer(
+        name="qa",
+        assets=("qa",),
+        layout="packed-flags",
+        gsd=sensor.gsd,
+        dtype="uint16",
+        fill=int(Flag.FILL),
+    )
+    return replace(sensor, qa=(packed,) if "qa" in item["assets"] else ())
 
 
 def platform_of(item: Item) -> str:
