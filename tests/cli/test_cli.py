@@ -247,6 +247,7 @@ def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
     [
         (["--source-collection", SOURCE, "--point", "50,3", "--figures", "f"], "lies outside"),
         (["--source-collection", SOURCE, "--mask", "none", "--dilate", "30"], "drop one"),
+        (["--source-collection", SOURCE, "--mask", ","], "names no flag"),
         (["--bands", "red,rededge1"], "name one with --source-collection"),
         (["--source-collection", SOURCE, "--model", "hls-v3"], "no model and no file 'hls-v3'"),
         (["--source-collection", "sentinel-2"], "no item of"),

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import socket
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.servers import rustac_serve
 
 from xharmonize.cli.search import query_to_cql2
 from xharmonize.cli.server import read_catalog, serve
@@ -48,65 +43,6 @@ ITEMS = [item(n) for n in range(45)] + [
 ]
 
 
-@contextmanager
-def rustac_serve(folder: Path):
-    """Run `rustac serve` on a free port while the block runs."""
-    command = shutil.which("rustac", path=str(Path(sys.executable).parent)) or shutil.which(
-        "rustac"
-    )
-    if command is None:
-        pytest.skip("the rustac command is not installed")
-    hrefs = []
-    for name in ("sentinel-2-l2a", "landsat-c2-l2"):
-        members = [i for i in ITEMS if i["collection"] == name]
-        (folder / f"{name}.json").write_text(json.dumps(collection(name)))
-        (folder / f"{name}-items.json").write_text(
-            json.dumps({"type": "FeatureCollection", "features": members})
-        )
-        hrefs += [folder / f"{name}.json", folder / f"{name}-items.json"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    process = subprocess.Popen(
-        [command, "serve", "--addr", address, *map(str, hrefs)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(address, process)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def wait_for(address: str, process: subprocess.Popen) -> None:
-    host, port = address.split(":")
-    for _ in range(300):
-        if process.poll() is not None:
-            pytest.fail(f"rustac serve ended with {process.returncode}")
-        with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail("rustac serve did not start")
-
-
-def collection(name: str) -> dict:
-    return {
-        "type": "Collection",
-        "stac_version": "1.0.0",
-        "id": name,
-        "description": name,
-        "license": "other",
-        "extent": {
-            "spatial": {"bbox": [[-180, -90, 180, 90]]},
-            "temporal": {"interval": [["2018-01-01T00:00:00Z", None]]},
-        },
-        "links": [],
-    }
-
-
 @pytest.fixture(scope="module")
 def ours():
     with serve(ITEMS) as url:
@@ -118,7 +54,7 @@ def client(request, ours, tmp_path_factory):
     if request.param == "stac-fastapi":
         yield ours
         return
-    with rustac_serve(tmp_path_factory.mktemp("rustac")) as url:
+    with rustac_serve(ITEMS, tmp_path_factory.mktemp("rustac")) as url:
         yield pystac_client.Client.open(url)
 
 

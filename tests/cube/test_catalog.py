@@ -7,16 +7,14 @@ import datetime as dt
 import functools
 import http.server
 import json
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.servers import collection, rustac_serve
 
 from xharmonize.cube.catalog.query import make_query, read_interval
 from xharmonize.cube.catalog.read import read_scenes
@@ -56,21 +54,6 @@ def item(number: int, *, collection: str = S2, day: str | None = None, bbox=TILE
                 "raster:bands": [{"data_type": "uint16", "nodata": 0}],
             }
         },
-    }
-
-
-def collection(name: str) -> dict:
-    return {
-        "type": "Collection",
-        "stac_version": "1.0.0",
-        "id": name,
-        "description": name,
-        "license": "other",
-        "extent": {
-            "spatial": {"bbox": [[-180, -90, 180, 90]]},
-            "temporal": {"interval": [["2018-01-01T00:00:00Z", None]]},
-        },
-        "links": [],
     }
 
 
@@ -241,36 +224,8 @@ def server(request, tmp_path_factory):
     if request.param == "stac-fastapi":
         yield request.getfixturevalue("api")
         return
-    command = shutil.which("rustac", path=str(Path(sys.executable).parent))
-    if command is None:
-        pytest.skip("the rustac command is not installed")
-    folder = tmp_path_factory.mktemp("rustac")
-    files = []
-    for name in (S2, "landsat-c2-l2"):
-        (folder / f"{name}.json").write_text(json.dumps(collection(name)))
-        members = [one for one in ITEMS if one["collection"] == name]
-        (folder / f"{name}-items.json").write_text(
-            json.dumps({"type": "FeatureCollection", "features": members})
-        )
-        files += [str(folder / f"{name}.json"), str(folder / f"{name}-items.json")]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [command, "serve", "--addr", f"127.0.0.1:{port}", *files],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with rustac_serve(ITEMS, tmp_path_factory.mktemp("rustac")) as url:
+        yield url
 
 
 def test_an_api_is_searched_by_url_client_and_open_search(server):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -456,13 +454,3 @@ def test_blocks_travel_to_other_processes():
     lazy = xh.regrid(cube.chunk(y=12), crs=32632, resolution=30)
     actual = lazy.compute(scheduler="processes", num_workers=1)
     np.testing.assert_array_equal(actual, expected)
-
-
-def test_benchmark_runs():
-    path = Path(__file__).parents[2] / "benchmarks" / "regridding.py"
-    spec = importlib.util.spec_from_file_location("regridding", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    results = module.main(["--small"])
-    assert set(results) == set(module.CASES)
-    assert all(took["xharmonize"] > 0 for took in results.values())

@@ -1,6 +1,5 @@
 """Harmonisers on real observations: angles, zigzag between orbits, one date left out."""
 
-import importlib.util
 import json
 import warnings
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.benchmarks import import_benchmark
 
 import xharmonize as xh
 from xharmonize.harmonizers import angles_from_items
@@ -93,10 +93,7 @@ def test_nbar_shrinks_the_zigzag_between_orbits(clear_dates, angles, sun_zenith)
 def test_one_date_left_out_improves_on_identity(data):
     """As the table of benchmarks/linear_flanders.py: identity 18.1 / 4.97 / .065, six-band least
     squares 13.1 / 3.52 / .056 (ERGAS, SAM in degrees, RMSE of NDVI)."""
-    path = Path(__file__).parents[2] / "benchmarks" / "linear_flanders.py"
-    spec = importlib.util.spec_from_file_location("linear_flanders", path)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = import_benchmark("linear_flanders")
     pairs, source, target = benchmark.load_pairs(data / "flanders-2018" / "catalog.json")
     assert pairs.sizes["pair"] == 6
     scores = benchmark.evaluate(pairs, source, target)

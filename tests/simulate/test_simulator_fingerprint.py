@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "simulator_fingerprint.py"
+from helpers.benchmarks import import_benchmark
 
 
 @pytest.fixture(scope="module")
 def fingerprint():
-    spec = importlib.util.spec_from_file_location("simulator_fingerprint", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_benchmark("simulator_fingerprint")
 
 
 def test_the_benchmark_runs(fingerprint, capsys):
