@@ -240,13 +240,15 @@ def test_unreachable_api():
         xh.open_stac("http://127.0.0.1:9/")
 
 
-def test_degrees():
+def test_degrees(catalog):
     cube = example_cube(crs=4326, resolution=1e-4, origin=(2.8, 42.36))
     like_l8 = cube.harmonize.to_landsat()
     assert like_l8.sizes == cube.sizes
     assert cube.harmonize.regrid(crs=32631, resolution=30).sizes["x"] > 1
     with pytest.raises(xh.GridError, match=r"resolution=30 would be degrees.*crs="):
         cube.harmonize.to_landsat(resolution=30)
+    with pytest.raises(xh.GridError, match=r"resolution=0.0001 would be metre in EPSG:32631"):
+        xh.open_stac(catalog, resolution=1e-4)
 
 
 def test_top_of_atmosphere_table_for_surface_reflectance():

@@ -93,6 +93,8 @@ def test_what_is_no_model_is_refused(tmp_path):
     cube.to_dataset(name="reflectance").drop_vars("spatial_ref").to_zarr(tmp_path / "cube.zarr")
     with pytest.raises(xh.ModelError, match="holds no fit"):
         xh.load_model(tmp_path / "cube.zarr")
+    with pytest.raises(xh.ModelError, match="holds no fit"):
+        xh.load_model(tmp_path)
     with pytest.raises(xh.ModelError, match="save_model writes fits"):
         xh.save_model(cube.to_dataset(name="reflectance"), tmp_path / "fit.zarr")
 

@@ -230,7 +230,10 @@ def _mask(job: Job) -> Any:
         if job.dilate:
             raise MaskError("--dilate widens a mask, and --mask none removes nothing; drop one")
         return None
-    return xh.Mask(names=split_names(job.mask), dilate=job.dilate, dilate_unit="metres")
+    names = split_names(job.mask)
+    if not names:
+        raise MaskError("--mask names no flag; write none to remove nothing")
+    return xh.Mask(names=names, dilate=job.dilate, dilate_unit="metres")
 
 
 def check(cube: Cube, *, refuse: bool) -> None:

@@ -111,7 +111,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
         raise UnknownModelError(
             f"no model and no file {str(name_or_path)!r}; built in are {', '.join(list_tables())}"
         )
-    fit = _open(path)
+    is_readable = path.suffix in _NETCDF or (path / "zarr.json").is_file()
+    fit = _open(path) if is_readable else xr.Dataset()
     if fit.attrs.get("model") not in _KINDS:
         raise ModelError(f"{path} holds no fit written by save_model")
     return fit

@@ -27,6 +27,9 @@ Bounds = tuple[float, float, float, float]
 SNAP = 1e-3
 """Part of a pixel [1] by which a box may miss an edge without gaining a row or column."""
 
+FINEST = 0.01
+"""Pixel size [unit of a projected CRS] below which a resolution is taken for one in degrees."""
+
 COARSER = 1.01
 """Ratio of target to native step above which pixels are averaged instead of picked."""
 
@@ -264,6 +267,11 @@ def _target_lattice(
         raise GridError(
             f"resolution={resolution:g} would be degrees in {crs}; for metres also give a "
             "projected CRS, such as crs='EPSG:32631'"
+        )
+    if resolution is not None and resolution < FINEST and not CRS(crs).geographic:
+        raise GridError(
+            f"resolution={resolution:g} would be {CRS(crs).units[0]} in {crs}, in degrees perhaps; "
+            "give it in the unit of the CRS, or a geographic crs="
         )
     found = {lattice_of(scene, bands): scene for scene in scenes}
     known = [lattice for lattice in found if lattice is not None]
