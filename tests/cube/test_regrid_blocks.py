@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xharmonize as xh
-from xharmonize.cube import projected
+from xharmonize.cube.resample import projected
 from xharmonize.kernels.reproject import pixel_weights
 from xharmonize.testing import example_cube
 

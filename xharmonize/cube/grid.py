@@ -11,7 +11,6 @@ import xarray as xr
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from xharmonize.cube import resample
 from xharmonize.cube.contract import COMPANIONS, read_coordinate, with_history
 from xharmonize.cube.geobox import (
     centre_of,
@@ -24,7 +23,9 @@ from xharmonize.cube.geobox import (
     snap,
     write_grid,
 )
-from xharmonize.cube.projected import Projected
+from xharmonize.cube.resample.aligned import Aligned
+from xharmonize.cube.resample.blocks import Chunks, Kind, Plan, output_chunks, resample
+from xharmonize.cube.resample.projected import Projected
 from xharmonize.errors import ContractError, GridError, RadiometryError
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
 from xharmonize.sensors.spec import Flag
@@ -120,7 +121,7 @@ def regrid_to(
     how: RegridMethod = "area",
     min_valid: float = 0.5,
     valid_fraction: bool = False,
-    within: resample.Chunks | None = None,
+    within: Chunks | None = None,
 ) -> Any:
     """Put a cube on the grid `geobox`, its chunks inside the chunks `within`; see `regrid`."""
     if not 0 <= min_valid <= 1:
@@ -168,10 +169,10 @@ def _regrid_dataset(
 def _regrid_array(
     cube: xr.DataArray,
     *,
-    plan: resample.Plan,
+    plan: Plan,
     geobox: GeoBox,
     line: str,
-    within: resample.Chunks | None,
+    within: Chunks | None,
     valid_fraction: bool,
 ) -> Any:
     """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
@@ -181,19 +182,19 @@ def _regrid_array(
     array = cube.transpose(..., "y", "x")
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     is_integer = not np.issubdtype(array.dtype, np.floating)
-    kind: resample.Kind = "bits" if is_integer else "mean"
+    kind: Kind = "bits" if is_integer else "mean"
     if valid_fraction:
         if is_integer:
             raise RadiometryError(
                 "valid_fraction needs reflectance; call cube.harmonize.decode() first"
             )
         kind = "mean+fraction"
-    data = resample.resample(
+    data = resample(
         array.data,
         plan,
         shape,
         kind=kind,
-        chunks=resample.output_chunks(array.data, shape, plan.steps, within=within),
+        chunks=output_chunks(array.data, shape, plan.steps, within=within),
         outside=_outside(array) if is_integer else None,
     )
     attrs = _kept_attrs(cube.attrs)
@@ -275,7 +276,7 @@ def _bounds_in(source: GeoBox, target: CRS) -> tuple[float, float, float, float]
     return left, bottom, right, top
 
 
-def _chunks_of(cube: xr.DataArray | xr.Dataset) -> resample.Chunks | None:
+def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
     """Chunks of a cube along y and x; None in memory."""
     arrays = [cube] if isinstance(cube, xr.DataArray) else cube.data_vars.values()
     for array in arrays:
@@ -284,13 +285,13 @@ def _chunks_of(cube: xr.DataArray | xr.Dataset) -> resample.Chunks | None:
     return None
 
 
-def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> resample.Plan:
+def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> Plan:
     """How the two grids lie on each other."""
     one, other = source.affine, target.affine
     if is_same_crs(source.crs, target.crs):
         y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])
         x = AxisMap(first=(other.c - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
-        return resample.Aligned(y=y, x=x, how=how, min_valid=min_valid)
+        return Aligned(y=y, x=x, how=how, min_valid=min_valid)
     step_y, step_x = _local_steps(source, target)
     return Projected(
         source_crs=source.crs.to_wkt(),

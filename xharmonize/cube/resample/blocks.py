@@ -7,7 +7,6 @@ block it happens to lie in, so that results don't depend on chunks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise, product
 from math import ceil
@@ -18,85 +17,18 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from xharmonize.cube.projected import Projected
-from xharmonize.kernels import regrid as kernels
-from xharmonize.kernels.regrid import AxisMap, RegridMethod
+from xharmonize.cube.resample.aligned import Aligned
+from xharmonize.cube.resample.piece import Piece, Span
+from xharmonize.cube.resample.projected import Projected
 from xharmonize.types import AnyArray
 
 Kind: TypeAlias = Literal["mean", "mean+fraction", "bits"]
-Span: TypeAlias = tuple[int, int]
 Chunks: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 MAX_CHUNK = 4096
 """Longest side of an output chunk [pixel]."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Aligned:
-    """Two grids of one CRS: rows and columns are independent of each other."""
-
-    y: AxisMap
-    x: AxisMap
-    how: RegridMethod
-    min_valid: float
-
-    @property
-    def steps(self) -> tuple[float, float]:
-        """Size of a target pixel in y and x [source pixel]."""
-        return abs(self.y.step), abs(self.x.step)
-
-    def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
-        """Source rows and columns that these target pixels need."""
-        return self.y.window(*rows, self.how), self.x.window(*columns, self.how)
-
-    def mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
-        """Mean and valid fraction of the piece's target pixels."""
-        y, x = self._weights(piece)
-        return kernels.regrid_mean(block, y, x, min_valid=self.min_valid)
-
-    def bits(self, block: AnyArray, piece: Piece) -> AnyArray:
-        """Flags of the piece's target pixels."""
-        y, x = self._weights(piece)
-        return kernels.regrid_bits(block, y, x, outside=piece.outside)
-
-    def _weights(self, piece: Piece) -> tuple[kernels.AxisWeights, kernels.AxisWeights]:
-        y = self.y.weights(*piece.rows, self.how).shifted(-piece.window[0][0])
-        x = self.x.weights(*piece.columns, self.how).shifted(-piece.window[1][0])
-        return y, x
-
-
 Plan: TypeAlias = Aligned | Projected
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """One output block: which target pixels, and which source window they need.
-
-    Attributes
-    ----------
-    rows, columns : (int, int)
-        Target pixels.
-    window : ((int, int), (int, int))
-        Source rows and columns.
-    crop : ((int, int), (int, int))
-        The window within the source blocks that hold it.
-    lead : tuple of int
-        Sizes of the block's leading dimensions.
-    outside : (n,) integer array
-        Flags of what lies outside the source, one per image; unused for means.
-    """
-
-    rows: Span
-    columns: Span
-    window: tuple[Span, Span]
-    crop: tuple[Span, Span]
-    lead: tuple[int, ...]
-    outside: AnyArray
-
-    @property
-    def origin(self) -> tuple[int, int]:
-        """Source row and column of the window's first pixel."""
-        return self.window[0][0], self.window[1][0]
 
 
 def resample(

@@ -7,19 +7,16 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from xharmonize.cube.resample.piece import Piece, Span
 from xharmonize.errors import GridError
 from xharmonize.kernels import reproject
 from xharmonize.kernels.regrid import RegridMethod
 from xharmonize.types import AnyArray, Float64Array
 
-if TYPE_CHECKING:
-    from xharmonize.cube.resample import Piece
-
-Span: TypeAlias = tuple[int, int]
 Affine6: TypeAlias = tuple[float, float, float, float, float, float]
 
 STRIP = 2**17
