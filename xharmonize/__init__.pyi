@@ -32,6 +32,7 @@ from .errors import (
     XHarmonizeError as XHarmonizeError,
 )
 from .harmonizers import (
+    angles_from_items as angles_from_items,
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,
     fit_pixelwise as fit_pixelwise,

@@ -116,10 +116,15 @@ class HarmonizeAccessor:
         return xh.index(self._obj, name)
 
     def densify(
-        self, *others: xr.DataArray | xr.Dataset, duplicates: Duplicates = "keep"
+        self,
+        *others: xr.DataArray | xr.Dataset,
+        duplicates: Duplicates = "keep",
+        allow_mixed_levels: bool = False,
     ) -> xr.Dataset:
         """Merge with harmonised cubes into one series; see `xharmonize.densify`."""
-        return xh.densify(self._obj, *others, duplicates=duplicates)
+        return xh.densify(
+            self._obj, *others, duplicates=duplicates, allow_mixed_levels=allow_mixed_levels
+        )
 
     def to_zarr(self, path: str | Path, *, mode: WriteMode = "w", tile: int | None = None) -> Path:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""

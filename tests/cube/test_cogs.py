@@ -170,6 +170,7 @@ def test_open_stac_reads_back_what_was_written(tmp_path, dtype, atol):
     back = xh.open_stac(path, mask=None)
     np.testing.assert_allclose(back.values, cube.values, atol=atol)
     np.testing.assert_array_equal(back["x"], cube["x"])
+    assert back.attrs["history"].startswith(cube.attrs["history"])
     for name in ("platform", "sensor", "bandpass", "level"):
         assert back[name].values.tolist() == cube[name].values.tolist(), name
 

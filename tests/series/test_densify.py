@@ -65,7 +65,7 @@ def test_origin_is_observed_or_harmonised_or_nothing():
 
 def test_a_product_in_the_target_bandpass_counts_as_observed():
     hls = example_cube("hls-s30", platform="sentinel-2b", bands=("red", "nir08"))
-    series = xh.densify(landsat(bands=("red", "nir08")), hls)
+    series = xh.densify(landsat(bands=("red", "nir08")), hls, allow_mixed_levels=True)
     assert set(np.unique(series["origin"])) == {0, 1}
 
 
@@ -192,6 +192,17 @@ def test_a_merged_series_is_merged_again(rule):
     again = xh.densify(merged, other.isel(time=[2]))
     assert again.sizes["time"] == 4
     assert set(np.unique(again["origin"])) <= {0, 1, 2, 3}
+
+
+def test_nadir_and_directional_reflectance_are_not_mixed_unasked():
+    target, other = landsat(), harmonised()
+    nadir = other.assign_coords(level=("time", ["NBAR"] * other.sizes["time"]))
+    with pytest.raises(xh.RadiometryError, match=r"is NBAR and .* is SR.*allow_mixed_levels"):
+        xh.densify(target, nadir)
+    mixed = xh.densify(target, nadir, allow_mixed_levels=True)
+    assert set(mixed["level"].values) == {"NBAR", "SR"}
+    both = target.assign_coords(level=("time", ["NBAR"] * target.sizes["time"]))
+    assert set(both.harmonize.densify(nadir)["level"].values) == {"NBAR"}
 
 
 def test_days_are_those_of_the_sun():

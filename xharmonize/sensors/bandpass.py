@@ -120,7 +120,8 @@ class BandpassTable:
         if platform == UNKNOWN:
             raise RadiometryError(
                 f"table {self.name!r} has one line per platform, and the platform is unknown; "
-                f"pass platform= one of {names}, or 'sentinel-2' for the mean of 2A and 2B"
+                f"pass platform= one of {names}, 'sentinel-2' for the mean of 2A and 2B, "
+                "or 'infer'"
             )
         raise RadiometryError(
             f"table {self.name!r} has no lines for platform {platform!r}; it was made for {names}"

@@ -36,6 +36,7 @@ def densify(
     target: xr.DataArray | xr.Dataset,
     *others: xr.DataArray | xr.Dataset,
     duplicates: Duplicates = "keep",
+    allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Merge a target cube with cubes harmonised to it, in order of time, lazily.
 
@@ -55,6 +56,9 @@ def densify(
         given. ``mean``: they become one, each value the mean of the valid ones. A merged look
         takes the time of the first look in that order; contract coordinates that differ are
         joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
+    allow_mixed_levels : bool
+        Merge dates normalised to nadir view (NBAR) with dates that are not. Their difference
+        changes with the view, and would show as change of the ground.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def densify(
     ModelError
         If a cube is not in the target's bandpass.
     RadiometryError
-        If a cube holds digital numbers.
+        If a cube holds digital numbers, or only some dates are normalised to nadir view.
     ContractError
         If contract coordinates are missing, or the cubes hold different quantities.
     """
@@ -90,6 +94,8 @@ def densify(
         require_same_grid(parts[0], part, what="densify")
     _require_same_bands(parts, names[0])
     _require_same_bandpass(parts)
+    if not allow_mixed_levels:
+        _require_same_view(parts)
     companions = [name for name in COMPANIONS if any(name in part for part in parts)]
     complete = [_completed(part, parts, companions, rank) for rank, part in enumerate(parts)]
     merged = xr.concat(
@@ -253,6 +259,20 @@ def _require_same_bandpass(parts: Sequence[xr.Dataset]) -> None:
                 f"{wanted[0] if wanted else None!r}; harmonise it first, for instance with "
                 "cube.harmonize.to_landsat()"
             )
+
+
+def _require_same_view(parts: Sequence[xr.Dataset]) -> None:
+    """Raise where some dates are normalised to nadir view and others are not."""
+    names = ("level", "item_id")
+    levels, items = (np.concatenate([read_coordinate(p, n) for p in parts]) for n in names)
+    is_nadir = levels == "NBAR"
+    if is_nadir.any() and not is_nadir.all():
+        odd = int(np.argmin(is_nadir))
+        raise RadiometryError(
+            f"{str(items[np.argmax(is_nadir)])!r} is NBAR and {str(items[odd])!r} is "
+            f"{levels[odd]}: normalise all with cube.harmonize.nbar(), or none; or pass "
+            "allow_mixed_levels=True"
+        )
 
 
 def _completed(

@@ -86,7 +86,7 @@ def _from_location(location: str, query: Query) -> list[Located]:
             "an item, or the URL of a STAC API beginning with https://"
         )
     if path.suffix in (".parquet", ".geoparquet"):
-        rustac = require("rustac", extra="test")
+        rustac = require("rustac", extra="parquet")
         return _from_document(rustac.read_sync(str(path)), str(path), query)
     if path.suffix in (".ndjson", ".jsonl"):
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.catalog.angles import ANGLES, angles_of_item
+from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
 from xharmonize.cube.encode import decode
@@ -170,6 +171,7 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
             {
                 "long_name": _LONG_NAMES.get(first.step.level, "backscatter"),
                 "units": first.units,
+                **_lineage(first),
             },
             f"open_stac: {first.sensor.name} by {load.engine}, {load.resampling}",
         ),
@@ -178,6 +180,12 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
     nodata = dict.fromkeys(load.bands, float(pixels.fill))
     cube = write_contract(cube, [replace(step, nodata=nodata) for step in merged])
     return write_grid(cube.assign_coords(_angles([step[0] for step in steps])), load.geobox)
+
+
+def _lineage(scene: Scene) -> dict[str, str]:
+    """History that `to_cogs` kept in the item."""
+    text = scene.item["properties"].get("processing:lineage") if is_own(scene.item) else None
+    return {"history": text} if text else {}
 
 
 def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
