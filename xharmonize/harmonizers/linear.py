@@ -14,6 +14,7 @@ from xharmonize.cube.contract import read_contract, require_bands, require_contr
 from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
+from xharmonize.harmonizers.protocol import FittedProperties
 from xharmonize.kernels import regression
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Float64Array
@@ -240,7 +241,7 @@ def _dataset(names: Sequence[str], *, counts: Float64Array, **columns: Float64Ar
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedHarmonizer:
+class FittedHarmonizer(FittedProperties):
     """Apply a fit of `fit_linear`.
 
     Attributes
@@ -254,27 +255,6 @@ class FittedHarmonizer:
     fit: xr.Dataset
     name: str = "linear fit"
     citation: str = "fitted on the pairs named in its attribute dates"
-
-    @property
-    def source_bandpass(self) -> str:
-        """Bandpass of the source the fit was made on."""
-        return str(self.fit.attrs["source_bandpass"])
-
-    @property
-    def target_bandpass(self) -> str:
-        """Bandpass of the target the fit was made on."""
-        return str(self.fit.attrs["target_bandpass"])
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Source bands."""
-        axis = "source_band" if "matrix" in self.fit else "band"
-        return tuple(map(str, self.fit[axis].values))
-
-    @property
-    def min_valid_fraction(self) -> float:
-        """Least valid share of a target pixel [1] when regridding first."""
-        return float(self.fit.attrs.get("min_valid_fraction", 0.5))
 
     def inverse(self) -> FittedHarmonizer:
         """Turn a Deming line round; other fits refuse.

@@ -19,6 +19,7 @@ from xharmonize.cube.contract import (
 from xharmonize.errors import BandError, FitError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import require_level
+from xharmonize.harmonizers.protocol import FittedProperties
 from xharmonize.kernels import histogram
 from xharmonize.types import AnyArray, Float64Array, IntArray
 
@@ -129,28 +130,12 @@ def _count_block(values: AnyArray, low: float, high: float, bins: int) -> IntArr
 
 
 @dataclass(frozen=True, kw_only=True)
-class HistogramHarmonizer:
+class HistogramHarmonizer(FittedProperties):
     """Apply a fit of `fit_histogram`: the value of the same cumulative frequency, per band."""
 
     fit: xr.Dataset
     name: str = "histogram fit"
     citation: str = "Gonzalez and Woods (2018), Digital Image Processing, section 3.3"
-    min_valid_fraction: float = 0.5
-
-    @property
-    def source_bandpass(self) -> str:
-        """Bandpass of the stored source; empty: any."""
-        return str(self.fit.attrs.get("source_bandpass", ""))
-
-    @property
-    def target_bandpass(self) -> str:
-        """Bandpass of the reference."""
-        return str(self.fit.attrs["target_bandpass"])
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Bands with a reference histogram."""
-        return tuple(map(str, self.fit["band"].values))
 
     def __call__(self, cube: blocks.Cube) -> blocks.Cube:
         """Return the cube with the distribution of the reference; drops ``uncertainty``."""

@@ -19,6 +19,7 @@ from xharmonize.errors import BandError, FitError, GridError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import common_bands, fit_attrs, require_level, require_samples
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
+from xharmonize.harmonizers.protocol import FittedProperties
 from xharmonize.kernels import regression
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
@@ -242,32 +243,12 @@ def _dataset(lines: Any, fallback: Any, data: Pairs, names: Sequence[str]) -> xr
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelwiseHarmonizer:
+class PixelwiseHarmonizer(FittedProperties):
     """Apply a fit of `fit_pixelwise` on its grid, or on part of it."""
 
     fit: xr.Dataset
     name: str = "pixelwise fit"
     citation: str = "Shang and Zhu (2019), doi:10.1016/j.rse.2019.111439"
-
-    @property
-    def source_bandpass(self) -> str:
-        """Bandpass of the source the fit was made on."""
-        return str(self.fit.attrs["source_bandpass"])
-
-    @property
-    def target_bandpass(self) -> str:
-        """Bandpass of the target the fit was made on."""
-        return str(self.fit.attrs["target_bandpass"])
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Bands with lines."""
-        return tuple(map(str, self.fit["band"].values))
-
-    @property
-    def min_valid_fraction(self) -> float:
-        """Least valid share of a target pixel [1] when regridding first."""
-        return float(self.fit.attrs.get("min_valid_fraction", 0.5))
 
     def __call__(self, cube: blocks.Cube) -> blocks.Cube:
         """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""

@@ -45,5 +45,32 @@ class Harmonizer(Protocol):
         """Return the cube in the target's bandpass."""
 
 
+class FittedProperties:
+    """What a fit says of itself, for the harmonisers that apply one."""
+
+    fit: xr.Dataset
+
+    @property
+    def source_bandpass(self) -> str:
+        """Bandpass of the source the fit was made on; empty: any."""
+        return str(self.fit.attrs.get("source_bandpass", ""))
+
+    @property
+    def target_bandpass(self) -> str:
+        """Bandpass of the target the fit was made on."""
+        return str(self.fit.attrs["target_bandpass"])
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Source bands of the fit."""
+        axis = "source_band" if "source_band" in self.fit.dims else "band"
+        return tuple(map(str, self.fit[axis].values))
+
+    @property
+    def min_valid_fraction(self) -> float:
+        """Least valid share of a target pixel [1] when regridding first."""
+        return float(self.fit.attrs.get("min_valid_fraction", 0.5))
+
+
 Model: TypeAlias = str | os.PathLike[str] | Harmonizer | Callable[[Any], Any] | xr.Dataset
 """Name of a built-in model, path of a saved fit, a fit, or any cube → cube callable."""
