@@ -28,7 +28,7 @@ ORDER = [
 BESIDE = {
     "simulate": {"sensors", "kernels"},
     "testing": {"sensors", "cube", "simulate"},
-    "cluster": set[str](),
+    "cluster": {"models"},
 }
 USERS = {"simulate": {"cli", "testing"}, "testing": set[str](), "cluster": {"training", "cli"}}
 INDEPENDENT = [{"accessor", "plot", "report"}]

@@ -1,4 +1,5 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
+from . import models as models
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
 from .cube.check import check_radiometry as check_radiometry
 from .cube.cog.write import to_cogs as to_cogs
@@ -44,6 +45,7 @@ from .harmonizers import (
     to_sensor as to_sensor,
     to_sentinel2 as to_sentinel2,
 )
+from .models.refs import Runtime as Runtime
 from .sensors import (
     Band as Band,
     Flag as Flag,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xharmonize.cube.store.zarr import WriteMode
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
+    from xharmonize.models import Runtime
     from xharmonize.series.densify import Duplicates
 
 
@@ -43,9 +44,21 @@ class HarmonizeAccessor:
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
+        tables: xr.Dataset | None = None,
+        flags: bool = False,
+        runtime: Runtime | None = None,
     ) -> Any:
         """Give the cube Landsat OLI's bandpass; see `xharmonize.to_landsat`."""
-        return xh.to_landsat(self._obj, model, like=like, resolution=resolution, platform=platform)
+        return xh.to_landsat(
+            self._obj,
+            model,
+            like=like,
+            resolution=resolution,
+            platform=platform,
+            tables=tables,
+            flags=flags,
+            runtime=runtime,
+        )
 
     def to_sentinel2(
         self,
@@ -54,10 +67,20 @@ class HarmonizeAccessor:
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
+        tables: xr.Dataset | None = None,
+        flags: bool = False,
+        runtime: Runtime | None = None,
     ) -> Any:
         """Give the cube Sentinel-2 MSI's bandpass; see `xharmonize.to_sentinel2`."""
         return xh.to_sentinel2(
-            self._obj, model, like=like, resolution=resolution, platform=platform
+            self._obj,
+            model,
+            like=like,
+            resolution=resolution,
+            platform=platform,
+            tables=tables,
+            flags=flags,
+            runtime=runtime,
         )
 
     def to_sensor(
@@ -68,10 +91,21 @@ class HarmonizeAccessor:
         like: xr.DataArray | xr.Dataset | None = None,
         resolution: float | None = None,
         platform: str | Mapping[str, str] | None = None,
+        tables: xr.Dataset | None = None,
+        flags: bool = False,
+        runtime: Runtime | None = None,
     ) -> Any:
         """Give the cube another sensor's bandpass; see `xharmonize.to_sensor`."""
         return xh.to_sensor(
-            self._obj, sensor, model, like=like, resolution=resolution, platform=platform
+            self._obj,
+            sensor,
+            model,
+            like=like,
+            resolution=resolution,
+            platform=platform,
+            tables=tables,
+            flags=flags,
+            runtime=runtime,
         )
 
     def nbar(self, angles: xr.Dataset | None = None, *, sun_zenith: SunZenith = "hls-v2") -> Any:

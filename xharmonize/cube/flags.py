@@ -24,6 +24,7 @@ class ResultFlag(IntFlag):
     PARTIAL_CONTEXT = 4
     SKIPPED = 8
     UNDEFINED_INDEX = 16
+    NEAR_MISSING = 32
 
 
 def cf_attrs(flags: type[IntFlag], *, dtype: str, long_name: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +19,11 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
-from xharmonize.errors import RadiometryError
+from xharmonize.errors import ModelError, RadiometryError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
 from xharmonize.harmonizers.registry import resolve
+from xharmonize.models.refs import Runtime
 from xharmonize.sensors import Sensor, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 
@@ -36,6 +38,9 @@ def to_landsat(
     like: xr.DataArray | xr.Dataset | None = None,
     resolution: float | None = None,
     platform: str | Mapping[str, str] | None = None,
+    tables: xr.Dataset | None = None,
+    flags: bool = False,
+    runtime: Runtime | None = None,
 ) -> Cube:
     """Give a cube the bandpass of Landsat-8/9 OLI; see `to_sensor`.
 
@@ -49,7 +54,17 @@ def to_landsat(
     >>> round(float(result.sel(band="swir22").mean() / cube.sel(band="swir22").mean()), 3)
     0.988
     """
-    return to_sensor(cube, LANDSAT, model, like=like, resolution=resolution, platform=platform)
+    return to_sensor(
+        cube,
+        LANDSAT,
+        model,
+        like=like,
+        resolution=resolution,
+        platform=platform,
+        tables=tables,
+        flags=flags,
+        runtime=runtime,
+    )
 
 
 def to_sentinel2(
@@ -59,13 +74,26 @@ def to_sentinel2(
     like: xr.DataArray | xr.Dataset | None = None,
     resolution: float | None = None,
     platform: str | Mapping[str, str] | None = None,
+    tables: xr.Dataset | None = None,
+    flags: bool = False,
+    runtime: Runtime | None = None,
 ) -> Cube:
     """Give a cube the bandpass of Sentinel-2 MSI; see `to_sensor`.
 
     `platform` says whose MSI: ``"sentinel-2a"`` by default. Published lines are turned round
     (slope 1/s, offset -o/s); fitted ones refuse, but for Deming regression.
     """
-    return to_sensor(cube, SENTINEL2, model, like=like, resolution=resolution, platform=platform)
+    return to_sensor(
+        cube,
+        SENTINEL2,
+        model,
+        like=like,
+        resolution=resolution,
+        platform=platform,
+        tables=tables,
+        flags=flags,
+        runtime=runtime,
+    )
 
 
 def to_sensor(
@@ -76,13 +104,17 @@ def to_sensor(
     like: xr.DataArray | xr.Dataset | None = None,
     resolution: float | None = None,
     platform: str | Mapping[str, str] | None = None,
+    tables: xr.Dataset | None = None,
+    flags: bool = False,
+    runtime: Runtime | None = None,
 ) -> Cube:
     """Give a cube the bandpass of another sensor; lazy.
 
     The order is that of HLS: the cube is put on the target grid first, by an area-weighted mean
     with the model's minimum valid fraction (1.0 for ``hls-v2``), then the model is applied.
-    Without `like` and `resolution` the grid stays. Encoded cubes are accepted: for lines, decoding
-    and the line are one pass.
+    Without `like` and `resolution` the grid stays. Encoded cubes are accepted: for lines and
+    look-up tables, decoding and the model are one pass. A generator is applied first, on the cube's
+    own pixels; its result lies on the grid of its lattice, and is put on `like` by area.
 
     Parameters
     ----------
@@ -103,11 +135,21 @@ def to_sensor(
         ``"sentinel-2"`` (mean of 2A and 2B, warned; half their difference is added to an
         ``uncertainty`` companion, in quadrature), or a mapping by item id or date. Where the
         target is Sentinel-2, its platform.
+    tables : Dataset, optional
+        Look-up tables fitted before by `fit_tables`, for models that make some. Without, they are
+        made from the cube in the same graph, and depend on the area asked for where a tile of
+        theirs reaches beyond it.
+    flags : bool
+        Also return the ``flag`` companion: out of the training domain, saturated, partial context
+        and near missing data, as far as the model knows; the result is then a Dataset.
+    runtime : Runtime, optional
+        Device, precision and batch size of networks.
 
     Returns
     -------
     DataArray or Dataset
-        float32 reflectance [1] in the target's bands, NaN where missing; the type of `cube`.
+        float32 reflectance [1] in the target's bands, NaN where missing; the type of `cube`, or a
+        Dataset with `flags`.
         `sensor`, `platform` and `level` still say what was observed; `bandpass` is the target's.
         Bands the model has no line for are left out, which ``history`` says. ``uncertainty`` is
         propagated to first order where there is one; no model creates one.
@@ -119,7 +161,7 @@ def to_sensor(
     BandError
         If the model starts from B8A (``nir08``) and the cube only has B08 (``nir``).
     ModelError
-        If the model leads to another bandpass.
+        If the model leads to another bandpass, or cannot take an option.
     GridError
         If the grids do not fit.
     """
@@ -132,11 +174,28 @@ def to_sensor(
         harmonizer = replace(harmonizer, target_platform=target)
     elif platform is not None and named is None:
         cube = with_platform(cube, platform)
+    harmonizer = _configured(harmonizer, tables=tables, flags=flags, runtime=runtime)
     if isinstance(harmonizer, TableHarmonizer):
         harmonizer.check(cube)
-    cube = _on_grid(cube, harmonizer, like=like, resolution=resolution)
-    result: Cube = harmonizer(cube)
+    on_grid = partial(_on_grid, harmonizer=harmonizer, like=like, resolution=resolution)
+    result: Cube
+    result = on_grid(harmonizer(cube)) if harmonizer.changes_grid else harmonizer(on_grid(cube))
     return result
+
+
+def _configured(harmonizer: Harmonizer, **options: Any) -> Harmonizer:
+    """The harmoniser with the options that were given; each is a field of those that take it."""
+    given = {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
+    known = [field.name for field in fields(harmonizer)] if is_dataclass(harmonizer) else []
+    strange = sorted(set(given) - set(known))
+    if strange:
+        raise ModelError(
+            f"model {harmonizer.name!r} takes no {', '.join(strange)}; leave "
+            f"{' and '.join(f'{name}=' for name in strange)} out"
+        )
+    return replace(harmonizer, **given) if given else harmonizer  # type: ignore[type-var]
 
 
 def _named_target(product: Sensor, platform: Any) -> str | None:
@@ -181,8 +240,8 @@ def _latitude(cube: xr.DataArray | xr.Dataset) -> float:
 
 def _on_grid(
     cube: Cube,
-    harmonizer: Harmonizer,
     *,
+    harmonizer: Harmonizer,
     like: xr.DataArray | xr.Dataset | None,
     resolution: float | None,
 ) -> Cube:

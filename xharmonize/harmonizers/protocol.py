@@ -14,7 +14,7 @@ class Harmonizer(Protocol):
     """A callable, cube → cube, that gives a cube another sensor's bandpass, lazily.
 
     Steps whose `bandpass` is already the target's come back unchanged. Type out = type in, and the
-    grid is that of the cube.
+    grid is that of the cube, unless `changes_grid` says otherwise.
     """
 
     @property
@@ -36,6 +36,10 @@ class Harmonizer(Protocol):
     @property
     def min_valid_fraction(self) -> float:
         """Least valid share of a target pixel [1] when the cube is put on a coarser grid first."""
+
+    @property
+    def changes_grid(self) -> bool:
+        """Whether it goes from the cube's own grid to one of its own; then it is applied first."""
 
     @property
     def citation(self) -> str:
@@ -70,6 +74,11 @@ class FittedProperties:
     def min_valid_fraction(self) -> float:
         """Least valid share of a target pixel [1] when regridding first."""
         return float(self.fit.attrs.get("min_valid_fraction", 0.5))
+
+    @property
+    def changes_grid(self) -> bool:
+        """Fits are applied on the grid the cube is on."""
+        return False
 
 
 Model: TypeAlias = str | os.PathLike[str] | Harmonizer | Callable[[Any], Any] | xr.Dataset

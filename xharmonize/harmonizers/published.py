@@ -32,11 +32,14 @@ class TableHarmonizer:
         Platform whose lines hold where the table tells them apart by target.
     min_valid_fraction : float
         Least valid share of a target pixel [1] when regridding first.
+    changes_grid : bool
+        False: lines are applied on the grid the cube is on.
     """
 
     table: BandpassTable
     target_platform: str = "sentinel-2a"
     min_valid_fraction: float = 1.0
+    changes_grid: bool = False
 
     @property
     def name(self) -> str:

@@ -48,6 +48,7 @@ class FunctionHarmonizer:
     source_bandpass: str = ""
     bands: tuple[str, ...] = ()
     min_valid_fraction: float = 0.5
+    changes_grid: bool = False
     citation: str = ""
 
     def __call__(self, cube: blocks.Cube) -> blocks.Cube:

@@ -1,0 +1,10 @@
+"""Trained models: what they say of themselves, bundles on disk, networks, and running them.
+
+Nothing here knows xarray or dask, and only `runtime` and `nets` load torch.
+"""
+
+from xharmonize.models.card import Card, Domain, Histograms, Input, Output
+from xharmonize.models.lattice import Lattice
+from xharmonize.models.refs import ModelRef, Runtime
+
+__all__ = ["Card", "Domain", "Histograms", "Input", "Lattice", "ModelRef", "Output", "Runtime"]

@@ -1,0 +1,99 @@
+"""The absolute lattice of tiles on which a network runs.
+
+A deep network sees farther than any halo, so what it sees has to be fixed by something other than
+chunks or memory: tiles of a fixed size at fixed places of the CRS. Places are counted in whole
+output pixels from the lattice's origin, columns to the east and rows to the *south*, so that no
+rounding of coordinates enters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, TypeAlias
+
+from xharmonize.errors import ModelError
+
+Merge: TypeAlias = Literal["core", "blend"]
+"""What becomes of the margins of tiles: dropped, or blended with weights that sum to one."""
+
+PROJECTED = "projected"
+"""Any projected CRS in metres: the same lattice in every UTM zone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Where tiles lie, in output pixels.
+
+    Tile (i, j) keeps columns ``[i * stride, (i + 1) * stride)`` and is given `buffer` more on each
+    side. Two neighbours thus overlap by twice the buffer: with ``merge="core"`` each gives its own
+    half, with ``"blend"`` both are weighted by ramps that sum to one.
+
+    Attributes
+    ----------
+    resolution : float
+        Side of an output pixel [m].
+    phase : (float, float)
+        Where edges of output pixels lie in x and y, modulo `resolution` [m]; (0, 0) is the grid
+        of HLS, (15, 15) that of most Landsat scenes.
+    tile : int
+        Output pixels a side that the network gives at once, buffers included.
+    buffer : int
+        Output pixels on each side that are not kept whole.
+    merge : {"core", "blend"}
+        How neighbours are joined.
+    crs : str
+        ``"projected"``, or the one CRS the model was made for (``"EPSG:32631"``).
+    """
+
+    resolution: float
+    tile: int
+    buffer: int
+    phase: tuple[float, float] = (0.0, 0.0)
+    merge: Merge = "core"
+    crs: str = PROJECTED
+
+    def __post_init__(self) -> None:
+        """Refuse a lattice that is none."""
+        if not 0 < self.resolution < float("inf"):
+            raise ModelError(f"lattice resolution {self.resolution} is no pixel size [m]")
+        if not 0 <= 2 * self.buffer < self.tile:
+            raise ModelError(f"a tile of {self.tile} pixels has no core with buffer {self.buffer}")
+        if any(not 0 <= edge < self.resolution for edge in self.phase):
+            raise ModelError(f"lattice phase {self.phase} is not in [0, {self.resolution:g})")
+        if self.merge not in ("core", "blend"):
+            raise ModelError(f"merge={self.merge!r} is unknown; choose 'core' or 'blend'")
+
+    @property
+    def stride(self) -> int:
+        """Output pixels from one tile to the next: side of a core."""
+        return self.tile - 2 * self.buffer
+
+    def tiles(self, start: int, stop: int) -> range:
+        """Numbers of the tiles that contribute to output pixels ``[start, stop)`` of one axis."""
+        reach = self.buffer if self.merge == "blend" else 0
+        return range((start - reach) // self.stride, (stop - 1 + reach) // self.stride + 1)
+
+    def window(self, number: int) -> tuple[int, int]:
+        """Output pixels ``[start, stop)`` that tile `number` of one axis is given."""
+        start = number * self.stride - self.buffer
+        return start, start + self.tile
+
+    def cells(self, gsd: float) -> Fraction:
+        """Pixels of an input of `gsd` [m] per output pixel: 3 for 10 m, 3/2 for 20 m at 30 m.
+
+        Raises
+        ------
+        ModelError
+            If stride, buffer or tile is not a whole number of pixels of the input.
+        """
+        ratio = Fraction(self.resolution).limit_denominator(10**6) / Fraction(
+            gsd
+        ).limit_denominator(10**6)
+        for name, size in (("stride", self.stride), ("buffer", self.buffer), ("tile", self.tile)):
+            if (size * ratio).denominator != 1:
+                raise ModelError(
+                    f"lattice {name} of {size} pixels of {self.resolution:g} m is no whole number "
+                    f"of pixels of {gsd:g} m"
+                )
+        return ratio
