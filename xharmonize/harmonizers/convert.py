@@ -188,7 +188,9 @@ def _configured(harmonizer: Harmonizer, **options: Any) -> Harmonizer:
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    known = [field.name for field in fields(harmonizer)] if is_dataclass(harmonizer) else []
+    known: list[str] = []
+    if is_dataclass(harmonizer):
+        known = [field.name for field in fields(harmonizer)]
     strange = sorted(set(given) - set(known))
     if strange:
         raise ModelError(
