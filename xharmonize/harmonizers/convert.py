@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -188,9 +188,7 @@ def _configured(harmonizer: Harmonizer, **options: Any) -> Harmonizer:
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    known: list[str] = []
-    if is_dataclass(harmonizer):
-        known = [field.name for field in fields(harmonizer)]
+    known = getattr(harmonizer, "__dataclass_fields__", {})
     strange = sorted(set(given) - set(known))
     if strange:
         raise ModelError(
