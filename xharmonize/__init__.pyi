@@ -1,4 +1,5 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
+from . import cluster as cluster
 from . import models as models
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
 from .cube.check import check_radiometry as check_radiometry
@@ -16,6 +17,7 @@ from .errors import (
     BandError as BandError,
     CatalogConnectionError as CatalogConnectionError,
     CatalogError as CatalogError,
+    ClusterError as ClusterError,
     ContractError as ContractError,
     EmptyQueryError as EmptyQueryError,
     FitError as FitError,
@@ -58,5 +60,12 @@ from .sensors import (
     register_sensor as register_sensor,
 )
 from .series import densify as densify
+from .series.crops import (
+    CropClassifier as CropClassifier,
+    classify as classify,
+    cross_classify as cross_classify,
+    fit_classifier as fit_classifier,
+)
+from .series.features import to_features as to_features
 
 __version__: str

@@ -6,7 +6,7 @@ signatures together. What is said as ``Any`` here is the type of the cube itself
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -16,6 +16,7 @@ import xharmonize as xh
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
     from odc.geo.geobox import GeoBox
 
@@ -159,6 +160,10 @@ class HarmonizeAccessor:
         return xh.densify(
             self._obj, *others, duplicates=duplicates, allow_mixed_levels=allow_mixed_levels
         )
+
+    def to_features(self, *, dates: Sequence[str | np.datetime64] | None = None) -> xr.DataArray:
+        """Lay dates and bands behind one another; see `xharmonize.to_features`."""
+        return xh.to_features(self._obj, dates=dates)
 
     def to_zarr(self, path: str | Path, *, mode: WriteMode = "w", tile: int | None = None) -> Path:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""

@@ -1,0 +1,311 @@
+"""Crop maps: a support vector machine on the features of a series.
+
+The task of table V of Sedona et al. (2021), A high-performance multispectral adaptation GAN for
+harmonizing dense time series of Landsat-8 and Sentinel-2 images, IEEE JSTARS 14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.cube.contract import with_history
+from xharmonize.cube.geobox import require_same_grid
+from xharmonize.errors import FitError, ModelError
+from xharmonize.types import AnyArray, FloatArray, IntArray
+
+Groups: TypeAlias = "xr.DataArray | float | Literal['fields']"
+"""What is kept together in cross-validation: labelled areas, blocks [m], or connected fields."""
+
+_C = (0.1, 1.0, 10.0, 100.0, 1000.0)
+_GAMMA = (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropClassifier:
+    """A fitted classifier.
+
+    Attributes
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+        Standardisation and the support vector machine.
+    features : tuple of str
+        Names of the features, in the order it takes them.
+    classes : tuple of int
+        Codes it can give.
+    parameters : dict
+        C and gamma chosen.
+    n_samples : int
+        Pixels it was fitted on.
+    accuracy : float
+        Mean overall accuracy [1] of the folds of the search for `parameters`. It chose them, so it
+        is no independent figure: that is what `cross_classify` is for.
+    """
+
+    pipeline: Any
+    features: tuple[str, ...]
+    classes: tuple[int, ...]
+    parameters: dict[str, float]
+    n_samples: int
+    accuracy: float
+
+
+def fit_classifier(
+    features: xr.DataArray,
+    labels: xr.DataArray,
+    *,
+    groups: Groups = "fields",
+    folds: int = 5,
+    max_per_class: int | None = 500,
+    seed: int = 0,
+) -> CropClassifier:
+    """Fit a support vector machine with RBF kernel; computes.
+
+    C and gamma are chosen by cross-validation over spatial groups: pixels of one group are never
+    on both sides, since neighbours in a field are nearly copies of each other.
+
+    Parameters
+    ----------
+    features : (feature, y, x) DataArray
+        From `to_features`; pixels with a missing feature are left out.
+    labels : (y, x) integer DataArray
+        Class of each pixel on the same grid; 0 is unlabelled.
+    groups : (y, x) integer DataArray, float or "fields"
+        Areas that are kept together: numbered, blocks of so many metres, or connected pixels of
+        one class.
+    folds : int
+        Number of folds; fewer where a class has fewer groups.
+    max_per_class : int, optional
+        Pixels of a class used for fitting, drawn at random; None uses all.
+    seed : int
+        Of the drawing and the folds.
+
+    Raises
+    ------
+    FitError
+        If fewer than two classes are labelled, or a class lies in a single group.
+    GridError
+        If the grids differ.
+
+    References
+    ----------
+    Cortes, C., & Vapnik, V. (1995). Support-vector networks. Machine Learning, 20, 273-297.
+    doi:10.1007/BF00994018
+    """
+    samples = _samples(features, labels, groups)
+    return _fit(samples, samples.every, folds=folds, max_per_class=max_per_class, seed=seed)
+
+
+def cross_classify(
+    features: xr.DataArray,
+    labels: xr.DataArray,
+    *,
+    groups: Groups = "fields",
+    folds: int = 5,
+    max_per_class: int | None = 500,
+    seed: int = 0,
+) -> xr.DataArray:
+    """Classify each labelled pixel by a classifier that never saw its group; computes.
+
+    The parameters are chosen anew inside each fold's training groups, so that accuracy taken from
+    the result (`confusion_matrix`, `accuracy`) is that of unseen fields. Arguments and errors are
+    those of `fit_classifier`.
+
+    Returns
+    -------
+    (y, x) int32 DataArray
+        Class; 0 where unlabelled or where a feature is missing.
+    """
+    samples = _samples(features, labels, groups)
+    found = np.zeros(labels.shape, np.int32)
+    flat = found.reshape(-1)
+    for train, test in _folds(samples, samples.every, folds, seed):
+        fitted = _fit(samples, train, folds=folds, max_per_class=max_per_class, seed=seed)
+        flat[samples.place[test]] = fitted.pipeline.predict(samples.values[test])
+    return xr.DataArray(
+        found, coords=labels.coords, dims=labels.dims, name="class", attrs=dict(labels.attrs)
+    )
+
+
+def classify(features: xr.DataArray, classifier: CropClassifier) -> xr.DataArray:
+    """Map a fitted classifier over features; lazy.
+
+    Parameters
+    ----------
+    features : (feature, y, x) DataArray
+        With the features it was fitted on, in any order.
+    classifier : CropClassifier
+        From `fit_classifier`.
+
+    Returns
+    -------
+    (y, x) int32 DataArray
+        Class; 0 where a feature is missing.
+
+    Raises
+    ------
+    ModelError
+        If a feature is not there.
+    """
+    present = [str(name) for name in features["feature"].values]
+    lacking = [name for name in classifier.features if name not in present]
+    if lacking:
+        raise ModelError(
+            f"the classifier needs features {lacking[:3]} ({len(lacking)} lacking); there are "
+            f"{present[:3]} …"
+        )
+    chosen = features
+    if present != list(classifier.features):
+        chosen = features.sel(feature=list(classifier.features))
+    result: xr.DataArray = xr.apply_ufunc(
+        _predict,
+        chosen,
+        kwargs={"pipeline": classifier.pipeline},
+        input_core_dims=[["feature"]],
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True},
+        output_dtypes=[np.int32],
+    )
+    result = result.drop_vars([n for n, c in result.coords.items() if "feature" in c.dims])
+    note = f"classify: {len(classifier.features)} features, classes {classifier.classes}"
+    attrs = {"long_name": "crop class", "units": "1"}
+    return result.rename("class").assign_attrs({**with_history(features.attrs, note), **attrs})
+
+
+def _predict(values: FloatArray, *, pipeline: Any) -> IntArray:
+    """Class of each pixel of (y, x, feature) values."""
+    known = np.isfinite(values).all(axis=-1)
+    found = np.zeros(values.shape[:-1], np.int32)
+    if known.any():
+        found[known] = pipeline.predict(values[known])
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """Labelled pixels: their features, class, group and place in the flattened image."""
+
+    values: FloatArray
+    label: IntArray
+    group: IntArray
+    place: IntArray
+    features: tuple[str, ...]
+
+    @property
+    def every(self) -> IntArray:
+        """Numbers of all samples."""
+        return np.arange(self.label.size)
+
+
+def _samples(features: xr.DataArray, labels: xr.DataArray, groups: Groups) -> _Samples:
+    require_same_grid(features, labels, what="fitting a classifier")
+    codes = np.asarray(labels.transpose("y", "x").values)
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise FitError(f"labels are {codes.dtype}; give integer classes, 0 where unlabelled")
+    values = features.transpose("feature", "y", "x").values.reshape(features.sizes["feature"], -1)
+    place = np.flatnonzero((codes.reshape(-1) > 0) & np.isfinite(values).all(axis=0))
+    samples = _Samples(
+        values=np.ascontiguousarray(values[:, place].T),
+        label=codes.reshape(-1)[place],
+        group=_group_numbers(labels, codes, groups).reshape(-1)[place],
+        place=place,
+        features=tuple(map(str, features["feature"].values)),
+    )
+    classes = np.unique(samples.label)
+    if classes.size < 2:
+        raise FitError(
+            f"{place.size} labelled pixels have all features, of classes {classes.tolist()}; a "
+            "classifier needs two classes: fill gaps first (composite, smooth), or add labels"
+        )
+    return samples
+
+
+def _group_numbers(labels: xr.DataArray, codes: IntArray, groups: Groups) -> IntArray:
+    """Number of the group of each pixel (y, x)."""
+    if isinstance(groups, xr.DataArray):
+        require_same_grid(groups, labels, what="groups of labels")
+        return np.asarray(groups.transpose("y", "x").values)
+    if groups == "fields":
+        return _fields(codes)
+    if not isinstance(groups, int | float) or not groups > 0:
+        raise FitError(f"groups={groups!r}: give 'fields', a block's side [m], or a DataArray")
+    rows = np.floor(labels["y"].values / groups).astype(np.int64)
+    columns = np.floor(labels["x"].values / groups).astype(np.int64)
+    pairs = np.stack(np.broadcast_arrays(rows[:, None], columns), axis=-1).reshape(-1, 2)
+    numbers = np.unique(pairs, axis=0, return_inverse=True)[1]
+    return np.asarray(numbers.reshape(codes.shape))
+
+
+def _fields(codes: IntArray) -> IntArray:
+    """Connected pixels of one class, numbered through all classes."""
+    from scipy import ndimage
+
+    numbers = np.zeros(codes.shape, np.int64)
+    for code in np.unique(codes[codes > 0]):
+        found = ndimage.label(codes == code)[0]
+        numbers += np.where(found > 0, found + numbers.max(), 0)
+    return numbers
+
+
+def _folds(
+    samples: _Samples, chosen: IntArray, folds: int, seed: int
+) -> list[tuple[AnyArray, AnyArray]]:
+    """Training and test samples of each fold, of the samples `chosen`."""
+    selection = require("sklearn.model_selection", extra="train")
+    label, group = samples.label[chosen], samples.group[chosen]
+    counts = {int(c): np.unique(group[label == c]).size for c in np.unique(label)}
+    single = [code for code, count in counts.items() if count < 2]
+    if single or folds < 2:
+        raise FitError(
+            f"classes {single} lie in a single group each and cannot be held out (folds={folds}); "
+            "leave them out of the labels, or give smaller groups: groups=100.0 for blocks of 100 m"
+        )
+    splitter = selection.StratifiedGroupKFold(
+        n_splits=min(folds, *counts.values()), shuffle=True, random_state=seed
+    )
+    return [(chosen[train], chosen[test]) for train, test in splitter.split(label, label, group)]
+
+
+def _fit(
+    samples: _Samples, chosen: IntArray, *, folds: int, max_per_class: int | None, seed: int
+) -> CropClassifier:
+    pipeline = require("sklearn.pipeline", extra="train")
+    preprocessing = require("sklearn.preprocessing", extra="train")
+    svm = require("sklearn.svm", extra="train")
+    selection = require("sklearn.model_selection", extra="train")
+    drawn = _draw(samples, chosen, max_per_class, seed)
+    n_features = len(samples.features)
+    model = pipeline.make_pipeline(preprocessing.StandardScaler(), svm.SVC(kernel="rbf"))
+    search = selection.GridSearchCV(
+        model,
+        {"svc__C": list(_C), "svc__gamma": [gamma / n_features for gamma in _GAMMA]},
+        cv=_folds(samples, drawn, folds, seed),
+        refit=False,  # it would fit on all samples, those held out included
+    )
+    search.fit(samples.values, samples.label)
+    best = search.best_params_
+    model.set_params(**best).fit(samples.values[drawn], samples.label[drawn])
+    return CropClassifier(
+        pipeline=model,
+        features=samples.features,
+        classes=tuple(int(code) for code in np.unique(samples.label[drawn])),
+        parameters={"C": float(best["svc__C"]), "gamma": float(best["svc__gamma"])},
+        n_samples=int(drawn.size),
+        accuracy=float(search.best_score_),
+    )
+
+
+def _draw(samples: _Samples, chosen: IntArray, limit: int | None, seed: int) -> IntArray:
+    """At most `limit` samples of each class, spread over its groups at random."""
+    if limit is None:
+        return chosen
+    random = np.random.default_rng(seed)
+    parts = []
+    for code in np.unique(samples.label[chosen]):
+        own = chosen[samples.label[chosen] == code]
+        parts.append(random.permutation(own)[:limit])
+    return np.sort(np.concatenate(parts))

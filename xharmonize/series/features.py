@@ -1,0 +1,109 @@
+"""A series as features for machine learning: one layer per date and band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xharmonize.cube.contract import COMPANIONS
+from xharmonize.errors import ContractError, TimeAxisError
+
+
+def to_features(
+    cube: xr.DataArray | xr.Dataset, *, dates: Sequence[str | np.datetime64] | None = None
+) -> xr.DataArray:
+    """Lay dates and bands of a series behind one another; lazy.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of one quantity
+        Reflectance or an index [1]; NaN where missing. Companions of a Dataset are left out.
+    dates : sequence of str or datetime64, optional
+        Days (UTC) to take, in this order; all by default.
+
+    Returns
+    -------
+    (feature, y, x) DataArray
+        float32, NaN where missing, in one chunk along ``feature``, with the coordinates `feature`
+        (``"2018-07-01 red"``; with the hour where a day has several dates), `date` and, of bands,
+        `feature_band`.
+
+    Raises
+    ------
+    TimeAxisError
+        If a date asked for is not there, or the cube has none.
+    ContractError
+        If a Dataset holds no quantity, or several.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> features = to_features(example_cube(bands=("red", "nir08")), dates=["2018-07-01"])
+    >>> [str(name) for name in features["feature"].values]
+    ['2018-07-01 red', '2018-07-01 nir08']
+    """
+    array = _quantity(cube)
+    if "time" not in array.dims:
+        raise TimeAxisError(f"features need dates; the cube has dimensions {tuple(array.dims)}")
+    if dates is not None:
+        array = array.isel(time=_positions(array, dates))
+    if not array.sizes["time"]:
+        raise TimeAxisError("the series has no date: there is nothing to make features of")
+    days = _labels(array["time"].values)
+    bands = [str(name) for name in array["band"].values] if "band" in array.dims else [""]
+    if "band" not in array.dims:
+        array = array.expand_dims(band=[str(array.name or "value")])
+    array = array.transpose("time", "band", "y", "x")
+    data = array.data.astype(np.float32).reshape((-1, *array.shape[2:]))
+    coords: dict[Any, Any] = {
+        name: coord
+        for name, coord in array.coords.items()
+        if not {"time", "band"} & {str(dim) for dim in coord.dims} and name not in ("time", "band")
+    }
+    coords["feature"] = [f"{day} {band}".strip() for day in days for band in bands]
+    coords["date"] = ("feature", np.repeat(array["time"].values, len(bands)))
+    if bands != [""]:
+        coords["feature_band"] = ("feature", np.tile(np.array(bands), len(days)))
+    result = xr.DataArray(
+        data, coords=coords, dims=("feature", "y", "x"), name="features", attrs=array.attrs
+    )
+    return result if result.chunks is None else result.chunk(feature=-1)
+
+
+def _quantity(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """The one quantity of a cube."""
+    if isinstance(cube, xr.DataArray):
+        return cube
+    names = [name for name in cube.data_vars if name not in COMPANIONS]
+    if len(names) != 1:
+        raise ContractError(
+            f"features are made of one quantity; the Dataset has {names}; pick one: dataset['ndvi']"
+        )
+    return cube[names[0]]
+
+
+def _positions(array: xr.DataArray, dates: Sequence[str | np.datetime64]) -> list[int]:
+    """Where the days asked for stand; a day with several dates gives all of them."""
+    days = array["time"].values.astype("datetime64[D]")
+    found: list[int] = []
+    for date in dates:
+        day = np.datetime64(pd.Timestamp(date), "D")
+        matches = np.flatnonzero(days == day)
+        if not matches.size:
+            nearest = days[np.argmin(np.abs(days - day))] if days.size else "none"
+            raise TimeAxisError(f"the series has no date on {day}; the nearest is {nearest}")
+        found += matches.tolist()
+    return found
+
+
+def _labels(times: Any) -> list[str]:
+    """Days as text; to the second where a day occurs twice."""
+    days = [str(time) for time in times.astype("datetime64[D]")]
+    if len(set(days)) == len(days):
+        return days
+    exact = [str(time) for time in times.astype("datetime64[s]")]
+    return [second if days.count(day) > 1 else day for day, second in zip(days, exact)]
