@@ -172,8 +172,8 @@ def classify(features: xr.DataArray, classifier: CropClassifier) -> xr.DataArray
     )
     result = result.drop_vars([n for n, c in result.coords.items() if "feature" in c.dims])
     note = f"classify: {len(classifier.features)} features, classes {classifier.classes}"
-    attrs = {"long_name": "crop class", "units": "1"}
-    return result.rename("class").assign_attrs({**with_history(features.attrs, note), **attrs})
+    history = with_history(features.attrs, note)["history"]
+    return result.rename("class").assign_attrs(long_name="crop class", history=history)
 
 
 def _predict(values: FloatArray, *, pipeline: Any) -> IntArray:

@@ -29,8 +29,8 @@ def to_features(
     -------
     (feature, y, x) DataArray
         float32, NaN where missing, in one chunk along ``feature``, with the coordinates `feature`
-        (``"2018-07-01 red"``; with the hour where a day has several dates), `date` and, of bands,
-        `feature_band`.
+        (``"2018-07-01 red"``; with the time where a day has several dates), `date` and
+        `feature_band` (the name of an index, where there are no bands).
 
     Raises
     ------
@@ -54,9 +54,9 @@ def to_features(
     if not array.sizes["time"]:
         raise TimeAxisError("the series has no date: there is nothing to make features of")
     days = _labels(array["time"].values)
-    bands = [str(name) for name in array["band"].values] if "band" in array.dims else [""]
     if "band" not in array.dims:
         array = array.expand_dims(band=[str(array.name or "value")])
+    bands = [str(name) for name in array["band"].values]
     array = array.transpose("time", "band", "y", "x")
     data = array.data.astype(np.float32).reshape((-1, *array.shape[2:]))
     coords: dict[Any, Any] = {
@@ -64,10 +64,9 @@ def to_features(
         for name, coord in array.coords.items()
         if not {"time", "band"} & {str(dim) for dim in coord.dims} and name not in ("time", "band")
     }
-    coords["feature"] = [f"{day} {band}".strip() for day in days for band in bands]
+    coords["feature"] = [f"{day} {band}" for day in days for band in bands]
     coords["date"] = ("feature", np.repeat(array["time"].values, len(bands)))
-    if bands != [""]:
-        coords["feature_band"] = ("feature", np.tile(np.array(bands), len(days)))
+    coords["feature_band"] = ("feature", np.tile(np.array(bands), len(days)))
     result = xr.DataArray(
         data, coords=coords, dims=("feature", "y", "x"), name="features", attrs=array.attrs
     )
