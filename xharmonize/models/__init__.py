@@ -3,8 +3,31 @@
 Nothing here knows xarray or dask, and only `runtime` and `nets` load torch.
 """
 
+from xharmonize.models.bundle import (
+    Bundle,
+    copy_bundle,
+    list_bundles,
+    open_bundle,
+    read_weights,
+    write_bundle,
+)
 from xharmonize.models.card import Card, Domain, Histograms, Input, Output
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef, Runtime
 
-__all__ = ["Card", "Domain", "Histograms", "Input", "Lattice", "ModelRef", "Output", "Runtime"]
+__all__ = [
+    "Bundle",
+    "Card",
+    "Domain",
+    "Histograms",
+    "Input",
+    "Lattice",
+    "ModelRef",
+    "Output",
+    "Runtime",
+    "copy_bundle",
+    "list_bundles",
+    "open_bundle",
+    "read_weights",
+    "write_bundle",
+]

@@ -1,0 +1,156 @@
+"""The item of a bundle: a STAC Item others can read, and a card that comes back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from helpers.bundles import domain, generator_card, lut_card
+
+import xharmonize as xh
+from xharmonize.models.item import Described, File, check_item, make_item, read_item, write_item
+
+FILES = {
+    "weights.safetensors": File(size=100, sha256="ab" * 32),
+    "README.md": File(size=5, sha256="cd" * 32),
+}
+
+
+def described(card):
+    return Described(card=card, files=FILES, n_parameters=12, framework_version="2.13.0+cpu")
+
+
+CARDS = {
+    "generator": generator_card(),
+    "lut": lut_card(),
+    "bare": replace(generator_card(), domain=None, bbox=None, scores={}, hyperparameters={}),
+}
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_cards_come_back_equal(kind):
+    assert read_item(write_item(described(CARDS[kind]))) == described(CARDS[kind])
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_pystac_reads_the_item(kind):
+    pystac = pytest.importorskip("pystac")
+    from pystac.extensions.file import FileExtension
+    from pystac.extensions.mlm import AssetGeneralMLMExtension, MLMExtension
+
+    card = CARDS[kind]
+    item = pystac.Item.from_dict(json.loads(write_item(described(card))))
+    model = MLMExtension.ext(item)
+    assert (model.mlm_name, model.architecture) == (card.name, card.architecture)
+    assert [part.name for part in model.input] == [
+        part.name for part in card.inputs
+    ] or kind == "lut"
+    assert model.input[0].bands == list(card.bands[: len(model.input[0].bands)])
+    assert model.output[0].result.shape[1] == len(card.output.bands)
+    if kind != "lut":
+        assert model.input[0].input.shape == [-1, 2, 384, 384]
+        assert model.input[1].input.shape == [-1, 1, 192, 192]
+        assert model.input[0].value_scaling[0].stddev == card.inputs[0].scale[0]
+    weights = item.assets["weights"]
+    assert FileExtension.ext(weights).size == 100
+    assert AssetGeneralMLMExtension.ext(weights).artifact_type == "safetensors"
+
+
+def changed(path, value, card=None):
+    """The item of a card with one value changed; a path is keys and numbers joined by '/'."""
+    item = make_item(described(card or generator_card()))
+    place = item
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return item
+
+
+WRONG = {
+    "properties/xharmonize:format_version": (2, "newer version of xharmonize .format 2"),
+    "properties/xharmonize:wavelengths": ([1], "newer version of xharmonize .*xharmonize:wave"),
+    "properties/xharmonize:kind": ("diffusion", "known are 'generator' and 'lut'"),
+    "properties/mlm:input/0/value_scaling": ([], "2 bands, but scaling for 0"),
+    "properties/mlm:input/0/bands": (["blue"], "1 bands, but scaling for 2"),
+    "properties/mlm:input/0/input/shape": ([-1, 2, 9, 9], r"\[2\] is 9.*must be 384"),
+    "properties/mlm:input/0/pre_processing_function": ("x", "not known: 'pre_processing"),
+    "properties/mlm:output/0/xharmonize:mean": ([0.0], "has 1 numbers; it must have 2"),
+    "properties/mlm:output": ([], "list of 1 to 1"),
+    "properties/mlm:entrypoint": ("os:system", "not known: 'mlm:entrypoint'"),
+    "properties/mlm:total_parameters": (True, "whole number"),
+    "properties/mlm:name": ("../x", "must match"),
+    "properties/title": ("a\x1b[2J", "must be text"),
+    "properties/datetime": ("2024-02-30T00:00:00Z", "no date"),
+    "properties/xharmonize:lattice": ({"tile": 1}, "lattice lacks buffer, crs"),
+    "properties/xharmonize:lattice/tile": (10**9, "between 1 and 16384"),
+    "properties/xharmonize:lattice/resolution": (1e-30, "between 0.01"),
+    "properties/xharmonize:scores": ({"rmse": float("nan")}, "not finite"),
+    "properties/xharmonize:domain/max_distance": (-1, "between 0 and"),
+    "properties/mlm:hyperparameters": ({"f": {"a": 1}}, "must be text"),
+    "assets/weights/href": ("../weights.safetensors", "bundle's own folder"),
+    "assets/readme/href": ("/etc/passwd", "bundle's own folder"),
+    "assets/weights/file:checksum": ("1220zz", "must match"),
+    "assets/weights/mlm:entrypoint": ("os:system", "not known: 'mlm:entrypoint'"),
+    "assets/code": ({"href": "code.py"}, "not known: 'code'"),
+    "stac_version": ("9.0.0", "must be '1.1.0'"),
+    "bbox": ([1, 2, 3], "must have 4"),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_what_does_not_fit_is_refused(path):
+    value, message = WRONG[path]
+    with pytest.raises(xh.ModelError, match=message):
+        check_item(changed(path, value))
+
+
+@pytest.mark.parametrize("href", ["..", ".", "a/b", "a\\b", "http://x/y", "", None, "a\n", "~"])
+def test_only_plain_names_are_read(href):
+    with pytest.raises(xh.ModelError, match="own folder"):
+        check_item(changed("assets/weights/href", href))
+
+
+def test_an_item_that_was_edited_is_refused():
+    data = write_item(described(generator_card()))
+    with pytest.raises(xh.ModelError, match="does not match its own checksum"):
+        read_item(data.replace(b'"tile": 128', b'"tile": 192'))
+    loose = json.dumps(json.loads(data)).encode()
+    assert read_item(loose) == read_item(data)  # how it is laid out does not matter
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "no JSON"),
+        (b"[]", "no JSON object"),
+        (b"\xff\xfe", "no JSON"),
+        (b'{"a": NaN}', "holds NaN"),
+        (b'{"a": -Infinity}', "holds -Infinity"),
+        (b'{"a": 1e999}', "not finite"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
+        (b'{"a": 1, "a": 2}', "key twice"),
+        (b'{"a": "\\ud800"}', "no Unicode"),
+        (b'{"a": ' + b"[" * 50 + b"]" * 50 + b"}", "nested deeper"),
+        (b'{"a": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "nested deeper"),
+        (b'{"type": "Feature"}', "no STAC Item"),
+        (b'{"properties": {}}', "no bundle of this package"),
+    ],
+)
+def test_what_is_no_item_is_refused(text, message):
+    with pytest.raises(xh.ModelError, match=message):
+        read_item(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "x/y"},
+        {"scores": {"rmse": float("inf")}},
+        {"hyperparameters": {"norm": object()}},
+        {"created": "yesterday"},
+        {"domain": replace(domain(), histograms=((0.5, 0.1),))},
+    ],
+)
+def test_what_cannot_be_read_back_is_not_written(wrong):
+    with pytest.raises(xh.ModelError):
+        write_item(described(replace(generator_card(), **wrong)))

@@ -1,0 +1,393 @@
+"""Bundles: a folder with a STAC Item and the weights, written as a whole, read with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from xharmonize._optional import require
+from xharmonize.errors import ModelError
+from xharmonize.models import places
+from xharmonize.models.card import Card
+from xharmonize.models.folders import local_target, staged, write_file
+from xharmonize.models.item import (
+    README,
+    VERSION,
+    WEIGHTS,
+    Described,
+    File,
+    read_item,
+    write_item,
+)
+from xharmonize.models.places import Place, find_place, read_up_to
+from xharmonize.models.refs import ModelRef
+from xharmonize.models.safetensors import (
+    DTYPES,
+    NAME,
+    PREFIX,
+    Tensor,
+    header_length,
+    read_header,
+    views,
+)
+from xharmonize.types import AnyArray
+
+ITEM = "item.json"
+MAX_ITEM, MAX_README = 4 * 2**20, 2**20
+_PIECE = 2**22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that was found whole.
+
+    Attributes
+    ----------
+    ref : ModelRef
+        What a graph carries of it.
+    card : Card
+        What it says of itself.
+    """
+
+    ref: ModelRef
+    card: Card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A bundle on the search path; its weights have not been looked at.
+
+    Attributes
+    ----------
+    name : str
+        Of the card; of the folder where the item cannot be read.
+    location : str
+        Folder.
+    card : Card or None
+        None where the item cannot be read.
+    problem : str
+        Why not; else empty.
+    """
+
+    name: str
+    location: str
+    card: Card | None
+    problem: str = ""
+
+
+def write_bundle(
+    path: str | os.PathLike[str],
+    card: Card,
+    weights: Mapping[str, AnyArray],
+    *,
+    readme: str | None = None,
+) -> ModelRef:
+    """Write a bundle as a whole: another reader sees the old one, or the new one.
+
+    Parameters
+    ----------
+    path : str or path
+        Folder of this machine. A bundle that is there is replaced; anything else is left alone.
+    card : Card
+    weights : mapping of str to array
+        float16, float32, float64 or int64, by the names the architecture gives them.
+    readme : str, optional
+        A card for people, Markdown.
+
+    Raises
+    ------
+    ModelError
+        If `path` holds something that is no bundle, if weights have another type or are not
+        finite, or if the card holds what an item cannot hold.
+    """
+    arrays = {name: _checked_weight(name, array) for name, array in weights.items()}
+    target = local_target(path)
+    with staged(target, _bundle_files) as folder:
+        save = require("safetensors.numpy", extra="train").save_file
+        save(arrays, folder / WEIGHTS)
+        # The library keeps the file to its owner; workers may be another user's.
+        (folder / WEIGHTS).chmod(folder.stat().st_mode & 0o666)
+        if readme is not None:
+            write_file(folder / README, readme.encode())
+        files = {name: _describe_file(folder / name) for name in sorted(os.listdir(folder))}
+        described = Described(
+            card=card,
+            files=files,
+            n_parameters=sum(array.size for array in arrays.values()),
+            framework_version=_torch_version(),
+        )
+        item = write_item(described)
+        write_file(folder / ITEM, item)
+        _check_folder(find_place(folder), described)
+    return ModelRef(digest=_digest(item), location=str(target), name=card.name)
+
+
+def open_bundle(location: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle: read its item, and check every file against it.
+
+    Parameters
+    ----------
+    location : str or path
+        A folder: a path, or an fsspec URL.
+
+    Raises
+    ------
+    ModelError
+        If there is no bundle, if a file is missing, damaged, a link, or not named by the item, or
+        if the item is malformed or newer than this package.
+    """
+    place = find_place(location)
+    try:
+        item = place.read(ITEM, MAX_ITEM)
+    except FileNotFoundError:
+        raise ModelError(
+            f"there is no bundle at {place.location}: it has no {ITEM}; give the folder that "
+            "write_bundle wrote"
+        ) from None
+    described = read_item(item, f"{place.location}: {ITEM}")
+    _check_folder(place, described)
+    ref = ModelRef(digest=_digest(item), location=place.location, name=described.card.name)
+    return Bundle(ref=ref, card=described.card)
+
+
+def read_weights(ref: ModelRef) -> dict[str, AnyArray]:
+    """Read the weights a graph refers to; for workers.
+
+    A copy made known by `places.register` is looked at before the location.
+
+    Returns
+    -------
+    dict of str to array
+        Writable; views of one buffer.
+
+    Raises
+    ------
+    ModelError
+        If this process cannot see the bundle, or sees another one in its place.
+    """
+    place, item = _find(ref)
+    file = read_item(item, f"{place.location}: {ITEM}").files[WEIGHTS]
+    _require_size(place, WEIGHTS, file)
+    buffer = np.empty(file.size, np.uint8)
+    return views(buffer, _walk_weights(place, file, buffer))
+
+
+def copy_bundle(ref: ModelRef, path: str | os.PathLike[str]) -> ModelRef:
+    """Copy a bundle to a folder of this machine, as a whole; see `write_bundle`.
+
+    Raises
+    ------
+    ModelError
+        If the bundle is not to be found or damaged, or if `path` holds something else.
+    """
+    target = local_target(path)
+    place, item = _find(ref)
+    described = read_item(item, f"{place.location}: {ITEM}")
+    if place.filesystem is None and os.path.realpath(place.root) == os.path.realpath(target):
+        _check_folder(place, described)
+    else:
+        with staged(target, _bundle_files) as folder:
+            for name in described.files:
+                _copy_file(place, name, described.files[name], folder / name)
+            write_file(folder / ITEM, item)
+            _check_folder(find_place(folder), described)
+    return ModelRef(digest=ref.digest, location=str(target), name=ref.name)
+
+
+def list_bundles() -> tuple[Listed, ...]:
+    """Return the bundles in the folders of the environment variable XHARMONIZE_MODELS.
+
+    Where two have one name, the one of the folder named first counts. Weights are not looked at.
+
+    Raises
+    ------
+    ModelError
+        If one of the folders cannot be read.
+    """
+    found: dict[str, Listed] = {}
+    for folder in places.search_path():
+        try:
+            inside = sorted(path for path in folder.iterdir() if (path / ITEM).is_file())
+        except OSError as error:
+            raise ModelError(f"{folder} of {places.ENVIRONMENT} cannot be read: {error}") from error
+        for path in inside:
+            listed = _list_one(path)
+            found.setdefault(listed.name, listed)
+    return tuple(found.values())
+
+
+def _list_one(path: Path) -> Listed:
+    try:
+        card = read_item(find_place(path).read(ITEM, MAX_ITEM), f"{path}: {ITEM}").card
+    except (ModelError, FileNotFoundError) as error:
+        return Listed(name=path.name, location=str(path), card=None, problem=str(error))
+    return Listed(name=card.name, location=str(path), card=card)
+
+
+def _find(ref: ModelRef) -> tuple[Place, bytes]:
+    """Where this process finds a bundle, and its item, which has the digest of `ref`."""
+    for location in filter(None, (places.registered(ref.digest), ref.location)):
+        try:
+            place = find_place(location)
+            item = place.read(ITEM, MAX_ITEM)
+        except FileNotFoundError:
+            continue
+        if _digest(item) != ref.digest:
+            raise ModelError(
+                f"the bundle at {place.location} is not the one that model {ref.name!r} was loaded "
+                f"from: sha256 {_digest(item)[:12]}…, not {ref.digest[:12]}…; load the model again"
+            )
+        return place, item
+    raise ModelError(
+        f"model {ref.name!r} is not at {ref.location} as host {socket.gethostname()} sees it; put "
+        "the bundle where every worker sees it, or send it with xh.cluster.share(model, client)"
+    )
+
+
+def _digest(item: bytes) -> str:
+    return hashlib.sha256(item).hexdigest()
+
+
+def _check_folder(place: Place, described: Described) -> None:
+    """Raise `ModelError` unless a folder holds the files its item names, whole, and no others."""
+    sizes = place.sizes()
+    if sizes is not None:
+        _require_names(sizes, described, place.location)
+    for name, file in described.files.items():
+        _require_size(place, name, file)
+        if name == WEIGHTS:
+            tensors = _walk_weights(place, file, None)
+            n_parameters = sum(tensor.size for tensor in tensors.values())
+            if n_parameters != described.n_parameters:
+                raise ModelError(
+                    f"{place.location}: {WEIGHTS} holds {n_parameters} values; {ITEM} says "
+                    f"{described.n_parameters}"
+                )
+        else:
+            data = place.read(name, MAX_README)
+            _require_hash(hashlib.sha256(data).hexdigest(), name, file, place)
+
+
+def _require_names(names: Collection[str], described: Described, location: str) -> None:
+    expected = {ITEM, *described.files}
+    lacking = ", ".join(sorted(expected - set(names)))
+    if lacking:
+        raise ModelError(f"the bundle at {location} lacks {lacking}; get it again")
+    strange = ", ".join(map(repr, sorted(set(names) - expected)))
+    if strange:
+        raise ModelError(
+            f"the bundle at {location} holds {strange}, which {ITEM} does not name; remove it"
+        )
+
+
+def _require_size(place: Place, name: str, file: File) -> None:
+    try:
+        size = place.size(name)
+    except FileNotFoundError:
+        raise ModelError(f"the bundle at {place.location} lacks {name}; get it again") from None
+    if size != file.size:
+        raise ModelError(
+            f"{place.location}: {name} has {size} bytes; {ITEM} says {file.size}; get it again"
+        )
+    if name == README and size > MAX_README:
+        raise ModelError(f"{place.location}: {name} has more than {MAX_README} bytes")
+
+
+def _require_hash(found: str, name: str, file: File, place: Place) -> None:
+    if found != file.sha256:
+        raise ModelError(
+            f"{place.location}: {name} has the sha256 {found[:12]}…; {ITEM} says "
+            f"{file.sha256[:12]}…: it was damaged or exchanged; get the bundle again"
+        )
+
+
+def _walk_weights(place: Place, file: File, buffer: AnyArray | None) -> dict[str, Tensor]:
+    """Read the weights once: check header and hash, and keep the bytes where asked to.
+
+    Parameters
+    ----------
+    buffer : (byte,) uint8 array, optional
+        Takes the whole file.
+    """
+    what = f"{place.location}: {WEIGHTS}"
+    digest = hashlib.sha256()
+    done = 0
+
+    def keep(piece: bytes) -> None:
+        nonlocal done
+        digest.update(piece)
+        if buffer is not None:
+            buffer[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+        done += len(piece)
+
+    with place.open(WEIGHTS) as stream:
+        prefix = read_up_to(stream, PREFIX)
+        header = read_up_to(stream, header_length(prefix, file.size, what))
+        tensors = read_header(header, file.size, what)
+        keep(prefix + header)
+        while piece := stream.read(min(_PIECE, file.size - done)):
+            keep(piece)
+    if done != file.size:
+        raise ModelError(f"{what} ends after {done} bytes; {ITEM} says {file.size}")
+    _require_hash(digest.hexdigest(), WEIGHTS, file, place)
+    return tensors
+
+
+def _copy_file(place: Place, name: str, file: File, path: Path) -> None:
+    """Copy up to the bytes the item names; what arrives is checked afterwards."""
+    left = file.size
+    with place.open(name) as stream, path.open("wb") as copy:
+        while left > 0 and (piece := stream.read(min(_PIECE, left))):
+            copy.write(piece)
+            left -= len(piece)
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
+def _describe_file(path: Path) -> File:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    return File(size=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def _checked_weight(name: str, array: AnyArray) -> AnyArray:
+    """The array as it is stored; raise `ModelError` where it cannot be."""
+    if not re.fullmatch(NAME, name):
+        raise ModelError(f"{name!r} is no name of a weight; use letters, digits, '.', '_' and '-'")
+    kept = np.asarray(array, order="C")
+    if kept.dtype.newbyteorder("=") not in {np.dtype(code) for code in DTYPES.values()}:
+        raise ModelError(
+            f"weight {name!r} is {kept.dtype}; accepted are float16, float32, float64 and int64"
+        )
+    if not np.isfinite(kept).all():
+        raise ModelError(f"weight {name!r} holds values that are not finite; train again")
+    return kept.astype(kept.dtype.newbyteorder("<"), copy=False)
+
+
+def _bundle_files(folder: Path) -> Collection[str] | None:
+    """Names of the files of a bundle, all that its folder holds; None where it is none."""
+    try:
+        place = find_place(folder)
+        names = {ITEM, *read_item(place.read(ITEM, MAX_ITEM)).files}
+        return names if set(place.sizes() or ()) <= names else None
+    except (ModelError, FileNotFoundError):
+        return None
+
+
+def _torch_version() -> str:
+    """Version of torch, which is not imported for it; empty where there is none."""
+    try:
+        found = version("torch")
+    except PackageNotFoundError:
+        return ""
+    return found if re.fullmatch(VERSION, found) else ""
