@@ -18,7 +18,7 @@ from xharmonize.simulate import Simulation, write_catalog
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
 BLOCK = re.compile(
-    r"(?P<skip><!-- needs the network -->\n)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
+    r"(?P<skip><!-- needs (the network|a cluster) -->\n)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")

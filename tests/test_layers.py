@@ -117,6 +117,8 @@ def test_heavy_packages_are_imported_inside_functions(path):
     heavy = DEFERRED | (set() if part_of(path) == "kernels" else {"numba"})
     if part_of(path) == "models":
         heavy = heavy - {"torch"}
+    if part_of(path) == "cluster":  # a plugin that workers unpickle is a class of a module
+        heavy = heavy - {"distributed"}
     wrong = {name for name, node in imports(path) if id(node) in at_top}
     wrong = {name for name in wrong if name.partition(".")[0] in heavy}
     assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)} when it is loaded"

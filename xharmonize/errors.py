@@ -75,8 +75,20 @@ class FitError(XHarmonizeError, ValueError):
     """Too few or unfit samples to fit a harmoniser."""
 
 
+class MetricError(XHarmonizeError, ValueError):
+    """A metric is not defined for the data or options given, or statistics do not fit together."""
+
+
+class UnknownMetricError(XHarmonizeError, KeyError):
+    """A metric name nobody registered; the message names those that come near."""
+
+
 class StoreError(XHarmonizeError, ValueError):
     """A store does not fit what is to be written to it, or is not one of ours."""
+
+
+class ClusterError(XHarmonizeError, RuntimeError):
+    """A Dask cluster has no workers, is closed, or cannot be had as asked for."""
 
 
 class MissingDependencyError(XHarmonizeError, ImportError):

@@ -1,0 +1,168 @@
+"""A model's files reach every worker, also those that come later, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xharmonize as xh
+from xharmonize.errors import ClusterError, ModelError
+from xharmonize.models import places
+from xharmonize.models.bundle import read_weights, write_bundle
+from xharmonize.models.refs import ModelRef
+
+from .conftest import running_cluster, small_card
+
+distributed = pytest.importorskip("distributed")
+
+
+def checksum(ref: ModelRef) -> float:
+    """Sum of a model's weights as a worker reads them."""
+    return float(sum(array.astype(float).sum() for array in read_weights(ref).values()))
+
+
+def copies(digest: str, dask_worker) -> list[str]:
+    folder = Path(dask_worker.local_directory) / "xharmonize" / digest
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_workers_read_their_own_copy_however_they_come(bundle):
+    expected = checksum(bundle)
+    with running_cluster(1) as client:
+        reached = xh.cluster.share(bundle, client)
+        assert reached == tuple(client.scheduler_info()["workers"])
+        files = sorted(path.name for path in Path(bundle.location).iterdir())
+        shutil.rmtree(bundle.location)  # the client's disk is not that of the workers
+        assert client.submit(checksum, bundle).result() == expected
+        assert client.run(copies, bundle.digest) == {reached[0]: files}
+
+        client.cluster.scale(2)
+        client.wait_for_workers(2, timeout=30)
+        sums = client.run(checksum, bundle)
+        assert list(sums.values()) == [expected] * 2
+
+        client.restart()
+        assert list(client.run(checksum, bundle).values()) == [expected] * 2
+
+        killed = client.submit(os.getpid).result()
+        os.kill(killed, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while killed in client.run(os.getpid, on_error="ignore").values():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        client.wait_for_workers(2, timeout=30)
+        assert list(client.run(checksum, bundle).values()) == [expected] * 2
+
+
+def test_a_worker_without_the_model_names_the_call_that_sends_it(bundle):
+    with running_cluster(1) as client:
+        shutil.rmtree(bundle.location)
+        with pytest.raises(ModelError, match=r"xh\.cluster\.share\(model, client\)"):
+            client.submit(checksum, bundle).result()
+
+
+def test_sharing_again_changes_nothing_and_mends_what_is_damaged(bundle):
+    with running_cluster(1) as client:
+        (address,) = xh.cluster.share(bundle, client)
+        assert xh.cluster.share(bundle, client) == (address,)
+
+        def damage(digest, dask_worker):
+            path = Path(dask_worker.local_directory, "xharmonize", digest, "weights.safetensors")
+            data = bytearray(path.read_bytes())
+            data[-1] ^= 1
+            path.write_bytes(data)
+
+        client.run(damage, bundle.digest)
+        with pytest.raises(ModelError):
+            client.submit(checksum, bundle, pure=False).result()
+        xh.cluster.share(bundle, client)
+        assert client.submit(checksum, bundle, pure=False).result() == checksum(bundle)
+
+
+def test_a_path_and_a_file_url_are_shared_too(bundle):
+    with running_cluster(1, processes=False) as client:
+        assert len(xh.cluster.share(bundle.location, client)) == 1
+        assert places.registered(bundle.digest) is not None
+    assert places.registered(bundle.digest) is None
+
+
+def test_a_bundle_at_a_url_is_shared(bundle):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(bundle.location, "/models/small", recursive=True)
+    ref = ModelRef(digest=bundle.digest, location="memory://models/small", name="small")
+    with running_cluster(1) as client:
+        xh.cluster.share(ref, client)  # a memory of the client's own: workers cannot see it
+        assert client.submit(checksum, ref).result() == checksum(bundle)
+
+
+def test_a_bundle_that_changed_since_it_was_loaded_is_not_sent(bundle):
+    write_bundle(bundle.location, small_card(), {"w": np.zeros(3, "f4")})
+    with (
+        running_cluster(1) as client,
+        pytest.raises(ModelError, match="has changed since it was loaded"),
+    ):
+        xh.cluster.share(bundle, client)
+
+
+@pytest.mark.parametrize("name", ["hls-v2"])
+def test_what_has_no_files_needs_no_sharing(name):
+    with pytest.raises(ModelError, match=f"'{name}' has no files to share"):
+        xh.cluster.share(xh.load_model(name), None)
+
+
+def test_a_cluster_without_workers_is_an_error_at_once_or_waits_for_them(bundle):
+    with running_cluster(0) as client:
+        with pytest.raises(ClusterError, match=r"fewer than 1 workers after 0\.5 s"):
+            xh.cluster.share(bundle, client, timeout=0.5)
+        assert xh.cluster.share(bundle, client, n_workers=0) == ()
+        expected = checksum(bundle)
+        shutil.rmtree(bundle.location)
+        client.cluster.scale(1)
+        assert client.submit(checksum, bundle).result(timeout=30) == expected
+
+
+def test_a_closed_client_is_an_error(bundle):
+    with running_cluster(0) as client:
+        pass
+    with pytest.raises(ClusterError, match="the client is closed"):
+        xh.cluster.share(bundle, client)
+
+
+def test_a_scheduler_that_is_gone_is_an_error(bundle):
+    scheduler = subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"),
+            *("--port", "0", "--no-dashboard", "--scheduler-file", f"{bundle.location}.json"),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        client = distributed.Client(scheduler_file=f"{bundle.location}.json", timeout=30)
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    started = time.monotonic()
+    with pytest.raises(ClusterError):
+        xh.cluster.share(bundle, client, timeout=2)
+    assert time.monotonic() - started < 10
+    client.close()
+
+
+def test_names_that_leave_their_folder_are_refused():
+    from xharmonize.cluster.plugins import plain
+
+    assert plain("weights.safetensors") == "weights.safetensors"
+    for name in ("", ".", "..", "../x", "/etc/passwd", "a\\b", "a\0"):
+        with pytest.raises(ClusterError, match="no plain file name"):
+            plain(name)

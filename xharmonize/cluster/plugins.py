@@ -1,0 +1,130 @@
+"""What `share` puts on the scheduler and on the workers; imported where a model is shared.
+
+The scheduler keeps the files on its disk, never in memory, and hands them out piece by piece;
+workers that join or restart later fetch them by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+from xharmonize.errors import ClusterError, ModelError
+from xharmonize.models import places
+from xharmonize.models.bundle import open_bundle
+from xharmonize.models.refs import ModelRef
+
+DEPOT = "xharmonize-depot"
+READ, WRITE = "xharmonize_read_bundle", "xharmonize_write_bundle"
+PIECE = 4 * 2**20
+"""Bytes sent at once: what a worker that fetches costs the scheduler in memory."""
+
+
+class Depot(SchedulerPlugin):  # type: ignore[misc]
+    """Files of bundles on the scheduler's disk, by digest; they go when the scheduler closes."""
+
+    name = DEPOT
+    idempotent = True
+
+    async def start(self, scheduler: Any) -> None:
+        """Make room, and answer those who bring and fetch files."""
+        self.folder = Path(tempfile.mkdtemp(prefix="xharmonize-depot-"))
+        scheduler.handlers |= {READ: self.read, WRITE: self.write}
+
+    async def close(self) -> None:
+        """Remove all files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def write(
+        self, digest: str, name: str, sender: str, offset: int, size: int, data: bytes
+    ) -> None:
+        """Put one piece of a file into its place; the file is there once it is whole.
+
+        Each client writes a file of its own until then, so that two that share the same model at
+        the same time, or again, take nothing from under a worker that reads.
+        """
+        path = self.folder / plain(digest) / plain(name)
+        part = path.with_name(plain(f"{name}.{sender}.part"))
+        path.parent.mkdir(exist_ok=True)
+        with part.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.write(data)
+        if offset + len(data) == size:
+            part.replace(path)
+
+    async def read(self, digest: str, name: str, offset: int) -> bytes:
+        """Return the piece of a file that starts at `offset`."""
+        with (self.folder / plain(digest) / plain(name)).open("rb") as file:
+            file.seek(offset)
+            return file.read(PIECE)
+
+
+class SharedBundle(WorkerPlugin):  # type: ignore[misc]
+    """Gives a worker its own copy of a bundle, whenever the worker starts.
+
+    Parameters
+    ----------
+    ref : ModelRef
+        The bundle.
+    sizes : mapping of str to int
+        Its files and their sizes [byte].
+    """
+
+    def __init__(self, ref: ModelRef, sizes: dict[str, int]) -> None:
+        self.ref, self.sizes = ref, sizes
+        self.name = f"xharmonize-bundle-{ref.digest}"
+
+    async def setup(self, worker: Any) -> None:
+        """Fetch the files unless they are there, check them and tell the models' places."""
+        self.folder = Path(worker.local_directory) / "xharmonize" / plain(self.ref.digest)
+        if not await asyncio.to_thread(self._holds, self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            part = self.folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            for name, size in self.sizes.items():
+                await self._fetch(worker, part / plain(name), size)
+            if not await asyncio.to_thread(self._holds, part):
+                raise ClusterError(
+                    f"the copy of model {self.ref.name!r} on worker {worker.address} is not what "
+                    "was shared: its sha256 differs; share it again"
+                )
+            part.rename(self.folder)
+        places.register(self.ref.digest, self.folder)
+
+    def teardown(self, worker: Any) -> None:  # noqa: ARG002  (distributed names it)
+        """Forget the copy; the folder goes with the worker's local directory."""
+        if places.registered(self.ref.digest) == os.path.abspath(self.folder):
+            places.forget(self.ref.digest)
+
+    def _holds(self, folder: Path) -> bool:
+        """Whether a folder holds the bundle, every byte of it."""
+        try:
+            return open_bundle(folder).ref.digest == self.ref.digest
+        except (OSError, ModelError):
+            return False
+
+    async def _fetch(self, worker: Any, path: Path, size: int) -> None:
+        with path.open("wb") as file:
+            while (offset := file.tell()) < size:
+                read = getattr(worker.scheduler, READ)
+                data = await read(digest=self.ref.digest, name=path.name, offset=offset)
+                if not data:
+                    raise ClusterError(
+                        f"the scheduler has {offset} of {size} bytes of {path.name} of model "
+                        f"{self.ref.name!r}; share it again"
+                    )
+                await asyncio.to_thread(file.write, data)
+
+
+def plain(name: str) -> str:
+    """Return a file name that stays in its folder, or raise `ClusterError`."""
+    if not name or name in (".", "..") or set(name) & set("/\\\0"):
+        raise ClusterError(f"{name!r} is no plain file name")
+    return name
