@@ -27,6 +27,9 @@ class Input:
         Side of a pixel [m].
     mean, scale : tuple of float
         Per band [1]: the network sees ``(reflectance - mean) / scale``.
+    phase : (float, float)
+        Where edges of its pixels lie in x and y, modulo `gsd` [m]: (0, 0) for Sentinel-2, (15, 15)
+        for most Landsat scenes.
     """
 
     name: str
@@ -34,12 +37,15 @@ class Input:
     gsd: float
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    phase: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         """Refuse an input whose parts do not fit together."""
         _require_bands(f"input {self.name!r}", self.bands, mean=self.mean, scale=self.scale)
         if not 0 < self.gsd < float("inf"):
             raise ModelError(f"input {self.name!r} has gsd {self.gsd}; give a pixel size [m]")
+        if any(not 0 <= edge < self.gsd for edge in self.phase):
+            raise ModelError(f"input {self.name!r} has phase {self.phase}, not in [0, gsd)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from typing import Literal, TypeAlias
 
 from xharmonize.errors import ModelError
@@ -63,6 +64,11 @@ class Lattice:
             raise ModelError(f"lattice phase {self.phase} is not in [0, {self.resolution:g})")
         if self.merge not in ("core", "blend"):
             raise ModelError(f"merge={self.merge!r} is unknown; choose 'core' or 'blend'")
+        if self.merge == "blend" and 4 * self.buffer > self.tile:
+            raise ModelError(
+                f"tiles of {self.tile} pixels with buffer {self.buffer} overlap more than their "
+                "next neighbours; blending needs a buffer of a quarter of the tile or less"
+            )
 
     @property
     def stride(self) -> int:
@@ -79,6 +85,33 @@ class Lattice:
         start = number * self.stride - self.buffer
         return start, start + self.tile
 
+    def shift(self, gsd: float, phase: tuple[float, float]) -> tuple[Fraction, Fraction]:
+        """Where output pixel (0, 0) starts on the grid of an input, in rows and columns of it.
+
+        Parameters
+        ----------
+        gsd : float
+            Side of a pixel of the input [m].
+        phase : (float, float)
+            Where edges of its pixels lie in x and y, modulo `gsd` [m]. Rows and columns are counted
+            from there, to the south and to the east.
+        """
+        side = _exact(gsd)
+        south = (_exact(phase[1]) - _exact(self.phase[1])) / side
+        east = (_exact(self.phase[0]) - _exact(phase[0])) / side
+        return south, east
+
+    def starts(self, gsd: float, phase: tuple[float, float]) -> tuple[int, int]:
+        """Row and column of an input at which the window of tile (0, 0) starts.
+
+        Where edges of output pixels are no edges of the input's (Landsat's 15 mod 30 m on pixels of
+        10 m), it is the input pixel that the tile's edge lies in. The stride is a whole number of
+        input pixels, so all tiles see the same shift.
+        """
+        before = self.buffer * self.cells(gsd)
+        south, east = self.shift(gsd, phase)
+        return floor(south - before), floor(east - before)
+
     def cells(self, gsd: float) -> Fraction:
         """Pixels of an input of `gsd` [m] per output pixel: 3 for 10 m, 3/2 for 20 m at 30 m.
 
@@ -87,9 +120,7 @@ class Lattice:
         ModelError
             If stride, buffer or tile is not a whole number of pixels of the input.
         """
-        ratio = Fraction(self.resolution).limit_denominator(10**6) / Fraction(
-            gsd
-        ).limit_denominator(10**6)
+        ratio = _exact(self.resolution) / _exact(gsd)
         for name, size in (("stride", self.stride), ("buffer", self.buffer), ("tile", self.tile)):
             if (size * ratio).denominator != 1:
                 raise ModelError(
@@ -97,3 +128,8 @@ class Lattice:
                     f"of pixels of {gsd:g} m"
                 )
         return ratio
+
+
+def _exact(metres: float) -> Fraction:
+    """A length as the fraction that was meant: 16 m, or a third of 50 m."""
+    return Fraction(metres).limit_denominator(10**6)
