@@ -91,9 +91,9 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(xh.ModelError, match="returned int"):
         xh.to_landsat(cube, lambda _: 3)
     cube.to_dataset(name="reflectance").drop_vars("spatial_ref").to_zarr(tmp_path / "cube.zarr")
-    with pytest.raises(xh.ModelError, match="holds no fit"):
+    with pytest.raises(xh.ModelError, match="holds no bundle, and no fit"):
         xh.load_model(tmp_path / "cube.zarr")
-    with pytest.raises(xh.ModelError, match="holds no fit"):
+    with pytest.raises(xh.ModelError, match="holds no bundle, and no fit"):
         xh.load_model(tmp_path)
     with pytest.raises(xh.ModelError, match="save_model writes fits"):
         xh.save_model(cube.to_dataset(name="reflectance"), tmp_path / "fit.zarr")

@@ -1,4 +1,4 @@
-"""Built-in models by name, and fits saved and opened."""
+"""Models by name, bundles, and fits saved and opened."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ from xharmonize.harmonizers.matching import HISTOGRAM, HistogramHarmonizer
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
+from xharmonize.models.bundle import (
+    ITEM,
+    Bundle,
+    Listed,
+    copy_bundle,
+    list_bundles,
+    open_bundle,
+)
+from xharmonize.models.places import is_url
+from xharmonize.models.refs import ModelRef
 from xharmonize.sensors.bandpass import get_table, list_tables
 
 _KINDS: dict[str, Callable[..., Harmonizer]] = {
@@ -70,72 +80,123 @@ class FunctionHarmonizer:
 
 
 def list_models() -> pd.DataFrame:
-    """Return the built-in models by name: direction, level and title.
+    """Return models by name: direction, level, title, kind and location.
 
-    Published lines may be turned round, so that each serves both directions. Citation and bands
-    are attributes of what `load_model` returns.
+    Built-in ones come first, then the bundles in the folders of the environment variable
+    ``XHARMONIZE_MODELS``; where two have one name, the first counts. Published lines may be turned
+    round, so that each serves both directions. Citation and bands are attributes of what
+    `load_model` returns.
     """
     tables = [get_table(name) for name in list_tables()]
-    rows = {
-        "direction": [table.direction for table in tables],
-        "level": ["/".join(table.levels) for table in tables],
-        "title": [table.title.split(",")[0] for table in tables],
+    rows: dict[str, tuple[str, ...]] = {
+        table.name: (
+            table.direction,
+            "/".join(table.levels),
+            table.title.split(",")[0],
+            LINEAR,
+            "built in",
+        )
+        for table in tables
     }
-    return pd.DataFrame(rows, index=pd.Index([table.name for table in tables], name="model"))
+    for listed in list_bundles():
+        rows.setdefault(listed.name, _row(listed))
+    columns = ["direction", "level", "title", "kind", "location"]
+    return pd.DataFrame(
+        [*rows.values()], index=pd.Index([*rows], name="model"), columns=pd.Index(columns)
+    )
+
+
+def _row(listed: Listed) -> tuple[str, ...]:
+    card = listed.card
+    if card is None:
+        return "", "", f"unreadable: {listed.problem}", "", listed.location
+    direction = f"{card.source_bandpass or 'any'} to {card.target_bandpass}"
+    return direction, "/".join(card.levels), card.title, card.kind, listed.location
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
-    """Return a built-in model by name, or open a saved fit.
+    """Return a model by name, or open a bundle or a saved fit.
 
     Parameters
     ----------
     name_or_path : str or path
-        A name of `list_models`, or what `save_model` wrote.
+        A name of `list_models`; the folder of a bundle, a path or an fsspec URL; or what
+        `save_model` wrote.
 
     Returns
     -------
     Harmonizer or Dataset
-        A harmoniser for a name; the fit for a path, lazy where it has pixels. Both are accepted
-        wherever a model is.
+        A harmoniser for a name or a bundle; the fit for the path of one, lazy where it has pixels.
+        Both are accepted wherever a model is.
 
     Raises
     ------
     UnknownModelError
         If there is neither a model nor a file of that name.
     ModelError
-        If the file holds no fit of ours.
+        If the file holds no fit of ours, or the bundle is damaged or newer than this package.
     """
-    if name_or_path in list_tables():
-        return builtin(str(name_or_path))
-    path = Path(name_or_path)
+    name = os.fspath(name_or_path)
+    if name in list_tables():
+        return builtin(name)
+    bundles = {listed.name: listed.location for listed in list_bundles()}
+    location = bundles.get(name, name)
+    if is_url(location) or os.path.lexists(os.path.join(location, ITEM)):
+        return _from_bundle(open_bundle(location))
+    path = Path(name)
     if not path.exists():
         raise UnknownModelError(
-            f"no model and no file {str(name_or_path)!r}; built in are {', '.join(list_tables())}"
+            f"no model and no file {name!r}; built in are {', '.join(list_tables())}"
+            + (f"; XHARMONIZE_MODELS has {', '.join(bundles)}" if bundles else "")
         )
     is_readable = path.suffix in _NETCDF or (path / "zarr.json").is_file()
     fit = _open(path) if is_readable else xr.Dataset()
     if fit.attrs.get("model") not in _KINDS:
-        raise ModelError(f"{path} holds no fit written by save_model")
+        raise ModelError(f"{path} holds no bundle, and no fit written by save_model")
     return fit
 
 
-def save_model(fit: xr.Dataset, path: str | os.PathLike[str]) -> None:
-    """Write a fit: netCDF where the path ends in ``.nc``, else a Zarr v3 store; computes.
+def _from_bundle(bundle: Bundle) -> Harmonizer:
+    """The harmoniser of a bundle; its weights are read by workers."""
+    if bundle.card.kind == "lut":
+        from xharmonize.harmonizers.lut import LutHarmonizer
+
+        return LutHarmonizer(ref=bundle.ref, card=bundle.card)
+    from xharmonize.harmonizers.generator import GeneratorHarmonizer
+
+    return GeneratorHarmonizer(ref=bundle.ref, card=bundle.card)
+
+
+def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> None:
+    """Write a fit, netCDF where the path ends in ``.nc``, else a Zarr v3 store; or copy a bundle.
+
+    Computes.
 
     Parameters
     ----------
-    fit : Dataset
-        From `fit_linear`, `fit_pixelwise` or `fit_histogram`.
+    model : Dataset or Harmonizer
+        A fit, from `fit_linear` and its kin, or what `load_model` returned for a bundle.
     path : str or path
-        Replaced where it exists.
+        Replaced where it exists; for a bundle only if a bundle is there.
 
     Raises
     ------
     ModelError
-        If it is no fit.
+        If it is neither, or if a bundle would replace something else.
     """
-    if not isinstance(fit, xr.Dataset) or fit.attrs.get("model") not in _KINDS:
-        raise ModelError("save_model writes fits of fit_linear, fit_pixelwise and fit_histogram")
+    ref = getattr(model, "ref", None)
+    if isinstance(ref, ModelRef):
+        copy_bundle(ref, path)
+    elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
+        _save_fit(model, path)
+    else:
+        raise ModelError(
+            "save_model writes fits of fit_linear, fit_pixelwise and fit_histogram, and models "
+            "that load_model opened from a bundle"
+        )
+
+
+def _save_fit(fit: xr.Dataset, path: str | os.PathLike[str]) -> None:
     bare = fit.drop_encoding()
     bare = bare.assign_coords(_as_text(bare))
     if Path(path).suffix in _NETCDF:

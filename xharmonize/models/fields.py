@@ -98,7 +98,7 @@ def _read_inputs(value: object) -> tuple[Input, ...]:
 
 
 def _read_input(value: object, where: str) -> Input:
-    keys = ("name", "bands", "input", "value_scaling", f"{OWN}gsd")
+    keys = ("name", "bands", "input", "value_scaling", f"{OWN}gsd", f"{OWN}phase")
     fields = check_object(value, where, keys)
     bands = _bands(fields["bands"], f"{where}.bands")
     scaling = check_list(fields["value_scaling"], f"{where}.value_scaling", most=64)
@@ -110,12 +110,14 @@ def _read_input(value: object, where: str) -> Input:
         pair = check_object(entry, place, ("type", "mean", "stddev"))
         means.append(check_number(pair["mean"], f"{place}.mean"))
         scales.append(check_number(pair["stddev"], f"{place}.stddev", 1e-9))
+    x, y = check_numbers(fields[f"{OWN}phase"], f"{where}.{OWN}phase", length=2)
     return Input(
         name=check_text(fields["name"], f"{where}.name", pattern=_BAND),
         bands=bands,
         gsd=check_number(fields[f"{OWN}gsd"], f"{where}.{OWN}gsd", 0.01, 1e5),
         mean=tuple(means),
         scale=tuple(scales),
+        phase=(x, y),
     )
 
 
