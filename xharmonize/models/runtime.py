@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
+import numpy as np
 
 from xharmonize.errors import ModelError
 from xharmonize.models.cache import ModelCache
@@ -26,6 +27,7 @@ from xharmonize.models.card import Card
 from xharmonize.models.network import Network, find_device, prepare
 from xharmonize.models.pipeline import Batch, run
 from xharmonize.models.refs import ModelRef, Runtime
+from xharmonize.types import AnyArray
 
 PIXELS = {"cpu": 16 * 128**2, "cuda": 64 * 128**2}
 """Output pixels run at once by default; 16 tiles of 128 x 128 fill a CPU's matrix products."""
@@ -117,6 +119,8 @@ def batch_size(card: Card, runtime: Runtime) -> int:
 
 def free() -> None:
     """Forget the worker's networks and give back the memory that torch keeps on its GPU."""
+    import torch
+
     CACHE.clear()
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -142,7 +146,8 @@ def expected_shape(card: Card, batch: Batch, method: str) -> tuple[int, ...]:
             else (len(card.histograms.bands), card.histograms.bins)
         )
         if len(shapes) != 1 or shapes[0][1:] != inner:
-            raise ModelError(f"{card.name!r} takes one batch of (n, *{inner}), not {shapes}")
+            wanted = ", ".join(map(str, inner))
+            raise ModelError(f"{card.name!r} takes one batch of (n, {wanted}), not {shapes}")
         last = shapes[0][2:] if method == "refine" else (card.histograms.knots,)
         return (shapes[0][0], len(card.output.bands), *last)
     if card.lattice is None or [shape[1] for shape in shapes] != [
@@ -158,3 +163,57 @@ def expected_shape(card: Card, batch: Batch, method: str) -> tuple[int, ...]:
         raise ModelError(f"inputs of {card.name!r} do not cover one window: shapes {shapes}")
     height, width = map(int, min(sides))
     return (shapes[0][0], len(card.output.bands), height, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionDifference:
+    """How far bfloat16 is from float32, per output band, in reflectance [1].
+
+    Attributes
+    ----------
+    bands : tuple of str
+        Output bands.
+    largest : tuple of float
+        Largest absolute difference.
+    rmse : tuple of float
+        Root of the mean squared difference.
+    """
+
+    bands: tuple[str, ...]
+    largest: tuple[float, ...]
+    rmse: tuple[float, ...]
+
+
+def compare_precision(
+    card: Card, weights: Mapping[str, AnyArray], batches: Iterable[Batch], runtime: Runtime
+) -> PrecisionDifference:
+    """Run a network in bfloat16 and in float32 and return the difference.
+
+    Parameters
+    ----------
+    card : Card
+        The model's card.
+    weights : mapping of str to array
+        Its weights.
+    batches : iterable of sequences of arrays
+        As for `predict`.
+    runtime : Runtime
+        Device and layout; its dtype is left out of account.
+    """
+    contestants = (
+        prepare(card, weights, replace(runtime, dtype="bfloat16")),
+        prepare(card, weights, replace(runtime, dtype="float32")),
+    )
+    scale = np.array(card.output.scale)
+    largest, squares, count = np.zeros(len(scale)), np.zeros(len(scale)), 0
+    for batch in batches:
+        half, full = (np.asarray(next(run(network, [batch]))) for network in contestants)
+        difference = np.moveaxis(half.astype(float) - full, 1, 0).reshape(len(scale), -1)
+        largest = np.maximum(largest, np.abs(difference).max(1) * scale)
+        squares += (difference**2).sum(1) * scale**2
+        count += difference.shape[1]
+    return PrecisionDifference(
+        bands=card.output.bands,
+        largest=tuple(largest.tolist()),
+        rmse=tuple(np.sqrt(squares / max(count, 1)).tolist()),
+    )
