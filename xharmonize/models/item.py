@@ -257,6 +257,7 @@ def _input(source: Input, lattice: Lattice | None) -> dict[str, Any]:
             for mean, scale in zip(source.mean, source.scale)
         ],
         f"{OWN}gsd": source.gsd,
+        f"{OWN}phase": list(source.phase),
     }
 
 
