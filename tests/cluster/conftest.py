@@ -51,8 +51,8 @@ def running_cluster(n_workers: int, **options: object) -> Iterator[distributed.C
         distributed.LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address=None,
+            host="127.0.0.1" if options.get("processes", True) else None,
+            dashboard_address="127.0.0.1:0",
             **options,
         ) as cluster,
         distributed.Client(cluster) as client,

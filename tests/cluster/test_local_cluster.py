@@ -25,6 +25,28 @@ no_gpu_here = pytest.mark.skipif(has_gpu(), reason="there is a GPU on this machi
 HAS_DASK_CUDA = bool(__import__("importlib.util").util.find_spec("dask_cuda"))
 
 
+class Lines(logging.Handler):
+    """What is logged. (pytest's own handler is silenced by distributed, with its loggers.)"""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def log():
+    logger, handler = logging.getLogger("xharmonize.cluster"), Lines()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler.lines
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
 def listening(process) -> list[str]:
     """Addresses on which a process and its children listen."""
     return [
@@ -36,17 +58,14 @@ def listening(process) -> list[str]:
 
 
 @no_gpu_here
-def test_without_a_gpu_workers_run_on_the_cores_and_the_reason_says_so(caplog):
+def test_without_a_gpu_workers_run_on_the_cores_and_the_reason_says_so(log):
     import psutil
 
     before = set(psutil.Process().children(recursive=True))
-    with caplog.at_level(logging.INFO, "xharmonize.cluster"):
-        client = xh.cluster.local(n_workers=1, threads_per_worker=2)
-    with client:
+    with xh.cluster.local(n_workers=1, threads_per_worker=2) as client:
         assert client.reason == "LocalCluster: no NVIDIA GPU on this machine"
         assert client.reason in repr(client)
-        assert client.reason in caplog.text
-        assert client.dashboard_link in caplog.text
+        assert log == [f"{client.reason}, 1 workers, dashboard {client.dashboard_link}"]
         assert "127.0.0.1" in client.dashboard_link
         (worker,) = client.scheduler_info()["workers"].values()
         assert worker["nthreads"] == 2

@@ -52,10 +52,10 @@ def test_workers_read_their_own_copy_however_they_come(bundle):
         client.restart()
         assert list(client.run(checksum, bundle).values()) == [expected] * 2
 
-        killed = client.submit(os.getpid).result()
-        os.kill(killed, signal.SIGKILL)
+        killed, victim = min(client.run(os.getpid).items())
+        os.kill(victim, signal.SIGKILL)
         deadline = time.monotonic() + 30
-        while killed in client.run(os.getpid, on_error="ignore").values():
+        while killed in client.scheduler_info(n_workers=-1)["workers"]:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         client.wait_for_workers(2, timeout=30)
@@ -122,7 +122,7 @@ def test_what_has_no_files_needs_no_sharing(name):
 
 def test_a_cluster_without_workers_is_an_error_at_once_or_waits_for_them(bundle):
     with running_cluster(0) as client:
-        with pytest.raises(ClusterError, match=r"fewer than 1 workers after 0\.5 s"):
+        with pytest.raises(ClusterError, match=r"has 0 workers after 0\.5 s, not 1"):
             xh.cluster.share(bundle, client, timeout=0.5)
         assert xh.cluster.share(bundle, client, n_workers=0) == ()
         expected = checksum(bundle)
@@ -153,7 +153,7 @@ def test_a_scheduler_that_is_gone_is_an_error(bundle):
         scheduler.kill()
         scheduler.wait()
     started = time.monotonic()
-    with pytest.raises(ClusterError):
+    with pytest.raises(ClusterError, match=r"does not answer|the client is"):
         xh.cluster.share(bundle, client, timeout=2)
     assert time.monotonic() - started < 10
     client.close()

@@ -19,6 +19,9 @@ from xharmonize.models.refs import ModelRef
 if TYPE_CHECKING:
     from distributed import Client
 
+_INTERVAL = 0.1
+"""Seconds between two looks at the cluster."""
+
 
 def share(
     model: Any, client: Client, *, n_workers: int = 1, timeout: float = 30.0
@@ -104,16 +107,29 @@ def _ref_of(model: Any) -> ModelRef:
 def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
     if client.status != "running":
         raise ClusterError(f"the client is {client.status}; connect to a running cluster first")
-    if n_workers < 1:
-        return
+    seen: list[int] = []
     try:
-        client.wait_for_workers(n_workers, timeout=timeout)
+        client.sync(_watch_workers, client, n_workers, seen, callback_timeout=timeout)
     except (OSError, TimeoutError) as error:
+        if not seen:
+            raise ClusterError(
+                f"the scheduler at {_address(client)} does not answer ({timeout:g} s); start it, "
+                "or connect to one that runs"
+            ) from error
         raise ClusterError(
-            f"the cluster at {_address(client)} has fewer than {n_workers} workers after "
-            f"{timeout:g} s; start some (cluster.scale), or share with n_workers=0 where they come "
-            "with the first tasks"
+            f"the cluster at {_address(client)} has {seen[-1]} workers after {timeout:g} s, not "
+            f"{n_workers}; start some (client.cluster.scale), or share with n_workers=0 where they "
+            "come with the first tasks"
         ) from error
+
+
+async def _watch_workers(client: Client, n_workers: int, seen: list[int]) -> None:
+    """Wait for workers; note how many there are each time the scheduler answers."""
+    while True:
+        seen.append(len(await client.scheduler.ncores()))
+        if seen[-1] >= n_workers:
+            return
+        await asyncio.sleep(_INTERVAL)
 
 
 def _address(client: Client) -> str:
