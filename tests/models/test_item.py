@@ -1,7 +1,7 @@
 """The item of a bundle: a STAC Item others can read, and a card that comes back."""
 
 import json
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 
 import pytest
 from helpers.bundles import domain, generator_card, lut_card
@@ -29,6 +29,14 @@ CARDS = {
 @pytest.mark.parametrize("kind", CARDS)
 def test_cards_come_back_equal(kind):
     assert read_item(write_item(described(CARDS[kind]))) == described(CARDS[kind])
+
+
+def test_no_field_of_a_card_is_forgotten():
+    card = generator_card()
+    for part in (card, *card.inputs[1:], card.output, card.lattice, card.domain):
+        for field in fields(part):
+            if field.default is not MISSING and (part is not card or field.name != "histograms"):
+                assert getattr(part, field.name) != field.default, "give it a value of its own"
 
 
 @pytest.mark.parametrize("kind", CARDS)

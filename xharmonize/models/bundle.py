@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,10 +31,9 @@ from xharmonize.models.item import (
 from xharmonize.models.places import Place, find_place, read_up_to
 from xharmonize.models.refs import ModelRef
 from xharmonize.models.safetensors import (
-    DTYPES,
-    NAME,
     PREFIX,
     Tensor,
+    check_weight,
     header_length,
     read_header,
     views,
@@ -108,7 +108,7 @@ def write_bundle(
         If `path` holds something that is no bundle, if weights have another type or are not
         finite, or if the card holds what an item cannot hold.
     """
-    arrays = {name: _checked_weight(name, array) for name, array in weights.items()}
+    arrays = {name: check_weight(name, array) for name, array in weights.items()}
     target = local_target(path)
     with staged(target, _bundle_files) as folder:
         save = require("safetensors.numpy", extra="train").save_file
@@ -191,7 +191,7 @@ def copy_bundle(ref: ModelRef, path: str | os.PathLike[str]) -> ModelRef:
     target = local_target(path)
     place, item = _find(ref)
     described = read_item(item, f"{place.location}: {ITEM}")
-    if place.filesystem is None and os.path.realpath(place.root) == os.path.realpath(target):
+    if place.filesystem is None and place.root == str(target):
         _check_folder(place, described)
     else:
         with staged(target, _bundle_files) as folder:
@@ -258,7 +258,8 @@ def _digest(item: bytes) -> str:
 
 def _check_folder(place: Place, described: Described) -> None:
     """Raise `ModelError` unless a folder holds the files its item names, whole, and no others."""
-    sizes = place.sizes()
+    with _present(place, ITEM):
+        sizes = place.sizes()
     if sizes is not None:
         _require_names(sizes, described, place.location)
     for name, file in described.files.items():
@@ -272,8 +273,18 @@ def _check_folder(place: Place, described: Described) -> None:
                     f"{described.n_parameters}"
                 )
         else:
-            data = place.read(name, MAX_README)
+            with _present(place, name):
+                data = place.read(name, MAX_README)
             _require_hash(hashlib.sha256(data).hexdigest(), name, file, place)
+
+
+@contextmanager
+def _present(place: Place, name: str) -> Iterator[None]:
+    """Turn `FileNotFoundError` into `ModelError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ModelError(f"the bundle at {place.location} lacks {name}; get it again") from None
 
 
 def _require_names(names: Collection[str], described: Described, location: str) -> None:
@@ -289,10 +300,8 @@ def _require_names(names: Collection[str], described: Described, location: str) 
 
 
 def _require_size(place: Place, name: str, file: File) -> None:
-    try:
+    with _present(place, name):
         size = place.size(name)
-    except FileNotFoundError:
-        raise ModelError(f"the bundle at {place.location} lacks {name}; get it again") from None
     if size != file.size:
         raise ModelError(
             f"{place.location}: {name} has {size} bytes; {ITEM} says {file.size}; get it again"
@@ -328,7 +337,7 @@ def _walk_weights(place: Place, file: File, buffer: AnyArray | None) -> dict[str
             buffer[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
         done += len(piece)
 
-    with place.open(WEIGHTS) as stream:
+    with _present(place, WEIGHTS), place.open(WEIGHTS) as stream:
         prefix = read_up_to(stream, PREFIX)
         header = read_up_to(stream, header_length(prefix, file.size, what))
         tensors = read_header(header, file.size, what)
@@ -344,7 +353,7 @@ def _walk_weights(place: Place, file: File, buffer: AnyArray | None) -> dict[str
 def _copy_file(place: Place, name: str, file: File, path: Path) -> None:
     """Copy up to the bytes the item names; what arrives is checked afterwards."""
     left = file.size
-    with place.open(name) as stream, path.open("wb") as copy:
+    with _present(place, name), place.open(name) as stream, path.open("wb") as copy:
         while left > 0 and (piece := stream.read(min(_PIECE, left))):
             copy.write(piece)
             left -= len(piece)
@@ -358,20 +367,6 @@ def _describe_file(path: Path) -> File:
         while piece := stream.read(_PIECE):
             digest.update(piece)
     return File(size=path.stat().st_size, sha256=digest.hexdigest())
-
-
-def _checked_weight(name: str, array: AnyArray) -> AnyArray:
-    """The array as it is stored; raise `ModelError` where it cannot be."""
-    if not re.fullmatch(NAME, name):
-        raise ModelError(f"{name!r} is no name of a weight; use letters, digits, '.', '_' and '-'")
-    kept = np.asarray(array, order="C")
-    if kept.dtype.newbyteorder("=") not in {np.dtype(code) for code in DTYPES.values()}:
-        raise ModelError(
-            f"weight {name!r} is {kept.dtype}; accepted are float16, float32, float64 and int64"
-        )
-    if not np.isfinite(kept).all():
-        raise ModelError(f"weight {name!r} holds values that are not finite; train again")
-    return kept.astype(kept.dtype.newbyteorder("<"), copy=False)
 
 
 def _bundle_files(folder: Path) -> Collection[str] | None:

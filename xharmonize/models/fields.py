@@ -38,7 +38,7 @@ def read_card(item: Mapping[str, Any], fields: Mapping[str, Any]) -> Card:
     scores = check_mapping(own["scores"], "scores", most=1000, pattern=r"[^\n]+")
     notes = check_mapping(own["provenance"], "provenance", most=200, pattern=r"[^\n]+")
     parts = {name: build(own[name]) for name, build in _PARTS.items() if name in own}
-    return Card(
+    card = Card(
         name=check_text(fields["mlm:name"], "mlm:name", pattern=_SLUG),
         title=check_text(fields["title"], "title", pattern=r"[^\n\t]+"),
         description=check_text(fields["description"], "description", most=20_000),
@@ -61,6 +61,12 @@ def read_card(item: Mapping[str, Any], fields: Mapping[str, Any]) -> Card:
         bbox=_bbox(item["bbox"]) if "bbox" in item else None,
         **parts,
     )
+    for source in card.inputs:
+        if card.lattice and card.lattice.tile * card.lattice.cells(source.gsd) > _MAX_SIDE:
+            raise ModelError(
+                f"input {source.name!r} has tiles of more than {_MAX_SIDE} pixels a side"
+            )
+    return card
 
 
 def _kind(value: object) -> Any:
@@ -90,6 +96,11 @@ def _bands(value: object, where: str) -> tuple[str, ...]:
     return check_texts(value, where, most=64, pattern=_BAND)
 
 
+def _pair(value: object, where: str) -> tuple[float, float]:
+    first, second = check_numbers(value, where, length=2)
+    return first, second
+
+
 def _read_inputs(value: object) -> tuple[Input, ...]:
     return tuple(
         _read_input(entry, f"mlm:input[{number}]")
@@ -110,14 +121,13 @@ def _read_input(value: object, where: str) -> Input:
         pair = check_object(entry, place, ("type", "mean", "stddev"))
         means.append(check_number(pair["mean"], f"{place}.mean"))
         scales.append(check_number(pair["stddev"], f"{place}.stddev", 1e-9))
-    x, y = check_numbers(fields[f"{OWN}phase"], f"{where}.{OWN}phase", length=2)
     return Input(
         name=check_text(fields["name"], f"{where}.name", pattern=_BAND),
         bands=bands,
         gsd=check_number(fields[f"{OWN}gsd"], f"{where}.{OWN}gsd", 0.01, 1e5),
+        phase=_pair(fields[f"{OWN}phase"], f"{where}.{OWN}phase"),
         mean=tuple(means),
         scale=tuple(scales),
-        phase=(x, y),
     )
 
 
@@ -137,12 +147,11 @@ def _read_lattice(value: object) -> Lattice:
     keys = ("resolution", "tile", "buffer", "phase", "merge", "crs")
     fields = check_object(value, "lattice", keys)
     resolution = check_number(fields["resolution"], "lattice: resolution", 0.01, 1e5)
-    x, y = check_numbers(fields["phase"], "lattice: phase", length=2)
     return Lattice(
         resolution=resolution,
         tile=check_integer(fields["tile"], "lattice: tile", 1, _MAX_SIDE),
         buffer=check_integer(fields["buffer"], "lattice: buffer", 0, _MAX_SIDE),
-        phase=(x, y),
+        phase=_pair(fields["phase"], "lattice: phase"),
         merge=check_text(fields["merge"], "lattice: merge", most=40),  # type: ignore[arg-type]
         crs=check_text(fields["crs"], "lattice: crs", most=10_000),
     )
@@ -173,7 +182,6 @@ def _read_domain(value: object) -> Domain:
         check_numbers(fields[name], f"domain: {name}", length=len(bands))
         for name in ("low", "high")
     )
-    first, last = check_numbers(fields["edges"], "domain: edges", length=2)
     shares = tuple(
         check_numbers(row, f"domain: histograms[{number}]", low=0, high=1)
         for number, row in enumerate(
@@ -186,7 +194,7 @@ def _read_domain(value: object) -> Domain:
         bands=bands,
         low=low,
         high=high,
-        edges=(first, last),
+        edges=_pair(fields["edges"], "domain: edges"),
         histograms=shares,
         max_distance=check_number(fields["max_distance"], "domain: max_distance", 0, 1e6),
     )

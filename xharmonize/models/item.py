@@ -163,7 +163,7 @@ def make_item(described: Described) -> dict[str, Any]:
         "properties": {**_model_properties(described), **_own_properties(card)},
         "links": [],
         "assets": {
-            key: _asset(key, described.files[str(asset["href"])])
+            key: _asset(key, described.files[str(asset["href"])], card)
             for key, asset in _ASSETS.items()
             if asset["href"] in described.files
         },
@@ -173,24 +173,25 @@ def make_item(described: Described) -> dict[str, Any]:
     return item
 
 
-def _asset(key: str, file: File) -> dict[str, Any]:
-    return {
-        **_ASSETS[key],
-        "file:size": file.size,
-        "file:checksum": _MULTIHASH + file.sha256,
-    }
+def _asset(key: str, file: File, card: Card) -> dict[str, Any]:
+    asset = {**_ASSETS[key], "file:size": file.size, "file:checksum": _MULTIHASH + file.sha256}
+    return {**asset, "bands": _named_bands(card)} if key == "weights" else asset
+
+
+def _named_bands(card: Card) -> list[dict[str, str]]:
+    """Bands the model reads and gives; STAC wants them with an asset, the extension above it."""
+    return [{"name": name} for name in dict.fromkeys((*card.bands, *card.output.bands))]
 
 
 def _model_properties(described: Described) -> dict[str, Any]:
     """Properties of STAC and of the MLM extension."""
     card = described.card
-    bands = dict.fromkeys((*card.bands, *card.output.bands))
     properties = {
         "title": card.title,
         "description": card.description,
         "datetime": card.created,
         "license": card.licence,
-        "bands": [{"name": name} for name in bands],
+        "bands": _named_bands(card),
         "mlm:name": card.name,
         "mlm:architecture": card.architecture,
         "mlm:tasks": ["regression"],
@@ -339,9 +340,9 @@ def _files(value: object, where: str) -> dict[str, File]:
                 f"{where}: {key} has href {show(href)}; only names of files in the bundle's own "
                 "folder are read"
             )
-        fields = check_object(
-            entry, f"{where}: {key}", (*_ASSETS[key], "file:size", "file:checksum")
-        )
+        keys = {*_ASSETS[key], "file:size", "file:checksum"}
+        keys |= {"bands"} if key == "weights" else set()
+        fields = check_object(entry, f"{where}: {key}", keys)
         checksum = check_text(
             fields["file:checksum"], f"{where}: {key} file:checksum", pattern=r"1220[0-9a-f]{64}"
         )

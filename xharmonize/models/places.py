@@ -147,6 +147,8 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, ModelError):
         raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(what) from error
     except _NOT_READABLE as error:
         reason = str(error) or type(error).__name__
         raise ModelError(f"{what} cannot be read: {reason}") from error
@@ -212,6 +214,8 @@ def _bounded(sizes: dict[str, int], location: str) -> dict[str, int]:
 
 def _open_local(path: str) -> BinaryIO:
     """Open a plain file; never through a link, and never waiting for the other end of a pipe."""
+    if os.path.islink(path):
+        raise ModelError(f"{path} is a symbolic link; put the file itself there")
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

@@ -11,6 +11,7 @@ Hugging Face, safetensors format: https://github.com/huggingface/safetensors#for
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ PREFIX = 8
 MAX_HEADER = 16 * 2**20
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 """Accepted types of tensors. Not BF16, for which numpy has no type, nor narrow integers."""
-NAME = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
+NAME = r"(?!__metadata__$)[A-Za-z0-9_][A-Za-z0-9_.\-]*"
 _MAX_SIDE, _MAX_DIMENSIONS, _MAX_TENSORS = 2**40, 8, 10**5
 
 
@@ -146,6 +147,26 @@ def _require_filled(tensors: Mapping[str, Tensor], first: int, file_size: int, w
         end = tensor.stop
     if end != file_size:
         raise ModelError(f"{what} has {file_size} bytes; its tensors end at {end}")
+
+
+def check_weight(name: str, array: AnyArray) -> AnyArray:
+    """Return an array as it is stored.
+
+    Raises
+    ------
+    ModelError
+        If its name or type is not accepted, or if it holds values that are not finite.
+    """
+    if not re.fullmatch(NAME, name):
+        raise ModelError(f"{name!r} is no name of a weight; use letters, digits, '.', '_' and '-'")
+    kept = np.asarray(array, order="C")
+    if kept.dtype.newbyteorder("=") not in {np.dtype(code) for code in DTYPES.values()}:
+        raise ModelError(
+            f"weight {name!r} is {kept.dtype}; accepted are float16, float32, float64 and int64"
+        )
+    if not np.isfinite(kept).all():
+        raise ModelError(f"weight {name!r} holds values that are not finite; train again")
+    return kept.astype(kept.dtype.newbyteorder("<"), copy=False)
 
 
 def views(buffer: AnyArray, tensors: Mapping[str, Tensor]) -> dict[str, AnyArray]:
