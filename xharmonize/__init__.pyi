@@ -1,6 +1,6 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
 from . import cluster as cluster
-from . import models as models
+from . import metrics as metrics, models as models
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
 from .cube.check import check_radiometry as check_radiometry
 from .cube.cog.write import to_cogs as to_cogs
@@ -23,6 +23,7 @@ from .errors import (
     FitError as FitError,
     GridError as GridError,
     MaskError as MaskError,
+    MetricError as MetricError,
     MissingDependencyError as MissingDependencyError,
     ModelError as ModelError,
     RadiometryError as RadiometryError,
@@ -30,6 +31,7 @@ from .errors import (
     SensorError as SensorError,
     StoreError as StoreError,
     TimeAxisError as TimeAxisError,
+    UnknownMetricError as UnknownMetricError,
     UnknownModelError as UnknownModelError,
     UnknownSensorError as UnknownSensorError,
     XHarmonizeError as XHarmonizeError,
@@ -39,6 +41,7 @@ from .harmonizers import (
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,
     fit_pixelwise as fit_pixelwise,
+    fit_tables as fit_tables,
     list_models as list_models,
     load_model as load_model,
     nbar as nbar,
@@ -46,6 +49,15 @@ from .harmonizers import (
     to_landsat as to_landsat,
     to_sensor as to_sensor,
     to_sentinel2 as to_sentinel2,
+)
+from .metrics import (
+    accuracy as accuracy,
+    confusion_matrix as confusion_matrix,
+    list_metrics as list_metrics,
+    merge_statistics as merge_statistics,
+    score as score,
+    score_statistics as score_statistics,
+    statistics as statistics,
 )
 from .models.refs import Runtime as Runtime
 from .sensors import (
@@ -59,7 +71,21 @@ from .sensors import (
     list_sensors as list_sensors,
     register_sensor as register_sensor,
 )
-from .series import densify as densify
+from .series import (
+    Harmonic as Harmonic,
+    RadialBasis as RadialBasis,
+    SavitzkyGolay as SavitzkyGolay,
+    Whittaker as Whittaker,
+    compare_tiles as compare_tiles,
+    composite as composite,
+    densify as densify,
+    frequency as frequency,
+    phenology as phenology,
+    screen_outliers as screen_outliers,
+    sensor_offsets as sensor_offsets,
+    smooth as smooth,
+    to_table as to_table,
+)
 from .series.crops import (
     CropClassifier as CropClassifier,
     classify as classify,

@@ -26,8 +26,17 @@ if TYPE_CHECKING:
     from xharmonize.cube.store.zarr import WriteMode
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
+    from xharmonize.metrics.groups import By
+    from xharmonize.metrics.inputs import Dims
+    from xharmonize.metrics.registry import MetricLike
     from xharmonize.models import Runtime
+    from xharmonize.series.composite import CompositeHow
     from xharmonize.series.densify import Duplicates
+    from xharmonize.series.phenology import PhenologyMethod
+    from xharmonize.series.screen import Direction
+    from xharmonize.series.smooth import SmoothMethod, SnowRule
+    from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Whittaker
+    from xharmonize.series.zonal import Coverage, Stat
 
 
 @xr.register_dataarray_accessor("harmonize")  # type: ignore[no-untyped-call]
@@ -113,6 +122,19 @@ class HarmonizeAccessor:
         """Normalise to nadir view by the c-factor; see `xharmonize.nbar`."""
         return xh.nbar(self._obj, angles, sun_zenith=sun_zenith)
 
+    def fit_tables(
+        self,
+        model: Model,
+        *,
+        tile: float | None = None,
+        interpolate: bool = False,
+        min_coverage: float = 0.0,
+    ) -> xr.Dataset:
+        """Make look-up tables per tile and date; see `xharmonize.fit_tables`."""
+        return xh.fit_tables(
+            self._obj, model, tile=tile, interpolate=interpolate, min_coverage=min_coverage
+        )
+
     def regrid(
         self,
         *,
@@ -164,6 +186,154 @@ class HarmonizeAccessor:
     def to_features(self, *, dates: Sequence[str | np.datetime64] | None = None) -> xr.DataArray:
         """Lay dates and bands behind one another; see `xharmonize.to_features`."""
         return xh.to_features(self._obj, dates=dates)
+
+    def score(
+        self,
+        ref: xr.DataArray | xr.Dataset,
+        metrics: MetricLike | Sequence[MetricLike] | None = None,
+        *,
+        dim: Dims = None,
+        data_range: float | None = 1.0,
+        by: By = None,
+        per_band: bool = True,
+        baseline: xr.DataArray | xr.Dataset | None = None,
+    ) -> xr.Dataset:
+        """Score the cube against a reference; see `xharmonize.score`."""
+        return xh.score(
+            self._obj,
+            ref,
+            metrics,
+            dim=dim,
+            data_range=data_range,
+            by=by,
+            per_band=per_band,
+            baseline=baseline,
+        )
+
+    def statistics(
+        self,
+        ref: xr.DataArray | xr.Dataset,
+        metrics: MetricLike | Sequence[MetricLike] | None = None,
+        *,
+        dim: Dims = None,
+        data_range: float | None = 1.0,
+        by: By = None,
+        baseline: xr.DataArray | xr.Dataset | None = None,
+    ) -> xr.Dataset:
+        """Find what metrics are formulas of, to keep and merge; see `xharmonize.statistics`."""
+        return xh.statistics(
+            self._obj, ref, metrics, dim=dim, data_range=data_range, by=by, baseline=baseline
+        )
+
+    def confusion_matrix(
+        self, ref: xr.DataArray, classes: Sequence[Any] | None = None
+    ) -> xr.DataArray:
+        """Count classes mapped against true ones; see `xharmonize.confusion_matrix`."""
+        return xh.confusion_matrix(self._obj, ref, classes)
+
+    def composite(self, period: str = "10D", *, how: CompositeHow = "median") -> Any:
+        """Make one date per period; see `xharmonize.composite`."""
+        return xh.composite(self._obj, period, how=how)
+
+    def smooth(
+        self,
+        method: SmoothMethod | Whittaker | SavitzkyGolay | Harmonic | RadialBasis = "whittaker",
+        *,
+        step: str | None = None,
+        max_gap: float = 60.0,
+        envelope: float | None = None,
+        snow: SnowRule = "gap",
+        uncertainty: bool | None = None,
+    ) -> Any:
+        """Smooth each pixel's series and fill its gaps; see `xharmonize.smooth`."""
+        return xh.smooth(
+            self._obj,
+            method,
+            step=step,
+            max_gap=max_gap,
+            envelope=envelope,
+            snow=snow,
+            uncertainty=uncertainty,
+        )
+
+    def phenology(
+        self,
+        *,
+        method: PhenologyMethod = "threshold",
+        threshold: float = 0.2,
+        year_start: str = "01-01",
+        reach: float = 240.0,
+        min_amplitude: float = 0.1,
+    ) -> xr.Dataset:
+        """Find start, peak and end of seasons; see `xharmonize.phenology`."""
+        return xh.phenology(
+            self._obj,
+            method=method,
+            threshold=threshold,
+            year_start=year_start,
+            reach=reach,
+            min_amplitude=min_amplitude,
+        )
+
+    def screen_outliers(
+        self,
+        *,
+        threshold: float = 4.0,
+        min_departure: float = 0.1,
+        max_gap: float = 60.0,
+        direction: Direction = "both",
+        mask: bool = True,
+    ) -> Any:
+        """Mask or flag outliers along time; see `xharmonize.screen_outliers`."""
+        return xh.screen_outliers(
+            self._obj,
+            threshold=threshold,
+            min_departure=min_departure,
+            max_gap=max_gap,
+            direction=direction,
+            mask=mask,
+        )
+
+    def sensor_offsets(
+        self, *, reference: str | None = None, max_gap: float = 16.0, min_valid: float = 0.1
+    ) -> xr.Dataset:
+        """Measure the step between sensors; see `xharmonize.sensor_offsets`."""
+        return xh.sensor_offsets(
+            self._obj, reference=reference, max_gap=max_gap, min_valid=min_valid
+        )
+
+    def frequency(self, *, levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9)) -> xr.Dataset:
+        """Count scenes a month, map revisit and gaps; see `xharmonize.frequency`."""
+        return xh.frequency(self._obj, levels=levels)
+
+    def compare_tiles(self, other: xr.DataArray | xr.Dataset) -> xr.Dataset:
+        """Measure the difference from a neighbouring tile; see `xharmonize.compare_tiles`."""
+        return xh.compare_tiles(self._obj, other)
+
+    def to_table(
+        self,
+        polygons: Any,
+        *,
+        stat: Stat = "mean",
+        min_valid: float = 0.5,
+        buffer: float = 0.0,
+        coverage: Coverage = "centre",
+        name: str | None = None,
+        crs: Any = None,
+        path: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Summarise the series over fields; see `xharmonize.to_table`."""
+        return xh.to_table(
+            self._obj,
+            polygons,
+            stat=stat,
+            min_valid=min_valid,
+            buffer=buffer,
+            coverage=coverage,
+            name=name,
+            crs=crs,
+            path=path,
+        )
 
     def to_zarr(self, path: str | Path, *, mode: WriteMode = "w", tile: int | None = None) -> Path:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""

@@ -1,31 +1,83 @@
-"""Histogram matching against scikit-image and against its own promises."""
+"""Histograms of tiles against numpy, matching against scikit-image, and their own promises."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 from skimage.exposure import match_histograms
 
-from xharmonize.kernels import histogram
+from xharmonize.kernels import histogram, lut
+from xharmonize.kernels.radiometry import decode
 
 LOW, HIGH, N_BINS = 0.0, 1.0, 1000
+RANGE = np.array([LOW]), np.array([HIGH])
 
 
 def _cube(values):
     return np.asarray(values, "float32").reshape(1, 1, 1, -1)
 
 
+def _places(n_y, n_x):
+    return np.zeros(n_y, int), np.zeros(n_x, int)
+
+
+def _count(values, n_bins=N_BINS):
+    return histogram.count_values(_cube(values), *RANGE, n_bins, *_places(1, np.size(values)))
+
+
 def _match(source, reference):
-    counts = [histogram.count_values(_cube(v), LOW, HIGH, N_BINS) for v in (source, reference)]
-    table = histogram.match_distributions(*counts, LOW, HIGH)
-    return histogram.apply_table(_cube(source), table, LOW, HIGH).ravel(), table
+    table = histogram.match_distributions(_count(source), _count(reference), LOW, HIGH)
+    values = _cube(source)
+    mapped = lut.apply_tables(values, table, *RANGE, *_places(1, values.size))
+    return mapped.ravel(), table
 
 
 def test_counts_equal_numpy_and_ignore_nan():
     values = np.random.default_rng(0).normal(0.3, 0.2, 10_000)
-    values[::7] = np.nan
-    counts = histogram.count_values(_cube(values), LOW, HIGH, 50).ravel()
+    values[::7], values[3], values[4] = np.nan, np.inf, 1.0
     inside = np.clip(_cube(values).ravel()[np.isfinite(values)].astype(float), LOW, HIGH)
-    np.testing.assert_array_equal(counts, np.histogram(inside, 50, (LOW, HIGH))[0])
+    np.testing.assert_array_equal(
+        _count(values, 50).ravel(), np.histogram(inside, 50, (LOW, HIGH))[0]
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 40)] * 2),
+    seed=st.integers(0, 99),
+    cuts=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    dtype=st.sampled_from(["uint8", "uint16", "int16", "int32"]),
+)
+def test_digital_numbers_count_as_their_reflectance(shape, seed, cuts, dtype):
+    """Tile by tile and band by band, with negative numbers and nodata."""
+    random = np.random.default_rng(seed)
+    info = np.iinfo(dtype)
+    dn = random.integers(max(info.min, -3000), min(info.max, 30_000), shape).astype(dtype)
+    line = np.full(shape[:2], 2.75e-5), np.full(shape[:2], -0.2), np.full(shape[:2], dn.flat[0])
+    low, high = np.linspace(-0.1, 0.0, shape[1]), np.linspace(0.3, 0.6, shape[1])
+    rows = (np.arange(shape[2]) >= cuts[0] % shape[2]).astype(int)
+    rows -= rows[0]
+    columns = (np.arange(shape[3]) >= cuts[1] % shape[3]).astype(int)
+    columns -= columns[0]
+    values = decode(dn, *line)
+    expected = histogram.count_values(values, low, high, 64, rows, columns)
+    scale, offset, nodata = line
+    lines = {"scale": scale, "offset": offset, "nodata": nodata}
+    actual = histogram.count_dn(dn, low, high, 64, rows, columns, **lines)
+    np.testing.assert_array_equal(actual, expected)
+    for j, i in np.ndindex(expected.shape[1:3]):
+        part = values[:, :, rows == j][..., columns == i]
+        assert (expected[:, j, i].sum(axis=-1) == np.isfinite(part).sum(axis=(2, 3))).all()
+
+
+def test_large_blocks_of_digital_numbers_take_the_table_of_bins():
+    dn = np.random.default_rng(1).integers(-500, 9000, (2, 1, 200, 200)).astype("int16")
+    table = {"scale": 1e-4, "offset": 0.0, "nodata": -9999.0}
+    lines = {name: np.full((2, 1), value) for name, value in table.items()}
+    places = _places(200, 200)
+    expected = histogram.count_values(decode(dn, **lines), *RANGE, 100, *places)
+    np.testing.assert_array_equal(histogram.count_dn(dn, *RANGE, 100, *places, **lines), expected)
 
 
 def test_matching_agrees_with_scikit_image():
@@ -54,13 +106,24 @@ def test_tables_never_decrease_and_stay_inside_the_reference(seed, n):
     assert table.max() <= reference.max() + 1 / N_BINS
 
 
-def test_ends_are_held_and_nan_stays():
-    table = np.array([[[0.2, 0.5]]])
-    values = _cube([-1.0, 0.0, 0.5, 1.0, 2.0, np.nan])
-    actual = histogram.apply_table(values, table, 0.0, 1.0).ravel()
-    np.testing.assert_allclose(actual, [0.2, 0.2, 0.35, 0.5, 0.5, np.nan], atol=1e-6)
-
-
 def test_an_empty_histogram_gives_a_missing_table():
     counts = np.zeros((1, 1, 10), "int64")
     assert np.isnan(histogram.match_distributions(counts, counts + 1, 0.0, 1.0)).all()
+    assert np.isnan(histogram.normalise(counts)).all()
+
+
+def test_normalised_histograms_sum_to_one():
+    shares = histogram.normalise(_count(np.random.default_rng(3).random(999), 64))
+    assert shares.dtype == np.float32
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_transport_distance_agrees_with_scipy_on_fine_bins():
+    random = np.random.default_rng(4)
+    a, b = random.beta(2, 8, 5000), random.beta(3, 5, 5000)
+    counts = [_count(v, bins).ravel() for v, bins in ((a, 1000), (b, 400))]
+    distance = histogram.transport_distance(counts[0], (LOW, HIGH), counts[1], (LOW, HIGH))
+    assert distance == pytest.approx(wasserstein_distance(a, b), abs=1e-3)
+    spike = np.eye(100)
+    moved = histogram.transport_distance(spike[10], (0.0, 1.0), spike[60], (0.0, 1.0))
+    assert moved == pytest.approx(0.5)

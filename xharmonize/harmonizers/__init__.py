@@ -3,7 +3,14 @@
 from xharmonize.harmonizers.angles import angles_from_items
 from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
 from xharmonize.harmonizers.linear import FittedHarmonizer, fit_linear
-from xharmonize.harmonizers.matching import HistogramHarmonizer, fit_histogram
+from xharmonize.harmonizers.lut.harmonizers import (
+    GlobalLutHarmonizer,
+    HistogramHarmonizer,
+    LutHarmonizer,
+    TablesHarmonizer,
+)
+from xharmonize.harmonizers.lut.tables import fit_tables
+from xharmonize.harmonizers.matching import fit_histogram
 from xharmonize.harmonizers.nadir import nbar
 from xharmonize.harmonizers.pixelwise import PixelwiseHarmonizer, fit_pixelwise
 from xharmonize.harmonizers.protocol import Harmonizer, Model
@@ -13,14 +20,18 @@ from xharmonize.harmonizers.registry import list_models, load_model, save_model
 __all__ = [
     "FittedHarmonizer",
     "Harmonizer",
+    "GlobalLutHarmonizer",
     "HistogramHarmonizer",
+    "LutHarmonizer",
     "Model",
     "PixelwiseHarmonizer",
     "TableHarmonizer",
+    "TablesHarmonizer",
     "angles_from_items",
     "fit_histogram",
     "fit_linear",
     "fit_pixelwise",
+    "fit_tables",
     "list_models",
     "load_model",
     "nbar",

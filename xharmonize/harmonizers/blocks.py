@@ -236,16 +236,24 @@ def change_steps(
     cube: xr.DataArray,
     is_foreign: Sequence[bool],
     change: Callable[[xr.DataArray], xr.DataArray],
+    *,
+    takes_encoded: bool = False,
+    keep: Callable[[xr.DataArray, xr.DataArray], xr.DataArray] | None = None,
 ) -> xr.DataArray:
-    """Apply `change` to some time steps and merge them with the others, in the order they had."""
-    cube = decoded(cube)
+    """Apply `change` to some time steps and merge them with the others, in the order they had.
+
+    `change` is given reflectance, or the cube as it is where it `takes_encoded`;
+    ``keep(others, changed)`` is what becomes of the others, by default nothing.
+    """
+    given = cube if takes_encoded else decoded(cube)
     if not any(is_foreign):
-        return cube
+        return decoded(cube)
     if all(is_foreign):
-        return change(cube)
+        return change(given)
+    cube = decoded(cube)
     chosen = np.flatnonzero(is_foreign)
     kept = np.flatnonzero(~np.asarray(is_foreign))
-    changed = change(cube.isel(time=chosen))
+    changed = change(given.isel(time=chosen))
     absent = sorted(set(map(str, changed["band"].values)) - set(map(str, cube["band"].values)))
     if absent:
         raise BandError(
@@ -253,6 +261,8 @@ def change_steps(
             "harmonise the other steps by themselves and merge with densify"
         )
     rest = cube.isel(time=kept).sel(band=changed["band"].values)
+    if keep is not None:
+        rest = keep(rest, changed)
     rest = rest.drop_vars(set(rest.coords) - set(changed.coords))
     merged = xr.concat(
         [changed, rest],

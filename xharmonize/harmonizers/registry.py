@@ -17,7 +17,15 @@ from xharmonize.cube.contract import require_contract, with_history
 from xharmonize.errors import MissingDependencyError, ModelError, UnknownModelError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import LINEAR, FittedHarmonizer
-from xharmonize.harmonizers.matching import HISTOGRAM, HistogramHarmonizer
+from xharmonize.harmonizers.lut.fit import TABLES
+from xharmonize.harmonizers.lut.harmonizers import (
+    HISTOGRAM,
+    LUT,
+    GlobalLutHarmonizer,
+    HistogramHarmonizer,
+    LutHarmonizer,
+    TablesHarmonizer,
+)
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
@@ -37,6 +45,8 @@ _KINDS: dict[str, Callable[..., Harmonizer]] = {
     LINEAR: FittedHarmonizer,
     PIXELWISE: PixelwiseHarmonizer,
     HISTOGRAM: HistogramHarmonizer,
+    LUT: GlobalLutHarmonizer,
+    TABLES: TablesHarmonizer,
 }
 _NETCDF = (".nc", ".nc4", ".h5")
 _MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill
@@ -159,8 +169,6 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
 def _from_bundle(bundle: Bundle) -> Harmonizer:
     """The harmoniser of a bundle; its weights are read by workers."""
     if bundle.card.kind == "lut":
-        from xharmonize.harmonizers.lut import LutHarmonizer
-
         return LutHarmonizer(ref=bundle.ref, card=bundle.card)
     from xharmonize.harmonizers.generator import GeneratorHarmonizer
 
@@ -255,9 +263,7 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
     ModelError
         If the model leads elsewhere, or a fit must not be turned round.
     """
-    if isinstance(model, (str, os.PathLike)):
-        model = load_model(model)
-    harmonizer = _as_harmonizer(model, target_bandpass)
+    harmonizer = as_harmonizer(model, target_bandpass)
     if harmonizer.target_bandpass == target_bandpass:
         return harmonizer
     if harmonizer.source_bandpass == target_bandpass:
@@ -273,7 +279,13 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
     )
 
 
-def _as_harmonizer(model: Any, target_bandpass: str) -> Harmonizer:
+def as_harmonizer(model: Any, target_bandpass: str = "") -> Harmonizer:
+    """Return the harmoniser a model stands for, in the direction it was made in.
+
+    `target_bandpass` is what a plain function is trusted to reach.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = load_model(model)
     if isinstance(model, xr.Dataset):
         kind = model.attrs.get("model")
         if kind not in _KINDS:

@@ -1,0 +1,314 @@
+"""Mapping a cube through look-up tables: one pointwise pass, lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import read_coordinate, select_bands
+from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs
+from xharmonize.errors import GridError, ModelError
+from xharmonize.harmonizers.lut.counting import split_lines
+from xharmonize.harmonizers.lut.tiles import (
+    between_centres,
+    crs_name,
+    place_pixels,
+    require_metres,
+    whole,
+)
+from xharmonize.kernels import lut
+from xharmonize.kernels.radiometry import affine
+from xharmonize.types import AnyArray, Float64Array, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Look-up tables that fit a cube: in its order of tiles, dates and bands.
+
+    Attributes
+    ----------
+    values : (time, tile_y, tile_x, band, knot) array
+        Target reflectance [1], numpy or dask; a time axis of length 1 serves all dates.
+    bands : tuple of str
+        Source bands.
+    low, high : (band,) float64 array
+        Reflectance of first and last knot [1].
+    rows, columns : (y,), (x,) int array
+        Tile of each pixel; with weights, the first of the two it lies between.
+    weights : pair of (y,), (x,) float32 array, optional
+        Weight of the second, to interpolate between tile centres.
+    flags : (time, tile_y, tile_x) uint8 array, optional
+        What is to be known about the tiles.
+    tile_rows, tile_columns : (y,), (x,) int array, optional
+        Tile each pixel lies in, for `flags`.
+    domain : pair of (band,) float64 array, optional
+        Range seen in training [1]; NaN where not known.
+    """
+
+    values: Any
+    bands: tuple[str, ...]
+    low: Float64Array
+    high: Float64Array
+    rows: IntArray
+    columns: IntArray
+    weights: tuple[AnyArray, AnyArray] | None = None
+    flags: Any = None
+    tile_rows: IntArray | None = None
+    tile_columns: IntArray | None = None
+    domain: tuple[Float64Array, Float64Array] | None = None
+
+
+_SAME_AXIS = str.maketrans("YVXU", "yyxx")
+"""Tiles and pixels of one axis are cut into as many blocks: blockwise pairs them by letter."""
+
+
+def one_table(cube: xr.DataArray, values: Any, ranges: Any) -> Tables:
+    """Tables (time, 1, 1, band, knot) that serve the whole cube."""
+    rows, columns = whole(cube)
+    return Tables(
+        values=values,
+        bands=ranges.bands,
+        low=ranges.low,
+        high=ranges.high,
+        rows=rows,
+        columns=columns,
+    )
+
+
+def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
+    """The tables of a fit of `fit_tables`, as a cube needs them.
+
+    Raises
+    ------
+    ModelError
+        If the fit lacks a date of the cube.
+    GridError
+        If the cube is in another CRS, or lies where there is no tile.
+    """
+    require_metres(cube, "tiles of look-up tables")
+    box = geobox_of(cube)
+    if not is_same_crs(box.crs, read_crs(fit.attrs["crs"])):
+        raise GridError(
+            f"the tables are for {fit.attrs['crs']}, the cube is in {crs_name(box)}; put it there "
+            "with "
+            "cube.harmonize.regrid(crs=...), or fit tables on it"
+        )
+    side = float(fit.attrs["tile"])
+    centres = {dim: np.asarray(fit[f"tile_{dim}"].values, np.float64) for dim in ("y", "x")}
+    order_y, tile_rows = place_pixels(cube, "y", centres["y"], side)
+    order_x, tile_columns = place_pixels(cube, "x", centres["x"], side)
+    fit = fit.isel(time=_dates(cube, fit), tile_y=order_y, tile_x=order_x)
+    fit = fit.transpose("time", "tile_y", "tile_x", "band", ...)
+    rows, columns, weights = tile_rows, tile_columns, None
+    if fit.attrs["interpolate"]:
+        rows, row_weights = between_centres(cube, "y", centres["y"][order_y], side)
+        columns, column_weights = between_centres(cube, "x", centres["x"][order_x], side)
+        weights = (row_weights, column_weights)
+    has_domain = "domain_low" in fit.coords
+    return Tables(
+        values=fit["tables"].data,
+        bands=tuple(map(str, fit["band"].values)),
+        low=read_coordinate(fit, "low"),
+        high=read_coordinate(fit, "high"),
+        rows=rows,
+        columns=columns,
+        weights=weights,
+        flags=fit["tile_flag"].data,
+        tile_rows=tile_rows,
+        tile_columns=tile_columns,
+        domain=(
+            (read_coordinate(fit, "domain_low"), read_coordinate(fit, "domain_high"))
+            if has_domain
+            else None
+        ),
+    )
+
+
+def _dates(cube: xr.DataArray, fit: xr.Dataset) -> list[int]:
+    """Places of the cube's dates in the fit: by time and item."""
+    keys = [
+        list(zip(array["time"].values.tolist(), map(str, read_coordinate(array, "item_id"))))
+        for array in (fit, cube)
+    ]
+    place = {key: k for k, key in enumerate(keys[0])}
+    lost = [k for k, key in enumerate(keys[1]) if key not in place]
+    if lost:
+        raise ModelError(
+            f"the tables have no date {str(cube['time'].values[lost[0]])[:19]} (item "
+            f"{keys[1][lost[0]][1]!r}) and {len(lost) - 1} others; tables belong to the dates they "
+            "were fitted on: xh.fit_tables(cube, model)"
+        )
+    return [place[key] for key in keys[1]]
+
+
+def look_up(cube: xr.DataArray, tables: Tables, *, flags: bool) -> tuple[Any, Any]:
+    """Map a cube (time, band, y, x), decoding it on the way; returns pixels and flags.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) DataArray
+        Reflectance [1], or digital numbers with their contract.
+    flags : bool
+        Also make the flags (time, y, x) uint8, in the same pass; else None.
+    """
+    chosen = select_bands(cube, tables.bands)
+    chosen, lines = split_lines(chosen)
+    values = chosen.data
+    is_lazy = isinstance(values, da.Array)
+    if is_lazy and flags:
+        values = values.rechunk({1: -1})
+    block = partial(_map_block, has_lines=lines is not None, flags=flags)
+    layout = _arguments(tables, lines, values.shape, flags=flags)
+    if not is_lazy:
+        computed = [np.asarray(argument) for argument, _ in layout]
+        result = block(values, *computed)
+    else:
+        result = _lazily(block, values, layout, flags=flags)
+    return (result[:, :-1], result[:, -1].astype(np.uint8)) if flags else (result, None)
+
+
+def _arguments(
+    tables: Tables, lines: Any, shape: tuple[int, ...], *, flags: bool
+) -> list[tuple[Any, str]]:
+    """What a block is given besides its pixels, with the dimensions of each."""
+    n_y, n_x = shape[2:]
+    weights = tables.weights or (np.full(n_y, np.nan, "f4"), np.full(n_x, np.nan, "f4"))
+    found: list[tuple[Any, str]] = [
+        (tables.values, "tYXbk"),
+        (tables.rows, "y"),
+        (tables.columns, "x"),
+        (weights[0], "y"),
+        (weights[1], "x"),
+        (tables.low, "b"),
+        (tables.high, "b"),
+    ]
+    if lines is not None:
+        found += [(line, "tb") for line in lines]
+    if flags:
+        unknown = np.full(len(tables.bands), np.nan)
+        low, high = tables.domain or (unknown, unknown)
+        found += [(low, "b"), (high, "b")]
+        if tables.flags is not None:
+            found += [(tables.flags, "tVU"), (tables.tile_rows, "y"), (tables.tile_columns, "x")]
+    return found
+
+
+def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flags: bool) -> Any:
+    """One task per block, given the tables of its own tiles only."""
+    chunks = dict(zip("tbyx", values.chunks))
+    spans = {
+        upper: _spans(layout[place][0], layout[weight][0], chunks[lower])
+        for upper, lower, place, weight in (("Y", "y", 1, 3), ("X", "x", 2, 4))
+    }
+    if flags and layout[-3][1] == "tVU":
+        spans |= {
+            upper: _spans(layout[place][0], None, chunks[lower])
+            for upper, lower, place in (("V", "y", -2), ("U", "x", -1))
+        }
+    arguments: list[Any] = []
+    for array, dims in layout:
+        if dims in ("y", "x"):
+            arguments += [da.from_array(np.asarray(array), (chunks[dims],)), dims]
+            continue
+        taken: Any = array
+        sizes: list[Any] = []
+        for axis, dim in enumerate(dims):
+            if dim in spans:
+                index = np.concatenate([np.arange(a, b) for a, b in spans[dim]])
+                taken = taken[(slice(None),) * axis + (index,)]
+                sizes.append(tuple(b - a for a, b in spans[dim]))
+            else:
+                n = taken.shape[axis]
+                sizes.append(chunks[dim] if dim in chunks and n == sum(chunks[dim]) else (n,))
+        if isinstance(taken, da.Array):
+            taken = taken.rechunk(tuple(sizes))
+        else:
+            taken = da.from_array(taken, tuple(sizes))
+        arguments += [taken, dims.translate(_SAME_AXIS)]
+    return da.blockwise(
+        block,
+        "tbyx",
+        values,
+        "tbyx",
+        *arguments,
+        adjust_chunks={"b": (values.shape[1] + 1,)} if flags else None,
+        concatenate=True,
+        align_arrays=False,
+        dtype=np.float32,
+        meta=np.empty((0,) * 4, np.float32),
+        token="harmonize-lut",
+    )
+
+
+def _spans(places: IntArray, weights: AnyArray | None, chunks: tuple[int, ...]) -> list[Any]:
+    """Tiles ``[start, stop)`` that each chunk needs: the next ones too, to interpolate."""
+    stops = np.cumsum(chunks).tolist()
+    starts = [0, *stops[:-1]]
+    spans = []
+    for start, stop in zip(starts, stops):
+        here = places[start:stop]
+        reach = here if weights is None else here + (weights[start:stop] > 0)
+        spans.append((int(here.min()), int(reach.max()) + 1))
+    return spans
+
+
+def _map_block(
+    values: AnyArray,
+    tables: AnyArray,
+    rows: IntArray,
+    columns: IntArray,
+    row_weights: AnyArray,
+    column_weights: AnyArray,
+    low: Float64Array,
+    high: Float64Array,
+    *more: AnyArray,
+    has_lines: bool,
+    flags: bool,
+) -> AnyArray:
+    """Map a block; with `flags`, they ride along as one more band."""
+    lines, facts = (more[:3], more[3:]) if has_lines else ((), more)
+    is_blended = not np.isnan(row_weights).any()
+    if lines and (flags or is_blended):
+        values = affine(values, lines[0], lines[1], nodata=lines[2])
+        lines = ()
+    limits = low, high, rows - rows.min(), columns - columns.min()
+    if is_blended:
+        mapped = lut.blend_tables(values, tables, *limits, row_weights, column_weights)
+    elif lines:
+        scale, offset, nodata = lines
+        mapped = lut.apply_tables_to_dn(
+            values, tables, *limits, scale=scale, offset=offset, nodata=nodata
+        )
+    else:
+        mapped = lut.apply_tables(values, tables, *limits)
+    if not flags:
+        return mapped
+    marks = _flag_block(values, low, high, *facts)
+    return np.concatenate([mapped, marks[:, None].astype(np.float32)], axis=1)
+
+
+def _flag_block(
+    values: AnyArray,
+    low: Float64Array,
+    high: Float64Array,
+    domain_low: Float64Array,
+    domain_high: Float64Array,
+    tile_flags: AnyArray | None = None,
+    tile_rows: IntArray | None = None,
+    tile_columns: IntArray | None = None,
+) -> AnyArray:
+    """Flags (time, y, x) of a block of reflectance; 0 where a pixel is missing in all bands."""
+    marks = np.zeros((values.shape[0], *values.shape[2:]), np.uint8)
+    lut.flag_outside(values, low, high, marks, int(ResultFlag.SATURATED))
+    lut.flag_outside(values, domain_low, domain_high, marks, int(ResultFlag.OUT_OF_DOMAIN))
+    if tile_flags is not None and tile_rows is not None and tile_columns is not None:
+        j, i = tile_rows - tile_rows.min(), tile_columns - tile_columns.min()
+        is_there = np.isfinite(values).any(axis=1)
+        marks |= np.where(is_there, tile_flags[:, j[:, None], i], 0).astype(np.uint8)
+    return marks

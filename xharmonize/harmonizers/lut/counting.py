@@ -1,0 +1,147 @@
+"""Histograms of tiles of a cube, counted across chunks."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.encode import require_encoded
+from xharmonize.harmonizers import blocks
+from xharmonize.kernels import histogram
+from xharmonize.types import AnyArray, Float64Array, IntArray
+
+Lines: TypeAlias = tuple[AnyArray, AnyArray, AnyArray]
+"""Scale, offset and nodata of digital numbers, (time, band) each."""
+
+
+def split_lines(cube: xr.DataArray) -> tuple[xr.DataArray, Lines | None]:
+    """Return the cube (time, band, y, x) and, where it holds integers, how they are decoded.
+
+    A cube that is partly decoded, or holds digital numbers as floats, is decoded here.
+    """
+    cube = cube.transpose("time", "band", "y", "x")
+    is_decoded = read_coordinate(cube, "is_decoded")
+    if is_decoded.any() or not np.issubdtype(cube.dtype, np.integer):
+        return blocks.decoded(cube), None
+    require_encoded(cube)
+    scale, offset, nodata = (read_coordinate(cube, name) for name in ("scale", "offset", "nodata"))
+    return cube, (scale, offset, nodata)
+
+
+def count_tiles(
+    cube: xr.DataArray,
+    rows: IntArray,
+    columns: IntArray,
+    low: Float64Array,
+    high: Float64Array,
+    bins: int,
+) -> Any:
+    """Count the reflectance of each date, tile and band; the same for any chunks.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) DataArray
+        Reflectance [1], or digital numbers with their contract.
+    rows, columns : (y,), (x,) int array
+        Tile of each pixel row and column, from 0, in runs that ascend.
+    low, high : (band,) float64 array
+        Range of the bins [1].
+
+    Returns
+    -------
+    (time, tile_y, tile_x, band, bin) int64 array
+        Numpy or dask, as the cube.
+    """
+    cube, lines = split_lines(cube)
+    values = cube.data
+    if not isinstance(values, da.Array):
+        return _count_block(values, rows, columns, low, high, *(lines or ()), bins=bins)
+    cuts = [[0, *np.cumsum(sizes).tolist()] for sizes in values.chunks[2:]]
+    firsts = [[int(a[i]) for i in cut[:-1]] for a, cut in zip((rows, columns), cuts)]
+    sizes = [
+        tuple(int(tile[stop - 1]) - int(tile[start]) + 1 for start, stop in pairwise(cut))
+        for tile, cut in zip((rows, columns), cuts)
+    ]
+    tables: list[Any] = []
+    for line in lines or ():
+        tables += [da.from_array(line, values.chunks[:2]), "tb"]
+    partial_counts = da.blockwise(
+        partial(_count_block, bins=bins),
+        "tyxbk",
+        values,
+        "tbyx",
+        da.from_array(rows, values.chunks[2]),
+        "y",
+        da.from_array(columns, values.chunks[3]),
+        "x",
+        da.from_array(low, values.chunks[1]),
+        "b",
+        da.from_array(high, values.chunks[1]),
+        "b",
+        *tables,
+        adjust_chunks={"y": sizes[0], "x": sizes[1]},
+        new_axes={"k": bins},
+        dtype=np.int64,
+        meta=np.empty((0,) * 5, np.int64),
+        token="fit-tables-count",
+    )
+    return _add_blocks(partial_counts, firsts, sizes, int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def _count_block(
+    values: AnyArray,
+    rows: IntArray,
+    columns: IntArray,
+    low: Float64Array,
+    high: Float64Array,
+    *lines: Float64Array,
+    bins: int,
+) -> IntArray:
+    """Counts of a block, its tiles numbered from its first one."""
+    places = rows - rows[:1], columns - columns[:1]
+    if not lines:
+        return histogram.count_values(values, low, high, bins, *places)
+    scale, offset, nodata = lines
+    return histogram.count_dn(
+        values, low, high, bins, *places, scale=scale, offset=offset, nodata=nodata
+    )
+
+
+def _add_blocks(
+    counts: da.Array, firsts: list[list[int]], sizes: list[Any], n_rows: int, n_columns: int
+) -> da.Array:
+    """Add the counts of the blocks that share a tile; integers, so that the order is free."""
+    name = f"fit-tables-add-{tokenize(counts.name, firsts, n_rows, n_columns)}"
+    holders = [
+        [
+            [(k, n - first) for k, (first, size) in enumerate(zip(*axis)) if 0 <= n - first < size]
+            for n in range(n_tiles)
+        ]
+        for axis, n_tiles in zip(zip(firsts, sizes), (n_rows, n_columns))
+    ]
+    graph = {}
+    for t in range(counts.numblocks[0]):
+        for b in range(counts.numblocks[3]):
+            for j, in_rows in enumerate(holders[0]):
+                for i, in_columns in enumerate(holders[1]):
+                    places = [(p, q) for _, p in in_rows for _, q in in_columns]
+                    keys = [(counts.name, t, r, c, b, 0) for r, _ in in_rows for c, _ in in_columns]
+                    graph[(name, t, j, i, b, 0)] = (partial(_add, places=places), keys)
+    chunks = (counts.chunks[0], (1,) * n_rows, (1,) * n_columns, *counts.chunks[3:])
+    layer = HighLevelGraph.from_collections(name, graph, dependencies=[counts])
+    return da.Array(layer, name, chunks=chunks, meta=np.empty((0,) * 5, np.int64))
+
+
+def _add(parts: list[IntArray], places: list[tuple[int, int]]) -> IntArray:
+    total = parts[0][:, places[0][0], places[0][1]].copy()
+    for part, (row, column) in zip(parts[1:], places[1:]):
+        total += part[:, row, column]
+    return total[:, None, None]

@@ -1,0 +1,199 @@
+"""Look-up tables per tile and date, fitted on a cube."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    TIME_COORDS,
+    read_contract,
+    require_bands,
+    require_contract,
+    select_bands,
+)
+from xharmonize.cube.flags import ResultFlag, cf_attrs
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.errors import BandError, FitError, RadiometryWarning
+from xharmonize.harmonizers.lut.counting import count_tiles
+from xharmonize.harmonizers.lut.predictors import Predictor, Ranges
+from xharmonize.harmonizers.lut.tiles import Axis, crs_name, tiles_of
+from xharmonize.kernels.histogram import transport_distance
+from xharmonize.models.card import Domain
+from xharmonize.types import AnyArray, BoolArray, IntArray
+
+TABLES = "tables"
+DIMS = ("time", "tile_y", "tile_x")
+
+
+def fit_dataset(
+    cube: xr.DataArray | xr.Dataset,
+    predictor: Predictor,
+    facts: dict[str, Any],
+    *,
+    tile: float | None,
+    interpolate: bool,
+    min_coverage: float,
+) -> xr.Dataset:
+    """Make the Dataset of `xharmonize.fit_tables`, of the steps the model is for."""
+    if not 0 <= min_coverage <= 1:
+        raise FitError(f"min_coverage={min_coverage} is no share; give a number from 0 to 1")
+    array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
+    require_contract(array)
+    side = float(predictor.tile if tile is None else tile)
+    tile_y, tile_x = tiles_of(array, side)
+    ranges = ranges_for(array, predictor)
+    chosen = select_bands(array, ranges.bands).transpose("time", "band", "y", "x")
+    counts = count_tiles(chosen, tile_y.pixels, tile_x.pixels, ranges.low, ranges.high, ranges.bins)
+    extent = tile_y.extent[:, None] * tile_x.extent
+    warn_partial(extent, side)
+    share = _coverage(counts, tile_y, tile_x, side)
+    used = counts if not min_coverage else _blank(counts, share, min_coverage)
+    tables = predictor.tables(used, ranges)
+    variables = {
+        "tables": ((*DIMS, "band", "knot"), tables, {"units": "1", "long_name": "look-up table"}),
+        "histograms": ((*DIMS, "band", "bin"), counts, {"long_name": "valid pixels per bin"}),
+        "tile_coverage": (DIMS, share, {"units": "1", "long_name": "valid share of the tile"}),
+        "tile_flag": (DIMS, _flags(counts, extent, predictor.domain, ranges), _FLAG_ATTRS),
+    }
+    words = f"fit_tables: {predictor.name}, tiles of {side:g} m, {facts['direction']}"
+    attrs = {
+        **facts,
+        "model": TABLES,
+        "title": f"look-up tables of {predictor.name}, {facts['direction']}",
+        "predictor": predictor.name,
+        "predictor_digest": predictor.digest,
+        "tile": side,
+        "crs": crs_name(geobox_of(array)),
+        "interpolate": int(interpolate),
+        "min_coverage": min_coverage,
+        "history": words,
+    }
+    coords = _coords(array, ranges, tile_y, tile_x, extent, predictor.domain)
+    return xr.Dataset(variables, coords, attrs)
+
+
+_FLAG_ATTRS = cf_attrs(ResultFlag, dtype="uint8", long_name="what is to be known about the tile")
+
+
+def ranges_for(array: xr.DataArray, predictor: Predictor) -> Ranges:
+    """Bands, limits, bins and knots for the bands the cube has."""
+    ranges, present = predictor.ranges, [str(name) for name in array["band"].values]
+    if predictor.needs_all_bands:
+        require_bands(array, ranges.bands, what=f"model {predictor.name!r}")
+    ranges = ranges.of(present)
+    if not ranges.bands:
+        raise BandError(f"{predictor.name} is for {predictor.ranges.bands}; the cube has {present}")
+    return ranges
+
+
+def warn_partial(extent: AnyArray, side: float) -> None:
+    """Warn where geometry alone tells that tiles reach beyond the cube."""
+    partial_share = extent[extent < 1 - 1e-9]
+    if partial_share.size:
+        warnings.warn(
+            f"{partial_share.size} of {extent.size} tiles of {side:g} m reach beyond the cube "
+            f"(the least covered one lies in it by {partial_share.min():.1%}): their tables come "
+            "from a part of them and change with the area asked for; fit on a larger cube, or "
+            "give smaller tiles with tile=",
+            RadiometryWarning,
+            stacklevel=4,
+        )
+
+
+def _coverage(counts: Any, tile_y: Axis, tile_x: Axis, side: float) -> Any:
+    """Valid share of each tile's full area (time, tile_y, tile_x), of the poorest band."""
+    valid = counts.sum(axis=-1).min(axis=-1)
+    return (valid * (tile_y.step * tile_x.step / side**2)).astype(np.float32)
+
+
+def _blank(counts: Any, share: Any, least: float) -> Any:
+    """Counts, but none where the valid share of a tile is too small."""
+    return counts * (share >= least)[..., None, None]
+
+
+def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges) -> Any:
+    """Flags of each tile (time, tile_y, tile_x), uint8."""
+    partial_context = np.where(extent < 1 - 1e-9, int(ResultFlag.PARTIAL_CONTEXT), 0)
+    flags = np.broadcast_to(partial_context.astype(np.uint8), counts.shape[:3])
+    if domain is None:
+        return da.from_array(flags, counts.chunks[:3]) if isinstance(counts, da.Array) else flags
+    if not isinstance(counts, da.Array):
+        return flags | _is_far(counts, domain, ranges) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
+    is_far = da.blockwise(
+        _is_far,
+        "tyx",
+        counts.rechunk({3: -1, 4: -1}),
+        "tyxbk",
+        None if domain is None else domain,
+        None,
+        ranges,
+        None,
+        concatenate=True,
+        dtype=bool,
+        meta=np.empty((0,) * 3, bool),
+        token="fit-tables-domain",
+    )
+    return flags | is_far * np.uint8(ResultFlag.OUT_OF_DOMAIN)
+
+
+def _is_far(counts: IntArray, domain: Domain, ranges: Ranges) -> BoolArray:
+    """Whether a tile's histograms lie farther from training than any training tile's."""
+    is_far = np.zeros(counts.shape[:3], bool)
+    for place in np.ndindex(counts.shape[:3]):
+        for k, band in enumerate(ranges.bands):
+            if band in domain.bands:
+                known = np.array(domain.histograms[domain.bands.index(band)])
+                limits = float(ranges.low[k]), float(ranges.high[k])
+                distance = transport_distance(counts[place][k], limits, known, domain.edges)
+                is_far[place] |= distance > domain.max_distance
+    return is_far
+
+
+def _coords(
+    array: xr.DataArray,
+    ranges: Ranges,
+    tile_y: Axis,
+    tile_x: Axis,
+    extent: AnyArray,
+    domain: Domain | None,
+) -> dict[str, Any]:
+    """Where tiles lie, what knots and bins stand for, and the contract along time."""
+    edges = np.linspace(ranges.low, ranges.high, ranges.bins + 1, axis=-1)
+    coords: dict[str, Any] = {
+        "time": array["time"].values,
+        "band": list(ranges.bands),
+        "target_band": ("band", list(ranges.targets)),
+        "tile_y": ("tile_y", tile_y.centres),
+        "tile_x": ("tile_x", tile_x.centres),
+        "tile_extent": (DIMS[1:], extent, {"units": "1", "long_name": "share inside the cube"}),
+        "low": ("band", ranges.low, {"units": "1"}),
+        "high": ("band", ranges.high, {"units": "1"}),
+        "knot_value": (
+            ("band", "knot"),
+            np.linspace(ranges.low, ranges.high, ranges.knots, axis=-1),
+            {"units": "1", "long_name": "reflectance of the knots"},
+        ),
+        "bin_value": (
+            ("band", "bin"),
+            (edges[:, :-1] + edges[:, 1:]) / 2,
+            {"units": "1", "long_name": "reflectance of the centres of the bins"},
+        ),
+        "spatial_ref": array["spatial_ref"].variable,
+    }
+    steps = read_contract(array)
+    coords |= {
+        name: ("time", np.array([getattr(step, name) for step in steps], str))
+        for name in TIME_COORDS
+    }
+    if domain is not None:
+        for name in ("low", "high"):
+            known = dict(zip(domain.bands, getattr(domain, name)))
+            limit = [known.get(band, np.nan) for band in ranges.bands]
+            coords[f"domain_{name}"] = ("band", np.array(limit), {"units": "1"})
+    return coords

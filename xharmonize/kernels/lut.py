@@ -1,0 +1,398 @@
+"""Look-up tables over reflectance and over digital numbers: linear between evenly spaced knots.
+
+A block holds pixels of one or several tiles; `rows` and `columns` say which. Loops run on short
+strips: positions of a strip are found in whole registers, then each pixel fetches value and slope
+of its knot in one load of 64 bits.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+from numba import njit
+
+from xharmonize.kernels.radiometry import affine
+from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
+
+STRIP = 512
+"""Pixels whose positions are held at once: four buffers of them stay in the first-level cache."""
+
+MIN_PIXELS_PER_CODE = 2.0
+"""Pixels per digital number from which a dense table over all digital numbers pays (measured)."""
+
+
+def apply_tables(
+    values: FloatArray,
+    tables: FloatArray,
+    low: Float64Array,
+    high: Float64Array,
+    rows: IntArray,
+    columns: IntArray,
+) -> FloatArray:
+    """Map reflectance through the look-up table of its date, tile and band.
+
+    Parameters
+    ----------
+    values : (time, band, y, x) float array
+        Reflectance [1]; NaN and infinite values are missing.
+    tables : (time, tile_y, tile_x, band, knot) float array
+        Target reflectance [1] at knots evenly spaced over ``[low, high]``, ends included; beyond,
+        the ends are held. A first axis of length 1 serves all dates. A table of NaN gives NaN.
+    low, high : (band,) float64 array
+        Reflectance of the first and the last knot [1].
+    rows : (y,) int array
+        Tile row of each pixel row, in runs.
+    columns : (x,) int array
+        Tile column of each pixel column, in runs.
+
+    Returns
+    -------
+    (time, band, y, x) float32 array
+        Mapped reflectance [1]; NaN where missing.
+    """
+    values = np.ascontiguousarray(values, np.float32)
+    out = np.empty(values.shape, np.float32)
+    packed = _pack(tables)
+    first, per_unit = _positions(low, high, tables.shape[-1])
+    if out.size:
+        _apply(values, packed, first, per_unit, runs_of(rows), runs_of(columns), out)
+    return out
+
+
+def apply_tables_to_dn(
+    dn: IntArray,
+    tables: FloatArray,
+    low: Float64Array,
+    high: Float64Array,
+    rows: IntArray,
+    columns: IntArray,
+    *,
+    scale: Float64Array,
+    offset: Float64Array,
+    nodata: Float64Array,
+) -> FloatArray:
+    """Decode digital numbers and map them, in one gather where a table serves enough pixels.
+
+    Decoding and the table collapse into one dense table over all values of the dtype (8 or 16
+    bits). The result is that of decoding to float32 and `apply_tables`, bit by bit, either way.
+
+    Parameters
+    ----------
+    dn : (time, band, y, x) integer array
+        Digital numbers [1].
+    scale, offset, nodata : (time, band) float64 array
+        Reflectance = DN * scale + offset [1]; DN of a missing pixel, NaN where there is none.
+
+    Other parameters and the result are those of `apply_tables`.
+    """
+    n_codes = 256**dn.dtype.itemsize
+    if dn.dtype.itemsize > 2 or dn.size < MIN_PIXELS_PER_CODE * n_codes:
+        decoded = affine(dn, scale, offset, nodata=nodata)
+        return apply_tables(decoded, tables, low, high, rows, columns)
+    out = np.empty(dn.shape, np.float32)
+    for j, y0, y1 in runs_of(rows):
+        for i, x0, x1 in runs_of(columns):
+            pixels = dn[:, :, y0:y1, x0:x1]
+            lines = (scale, offset, nodata)
+            _map_tile(pixels, tables[:, j, i], low, high, lines, out[:, :, y0:y1, x0:x1])
+    return out
+
+
+def _map_tile(
+    dn: IntArray,
+    tables: FloatArray,
+    low: Float64Array,
+    high: Float64Array,
+    lines: tuple[Float64Array, ...],
+    out: FloatArray,
+) -> None:
+    """Fill `out` (time, band, y, x) from the digital numbers of one tile."""
+    n_bands, n_y, n_x = dn.shape[1:]
+    codes = all_codes(dn.dtype)
+    for b in range(n_bands):
+        for dates in _alike(tables.shape[0], *(line[:, b] for line in lines)):
+            table = tables[dates[0] if tables.shape[0] > 1 else 0, b]
+            line = tuple(part[dates[:1], b : b + 1] for part in lines)
+            is_dense = len(dates) * n_y * n_x >= MIN_PIXELS_PER_CODE * codes.size
+            if is_dense:
+                dense = _map_flat(codes, line, table, low[b], high[b])
+            for t in dates:
+                pixels = np.ascontiguousarray(dn[t, b])
+                if is_dense:
+                    gather(pixels.view(unsigned(dn.dtype)), dense, out[t, b])
+                else:
+                    mapped = _map_flat(pixels.reshape(1, 1, 1, -1), line, table, low[b], high[b])
+                    out[t, b] = mapped.reshape(n_y, n_x)
+
+
+def _map_flat(
+    dn: IntArray, line: tuple[Float64Array, ...], table: FloatArray, low: float, high: float
+) -> FloatArray:
+    """Decode (1, 1, 1, x) digital numbers and map them through one table: (x,)."""
+    decoded = affine(dn, line[0], line[1], nodata=line[2])
+    first, per_unit = _positions(np.array([low]), np.array([high]), table.size)
+    out, whole = np.empty(decoded.shape, np.float32), np.array([[0, 0, dn.size]])
+    packed = _pack(table.reshape(1, 1, 1, 1, -1))
+    _apply(decoded, packed, first, per_unit, np.array([[0, 0, 1]]), whole, out)
+    return out.ravel()
+
+
+@cache
+def all_codes(dtype: np.dtype[np.integer]) -> IntArray:
+    """All values of an 8- or 16-bit dtype (1, 1, 1, code), in the order of their bits."""
+    n_codes = 256**dtype.itemsize
+    codes = np.arange(n_codes).astype(unsigned(dtype)).view(dtype).reshape(1, 1, 1, n_codes)
+    codes.flags.writeable = False
+    return codes
+
+
+def unsigned(dtype: np.dtype[np.integer]) -> np.dtype[np.unsignedinteger]:
+    """The unsigned dtype of the same bits: negative digital numbers index the upper half."""
+    return np.dtype(f"u{dtype.itemsize}")
+
+
+def _alike(n_tables: int, *columns: Float64Array) -> list[list[int]]:
+    """Dates that share one dense table: those of equal lines, where all share one look-up table."""
+    if n_tables > 1:
+        return [[t] for t in range(columns[0].size)]
+    groups: dict[bytes, list[int]] = {}
+    for t, line in enumerate(np.stack(columns, axis=1).astype(np.float64)):
+        groups.setdefault(line.tobytes(), []).append(t)
+    return list(groups.values())
+
+
+def blend_tables(
+    values: FloatArray,
+    tables: FloatArray,
+    low: Float64Array,
+    high: Float64Array,
+    rows: IntArray,
+    columns: IntArray,
+    row_weights: FloatArray,
+    column_weights: FloatArray,
+) -> FloatArray:
+    """Map reflectance through the four tables around each pixel and weight their outputs.
+
+    Parameters
+    ----------
+    rows, columns : (y,), (x,) int array
+        Tile row above, and tile column left of, each pixel (first of the two it lies between).
+    row_weights, column_weights : (y,), (x,) float array
+        Weight of the next tile row and tile column [1]; 0 where there is none.
+
+    Other parameters and the result are those of `apply_tables`. Tables of NaN (tiles without valid
+    pixels) are left out, and the weights of the others sum to one.
+    """
+    values = np.ascontiguousarray(values, np.float32)
+    out = np.empty(values.shape, np.float32)
+    first, per_unit = _positions(low, high, tables.shape[-1])
+    weights = np.asarray(row_weights, np.float32), np.asarray(column_weights, np.float32)
+    if out.size:
+        runs = runs_of(columns)
+        lines = np.asarray(rows, np.int64)
+        tables = np.ascontiguousarray(tables, np.float32)
+        _blend(values, tables, first, per_unit, lines, runs, *weights, out)
+    return out
+
+
+def flag_outside(
+    values: FloatArray, low: Float64Array, high: Float64Array, flags: IntArray, bit: int
+) -> None:
+    """Set a bit where a valid value of any band lies beyond a range.
+
+    Parameters
+    ----------
+    values : (time, band, y, x) float array
+        Reflectance [1]; missing values (NaN) set nothing.
+    low, high : (band,) float64 array
+        Range, ends included [1]; compared in the dtype of `values`.
+    flags : (time, y, x) uint8 array
+        Changed in place.
+    bit : int
+        Of `xharmonize.cube.flags.ResultFlag`.
+    """
+    limits = (np.asarray(edge).astype(values.dtype) for edge in (low, high))
+    _flag_outside(np.ascontiguousarray(values), *limits, flags, np.uint8(bit))
+
+
+def _positions(low: Float64Array, high: Float64Array, n_knots: int) -> tuple[FloatArray, ...]:
+    """First knot and knots per unit of reflectance, per band."""
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    return low.astype(np.float32), ((n_knots - 1) / (high - low)).astype(np.float32)
+
+
+def _pack(tables: FloatArray) -> AnyArray:
+    """Value and slope to the next knot as the two halves of one number of 64 bits."""
+    pairs = np.zeros((*tables.shape, 2), np.float32)
+    pairs[..., 0] = tables
+    pairs[..., :-1, 1] = np.diff(pairs[..., 0], axis=-1)
+    return pairs.view(np.uint64)[..., 0]
+
+
+def runs_of(numbers: IntArray) -> IntArray:
+    """Runs of equal tile numbers: (run, 3), number, start and stop."""
+    numbers = np.asarray(numbers, np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1), numbers.size]
+    runs = [(int(numbers[a]), a, b) for a, b in pairwise(edges) if b > a]
+    return np.array(runs, np.int64).reshape(-1, 3)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _apply(values, packed, low, per_unit, rows, columns, out):  # type: ignore[no-untyped-def]
+    positions, parts = np.empty(STRIP, np.int32), np.empty(STRIP, np.float32)
+    fetched = np.empty(STRIP, np.uint64)
+    for t in range(values.shape[0]):
+        of_date = packed[t if packed.shape[0] > 1 else 0]
+        for b in range(values.shape[1]):
+            for j, y0, y1 in rows:
+                for i, x0, x1 in columns:
+                    table = of_date[j, i, b]
+                    for y in range(y0, y1):
+                        row, to = values[t, b, y], out[t, b, y]
+                        for x in range(x0, x1, STRIP):
+                            n = min(STRIP, x1 - x)
+                            _locate(row, x, n, low[b], per_unit[b], table.size, positions, parts)
+                            _fetch(row, x, n, table, positions, parts, fetched, to)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _locate(row, x, n, low, per_unit, n_knots, positions, parts):  # type: ignore[no-untyped-def]
+    """Knot and share of the way to the next one, of each pixel of a strip; NaN goes to knot 0."""
+    zero, last = np.float32(0), np.float32(n_knots - 1)
+    for k in range(n):
+        p = (row[x + k] - low) * per_unit
+        p = p if p > zero else zero
+        p = p if p < last else last
+        whole = np.int32(p)
+        positions[k] = whole
+        parts[k] = p - np.float32(whole)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _fetch(row, x, n, table, positions, parts, fetched, to):  # type: ignore[no-untyped-def]
+    """Value of the line between two knots, for each pixel of a strip."""
+    nan, infinite = np.float32(math.nan), np.float32(math.inf)
+    for k in range(n):
+        fetched[k] = table[np.uint64(positions[k])]
+    pairs = fetched.view(np.float32)
+    for k in range(n):
+        mapped = pairs[2 * k] + pairs[2 * k + 1] * parts[k]
+        to[x + k] = mapped if abs(row[x + k]) < infinite else nan
+
+
+@njit(nogil=True, cache=True)
+def gather(codes: IntArray, dense: FloatArray, out: FloatArray) -> None:
+    """Fill `out` (y, x) with ``dense[codes]``, codes (y, x) unsigned and within the table."""
+    for y in range(codes.shape[0]):
+        row, to = codes[y], out[y]
+        for x in range(row.size):
+            to[x] = dense[row[x]]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _blend(  # type: ignore[no-untyped-def]
+    values, tables, low, per_unit, rows, columns, row_weights, column_weights, out
+):
+    n_knots = tables.shape[4]
+    positions, parts = np.empty(STRIP, np.int32), np.empty(STRIP, np.float32)
+    left, right = np.empty(n_knots + 1, np.float32), np.empty(n_knots + 1, np.float32)
+    for t in range(values.shape[0]):
+        of_date = tables[t if tables.shape[0] > 1 else 0]
+        for b in range(values.shape[1]):
+            for y in range(values.shape[2]):
+                row, to = values[t, b, y], out[t, b, y]
+                above = of_date[rows[y]]
+                below = of_date[min(rows[y] + 1, tables.shape[1] - 1)]
+                for i, x0, x1 in columns:
+                    after = min(i + 1, tables.shape[2] - 1)
+                    a = _mix(above[i, b], below[i, b], row_weights[y], left)
+                    c = _mix(above[after, b], below[after, b], row_weights[y], right)
+                    for x in range(x0, x1, STRIP):
+                        n = min(STRIP, x1 - x)
+                        _locate(row, x, n, low[b], per_unit[b], n_knots, positions, parts)
+                        _weigh(row, x, n, left, right, a, c, column_weights, positions, parts, to)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mix(above, below, weight, table):  # type: ignore[no-untyped-def]
+    """Mean of two tables, of those that are there; returns the weight of those."""
+    one = np.float32(1)
+    first = np.float32(0) if above[0] != above[0] else one - weight
+    second = np.float32(0) if below[0] != below[0] else weight
+    total = first + second
+    for k in range(above.size):
+        if first == 0:
+            table[k] = below[k]
+        elif second == 0:
+            table[k] = above[k]
+        else:
+            table[k] = (first * above[k] + second * below[k]) / total
+    table[above.size] = table[above.size - 1]
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _weigh(  # type: ignore[no-untyped-def]
+    row, x, n, left, right, left_weight, right_weight, column_weights, positions, parts, to
+):
+    nan, infinite, one = np.float32(math.nan), np.float32(math.inf), np.float32(1)
+    for k in range(n):
+        p = np.uint64(positions[k])
+        first = left[p] + (left[p + np.uint64(1)] - left[p]) * parts[k]
+        second = right[p] + (right[p + np.uint64(1)] - right[p]) * parts[k]
+        to_left = (one - column_weights[x + k]) * left_weight
+        to_right = column_weights[x + k] * right_weight
+        share = to_right / (to_left + to_right)
+        mapped = first + (second - first) * share
+        if to_right == 0:
+            mapped = first if to_left > 0 else nan
+        elif to_left == 0:
+            mapped = second
+        to[x + k] = mapped if abs(row[x + k]) < infinite else nan
+
+
+@njit(nogil=True, cache=True)
+def _flag_outside(values, low, high, flags, bit):  # type: ignore[no-untyped-def]
+    for t in range(values.shape[0]):
+        for b in range(values.shape[1]):
+            for y in range(values.shape[2]):
+                row, to = values[t, b, y], flags[t, y]
+                for x in range(row.size):
+                    is_out = (row[x] < low[b]) | (row[x] > high[b])
+                    to[x] |= bit if is_out else np.uint8(0)
+
+
+@njit(nogil=True, cache=True)
+def fill_from_neighbours(values: FloatArray) -> FloatArray:
+    """Replace missing pixels by the mean of the valid ones among the eight around them.
+
+    Parameters
+    ----------
+    values : (time, band, y, x) float32 array
+        NaN marks a missing pixel.
+
+    Returns
+    -------
+    (time, band, y, x) float32 array
+        0 where none of the eight is valid.
+    """
+    n_y, n_x = values.shape[2:]
+    out = values.copy()
+    for t in range(values.shape[0]):
+        for b in range(values.shape[1]):
+            plane = values[t, b]
+            for y in range(n_y):
+                for x in range(n_x):
+                    if not np.isnan(plane[y, x]):
+                        continue
+                    total, n = 0.0, 0
+                    for j in range(max(y - 1, 0), min(y + 2, n_y)):
+                        for i in range(max(x - 1, 0), min(x + 2, n_x)):
+                            if not np.isnan(plane[j, i]):
+                                total += plane[j, i]
+                                n += 1
+                    out[t, b, y, x] = total / n if n else 0.0
+    return out
