@@ -8,15 +8,18 @@ rounding of coordinates enters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from typing import Literal, TypeAlias
 
 from xharmonize.errors import ModelError
 
 Merge: TypeAlias = Literal["core", "blend"]
 """What becomes of the margins of tiles: dropped, or blended with weights that sum to one."""
+
+_SNAP = 1e-6  # of a pixel, by which a box may miss an edge
 
 PROJECTED = "projected"
 """Any projected CRS in metres: the same lattice in every UTM zone."""
@@ -111,6 +114,49 @@ class Lattice:
         before = self.buffer * self.cells(gsd)
         south, east = self.shift(gsd, phase)
         return floor(south - before), floor(east - before)
+
+    def around(
+        self, bounds: Sequence[float], inputs: Sequence[tuple[float, tuple[float, float]]]
+    ) -> tuple[float, float, float, float]:
+        """Box that holds all that the tiles are given whose kept pixels meet `bounds`.
+
+        Parameters
+        ----------
+        bounds : (left, bottom, right, top)
+            In the CRS [m].
+        inputs : sequence of (gsd, phase)
+            Pixel sizes and phases of the inputs [m].
+
+        Returns
+        -------
+        (left, bottom, right, top)
+            Edges lie on pixel edges of every input [m].
+        """
+        left, bottom, right, top = bounds
+        west, south_edge = self.phase
+        columns = self._tiles_over(left - west, right - west)
+        rows = self._tiles_over(south_edge - top, south_edge - bottom)
+        boxes = []
+        for gsd, phase in inputs:
+            ratio, (row, column) = self.cells(gsd), self.starts(gsd, phase)
+            side, n = int(self.stride * ratio), int(self.tile * ratio)
+            x = [column + columns[0] * side, column + columns[-1] * side + n]
+            y = [row + rows[0] * side, row + rows[-1] * side + n]
+            boxes.append(
+                (
+                    phase[0] + x[0] * gsd,
+                    phase[1] - y[1] * gsd,
+                    phase[0] + x[1] * gsd,
+                    phase[1] - y[0] * gsd,
+                )
+            )
+        lefts, bottoms, rights, tops = zip(*boxes)
+        return min(lefts), min(bottoms), max(rights), max(tops)
+
+    def _tiles_over(self, low: float, high: float) -> range:
+        """Tiles that give something to the output pixels of an interval [m from the origin]."""
+        start, stop = (value / self.resolution for value in (low, high))
+        return self.tiles(floor(start + _SNAP), ceil(stop - _SNAP))
 
     def cells(self, gsd: float) -> Fraction:
         """Pixels of an input of `gsd` [m] per output pixel: 3 for 10 m, 3/2 for 20 m at 30 m.

@@ -1,0 +1,1 @@
+"""Networks over tiles: where tiles lie, what a block computes, and the graph of all blocks."""

@@ -1,0 +1,317 @@
+"""What one block computes: tiles cut, run through the network in batches, and put together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from xharmonize.cube.flags import ResultFlag
+from xharmonize.errors import ModelError
+from xharmonize.harmonizers.tiles.axis import Part, Span
+from xharmonize.harmonizers.tiles.plan import Plan
+from xharmonize.kernels import patches
+from xharmonize.types import AnyArray, BoolArray, FloatArray
+
+Place = tuple[int, int, int]
+"""Date, and row and column of a tile."""
+
+Partial = tuple[FloatArray, AnyArray | None]
+"""Reflectance (time, band, y, x) and flags (time, y, x) of a group's area."""
+
+HELD = 1e-3
+"""Difference of sub-pixels [1] above which a coarse band was interpolated."""
+
+
+def generate(images: FloatArray, plan: Plan, group: tuple[int, int]) -> Partial:
+    """Compute one group of tiles, on all dates of a block.
+
+    Parameters
+    ----------
+    images : (time, band, y, x) float32 array
+        The group's window of the cube, bands as in the card, reflectance [1], NaN where missing.
+    plan : Plan
+        What all blocks share.
+    group : (int, int)
+        Row and column of the group.
+
+    Returns
+    -------
+    Partial
+        Of the group's area: reflectance [1], NaN in its core where the inputs are missing, sums
+        still to be added to its neighbours' where tiles are blended; flags where wanted.
+    """
+    from xharmonize.models import runtime
+
+    block = _Block.of(np.ascontiguousarray(images, np.float32), plan, group)
+    running: deque[list[Place]] = deque()
+    size = runtime.batch_size(plan.card, plan.runtime)
+    batches = block.batches(size, running)
+    for values in runtime.predict(plan.ref, plan.card, batches, plan.runtime):
+        for place, tile in zip(running.popleft(), np.asarray(values)):
+            block.add(place, tile)
+    return block.finished()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """One input of the network: (time, band, row, column), its first pixel, scaling."""
+
+    images: FloatArray
+    first: tuple[int, int]
+    mean: FloatArray
+    scale: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """One group of tiles while it is computed."""
+
+    plan: Plan
+    rows: Part
+    columns: Part
+    sources: list[_Source]
+    valid: BoolArray
+    """(time, y, x) of the area."""
+    flags: AnyArray | None
+    out: FloatArray
+
+    @classmethod
+    def of(cls, images: FloatArray, plan: Plan, group: tuple[int, int]) -> _Block:
+        rows, columns = plan.part(group)
+        valid, flags = _judge(images, plan, rows, columns)
+        return cls(
+            plan=plan,
+            rows=rows,
+            columns=columns,
+            sources=_sources(images, plan, rows, columns),
+            valid=valid,
+            flags=flags,
+            out=np.zeros((valid.shape[0], len(plan.card.output.bands), *valid.shape[1:]), "f4"),
+        )
+
+    def batches(self, size: int, running: deque[list[Place]]) -> Iterator[list[FloatArray]]:
+        """Yield batches of tiles, one array per input; `running` gets their places."""
+        places: list[Place] = []
+        arrays: list[FloatArray] = []
+        for place in self._places():
+            arrays = arrays or self._arrays(size)
+            if not self._cut(place, [array[len(places)] for array in arrays]):
+                self._skip(place)
+                continue
+            places.append(place)
+            if len(places) == size:
+                running.append(places)
+                yield arrays
+                places, arrays = [], []
+        if places:
+            running.append(places)
+            yield [array[: len(places)] for array in arrays]
+
+    def add(self, place: Place, values: FloatArray) -> None:
+        """Put the network's answer to one tile where it belongs."""
+        output, lattice = self.plan.card.output, self.plan.lattice
+        blend = lattice.merge == "blend"
+        weight = patches.ramp(lattice.tile, lattice.buffer if blend else 0)
+        target, source = self._slices(place)
+        patches.add_tile(
+            values[:, source[0], source[1]],
+            weight[source[0]],
+            weight[source[1]],
+            np.array(output.scale, np.float32),
+            np.array(output.mean, np.float32),
+            self.out[place[0]][:, target[0], target[1]],
+        )
+        self._flag(place)
+
+    def finished(self) -> Partial:
+        """Reflectance and flags, with what is missing in the core set to NaN."""
+        core = self._core()
+        hole = ~self.valid[:, core[0], core[1]]
+        if hole.any():
+            where = np.broadcast_to(hole[:, None], (*self.out.shape[:2], *hole.shape[1:]))
+            self.out[:, :, core[0], core[1]][where] = np.nan
+        return self.out, self.flags
+
+    def _places(self) -> Iterator[Place]:
+        """Tiles that give something to a pixel that is wanted."""
+        tiles = product(range(*self.rows.tiles), range(*self.columns.tiles))
+        for (row, column), date in product(tiles, range(len(self.valid))):
+            target, _ = self._slices((date, row, column))
+            if self.valid[date][target].any():
+                yield date, row, column
+            else:
+                self._skip((date, row, column))
+
+    def _arrays(self, size: int) -> list[FloatArray]:
+        axes = zip(self.sources, self.plan.rows.inputs, self.plan.columns.inputs)
+        return [
+            np.empty((size, source.images.shape[1], rows.tile, columns.tile), np.float32)
+            for source, rows, columns in axes
+        ]
+
+    def _cut(self, place: Place, out: list[FloatArray]) -> bool:
+        """Cut one tile of each input; False where a band is missing throughout."""
+        date, *numbers = place
+        axes = (self.plan.rows, self.plan.columns)
+        for number, (source, target) in enumerate(zip(self.sources, out)):
+            rows, columns = (
+                patches.reflect(
+                    *axis.inputs[number].window(tile),
+                    *axis.inputs[number].covering((0, axis.size)),
+                )
+                - first
+                for axis, tile, first in zip(axes, numbers, source.first)
+            )
+            image = source.images[date]
+            if not patches.cut(image, rows, columns, source.mean, source.scale, target):
+                return False
+        return True
+
+    def _slices(self, place: Place) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Pixels of the area that a tile gives something to, and those of the tile."""
+        targets, sources = [], []
+        axes = ((self.plan.rows, self.rows), (self.plan.columns, self.columns))
+        for tile, (axis, part) in zip(place[1:], axes):
+            kept = axis.kept(tile)
+            start, stop = max(kept[0], part.area[0]), min(kept[1], part.area[1])
+            stop = max(start, stop)
+            first = axis.lattice.window(tile)[0]
+            targets.append(slice(start - part.area[0], stop - part.area[0]))
+            sources.append(slice(start - first, stop - first))
+        return (targets[0], targets[1]), (sources[0], sources[1])
+
+    def _core(self) -> tuple[slice, slice]:
+        return _within(self.rows.core, self.rows.area), _within(
+            self.columns.core, self.columns.area
+        )
+
+    def _skip(self, place: Place) -> None:
+        """A tile that is not run: a band is missing throughout, or all it would give is masked."""
+        target, _ = self._slices(place)
+        self.out[place[0]][:, target[0], target[1]] = np.nan
+        if self.flags is not None:
+            self.flags[place[0]][target] |= np.uint8(ResultFlag.SKIPPED)
+        self._flag(place)
+
+    def _flag(self, place: Place) -> None:
+        """Set the bits that all pixels of a tile share."""
+        flags = self.flags
+        if flags is None:
+            return
+        target, _ = self._slices(place)
+        date, row, column = place
+        if not (self.plan.rows.is_supplied(row) and self.plan.columns.is_supplied(column)):
+            flags[date][target] |= np.uint8(ResultFlag.PARTIAL_CONTEXT)
+        if self._is_far(place):
+            flags[date][target] |= np.uint8(ResultFlag.OUT_OF_DOMAIN)
+
+    def _is_far(self, place: Place) -> bool:
+        """Whether a tile's own histograms lie farther from the training data's than any there."""
+        domain = self.plan.domain
+        if domain is None:
+            return False
+        n_bins = len(domain.histograms[0])
+        width = (domain.edges[1] - domain.edges[0]) / n_bins
+        for number, (card, source) in enumerate(zip(self.plan.card.inputs, self.sources)):
+            known = [band for band in card.bands if band in domain.bands]
+            if not known:
+                continue
+            image = self._supplied(place, number, source)[[card.bands.index(b) for b in known]]
+            counts = patches.count(image, *domain.edges, n_bins)
+            shares = np.array([domain.histograms[domain.bands.index(b)] for b in known])
+            if patches.earth_movers_distance(counts, shares, width).max() > domain.max_distance:
+                return True
+        return False
+
+    def _supplied(self, place: Place, number: int, source: _Source) -> FloatArray:
+        """Pixels of one input that a tile is given and the cube holds: (band, row, column)."""
+        slices = []
+        for axis, tile, first in zip((self.plan.rows, self.plan.columns), place[1:], source.first):
+            cells = axis.inputs[number]
+            window, there = cells.window(tile), cells.covering((0, axis.size))
+            start = max(window[0], there[0])
+            slices.append(slice(start - first, max(start, min(window[1], there[1])) - first))
+        return source.images[place[0]][:, slices[0], slices[1]]
+
+
+def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[_Source]:
+    """The inputs at their own pixel sizes."""
+    found = []
+    for number, card in enumerate(plan.card.inputs):
+        bands = [plan.card.bands.index(name) for name in card.bands]
+        is_run = bands == list(range(bands[0], bands[0] + len(bands)))
+        own = images[:, bands[0] : bands[0] + len(bands)] if is_run else images[:, bands]
+        axes = (plan.rows.inputs[number], plan.columns.inputs[number])
+        spans = [cells.covering(part.window) for cells, part in zip(axes, (rows, columns))]
+        if axes[0].factor > 1:
+            starts = [
+                cells.on_cube(span)[0] - part.window[0]
+                for cells, span, part in zip(axes, spans, (rows, columns))
+            ]
+            sizes = [stop - start for start, stop in spans]
+            own, spread = patches.decimate(
+                own, axes[0].factor, (starts[0], starts[1]), (sizes[0], sizes[1])
+            )
+            _require_held(spread, card.bands, card.gsd)
+        found.append(
+            _Source(
+                images=own,
+                first=(spans[0][0], spans[1][0]),
+                mean=np.array(card.mean, np.float32),
+                scale=np.array(card.scale, np.float32),
+            )
+        )
+    return found
+
+
+def _require_held(spread: float, bands: tuple[str, ...], gsd: float) -> None:
+    if spread > HELD:
+        raise ModelError(
+            f"band {' or '.join(bands)} of {gsd:g} m differs by {spread:.3g} within one of its "
+            f"pixels: it was interpolated to the cube's grid, and the model needs it as it was "
+            "observed; load it by nearest (open_stac does, without resampling=)"
+        )
+
+
+def _judge(
+    images: FloatArray, plan: Plan, rows: Part, columns: Part
+) -> tuple[BoolArray, AnyArray | None]:
+    """Which output pixels of the area are valid, and the flags that a pixel has by itself."""
+    parts = (rows, columns)
+    under_y, under_x = (
+        axis.footprint(part.judged, part.window)
+        for axis, part in zip((plan.rows, plan.columns), parts)
+    )
+    area = tuple(_within(part.area, part.judged) for part in parts)
+    size = [part.area[1] - part.area[0] for part in parts]
+    valid = np.empty((images.shape[0], *size), np.bool_)
+    flags = np.zeros(valid.shape, np.uint8) if plan.flags else None
+    least = max(plan.card.min_valid_fraction - 1e-6, 1e-6)
+    limits = plan.limits
+    for date, image in enumerate(images):
+        share, missing, strange = patches.judge(image, under_y, under_x, *limits)
+        valid[date] = share[area] >= least
+        if flags is not None:
+            near = patches.spread(missing, plan.lattice.buffer)
+            bits = np.where(near, np.uint8(ResultFlag.NEAR_MISSING), np.uint8(0))
+            bits |= np.where(strange, np.uint8(ResultFlag.OUT_OF_DOMAIN), np.uint8(0))
+            core = tuple(_within(part.core, part.judged) for part in parts)
+            place = tuple(_within(part.core, part.area) for part in parts)
+            flags[date][place] = bits[core]
+    return valid, flags
+
+
+def _within(span: Span, outer: Span) -> slice:
+    """A span counted from the start of another."""
+    return slice(span[0] - outer[0], span[1] - outer[0])
+
+
+def as_block(blocks: list[list[Any]]) -> AnyArray:
+    """Join the source blocks of a window, [y][x]."""
+    rows = [np.concatenate(row, axis=-1) if len(row) > 1 else row[0] for row in blocks]
+    return np.concatenate(rows, axis=-2) if len(rows) > 1 else rows[0]

@@ -1,0 +1,223 @@
+"""Where a cube lies on a model's lattice: the grid it has to be on, and the plan that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import isclose
+
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from xharmonize.cube.contract import REQUESTED_BOUNDS
+from xharmonize.cube.geobox import (
+    TOLERANCE,
+    describe_grid,
+    geobox_of,
+    is_same_crs,
+    read_crs,
+    snap,
+)
+from xharmonize.errors import GridError, ModelError
+from xharmonize.harmonizers.tiles.axis import Axis, Cells
+from xharmonize.harmonizers.tiles.plan import Plan
+from xharmonize.models.card import Card, Input
+from xharmonize.models.lattice import PROJECTED, Lattice
+from xharmonize.models.refs import ModelRef, Runtime
+
+
+def require_lattice(card: Card) -> Lattice:
+    """Return the lattice of a generator's card."""
+    if card.lattice is None:
+        raise ModelError(f"model {card.name!r} is no generator: its card has no lattice")
+    return card.lattice
+
+
+def finest(card: Card) -> Input:
+    """The input of the finest pixels: the cube's own have to be those."""
+    return min(card.inputs, key=lambda source: source.gsd)
+
+
+def require_on_lattice(box: GeoBox, card: Card) -> None:
+    """Raise `GridError` unless a cube has the pixels that a model was trained on.
+
+    Parameters
+    ----------
+    box : GeoBox
+        North up.
+    card : Card
+        Of a generator.
+    """
+    lattice, source = require_lattice(card), finest(card)
+    side = source.gsd
+    needs = f"model {card.name!r} needs pixels of {side:g} m with edges at {source.phase[0]:g}, "
+    needs += f"{source.phase[1]:g}; the cube has {describe_grid(box)}"
+    if lattice.crs != PROJECTED and not is_same_crs(box.crs, read_crs(lattice.crs)):
+        raise GridError(
+            f"model {card.name!r} was made for {lattice.crs}; the cube has {describe_grid(box)}; "
+            f"call cube.harmonize.regrid(crs={lattice.crs!r}, resolution={side:g}) first"
+        )
+    if not box.crs.projected or box.crs.units[0] not in ("metre", "meter", "m"):
+        raise GridError(
+            f"{needs}; call cube.harmonize.regrid(crs='EPSG:{_utm(box)}', resolution={side:g}) "
+            "first"
+        )
+    a, e = box.affine.a, box.affine.e
+    if not (isclose(a, side, rel_tol=1e-6) and isclose(-e, side, rel_tol=1e-6)):
+        raise GridError(f"{needs}; {_cure(source)}")
+    off = [(box.affine.c - source.phase[0]) / side, (box.affine.f - source.phase[1]) / side]
+    if any(abs(number - round(number)) > TOLERANCE for number in off):
+        raise GridError(f"{needs}; {_cure(source)}")
+
+
+def make_plan(
+    box: GeoBox,
+    bounds: Sequence[float] | None,
+    card: Card,
+    ref: ModelRef,
+    runtime: Runtime,
+    *,
+    flags: bool,
+    chunk: tuple[int, int] | None,
+) -> tuple[Plan, GeoBox]:
+    """Return the plan of a cube, and the grid of its result.
+
+    Parameters
+    ----------
+    box : GeoBox
+        Grid of the cube, north up, as `require_on_lattice` wants it.
+    bounds : (left, bottom, right, top), optional
+        Box asked for, where the cube holds a margin around it.
+    chunk : (int, int), optional
+        Cube pixels a side that a block of the result is to cover; all where there is none.
+    """
+    lattice = require_lattice(card)
+    target = snap(_wanted(box, bounds), lattice.resolution, box.crs, phase=lattice.phase)
+    first_row = round((lattice.phase[1] - target.affine.f) / lattice.resolution)
+    first_column = round((target.affine.c - lattice.phase[0]) / lattice.resolution)
+    starts, sizes = (first_row, first_column), tuple(map(int, box.shape))
+    rows, columns = (
+        _axis(
+            number,
+            box,
+            card,
+            (starts[number], starts[number] + int(target.shape[number])),
+            sizes[number],
+            None if chunk is None else chunk[number],
+        )
+        for number in (0, 1)
+    )
+    plan = Plan(
+        ref=ref,
+        card=_slim(card),
+        domain=card.domain if flags else None,
+        runtime=runtime,
+        rows=rows,
+        columns=columns,
+        flags=flags,
+    )
+    return plan, target
+
+
+def padded_bounds(bounds: Sequence[float], card: Card) -> tuple[float, float, float, float]:
+    """Box that holds all that the tiles are given whose kept pixels meet `bounds`.
+
+    Parameters
+    ----------
+    bounds : (left, bottom, right, top)
+        In metres of a projected CRS.
+    """
+    return require_lattice(card).around(bounds, [(s.gsd, s.phase) for s in card.inputs])
+
+
+def _axis(
+    number: int, box: GeoBox, card: Card, span: tuple[int, int], size: int, chunk: int | None
+) -> Axis:
+    lattice, source = require_lattice(card), finest(card)
+    side = source.gsd
+    # The cube's first pixel, counted from the phase of its input, to the south or to the east.
+    edge = (source.phase[1] - box.affine.f, box.affine.c - source.phase[0])[number]
+    origin = round(edge / side)
+    step = lattice.cells(side)
+    if chunk is None:
+        per_group = -(-(span[1] - span[0]) // lattice.stride) + 1
+    else:
+        per_group = max(1, round(chunk / step / lattice.stride))
+    return Axis(
+        lattice=lattice,
+        start=span[0],
+        stop=span[1],
+        size=size,
+        first=lattice.shift(side, source.phase)[number] - origin,
+        step=step,
+        inputs=tuple(_cells(one, source, lattice, number, origin) for one in card.inputs),
+        per_group=per_group,
+    )
+
+
+def _cells(one: Input, fine: Input, lattice: Lattice, number: int, origin: int) -> Cells:
+    """Pixels of an input beside the cube's, which are those of the finest input."""
+    ratio = Fraction(one.gsd).limit_denominator(10**6) / Fraction(fine.gsd).limit_denominator(10**6)
+    shift = (fine.phase[1] - one.phase[1], one.phase[0] - fine.phase[0])[number] / fine.gsd
+    if ratio.denominator != 1 or abs(shift - round(shift)) > TOLERANCE:
+        raise ModelError(
+            f"pixels of input {one.name!r} ({one.gsd:g} m, edges at {one.phase}) hold no whole "
+            f"number of those of {fine.name!r} ({fine.gsd:g} m, edges at {fine.phase})"
+        )
+    cells = lattice.cells(one.gsd)
+    return Cells(
+        factor=int(ratio),
+        offset=round(shift) - origin,
+        first=lattice.starts(one.gsd, one.phase)[number],
+        stride=int(lattice.stride * cells),
+        tile=int(lattice.tile * cells),
+    )
+
+
+def _wanted(box: GeoBox, bounds: Sequence[float] | None) -> tuple[float, float, float, float]:
+    """Bounds of the result: the cube's, within what was asked for."""
+    own = (*box.boundingbox,)
+    left, bottom, right, top = (float(value) for value in own)
+    if bounds is None:
+        return left, bottom, right, top
+    found = (
+        max(left, bounds[0]),
+        max(bottom, bounds[1]),
+        min(right, bounds[2]),
+        min(top, bounds[3]),
+    )
+    if not (found[2] > found[0] and found[3] > found[1]):
+        raise GridError(
+            f"the cube ({describe_grid(box)}) does not meet the box it was opened for, "
+            f"{tuple(bounds)}; drop that from cube.attrs[{REQUESTED_BOUNDS!r}] where it was cut "
+            "since"
+        )
+    return found
+
+
+def _slim(card: Card) -> Card:
+    """The card without what is only told to people: it goes along with every task."""
+    return replace(card, title="", description="", scores={}, provenance={}, domain=None, bbox=None)
+
+
+def _cure(source: Input) -> str:
+    if source.phase == (0.0, 0.0):
+        return f"call cube.harmonize.regrid(resolution={source.gsd:g}) first"
+    return (
+        f"put it there with cube.harmonize.regrid(like=grid), grid = xh.snap(bounds, "
+        f"{source.gsd:g}, crs, phase={source.phase})"
+    )
+
+
+def _utm(box: GeoBox) -> int:
+    """EPSG code of the UTM zone of a grid's centre."""
+    longitude, latitude = box.geographic_extent.centroid.coords[0]
+    return (32600 if latitude >= 0 else 32700) + int((longitude + 180) // 6) % 60 + 1
+
+
+def north_up(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
+    """Return the cube with rows from north to south, and whether it was turned round."""
+    if geobox_of(array).affine.e < 0:
+        return array, False
+    return array.isel(y=slice(None, None, -1)), True
