@@ -25,6 +25,7 @@ class ResultFlag(IntFlag):
     SKIPPED = 8
     UNDEFINED_INDEX = 16
     NEAR_MISSING = 32
+    OUTLIER = 64
 
 
 def cf_attrs(flags: type[IntFlag], *, dtype: str, long_name: str) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+"""Seasons of a smooth series: peak, start and end, by threshold or by derivative.
+
+References
+----------
+Jönsson and Eklundh 2004 (TIMESAT), doi:10.1016/j.cageo.2004.05.006.
+White et al. 2009 (methods compared), doi:10.1111/j.1365-2486.2009.01910.x.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from xharmonize.types import FloatArray
+
+START, PEAK, END, BASE, TOP, AMPLITUDE = range(6)
+"""Positions of the results along their first axis."""
+
+RISE = 0.25
+"""Rise back from a trough, as a share of its depth, beyond which lies another season."""
+
+
+@njit(nogil=True, cache=True)
+def seasons(
+    values: FloatArray,
+    days: FloatArray,
+    windows: FloatArray,
+    threshold: float,
+    by_derivative: bool,
+    reach: float,
+    min_amplitude: float,
+) -> FloatArray:
+    """Find one season per window and pixel: that of the highest peak in it.
+
+    Parameters
+    ----------
+    values : (pixel, time) float array
+        Smooth series; NaN where not known, across which nothing is concluded.
+    days : (time,) float64 array
+        Times [day], strictly ascending.
+    windows : (season, 2) float64 array
+        First day of the window of each season, and the day after its last.
+    threshold : float
+        Share of the amplitude of each side at which a season starts and ends.
+    by_derivative : bool
+        Start and end where the series rises and falls fastest, instead.
+    reach : float
+        Longest time [day] from the peak to start and end.
+    min_amplitude : float
+        Least rise over the base, in the unit of `values`.
+
+    Returns
+    -------
+    (6, season, pixel) float64 array
+        Start, peak and end [day], base (mean of the troughs before and after, or the one that is
+        known), value at the peak, amplitude over the base; NaN where not known.
+    """
+    n_pixels = values.shape[0]
+    result = np.full((6, windows.shape[0], n_pixels), np.nan)
+    for p in range(n_pixels):
+        v = values[p]
+        for s in range(windows.shape[0]):
+            top = _peak(v, days, windows[s, 0], windows[s, 1])
+            if top >= 0:
+                _describe(
+                    v, days, top, threshold, by_derivative, reach, min_amplitude, result[:, s, p]
+                )
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _peak(v: FloatArray, days: FloatArray, first: float, after: float) -> int:
+    """Highest local maximum in a window with both neighbours known; -1 without one."""
+    top = -1
+    for i in range(1, v.size - 1):
+        if days[i] < first or days[i] >= after:
+            continue
+        if v[i] > v[i - 1] and v[i] >= v[i + 1] and (top < 0 or v[i] > v[top]):
+            top = i
+    return top
+
+
+@njit(nogil=True, cache=True)
+def _trough(
+    v: FloatArray, days: FloatArray, top: int, step: int, reach: float, min_amplitude: float
+) -> int:
+    """Lowest place on one side of a peak, not beyond a gap or another season."""
+    low = top
+    i = top + step
+    while 0 <= i < v.size and abs(days[i] - days[top]) <= reach and v[i] == v[i]:
+        depth = v[top] - v[low]
+        if v[i] < v[low]:
+            low = i
+        elif depth >= min_amplitude and v[i] > v[low] + RISE * depth:
+            break
+        i += step
+    return low
+
+
+@njit(nogil=True, cache=True)
+def _crossing(
+    v: FloatArray, days: FloatArray, top: int, low: int, step: int, level: float
+) -> float:
+    """Time nearest to the peak at which the level is crossed, between neighbouring dates."""
+    i = top
+    while i != low:
+        if v[i + step] < level:
+            share = (v[i] - level) / (v[i] - v[i + step])
+            return float(days[i] + share * (days[i + step] - days[i]))
+        i += step
+    return np.nan
+
+
+@njit(nogil=True, cache=True)
+def _steepest(v: FloatArray, days: FloatArray, top: int, low: int, step: int) -> float:
+    """Time between trough and peak of the largest slope, by central differences."""
+    best, found = 0.0, np.nan
+    i = top + step
+    while i != low and i != low + step:
+        slope = abs(v[i + 1] - v[i - 1]) / (days[i + 1] - days[i - 1])
+        is_rise = (v[i - step] - v[i + step]) > 0
+        if is_rise and slope > best:
+            best, found = slope, days[i]
+        i += step
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _describe(
+    v: FloatArray,
+    days: FloatArray,
+    top: int,
+    threshold: float,
+    by_derivative: bool,
+    reach: float,
+    min_amplitude: float,
+    out: FloatArray,
+) -> None:
+    """Fill in what is known of the season of one peak."""
+    before = _trough(v, days, top, -1, reach, min_amplitude)
+    after = _trough(v, days, top, 1, reach, min_amplitude)
+    rise, fall = v[top] - v[before], v[top] - v[after]
+    # A side that a gap cuts off high above the other's trough does not show where it begins.
+    has_before, has_after = rise >= 0.5 * fall, fall >= 0.5 * rise
+    amplitude = (rise + fall) / 2 if has_before and has_after else max(rise, fall)
+    if not amplitude >= min_amplitude:
+        return
+    out[PEAK], out[TOP] = days[top], v[top]
+    out[AMPLITUDE], out[BASE] = amplitude, v[top] - amplitude
+    for step in (-1, 1):
+        low, depth, is_known = (before, rise, has_before) if step < 0 else (after, fall, has_after)
+        if not is_known:
+            continue
+        if by_derivative:
+            when = _steepest(v, days, top, low, step)
+        else:
+            when = _crossing(v, days, top, low, step, v[low] + threshold * depth)
+        out[START if step < 0 else END] = when

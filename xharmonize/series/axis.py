@@ -1,0 +1,215 @@
+"""The time axis of series: days, windows, and what coordinates become of merged dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import (
+    BAND_COORDS,
+    COMPANIONS,
+    REFLECTANCE,
+    TIME_COORDS,
+    read_coordinate,
+    spread_over,
+)
+from xharmonize.cube.days import solar_days
+from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.sensors import Flag
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray, IntArray
+
+BLOCK_BYTES = 64 * 2**20
+"""Size that a block with the whole time axis is kept to, where it can be cut."""
+
+NOON = np.timedelta64(12, "h")
+"""Time of day given to days: noon UTC is the same solar day at every longitude."""
+
+
+def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, xr.DataArray]:
+    """Return the name and array of a cube's quantity: reflectance, or its one index.
+
+    Raises
+    ------
+    ContractError
+        If a Dataset holds several quantities, or none.
+    RadiometryError
+        If the values are digital numbers.
+    TimeAxisError
+        If there are no dates, or some of them are NaT.
+    """
+    if isinstance(cube, xr.DataArray):
+        name, values = str(cube.name or "values"), cube
+    else:
+        found = [str(n) for n in cube.data_vars if n not in COMPANIONS]
+        if REFLECTANCE not in found and len(found) != 1:
+            raise ContractError(
+                f"{what} needs a Dataset with 'reflectance' or one index; it has {sorted(found)}: "
+                "choose one, for instance cube[['ndvi', 'origin']]"
+            )
+        name = REFLECTANCE if REFLECTANCE in found else found[0]
+        values = cube[name]
+    require_dates(values, what=what)
+    decoded = "is_decoded" not in values.coords or read_coordinate(values, "is_decoded").all()
+    if not np.issubdtype(values.dtype, np.floating) or not decoded:
+        raise RadiometryError(
+            f"{what} needs real values, the cube holds digital numbers ({values.dtype}); call "
+            "cube.harmonize.decode() first"
+        )
+    return name, values
+
+
+def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
+    """Raise `TimeAxisError` unless every step along `time` has a date."""
+    if "time" not in cube.dims or "time" not in cube.coords:
+        raise TimeAxisError(
+            f"{what} needs dates; the cube has dimensions {tuple(map(str, cube.dims))} and no "
+            "coordinate 'time' along one of them"
+        )
+    times = cube["time"].values
+    if times.dtype.kind != "M" or np.isnat(times).any():
+        raise TimeAxisError(
+            f"{what} needs dates; 'time' holds {times.dtype}"
+            f"{' with NaT' if times.dtype.kind == 'M' else ''}: give every step a datetime64"
+        )
+    if times.size == 0:
+        raise TimeAxisError(f"{what} needs dates; the cube has none left")
+
+
+def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
+    """Raise `ModelError` where dates of several bandpasses would be merged."""
+    if "bandpass" not in cube.coords:
+        return
+    found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
+    if len(found) > 1:
+        raise ModelError(
+            f"{what} would merge values of bandpasses {found}; harmonise them to one first, for "
+            "instance with cube.harmonize.to_landsat()"
+        )
+
+
+def sensors_of(values: xr.DataArray) -> AnyArray:
+    """Return the sensor of each date, or raise `ContractError`."""
+    if "sensor" not in values.coords or values["sensor"].dims != ("time",):
+        raise ContractError(
+            "the cube does not say which sensor its dates are from: coordinate 'sensor' is "
+            "missing; settle it with xh.describe(cube, sensor=...)"
+        )
+    found: AnyArray = read_coordinate(values, "sensor").astype(str)
+    return found
+
+
+def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
+    """Day number of each date: solar days where the cube has a place, UTC days elsewhere.
+
+    Returns
+    -------
+    (time,) int64 array
+        Days since 1970-01-01.
+    """
+    if "y" in cube.dims and "x" in cube.dims and _has_crs(cube):
+        return solar_days(cube)
+    return cube["time"].values.astype("datetime64[D]").astype(np.int64)
+
+
+def _has_crs(cube: xr.DataArray | xr.Dataset) -> bool:
+    return any({"crs_wkt", "spatial_ref"} & set(coord.attrs) for coord in cube.coords.values())
+
+
+def to_times(days: IntArray) -> AnyArray:
+    """Return noon UTC of days since 1970-01-01, as datetime64[ns]."""
+    return (days.astype("datetime64[D]") + NOON).astype("datetime64[ns]")
+
+
+def parse_days(text: str, *, name: str) -> int:
+    """Return the number of days in ``"10D"``."""
+    found = re.fullmatch(r"(\d+)D", str(text))
+    if found is None or int(found[1]) < 1:
+        raise TimeAxisError(f"{name}={text!r}; give a number of days such as '5D'")
+    return int(found[1])
+
+
+def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:
+    """Return a lazy array with all dates in one block, blocks cut smaller in space if need be."""
+    if values.chunks is None:
+        return values
+    chunks: dict[Any, Any] = {dim: -1 if dim in whole else "auto" for dim in values.dims}
+    fixed = int(np.prod([values.sizes[dim] for dim in whole if dim in values.dims]))
+    free = [dim for dim in values.dims if dim not in whole]
+    largest = [max(values.chunksizes[dim]) for dim in free]
+    if fixed * int(np.prod(largest)) * values.dtype.itemsize <= BLOCK_BYTES:
+        chunks = {dim: -1 for dim in whole if dim in values.dims}
+        return values.chunk(chunks)
+    data = values.data.rechunk(
+        {values.get_axis_num(dim): size for dim, size in chunks.items()},
+        block_size_limit=BLOCK_BYTES,
+    )
+    return values.copy(data=data)
+
+
+def companion(cube: xr.DataArray | xr.Dataset, name: str, values: xr.DataArray) -> Any:
+    """Return the data of a companion, spread and cut like the values; None where there is none."""
+    if isinstance(cube, xr.DataArray) or name not in cube:
+        return None
+    layer = spread_over(cube[name], values)
+    layer = layer.transpose(*values.dims)
+    if values.chunks is None:
+        return layer.data
+    return da.asarray(layer.data).rechunk(values.chunks)
+
+
+def is_snow(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> Any:
+    """Whether `qa` says snow, cut like the values; None without `qa`."""
+    qa = companion(cube, "qa", values)
+    return None if qa is None else (qa & np.uint16(Flag.SNOW)) != 0
+
+
+def merged_coords(
+    cube: xr.DataArray, groups: Sequence[IntArray], times: AnyArray, *, what: str
+) -> dict[str, Any]:
+    """Contract coordinates of dates that are made of several.
+
+    Parameters
+    ----------
+    cube : DataArray
+        With whatever coordinates along time it has.
+    groups : sequence of int array
+        Positions of the dates behind each new one; empty ones are unknown.
+    times : (group,) datetime64 array
+        The new dates.
+    what : str
+        Begins the new item ids.
+
+    Returns
+    -------
+    dict
+        Strings that differ are joined by ``+``; items are named after the verb and the day;
+        tables per band are those of the first date; angles are left out.
+    """
+    coords: dict[str, Any] = {"time": times}
+    for name in (n for n in TIME_COORDS if n in cube.coords and n != "item_id"):
+        values = read_coordinate(cube, name).astype(str)
+        coords[name] = ("time", np.array([_joined(values[group]) for group in groups], str))
+    if "item_id" in cube.coords:
+        days = times.astype("datetime64[D]")
+        coords["item_id"] = ("time", np.array([f"{what}-{day}" for day in days], str))
+    for name in (n for n in BAND_COORDS if n in cube.coords):
+        table = read_coordinate(cube, name)
+        first = [int(group[0]) if len(group) else 0 for group in groups]
+        coords[name] = (cube[name].dims, table[first])
+    return coords
+
+
+def without_time(cube: xr.DataArray) -> Mapping[Any, Any]:
+    """Coordinates that do not lie along time."""
+    return {name: c for name, c in cube.coords.items() if "time" not in c.dims}
+
+
+def _joined(values: AnyArray) -> str:
+    parts = {part for value in values.tolist() for part in value.split("+")}
+    return "+".join(sorted(parts)) if parts else UNKNOWN

@@ -1,0 +1,308 @@
+"""Composites: one date per period from all looks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.errors import BandError, TimeAxisError
+from xharmonize.kernels import composite as kernels
+from xharmonize.kernels import looks
+from xharmonize.series import axis
+from xharmonize.types import AnyArray, FloatArray, IntArray
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+CompositeHow: TypeAlias = Literal["median", "mean", "max", "max_ndvi", "medoid", "nearest"]
+CHOOSING = ("max", "max_ndvi", "medoid", "nearest")
+REDUCING = ("median", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """Days first to last (since 1970-01-01, both included), and the dates among them."""
+
+    first: int
+    last: int
+    dates: tuple[int, ...]
+
+    @property
+    def middle(self) -> int:
+        """Middle day, the earlier of two."""
+        return (self.first + self.last) // 2
+
+
+def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") -> Cube:
+    """Make one date per period from the looks in it, lazily.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Dates in
+        any order.
+    period : str
+        ``"10D"`` and the like: days counted anew from every 1 January, the last period of a year
+        cut short, so that years compare; ``"dekad"``: to the 10th, the 20th and the end of the
+        month; ``"month"``. Dates count by solar day where the cube has a place, else UTC.
+    how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
+        ``median``, ``mean``: of the valid values, band by band. The others choose a look per
+        pixel, whole, with its companions: ``max``: of the largest value (an index only);
+        ``max_ndvi``: of the largest NDVI, from red and nir08, else nir; ``medoid``: nearest to
+        all others in band space (Flood 2013); ``nearest``: nearest in time to the middle day of
+        the period, the earlier of equals. The last two choose among looks with all bands.
+
+    Returns
+    -------
+    DataArray or Dataset
+        Type out = type in. Dates are noon UTC of the periods' middle days, periods without looks
+        are there and NaN; coordinates `period_start` and `period_end` are its first and last day.
+        `origin`, `qa` and `flag` are OR-ed over the values that counted, `uncertainty` is that of
+        the mean of independent errors (times √(π/2) for a median of more than two), or that of
+        the chosen look; `valid_fraction` the mean.
+
+    Raises
+    ------
+    TimeAxisError
+        If `period` or `how` is unknown, or there are no dates.
+    BandError
+        If a band the choice needs is missing.
+    ModelError
+        If the dates are in several bandpasses.
+    """
+    if how not in (*CHOOSING, *REDUCING):
+        raise TimeAxisError(
+            f"how={how!r} is unknown; choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}"
+        )
+    name, values = axis.split_quantity(cube, what="composite")
+    axis.require_one_bandpass(values, what="composite")
+    _require_bands(values, how)
+    periods = find_periods(axis.days_of(values), period)
+    first = [dim for dim in ("time", "band") if dim in values.dims]
+    main = values.transpose(*first, ...)
+    layers = {name: main}
+    if isinstance(cube, xr.Dataset):
+        kept = [n for n in COMPANIONS if n in cube]
+        layers |= {n: cube[n].transpose(*_like(cube[n], main)) for n in kept}
+    made = _composite_layers(layers, name, periods, how)
+    result = _assembled(made, layers, name, periods)
+    line = f"composite: {how} of every {period}"
+    result[name].attrs = with_history(values.attrs, line)
+    result = result.transpose(*values.dims)
+    if isinstance(cube, xr.DataArray):
+        return result[name].rename(cube.name)
+    return result.assign_attrs(cube.attrs)
+
+
+def find_periods(days: IntArray, period: str) -> list[Period]:
+    """Periods from the one of the first day to that of the last, empty ones among them."""
+    starts = _starts(int(days.min()), int(days.max()), period)
+    found = []
+    for first, after in pairwise(starts):
+        dates = np.flatnonzero((days >= first) & (days < after))
+        ordered = dates[np.argsort(days[dates], kind="stable")]
+        found.append(Period(first=first, last=after - 1, dates=tuple(ordered.tolist())))
+    occupied = [i for i, one in enumerate(found) if one.dates]
+    return found[occupied[0] : occupied[-1] + 1]
+
+
+def _starts(first: int, last: int, period: str) -> list[int]:
+    """First days of the periods of all years that the days lie in, and the day after."""
+    ends = np.array([first, last]).astype("datetime64[D]").astype("datetime64[Y]")
+    low, high = ends.astype(np.int64).tolist()
+    begins = [_day(np.datetime64(year, "Y")) for year in range(low, high + 2)]
+    starts = [_starts_in_year(b, e, period) for b, e in pairwise(begins)]
+    return [*(day for year in starts for day in year), begins[-1]]
+
+
+def _day(date: np.datetime64) -> int:
+    return int(date.astype("datetime64[D]").astype(np.int64))
+
+
+def _starts_in_year(begin: int, end: int, period: str) -> list[int]:
+    if period in ("month", "dekad"):
+        year = np.datetime64(begin, "D").astype("datetime64[M]")
+        months = [_day(year + k) for k in range(12)]
+        return [m + d for m in months for d in ((0,) if period == "month" else (0, 10, 20))]
+    try:
+        step = axis.parse_days(period, name="period")
+    except TimeAxisError as error:
+        raise TimeAxisError(f"{error}, or 'dekad', or 'month'") from None
+    return list(range(begin, end, step))
+
+
+def _like(layer: xr.DataArray, main: xr.DataArray) -> list[Any]:
+    return [dim for dim in main.dims if dim in layer.dims]
+
+
+def _require_bands(values: xr.DataArray, how: str) -> None:
+    if "band" not in values.dims:
+        return
+    bands = [str(band) for band in values["band"].values]
+    if how == "max":
+        raise BandError(
+            f"how='max' chooses by one value, the cube has bands {bands}; use 'max_ndvi', or "
+            "composite an index"
+        )
+    if how == "max_ndvi" and ("red" not in bands or not {"nir08", "nir"} & set(bands)):
+        raise BandError(f"how='max_ndvi' needs bands red and nir08 or nir; the cube has {bands}")
+
+
+def _composite_layers(
+    layers: dict[str, xr.DataArray], name: str, periods: list[Period], how: str
+) -> dict[str, list[Any]]:
+    """For each layer, the data of each period with time axis 1."""
+    main = layers[name]
+    days = axis.days_of(main)
+    made: dict[str, list[Any]] = {n: [] for n in layers}
+    for one in periods:
+        parts = {n: _gathered(layer, one.dates) for n, layer in layers.items()}
+        if not one.dates:
+            blank = {n: _blank(layer) for n, layer in layers.items()}
+        elif how in CHOOSING:
+            distance = np.abs(days[list(one.dates)] - one.middle)
+            blank = _chosen(parts, name, how, main, distance)
+        else:
+            blank = {n: _reduced(n, name, part, parts, how) for n, part in parts.items()}
+        for n, data in blank.items():
+            made[n].append(data)
+    return made
+
+
+def _gathered(layer: xr.DataArray, dates: tuple[int, ...]) -> xr.DataArray:
+    part = layer.isel(time=list(dates)) if "time" in layer.dims else layer
+    if part.chunks is None:
+        return part
+    return part.chunk({dim: -1 for dim in ("time", "band") if dim in part.dims})
+
+
+def _blank(layer: xr.DataArray) -> Any:
+    shape = (1, *layer.shape[1:])
+    fill = np.nan if np.issubdtype(layer.dtype, np.floating) else 0
+    if layer.chunks is None:
+        return np.full(shape, fill, layer.dtype)
+    chunks = [(n,) if d == "band" else c for d, c, n in zip(layer.dims, layer.chunks, shape)]
+    return da.full(shape, fill, dtype=layer.dtype, chunks=(1, *chunks[1:]))
+
+
+def _chosen(
+    parts: dict[str, xr.DataArray], name: str, how: str, main: xr.DataArray, distance: IntArray
+) -> dict[str, Any]:
+    """Choose a look per pixel by the quantity, and take all layers from it."""
+    has_band = "band" in main.dims
+    bands = tuple(str(band) for band in main["band"].values) if has_band else ()
+    choose = partial(_choose_block, how=how, bands=bands, distance=tuple(distance.tolist()))
+    drop = 1 if has_band else None
+    chosen = _map(choose, [parts[name].data], np.dtype(np.int16), drop_axis=drop)
+    return {n: _map(kernels.take, [part.data, chosen], part.dtype) for n, part in parts.items()}
+
+
+def _choose_block(
+    values: FloatArray, *, how: str, bands: tuple[str, ...], distance: tuple[int, ...]
+) -> IntArray:
+    if how == "medoid":
+        return kernels.medoid(values if bands else values[:, None])
+    if how == "nearest":
+        whole = np.isfinite(values).all(axis=1) if bands else np.isfinite(values)
+        nearness = -np.array(distance, np.float64).reshape(-1, *(1,) * (whole.ndim - 1))
+        return kernels.largest(np.where(whole, nearness, np.nan))
+    if not bands:
+        return kernels.largest(values)
+    red, nir = values[:, bands.index("red")], values[:, bands.index(_nir(bands))]
+    total = red + nir
+    score = np.divide(nir - red, total, out=np.full(red.shape, np.nan), where=total > 0)
+    return kernels.largest(score)
+
+
+def _nir(bands: tuple[str, ...]) -> str:
+    return "nir08" if "nir08" in bands else "nir"
+
+
+def _reduced(
+    layer_name: str, name: str, part: xr.DataArray, parts: dict[str, xr.DataArray], how: str
+) -> Any:
+    """Median or mean of the valid values, and what companions become."""
+    values = parts[name]
+    valid = values.notnull()
+    if "band" in valid.dims and "band" not in part.dims:
+        valid = valid.any("band")
+    if layer_name == name:
+        kernel: Callable[..., AnyArray] = (
+            kernels.median_valid if how == "median" else looks.mean_valid
+        )
+    elif layer_name == "uncertainty":
+        kernel = _error_of_median if how == "median" else looks.error_of_mean
+    elif np.issubdtype(part.dtype, np.floating):
+        kernel = looks.mean_valid
+    else:
+        kernel = looks.flags_of_valid
+    return _map(kernel, [valid.data, part.data], part.dtype)
+
+
+def _error_of_median(valid: AnyArray, error: AnyArray) -> AnyArray:
+    """That of the mean, and √(π/2) of it from three looks on (normal errors)."""
+    several = valid.sum(axis=0, keepdims=True) > 2
+    factor = np.where(several, np.sqrt(np.pi / 2), 1.0)
+    return (looks.error_of_mean(valid, error) * factor).astype(error.dtype)
+
+
+def _map(
+    function: Callable[..., AnyArray],
+    arrays: list[Any],
+    dtype: np.dtype[Any],
+    *,
+    drop_axis: int | None = None,
+) -> Any:
+    """Apply a block function to looks, at once or lazily; the first axis becomes 1.
+
+    Arrays are aligned from the last axis on, as in numpy; looks and bands lie in one block.
+    """
+    if not any(isinstance(array, da.Array) for array in arrays):
+        return function(*arrays)
+    first = next(array for array in arrays if isinstance(array, da.Array))
+    place = first.chunks[-2:] if first.ndim > 2 else first.chunks[1:]
+    n_place = len(place)
+    data = [da.asarray(array) for array in arrays]
+    data = [
+        array.rechunk((*((n,) for n in array.shape[: array.ndim - n_place]), *place))
+        for array in data
+    ]
+    lead = max(data, key=lambda array: array.ndim)
+    chunks = [(1,), *lead.chunks[1:]]
+    if drop_axis is not None:
+        del chunks[drop_axis]
+    return da.map_blocks(
+        function,
+        *data,
+        chunks=tuple(chunks),
+        drop_axis=drop_axis,
+        dtype=dtype,
+        meta=np.empty((0,) * len(chunks), dtype),
+        name=f"composite-{tokenize(function, *(array.name for array in data))}",
+    )
+
+
+def _assembled(
+    made: dict[str, list[Any]], layers: dict[str, xr.DataArray], name: str, periods: list[Period]
+) -> xr.Dataset:
+    """Join the periods, with coordinates."""
+    main = layers[name]
+    times = axis.to_times(np.array([one.middle for one in periods]))
+    groups = [np.array(one.dates, np.int64) for one in periods]
+    coords = axis.merged_coords(main, groups, times, what="composite")
+    for which in ("first", "last"):
+        days = np.array([getattr(one, which) for one in periods]).astype("datetime64[D]")
+        key = "period_start" if which == "first" else "period_end"
+        coords[key] = ("time", days.astype("datetime64[ns]"))
+    result = xr.Dataset(coords=axis.without_time(main)).assign_coords(coords)
+    for n, data in made.items():
+        join = da.concatenate if main.chunks is not None else np.concatenate
+        result[n] = (layers[n].dims, join(data, axis=0), layers[n].attrs)
+    return result

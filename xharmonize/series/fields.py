@@ -1,0 +1,159 @@
+"""Fields: polygons from wherever they come, on the grid of a cube."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+from xharmonize.cube.geobox import read_crs
+from xharmonize.errors import GridError
+
+GEOJSON_CRS = "EPSG:4326"
+"""CRS of coordinates that say nothing (RFC 7946, section 4)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A polygon in the CRS of the cube.
+
+    Attributes
+    ----------
+    geometry : shapely geometry
+        Polygon or MultiPolygon; empty where a negative buffer left nothing.
+    """
+
+    name: Any
+    geometry: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A field with the window of pixels it may touch; empty where it lies outside."""
+
+    number: int
+    field: Field
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+def read_polygons(
+    polygons: Any, *, name: str | None, crs: Any, target: Any, buffer: float
+) -> list[Field]:
+    """Return polygons as fields in the CRS of the cube; see `xharmonize.to_table`."""
+    import shapely
+
+    source = read_crs(_crs_of(polygons) if crs is None else crs)
+    if buffer != 0 and (target.geographic or target.units[0] not in ("metre", "meter", "m")):
+        raise GridError(
+            f"buffer={buffer} is in metres, the cube is in {target}; put it on a projected grid "
+            "with cube.harmonize.regrid(crs=...)"
+        )
+    fields = []
+    for number, (label, shape) in enumerate(_features(polygons, name)):
+        geometry = _geometry(shape, label)
+        if source.geographic:
+            _require_degrees(geometry, label, is_told=crs is not None)
+        if source != target:
+            geometry = _projected(geometry, source, target, label)
+        if buffer != 0:
+            geometry = shapely.buffer(geometry, buffer)
+        fields.append(Field(name=number if label is None else label, geometry=geometry))
+    if not fields:
+        raise GridError("there are no polygons; give at least one field")
+    return fields
+
+
+def _crs_of(polygons: Any) -> Any:
+    found = getattr(polygons, "crs", None)
+    return GEOJSON_CRS if found is None else found
+
+
+def _features(polygons: Any, name: str | None) -> Iterable[tuple[Any, Any]]:
+    """Name and geometry of each feature."""
+    if not isinstance(polygons, Mapping) and hasattr(polygons, "__geo_interface__"):
+        polygons = polygons.__geo_interface__
+    if isinstance(polygons, Mapping) and polygons.get("type") == "FeatureCollection":
+        polygons = polygons["features"]
+    elif isinstance(polygons, Mapping) or not isinstance(polygons, Iterable):
+        polygons = [polygons]
+    for one in polygons:
+        feature = one if isinstance(one, Mapping) else getattr(one, "__geo_interface__", None)
+        if not isinstance(feature, Mapping):
+            raise GridError(
+                f"{one!r:.80} is no polygon; give GeoJSON-like mappings, shapely geometries or "
+                "objects with __geo_interface__"
+            )
+        if feature.get("type") != "Feature":
+            if name is not None:
+                raise GridError(f"a bare geometry has no property {name!r}; leave `name` out")
+            yield None, feature
+            continue
+        properties = feature.get("properties") or {}
+        if name is not None and name not in properties:
+            raise GridError(f"a feature has no property {name!r}; it has {sorted(properties)}")
+        yield properties[name] if name is not None else feature.get("id"), feature["geometry"]
+
+
+def _geometry(shape: Any, label: Any) -> Any:
+    import shapely
+    from shapely.errors import ShapelyError
+    from shapely.geometry import shape as to_shapely
+
+    try:
+        geometry = shapely.force_2d(to_shapely(shape))
+    except (ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise GridError(
+            f"the geometry of field {label!r} cannot be read ({error}); give a Polygon or "
+            "MultiPolygon"
+        ) from None
+    if geometry.geom_type not in ("Polygon", "MultiPolygon") or geometry.is_empty:
+        raise GridError(
+            f"field {label!r} is {'empty' if geometry.is_empty else 'a ' + geometry.geom_type}; "
+            "give a Polygon or MultiPolygon with an area"
+        )
+    return geometry if geometry.is_valid else shapely.make_valid(geometry)
+
+
+def _require_degrees(geometry: Any, label: Any, *, is_told: bool) -> None:
+    west, south, east, north = geometry.bounds
+    if max(abs(west), abs(east)) > 360 or max(abs(south), abs(north)) > 90:
+        hint = "" if is_told else ", which GeoJSON means where nothing else is said"
+        raise GridError(
+            f"field {label!r} reaches to ({east:g}, {north:g}), which are no degrees{hint}; give "
+            "the polygons' CRS with crs=..."
+        )
+
+
+def _projected(geometry: Any, source: Any, target: Any, label: Any) -> Any:
+    import shapely
+    from pyproj import Transformer
+
+    transformer = Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+    moved = shapely.transform(geometry, transformer.transform, interleaved=False)
+    if not all(abs(edge) < 1e12 for edge in moved.bounds):
+        raise GridError(f"field {label!r} lies outside the area that {target} can show")
+    return moved
+
+
+def place_fields(fields: Sequence[Field], grid: Any) -> list[Place]:
+    """Return the window of pixels of each field."""
+    inverse = ~grid.affine
+    n_rows, n_columns = grid.shape
+    places = []
+    for number, field in enumerate(fields):
+        if field.geometry.is_empty:
+            places.append(Place(number=number, field=field, rows=(0, 0), columns=(0, 0)))
+            continue
+        west, south, east, north = field.geometry.bounds
+        corners = [inverse * corner for corner in ((west, south), (east, north))]
+        columns = _clip([c for c, _ in corners], n_columns)
+        rows = _clip([r for _, r in corners], n_rows)
+        places.append(Place(number=number, field=field, rows=rows, columns=columns))
+    return places
+
+
+def _clip(ends: list[float], size: int) -> tuple[int, int]:
+    first, stop = max(0, floor(min(ends))), min(size, ceil(max(ends)))
+    return (first, stop) if first < stop else (0, 0)

@@ -1,0 +1,232 @@
+"""When seasons start, peak and end."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.contract import with_history
+from xharmonize.errors import BandError, TimeAxisError
+from xharmonize.kernels import phenology as kernels
+from xharmonize.series import axis
+from xharmonize.types import AnyArray, FloatArray, IntArray
+
+PhenologyMethod: TypeAlias = Literal["threshold", "derivative"]
+
+DATES = {
+    "start": (kernels.START, "start of the season"),
+    "peak": (kernels.PEAK, "day of the highest value"),
+    "end": (kernels.END, "end of the season"),
+}
+NUMBERS = {
+    "base": (kernels.BASE, "mean of the lowest values before and after the peak"),
+    "peak_value": (kernels.TOP, "highest value"),
+    "amplitude": (kernels.AMPLITUDE, "highest value over the base"),
+}
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Arguments of the kernel."""
+
+    order: tuple[int, ...]
+    days: tuple[int, ...]
+    windows: tuple[tuple[int, int], ...]
+    threshold: float
+    by_derivative: bool
+    reach: float
+    min_amplitude: float
+
+    def __call__(self, values: AnyArray) -> FloatArray:
+        shape = values.shape
+        series = np.ascontiguousarray(values.reshape(shape[0], -1)[list(self.order)].T)
+        found: FloatArray = kernels.seasons(
+            series.astype(np.float32, copy=False),
+            np.array(self.days, np.float64),
+            np.array(self.windows, np.float64).reshape(-1, 2),
+            self.threshold,
+            self.by_derivative,
+            self.reach,
+            self.min_amplitude,
+        )
+        return found.reshape(*found.shape[:2], *shape[1:])
+
+
+def phenology(
+    cube: xr.DataArray | xr.Dataset,
+    *,
+    method: PhenologyMethod = "threshold",
+    threshold: float = 0.2,
+    year_start: str = "01-01",
+    reach: float = 240.0,
+    min_amplitude: float = 0.1,
+) -> xr.Dataset:
+    """Find start, peak and end of one season a year, lazily.
+
+    A year's season is that of the highest peak between two year starts; its start and end may lie
+    in the year before or after. A peak is a value above its neighbours, both of which are known:
+    a series that begins or ends at its highest has no season there. Smooth the series first: NaN
+    means that nothing is known, and nothing is concluded across it. Where the cube has `qa`,
+    values under snow count as NaN.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        One index (time, y, x), from `smooth`, best with ``step="1D"``; NaN where not known.
+    method : {"threshold", "derivative"}
+        ``threshold``: the season starts where the series rises through the lowest value before
+        the peak plus `threshold` of the rise, and ends likewise; between two dates the series is
+        taken as straight. ``derivative``: where it rises and falls fastest.
+    threshold : float
+        Between 0 and 1.
+    year_start : str
+        Month and day, such as ``"07-01"`` where seasons peak around New Year.
+    reach : float
+        Longest time [day] from the peak to the lowest values before and after.
+    min_amplitude : float
+        Least height of the peak over the base, in the unit of the index; what varies less has no
+        season.
+
+    Returns
+    -------
+    Dataset
+        Along ``year`` (that of the year start) and the cube's other dimensions: `start`, `peak`
+        and `end`, datetime64[ns] at midnight of the day, NaT where not known
+        (``result.start.dt.dayofyear`` runs to 366 in leap years); `length` [day] from start to
+        end; `base`, `peak_value` and `amplitude` in the unit of the index, NaN where not known.
+
+    Raises
+    ------
+    TimeAxisError
+        If days are fewer than 3 or occur twice, or an argument makes no sense.
+    BandError
+        If the cube has bands.
+
+    References
+    ----------
+    Jönsson and Eklundh 2004, doi:10.1016/j.cageo.2004.05.006.
+    """
+    _require_options(method, threshold, reach)
+    _, values = axis.split_quantity(cube, what="phenology")
+    if "band" in values.dims:
+        raise BandError(
+            "phenology needs one index, the cube has bands; compute one first, for instance with "
+            "cube.harmonize.index('ndvi')"
+        )
+    whole = axis.whole_series(values.transpose("time", ...))
+    order, days = _axis(whole)
+    years, windows = _years(days, year_start)
+    rules = _Rules(
+        order=tuple(order.tolist()),
+        days=tuple(days.tolist()),
+        windows=windows,
+        threshold=threshold,
+        by_derivative=method == "derivative",
+        reach=float(reach),
+        min_amplitude=float(min_amplitude),
+    )
+    snow = axis.is_snow(cube, whole)
+    data = whole.data if snow is None else whole.where(~xr.Variable(whole.dims, snow)).data
+    found = _apply(rules, data)
+    line = f"phenology: {method}, years from {year_start}"
+    return _described(found, whole, years, with_history(values.attrs, line))
+
+
+def _require_options(method: str, threshold: float, reach: float) -> None:
+    if method not in ("threshold", "derivative"):
+        raise TimeAxisError(f"method={method!r}; choose 'threshold' or 'derivative'")
+    if not 0 < threshold < 1:
+        raise TimeAxisError(f"threshold={threshold}; give a share of the rise between 0 and 1")
+    if not reach > 0:
+        raise TimeAxisError(f"reach={reach}; give a number of days above 0")
+
+
+def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:
+    days = axis.days_of(values)
+    order = np.argsort(days, kind="stable")
+    days = days[order]
+    if days.size < 3:
+        raise TimeAxisError(f"phenology needs at least 3 days, the cube has {days.size}")
+    twice = np.flatnonzero(np.diff(days) == 0)
+    if twice.size:
+        day = days[twice[0]].astype("datetime64[D]")
+        raise TimeAxisError(
+            f"{day} occurs twice; phenology needs one value a day: smooth the series first with "
+            "cube.harmonize.smooth(step='1D')"
+        )
+    return order, days
+
+
+def _years(days: IntArray, year_start: str) -> tuple[list[int], tuple[tuple[int, int], ...]]:
+    """Years whose window holds a date, and the windows."""
+    if re.fullmatch(r"\d\d-\d\d", year_start) is None or year_start == "02-29":
+        raise TimeAxisError(
+            f"year_start={year_start!r}; give month and day of every year, such as '07-01'"
+        )
+    ends = days[[0, -1]].astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
+    years, windows = [], []
+    for year in range(int(ends[0]) - 1, int(ends[1]) + 1):
+        first, after = (_start_of(y, year_start) for y in (year, year + 1))
+        if ((days >= first) & (days < after)).any():
+            years.append(year)
+            windows.append((first, after))
+    return years, tuple(windows)
+
+
+def _start_of(year: int, year_start: str) -> int:
+    try:
+        return int(np.datetime64(f"{year}-{year_start}", "D").astype(np.int64))
+    except ValueError:
+        raise TimeAxisError(f"year_start={year_start!r} is no day of a year") from None
+
+
+def _apply(rules: _Rules, data: Any) -> Any:
+    """Stack (6, year, ...) of the kernel's results."""
+    if not isinstance(data, da.Array):
+        return rules(np.asarray(data))
+    data = data.rechunk({0: -1})
+    return da.map_blocks(
+        rules,
+        data,
+        new_axis=0,
+        chunks=((6,), (len(rules.windows),), *data.chunks[1:]),
+        dtype=np.float64,
+        meta=np.empty((0,) * (data.ndim + 1), np.float64),
+        name=f"phenology-{tokenize(rules, data.name)}",
+    )
+
+
+def _described(
+    found: Any, values: xr.DataArray, years: list[int], attrs: dict[str, Any]
+) -> xr.Dataset:
+    dims = ("year", *values.dims[1:])
+    result = xr.Dataset(coords=axis.without_time(values)).assign_coords(year=years)
+    for name, (place, long_name) in DATES.items():
+        result[name] = (dims, _to_dates(found[place]), {"long_name": long_name})
+    length = (found[kernels.END] - found[kernels.START]).astype(np.float32)
+    result["length"] = (dims, length, {"units": "days", "long_name": "end minus start"})
+    units = str(attrs.get("units", "1"))
+    for name, (place, long_name) in NUMBERS.items():
+        described = {"units": units, "long_name": long_name}
+        result[name] = (dims, found[place].astype(np.float32), described)
+    return result.assign_attrs({n: attrs[n] for n in ("history", "references") if n in attrs})
+
+
+def _to_dates(days: Any) -> Any:
+    """Days since 1970-01-01, NaN where not known, as datetime64[ns] of the day."""
+    if not isinstance(days, da.Array):
+        return _dates_block(days)
+    meta = np.empty((0,) * days.ndim, "datetime64[ns]")
+    return days.map_blocks(_dates_block, dtype=meta.dtype, meta=meta, token="phenology-dates")
+
+
+def _dates_block(days: FloatArray) -> AnyArray:
+    known = np.isfinite(days)
+    whole = np.floor(np.where(known, days, 0)).astype(np.int64).astype("datetime64[D]")
+    return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))

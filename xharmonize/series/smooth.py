@@ -1,0 +1,240 @@
+"""Smooth series: gaps filled, noise removed, on true day spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.flags import Origin, cf_attrs
+from xharmonize.errors import TimeAxisError
+from xharmonize.series import axis
+from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Smoother, Whittaker
+from xharmonize.series.solve import Plan, smooth_block
+from xharmonize.types import AnyArray, IntArray
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+SmoothMethod: TypeAlias = Literal["whittaker", "savgol", "harmonic", "rbf"]
+SnowRule: TypeAlias = Literal["gap", "mask"]
+
+METHODS: dict[str, Smoother] = {
+    "whittaker": Whittaker(),
+    "savgol": SavitzkyGolay(),
+    "harmonic": Harmonic(),
+    "rbf": RadialBasis(),
+}
+MIN_DAYS = 3
+
+
+def smooth(
+    cube: Cube,
+    method: SmoothMethod | Whittaker | SavitzkyGolay | Harmonic | RadialBasis = "whittaker",
+    *,
+    step: str | None = None,
+    max_gap: float = 60.0,
+    envelope: float | None = None,
+    snow: SnowRule = "gap",
+    uncertainty: bool | None = None,
+) -> Any:
+    """Smooth each pixel's series over time and fill its gaps, lazily.
+
+    Dates count by the day they fall on (the solar day where the cube has a place, else that of
+    UTC), in any order; spacing is taken as it is, never as equal. Looks on one day count as their
+    weighted mean. Weights are inverse variances where the cube has a companion `uncertainty`,
+    scaled so that a pixel's mean is 1; an uncertainty that is missing or not above 0 counts as 1.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        Anything along `time`: reflectance (time, band, y, x) [1], an index (time, y, x), a series
+        (time,); NaN where missing.
+    method : {"whittaker", "savgol", "harmonic", "rbf"}, Whittaker, SavitzkyGolay, Harmonic or \
+RadialBasis
+        A name stands for the method with its defaults.
+    step : str, optional
+        Distance of output dates, such as ``"1D"`` or ``"5D"``; the cube's own dates if None. The
+        output dates are days whose number since 1970-01-01 is a multiple of it, at noon UTC,
+        whatever the cube's first date.
+    max_gap : float
+        Longest time [day] between two observations that is filled; values within longer gaps are
+        NaN, and nothing is extrapolated.
+    envelope : float, optional
+        Between 0.5 and 1: weight of values above the curve, those below it having what is left
+        to 1, iterated (asymmetric least squares); 0.9 follows the upper envelope. Any `method`.
+    snow : {"gap", "mask"}
+        Values with ``snow`` in the companion `qa` never count. ``gap``: time between two
+        observations that holds a look at snow is not filled either. ``mask``: it is, within
+        `max_gap`.
+    uncertainty : bool, optional
+        Whether the result has `uncertainty`; if None, where the cube has it.
+
+    Returns
+    -------
+    DataArray or Dataset
+        float32, NaN in long gaps, outside a pixel's first and last observation, and where a pixel
+        has fewer than 3 days. A Dataset holds `origin` too: that of the day's looks, with
+        ``filled`` where nothing was observed; and `uncertainty`, one standard deviation from
+        posterior variances (Wahba 1983) and the larger of the stated and the residual variance.
+        On the cube's own dates other companions stay as they are, on others they are left out. A
+        DataArray comes back as one unless ``uncertainty=True``.
+
+    Raises
+    ------
+    TimeAxisError
+        If there are fewer than 3 days, or an argument on time makes no sense.
+    ModelError
+        If the dates are in several bandpasses.
+    RadiometryError
+        If the cube holds digital numbers.
+
+    References
+    ----------
+    Eilers 2003, doi:10.1021/ac034173t. Wahba 1983, doi:10.1111/j.2517-6161.1983.tb01239.x.
+    """
+    smoother = _smoother(method)
+    _require_options(max_gap, envelope, snow)
+    name, values = axis.split_quantity(cube, what="smooth")
+    axis.require_one_bandpass(values, what="smooth")
+    is_dataset = isinstance(cube, xr.Dataset)
+    with_error = (is_dataset and "uncertainty" in cube) if uncertainty is None else uncertainty
+    plan = _plan(values, smoother, step=step, max_gap=max_gap, envelope=envelope, snow=snow)
+    whole = axis.whole_series(values.transpose("time", ...))
+    layers: list[Any] = [axis.companion(cube, n, whole) for n in ("uncertainty", "origin")]
+    stack = _apply(plan, whole, [*layers, axis.is_snow(cube, whole)], with_error=with_error)
+    template = _template(whole, plan, step)
+    order = list(values.dims)
+    attrs = with_history(values.attrs, f"smooth: {smoother}, {_words(step, max_gap, envelope)}")
+    smoothed = template.copy(data=stack[0]).rename(values.name).assign_attrs(attrs)
+    if not is_dataset and not with_error:
+        return smoothed.transpose(*order)
+    result = smoothed.to_dataset(name=name)
+    if with_error:
+        result["uncertainty"] = template.copy(data=stack[2]).assign_attrs(
+            {"units": str(values.attrs.get("units", "1")), "long_name": "standard deviation"}
+        )
+    result["origin"] = template.copy(data=stack[1].astype(np.uint8)).assign_attrs(
+        cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
+    )
+    if is_dataset and step is None:
+        kept = [n for n in COMPANIONS if n in cube and n not in result]
+        result = result.assign({n: cube[n] for n in kept})
+    return result.transpose(*order).assign_attrs(cube.attrs if is_dataset else {})
+
+
+def _smoother(method: Any) -> Smoother:
+    if isinstance(method, Whittaker | SavitzkyGolay | Harmonic | RadialBasis):
+        return method
+    if method not in METHODS:
+        raise TimeAxisError(
+            f"smoothing method {method!r} is unknown; choose {', '.join(map(repr, METHODS))}, or "
+            "give one with its options, such as xh.Whittaker(penalty=1e4)"
+        )
+    return METHODS[method]
+
+
+def _require_options(max_gap: float, envelope: float | None, snow: str) -> None:
+    if not max_gap > 0:
+        raise TimeAxisError(f"max_gap={max_gap}; give a number of days above 0")
+    if envelope is not None and not 0.5 < envelope < 1:
+        raise TimeAxisError(
+            f"envelope={envelope}; give the weight of values above the curve, between 0.5 and 1"
+        )
+    if snow not in ("gap", "mask"):
+        raise TimeAxisError(f"snow={snow!r}; choose 'gap' or 'mask'")
+
+
+def _words(step: str | None, max_gap: float, envelope: float | None) -> str:
+    words = [f"every {step}" if step else "on the observed dates", f"max_gap={max_gap:g} days"]
+    return ", ".join(words + ([f"envelope={envelope:g}"] if envelope is not None else []))
+
+
+def _plan(
+    values: xr.DataArray,
+    smoother: Smoother,
+    *,
+    step: str | None,
+    max_gap: float,
+    envelope: float | None,
+    snow: str,
+) -> Plan:
+    """Settle nodes: the observed days and the output days, in order."""
+    dates = axis.days_of(values)
+    days, day_of = np.unique(dates, return_inverse=True)
+    if days.size < MIN_DAYS:
+        raise TimeAxisError(
+            f"smooth needs at least {MIN_DAYS} days, the cube has {days.size} "
+            f"({values['time'].values.min()} …); merge more dates with xh.densify first"
+        )
+    wanted = dates if step is None else _regular(days, axis.parse_days(step, name="step"))
+    nodes = np.union1d(days, wanted)
+    return Plan(
+        smoother=smoother,
+        day_of=tuple(day_of.tolist()),
+        node_of=tuple(np.searchsorted(nodes, days).tolist()),
+        nodes=tuple(nodes.tolist()),
+        wanted=tuple(np.searchsorted(nodes, wanted).tolist()),
+        max_gap=float(max_gap),
+        envelope=envelope,
+        is_snow_barrier=snow == "gap",
+    )
+
+
+def _regular(days: IntArray, step: int) -> IntArray:
+    first, last = -(-int(days[0]) // step) * step, int(days[-1])
+    if first > last:
+        raise TimeAxisError(
+            f"no multiple of {step} days lies between the first and the last date; choose a "
+            "shorter step"
+        )
+    return np.arange(first, last + 1, step)
+
+
+def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArray:
+    """Array with the coordinates of the result."""
+    if step is None:
+        return values
+    times = axis.to_times(np.array(plan.nodes)[list(plan.wanted)])
+    everything = [np.arange(values.sizes["time"])] * times.size
+    coords = axis.merged_coords(values, everything, times, what="smooth")
+    data = da.empty((times.size, *values.shape[1:]), dtype=np.float32)
+    blank = xr.DataArray(data, dims=values.dims, coords=axis.without_time(values))
+    return blank.assign_coords(coords)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Which of the layers of a pixel block are there."""
+
+    plan: Plan
+    has: tuple[bool, ...]
+    with_error: bool
+
+    def __call__(self, values: AnyArray, *given: AnyArray) -> AnyArray:
+        rest = iter(given)
+        uncertainty, origin, snow = (next(rest) if has else None for has in self.has)
+        return smooth_block(
+            values, uncertainty, origin, snow, plan=self.plan, with_error=self.with_error
+        )
+
+
+def _apply(plan: Plan, values: xr.DataArray, layers: list[Any], *, with_error: bool) -> Any:
+    """Stack (layer, time, ...) of smooth values, origin and, if asked for, uncertainty."""
+    block = _Block(plan, tuple(layer is not None for layer in layers), with_error)
+    data = [values.data, *(layer for layer in layers if layer is not None)]
+    if values.chunks is None:
+        return block(*(np.asarray(array) for array in data))
+    n_layers = 3 if with_error else 2
+    return da.map_blocks(
+        block,
+        *data,
+        new_axis=0,
+        chunks=((n_layers,), (len(plan.wanted),), *values.chunks[1:]),
+        dtype=np.float32,
+        meta=np.empty((0,) * (values.ndim + 1), np.float32),
+        name=f"smooth-{tokenize(block, *(array.name for array in data))}",
+    )

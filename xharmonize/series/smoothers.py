@@ -1,0 +1,139 @@
+"""Methods of smoothing, with their options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from xharmonize.errors import TimeAxisError
+
+PenaltyRule: TypeAlias = Literal["v-curve", "gcv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whittaker:
+    """Penalised least squares: close to the data, small second derivative.
+
+    Attributes
+    ----------
+    penalty : float, "v-curve" or "gcv"
+        λ [day³], the same whatever the dates and the output step: the curve follows changes that
+        take longer than about λ^(1/4) days where there is a value a day. Or how to choose one per
+        pixel from `candidates`: by the V-curve, or by generalised cross-validation, which follows
+        the data more closely and takes errors shared by neighbouring dates for signal.
+    candidates : tuple of float
+        Penalties to choose from, ascending; for the V-curve at equal ratios.
+
+    References
+    ----------
+    Eilers 2003, doi:10.1021/ac034173t; Frasso and Eilers 2015, doi:10.1177/1471082X14549288.
+    """
+
+    penalty: float | PenaltyRule = "v-curve"
+    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(2, 15))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "candidates", tuple(map(float, self.candidates)))
+        if isinstance(self.penalty, str):
+            if self.penalty not in ("v-curve", "gcv"):
+                raise TimeAxisError(
+                    f"penalty={self.penalty!r}; give a number [day³], 'v-curve' or 'gcv'"
+                )
+        else:
+            _require_positive("penalty", self.penalty)
+        ascending = all(a < b for a, b in zip(self.candidates, self.candidates[1:]))
+        if len(self.candidates) < 3 or not ascending or not self.candidates[0] > 0:
+            raise TimeAxisError(
+                f"candidates={self.candidates}; give at least 3 penalties above 0, ascending"
+            )
+
+    def __str__(self) -> str:
+        return f"whittaker, penalty={self.penalty}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavitzkyGolay:
+    """A polynomial fitted around each date.
+
+    Attributes
+    ----------
+    window : float
+        Width of the window [day]; where it holds no more observations than `order` the result is
+        NaN.
+    order : int
+        Of the polynomial, 0 to 5.
+    """
+
+    window: float = 60.0
+    order: int = 2
+
+    def __post_init__(self) -> None:
+        _require_positive("window", self.window)
+        if not (isinstance(self.order, int) and 0 <= self.order <= 5):
+            raise TimeAxisError(f"order={self.order}; give a whole number from 0 to 5")
+
+    def __str__(self) -> str:
+        return f"savgol, window={self.window:g} days, order={self.order}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harmonic:
+    """A constant and yearly waves, fitted to the whole series.
+
+    Attributes
+    ----------
+    count : int
+        Number of waves: 1 yearly, 2 half-yearly as well, …
+    period : float
+        Length of the first [day].
+    trend : bool
+        Whether there is a linear trend.
+    """
+
+    count: int = 3
+    period: float = 365.25
+    trend: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive("period", self.period)
+        if not (isinstance(self.count, int) and self.count >= 1):
+            raise TimeAxisError(f"count={self.count}; give a whole number of waves, at least 1")
+
+    def __str__(self) -> str:
+        return f"harmonic, count={self.count}, period={self.period:g} days, trend={self.trend}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadialBasis:
+    """Gaussian averages of several widths, each counting by the observations under it.
+
+    Attributes
+    ----------
+    widths : tuple of float
+        Standard deviations [day].
+
+    References
+    ----------
+    Schwieder et al. 2016, doi:10.1016/j.jag.2016.06.019.
+    """
+
+    widths: tuple[float, ...] = (8.0, 16.0, 32.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(map(float, self.widths)))
+        if not self.widths:
+            raise TimeAxisError("widths=(); give at least one standard deviation [day]")
+        for width in self.widths:
+            _require_positive("widths", width)
+
+    def __str__(self) -> str:
+        return f"rbf, widths={', '.join(f'{width:g}' for width in self.widths)} days"
+
+
+Smoother: TypeAlias = Whittaker | SavitzkyGolay | Harmonic | RadialBasis
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise TimeAxisError(f"{name}={value}; give a finite number above 0")

@@ -1,0 +1,215 @@
+"""Smoothing of one block of pixels with their whole series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xharmonize.cube.flags import Origin
+from xharmonize.kernels import filters, smoothing
+from xharmonize.series.smoothers import Harmonic, SavitzkyGolay, Smoother, Whittaker
+from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
+
+MIN_OBSERVED = 3
+"""Days a pixel must have been observed on."""
+
+ENVELOPE_ROUNDS = 10
+
+Fit = tuple[FloatArray, FloatArray | None, FloatArray | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be computed for every pixel.
+
+    Attributes
+    ----------
+    day_of : tuple of int
+        For each date, which of the observed days it falls on.
+    node_of : tuple of int
+        For each observed day, its node.
+    nodes : tuple of int
+        Days since 1970-01-01, observed or wanted, ascending.
+    wanted : tuple of int
+        For each output date, its node.
+    """
+
+    smoother: Smoother
+    day_of: tuple[int, ...]
+    node_of: tuple[int, ...]
+    nodes: tuple[int, ...]
+    wanted: tuple[int, ...]
+    max_gap: float
+    envelope: float | None
+    is_snow_barrier: bool
+
+
+def smooth_block(
+    values: AnyArray,
+    uncertainty: AnyArray | None,
+    origin: AnyArray | None,
+    snow: AnyArray | None,
+    *,
+    plan: Plan,
+    with_error: bool,
+) -> FloatArray:
+    """Smooth a block.
+
+    Parameters
+    ----------
+    values : (time, ...) float array
+        NaN where missing.
+    uncertainty, origin, snow : (time, ...) array, optional
+        Standard deviation, origin bits, and whether the look is at snow.
+
+    Returns
+    -------
+    (2 or 3, date, ...) float32 array
+        Smooth values, origin and, if asked for, their standard deviation.
+    """
+    shape = values.shape
+    y = np.ascontiguousarray(values.reshape(shape[0], -1), np.float32)
+    is_snow = np.zeros(y.shape, bool) if snow is None else snow.reshape(y.shape)
+    valid = np.isfinite(y) & ~is_snow
+    sigma = None if uncertainty is None else uncertainty.reshape(y.shape)
+    weights, variance = _weights(valid, sigma)
+    days, day_weights = _merge_days(y, weights, plan)
+    smooth, unit, fit = _fit(days, day_weights, plan, with_error=with_error)
+    is_known = _known(valid, is_snow, plan) & np.isfinite(smooth)
+    smooth = np.where(is_known, smooth, np.float32(np.nan))[list(plan.wanted)]
+    bits = _origin_bits(valid, None if origin is None else origin.reshape(y.shape), plan)
+    layers = [smooth, np.where(np.isfinite(smooth), bits, 0)]
+    if unit is not None and fit is not None:
+        error = np.sqrt(unit * _residual_variance(fit, variance))
+        layers.append(np.where(is_known, error, np.nan)[list(plan.wanted)])
+    return np.stack(layers).astype(np.float32).reshape(len(layers), -1, *shape[1:])
+
+
+def _weights(valid: BoolArray, sigma: AnyArray | None) -> tuple[FloatArray, FloatArray | None]:
+    """Weights with mean 1 over a pixel's valid values, and the variance at weight 1."""
+    if sigma is None:
+        return valid.astype(np.float32), None
+    is_told = valid & (sigma > 0) & np.isfinite(sigma)
+    inverse = np.zeros(valid.shape)
+    np.divide(1.0, np.square(sigma, dtype=np.float64), out=inverse, where=is_told)
+    n_told = is_told.sum(axis=0)
+    mean = inverse.sum(axis=0) / np.maximum(n_told, 1)
+    relative = inverse / np.where(n_told > 0, mean, 1.0)
+    weights = np.where(is_told, relative, valid).astype(np.float32)
+    return weights, np.where(n_told > 0, 1 / np.where(n_told > 0, mean, 1.0), np.nan)
+
+
+def _merge_days(y: FloatArray, weights: FloatArray, plan: Plan) -> tuple[FloatArray, FloatArray]:
+    """Weighted mean of the looks of each day, and their summed weights."""
+    day_of = np.array(plan.day_of)
+    n_days = len(plan.node_of)
+    if n_days == day_of.size:
+        order = np.argsort(day_of)
+        is_sorted = bool((order == np.arange(n_days)).all())
+        return (y, weights) if is_sorted else (y[order], weights[order])
+    total = np.zeros((n_days, y.shape[1]))
+    summed = np.zeros((n_days, y.shape[1]))
+    for i, day in enumerate(day_of):
+        summed[day] += weights[i]
+        total[day] += np.where(weights[i] > 0, y[i], 0.0) * weights[i]
+    mean = np.divide(total, summed, out=np.full(total.shape, np.nan), where=summed > 0)
+    return mean.astype(np.float32), summed.astype(np.float32)
+
+
+def _fit(y: FloatArray, weights: FloatArray, plan: Plan, *, with_error: bool) -> Fit:
+    """Fit once, or again and again with less weight below the curve."""
+    penalty = _penalty(y, weights, plan)
+    if plan.envelope is None:
+        return _solve(y, weights, plan, penalty, with_error=with_error)
+    is_above = np.ones(y.shape, bool)
+    adapted = weights
+    for _ in range(ENVELOPE_ROUNDS):
+        smooth, _, _ = _solve(y, adapted, plan, penalty, with_error=False)
+        before, is_above = is_above, y > smooth[list(plan.node_of)]
+        asymmetry = np.where(is_above, 2 * plan.envelope, 2 - 2 * plan.envelope)
+        adapted = (weights * asymmetry).astype(np.float32)
+        if (before == is_above).all():
+            break
+    return _solve(y, adapted, plan, penalty, with_error=with_error)
+
+
+def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | None:
+    """Choose λ per pixel on the observed days."""
+    if not isinstance(plan.smoother, Whittaker):
+        return None
+    rule = plan.smoother.penalty
+    if not isinstance(rule, str):
+        return np.full(y.shape[1], float(rule))
+    node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
+    bands = smoothing.penalty_bands(nodes[node_of])
+    select = smoothing.select_gcv if rule == "gcv" else smoothing.select_v_curve
+    candidates = np.array(plan.smoother.candidates)
+    chosen: FloatArray = select(y, weights, np.arange(node_of.size), bands, candidates)
+    return chosen
+
+
+def _solve(
+    y: FloatArray,
+    weights: FloatArray,
+    plan: Plan,
+    penalty: FloatArray | None,
+    *,
+    with_error: bool,
+) -> Fit:
+    """Run the kernel of the method on all nodes."""
+    node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
+    smoother = plan.smoother
+    if isinstance(smoother, Whittaker):
+        bands = smoothing.penalty_bands(nodes)
+        if not with_error:
+            return smoothing.whittaker(y, weights, node_of, bands, penalty), None, None
+        found: Fit = smoothing.whittaker_error(y, weights, node_of, bands, penalty)
+        return found
+    if isinstance(smoother, SavitzkyGolay):
+        half = smoother.window / 2
+        found = filters.local_polynomial(y, weights, node_of, nodes, half, smoother.order)
+    elif isinstance(smoother, Harmonic):
+        terms = filters.harmonic_terms(
+            nodes, count=smoother.count, period=smoother.period, trend=smoother.trend
+        )
+        found = filters.regression(y, weights, node_of, terms)
+    else:
+        widths = np.array(smoother.widths)
+        table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
+        found = filters.radial_basis(y, weights, node_of, table, reach, widths)
+    return found if with_error else (found[0], None, None)
+
+
+def _known(valid: BoolArray, snow: BoolArray, plan: Plan) -> BoolArray:
+    """Nodes that may have a value: observed, or within a short gap without snow."""
+    n_days = len(plan.node_of)
+    seen, barrier = (np.zeros((n_days, valid.shape[1]), bool) for _ in range(2))
+    for i, day in enumerate(plan.day_of):  # row by row: ufunc.at is many times slower
+        seen[day] |= valid[i]
+        if plan.is_snow_barrier:
+            barrier[day] |= snow[i]
+    nodes = np.array(plan.nodes, np.float64)
+    node_of: IntArray = np.array(plan.node_of)
+    allowed: BoolArray = smoothing.bridged(seen, barrier, node_of, nodes, plan.max_gap)
+    is_enough: BoolArray = seen.sum(axis=0) >= MIN_OBSERVED
+    return np.logical_and(allowed, is_enough)
+
+
+def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
+    """Origin at each output date: that of the day's looks, or filled."""
+    at_node = np.zeros((len(plan.nodes), valid.shape[1]), np.uint8)
+    given = np.uint8(Origin.OBSERVED) if origin is None else origin.astype(np.uint8)
+    looks = np.where(valid, given, np.uint8(0))
+    for i, day in enumerate(plan.day_of):
+        at_node[plan.node_of[day]] |= looks[i]
+    at_node[at_node == 0] = Origin.FILLED
+    return at_node[list(plan.wanted)]
+
+
+def _residual_variance(fit: FloatArray, stated: FloatArray | None) -> FloatArray:
+    """Variance at weight 1: the larger of what residuals show and what was stated."""
+    n_observed, misfit, trace = fit
+    free = n_observed - trace
+    shown = np.where(free > 0.5, misfit / np.where(free > 0.5, free, 1.0), np.nan)
+    return shown if stated is None else np.fmax(shown, stated)

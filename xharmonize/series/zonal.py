@@ -1,0 +1,194 @@
+"""Statistics of the pixels of fields, read group by group."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any, Literal, TypeAlias
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+
+from xharmonize.series.fields import Place
+from xharmonize.types import AnyArray, FloatArray
+
+Stat: TypeAlias = Literal["mean", "median"]
+Coverage: TypeAlias = Literal["centre", "exact"]
+
+Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zonal:
+    """What is to be known of each field.
+
+    Attributes
+    ----------
+    companions : tuple of str
+        ``origin`` and ``flag`` are OR-ed, ``uncertainty`` is averaged.
+    """
+
+    stat: Stat
+    coverage: Coverage
+    min_valid: float
+    companions: tuple[str, ...]
+
+    @property
+    def n_columns(self) -> int:
+        """Value, standard deviation, number of valid pixels, of all pixels, and companions."""
+        return 4 + len(self.companions)
+
+
+def field_statistics(
+    values: Any, layers: Sequence[Any], places: Sequence[Place], grid: Any, zonal: Zonal
+) -> FloatArray:
+    """Compute the statistics of all fields.
+
+    Parameters
+    ----------
+    values : (time, [band], y, x) array
+        NaN where missing; numpy or dask.
+    layers : sequence of arrays
+        Companions, with the dimensions of `values`.
+
+    Returns
+    -------
+    (column, field, time, [band]) float64 array
+    """
+    result = np.full((zonal.n_columns, len(places), *values.shape[:-2]), np.nan)
+    result[2:4] = 0
+    for k, name in enumerate(zonal.companions):
+        if name != "uncertainty":
+            result[4 + k] = 0
+    inside = [place for place in places if place.rows[1] > 0]
+    groups = list(_groups(inside, values).values())
+    parts = [_read(values, layers, group, grid, zonal) for group in groups]
+    for group, part in zip(groups, dask.compute(*parts)):
+        result[:, [place.number for place in group]] = part
+    return result
+
+
+def _groups(places: Sequence[Place], values: Any) -> dict[Any, list[Place]]:
+    """Fields by the chunk that holds the middle of their window."""
+    sizes = values.chunks[-2:] if isinstance(values, da.Array) else None
+    edges = [list(accumulate(chunks)) for chunks in sizes] if sizes else [[], []]
+    found: dict[Any, list[Place]] = {}
+    for place in places:
+        middles = [sum(ends) // 2 for ends in (place.rows, place.columns)]
+        key = tuple(bisect_right(edge, middle) for edge, middle in zip(edges, middles))
+        found.setdefault(key, []).append(place)
+    return found
+
+
+def _read(
+    values: Any, layers: Sequence[Any], group: Sequence[Place], grid: Any, zonal: Zonal
+) -> Any:
+    """Statistics of a group of fields, lazy where the values are."""
+    rows = (min(p.rows[0] for p in group), max(p.rows[1] for p in group))
+    columns = (min(p.columns[0] for p in group), max(p.columns[1] for p in group))
+    cut = [array[..., slice(*rows), slice(*columns)] for array in (values, *layers)]
+    summarise = partial(
+        _summarise_block, group=tuple(group), corner=(rows[0], columns[0]), grid=grid, zonal=zonal
+    )
+    if not isinstance(values, da.Array):
+        return summarise(*cut)
+    lead = dict.fromkeys((values.ndim - 2, values.ndim - 1), -1)
+    data = [da.asarray(array).rechunk(lead) for array in cut]
+    n_lead = values.ndim - 2
+    shapes = tuple(place.field.geometry.wkb for place in group)
+    return da.map_blocks(
+        summarise,
+        *data,
+        drop_axis=[values.ndim - 2, values.ndim - 1],
+        new_axis=[0, 1],
+        chunks=((zonal.n_columns,), (len(group),), *data[0].chunks[:n_lead]),
+        dtype=np.float64,
+        meta=np.empty((0,) * (n_lead + 2), np.float64),
+        name=f"to-table-{tokenize(shapes, rows, columns, zonal, *(a.name for a in data))}",
+    )
+
+
+def _summarise_block(
+    values: AnyArray,
+    *layers: AnyArray,
+    group: Sequence[Place],
+    corner: tuple[int, int],
+    grid: Any,
+    zonal: Zonal,
+) -> FloatArray:
+    """Statistics (column, field, time, [band]) of a block that holds the group's windows."""
+    result = np.empty((zonal.n_columns, len(group), *values.shape[:-2]))
+    for k, place in enumerate(group):
+        share = _shares(place, grid, zonal.coverage)
+        rows, columns = (
+            slice(low - start, high - start)
+            for (low, high), start in zip((place.rows, place.columns), corner)
+        )
+        chosen = share > 0
+        weights = share[chosen]
+        pixels = values[..., rows, columns][..., chosen].astype(np.float64)
+        companions = [layer[..., rows, columns][..., chosen] for layer in layers]
+        result[:, k] = _columns(pixels, weights, companions, zonal)
+    return result
+
+
+def _shares(place: Place, grid: Any, coverage: Coverage) -> FloatArray:
+    """Share of each pixel of the window that counts (y, x)."""
+    import shapely
+
+    r, c = (np.arange(*ends) for ends in (place.rows, place.columns))
+    affine, geometry = grid.affine, place.field.geometry
+    shapely.prepare(geometry)
+    if coverage == "centre":
+        x, y = affine.c + affine.a * (c + 0.5), affine.f + affine.e * (r + 0.5)
+        return np.asarray(shapely.contains_xy(geometry, *np.meshgrid(x, y)), np.float64)
+    x, y = affine.c + affine.a * c[None, :], affine.f + affine.e * r[:, None]
+    low = np.minimum(y, y + affine.e)
+    boxes = shapely.box(x, low, x + affine.a, low + abs(affine.e))
+    area = np.asarray(shapely.area(shapely.intersection(boxes, geometry)), np.float64)
+    share: FloatArray = area / abs(affine.a * affine.e)
+    return share
+
+
+def _columns(
+    pixels: FloatArray, weights: FloatArray, companions: Sequence[AnyArray], zonal: Zonal
+) -> FloatArray:
+    """Statistics over the last axis."""
+    valid = np.isfinite(pixels)
+    counted = np.where(valid, weights, 0.0)
+    total, n = counted.sum(axis=-1), valid.sum(axis=-1)
+    known = np.where(total > 0, total, np.nan)
+    filled = np.where(valid, pixels, 0.0)
+    mean = (counted * filled).sum(axis=-1) / known
+    square = (counted * (np.where(valid, pixels - mean[..., None], 0.0)) ** 2).sum(axis=-1) / known
+    deviation = np.sqrt(square * n / np.where(n > 1, n - 1, np.nan))
+    value = mean if zonal.stat == "mean" else _median(pixels, counted)
+    whole = weights.sum()
+    is_enough = (total > 0) & (total >= zonal.min_valid * whole * (1 - 1e-9))
+    columns = [np.where(is_enough, v, np.nan) for v in (value, deviation)]
+    columns += [total, np.full(total.shape, whole)]
+    for name, layer in zip(zonal.companions, companions):
+        if name == "uncertainty":
+            columns.append((counted * np.where(valid, layer, 0.0)).sum(axis=-1) / known)
+        else:
+            bits = np.where(valid, layer, layer.dtype.type(0))
+            columns.append(np.bitwise_or.reduce(bits, axis=-1).astype(np.float64))
+    return np.stack(columns)
+
+
+def _median(pixels: FloatArray, counted: FloatArray) -> FloatArray:
+    """Value at which half of the weight is reached."""
+    if pixels.shape[-1] == 0:
+        return np.full(pixels.shape[:-1], np.nan)
+    order = np.argsort(pixels, axis=-1)
+    below = np.cumsum(np.take_along_axis(counted, order, axis=-1), axis=-1)
+    half = below[..., -1:] / 2
+    place = (below >= half * (1 - 1e-12)).argmax(axis=-1)
+    ordered = np.take_along_axis(pixels, order, axis=-1)
+    middle: FloatArray = np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0]
+    return middle
