@@ -40,6 +40,7 @@ from .harmonizers import (
     angles_from_items as angles_from_items,
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,
+    fit_lut as fit_lut,
     fit_pixelwise as fit_pixelwise,
     fit_tables as fit_tables,
     list_models as list_models,

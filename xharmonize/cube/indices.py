@@ -230,7 +230,7 @@ def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
             f"{spec.name} needs reflectance in units of 1, the cube says units={units!r}; convert "
             "it or settle its meaning with xh.describe(cube, sensor=..., ...)"
         )
-    bands = _bands_of(cube, spec)
+    bands = bands_of(cube, spec)
     data = [_band(cube, band).data for band in bands]
     values = _map(partial(_value_block, terms=spec.terms), data, f"index-{spec.name}", "float32")
     formula = re.sub(r"\bnir\b", _nir(cube), spec.formula)
@@ -247,7 +247,8 @@ def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
     return result
 
 
-def _bands_of(cube: xr.DataArray, spec: SpectralIndex) -> tuple[str, ...]:
+def bands_of(cube: xr.DataArray, spec: SpectralIndex) -> tuple[str, ...]:
+    """Bands of the cube that stand for the roles of an index, or `BandError`."""
     bands = tuple(_nir(cube) if role == "nir" else role for role in spec.roles)
     require_bands(cube, bands, what=f"index {spec.name!r}")
     return bands
@@ -270,7 +271,7 @@ def _companions(
     cube: xr.Dataset, spec: SpectralIndex, value: xr.DataArray
 ) -> dict[str, xr.DataArray]:
     """Companions of an index from those of its bands."""
-    bands = _bands_of(cube[REFLECTANCE], spec)
+    bands = bands_of(cube[REFLECTANCE], spec)
     data = [_band(cube[REFLECTANCE], band).data for band in bands]
     found = {}
     for name in (companion for companion in COMPANIONS if companion in cube):

@@ -1,0 +1,38 @@
+"""Metrics: statistics in one pass over the pixels, formulas on statistics."""
+
+from xharmonize.metrics.classification import accuracy, confusion_matrix
+from xharmonize.metrics.formulas import Moments
+from xharmonize.metrics.registry import (
+    Ergas,
+    Metric,
+    MetricLike,
+    Psnr,
+    Sam,
+    Skill,
+    Ssim,
+    Uiqi,
+    get_metric,
+    list_metrics,
+)
+from xharmonize.metrics.scores import score, score_statistics
+from xharmonize.metrics.statistics import merge_statistics, statistics
+
+__all__ = [
+    "Ergas",
+    "Metric",
+    "MetricLike",
+    "Moments",
+    "Psnr",
+    "Sam",
+    "Skill",
+    "Ssim",
+    "Uiqi",
+    "accuracy",
+    "confusion_matrix",
+    "get_metric",
+    "list_metrics",
+    "merge_statistics",
+    "score",
+    "score_statistics",
+    "statistics",
+]

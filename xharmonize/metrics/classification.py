@@ -1,0 +1,178 @@
+"""Agreement of maps of classes: confusion matrix and accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.geobox import require_same_grid
+from xharmonize.errors import MetricError
+from xharmonize.kernels.statistics import count_classes
+from xharmonize.metrics.groups import positions
+from xharmonize.metrics.inputs import spread, unify
+from xharmonize.types import AnyArray
+
+REFERENCE, PREDICTED = "reference_class", "predicted_class"
+
+
+def confusion_matrix(
+    cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | None = None
+) -> xr.DataArray:
+    """Count how often each class of the reference was mapped as each class, lazily.
+
+    Parameters
+    ----------
+    cube, ref : (y, x) or other DataArray of integers, floats or strings
+        Classes mapped and true ones, on one grid. Values that are none of `classes` (nodata, NaN)
+        in either do not count.
+    classes : sequence, optional
+        Classes to count, in the order of the matrix. By default those of the reference's or the
+        map's attribute ``flag_values``, or all values there are where both are in memory.
+
+    Returns
+    -------
+    (reference_class, predicted_class) int64 DataArray
+        Counts of pixels; lazy where a map is.
+
+    Raises
+    ------
+    GridError
+        If the maps lie on different grids.
+    MetricError
+        If dimensions differ, or classes are not given for a lazy map.
+    """
+    if set(cube.dims) != set(ref.dims) or dict(cube.sizes) != dict(ref.sizes):
+        raise MetricError(f"maps of one shape are needed: {dict(cube.sizes)}, {dict(ref.sizes)}")
+    if all({"y", "x", "spatial_ref"} <= set(a.coords) for a in (cube, ref)):
+        require_same_grid(cube, ref, what="confusion_matrix")
+    labels = _classes(cube, ref, classes)
+    pred, other = unify(cube, spread(ref, cube))
+    if pred.chunks is None:
+        counts: Any = _count(np.asarray(pred.data), np.asarray(other.data), labels)
+    else:
+        index = tuple(range(pred.ndim))
+        new = {pred.ndim: len(labels), pred.ndim + 1: len(labels)}
+        parts = da.blockwise(
+            _count_block,
+            (*index, *new),
+            pred.data,
+            index,
+            other.data,
+            index,
+            labels=labels,
+            new_axes=new,
+            adjust_chunks=dict.fromkeys(index, 1),
+            dtype=np.int64,
+            meta=np.empty((0,) * (pred.ndim + 2), np.int64),
+            token="confusion-matrix",
+        )
+        counts = parts.sum(axis=index)
+    return xr.DataArray(
+        counts,
+        dims=(REFERENCE, PREDICTED),
+        coords={REFERENCE: labels, PREDICTED: labels},
+        name="confusion_matrix",
+        attrs={"long_name": "number of pixels", "units": "1"},
+    )
+
+
+def accuracy(matrix: xr.DataArray) -> xr.Dataset:
+    """Return the accuracies of a confusion matrix.
+
+    Parameters
+    ----------
+    matrix : (reference_class, predicted_class) DataArray
+        From `confusion_matrix`; other dimensions stay. Matrices of parts may be added up first.
+
+    Returns
+    -------
+    Dataset
+        ``overall_accuracy``: share of pixels mapped right. ``producers_accuracy`` (class): of the
+        class's true pixels, those mapped right (recall). ``users_accuracy`` (class): of the pixels
+        mapped as the class, those that are (precision). ``f1`` (class): their harmonic mean.
+        ``kappa``: Cohen's, agreement beyond chance. All [1], NaN where nothing was counted.
+
+    Raises
+    ------
+    MetricError
+        If it is no confusion matrix.
+
+    References
+    ----------
+    Congalton, R. G. (1991). A review of assessing the accuracy of classifications of remotely
+    sensed data. Remote Sensing of Environment 37(1), 35-46. doi:10.1016/0034-4257(91)90048-B
+
+    Cohen, J. (1960). A coefficient of agreement for nominal scales. Educational and Psychological
+    Measurement 20(1), 37-46. doi:10.1177/001316446002000104
+    """
+    if not {REFERENCE, PREDICTED} <= set(matrix.dims) or (
+        matrix.sizes[REFERENCE] != matrix.sizes[PREDICTED]
+    ):
+        raise MetricError(
+            f"a confusion matrix has dimensions {REFERENCE!r} and {PREDICTED!r} of one length; "
+            f"this has {dict(matrix.sizes)}"
+        )
+    labels = matrix[REFERENCE].values
+    counts = matrix.astype("float64").drop_vars([REFERENCE, PREDICTED])
+    right = (counts * xr.DataArray(np.eye(labels.size), dims=(REFERENCE, PREDICTED))).sum(PREDICTED)
+    right = right.rename({REFERENCE: "class"})
+    true = counts.sum(PREDICTED).rename({REFERENCE: "class"})
+    mapped = counts.sum(REFERENCE).rename({PREDICTED: "class"})
+    total = true.sum("class")
+    overall = right.sum("class") / total.where(total > 0)
+    chance = (true * mapped).sum("class") / (total * total).where(total > 0)
+    either = true + mapped
+    found = {
+        "overall_accuracy": overall,
+        "producers_accuracy": right / true.where(true > 0),
+        "users_accuracy": right / mapped.where(mapped > 0),
+        "f1": 2 * right / either.where(either > 0),
+        "kappa": (overall - chance) / (1 - chance).where(chance < 1),
+    }
+    names = {
+        "overall_accuracy": "overall accuracy",
+        "producers_accuracy": "producer's accuracy (recall)",
+        "users_accuracy": "user's accuracy (precision)",
+        "f1": "F1 score",
+        "kappa": "Cohen's kappa",
+    }
+    described = {
+        key: value.assign_attrs(long_name=names[key], units="1") for key, value in found.items()
+    }
+    return xr.Dataset(described).assign_coords({"class": labels})
+
+
+def _classes(cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | None) -> AnyArray:
+    if classes is None:
+        flags = ref.attrs.get("flag_values", cube.attrs.get("flag_values"))
+        if flags is None and (cube.chunks is not None or ref.chunks is not None):
+            raise MetricError(
+                "the maps are lazy and do not list their classes, and nothing is computed while "
+                "the matrix is set up; pass classes="
+            )
+        if flags is None:
+            flags = np.union1d(np.asarray(cube.data), np.asarray(ref.data))
+            flags = flags[flags == flags]
+        classes = flags
+    labels = np.asarray(classes)
+    if labels.ndim != 1 or not labels.size or np.unique(labels).size != labels.size:
+        raise MetricError(f"classes={labels.tolist()} is no list of distinct classes")
+    return labels
+
+
+def _count(pred: AnyArray, ref: AnyArray, labels: AnyArray) -> AnyArray:
+    """Matrix (class, class) of a block."""
+    order = np.argsort(labels)
+    place = [np.ascontiguousarray(positions(a, labels[order]).reshape(-1)) for a in (pred, ref)]
+    sorted_counts = count_classes(place[0], place[1], len(labels))
+    back = np.argsort(order)
+    return np.asarray(sorted_counts[np.ix_(back, back)])
+
+
+def _count_block(pred: AnyArray, ref: AnyArray, *, labels: AnyArray) -> AnyArray:
+    """Matrix of a block, with an axis of length one for each of its own."""
+    return _count(pred, ref, labels)[(None,) * pred.ndim]

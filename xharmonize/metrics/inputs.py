@@ -1,0 +1,195 @@
+"""What is compared: two cubes on one grid, of the same bands, at the same dates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, read_coordinate
+from xharmonize.cube.geobox import require_same_grid
+from xharmonize.errors import BandError, ContractError, MetricError, RadiometryError, TimeAxisError
+
+BAND = "band"
+Dims: TypeAlias = str | Collection[Hashable] | EllipsisType | None
+
+
+def read_cubes(
+    cube: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, what: str
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return prediction and reference aligned: same dimensions, bands, dates and chunks.
+
+    Bands may stand in another order; along time and other dimensions the labels both have count.
+    A dimension that only one of them has is spread over the other.
+
+    Raises
+    ------
+    GridError, BandError, TimeAxisError, RadiometryError, ContractError
+        If the two cannot be compared.
+    """
+    pred, other = _values(cube, what), _values(ref, what)
+    _require_units(pred, other)
+    if {"y", "x"} <= set(pred.dims) & set(other.dims):
+        require_same_grid(pred, other, what=what)
+        other = other.assign_coords(y=pred["y"], x=pred["x"])
+    other = _same_bands(pred, other, what)
+    for dim in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
+        pred, other = _common_labels(pred, other, str(dim), what)
+    if set(other.dims) <= set(pred.dims):
+        other = spread(other, pred)
+    else:
+        pred = spread(pred, other, keep=pred)
+    pred, other = unify(pred, other)
+    return pred, other
+
+
+def _values(cube: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
+    """The variable to compare; it holds numbers in their unit, not digital numbers."""
+    if isinstance(cube, xr.Dataset):
+        names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
+        if REFLECTANCE not in names and len(names) != 1:
+            raise ContractError(
+                f"the Dataset has no variable 'reflectance', and not just one other; it has "
+                f"{sorted(map(str, cube.data_vars))}; pass the DataArray to compare"
+            )
+        cube = cube[REFLECTANCE if REFLECTANCE in names else names[0]]
+    if not isinstance(cube, xr.DataArray):
+        raise ContractError(f"{what} compares DataArrays or Datasets, not {type(cube).__name__}")
+    if not np.issubdtype(cube.dtype, np.floating):
+        raise RadiometryError(
+            f"the cube holds digital numbers ({cube.dtype}), {what} needs reflectance; "
+            "call cube.harmonize.decode() first"
+        )
+    if "is_decoded" in cube.coords and not read_coordinate(cube, "is_decoded").all():
+        raise RadiometryError(
+            f"scale and offset of some dates are not applied (is_decoded), {what} needs "
+            "reflectance; call cube.harmonize.decode() first"
+        )
+    empty = [str(dim) for dim, size in cube.sizes.items() if size == 0]
+    if empty:
+        raise MetricError(f"the cube has nothing along {', '.join(empty)}; {what} needs pixels")
+    return cube
+
+
+def _require_units(pred: xr.DataArray, ref: xr.DataArray) -> None:
+    units = [str(cube.attrs["units"]) for cube in (pred, ref) if "units" in cube.attrs]
+    if len(set(units)) > 1:
+        raise RadiometryError(
+            f"the cube is in units of {units[0]!r}, the reference in {units[1]!r}; "
+            "bring them to one unit first"
+        )
+
+
+def _same_bands(pred: xr.DataArray, ref: xr.DataArray, what: str) -> xr.DataArray:
+    """The reference with its bands in the order of the prediction."""
+    if BAND not in pred.dims and BAND not in ref.dims:
+        return ref
+    if BAND not in pred.dims or BAND not in ref.dims:
+        raise BandError(f"only one of the two cubes has bands: {pred.dims} and {ref.dims}")
+    names, others = ([str(n) for n in c[BAND].values] for c in (pred, ref))
+    if len(set(names)) < len(names):
+        raise BandError(f"a band comes twice in {names}")
+    if sorted(names) != sorted(others):
+        common = [name for name in names if name in others]
+        advice = f"take those both have with .sel(band={common})" if common else "none is in both"
+        raise BandError(f"{what} needs the same bands: {names} and {others}; {advice}")
+    return ref if names == others else ref.isel(band=[others.index(name) for name in names])
+
+
+def _common_labels(
+    pred: xr.DataArray, ref: xr.DataArray, dim: str, what: str
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Both cubes at the labels they have in common along a dimension."""
+    if dim not in pred.coords or dim not in ref.coords:
+        if pred.sizes[dim] != ref.sizes[dim]:
+            raise MetricError(
+                f"{what}: {dim!r} has {pred.sizes[dim]} and {ref.sizes[dim]} steps without labels"
+            )
+        return pred, ref
+    one, other = pred.indexes[dim], ref.indexes[dim]
+    if one.equals(other):
+        return pred, ref
+    if not (one.is_unique and other.is_unique):
+        raise TimeAxisError(
+            f"{dim!r} differs between the cubes and has duplicates, which cannot be matched; "
+            "mosaic them first, or pair them with xh.match_pairs"
+        )
+    common = one.intersection(other, sort=False)
+    if not len(common):
+        raise TimeAxisError(
+            f"the cubes have no {dim} in common ({_span(one)} and {_span(other)}); pair them with "
+            "xh.match_pairs(cube, reference, tolerance=...) and compare 'source' with 'target'"
+        )
+    return pred.isel({dim: one.get_indexer(common)}), ref.isel({dim: other.get_indexer(common)})
+
+
+def _span(labels: Any) -> str:
+    return f"{len(labels)} from {str(labels.min())[:19]} to {str(labels.max())[:19]}"
+
+
+def spread(
+    array: xr.DataArray, like: xr.DataArray, *, keep: xr.DataArray | None = None
+) -> xr.DataArray:
+    """Return an array with the dimensions of another, in its order.
+
+    Raises
+    ------
+    MetricError
+        If each of the two has a dimension that the other lacks.
+    """
+    lacking = [str(dim) for dim in array.dims if dim not in like.dims]
+    if lacking:
+        raise MetricError(
+            f"the cubes have dimensions {array.dims} and {like.dims}: neither can be spread over "
+            "the other; pair them with xh.match_pairs"
+        )
+    sizes: Any = {dim: like.sizes[dim] for dim in like.dims}
+    bare = xr.DataArray(array.variable).expand_dims(
+        {d: n for d, n in sizes.items() if d not in array.dims}
+    )
+    own = {} if keep is None else dict(keep.coords)
+    return xr.DataArray(
+        bare.variable.transpose(*like.dims),
+        coords={**like.coords, **own},
+        attrs=array.attrs,
+        name=array.name,
+    )
+
+
+def unify(*arrays: xr.DataArray) -> Any:
+    """Arrays cut into the same chunks, bands together; as they are where none is lazy."""
+    lazy = next((array for array in arrays if array.chunks is not None), None)
+    if lazy is None:
+        return arrays
+    cut: list[Any] = [
+        array if array.chunks is not None else array.chunk(lazy.chunksizes) for array in arrays
+    ]
+    whole = {BAND: -1} if BAND in lazy.dims else {}
+    if len({array.chunks for array in cut}) > 1:
+        cut = list(xr.unify_chunks(*cut))
+    return tuple(
+        array.chunk(whole) if array.chunksizes.get(BAND, (1,))[1:] else array for array in cut
+    )
+
+
+def reduced_dims(dim: Dims, dims: Sequence[Hashable]) -> tuple[str, ...]:
+    """Names of the dimensions to reduce over, in the order of the array; all but band for None.
+
+    Raises
+    ------
+    MetricError
+        If the array lacks one of them.
+    """
+    if dim is None:
+        return tuple(str(d) for d in dims if d != BAND)
+    if isinstance(dim, EllipsisType):
+        return tuple(map(str, dims))
+    asked: Iterable[Hashable] = [dim] if isinstance(dim, str) else dim
+    names = {str(d) for d in asked}
+    absent = sorted(names - {str(d) for d in dims})
+    if absent:
+        raise MetricError(f"there is no dimension {', '.join(absent)}; there are {tuple(dims)}")
+    return tuple(str(d) for d in dims if str(d) in names)
