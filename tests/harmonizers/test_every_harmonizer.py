@@ -41,6 +41,15 @@ def _linear(method: str) -> Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
     return fit_and_apply
 
 
+def _tables(*, interpolate: bool) -> Callable[[xr.DataArray, xr.DataArray], xr.DataArray]:
+    def fit_and_apply(s2: xr.DataArray, l8: xr.DataArray) -> xr.DataArray:
+        model = xh.fit_histogram(l8, bins=100)
+        tables = xh.fit_tables(s2, model, tile=120, interpolate=interpolate)
+        return s2.harmonize.to_landsat(model, tables=tables)
+
+    return fit_and_apply
+
+
 # What a user writes; fits are made from the same chunks as the cube they are applied to.
 HARMONIZERS: dict[str, Callable[[xr.DataArray, xr.DataArray], xr.DataArray]] = {
     "hls-v2": lambda s2, l8: s2.harmonize.to_landsat("hls-v2"),
@@ -53,6 +62,11 @@ HARMONIZERS: dict[str, Callable[[xr.DataArray, xr.DataArray], xr.DataArray]] = {
     "histogram per date": lambda s2, l8: s2.harmonize.to_landsat(
         xh.fit_histogram(l8, source=s2, per="date")
     ),
+    "global table": lambda s2, l8: s2.harmonize.to_landsat(
+        xh.fit_lut(xh.match_pairs(s2, l8), knots=32)
+    ),
+    "tables": _tables(interpolate=False),
+    "tables, interpolated": _tables(interpolate=True),
     "nbar": lambda s2, l8: s2.harmonize.nbar(),
     "area": lambda s2, l8: s2.harmonize.regrid(resolution=30),
     "other zone": lambda s2, l8: s2.harmonize.regrid(crs="EPSG:32632", resolution=30),
@@ -87,10 +101,11 @@ def test_schedulers_and_chunks_do_not_matter(
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in HARMONIZERS if name not in ("ols", "multiband", "deming")]
+    "name",
+    [name for name in HARMONIZERS if name not in ("ols", "multiband", "deming", "global table")],
 )
 def test_nothing_is_computed(name: str, no_compute: Callable) -> None:
-    """Only `fit_linear` computes, and says so."""
+    """Only `fit_linear` and `fit_lut` compute, and say so."""
     s2, l8 = source().chunk(time=1, y=16), target().chunk(time=1, y=16)
     with no_compute():
         result = HARMONIZERS[name](s2, l8)

@@ -9,6 +9,7 @@ from xharmonize.harmonizers.lut.harmonizers import (
     LutHarmonizer,
     TablesHarmonizer,
 )
+from xharmonize.harmonizers.lut.least_squares import fit_lut
 from xharmonize.harmonizers.lut.tables import fit_tables
 from xharmonize.harmonizers.matching import fit_histogram
 from xharmonize.harmonizers.nadir import nbar
@@ -30,6 +31,7 @@ __all__ = [
     "angles_from_items",
     "fit_histogram",
     "fit_linear",
+    "fit_lut",
     "fit_pixelwise",
     "fit_tables",
     "list_models",

@@ -125,8 +125,8 @@ def _fit_lines(
 ) -> xr.Dataset:
     names = common_bands(data)
     source, target = data.source.sel(source_band=names), data.target.sel(band=names)
-    per_pair = np.asarray(_sum_pairs(_line_block, source, target, (len(names), 6)))
-    moments = _weighted(per_pair, per_pair[..., regression.COUNT], weight)
+    per_pair = np.asarray(sum_pairs(_line_block, source, target, (len(names), 6)))
+    moments = weighted(per_pair, per_pair[..., regression.COUNT], weight)
     n = per_pair[..., regression.COUNT].sum(axis=0)
     require_samples(n, names, n_min or 2 * MIN_SAMPLES_PER_COEFFICIENT)
     solve = regression.solve_ols
@@ -134,7 +134,7 @@ def _fit_lines(
         solve(moments) if method == "ols" else regression.solve_deming(moments, ratio)
     )
     rmse, r2 = regression.line_quality(moments, slope, intercept)
-    _require_spread(names, np.isfinite(slope))
+    require_spread(names, np.isfinite(slope))
     counts = per_pair[..., regression.COUNT]
     return _dataset(names, slope=slope, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
 
@@ -143,18 +143,18 @@ def _fit_multiband(data: Pairs, *, ridge: float, weight: str, n_min: int | None)
     sources = [str(name) for name in data.source["source_band"].values]
     names = [str(name) for name in data.target["band"].values]
     size = 1 + len(sources) + len(names)
-    per_pair = np.asarray(_sum_pairs(_joint_block, data.source, data.target, (size, size)))
+    per_pair = np.asarray(sum_pairs(_joint_block, data.source, data.target, (size, size)))
     counts = np.repeat(per_pair[:, :1, 0], len(names), axis=1)
     n = counts.sum(axis=0)
     require_samples(n, names, n_min or (1 + len(sources)) * MIN_SAMPLES_PER_COEFFICIENT)
-    moments = _weighted(per_pair, per_pair[:, 0, 0], weight)
-    _require_spread(sources, regression.source_varies(moments, len(sources)))
+    moments = weighted(per_pair, per_pair[:, 0, 0], weight)
+    require_spread(sources, regression.source_varies(moments, len(sources)))
     matrix, intercept, rmse, r2 = regression.solve_multiband(moments, len(sources), ridge)
     fit = _dataset(names, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
     return fit.assign(matrix=(("band", "source_band"), matrix)).assign_coords(source_band=sources)
 
 
-def _require_spread(names: Sequence[str], varies: BoolArray) -> None:
+def require_spread(names: Sequence[str], varies: BoolArray) -> None:
     """Raise `FitError` that names the source bands which do not vary."""
     flat = [name for name, is_varied in zip(names, varies) if not is_varied]
     if flat:
@@ -183,10 +183,15 @@ def require_samples(n: Float64Array, bands: Sequence[str], n_min: int) -> None:
         )
 
 
-def _sum_pairs(
-    block: Any, source: xr.DataArray, target: xr.DataArray, shape: tuple[int, ...]
+def sum_pairs(
+    block: Any,
+    source: xr.DataArray,
+    target: xr.DataArray,
+    shape: tuple[int, ...],
+    *,
+    dtype: type = np.float64,
 ) -> AnyArray:
-    """Moments of each pair (pair, ...): chunks are summed in space, in float64."""
+    """Moments of each pair (pair, ...): chunks are summed in space, in `dtype`."""
     if not isinstance(source.data, da.Array) and not isinstance(target.data, da.Array):
         return np.asarray(block(source.values, target.values)[:, 0, 0])
     first, second = (da.asarray(array.data).rechunk({1: -1}) for array in (source, target))
@@ -200,8 +205,8 @@ def _sum_pairs(
         adjust_chunks={"y": 1, "x": 1},
         new_axes=dict(zip("kl", shape)),
         concatenate=True,
-        dtype=np.float64,
-        meta=np.empty((0,) * (3 + len(shape))),
+        dtype=dtype,
+        meta=np.empty((0,) * (3 + len(shape)), dtype),
         token="fit-linear",
     )
     return np.asarray(partial.sum(axis=(1, 2)).compute())
@@ -222,7 +227,7 @@ def _block(kernel: Any, source: AnyArray, target: AnyArray) -> Float64Array:
     return np.stack(sums)[:, None, None]
 
 
-def _weighted(per_pair: Float64Array, n: Float64Array, weight: str) -> Float64Array:
+def weighted(per_pair: Float64Array, n: Float64Array, weight: str) -> Float64Array:
     """Sum the moments of the pairs, each pixel or each pair counting the same."""
     if weight == "pixel":
         return np.asarray(per_pair.sum(axis=0))
