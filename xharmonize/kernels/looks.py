@@ -53,6 +53,30 @@ def flags_of_valid(valid: BoolArray, flags: AnyArray) -> AnyArray:
     return joined
 
 
+def least_uncertain(valid: BoolArray, values: AnyArray, error: AnyArray) -> AnyArray:
+    """Take each value from the valid look with the lowest uncertainty; the first of equals.
+
+    Parameters
+    ----------
+    valid : (look, ...) bool array
+        Whether the look gives the value.
+    values : (look, ...) array
+        Anything.
+    error : (look, ...) float array
+        Standard deviation of each value; looks whose own is not known come after those with one.
+
+    Returns
+    -------
+    (1, ...) array
+        In the dtype of `values`; from the first look where none is valid.
+    """
+    unknown = np.finfo(np.float64).max
+    known = np.where(np.isfinite(error), error.astype(np.float64), unknown)
+    best = np.where(valid, known, np.inf).argmin(axis=0)[None]
+    taken: AnyArray = np.take_along_axis(values, best, axis=0)
+    return taken
+
+
 def _per_look(total: AnyArray, valid: BoolArray) -> AnyArray:
     n_valid = valid.sum(axis=0, keepdims=True)
     return np.where(n_valid > 0, total / np.maximum(n_valid, 1), np.nan)

@@ -19,6 +19,7 @@ from xharmonize.cube.contract import (
     read_coordinate,
     require_reflectance,
     select_bands,
+    spread_over,
     with_history,
 )
 from xharmonize.cube.flags import Origin, cf_attrs
@@ -29,7 +30,7 @@ from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.duplicates import merge_days
 from xharmonize.types import AnyArray
 
-Duplicates: TypeAlias = Literal["keep", "target", "mean"]
+Duplicates: TypeAlias = Literal["keep", "target", "mean", "lowest_uncertainty"]
 
 
 def densify(
@@ -50,10 +51,12 @@ def densify(
         (time, band, y, x) reflectance [1], or one index (time, y, x); NaN where missing.
     *others : DataArray or Dataset
         On the same grid, with the same bands and in the target's bandpass.
-    duplicates : {"keep", "target", "mean"}
+    duplicates : {"keep", "target", "mean", "lowest_uncertainty"}
         What becomes of several looks on one solar day. ``keep``: all stay. ``target``: they become
         one, each value being the first valid one, the target cube before the others in the order
-        given. ``mean``: they become one, each value the mean of the valid ones. A merged look
+        given. ``mean``: they become one, each value the mean of the valid ones.
+        ``lowest_uncertainty``: they become one, each value the valid one with the smallest
+        `uncertainty`, known before unknown, equals in the order of ``target``. A merged look
         takes the time of the first look in that order; contract coordinates that differ are
         joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
     allow_mixed_levels : bool
@@ -81,9 +84,10 @@ def densify(
     ContractError
         If contract coordinates are missing, or the cubes hold different quantities.
     """
-    if duplicates not in ("keep", "target", "mean"):
+    if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
         raise TimeAxisError(
-            f"duplicates={duplicates!r} is unknown; choose 'keep', 'target' or 'mean'"
+            f"duplicates={duplicates!r} is unknown; choose 'keep', 'target', 'mean' or "
+            "'lowest_uncertainty'"
         )
     cubes = (target, *others)
     names = [_main_name(cube) for cube in cubes]
@@ -107,6 +111,8 @@ def densify(
         join="override",
         combine_attrs="override",
     )
+    if duplicates == "lowest_uncertainty":
+        merged = _with_spread_uncertainty(merged, names[0])
     if duplicates != "keep":
         merged = merge_days(merged, names[0], how=duplicates)
     merged = merged.isel(time=_order(merged)).drop_vars("rank")
@@ -313,6 +319,17 @@ def _blank(part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any]) -> 
         return xr.Variable(dims, np.full(shape, fill, dtype))
     chunks = tuple(main.chunksizes[dim] for dim in dims)
     return xr.Variable(dims, da.full(shape, fill, dtype=dtype, chunks=chunks))
+
+
+def _with_spread_uncertainty(merged: xr.Dataset, name: str) -> xr.Dataset:
+    """Give each value its own uncertainty, or raise where no cube has any."""
+    if "uncertainty" not in merged:
+        raise ContractError(
+            "duplicates='lowest_uncertainty' needs a companion 'uncertainty' in one cube at least; "
+            "assign one, or choose 'target' or 'mean'"
+        )
+    spread = spread_over(merged["uncertainty"], merged[name])
+    return merged.assign(uncertainty=spread)
 
 
 def _order(merged: xr.Dataset) -> AnyArray:

@@ -13,12 +13,13 @@ from dask.base import tokenize
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.days import solar_days
 from xharmonize.kernels import looks as kernels
-from xharmonize.types import AnyArray, BoolArray
+from xharmonize.types import AnyArray
 
-Kernel: TypeAlias = Callable[[BoolArray, AnyArray], AnyArray]
+Kernel: TypeAlias = Callable[..., AnyArray]
+MergeRule: TypeAlias = Literal["target", "mean", "lowest_uncertainty"]
 
 
-def merge_days(series: xr.Dataset, name: str, *, how: Literal["target", "mean"]) -> xr.Dataset:
+def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
     """Merge the looks of each solar day; see `xharmonize.densify`.
 
     Parameters
@@ -48,47 +49,51 @@ def merge_days(series: xr.Dataset, name: str, *, how: Literal["target", "mean"])
     )
 
 
-def _merge(
-    series: xr.Dataset, looks: list[int], name: str, how: Literal["target", "mean"]
-) -> xr.Dataset:
+def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> xr.Dataset:
     """One date from several, those of higher priority first."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
     valid = layers[name].notnull()
+    error = layers.get("uncertainty")
     result = group.isel(time=[0])
     for key, layer in layers.items():
-        combined = _combine(_kernel(key, layer, how), valid, layer)
-        result[key] = (layer.dims, combined, layer.attrs)
+        kernel = _kernel(key, layer, layers[name], how)
+        extra = [error] if kernel is kernels.least_uncertain and error is not None else []
+        result[key] = (layer.dims, _combine(kernel, valid, layer, extra), layer.attrs)
     joined = {n: ("time", [_joined(group[n].values)]) for n in TIME_COORDS}
     return result.assign_coords(joined)
 
 
-def _kernel(name: str, layer: xr.DataArray, how: Literal["target", "mean"]) -> Kernel:
+def _kernel(name: str, layer: xr.DataArray, values: xr.DataArray, how: MergeRule) -> Kernel:
     """What makes one of several looks: flags are of every look that gave the value."""
     if how == "target":
         return kernels.first_valid
+    if how == "lowest_uncertainty" and set(layer.dims) == set(values.dims):
+        return kernels.least_uncertain
     if name == "uncertainty":
         return kernels.error_of_mean
     is_number = np.issubdtype(layer.dtype, np.floating)
     return kernels.mean_valid if is_number else kernels.flags_of_valid
 
 
-def _combine(kernel: Kernel, valid: xr.DataArray, layer: xr.DataArray) -> AnyArray:
+def _combine(
+    kernel: Kernel, valid: xr.DataArray, layer: xr.DataArray, extra: list[xr.DataArray]
+) -> AnyArray:
     """Apply a kernel over the looks; a layer without bands is valid where any band is."""
     if "band" in valid.dims and "band" not in layer.dims:
         valid = valid.any("band")
-    if not isinstance(layer.data, da.Array) and not isinstance(valid.data, da.Array):
-        return kernel(valid.values, layer.values)
+    arrays = [valid.data, layer.data, *(other.data for other in extra)]
+    if not any(isinstance(array, da.Array) for array in arrays):
+        return kernel(*map(np.asarray, arrays))
     values = da.asarray(layer.data).rechunk({0: -1})
-    is_valid = da.asarray(valid.data).rechunk(values.chunks)
+    aligned = [da.asarray(array).rechunk(values.chunks) for array in arrays]
     lazy: AnyArray = da.map_blocks(
         kernel,
-        is_valid,
-        values,
+        *aligned,
         chunks=((1,), *values.chunks[1:]),
         dtype=layer.dtype,
         meta=np.empty((0,) * layer.ndim, layer.dtype),
-        name=f"densify-looks-{tokenize(kernel, is_valid.name, values.name)}",
+        name=f"densify-looks-{tokenize(kernel, *(array.name for array in aligned))}",
     )
     return lazy
 
