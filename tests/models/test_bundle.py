@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import dask.base
 import numpy as np
@@ -16,6 +17,8 @@ from helpers.bundles import generator_card, lut_card, weights
 
 import xharmonize as xh
 from xharmonize.models import (
+    Bundle,
+    Lattice,
     ModelRef,
     copy_bundle,
     list_bundles,
@@ -25,6 +28,7 @@ from xharmonize.models import (
     write_bundle,
 )
 from xharmonize.models.safetensors import MAX_HEADER
+from xharmonize.testing import example_cube
 
 safetensors = pytest.importorskip("safetensors.numpy")
 README = "# A small network\n"
@@ -385,6 +389,16 @@ def test_a_copy_is_the_same_model(folder, tmp_path):
     assert copy_bundle(copied, tmp_path / "copy") == copied  # onto itself: nothing happens
 
 
+def test_a_copy_may_say_other_things_of_the_same_weights(folder):
+    ref = open_bundle(folder).ref
+    card = replace(generator_card(), lattice=Lattice(resolution=30, tile=256, buffer=32))
+    changed = copy_bundle(ref, folder, card=card)  # onto itself
+    assert changed.digest != ref.digest
+    assert open_bundle(folder) == Bundle(ref=changed, card=card)
+    assert (folder / "README.md").read_text() == README
+    assert_weights_equal(read_weights(changed), weights())
+
+
 def test_bundles_are_found_by_name(tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     write_bundle(first / "any", generator_card(), weights())
@@ -411,3 +425,19 @@ def test_bundles_are_found_by_name(tmp_path, monkeypatch):
         xh.load_model("broken")
     with pytest.raises(xh.UnknownModelError, match=r"XHARMONIZE_MODELS has tiny-conv, broken"):
         xh.load_model("tiny")
+
+
+@pytest.mark.parametrize("card", [generator_card(), lut_card()], ids=lambda card: card.kind)
+def test_a_bundle_is_a_model(tmp_path, monkeypatch, card):
+    ref = write_bundle(tmp_path / "models" / "any", card, weights())
+    model = xh.load_model(tmp_path / "models" / "any")
+    assert (model.ref, model.card, model.name) == (ref, card, card.name)
+    assert (model.source_bandpass, model.target_bandpass) == ("msi", "oli")
+    xh.save_model(model, tmp_path / "copy")
+    assert xh.load_model(str(tmp_path / "copy")).ref.digest == ref.digest
+    with pytest.raises(xh.ModelError, match="written to folders"):
+        xh.save_model(model, "memory://copy")
+    monkeypatch.setenv("XHARMONIZE_MODELS", str(tmp_path / "models"))
+    assert xh.load_model(card.name) == model
+    with pytest.raises(xh.ModelError, match="from msi to oli, not to msi"):
+        xh.to_sentinel2(example_cube(), card.name)

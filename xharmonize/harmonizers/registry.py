@@ -29,14 +29,8 @@ from xharmonize.harmonizers.lut.harmonizers import (
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
-from xharmonize.models.bundle import (
-    ITEM,
-    Bundle,
-    Listed,
-    copy_bundle,
-    list_bundles,
-    open_bundle,
-)
+from xharmonize.models.bundle import ITEM, Bundle, copy_bundle, open_bundle
+from xharmonize.models.listing import Listed, list_bundles
 from xharmonize.models.places import is_url
 from xharmonize.models.refs import ModelRef
 from xharmonize.sensors.bandpass import get_table, list_tables
@@ -194,7 +188,7 @@ def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> 
     """
     ref = getattr(model, "ref", None)
     if isinstance(ref, ModelRef):
-        copy_bundle(ref, path)
+        copy_bundle(ref, path, card=getattr(model, "card", None))
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
         _save_fit(model, path)
     else:

@@ -6,13 +6,13 @@ Nothing here knows xarray or dask, and only `runtime` and `nets` load torch.
 from xharmonize.models.bundle import (
     Bundle,
     copy_bundle,
-    list_bundles,
     open_bundle,
     read_weights,
     write_bundle,
 )
 from xharmonize.models.card import Card, Domain, Histograms, Input, Output
 from xharmonize.models.lattice import Lattice
+from xharmonize.models.listing import list_bundles
 from xharmonize.models.refs import ModelRef, Runtime
 
 __all__ = [

@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -59,28 +59,6 @@ class Bundle:
 
     ref: ModelRef
     card: Card
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """A bundle on the search path; its weights have not been looked at.
-
-    Attributes
-    ----------
-    name : str
-        Of the card; of the folder where the item cannot be read.
-    location : str
-        Folder.
-    card : Card or None
-        None where the item cannot be read.
-    problem : str
-        Why not; else empty.
-    """
-
-    name: str
-    location: str
-    card: Card | None
-    problem: str = ""
 
 
 def write_bundle(
@@ -180,8 +158,24 @@ def read_weights(ref: ModelRef) -> dict[str, AnyArray]:
     return views(buffer, _walk_weights(place, file, buffer))
 
 
-def copy_bundle(ref: ModelRef, path: str | os.PathLike[str]) -> ModelRef:
+def copy_bundle(
+    ref: ModelRef, path: str | os.PathLike[str], *, card: Card | None = None
+) -> ModelRef:
     """Copy a bundle to a folder of this machine, as a whole; see `write_bundle`.
+
+    Parameters
+    ----------
+    ref : ModelRef
+        The bundle.
+    path : str or path
+        Folder to write to.
+    card : Card, optional
+        Says other things of the same weights (another tile, say) in the copy.
+
+    Returns
+    -------
+    ModelRef
+        Of the copy: another place, and another digest where the card differs.
 
     Raises
     ------
@@ -191,7 +185,10 @@ def copy_bundle(ref: ModelRef, path: str | os.PathLike[str]) -> ModelRef:
     target = local_target(path)
     place, item = _find(ref)
     described = read_item(item, f"{place.location}: {ITEM}")
-    if place.filesystem is None and place.root == str(target):
+    if card is not None and card != described.card:
+        described = replace(described, card=card)
+        item = write_item(described)
+    if place.filesystem is None and place.root == str(target) and _digest(item) == ref.digest:
         _check_folder(place, described)
     else:
         with staged(target, _bundle_files) as folder:
@@ -199,37 +196,7 @@ def copy_bundle(ref: ModelRef, path: str | os.PathLike[str]) -> ModelRef:
                 _copy_file(place, name, described.files[name], folder / name)
             write_file(folder / ITEM, item)
             _check_folder(find_place(folder), described)
-    return ModelRef(digest=ref.digest, location=str(target), name=ref.name)
-
-
-def list_bundles() -> tuple[Listed, ...]:
-    """Return the bundles in the folders of the environment variable XHARMONIZE_MODELS.
-
-    Where two have one name, the one of the folder named first counts. Weights are not looked at.
-
-    Raises
-    ------
-    ModelError
-        If one of the folders cannot be read.
-    """
-    found: dict[str, Listed] = {}
-    for folder in places.search_path():
-        try:
-            inside = sorted(path for path in folder.iterdir() if (path / ITEM).is_file())
-        except OSError as error:
-            raise ModelError(f"{folder} of {places.ENVIRONMENT} cannot be read: {error}") from error
-        for path in inside:
-            listed = _list_one(path)
-            found.setdefault(listed.name, listed)
-    return tuple(found.values())
-
-
-def _list_one(path: Path) -> Listed:
-    try:
-        card = read_item(find_place(path).read(ITEM, MAX_ITEM), f"{path}: {ITEM}").card
-    except (ModelError, FileNotFoundError) as error:
-        return Listed(name=path.name, location=str(path), card=None, problem=str(error))
-    return Listed(name=card.name, location=str(path), card=card)
+    return ModelRef(digest=_digest(item), location=str(target), name=described.card.name)
 
 
 def _find(ref: ModelRef) -> tuple[Place, bytes]:
