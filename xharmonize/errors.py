@@ -64,7 +64,7 @@ class AssetReadError(XHarmonizeError, OSError):
 
 
 class ModelError(XHarmonizeError, ValueError):
-    """A harmoniser does not fit the cube it is applied to."""
+    """A model does not fit the cube, or its bundle is missing, damaged or too new."""
 
 
 class UnknownModelError(XHarmonizeError, KeyError):
