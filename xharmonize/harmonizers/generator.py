@@ -148,8 +148,10 @@ class GeneratorHarmonizer:
             return copy_bundle(self.ref, path)
         return write_bundle(path, self.card, read_weights(self.ref))
 
-    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
+    def __call__(self, cube: Any, /) -> Any:
         """Return the cube in the target's bandpass, on the lattice's grid; lazy.
+
+        Type out = type in, or a Dataset with `flags`.
 
         Raises
         ------

@@ -236,7 +236,8 @@ class _Block:
             window, there = cells.window(tile), cells.covering((0, axis.size))
             start = max(window[0], there[0])
             slices.append(slice(start - first, max(start, min(window[1], there[1])) - first))
-        return source.images[place[0]][:, slices[0], slices[1]]
+        image: FloatArray = source.images[place[0]]
+        return image[:, slices[0], slices[1]]
 
 
 def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[_Source]:

@@ -217,7 +217,7 @@ class Merges:
         return Task(key, merge, refs, plan, group, self.item)
 
 
-class TileLayer(Layer):
+class TileLayer(Layer):  # type: ignore[misc]
     """A layer of tasks that are written out where they are asked for, and never pickled.
 
     Parameters

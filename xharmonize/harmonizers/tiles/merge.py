@@ -19,8 +19,10 @@ def neighbours(plan: Plan, group: Group) -> list[Group]:
     """Groups whose areas a group's core takes part in: itself, and those beside it in a blend."""
     reach = 1 if plan.lattice.merge == "blend" else 0
     axes = zip((plan.rows.groups, plan.columns.groups), group)
-    spans = [[n for n in range(g - reach, g + reach + 1) if n in groups] for groups, g in axes]
-    return list(product(*spans))
+    rows, columns = (
+        [n for n in range(g - reach, g + reach + 1) if n in groups] for groups, g in axes
+    )
+    return list(product(rows, columns))
 
 
 def merge(partials: Sequence[Partial], plan: Plan, group: Group, item: str) -> AnyArray:
