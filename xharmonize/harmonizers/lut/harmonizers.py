@@ -15,7 +15,7 @@ from xharmonize.errors import ModelError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import require_level
 from xharmonize.harmonizers.lut.apply import Tables, look_up, one_table, tables_for
-from xharmonize.harmonizers.lut.check import require_card
+from xharmonize.harmonizers.lut.check import require_card, require_self_sufficient, require_tables
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.fit import fit_dataset, ranges_for
 from xharmonize.harmonizers.lut.predictors import (
@@ -26,7 +26,7 @@ from xharmonize.harmonizers.lut.predictors import (
     Ranges,
     stored_table,
 )
-from xharmonize.harmonizers.lut.refine import refine
+from xharmonize.harmonizers.lut.refine import has_refinement, refine
 from xharmonize.harmonizers.lut.tiles import whole
 from xharmonize.harmonizers.protocol import FittedProperties
 from xharmonize.models.card import Card
@@ -124,6 +124,8 @@ class LookUp:
     def _map(self, array: xr.DataArray) -> tuple[xr.DataArray, Any]:
         array = array.transpose("time", "band", "y", "x")
         ranges = ranges_for(array, self.predictor())
+        if self.tables is not None:
+            self.check_tables(self.tables)
         chosen = tables_for(array, self.tables) if self.tables is not None else None
         tables = chosen or self.own_tables(array)
         data, marks = look_up(array, tables, flags=self.flags)
@@ -137,6 +139,10 @@ class LookUp:
             f"{blocks.drop_note(array, tables.bands)}",
         )
         return blocks.rebuild(array, data, target), marks
+
+    def check_tables(self, tables: xr.Dataset) -> None:
+        """Refuse given tables that are none, or not of this model."""
+        require_tables(tables)
 
     def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
         """What follows the tables; nothing, but for networks that look at neighbours."""
@@ -323,6 +329,10 @@ class TablesHarmonizer(_FittedLookUp):
         )
         return Constant(name=self.name, ranges=ranges, table=np.empty(0))
 
+    def check_tables(self, tables: xr.Dataset) -> None:
+        """Refuse tables that the network's convolution has to follow."""
+        require_self_sufficient(tables)
+
     @property
     def tables(self) -> xr.Dataset:  # type: ignore[override]
         """The fit itself."""
@@ -403,6 +413,7 @@ class LutHarmonizer(LookUp):
             "target_bandpass": target,
             "direction": f"{source or 'any'} to {target}",
             "min_valid_fraction": self.card.min_valid_fraction,
+            "is_refined": int(has_refinement(self.card)),
         }
 
     def foreign(self, cube: xr.DataArray) -> list[bool]:
@@ -412,6 +423,10 @@ class LutHarmonizer(LookUp):
             if changes:
                 require_card(self.card, step)
         return is_foreign
+
+    def check_tables(self, tables: xr.Dataset) -> None:
+        """Refuse tables of another network."""
+        require_tables(tables, self.ref.digest)
 
     def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
         """Add what the network's convolution sees around each pixel, where it has one."""
