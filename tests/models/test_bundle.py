@@ -9,6 +9,8 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import dask.base
 import numpy as np
@@ -134,6 +136,71 @@ def test_weights_that_cannot_be_stored_are_refused(tmp_path, bad, message):
 def test_bundles_are_written_to_folders_only():
     with pytest.raises(xh.ModelError, match="written to folders of this machine"):
         write_bundle("memory://x", generator_card(), weights())
+
+
+KILL = """
+import os, sys
+from pathlib import Path
+from helpers.bundles import generator_card, weights
+from xharmonize.errors import ModelError
+from xharmonize.models import open_bundle, write_bundle
+
+parent = Path(sys.argv[1])
+digests = {write_bundle(parent / name, generator_card(), weights(seed)).digest: name
+           for seed, name in enumerate(("tiny", "new"))}
+for number in range(1, 100):
+    child = os.fork()
+    if child == 0:
+        left = [number]
+        def strike(event, arguments):
+            if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir") or (
+                event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
+            ):
+                left[0] -= 1
+                if not left[0]:
+                    os.kill(os.getpid(), 9)
+        sys.addaudithook(strike)
+        write_bundle(parent / "tiny", generator_card(), weights(1))
+        os._exit(0)
+    killed = os.waitpid(child, 0)[1] != 0
+    if (parent / "tiny").exists():
+        print("new" if digests[open_bundle(parent / "tiny").ref.digest] == "new" else "old")
+    else:
+        aside, = parent.glob(".tiny.*.old")
+        print("aside", digests[open_bundle(aside).ref.digest])
+    for path in parent.iterdir():
+        if path.name.startswith("."):
+            [file.unlink() for file in path.iterdir()]
+            path.rmdir()
+    write_bundle(parent / "tiny", generator_card(), weights(0))
+    if not killed:
+        break
+"""
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_bundle(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    states = done.stdout.split("\n")[:-1]
+    first = states.index("aside tiny")
+    assert set(states[:first]) == {"old"}
+    assert states.count("aside tiny") == 1
+    assert set(states[first + 1 :]) == {"new"}
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/model", "gs://bucket/model"])
+def test_a_url_whose_package_is_not_installed_says_so(url):
+    if find_spec({"s3": "s3fs", "gs": "gcsfs"}[url[:2]]) is not None:
+        pytest.skip("it is installed")
+    with pytest.raises(xh.MissingDependencyError, match=url[:2]):
+        open_bundle(url)
 
 
 def refused(folder, message):
@@ -407,6 +474,7 @@ def test_bundles_are_found_by_name(tmp_path, monkeypatch):
     (second / "broken").mkdir()
     (second / "broken" / "item.json").write_text("{")
     (second / "no bundle").mkdir()
+    write_bundle(first / ".any.123.old", generator_card(), weights(seed=2))
     monkeypatch.setenv("XHARMONIZE_MODELS", os.pathsep.join(map(str, (first, "", second, "/no"))))
     listed = {bundle.name: bundle for bundle in list_bundles()}
     assert set(listed) == {"tiny-conv", "tiny-lut", "broken"}

@@ -68,7 +68,10 @@ def write_bundle(
     *,
     readme: str | None = None,
 ) -> ModelRef:
-    """Write a bundle as a whole: another reader sees the old one, or the new one.
+    """Write a bundle as a whole: nobody sees a half of one.
+
+    One that is there is renamed away, and for that moment there is none; if the process is killed
+    then, the old one is left beside `path` under a hidden name.
 
     Parameters
     ----------

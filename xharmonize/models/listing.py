@@ -48,13 +48,18 @@ def list_bundles() -> tuple[Listed, ...]:
     found: dict[str, Listed] = {}
     for folder in places.search_path():
         try:
-            inside = sorted(path for path in folder.iterdir() if (path / ITEM).is_file())
+            inside = sorted(path for path in folder.iterdir() if _is_candidate(path))
         except OSError as error:
             raise ModelError(f"{folder} of {places.ENVIRONMENT} cannot be read: {error}") from error
         for path in inside:
             listed = _list_one(path)
             found.setdefault(listed.name, listed)
     return tuple(found.values())
+
+
+def _is_candidate(path: Path) -> bool:
+    """Hidden folders are bundles that are being written, or were when their writer died."""
+    return not path.name.startswith(".") and (path / ITEM).is_file()
 
 
 def _list_one(path: Path) -> Listed:
