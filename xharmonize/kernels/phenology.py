@@ -83,18 +83,24 @@ def _peak(v: FloatArray, days: FloatArray, first: float, after: float) -> int:
 @njit(nogil=True, cache=True)
 def _trough(
     v: FloatArray, days: FloatArray, top: int, step: int, reach: float, min_amplitude: float
-) -> int:
-    """Lowest place on one side of a peak, not beyond a gap or another season."""
+) -> tuple[int, bool]:
+    """Lowest place on one side of a peak, not beyond a gap or another season.
+
+    The second says whether a gap, or the end of the series, comes right after it, so that the
+    series may well have been falling on.
+    """
     low = top
     i = top + step
-    while 0 <= i < v.size and abs(days[i] - days[top]) <= reach and v[i] == v[i]:
+    while 0 <= i < v.size and v[i] == v[i]:
         depth = v[top] - v[low]
+        if abs(days[i] - days[top]) > reach:
+            return low, False
         if v[i] < v[low]:
             low = i
         elif depth >= min_amplitude and v[i] > v[low] + RISE * depth:
-            break
+            return low, False
         i += step
-    return low
+    return low, low == i - step
 
 
 @njit(nogil=True, cache=True)
@@ -137,11 +143,12 @@ def _describe(
     out: FloatArray,
 ) -> None:
     """Fill in what is known of the season of one peak."""
-    before = _trough(v, days, top, -1, reach, min_amplitude)
-    after = _trough(v, days, top, 1, reach, min_amplitude)
+    before, is_cut_before = _trough(v, days, top, -1, reach, min_amplitude)
+    after, is_cut_after = _trough(v, days, top, 1, reach, min_amplitude)
     rise, fall = v[top] - v[before], v[top] - v[after]
     # A side that a gap cuts off high above the other's trough does not show where it begins.
-    has_before, has_after = rise >= 0.5 * fall, fall >= 0.5 * rise
+    has_before = not is_cut_before or rise >= 0.5 * fall
+    has_after = not is_cut_after or fall >= 0.5 * rise
     amplitude = (rise + fall) / 2 if has_before and has_after else max(rise, fall)
     if not amplitude >= min_amplitude:
         return

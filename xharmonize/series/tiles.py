@@ -64,7 +64,7 @@ def _overlap(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.Dat
     boxes = [geobox_of(array) for array in (one, two)]
     if not is_same_crs(boxes[0].crs, boxes[1].crs):
         raise GridError(
-            f"the tiles are in {boxes[0].crs} and {boxes[1].crs}; put one on the other's grid "
+            f"the tiles are in {_name(boxes[0].crs)} and {_name(boxes[1].crs)}; put one on the other's grid "
             "with cube.harmonize.regrid(crs=...)"
         )
     inverse = ~boxes[0].affine
@@ -88,6 +88,10 @@ def _overlap(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.Dat
             )
         cut[0][dim], cut[1][dim] = slice(low, high), slice(low - offset, high - offset)
     return one.isel(cut[0]), two.isel(cut[1])
+
+
+def _name(crs: Any) -> str:
+    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else str(crs)[:40]
 
 
 def _same_bands(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

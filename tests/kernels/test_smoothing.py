@@ -1,0 +1,218 @@
+"""Smoothing kernels beside dense algebra, whittaker-eilers, scipy and numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import savgol_filter
+
+from xharmonize.kernels import filters, smoothing
+
+
+def make_series(n_times=73, n_pixels=40, *, seed=0, missing=0.3, span=730):
+    random = np.random.default_rng(seed)
+    days = np.sort(random.choice(span, n_times, replace=False)).astype(float)
+    signal = 0.5 + 0.3 * np.sin(days / 50)[:, None]
+    values = (signal + random.normal(0, 0.05, (n_times, n_pixels))).astype("float32")
+    weights = random.uniform(0.2, 2, values.shape).astype("float32")
+    weights[random.random(values.shape) < missing] = 0
+    return days, values, weights
+
+
+def dense(bands):
+    upper = sum(np.diag(bands[k, : bands.shape[1] - k], k) for k in range(3))
+    return upper + upper.T - np.diag(np.diag(upper))
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 10**6),
+    n_times=st.integers(3, 60),
+    n_pixels=st.integers(1, 70),
+    exponent=st.floats(0, 7),
+)
+def test_whittaker_solves_the_normal_equations(seed, n_times, n_pixels, exponent):
+    days, values, weights = make_series(n_times, n_pixels, seed=seed)
+    weights[:3] = 1  # never singular
+    nodes = np.union1d(days, np.arange(days[0], days[-1], 7))
+    node_of = np.searchsorted(nodes, days)
+    bands = smoothing.penalty_bands(nodes)
+    penalty = np.full(n_pixels, 10.0**exponent)
+    actual, variance, fit = smoothing.whittaker_error(values, weights, node_of, bands, penalty)
+    p = n_pixels // 2
+    w, y = np.zeros(nodes.size), np.zeros(nodes.size)
+    w[node_of], y[node_of] = weights[:, p], weights[:, p] * values[:, p]
+    inverse = np.linalg.inv(np.diag(w) + penalty[p] * dense(bands))
+    scale = np.linalg.cond(np.diag(w) + penalty[p] * dense(bands)) * 1e-15
+    # Beyond the first and last observation values are not used; they run away.
+    np.testing.assert_allclose(actual[:, p], inverse @ y, atol=1e-5 + scale, rtol=1e-4)
+    np.testing.assert_allclose(variance[:, p], np.diag(inverse), rtol=1e-3 + scale)
+    assert fit[0, p] == (w > 0).sum()
+    np.testing.assert_allclose(fit[2, p], (np.diag(inverse) * w).sum(), rtol=1e-6 + scale)
+    again = smoothing.whittaker(values, weights, node_of, bands, penalty)
+    np.testing.assert_array_equal(again, actual)
+
+
+def test_whittaker_equals_whittaker_eilers_on_equal_spacing():
+    peer = pytest.importorskip("whittaker_eilers")
+    _, values, weights = make_series()
+    days = np.arange(73) * 5.0
+    penalty = 100.0
+    actual = smoothing.whittaker(
+        values,
+        weights,
+        np.arange(73),
+        smoothing.penalty_bands(days),
+        np.full(40, penalty * 5.0**3),
+    )
+    for p in range(40):
+        smoother = peer.WhittakerSmoother(
+            lmbda=penalty, order=2, data_length=73, weights=weights[:, p].tolist()
+        )
+        expected = smoother.smooth(values[:, p].tolist())
+        np.testing.assert_allclose(actual[:, p], expected, atol=1e-6)
+
+
+def test_a_straight_line_is_not_penalised():
+    days, _, _ = make_series()
+    line = (0.2 + 0.001 * days)[:, None].astype("float32")
+    bands = smoothing.penalty_bands(days)
+    smooth = smoothing.whittaker(
+        line, np.ones_like(line), np.arange(days.size), bands, np.array([1e7])
+    )
+    np.testing.assert_allclose(smooth, line, atol=1e-5)
+
+
+def test_the_penalty_means_the_same_on_other_nodes():
+    days, values, weights = make_series(missing=0.0)
+    coarse = smoothing.whittaker(
+        values, weights, np.arange(73), smoothing.penalty_bands(days), np.full(40, 1e4)
+    )
+    nodes = np.union1d(days, np.arange(days[0], days[-1]))
+    place = np.searchsorted(nodes, days)
+    fine = smoothing.whittaker(
+        values, weights, place, smoothing.penalty_bands(nodes), np.full(40, 1e4)
+    )
+    assert np.abs(fine[place] - coarse).max() < 0.03
+    assert np.sqrt(np.mean((fine[place] - coarse) ** 2)) < 0.003
+
+
+@pytest.mark.parametrize("select", [smoothing.select_gcv, smoothing.select_v_curve])
+def test_the_penalty_is_chosen_by_brute_force(select):
+    days, values, weights = make_series(n_pixels=6)
+    bands, nodes = smoothing.penalty_bands(days), np.arange(days.size)
+    candidates = np.logspace(0, 6, 13)
+    chosen = select(values, weights, nodes, bands, candidates)
+    penalty = dense(bands)
+    for p in range(6):
+        w, y = weights[:, p].astype(float), np.nan_to_num(values[:, p].astype(float))
+        rows = []
+        for candidate in candidates:
+            hat = np.linalg.inv(np.diag(w) + candidate * penalty) * w
+            z = hat @ y
+            misfit, n = (w * (y - z) ** 2).sum(), (w > 0).sum()
+            rows.append((misfit, z @ penalty @ z, n * misfit / (n - np.trace(hat)) ** 2))
+        misfit, roughness, score = np.array(rows).T
+        if select is smoothing.select_gcv:
+            expected = candidates[score.argmin()]
+        else:
+            k = np.hypot(np.diff(np.log(misfit)), np.diff(np.log(roughness))).argmin()
+            expected = np.sqrt(candidates[k] * candidates[k + 1])
+        assert chosen[p] == pytest.approx(expected)
+
+
+def test_pixels_without_observations_disturb_no_other():
+    days, values, weights = make_series(n_pixels=5)
+    bands, nodes = smoothing.penalty_bands(days), np.arange(days.size)
+    expected = smoothing.whittaker(values, weights, nodes, bands, np.full(5, 1e3))
+    values[:, 2], weights[:, 3] = np.nan, 0
+    actual = smoothing.whittaker(values, weights, nodes, bands, np.full(5, 1e3))
+    np.testing.assert_array_equal(actual[:, [0, 1, 4]], expected[:, [0, 1, 4]])
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3, 5])
+def test_local_polynomial_equals_scipy_on_equal_spacing(order):
+    values = make_series(missing=0)[1]
+    days = np.arange(73) * 5.0
+    smooth, _, fit = filters.local_polynomial(
+        values, np.ones_like(values), np.arange(73), days, 25.0, order
+    )
+    expected = savgol_filter(values.astype(float), 11, order, axis=0)
+    np.testing.assert_allclose(smooth, expected, atol=3e-5)
+    assert (fit[0] == 73).all()
+
+
+def test_local_polynomial_follows_a_parabola_through_gaps_and_says_where_it_cannot():
+    days, values, weights = make_series()
+    values[:] = (0.1 + 1e-3 * days + 2e-6 * days**2)[:, None]
+    smooth, variance, _ = filters.local_polynomial(
+        values, weights, np.arange(days.size), days, 40.0, 2
+    )
+    known = np.isfinite(smooth)
+    assert 0.5 < known.mean() < 1
+    np.testing.assert_array_equal(known, np.isfinite(variance))
+    np.testing.assert_allclose(smooth[known], values[known], atol=2e-4)
+
+
+@pytest.mark.parametrize("trend", [False, True])
+def test_harmonics_equal_numpy_least_squares(trend):
+    days, values, weights = make_series()
+    terms = filters.harmonic_terms(days, count=2, period=365.25, trend=trend)
+    smooth, variance, fit = filters.regression(values, weights, np.arange(73), terms)
+    for p in range(0, 40, 7):
+        root = np.sqrt(weights[:, p].astype(float))
+        coefficients = np.linalg.lstsq(terms * root[:, None], values[:, p] * root, rcond=None)[0]
+        np.testing.assert_allclose(smooth[:, p], terms @ coefficients, atol=1e-5)
+        spread = np.linalg.inv((terms * weights[:, [p]]).T @ terms)
+        expected = np.einsum("ij,jk,ik->i", terms, spread, terms)
+        np.testing.assert_allclose(variance[:, p], expected, rtol=1e-4)
+    np.testing.assert_allclose(fit[2], terms.shape[1], rtol=1e-5)
+
+
+def test_harmonics_of_too_few_dates_are_missing():
+    days, values, weights = make_series()
+    weights[5:] = 0
+    terms = filters.harmonic_terms(days, count=2, period=365.25, trend=False)
+    smooth, _, _ = filters.regression(values, weights, np.arange(73), terms)
+    assert np.isnan(smooth).all()
+
+
+def test_radial_basis_of_one_width_is_the_gaussian_mean():
+    days, values, weights = make_series()
+    widths = np.array([12.0])
+    table, reach = filters.gaussian_table(days, days, widths)
+    smooth, variance, _ = filters.radial_basis(values, weights, np.arange(73), table, reach, widths)
+    share = table[0] @ weights
+    with np.errstate(invalid="ignore"):
+        expected = table[0] @ (weights * values) / share
+        noise = (table[0] ** 2) @ weights / share**2
+    np.testing.assert_array_equal(np.isnan(smooth), np.isnan(expected))
+    np.testing.assert_allclose(smooth, expected, atol=1e-5)
+    np.testing.assert_allclose(variance, noise, rtol=1e-4)
+
+
+def test_radial_basis_is_narrow_where_there_is_much_and_wide_in_gaps():
+    days = np.concatenate([np.arange(0, 60), np.arange(120, 180)]).astype(float)
+    nodes = np.arange(0, 180.0)
+    values = (days > 90).astype("float32")[:, None]
+    widths = np.array([3.0, 30.0])
+    table, reach = filters.gaussian_table(days, nodes, widths)
+    smooth, _, _ = filters.radial_basis(
+        values, np.ones_like(values), np.searchsorted(nodes, days), table, reach, widths
+    )
+    assert np.isfinite(smooth).all()
+    assert smooth[90] == pytest.approx(0.5, abs=0.05)
+    assert smooth[30] < 0.05
+
+
+def test_gaps_and_barriers_are_not_bridged():
+    nodes = np.arange(10.0)
+    days = np.array([1, 3, 4, 8])
+    valid = np.array([[1, 1], [0, 1], [1, 0], [1, 1]], bool)
+    snow = np.zeros_like(valid)
+    snow[1, 0] = True
+    known = smoothing.bridged(valid, snow, days, nodes, 4.0)
+    np.testing.assert_array_equal(np.flatnonzero(known[:, 0]), [1, 4, 5, 6, 7, 8])
+    np.testing.assert_array_equal(np.flatnonzero(known[:, 1]), [1, 2, 3, 8])

@@ -1,0 +1,159 @@
+"""Seasons of known shape, found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.sensors import Flag
+from xharmonize.testing import assert_chunk_invariant
+
+WIDTH = 40.0
+
+
+def make_series(
+    peak_day=190, years=(2015, 2016, 2017), step=1, first="2014-07-01", last="2018-06-30"
+):
+    """Gaussian seasons of height 0.6 over 0.2, one a year, peaking on a day of the year."""
+    dates = pd.date_range(first, last, freq=f"{step}D")
+    values = np.full(dates.size, 0.2)
+    for year in years:
+        peak = pd.Timestamp(f"{year}-01-01") + pd.Timedelta(days=peak_day - 1)
+        values += 0.6 * np.exp(-(((dates - peak).days.to_numpy() / WIDTH) ** 2) / 2)
+    return xr.DataArray(values.astype("float32"), {"time": dates}, ("time",), name="ndvi")
+
+
+def test_threshold_and_peak_are_where_the_curve_has_them():
+    found = xh.phenology(make_series(), threshold=0.5)
+    half = WIDTH * np.sqrt(2 * np.log(2))  # 47.1 days
+    known = found.sel(year=[2015, 2016, 2017])
+    np.testing.assert_array_equal(known["peak"].dt.dayofyear, 190)
+    np.testing.assert_allclose(known["start"].dt.dayofyear, 190 - half, atol=1)
+    np.testing.assert_allclose(known["end"].dt.dayofyear, 190 + half, atol=1)
+    np.testing.assert_allclose(known["length"], 2 * half, atol=0.3)
+    np.testing.assert_allclose(known["amplitude"], 0.6, atol=0.01)
+    np.testing.assert_allclose(known["base"], 0.2, atol=0.01)
+    np.testing.assert_allclose(known["peak_value"], 0.8, atol=0.01)
+    assert found["start"].dtype == "datetime64[ns]"
+    assert found.sel(year=[2014, 2018])["peak"].isnull().all()
+
+
+def test_the_derivative_is_steepest_one_standard_deviation_from_the_peak():
+    found = xh.phenology(make_series(), method="derivative").sel(year=2016)
+    assert abs(int(found["start"].dt.dayofyear) - (190 - WIDTH)) <= 1
+    assert abs(int(found["end"].dt.dayofyear) - (190 + WIDTH)) <= 1
+
+
+def test_sparse_and_unequal_dates_are_interpolated_for_crossings():
+    daily = make_series()
+    chosen = np.sort(np.random.default_rng(0).choice(daily.sizes["time"], 300, replace=False))
+    sparse = xh.phenology(daily.isel(time=chosen), threshold=0.5).sel(year=2016)
+    dense = xh.phenology(daily, threshold=0.5).sel(year=2016)
+    for name in ("start", "end"):
+        assert abs(sparse[name] - dense[name]) <= np.timedelta64(3, "D")
+
+
+@pytest.mark.parametrize("peak_day", [1, 20, 350, 365])
+def test_seasons_may_cross_the_end_of_the_year(peak_day):
+    found = xh.phenology(make_series(peak_day), threshold=0.5).sel(year=2016)
+    peak = np.datetime64("2016-01-01") + np.timedelta64(peak_day - 1, "D")
+    assert found["peak"] == peak
+    for name, sign in (("start", -1), ("end", 1)):
+        expected = peak + np.timedelta64(int(sign * 47), "D")
+        assert abs(found[name] - expected) <= np.timedelta64(1, "D")
+
+
+def test_a_year_may_start_in_july():
+    series = make_series(1, years=(2016, 2017))
+    found = xh.phenology(series, year_start="07-01")
+    assert found["year"].values.tolist() == [2014, 2015, 2016, 2017]
+    assert found["peak"].sel(year=2015) == np.datetime64("2016-01-01")
+    assert found["peak"].sel(year=2014).isnull()
+
+
+def test_day_366_is_a_day():
+    found = xh.phenology(make_series(366, years=(2016,)))
+    assert found["peak"].sel(year=2016) == np.datetime64("2016-12-31")
+    assert int(found["peak"].sel(year=2016).dt.dayofyear) == 366
+
+
+def test_two_seasons_a_year_are_told_apart():
+    """The higher one is taken, and its start is not that of the other."""
+    series = make_series(120) + 1.2 * (make_series(230) - 0.2)
+    found = xh.phenology(series, threshold=0.3).sel(year=2016)
+    assert int(found["peak"].dt.dayofyear) == pytest.approx(230, abs=3)
+    assert int(found["start"].dt.dayofyear) > 165
+
+
+def test_nothing_is_concluded_across_gaps_and_snow():
+    series = make_series()
+    days = series["time"].dt.dayofyear
+    holed = series.where(~((series["time"].dt.year == 2016) & (days > 135) & (days < 150)))
+    found = xh.phenology(holed, threshold=0.5)
+    assert found["start"].sel(year=2016).isnull()
+    assert found["end"].sel(year=2016).notnull()
+    assert found["start"].sel(year=2017).notnull()
+    qa = xr.where(holed.isnull(), np.uint16(Flag.SNOW), np.uint16(0))
+    snowy = xr.Dataset({"ndvi": series, "qa": qa})
+    xr.testing.assert_equal(xh.phenology(snowy, threshold=0.5), found)
+
+
+def test_what_hardly_varies_has_no_season():
+    series = 0.2 + 0.1 * (make_series() - 0.2)
+    assert xh.phenology(series)["peak"].isnull().all()
+    assert xh.phenology(series, min_amplitude=0.03)["peak"].sel(year=2016).notnull()
+
+
+def as_numbers(found):
+    """Dates as days of the year, which can be compared with a tolerance."""
+    dates = {name: found[name].dt.dayofyear.astype(float) for name in ("start", "peak", "end")}
+    return found.assign(dates)
+
+
+def test_maps_do_not_depend_on_chunks():
+    series = make_series(step=5)
+    random = np.random.default_rng(0)
+    cube = series + xr.DataArray(random.normal(0, 0.1, (5, 6)).astype("float32"), dims=("y", "x"))
+    cube = cube.transpose("time", "y", "x").rename("ndvi")
+    cube = cube.where(xr.DataArray(random.random((5, 6)) > 0.2, dims=("y", "x")))
+    for method in ("threshold", "derivative"):
+        assert_chunk_invariant(
+            lambda c, m=method: as_numbers(c.harmonize.phenology(method=m)),
+            cube,
+            chunkings=[{"time": 50, "y": 2, "x": 3}, {"time": -1, "y": 1}],
+        )
+
+
+def test_a_smoothed_cube_of_unequal_dates_gives_the_season():
+    series = make_series()
+    random = np.random.default_rng(0)
+    chosen = np.sort(random.choice(series.sizes["time"], 250, replace=False))
+    noisy = series.isel(time=chosen) + random.normal(0, 0.02, 250).astype("float32")
+    found = noisy.rename("ndvi").harmonize.smooth(step="1D").harmonize.phenology(threshold=0.5)
+    peak = found["peak"].sel(year=[2015, 2016, 2017])
+    assert (np.abs(peak.dt.dayofyear - 190) < 8).all()
+
+
+def test_bad_input_is_refused():
+    series = make_series()
+    with pytest.raises(xh.TimeAxisError, match="at least 3 days"):
+        xh.phenology(series[:2])
+    with pytest.raises(xh.TimeAxisError, match="2014-07-05 occurs twice"):
+        xh.phenology(xr.concat([series[:9], series[4:5]], "time"))
+    with pytest.raises(xh.TimeAxisError, match="threshold=2"):
+        xh.phenology(series, threshold=2)
+    with pytest.raises(xh.TimeAxisError, match="'threshold' or 'derivative'"):
+        xh.phenology(series, method="greenup")
+    for wrong in ("02-29", "July", "13-40"):
+        with pytest.raises(xh.TimeAxisError, match="year_start"):
+            xh.phenology(series, year_start=wrong)
+    with pytest.raises(xh.TimeAxisError, match="reach=0"):
+        xh.phenology(series, reach=0)
+    with pytest.raises(xh.BandError, match="one index"):
+        xh.phenology(series.expand_dims(band=["red"], axis=1).rename("reflectance"))
+    assert xh.phenology(xr.full_like(series, np.nan))["start"].isnull().all()
+    unsorted = series.isel(time=np.random.default_rng(0).permutation(series.sizes["time"]))
+    xr.testing.assert_equal(xh.phenology(unsorted), xh.phenology(series))

@@ -1,0 +1,181 @@
+"""Outliers along time, and the step between sensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.cube.flags import ResultFlag
+from xharmonize.kernels import neighbours
+from xharmonize.testing import assert_chunk_invariant, example_cube
+
+CHUNKINGS = [{"time": 7, "y": 3, "x": 2}, {"time": -1, "y": 1}]
+
+
+def make_series(n_dates=60, *, seed=0, offset=0.0, spikes=12):
+    """NDVI of two sensors with a season and noise of 0.01, and where spikes were put."""
+    random = np.random.default_rng(seed)
+    days = np.cumsum(random.integers(2, 7, n_dates))
+    dates = pd.Timestamp("2018-01-01T10:50") + pd.to_timedelta(days, "D")
+    cube = example_cube(dates=[str(d) for d in dates], shape=(5, 6), missing=0.0)
+    ndvi = cube[:, 0].drop_vars(["band", "scale", "offset", "nodata", "is_decoded"])
+    values = 0.5 - 0.3 * np.cos(2 * np.pi * days / 365.25)[:, None, None]
+    values = values + random.normal(0, 0.01, (n_dates, 5, 6))
+    is_second = np.arange(n_dates) % 3 == 1
+    values[is_second] += offset
+    place = np.zeros(values.shape, bool)
+    for k in range(spikes):
+        place[4 + 4 * k, k % 5, :] = True
+    values[place] -= 0.3
+    sensors = np.where(is_second, "landsat-c2-l2", "sentinel-2-l2a")
+    ndvi = ndvi.copy(data=values.astype("float32")).rename("ndvi")
+    return ndvi.assign_coords(sensor=("time", sensors)), place
+
+
+def test_spikes_are_found_and_nothing_else_is():
+    ndvi, place = make_series()
+    screened = ndvi.harmonize.screen_outliers()
+    np.testing.assert_array_equal(screened.isnull(), place)
+    xr.testing.assert_equal(screened, ndvi.where(~xr.Variable(ndvi.dims, place)))
+    assert "masked beyond 4 robust standard deviations" in screened.attrs["history"]
+
+
+def test_results_do_not_depend_on_chunks():
+    series = make_series()[0].to_dataset()
+    series["origin"] = xr.full_like(series["ndvi"], 2, dtype="uint8")
+    for mask in (True, False):
+        assert_chunk_invariant(
+            lambda c, m=mask: c.harmonize.screen_outliers(mask=m), series, chunkings=CHUNKINGS
+        )
+
+
+def test_a_flag_says_what_was_masked_or_would_be():
+    ndvi, place = make_series()
+    series = ndvi.to_dataset()
+    series["origin"] = xr.full_like(ndvi, 2, dtype="uint8")
+    series["flag"] = xr.full_like(ndvi, 16, dtype="uint8")
+    masked = xh.screen_outliers(series)
+    np.testing.assert_array_equal(masked["flag"], np.where(place, 16 | ResultFlag.OUTLIER, 16))
+    np.testing.assert_array_equal(masked["origin"], np.where(place, 0, 2))
+    assert "outlier" in masked["flag"].attrs["flag_meanings"]
+    flagged = xh.screen_outliers(ndvi, mask=False)
+    xr.testing.assert_equal(flagged["ndvi"], ndvi)
+    np.testing.assert_array_equal(flagged["flag"] > 0, place)
+
+
+def test_direction():
+    ndvi, place = make_series()
+    assert xh.screen_outliers(ndvi, direction="above").notnull().all()
+    below = xh.screen_outliers(ndvi, direction="below")
+    np.testing.assert_array_equal(below.isnull(), place)
+
+
+def test_a_look_that_is_an_outlier_in_one_band_is_one_in_all():
+    dates = pd.date_range("2018-01-01", periods=20, freq="5D").strftime("%Y-%m-%d")
+    cube = example_cube(dates=list(dates), shape=(4, 5), missing=0.0)
+    cube = cube.copy(data=np.full(cube.shape, 0.1, "float32"))
+    cube[9, 0, 1, 2] = 0.5
+    screened = xh.screen_outliers(cube)
+    assert screened[9, :, 1, 2].isnull().all()
+    assert int(screened.isnull().sum()) == cube.sizes["band"]
+    assert_chunk_invariant(xh.screen_outliers, cube, chunkings=[{"time": 3, "band": 1, "y": 2}])
+
+
+def test_spacing_is_true():
+    """On a slope of unequal dates no value departs; on equal ones two would."""
+    days = np.array([0, 10, 11, 40, 41, 50])
+    dates = np.datetime64("2018-01-01") + days.astype("m8[D]")
+    line = xr.DataArray(0.1 + 0.01 * days, {"time": dates.astype("M8[ns]")}, ("time",))
+    assert xh.screen_outliers(line, min_departure=0.01).notnull().all()
+    equal = line.assign_coords(time=pd.date_range("2018-01-01", periods=6, freq="10D"))
+    assert xh.screen_outliers(equal, min_departure=0.01, threshold=1).isnull().any()
+
+
+def test_several_looks_a_day_are_judged_each():
+    ndvi, place = make_series()
+    twice = xr.concat(
+        [ndvi, ndvi.assign_coords(time=ndvi["time"] + np.timedelta64(9, "m"))], "time"
+    )
+    worse = twice.copy()
+    worse[70] += 0.4
+    found = xh.screen_outliers(worse.where(~xr.Variable(ndvi.dims, np.tile(place, (2, 1, 1)))))
+    assert found[70].isnull().all()
+    assert found[10].notnull().sum() == (~place[10]).sum()
+
+
+def test_interpolation_between_neighbours():
+    values = np.array([[0.0, np.nan], [1.0, 2.0], [np.nan, 3.0], [3.0, np.nan]], "float32")
+    days = np.array([0.0, 1, 2, 5])
+    found = neighbours.between(values, days, np.array([0.5, 1, 2, 3, 6]), 4.0)
+    np.testing.assert_allclose(found[:, 0], [0.5, 1, 1.5, 2, np.nan])
+    np.testing.assert_allclose(found[:, 1], [np.nan, 2, 3, np.nan, np.nan])
+    short = neighbours.between(values, days, np.array([3.0]), 3.0)
+    assert np.isnan(short).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.03, -0.05])
+def test_the_step_between_sensors_is_measured(offset):
+    ndvi, _ = make_series(90, offset=offset, spikes=0)
+    found = ndvi.harmonize.sensor_offsets(reference="sentinel-2-l2a")
+    assert found["sensor"].values.tolist() == ["landsat-c2-l2"]
+    assert found.attrs["reference"] == "sentinel-2-l2a"
+    step, error = float(found["offset"].item()), float(found["standard_error"].item())
+    assert abs(step - offset) < 4 * error
+    assert error < 0.002
+    assert int(found["n_dates"].item()) >= 28
+    turned = ndvi.harmonize.sensor_offsets(reference="landsat-c2-l2")
+    assert float(turned["offset"].item()) == pytest.approx(-step, abs=1e-9)
+
+
+def test_offsets_do_not_depend_on_chunks_and_are_lazy():
+    assert_chunk_invariant(
+        lambda c: c.harmonize.sensor_offsets(), make_series()[0], chunkings=CHUNKINGS, atol=1e-6
+    )
+
+
+def test_the_reference_is_the_sensor_whose_bandpass_the_values_follow():
+    ndvi, _ = make_series()
+    platform = np.where(ndvi["sensor"] == "landsat-c2-l2", "landsat-8", "sentinel-2a")
+    ndvi = ndvi.assign_coords(platform=("time", platform))
+    oli = ndvi.assign_coords(bandpass=("time", ["oli"] * 60))
+    msi = ndvi.assign_coords(bandpass=("time", ["msi"] * 60))
+    assert xh.sensor_offsets(oli).attrs["reference"] == "landsat-c2-l2"
+    assert xh.sensor_offsets(msi).attrs["reference"] == "sentinel-2-l2a"
+
+
+def test_looks_merged_of_both_sensors_are_left_out():
+    ndvi, _ = make_series(offset=0.1, spikes=0)
+    merged = ndvi["sensor"].values.astype("U40")
+    merged[::3] = "landsat-c2-l2+sentinel-2-l2a"
+    found = xh.sensor_offsets(ndvi.assign_coords(sensor=("time", merged)))
+    assert found["sensor"].size == 1
+    assert float(np.abs(found["offset"]).item()) == pytest.approx(0.1, abs=0.02)
+
+
+def test_bad_input_is_refused():
+    ndvi, _ = make_series()
+    one = ndvi.isel(time=ndvi["sensor"].values == "landsat-c2-l2")
+    with pytest.raises(xh.TimeAxisError, match=r"holds \['landsat-c2-l2'\]"):
+        xh.sensor_offsets(one)
+    with pytest.raises(xh.TimeAxisError, match="holds no 'modis'"):
+        xh.sensor_offsets(ndvi, reference="modis")
+    with pytest.raises(xh.ContractError, match="'sensor' is missing"):
+        xh.sensor_offsets(ndvi.drop_vars("sensor"))
+    with pytest.raises(xh.TimeAxisError, match="max_gap=0"):
+        xh.sensor_offsets(ndvi, max_gap=0)
+    with pytest.raises(xh.TimeAxisError, match="at least 3 days"):
+        xh.screen_outliers(ndvi[:2])
+    with pytest.raises(xh.TimeAxisError, match="direction='down'"):
+        xh.screen_outliers(ndvi, direction="down")
+    with pytest.raises(xh.TimeAxisError, match="threshold=0"):
+        xh.screen_outliers(ndvi, threshold=0)
+    with pytest.raises(xh.TimeAxisError, match="min_departure=-1"):
+        xh.screen_outliers(ndvi, min_departure=-1)
+    empty = xr.full_like(ndvi, np.nan)
+    assert xh.screen_outliers(empty).isnull().all()
+    nothing = xh.sensor_offsets(empty)
+    assert nothing["offset"].isnull().all()
+    assert int(nothing["n_dates"].item()) == 0
