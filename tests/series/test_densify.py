@@ -245,3 +245,28 @@ def test_refusals():
     narrow = xh.index(example_cube(bands=("red", "nir")))
     with pytest.raises(xh.BandError, match="comes from different bands"):
         xh.densify(xh.index(target), harmonised(narrow))
+
+
+def test_duplicates_by_lowest_uncertainty():
+    target, other = landsat(missing=0.0), harmonised(example_cube(missing=0.0))
+    error = xr.full_like(target, 0.02)
+    error[1, 0, 0, 0] = np.nan
+    better = xr.full_like(other, 0.03)
+    better[1, :, :, 5:] = 0.01
+    cubes = [
+        xr.Dataset({"reflectance": cube, "uncertainty": sigma})
+        for cube, sigma in ((target, error), (other, better))
+    ]
+    expected = target[1].values.copy()
+    expected[:, :, 5:] = other[1, :, :, 5:]
+    expected[0, 0, 0] = other[1, 0, 0, 0]
+    for chunks in (None, CHUNKS):
+        given = cubes if chunks is None else [cube.chunk(chunks) for cube in cubes]
+        series = xh.densify(*given, duplicates="lowest_uncertainty")
+        day = series.isel(time=series["sensor"].str.contains(r"\+").values)
+        assert day.sizes["time"] == 2  # the 6th and the 11th
+        np.testing.assert_array_equal(day["reflectance"][0], expected)
+        assert float(day["uncertainty"][0].max()) == pytest.approx(0.03)
+        assert set(np.unique(day["origin"][0, :, :, :5])) == {1, 2}
+    with pytest.raises(xh.ContractError, match="needs a companion 'uncertainty'"):
+        xh.densify(target, other, duplicates="lowest_uncertainty")

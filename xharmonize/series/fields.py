@@ -47,8 +47,8 @@ def read_polygons(
     source = read_crs(_crs_of(polygons) if crs is None else crs)
     if buffer != 0 and (target.geographic or target.units[0] not in ("metre", "meter", "m")):
         raise GridError(
-            f"buffer={buffer} is in metres, the cube is in {target}; put it on a projected grid "
-            "with cube.harmonize.regrid(crs=...)"
+            f"buffer={buffer} is in metres, the cube is in {crs_name(target)}; put it on a "
+            "projected grid with cube.harmonize.regrid(crs=...)"
         )
     fields = []
     for number, (label, shape) in enumerate(_features(polygons, name)):
@@ -63,6 +63,11 @@ def read_polygons(
     if not fields:
         raise GridError("there are no polygons; give at least one field")
     return fields
+
+
+def crs_name(crs: Any) -> str:
+    """EPSG code of a CRS, or the beginning of its description."""
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
 
 
 def _crs_of(polygons: Any) -> Any:
@@ -133,7 +138,7 @@ def _projected(geometry: Any, source: Any, target: Any, label: Any) -> Any:
     transformer = Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
     moved = shapely.transform(geometry, transformer.transform, interleaved=False)
     if not all(abs(edge) < 1e12 for edge in moved.bounds):
-        raise GridError(f"field {label!r} lies outside the area that {target} can show")
+        raise GridError(f"field {label!r} lies outside the area that {crs_name(target)} can show")
     return moved
 
 

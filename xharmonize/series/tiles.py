@@ -11,6 +11,7 @@ from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_crs
 from xharmonize.errors import BandError, GridError, TimeAxisError
 from xharmonize.series import axis
+from xharmonize.series.fields import crs_name
 from xharmonize.series.means import mean_of_known
 from xharmonize.types import AnyArray, IntArray
 
@@ -64,8 +65,8 @@ def _overlap(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.Dat
     boxes = [geobox_of(array) for array in (one, two)]
     if not is_same_crs(boxes[0].crs, boxes[1].crs):
         raise GridError(
-            f"the tiles are in {_name(boxes[0].crs)} and {_name(boxes[1].crs)}; put one on the other's grid "
-            "with cube.harmonize.regrid(crs=...)"
+            f"the tiles are in {crs_name(boxes[0].crs)} and {crs_name(boxes[1].crs)}; put one on "
+            "the other's grid with cube.harmonize.regrid(crs=...)"
         )
     inverse = ~boxes[0].affine
     columns, rows = inverse * (boxes[1].affine.c, boxes[1].affine.f)
@@ -88,10 +89,6 @@ def _overlap(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.Dat
             )
         cut[0][dim], cut[1][dim] = slice(low, high), slice(low - offset, high - offset)
     return one.isel(cut[0]), two.isel(cut[1])
-
-
-def _name(crs: Any) -> str:
-    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else str(crs)[:40]
 
 
 def _same_bands(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
