@@ -16,6 +16,8 @@ from xharmonize.models.registry import architectures, build, build_empty, seeded
 
 torch = pytest.importorskip("torch")
 
+from xharmonize.models.nets import subpixel  # noqa: E402
+
 TINY = {"width": 4, "depth": 4, "max_factor": 2}
 RANDOM = np.random.default_rng(0)
 
@@ -283,3 +285,21 @@ def test_an_architecture_is_registered_once(monkeypatch):
         registry.register_architecture("mgan-unet", lambda card: None)
     registry.register_architecture("mine", lambda card: torch.nn.Conv2d(4, 2, 1), replace=True)
     assert n_parameters(generator_card("mine")) == 10
+
+
+def test_transposed_convolutions_as_ordinary_ones_give_the_same():
+    card = generator_card(**TINY)
+    weights = {name: array + 0.01 for name, array in seeded(card).items()}
+    network, inputs = build(card, weights), images(card, 2)
+    with torch.inference_mode():
+        expected = network(*inputs)
+        subpixel.with_subpixels(network)
+        found = network(*inputs)
+    assert not any(isinstance(part, torch.nn.ConvTranspose2d) for part in network.modules())
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_other_transposed_convolutions_stay():
+    network = torch.nn.Sequential(torch.nn.ConvTranspose2d(2, 2, 3, 2, padding=1))
+    subpixel.with_subpixels(network)
+    assert isinstance(network[0], torch.nn.ConvTranspose2d)

@@ -21,6 +21,8 @@ require("torch", extra="train")  # its error names the extra; that of a bare imp
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from xharmonize.models.nets.subpixel import with_subpixels  # noqa: E402
+
 _CUDNN = threading.Lock()
 
 
@@ -87,7 +89,11 @@ class Network:
         if not self.compile:
             method: Callable[..., Tensor] = getattr(self.module, name)
             return method
-        return self.compiled.setdefault(name, _compiled(getattr(self.module, name)))
+        if name not in self.compiled:
+            is_on_cpu = self.device.type == "cpu"
+            compiled = _compiled(getattr(self.module, name), is_on_cpu=is_on_cpu)
+            return self.compiled.setdefault(name, compiled)
+        return self.compiled[name]
 
 
 def prepare(card: Card, weights: Mapping[str, AnyArray], runtime: Runtime) -> Network:
@@ -103,6 +109,8 @@ def prepare(card: Card, weights: Mapping[str, AnyArray], runtime: Runtime) -> Ne
     dtype: torch.dtype = getattr(torch, runtime.dtype)
     module = build(card, weights).requires_grad_(False)
     if dtype is not torch.float32:
+        if device.type == "cpu":
+            with_subpixels(module)
         for part in module.modules():
             # What autocast would convert at every batch; the rest stays float32.
             if isinstance(part, (nn.modules.conv._ConvNd, nn.Linear)):
@@ -137,9 +145,10 @@ def find_device(runtime: Runtime) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _compiled(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _compiled(method: Callable[..., Tensor], *, is_on_cpu: bool) -> Callable[..., Tensor]:
     """Compile a method at its first call; say what is missing where that is impossible."""
-    compiled = torch.compile(method)
+    options = {"freezing": True} if is_on_cpu else None  # lays out weights once, not per batch
+    compiled = torch.compile(method, options=options)
 
     def call(*tensors: Tensor) -> Tensor:
         try:

@@ -106,11 +106,11 @@ class Level(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (n, outer, y, x) to (n, 2 outer, y, x), or to the outputs at the outermost level."""
-        skipped = image if self.is_outermost else nn.functional.leaky_relu(image, 0.2)
+        skipped = image if self.is_outermost else nn.functional.leaky_relu_(image, 0.2)
         inner = self.down(skipped)
         if self.below is not None:
             inner = self.below(inner)
-        output: Tensor = self.dropout(self.up(nn.functional.relu(inner)))
+        output: Tensor = self.dropout(self.up(nn.functional.relu_(inner)))
         return output if self.is_outermost else torch.cat([skipped, output], 1)
 
 
