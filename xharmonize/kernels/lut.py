@@ -31,6 +31,8 @@ def apply_tables(
     high: Float64Array,
     rows: IntArray,
     columns: IntArray,
+    *,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Map reflectance through the look-up table of its date, tile and band.
 
@@ -47,6 +49,8 @@ def apply_tables(
         Tile row of each pixel row, in runs.
     columns : (x,) int array
         Tile column of each pixel column, in runs.
+    out : (time, band, y, x) float32 array, optional
+        Contiguous room for the result.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def apply_tables(
         Mapped reflectance [1]; NaN where missing.
     """
     values = np.ascontiguousarray(values, np.float32)
-    out = np.empty(values.shape, np.float32)
+    out = np.empty(values.shape, np.float32) if out is None else out
     packed = _pack(tables)
     first, per_unit = _positions(low, high, tables.shape[-1])
     if out.size:
@@ -73,6 +77,7 @@ def apply_tables_to_dn(
     scale: Float64Array,
     offset: Float64Array,
     nodata: Float64Array,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Decode digital numbers and map them, in one gather where a table serves enough pixels.
 
@@ -91,8 +96,8 @@ def apply_tables_to_dn(
     n_codes = 256**dn.dtype.itemsize
     if dn.dtype.itemsize > 2 or dn.size < MIN_PIXELS_PER_CODE * n_codes:
         decoded = affine(dn, scale, offset, nodata=nodata)
-        return apply_tables(decoded, tables, low, high, rows, columns)
-    out = np.empty(dn.shape, np.float32)
+        return apply_tables(decoded, tables, low, high, rows, columns, out=out)
+    out = np.empty(dn.shape, np.float32) if out is None else out
     for j, y0, y1 in runs_of(rows):
         for i, x0, x1 in runs_of(columns):
             pixels = dn[:, :, y0:y1, x0:x1]

@@ -22,8 +22,7 @@ from xharmonize.harmonizers.lut.tiles import (
     require_metres,
     whole,
 )
-from xharmonize.kernels import lut
-from xharmonize.kernels.radiometry import affine
+from xharmonize.kernels.cuda import lut_kernels
 from xharmonize.types import AnyArray, Float64Array, IntArray
 
 
@@ -241,7 +240,7 @@ def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flag
         concatenate=True,
         align_arrays=False,
         dtype=np.float32,
-        meta=np.empty((0,) * 4, np.float32),
+        meta=np.empty((0,) * 4, np.float32, like=values._meta),
         token="harmonize-lut",
     )
 
@@ -272,25 +271,27 @@ def _map_block(
     flags: bool,
 ) -> AnyArray:
     """Map a block; with `flags`, they ride along as one more band."""
+    kernels = lut_kernels(values)
     lines, facts = (more[:3], more[3:]) if has_lines else ((), more)
     is_blended = not np.isnan(row_weights).any()
     if lines and (flags or is_blended):
-        values = affine(values, lines[0], lines[1], nodata=lines[2])
+        values = kernels.affine(values, lines[0], lines[1], nodata=lines[2])
         lines = ()
     limits = low, high, rows - rows.min(), columns - columns.min()
     if is_blended:
-        mapped = lut.blend_tables(values, tables, *limits, row_weights, column_weights)
+        mapped = kernels.blend_tables(values, tables, *limits, row_weights, column_weights)
     elif lines:
         scale, offset, nodata = lines
-        mapped = lut.apply_tables_to_dn(
+        mapped = kernels.apply_tables_to_dn(
             values, tables, *limits, scale=scale, offset=offset, nodata=nodata
         )
     else:
-        mapped = lut.apply_tables(values, tables, *limits)
+        mapped = kernels.apply_tables(values, tables, *limits)
     if not flags:
-        return mapped
+        return mapped  # type: ignore[no-any-return]
     marks = _flag_block(values, low, high, *facts)
-    return np.concatenate([mapped, marks[:, None].astype(np.float32)], axis=1)
+    whole: AnyArray = np.concatenate([mapped, marks[:, None].astype(np.float32)], axis=1)
+    return whole
 
 
 def _flag_block(
@@ -304,11 +305,13 @@ def _flag_block(
     tile_columns: IntArray | None = None,
 ) -> AnyArray:
     """Flags (time, y, x) of a block of reflectance; 0 where a pixel is missing in all bands."""
-    marks = np.zeros((values.shape[0], *values.shape[2:]), np.uint8)
-    lut.flag_outside(values, low, high, marks, int(ResultFlag.SATURATED))
-    lut.flag_outside(values, domain_low, domain_high, marks, int(ResultFlag.OUT_OF_DOMAIN))
+    flag_outside = lut_kernels(values).flag_outside
+    marks = np.zeros((values.shape[0], *values.shape[2:]), np.uint8, like=values)
+    flag_outside(values, low, high, marks, int(ResultFlag.SATURATED))
+    flag_outside(values, domain_low, domain_high, marks, int(ResultFlag.OUT_OF_DOMAIN))
     if tile_flags is not None and tile_rows is not None and tile_columns is not None:
         j, i = tile_rows - tile_rows.min(), tile_columns - tile_columns.min()
         is_there = np.isfinite(values).any(axis=1)
-        marks |= np.where(is_there, tile_flags[:, j[:, None], i], 0).astype(np.uint8)
+        of_pixels = np.asarray(tile_flags[:, j[:, None], i], np.uint8, like=values)
+        marks |= of_pixels * is_there
     return marks

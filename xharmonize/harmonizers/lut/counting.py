@@ -15,7 +15,7 @@ from dask.highlevelgraph import HighLevelGraph
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.encode import require_encoded
 from xharmonize.harmonizers import blocks
-from xharmonize.kernels import histogram
+from xharmonize.kernels.cuda import histogram_kernels, is_on_gpu
 from xharmonize.types import AnyArray, Float64Array, IntArray
 
 Lines: TypeAlias = tuple[AnyArray, AnyArray, AnyArray]
@@ -106,13 +106,15 @@ def _count_block(
     bins: int,
 ) -> IntArray:
     """Counts of a block, its tiles numbered from its first one."""
-    places = rows - rows[:1], columns - columns[:1]
-    if not lines:
-        return histogram.count_values(values, low, high, bins, *places)
-    scale, offset, nodata = lines
-    return histogram.count_dn(
-        values, low, high, bins, *places, scale=scale, offset=offset, nodata=nodata
-    )
+    kernels = histogram_kernels(values)
+    limits = low, high, bins, rows - rows[:1], columns - columns[:1]
+    if lines:
+        scale, offset, nodata = lines
+        counts = kernels.count_dn(values, *limits, scale=scale, offset=offset, nodata=nodata)
+    else:
+        counts = kernels.count_values(values, *limits)
+    # Small, and what follows is work for a CPU.
+    return counts.get() if is_on_gpu(counts) else counts  # type: ignore[no-any-return]
 
 
 def _add_blocks(

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 
 from xharmonize.cube.flags import ResultFlag
-from xharmonize.kernels.lut import fill_from_neighbours
+from xharmonize.kernels.cuda import lut_kernels
 from xharmonize.models.card import Card
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.types import AnyArray, FloatArray
@@ -46,7 +46,7 @@ def refine(data: Any, marks: Any, ref: ModelRef, card: Card, runtime: Runtime) -
                 for axis, sizes in enumerate(padded.chunks)
             ),
             dtype=np.float32,
-            meta=np.empty((0,) * 4, np.float32),
+            meta=np.empty((0,) * 4, np.float32, like=padded._meta),
             name=None,
             token="harmonize-refine",
         )
@@ -62,11 +62,12 @@ def _refine_block(padded: AnyArray, *, ref: ModelRef, card: Card, runtime: Runti
     inner = (..., slice(HALO, -HALO), slice(HALO, -HALO))
     is_missing = np.isnan(padded[inner])
     scale, mean = (
-        np.array(part, np.float32)[:, None, None] for part in (card.output.scale, card.output.mean)
+        np.array(part, np.float32, like=padded)[:, None, None]
+        for part in (card.output.scale, card.output.mean)
     )
-    image = (fill_from_neighbours(padded) - mean) / scale
-    near = np.ascontiguousarray(image[..., HALO - 1 : 1 - HALO, HALO - 1 : 1 - HALO])
-    refined = np.empty(is_missing.shape, np.float32)
+    image = (lut_kernels(padded).fill_from_neighbours(padded) - mean) / scale
+    near = image[..., HALO - 1 : 1 - HALO, HALO - 1 : 1 - HALO].copy()
+    refined = np.empty(is_missing.shape, np.float32, like=padded)
     dates = (([near[t : t + 1]]) for t in range(near.shape[0]))
     for t, output in enumerate(predict(ref, card, dates, runtime, method="refine")):
         refined[t] = output[0][..., 1:-1, 1:-1] * scale + mean

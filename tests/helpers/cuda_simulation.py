@@ -1,0 +1,127 @@
+"""Compares the CUDA kernels with those of the CPU; run with NUMBA_ENABLE_CUDASIM=1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xharmonize.kernels import histogram, lut
+from xharmonize.kernels.cuda import block_mean as cuda_mean
+from xharmonize.kernels.cuda import histogram as cuda_histogram
+from xharmonize.kernels.cuda import launch
+from xharmonize.kernels.cuda import lut as cuda_lut
+
+RANDOM = np.random.default_rng(0)
+SHAPE = (2, 2, 5, 7)
+VALUES = RANDOM.normal(0.2, 0.2, SHAPE).astype("float32")
+VALUES[0, 0, 0, :3] = np.nan, np.inf, 0.3
+DN = RANDOM.integers(-2000, 9000, SHAPE).astype("int16")
+LOW, HIGH = np.array([-0.05, 0.0]), np.array([0.3, 0.6])
+TABLES = np.sort(RANDOM.random((2, 2, 2, 2, 33)), axis=-1)
+ROWS, COLUMNS = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1, 1, 1])
+PLACES = (LOW, HIGH, ROWS, COLUMNS)
+LINES = {
+    "scale": np.full((2, 2), 1e-4),
+    "offset": np.array([[0.0, -0.1], [0.0, 0.0]]),
+    "nodata": np.array([[DN[0, 0, 1, 1], np.nan], [-1.0, np.nan]]),
+}
+
+To = Callable[[Any], Any]
+
+
+def apply_float(to: To, back: To) -> None:
+    _equal(
+        back(cuda_lut.apply_tables(to(VALUES), TABLES, *PLACES)),
+        lut.apply_tables(VALUES, TABLES, *PLACES),
+    )
+    single = TABLES[:1]
+    _equal(
+        back(cuda_lut.apply_tables(to(VALUES), single, *PLACES)),
+        lut.apply_tables(VALUES, single, *PLACES),
+    )
+
+
+def apply_dn(to: To, back: To) -> None:
+    _equal(
+        back(cuda_lut.apply_tables_to_dn(to(DN), TABLES, *PLACES, **LINES)),
+        lut.apply_tables_to_dn(DN, TABLES, *PLACES, **LINES),
+    )
+
+
+def affine(to: To, back: To) -> None:
+    lines = {"slope": LINES["scale"], "intercept": LINES["offset"], "nodata": LINES["nodata"]}
+    _equal(back(cuda_lut.affine(to(DN), **lines)), lut.affine(DN, **lines))
+
+
+def blend(to: To, back: To) -> None:
+    tables = TABLES.copy()
+    tables[0, 0, 1] = np.nan
+    weights = np.array([0, 0.2, 0.5, 0, 0]), np.array([0, 0.5, 0, 0, 0, 0, 0])
+    first = LOW, HIGH, np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1, 1, 1])
+    _equal(
+        back(cuda_lut.blend_tables(to(VALUES), tables, *first, *weights)),
+        lut.blend_tables(VALUES, tables, *first, *weights),
+    )
+
+
+def flags(to: To, back: To) -> None:
+    expected = np.ones((2, 5, 7), np.uint8)
+    actual = to(expected.copy())
+    lut.flag_outside(VALUES, LOW, HIGH, expected, 2)
+    cuda_lut.flag_outside(to(VALUES), LOW, HIGH, actual, 2)
+    np.testing.assert_array_equal(back(actual), expected)
+
+
+def fill(to: To, back: To) -> None:
+    holed = np.where(RANDOM.random(SHAPE) < 0.6, np.nan, VALUES).astype("float32")
+    holed[np.isinf(holed)] = 0
+    _equal(back(cuda_lut.fill_from_neighbours(to(holed))), lut.fill_from_neighbours(holed))
+
+
+def count(to: To, back: To) -> None:
+    actual = cuda_histogram.count_values(to(VALUES), LOW, HIGH, 20, ROWS, COLUMNS)
+    expected = histogram.count_values(VALUES, LOW, HIGH, 20, ROWS, COLUMNS)
+    np.testing.assert_array_equal(back(actual), expected)
+
+
+def count_dn(to: To, back: To) -> None:
+    actual = cuda_histogram.count_dn(to(DN), LOW, HIGH, 20, ROWS, COLUMNS, **LINES)
+    expected = histogram.count_dn(DN, LOW, HIGH, 20, ROWS, COLUMNS, **LINES)
+    np.testing.assert_array_equal(back(actual), expected)
+
+
+def block_mean(to: To, back: To) -> None:
+    values = np.where(np.isinf(VALUES), np.nan, VALUES)[0, :, :4, :6]
+    values[0, :2, :2] = np.nan
+    mean, fraction = cuda_mean.block_mean(to(values), 2)
+    blocks = values.reshape(2, 2, 2, 3, 2).transpose(0, 1, 3, 2, 4).reshape(2, 2, 3, 4)
+    share = np.isfinite(blocks).mean(axis=-1)
+    np.testing.assert_allclose(back(fraction), share)
+    total = np.nansum(blocks, axis=-1, dtype=float)
+    with np.errstate(invalid="ignore"):
+        _equal(back(mean), total / np.isfinite(blocks).sum(axis=-1))
+
+
+def _equal(actual: Any, expected: Any) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+CASES = {
+    "float": apply_float,
+    "dn": apply_dn,
+    "affine": affine,
+    "blend": blend,
+    "flags": flags,
+    "fill": fill,
+    "histogram": count,
+    "histogram of dn": count_dn,
+    "block mean": block_mean,
+}
+
+if __name__ == "__main__":
+    launch.THREADS = 8  # the simulator runs each in a thread of the operating system
+    for name, case in CASES.items():
+        case(np.asarray, np.asarray)
+        print(f"{name}: equal")
