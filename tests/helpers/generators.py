@@ -93,12 +93,15 @@ class Plain:
     def __call__(self, cube: xr.DataArray, rows: range, columns: range) -> np.ndarray:
         """Output pixels numbered from the lattice's origin, without a mask: (time, band, y, x)."""
         found = np.zeros((cube.sizes["time"], 6, len(rows), len(columns)))
-        for j in self.lattice.tiles(rows.start, rows.stop):
-            for i in self.lattice.tiles(columns.start, columns.stop):
-                self._tile(cube, j, i, rows, columns, found)
+        across = self.lattice.tiles(columns.start, columns.stop)
+        places = [(j, i) for j in self.lattice.tiles(rows.start, rows.stop) for i in across]
+        for date in range(cube.sizes["time"]):
+            tiles = self.run(cube.isel(time=date), places)
+            for place, values in zip(places, tiles):
+                self._add(values, place, (rows, columns), found[date])
         return found
 
-    def _tile(self, cube, j, i, rows, columns, found) -> None:
+    def _add(self, values, place, ranges, found) -> None:
         tile, buffer, stride = self.lattice.tile, self.lattice.buffer, self.lattice.stride
         ramp = np.ones(tile)
         if self.lattice.merge == "blend":
@@ -106,38 +109,40 @@ class Plain:
             ramp[: 2 * buffer], ramp[-2 * buffer :] = rise, 1 - rise
         else:
             ramp[:buffer] = ramp[tile - buffer :] = 0
-        weight = np.outer(ramp, ramp)
-        for date in range(cube.sizes["time"]):
-            values = self.run(cube.isel(time=date), j, i)
-            row = j * stride - buffer + np.arange(tile) - rows.start
-            column = i * stride - buffer + np.arange(tile) - columns.start
-            y = np.flatnonzero((row >= 0) & (row < len(rows)))
-            x = np.flatnonzero((column >= 0) & (column < len(columns)))
-            part = (weight * values)[:, y[:, None], x]
-            found[date][:, row[y][:, None], column[x]] += part
+        inside, outside = [], []
+        for number, pixels in zip(place, ranges):
+            there = number * stride - buffer + np.arange(tile) - pixels.start
+            inside.append(np.flatnonzero((there >= 0) & (there < len(pixels))))
+            outside.append(there[inside[-1]])
+        part = (np.outer(ramp, ramp) * values)[:, inside[0][:, None], inside[1]]
+        found[:, outside[0][:, None], outside[1]] += part
 
-    def run(self, image: xr.DataArray, j: int, i: int) -> np.ndarray:
-        """One tile of one date: (band, y, x)."""
+    def run(self, image: xr.DataArray, places: list[tuple[int, int]]) -> np.ndarray:
+        """Some tiles of one date: (tile, band, y, x)."""
         inputs = []
         for one in self.card.inputs:
             factor = int(one.gsd // 10)
             side = self.lattice.resolution / one.gsd
-            first_y, first_x = self.lattice.starts(one.gsd, one.phase)
-            n = int(self.lattice.tile * side)
-            top, left = (
-                first_y + int(j * self.lattice.stride * side),
-                first_x + int(i * self.lattice.stride * side),
-            )
+            first = self.lattice.starts(one.gsd, one.phase)
             own = first_finite(image.sel(band=list(one.bands)).values, factor)
-            north = round(-float(image.y[0] + 5) / 10) // factor
-            west = round(float(image.x[0] - 5) / 10) // factor
-            rows = [mirrored(top + k - north, own.shape[1]) for k in range(n)]
-            columns = [mirrored(left + k - west, own.shape[2]) for k in range(n)]
-            cut = np.stack([filled(band[np.ix_(rows, columns)]) for band in own])
+            corner = (-float(image.y[0] + 5) // 10, float(image.x[0] - 5) // 10)
+            tiles = []
+            for place in places:
+                pixels = [
+                    [
+                        mirrored(
+                            start + int(k * self.lattice.stride * side) + n - int(edge // factor),
+                            size,
+                        )
+                        for n in range(int(self.lattice.tile * side))
+                    ]
+                    for start, k, edge, size in zip(first, place, corner, own.shape[1:])
+                ]
+                tiles.append([filled(band[np.ix_(*pixels)]) for band in own])
             mean, scale = (np.array(v)[:, None, None] for v in (one.mean, one.scale))
-            inputs.append(torch.from_numpy(((cut - mean) / scale).astype("f4"))[None])
+            inputs.append(torch.from_numpy(((np.array(tiles) - mean) / scale).astype("f4")))
         with torch.no_grad():
-            values = self.network(*inputs)[0].numpy()
+            values = self.network(*inputs).numpy()
         out = self.card.output
         return values * np.array(out.scale)[:, None, None] + np.array(out.mean)[:, None, None]
 

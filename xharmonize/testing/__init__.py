@@ -2,5 +2,15 @@
 
 from xharmonize.testing.assertions import assert_chunk_invariant, assert_lazy, no_compute
 from xharmonize.testing.cubes import example_cube
+from xharmonize.testing.invariance import assert_invariant
+from xharmonize.testing.strategies import boxes, chunkings
 
-__all__ = ["assert_chunk_invariant", "assert_lazy", "example_cube", "no_compute"]
+__all__ = [
+    "assert_chunk_invariant",
+    "assert_invariant",
+    "assert_lazy",
+    "boxes",
+    "chunkings",
+    "example_cube",
+    "no_compute",
+]
