@@ -345,6 +345,38 @@ def test_the_library_reads_the_same_tensors(folder):
     assert_weights_equal(read_weights(open_bundle(folder).ref), expected)
 
 
+def test_tensors_that_start_at_odd_bytes_are_aligned(folder):
+    header = {"a": entry("F16", (1,), (0, 2)), "b": entry("F32", (1,), (2, 6))}
+    data = packed(header, np.float16(2).tobytes() + np.float32(3).tobytes())
+    (folder / "weights.safetensors").write_bytes(data)
+    checksum = "1220" + hashlib.sha256(data).hexdigest()
+    change = {"file:size": len(data), "file:checksum": checksum}
+
+    def describe(item):
+        item["assets"]["weights"].update(change)
+        item["properties"]["mlm:total_parameters"] = 2
+
+    rewrite(folder, describe)
+    actual = read_weights(open_bundle(folder).ref)
+    assert {name: float(array[0]) for name, array in actual.items()} == {"a": 2, "b": 3}
+    assert all(array.flags.aligned for array in actual.values())
+
+
+def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(folder, monkeypatch):
+    ref, rename = open_bundle(folder).ref, Path.rename
+
+    def fail(path, target):
+        if path.name.endswith(".part"):
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(xh.ModelError, match="cannot be written.*Permission denied"):
+        write_bundle(folder, lut_card(), weights())
+    assert open_bundle(folder).ref == ref
+    assert os.listdir(folder.parent) == ["tiny"]
+
+
 def test_there_is_no_bundle(tmp_path):
     with pytest.raises(xh.ModelError, match="there is no bundle at"):
         open_bundle(tmp_path / "absent")

@@ -79,6 +79,7 @@ WRONG = {
     "properties/mlm:input/0/value_scaling": ([], "2 bands, but scaling for 0"),
     "properties/mlm:input/0/bands": (["blue"], "1 bands, but scaling for 2"),
     "properties/mlm:input/0/input/shape": ([-1, 2, 9, 9], r"\[2\] is 9.*must be 384"),
+    "properties/mlm:input/1/input/shape": ([-1, True, 192, 192], r"\[1\] is True.*must be 1"),
     "properties/mlm:input/0/pre_processing_function": ("x", "not known: 'pre_processing"),
     "properties/mlm:output/0/xharmonize:mean": ([0.0], "has 1 numbers; it must have 2"),
     "properties/mlm:output": ([], "list of 1 to 1"),
