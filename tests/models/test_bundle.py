@@ -371,7 +371,7 @@ def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(folder, monke
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(xh.ModelError, match="cannot be written.*Permission denied"):
+    with pytest.raises(xh.ModelError, match=r"cannot be written.*Permission denied"):
         write_bundle(folder, lut_card(), weights())
     assert open_bundle(folder).ref == ref
     assert os.listdir(folder.parent) == ["tiny"]
