@@ -210,9 +210,11 @@ def test_radial_basis_is_narrow_where_there_is_much_and_wide_in_gaps():
 def test_gaps_and_barriers_are_not_bridged():
     nodes = np.arange(10.0)
     days = np.array([1, 3, 4, 8])
-    valid = np.array([[1, 1], [0, 1], [1, 0], [1, 1]], bool)
+    valid = np.array([[1, 1, 1], [0, 1, 0], [1, 0, 0], [1, 1, 1]], bool)
     snow = np.zeros_like(valid)
     snow[1, 0] = True
-    known = smoothing.bridged(valid, snow, days, nodes, 4.0)
-    np.testing.assert_array_equal(np.flatnonzero(known[:, 0]), [1, 4, 5, 6, 7, 8])
-    np.testing.assert_array_equal(np.flatnonzero(known[:, 1]), [1, 2, 3, 8])
+    smooth = np.zeros((10, 3), "float32")
+    smoothing.clear_gaps(smooth, valid, snow, days, nodes, 4.0, 3)
+    np.testing.assert_array_equal(np.flatnonzero(smooth[:, 0] == 0), [1, 4, 5, 6, 7, 8])
+    np.testing.assert_array_equal(np.flatnonzero(smooth[:, 1] == 0), [1, 2, 3, 8])
+    assert np.isnan(smooth[:, 2]).all()

@@ -33,6 +33,9 @@ from xharmonize.types import BoolArray, FloatArray, IntArray
 TINY = 1e-300
 """Added to pivots: pixels without any observation divide by this, and their result is masked."""
 
+SPAN = 256
+"""Pixels looked at side by side where there is little arithmetic."""
+
 WIDTH = 32
 """Pixels solved side by side: their scratch stays in the second-level cache."""
 
@@ -380,43 +383,71 @@ def _misfit_and_roughness(
 
 
 @njit(nogil=True, cache=True)
-def bridged(
-    valid: BoolArray, barrier: BoolArray, node_of: IntArray, nodes: FloatArray, max_gap: float
-) -> BoolArray:
-    """Tell which nodes may be given a value: those with an observation, or within a short gap.
+def clear_gaps(
+    smooth: FloatArray,
+    valid: BoolArray,
+    barrier: BoolArray,
+    node_of: IntArray,
+    nodes: FloatArray,
+    max_gap: float,
+    min_observed: int,
+) -> None:
+    """Set to NaN, in place, what lies in long gaps or outside a pixel's observations.
 
     Parameters
     ----------
+    smooth : (node, pixel) float array
+        Changed.
     valid : (time, pixel) bool array
         Whether there is an observation.
     barrier : (time, pixel) bool array
-        Looks across which nothing is interpolated (snow).
+        Looks across which nothing is interpolated (snow); its first axis may be of length 0.
     node_of : (time,) int array
         Node of each time, ascending.
     nodes : (node,) float64 array
         Times [day].
     max_gap : float
         Longest time [day] between two observations that is bridged.
-
-    Returns
-    -------
-    (node, pixel) bool array
-        Never True before a pixel's first observation or after its last.
+    min_observed : int
+        Number of observations below which a pixel is NaN throughout.
     """
-    n_times, n_pixels = valid.shape
-    result = np.zeros((nodes.size, n_pixels), np.bool_)
-    last = np.full(n_pixels, -1)
-    is_blocked = np.zeros(n_pixels, np.bool_)
-    for i in range(n_times):
-        here = node_of[i]
-        for p in range(n_pixels):
-            if not valid[i, p]:
-                is_blocked[p] = is_blocked[p] or barrier[i, p]
-                continue
-            result[here, p] = True
-            if last[p] >= 0 and not is_blocked[p] and nodes[here] - nodes[last[p]] <= max_gap:
-                for k in range(last[p] + 1, here):
-                    result[k, p] = True
-            last[p] = here
-            is_blocked[p] = False
-    return result
+    n, n_pixels = smooth.shape
+    n_times, has_barrier = valid.shape[0], barrier.shape[0] > 0
+    before = np.empty((n, SPAN), np.float32)
+    edge, count = np.empty(SPAN, np.float32), np.empty(SPAN, np.int32)
+    limit = np.float32(max_gap)
+    start_of = nodes[0]  # days from here on are exact in float32
+    for start in range(0, n_pixels, SPAN):
+        size = min(SPAN, n_pixels - start)
+        edge[:], count[:] = -np.inf, 0
+        i = 0
+        for k in range(n):
+            if i < n_times and node_of[i] == k:
+                day = np.float32(nodes[k] - start_of)
+                seen = valid[i, start : start + size]
+                if has_barrier:
+                    blocked = barrier[i, start : start + size]
+                    for p in range(size):
+                        edge[p] = np.float32(-np.inf) if blocked[p] else edge[p]
+                for p in range(size):
+                    edge[p] = day if seen[p] else edge[p]
+                    count[p] += seen[p]
+                i += 1
+            before[k] = edge
+        edge[:] = np.inf
+        i = n_times - 1
+        for k in range(n - 1, -1, -1):
+            if i >= 0 and node_of[i] == k:
+                day = np.float32(nodes[k] - start_of)
+                seen = valid[i, start : start + size]
+                if has_barrier:
+                    blocked = barrier[i, start : start + size]
+                    for p in range(size):
+                        edge[p] = np.float32(np.inf) if blocked[p] else edge[p]
+                for p in range(size):
+                    edge[p] = day if seen[p] else edge[p]
+                i -= 1
+            row, first = smooth[k, start : start + size], before[k]
+            for p in range(size):
+                is_near = (edge[p] - first[p] <= limit) & (count[p] >= min_observed)
+                row[p] = row[p] if is_near else np.float32(np.nan)

@@ -15,7 +15,7 @@ from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.errors import TimeAxisError
 from xharmonize.series import axis
 from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Smoother, Whittaker
-from xharmonize.series.solve import Plan, smooth_block
+from xharmonize.series.solve import Layer, Plan, smooth_block
 from xharmonize.types import AnyArray, IntArray
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -101,11 +101,15 @@ RadialBasis
     name, values = axis.split_quantity(cube, what="smooth")
     axis.require_one_bandpass(values, what="smooth")
     is_dataset = isinstance(cube, xr.Dataset)
-    with_error = (is_dataset and "uncertainty" in cube) if uncertainty is None else uncertainty
+    has_error = is_dataset and "uncertainty" in cube
+    with_error: bool = has_error if uncertainty is None else uncertainty
     plan = _plan(values, smoother, step=step, max_gap=max_gap, envelope=envelope, snow=snow)
     whole = axis.whole_series(values.transpose("time", ...))
     layers: list[Any] = [axis.companion(cube, n, whole) for n in ("uncertainty", "origin")]
-    stack = _apply(plan, whole, [*layers, axis.is_snow(cube, whole)], with_error=with_error)
+    wanted: tuple[Layer, ...] = ("smooth",)
+    if is_dataset or with_error:
+        wanted += ("origin", *(("uncertainty",) if with_error else ()))
+    stack = _apply(plan, whole, [*layers, axis.is_snow(cube, whole)], wanted)
     template = _template(whole, plan, step)
     order = list(values.dims)
     attrs = with_history(values.attrs, f"smooth: {smoother}, {_words(step, max_gap, envelope)}")
@@ -212,28 +216,25 @@ class _Block:
 
     plan: Plan
     has: tuple[bool, ...]
-    with_error: bool
+    wanted: tuple[Layer, ...]
 
     def __call__(self, values: AnyArray, *given: AnyArray) -> AnyArray:
         rest = iter(given)
         uncertainty, origin, snow = (next(rest) if has else None for has in self.has)
-        return smooth_block(
-            values, uncertainty, origin, snow, plan=self.plan, with_error=self.with_error
-        )
+        return smooth_block(values, uncertainty, origin, snow, plan=self.plan, layers=self.wanted)
 
 
-def _apply(plan: Plan, values: xr.DataArray, layers: list[Any], *, with_error: bool) -> Any:
-    """Stack (layer, time, ...) of smooth values, origin and, if asked for, uncertainty."""
-    block = _Block(plan, tuple(layer is not None for layer in layers), with_error)
+def _apply(plan: Plan, values: xr.DataArray, layers: list[Any], wanted: tuple[Layer, ...]) -> Any:
+    """Stack (layer, time, ...) of what is wanted."""
+    block = _Block(plan, tuple(layer is not None for layer in layers), wanted)
     data = [values.data, *(layer for layer in layers if layer is not None)]
     if values.chunks is None:
         return block(*(np.asarray(array) for array in data))
-    n_layers = 3 if with_error else 2
     return da.map_blocks(
         block,
         *data,
         new_axis=0,
-        chunks=((n_layers,), (len(plan.wanted),), *values.chunks[1:]),
+        chunks=((len(wanted),), (len(plan.wanted),), *values.chunks[1:]),
         dtype=np.float32,
         meta=np.empty((0,) * (values.ndim + 1), np.float32),
         name=f"smooth-{tokenize(block, *(array.name for array in data))}",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from xharmonize.cube.flags import Origin
 from xharmonize.kernels import filters, smoothing
 from xharmonize.series.smoothers import Harmonic, SavitzkyGolay, Smoother, Whittaker
-from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, BoolArray, FloatArray
 
 MIN_OBSERVED = 3
 """Days a pixel must have been observed on."""
 
 ENVELOPE_ROUNDS = 10
+
+Layer: TypeAlias = Literal["smooth", "origin", "uncertainty"]
 
 Fit = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
@@ -44,6 +47,11 @@ class Plan:
     envelope: float | None
     is_snow_barrier: bool
 
+    @property
+    def is_all_wanted(self) -> bool:
+        """Whether the output dates are just the nodes."""
+        return self.wanted == tuple(range(len(self.nodes)))
+
 
 def smooth_block(
     values: AnyArray,
@@ -52,7 +60,7 @@ def smooth_block(
     snow: AnyArray | None,
     *,
     plan: Plan,
-    with_error: bool,
+    layers: tuple[Layer, ...],
 ) -> FloatArray:
     """Smooth a block.
 
@@ -62,28 +70,37 @@ def smooth_block(
         NaN where missing.
     uncertainty, origin, snow : (time, ...) array, optional
         Standard deviation, origin bits, and whether the look is at snow.
+    layers : tuple of str
+        What is wanted: ``smooth`` first, then ``origin`` and ``uncertainty`` or neither.
 
     Returns
     -------
-    (2 or 3, date, ...) float32 array
-        Smooth values, origin and, if asked for, their standard deviation.
+    (layer, date, ...) float32 array
+        Smooth values, origin bits, standard deviations.
     """
     shape = values.shape
     y = np.ascontiguousarray(values.reshape(shape[0], -1), np.float32)
-    is_snow = np.zeros(y.shape, bool) if snow is None else snow.reshape(y.shape)
-    valid = np.isfinite(y) & ~is_snow
+    is_snow = None if snow is None else snow.reshape(y.shape)
+    valid = np.isfinite(y) if is_snow is None else np.isfinite(y) & ~is_snow
     sigma = None if uncertainty is None else uncertainty.reshape(y.shape)
     weights, variance = _weights(valid, sigma)
     days, day_weights = _merge_days(y, weights, plan)
-    smooth, unit, fit = _fit(days, day_weights, plan, with_error=with_error)
-    is_known = _known(valid, is_snow, plan) & np.isfinite(smooth)
-    smooth = np.where(is_known, smooth, np.float32(np.nan))[list(plan.wanted)]
-    bits = _origin_bits(valid, None if origin is None else origin.reshape(y.shape), plan)
-    layers = [smooth, np.where(np.isfinite(smooth), bits, 0)]
+    smooth, unit, fit = _fit(days, day_weights, plan, with_error="uncertainty" in layers)
+    _clear_gaps(smooth, day_weights > 0, is_snow, plan)
+    wanted = np.array(plan.wanted)
+    if len(layers) == 1:
+        chosen = smooth if plan.is_all_wanted else smooth[wanted]
+        return chosen.reshape(1, -1, *shape[1:])
+    result = np.empty((len(layers), wanted.size, y.shape[1]), np.float32)
+    result[0] = smooth[wanted]
+    known = np.isfinite(result[0])
+    if "origin" in layers:
+        bits = _origin_bits(valid, None if origin is None else origin.reshape(y.shape), plan)
+        result[layers.index("origin")] = bits * known
     if unit is not None and fit is not None:
-        error = np.sqrt(unit * _residual_variance(fit, variance))
-        layers.append(np.where(is_known, error, np.nan)[list(plan.wanted)])
-    return np.stack(layers).astype(np.float32).reshape(len(layers), -1, *shape[1:])
+        error = np.sqrt(unit[wanted] * _residual_variance(fit, variance))
+        result[layers.index("uncertainty")] = np.where(known, error, np.nan)
+    return result.reshape(len(layers), -1, *shape[1:])
 
 
 def _weights(valid: BoolArray, sigma: AnyArray | None) -> tuple[FloatArray, FloatArray | None]:
@@ -181,19 +198,15 @@ def _solve(
     return found if with_error else (found[0], None, None)
 
 
-def _known(valid: BoolArray, snow: BoolArray, plan: Plan) -> BoolArray:
-    """Nodes that may have a value: observed, or within a short gap without snow."""
-    n_days = len(plan.node_of)
-    seen, barrier = (np.zeros((n_days, valid.shape[1]), bool) for _ in range(2))
-    for i, day in enumerate(plan.day_of):  # row by row: ufunc.at is many times slower
-        seen[day] |= valid[i]
-        if plan.is_snow_barrier:
+def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: Plan) -> None:
+    """Set to NaN what may have no value: long gaps, those with snow, and beyond the ends."""
+    barrier = np.zeros((0, seen.shape[1]), bool)
+    if snow is not None and plan.is_snow_barrier:
+        barrier = np.zeros(seen.shape, bool)
+        for i, day in enumerate(plan.day_of):  # row by row: ufunc.at is many times slower
             barrier[day] |= snow[i]
-    nodes = np.array(plan.nodes, np.float64)
-    node_of: IntArray = np.array(plan.node_of)
-    allowed: BoolArray = smoothing.bridged(seen, barrier, node_of, nodes, plan.max_gap)
-    is_enough: BoolArray = seen.sum(axis=0) >= MIN_OBSERVED
-    return np.logical_and(allowed, is_enough)
+    node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
+    smoothing.clear_gaps(smooth, seen, barrier, node_of, nodes, plan.max_gap, MIN_OBSERVED)
 
 
 def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
