@@ -45,13 +45,19 @@ def _valid(pred, ref, weight):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _load(pred, ref, row):  # type: ignore[no-untyped-def]
-    """Start windows of one pixel: count, sums, no spread. Returns whether all are valid."""
-    count, sum_pred, sum_ref = row[0], row[1], row[2]
+    """Start windows of one pixel; returns whether all are valid.
+
+    A row of windows holds their count, sums of x + y and of x - y, and the centred squares of
+    both: these two merge apart from each other, and are exactly zero where x equals y.
+    """
+    count, total, difference = row[0], row[1], row[2]
     n_missing = _valid(pred, ref, count)
     for i in range(pred.size):
-        sum_pred[i] = np.float64(pred[i]) if count[i] > 0.0 else 0.0
+        value = np.float64(pred[i]) + np.float64(ref[i])
+        total[i] = value if count[i] > 0.0 else 0.0
     for i in range(pred.size):
-        sum_ref[i] = np.float64(ref[i]) if count[i] > 0.0 else 0.0
+        value = np.float64(pred[i]) - np.float64(ref[i])
+        difference[i] = value if count[i] > 0.0 else 0.0
     row[3:] = 0.0
     return n_missing == 0
 
@@ -60,52 +66,40 @@ def _load(pred, ref, row):  # type: ignore[no-untyped-def]
 def _merge_full(a, b, start, out, n, na, nb):  # type: ignore[no-untyped-def]
     """Merge rows of windows without gaps, of `na` and `nb` pixels; `b` from column `start`."""
     weight = 1.0 / (na * nb * (na + nb))
-    end = start + n
-    a1, a2, a3, a4 = a[1][:n], a[2][:n], a[3][:n], a[4][:n]
-    b1, b2, b3, b4 = b[1][start:end], b[2][start:end], b[3][start:end], b[4][start:end]
-    o1, o2, o3, o4 = out[1][:n], out[2][:n], out[3][:n], out[4][:n]
-    for i in range(n):
-        dx, dy = a1[i] * nb - b1[i] * na, a2[i] * nb - b2[i] * na
-        o3[i] = a3[i] + b3[i] + (dx * dx + dy * dy) * weight
-    for i in range(n):
-        dx, dy = a1[i] * nb - b1[i] * na, a2[i] * nb - b2[i] * na
-        o4[i] = a4[i] + b4[i] + dx * dy * weight
-    for i in range(n):
-        o1[i] = a1[i] + b1[i]
-    for i in range(n):
-        o2[i] = a2[i] + b2[i]
+    for k in range(1, 3):
+        sum_a, sum_b, total = a[k][:n], b[k][start : start + n], out[k][:n]
+        square_a, square_b, square = a[k + 2][:n], b[k + 2][start : start + n], out[k + 2][:n]
+        for i in range(n):
+            step = sum_a[i] * nb - sum_b[i] * na
+            square[i] = square_a[i] + square_b[i] + step * step * weight
+        for i in range(n):
+            total[i] = sum_a[i] + sum_b[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def _merge_gappy(a, b, start, out, n):  # type: ignore[no-untyped-def]
     """Merge rows of windows with gaps; `b` from column `start`."""
-    end = start + n
-    a0, a1, a2, a3, a4 = a[0][:n], a[1][:n], a[2][:n], a[3][:n], a[4][:n]
-    b0, b1, b2 = b[0][start:end], b[1][start:end], b[2][start:end]
-    b3, b4 = b[3][start:end], b[4][start:end]
-    o0, o1, o2, o3, o4 = out[0][:n], out[1][:n], out[2][:n], out[3][:n], out[4][:n]
+    count_a, count_b, count = a[0][:n], b[0][start : start + n], out[0][:n]
+    for k in range(1, 3):
+        sum_a, sum_b, total = a[k][:n], b[k][start : start + n], out[k][:n]
+        square_a, square_b, square = a[k + 2][:n], b[k + 2][start : start + n], out[k + 2][:n]
+        for i in range(n):
+            na, nb = count_a[i], count_b[i]
+            step = sum_a[i] * nb - sum_b[i] * na
+            weight = 1.0 / max(na * nb * (na + nb), 1.0)
+            square[i] = square_a[i] + square_b[i] + step * step * weight
+        for i in range(n):
+            total[i] = sum_a[i] + sum_b[i]
     for i in range(n):
-        weight = 1.0 / max(a0[i] * b0[i] * (a0[i] + b0[i]), 1.0)
-        dx, dy = a1[i] * b0[i] - b1[i] * a0[i], a2[i] * b0[i] - b2[i] * a0[i]
-        o3[i] = a3[i] + b3[i] + (dx * dx + dy * dy) * weight
-    for i in range(n):
-        weight = 1.0 / max(a0[i] * b0[i] * (a0[i] + b0[i]), 1.0)
-        dx, dy = a1[i] * b0[i] - b1[i] * a0[i], a2[i] * b0[i] - b2[i] * a0[i]
-        o4[i] = a4[i] + b4[i] + dx * dy * weight
-    for i in range(n):
-        o0[i] = a0[i] + b0[i]
-    for i in range(n):
-        o1[i] = a1[i] + b1[i]
-    for i in range(n):
-        o2[i] = a2[i] + b2[i]
+        count[i] = count_a[i] + count_b[i]
 
 
 @njit(nogil=True, cache=True)
 def _grow_rows(held, other, sums, shape, size, is_complete):  # type: ignore[no-untyped-def]
-    """Grow windows along y from one to `size` rows, by doubling; the result is in `sums`."""
+    """Grow windows along y from one to `size` rows, by doubling; returns the array they are in."""
     n_out, n = shape
     n_rows, level, filled = n_out + size - 1, 1, 0
-    while True:
+    while level != size:
         if size & level:
             for j in range(n_out):
                 if filled == 0:
@@ -116,7 +110,7 @@ def _grow_rows(held, other, sums, shape, size, is_complete):  # type: ignore[no-
                     _merge_gappy(sums[j], held[filled + j], 0, sums[j], n)
             filled += level
         if filled == size:
-            return
+            return sums
         n_rows -= level
         for j in range(n_rows):
             if is_complete:
@@ -125,13 +119,14 @@ def _grow_rows(held, other, sums, shape, size, is_complete):  # type: ignore[no-
                 _merge_gappy(held[j], held[j + level], 0, other[j], n)
         held, other = other, held
         level *= 2
+    return held
 
 
 @njit(nogil=True, cache=True)
 def _grow_columns(held, other, sums, n_out, size, is_complete):  # type: ignore[no-untyped-def]
     """Grow windows of `size` rows along x from one to `size` columns, for one row of windows."""
     n, level, filled = n_out + size - 1, 1, 0
-    while True:
+    while level != size:
         if size & level:
             if filled == 0:
                 sums[:, :n_out] = held[:, :n_out]
@@ -141,7 +136,7 @@ def _grow_columns(held, other, sums, n_out, size, is_complete):  # type: ignore[
                 _merge_gappy(sums, held, filled, sums, n_out)
             filled += level
         if filled == size:
-            return
+            return sums
         n -= level
         if is_complete:
             _merge_full(held, held, level, other, n, level * size, level * size)
@@ -149,6 +144,22 @@ def _grow_columns(held, other, sums, n_out, size, is_complete):  # type: ignore[
             _merge_gappy(held, held, level, other, n)
         held, other = other, held
         level *= 2
+    return held
+
+
+@njit(nogil=True, cache=True)
+def _unmix(grown, n, sums):  # type: ignore[no-untyped-def]
+    """Sums and centred squares of x and y from those of x + y and x - y."""
+    both, apart, square, square_apart = grown[1][:n], grown[2][:n], grown[3][:n], grown[4][:n]
+    sum_pred, sum_ref, spread, joint = sums[1][:n], sums[2][:n], sums[3][:n], sums[4][:n]
+    for i in range(n):
+        sum_pred[i] = 0.5 * (both[i] + apart[i])
+    for i in range(n):
+        sum_ref[i] = 0.5 * (both[i] - apart[i])
+    for i in range(n):
+        spread[i] = 0.5 * (square[i] + square_apart[i])
+    for i in range(n):
+        joint[i] = 0.25 * (square[i] - square_apart[i])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -191,7 +202,8 @@ def uniform_windows(
         return total
     high, wide = min(_ROWS, out_y) + size - 1, min(_COLUMNS, out_x) + size - 1
     held, other = np.zeros((high, 5, wide)), np.zeros((high, 5, wide))
-    column, spare, sums = np.zeros((high, 5, wide)), np.zeros((5, wide)), np.zeros((5, wide))
+    column, spare = np.zeros((high, 5, wide)), np.zeros((5, wide))
+    sums, final = np.zeros((5, wide)), np.zeros((5, wide))
     n_full = float(size * size)
     for k in range(n_images):
         code = codes[k % codes.shape[0]]
@@ -204,44 +216,65 @@ def uniform_windows(
                 for j in range(rows + size - 1):
                     x, y = pred[k, top + j][left:end], ref[k, top + j][left:end]
                     is_complete &= _load(x, y, held[j])
-                _grow_rows(held, other, column, (rows, end - left), size, is_complete)
+                shape = (rows, end - left)
+                tall = _grow_rows(held, other, column, shape, size, is_complete)
                 for j in range(rows):
-                    _grow_columns(column[j], spare, sums, columns, size, is_complete)
-                    if is_complete:
-                        sums[0] = n_full
+                    grown = _grow_columns(tall[j], spare, sums, columns, size, is_complete)
+                    final[0] = n_full
+                    if not is_complete:
+                        final[0, :columns] = grown[0, :columns]
+                    _unmix(grown, columns, final)
                     place = (top + j + size // 2, left + size // 2)
                     least = max(min_valid * n_full, 1.0)
-                    _accumulate(sums, columns, code, place, least, (c1, c2), total[k])
+                    _accumulate(final, columns, code, place, least, (c1, c2), total[k])
     return total
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def _similarity(sums, n, constants, value):  # type: ignore[no-untyped-def]
-    """Index of a row of windows; where both are flat and have no structure, of their means."""
+def _similarity(sums, n, least, constants, value):  # type: ignore[no-untyped-def]
+    """Index of a row of windows, zero where too few pixels are valid; returns how many count.
+
+    Where both images are flat and nothing stands for their structure, their means are compared.
+    """
     c1, c2 = constants
     count, sum_pred, sum_ref = sums[0][:n], sums[1][:n], sums[2][:n]
     spread, joint = sums[3][:n], sums[4][:n]
-    is_bare = c2 == 0.0
+    is_bare, n_counted = c2 == 0.0, 0
     for i in range(n):
-        inverse = 1.0 / max(count[i], 1e-300)
+        is_counted = count[i] >= least
+        inverse = 1.0 / (count[i] if is_counted else 1.0)
         x, y, v = sum_pred[i] * inverse, sum_ref[i] * inverse, spread[i] * inverse
         squares = x * x + y * y
-        is_flat = (v <= FLAT * squares) & is_bare
-        structure = (2.0 * joint[i] * inverse + c2) / (1.0 if is_flat else v + c2)
-        is_dark = squares + c1 == 0.0
-        light = (2.0 * x * y + c1) / (1.0 if is_dark else squares + c1)
-        value[i] = (1.0 if is_flat else structure) * (1.0 if is_dark else light)
+        is_flat, is_dark = (v <= FLAT * squares) & is_bare, squares + c1 == 0.0
+        above = 1.0 if is_dark else 2.0 * x * y + c1
+        above *= 1.0 if is_flat else 2.0 * joint[i] * inverse + c2
+        below = (1.0 if is_dark else squares + c1) * (1.0 if is_flat else v + c2)
+        value[i] = above / below if is_counted else 0.0
+        n_counted += is_counted
+    return n_counted
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum(values):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(values.size):
+        total += values[i]
+    return total
 
 
 @njit(nogil=True, cache=True)
 def _accumulate(sums, n, code, place, least, constants, total):  # type: ignore[no-untyped-def]
     """Add the similarity of a row of windows, held as counts, sums and centred sums."""
     value = np.empty(n)
-    _similarity(sums, n, constants, value)
+    n_counted = _similarity(sums, n, least, constants, value)
     y, x = place
-    is_single = code.size == 1
+    if code.size == 1:
+        if code[0, 0] >= 0:
+            total[code[0, 0], 0] += n_counted
+            total[code[0, 0], 1] += _sum(value)
+        return
     for i in range(n):
-        g = code[0, 0] if is_single else code[y, x + i]
+        g = code[y, x + i]
         if g >= 0 and sums[0, i] >= least:
             total[g, 0] += 1.0
             total[g, 1] += value[i]

@@ -178,7 +178,7 @@ def _evaluate(found: xr.Dataset, metrics: Sequence[Metric], *, per_band: bool) -
     variables = {m.name: _value(found[m.statistic].variable, m, per_band, units) for m in metrics}
     used = {d for v in variables.values() for d in v.dims}
     coords = {
-        name: coord.variable
+        name: coord.variable.astype(str) if coord.dtype == object else coord.variable
         for name, coord in found.coords.items()
         if (coord.dims and set(coord.dims) <= used) or (name == "spatial_ref" and "y" in used)
     }

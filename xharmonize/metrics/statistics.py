@@ -89,7 +89,17 @@ def statistics(
     if BAND in reduced:
         raise MetricError("statistics keep the bands; score_statistics(per_band=False) pools them")
     asked = resolve(metrics, data_range=data_range, has_bands=pred.sizes.get(BAND, 1) > 1)
-    return collect(pred, other, asked, reduced=reduced, by=by, baseline=baseline)
+    return _as_objects(collect(pred, other, asked, reduced=reduced, by=by, baseline=baseline))
+
+
+def _as_objects(found: xr.Dataset) -> xr.Dataset:
+    """Labels as strings of any length: Zarr v3 has no stable form for those of a fixed one."""
+    text = {
+        name: coord.variable.astype(object)
+        for name, coord in found.coords.items()
+        if coord.dtype.kind == "U"
+    }
+    return found.assign_coords(text)
 
 
 def collect(
