@@ -533,6 +533,7 @@ def test_a_bundle_is_a_model(tmp_path, monkeypatch, card):
     model = xh.load_model(tmp_path / "models" / "any")
     assert (model.ref, model.card, model.name) == (ref, card, card.name)
     assert (model.source_bandpass, model.target_bandpass) == ("msi", "oli")
+    assert model.save(tmp_path / "saved").digest == ref.digest
     xh.save_model(model, tmp_path / "copy")
     assert xh.load_model(str(tmp_path / "copy")).ref.digest == ref.digest
     with pytest.raises(xh.ModelError, match="written to folders"):

@@ -142,11 +142,9 @@ class GeneratorHarmonizer:
 
         A model that was given another tile is written with it.
         """
-        from xharmonize.models.bundle import copy_bundle, open_bundle, read_weights, write_bundle
+        from xharmonize.models.bundle import copy_bundle
 
-        if open_bundle(self.ref.location).card == self.card:
-            return copy_bundle(self.ref, path)
-        return write_bundle(path, self.card, read_weights(self.ref))
+        return copy_bundle(self.ref, path, card=self.card)
 
     def __call__(self, cube: Any, /) -> Any:
         """Return the cube in the target's bandpass, on the lattice's grid; lazy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -399,6 +400,12 @@ class LutHarmonizer(LookUp):
     def min_valid_fraction(self) -> float:
         """Least valid share of a target pixel [1] when regridding first."""
         return self.card.min_valid_fraction
+
+    def save(self, path: str | os.PathLike[str]) -> ModelRef:
+        """Write the bundle to a folder; `xharmonize.load_model` opens it."""
+        from xharmonize.models.bundle import copy_bundle
+
+        return copy_bundle(self.ref, path, card=self.card)
 
     def predictor(self) -> Predictor:
         """The network."""
