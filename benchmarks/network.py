@@ -135,7 +135,7 @@ class Inference:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Print rates and ratios, and return the rates."""
     is_small = "--small" in (sys.argv[1:] if argv is None else argv)
-    sizes = {"width": 4} if is_small else {}
+    sizes = {"tile": 32, "buffer": 8, "width": 4, "depth": 4} if is_small else {}
     side, n_runs = (256, 1) if is_small else (3072, 5)
     card = make_card(**sizes)
     rates = measure(card, side, n_runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from helpers.benchmarks import import_benchmark
 
 
@@ -40,3 +41,52 @@ def test_storing_ten_times_the_dates_needs_hardly_more_memory(capsys):
 def test_importing():
     seconds = import_benchmark("importing").main(n_runs=1)
     assert seconds["xharmonize"] > 0
+
+
+def test_mapping_ten_times_the_dates_needs_hardly_more_memory(capsys):
+    growth = import_benchmark("growth").compare("generator", 4, 4, ("10x the dates",))
+    assert growth["10x the dates"] <= 1.3
+    assert "limit 1.3x" in capsys.readouterr().out
+
+
+def test_graphs_of_models():
+    result = import_benchmark("graph").main(["--small"])
+    assert result["graph"] < 1e4
+    assert result["loads"] == 1
+
+
+def test_network_beside_sgemm(capsys):
+    rates = import_benchmark("network").main(["--small"])
+    assert min(rates.values()) > 0
+    assert "x sgemm" in capsys.readouterr().out.replace("×", "x")
+
+
+def test_operations_are_those_that_torch_counts():
+    counter = pytest.importorskip("torch.utils.flop_counter")
+    import torch
+
+    from xharmonize.models.registry import build_empty
+
+    network = import_benchmark("network")
+    card = network.make_card()
+    images = [torch.empty(array.shape, device="meta") for array in network.make_batch(card, 1)]
+    with counter.FlopCounterMode(display=False) as found:
+        build_empty(card).eval()(*images)
+    assert network.flops_per_tile(card) == found.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["lut", "network", "transfers", "tables-on-a-tile", "generator-on-a-tile", "memory"],
+)
+def test_sections_of_the_gpu_benchmark_run_on_a_cpu(section):
+    rows = import_benchmark("gpu").SECTIONS[section](is_gpu=False, is_small=True)
+    assert all(len(row) == 4 and row[1] >= 0 for row in rows)
+
+
+def test_the_gpu_benchmark_says_that_there_is_no_gpu(capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    import_benchmark("gpu").main([])
+    assert "no CUDA device" in capsys.readouterr().out
