@@ -40,6 +40,14 @@ def test_no_field_of_a_card_is_forgotten():
 
 
 @pytest.mark.parametrize("kind", CARDS)
+def test_the_item_fits_the_schema_of_stac(kind):
+    pytest.importorskip("jsonschema")
+    validator = pytest.importorskip("pystac.validation.local_validator").LocalValidator()
+    item = json.loads(write_item(described(CARDS[kind])))
+    assert [error.message for error in validator.item_validator("1.1.0").iter_errors(item)] == []
+
+
+@pytest.mark.parametrize("kind", CARDS)
 def test_pystac_reads_the_item(kind):
     pystac = pytest.importorskip("pystac")
     from pystac.extensions.file import FileExtension

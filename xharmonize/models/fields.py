@@ -41,7 +41,7 @@ def read_card(item: Mapping[str, Any], fields: Mapping[str, Any]) -> Card:
     card = Card(
         name=check_text(fields["mlm:name"], "mlm:name", pattern=_SLUG),
         title=check_text(fields["title"], "title", pattern=r"[^\n\t]+"),
-        description=check_text(fields["description"], "description", most=20_000),
+        description=check_text(fields.get("description", ""), "description", most=20_000),
         kind=_kind(own["kind"]),
         architecture=check_text(fields["mlm:architecture"], "mlm:architecture", pattern=_SLUG),
         hyperparameters=_hyperparameters(fields.get("mlm:hyperparameters", {})),

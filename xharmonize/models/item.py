@@ -188,7 +188,6 @@ def _model_properties(described: Described) -> dict[str, Any]:
     card = described.card
     properties = {
         "title": card.title,
-        "description": card.description,
         "datetime": card.created,
         "license": card.licence,
         "bands": _named_bands(card),
@@ -200,6 +199,8 @@ def _model_properties(described: Described) -> dict[str, Any]:
         "mlm:input": _inputs(card),
         "mlm:output": [_output(card)],
     }
+    if card.description:  # STAC wants none, or some text
+        properties["description"] = card.description
     if described.framework_version:
         properties["mlm:framework_version"] = described.framework_version
     if card.hyperparameters:
@@ -370,7 +371,6 @@ _OWN_REQUIRED = {
 _FIELDS = _OWN_REQUIRED | {f"{OWN}{name}" for name in (*PARTS, "checksum")}
 _REQUIRED = _OWN_REQUIRED | {
     "title",
-    "description",
     "datetime",
     "license",
     "mlm:name",
