@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from typer import Typer
 from typer.models import ArgumentInfo, ParameterInfo
 
 from xharmonize.cli import console
@@ -25,18 +26,33 @@ def make_page() -> str:
         f"{console.EXIT_CODES} Tables and results go to stdout, progress and warnings to stderr.",
         "",
     ]
-    for command in app.registered_commands:
-        assert command.callback is not None
-        lines += describe(command.callback)
+    for name, command in commands(app):
+        lines += describe(name, command)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def describe(command: Callable[..., Any]) -> Iterator[str]:
+def commands(group: Typer, prefix: str = "xharmonize") -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield all commands, those of groups after the others."""
+    for command in group.registered_commands:
+        if command.callback is not None:
+            yield f"{prefix} {command.callback.__name__}", command.callback
+    for inner in group.registered_groups:
+        if inner.typer_instance is None or inner.typer_instance.registered_callback is None:
+            continue
+        name = f"{prefix} {inner.name}"
+        callback = inner.typer_instance.registered_callback.callback
+        if callback is not None:
+            yield name, callback
+        yield from commands(inner.typer_instance, name)
+
+
+def describe(name: str, command: Callable[..., Any]) -> Iterator[str]:
     """Yield the section of a command."""
     text = inspect.getdoc(command) or ""
     hints = get_type_hints(command, include_extras=True)
-    yield from (f"## xharmonize {command.__name__}", "", *text.splitlines(), "")
-    parameters = inspect.signature(command).parameters
+    yield from (f"## {name}", "", *text.splitlines(), "")
+    signature = inspect.signature(command).parameters.items()
+    parameters = {key: value for key, value in signature if get_args(hints[key])}
     if not parameters:
         return
     yield from ("| | | default |", "|---|---|---|")

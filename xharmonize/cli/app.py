@@ -11,6 +11,7 @@ import typer
 import xharmonize
 from xharmonize.cli import console
 from xharmonize.cli.demo import demo
+from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info
 from xharmonize.cli.models import models
@@ -25,8 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (harmonize, info, models, simulate, demo):
-    app.command(epilog=console.EXIT_CODES if command is harmonize else None)(command)
+for command in (harmonize, fit, info, simulate, demo):
+    app.command(epilog=console.EXIT_CODES if command in (harmonize, fit) else None)(command)
+app.add_typer(models, name="models")
 
 
 def _print_version(value: bool) -> None:

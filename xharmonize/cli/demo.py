@@ -95,7 +95,8 @@ def _search(catalog: Path) -> dict[str, Any]:
 
 def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
     import xharmonize as xh
-    from xharmonize.cli.job import DEFAULT_BANDS, check
+    from xharmonize.cli.choice import DEFAULT_BANDS
+    from xharmonize.cli.reading import check
 
     _step(3, "Open both as lazy cubes, and compare pixels with their metadata")
     source, target = (

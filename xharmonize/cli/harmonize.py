@@ -8,9 +8,13 @@ from typing import Annotated, Literal
 import typer
 
 from xharmonize.cli import console
-from xharmonize.cli.job import DEFAULT_BANDS, Contradiction, Job, run, split_names
+from xharmonize.cli.choice import DEFAULT_BANDS, Choice
+from xharmonize.cli.job import Job, run
+from xharmonize.cli.reading import Contradiction, Query, split_names
+from xharmonize.models.refs import Device, Precision
 
 WHERE, HOW, OUTPUT, CHECK = "What to read", "How to harmonise", "What to write", "Checks"
+MODEL = "Trained models and tables"
 
 
 def harmonize(
@@ -47,7 +51,7 @@ def harmonize(
         str | None,
         typer.Option(
             help="Common names, separated by commas. Default: those the index needs, or "
-            f"{', '.join(DEFAULT_BANDS)}.",
+            f"all the model gives ({', '.join(DEFAULT_BANDS)}). A network reads what it needs.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -94,7 +98,7 @@ def harmonize(
     model: Annotated[
         str,
         typer.Option(
-            help="Built-in model (see `xharmonize models`) or the file of a fitted one.",
+            help="Name of a model (see `xharmonize models`), folder of a bundle, or file of a fit.",
             rich_help_panel=HOW,
         ),
     ] = "hls-v2",
@@ -110,9 +114,58 @@ def harmonize(
         float | None,
         typer.Option(
             help="Pixel size of the result in CRS units. Default: the target's own grid, or the "
-            "source's without a target.",
+            "source's without a target. A network always reads the source as it is.",
             rich_help_panel=HOW,
         ),
+    ] = None,
+    flags: Annotated[
+        bool,
+        typer.Option(
+            "--flags",
+            help="Write what is to be known of a value as a layer: outside the training data, "
+            "near missing pixels, beyond the table, partial context.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            help="Look-up tables of `xharmonize fit --method tables`.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    tile: Annotated[
+        float | None,
+        typer.Option(
+            help="Fit look-up tables per date and tile of so many metres, then apply them.",
+            min=0,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    interpolate: Annotated[
+        bool,
+        typer.Option(
+            "--interpolate",
+            help="Blend look-up tables between the centres of tiles.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    pad: Annotated[
+        bool,
+        typer.Option(
+            "--pad",
+            help="Read a margin around the area, so that a network sees whole tiles at its border.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    device: Annotated[
+        Device, typer.Option(help="Where networks run.", rich_help_panel=MODEL)
+    ] = "auto",
+    dtype: Annotated[
+        Precision, typer.Option(help="Precision of networks.", rich_help_panel=MODEL)
+    ] = "float32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Tiles run at once; fewer need less memory.", rich_help_panel=MODEL),
     ] = None,
     index: Annotated[
         str | None,
@@ -176,21 +229,37 @@ def harmonize(
         raise typer.BadParameter("--upsert keeps what exists and --overwrite replaces it: give one")
     if point is not None and figures is None:
         raise typer.BadParameter("--point chooses what --figures draws: give --figures FOLDER too")
-    job = Job(
+    if tables is not None and (tile is not None or interpolate):
+        raise typer.BadParameter("--tables names tables, --tile and --interpolate fit new ones")
+    query = Query(
         source=source,
-        source_collection=source_collection,
-        target_collection=target_collection,
         bbox=parse_bbox(bbox),
         datetime=datetime,
-        bands=None if bands is None else split_names(bands),
         engine=engine,
         modifier=modifier,
         mask=mask,
         dilate=dilate,
         qa=qa,
         skip_unreadable=skip_unreadable,
+    )
+    choice = Choice(
         to=to,
         model=model,
+        tables=tables,
+        tile=tile,
+        interpolate=interpolate,
+        flags=flags,
+        pad=pad,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+    job = Job(
+        query=query,
+        choice=choice,
+        source_collection=source_collection,
+        target_collection=target_collection,
+        bands=None if bands is None else split_names(bands),
         platform=platform,
         resolution=resolution,
         index=index,

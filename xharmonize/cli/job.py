@@ -2,58 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import xarray as xr
+from typing import Any, Literal
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.report import print_check, print_summary
+from xharmonize.cli.choice import Choice, Opened, open_model
+from xharmonize.cli.reading import Cube, Query, check, open_cube
+from xharmonize.cli.report import print_summary
 from xharmonize.cube.cog.write import is_written_here
-from xharmonize.errors import (
-    BandError,
-    GridError,
-    MaskError,
-    ModelError,
-    RadiometryError,
-    StoreError,
-)
-from xharmonize.types import Engine
-
-Cube: TypeAlias = xr.DataArray | xr.Dataset
-DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
-
-
-class Contradiction(RadiometryError):
-    """Pixels contradict the metadata, and the user did not say to go on."""
+from xharmonize.errors import BandError, StoreError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One run of the command; the fields are its options (see ``--help``)."""
 
-    source: str
+    query: Query
+    choice: Choice
     source_collection: str | None = None
     target_collection: str | None = None
-    bbox: tuple[float, float, float, float] | None = None
-    datetime: str | None = None
     bands: tuple[str, ...] | None = None
-    engine: Engine = "stackstac"
-    modifier: str | None = None
-    mask: str = "clear"
-    dilate: float = 0.0
-    qa: bool = False
-    skip_unreadable: bool = False
-    to: Literal["landsat", "sentinel-2"] = "landsat"
-    model: str = "hls-v2"
     platform: str | None = None
     resolution: float | None = None
     index: str | None = None
@@ -77,8 +50,8 @@ def run(job: Job) -> None:
         If an output exists and the job says neither to add to it nor to replace it.
     """
     require_free(job)
-    target = _open(job, job.target_collection) if job.target_collection else None
-    source = _open(job, job.source_collection, platform=job.platform)
+    model = open_model(job.choice)
+    source, target = _open(job, model)
     if job.point is not None:
         from xharmonize.cli.figures import place_of
 
@@ -86,7 +59,7 @@ def run(job: Job) -> None:
     for cube in (source, target):
         if cube is not None and job.check != "skip":
             check(cube, refuse=job.check == "refuse")
-    harmonized = _harmonize(job, source, target)
+    harmonized = _harmonize(job, model, source, target)
     cubes = [harmonized] if target is None else [target, harmonized]
     series = xh.densify(*cubes)
     result = xh.index(series, job.index) if job.index else series
@@ -169,102 +142,50 @@ def _write_cogs(series: Any, folder: Path, *, replace: bool) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _open(job: Job, collection: str | None, *, platform: str | None = None) -> Cube:
-    with _collection_named(collection):
-        cube = _read(job, collection, platform=platform)
-    sizes = cube.sizes
-    pixel = abs(float(cube["x"][1] - cube["x"][0])) if sizes["x"] > 1 else float("nan")
-    name = collection or "source"
-    console.say(f"{name}: {sizes['time']} dates, {sizes['y']} x {sizes['x']} pixels of {pixel:g}")
-    return cube
+def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:
+    """Open the source, and the target where there is one.
 
-
-@contextmanager
-def _collection_named(collection: str | None) -> Iterator[None]:
-    """Add to an error that comes of reading all collections of a source together."""
-    try:
-        yield
-    except (BandError, GridError) as error:
-        if collection is not None:
-            raise
-        hint = "if SOURCE holds several collections, name one with --source-collection"
-        raise type(error)(f"{error.args[0]}; {hint}") from error
-
-
-def _read(job: Job, collection: str | None, *, platform: str | None) -> Cube:
-    cube: Cube = xh.open_stac(
-        job.source,
-        collection=collection,
-        datetime=job.datetime,
-        bbox=job.bbox,
-        bands=list(_bands(job)),
-        resolution=job.resolution,
-        engine=job.engine,
-        mask=_mask(job),
-        qa=job.qa,
-        on_error="skip" if job.skip_unreadable else "raise",
-        platform=platform,
-        modifier=_import_function(job.modifier) if job.modifier else None,
+    A network is given all the bands it needs at their own pixel size, whatever the result is to be.
+    """
+    wanted = _bands(job, model)
+    is_network = model.needs_all_bands
+    target = None
+    if job.target_collection is not None:
+        target = open_cube(
+            job.query, job.target_collection, bands=wanted, resolution=job.resolution
+        )
+    source = open_cube(
+        job.query,
+        job.source_collection,
+        bands=model.source_bands if is_network else wanted,
+        resolution=None if model.harmonizer.changes_grid else job.resolution,
+        platform=job.platform,
+        pad=model.pad,
     )
-    return cube
+    return source, target
 
 
-def _bands(job: Job) -> tuple[str, ...]:
-    """Bands to read: those asked for, or what the index needs, or all common ones."""
+def _bands(job: Job, model: Opened) -> tuple[str, ...]:
+    """Bands of the result: those asked for, or what the index needs, or all the model gives."""
     if job.bands is not None:
         return job.bands
     if job.index is None or job.index not in xh.list_indices() or job.figures is not None:
-        return DEFAULT_BANDS
+        return model.target_bands
     from xharmonize.cube.indices import INDICES
 
     return tuple("nir08" if role == "nir" else role for role in INDICES[job.index].roles)
 
 
-def split_names(text: str) -> tuple[str, ...]:
-    """Read names separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _mask(job: Job) -> Any:
-    if job.mask == "none":
-        if job.dilate:
-            raise MaskError("--dilate widens a mask, and --mask none removes nothing; drop one")
-        return None
-    names = split_names(job.mask)
-    if not names:
-        raise MaskError("--mask names no flag; write none to remove nothing")
-    return xh.Mask(names=names, dilate=job.dilate, dilate_unit="metres")
-
-
-def check(cube: Cube, *, refuse: bool) -> None:
-    """Compare pixels with the metadata, print the findings, and refuse contradictions.
-
-    Raises
-    ------
-    Contradiction
-        If there is one and `refuse` is True.
-    """
-    with console.progress("Comparing pixels with metadata"):
-        table = xh.check_radiometry(cube)
-    n_wrong = print_check(table)
-    if n_wrong and refuse:
-        raise Contradiction(
-            f"the pixels of {n_wrong} dates contradict the metadata and nothing was written; read "
-            "another collection, or go on with --force"
+def _harmonize(job: Job, model: Opened, source: Cube, target: Cube | None) -> Any:
+    """Put the source into the target's bandpass and on its grid, in the bands asked for."""
+    resolution = job.resolution if model.harmonizer.changes_grid else None
+    result = model.apply(source, target, resolution)
+    wanted = list(_bands(job, model))
+    given = result["band"].values.astype(str).tolist()
+    lacking = [band for band in wanted if band not in given]
+    if lacking:
+        raise BandError(
+            f"model {model.harmonizer.name!r} gives {', '.join(given)}, not {', '.join(lacking)}; "
+            "change --bands or --index"
         )
-
-
-def _harmonize(job: Job, source: Cube, target: Cube | None) -> Any:
-    """Put the source into the target's bandpass, on the target's grid where there is one."""
-    convert: Callable[..., Any] = xh.to_landsat if job.to == "landsat" else xh.to_sentinel2
-    return convert(source, job.model, like=target)
-
-
-def _import_function(path: str) -> Callable[..., Any]:
-    """Return the function that ``module:name`` names."""
-    module, _, name = path.partition(":")
-    try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"cannot import {path!r} ({error}); write module:function") from error
-    return function
+    return result if given == wanted else result.sel(band=wanted)

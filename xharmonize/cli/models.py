@@ -1,25 +1,97 @@
-"""``xharmonize models``."""
+"""``xharmonize models``: list models, and show the card of one."""
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+import typer
+
+import xharmonize as xh
 from xharmonize.cli import console
+from xharmonize.models.card import Card
+from xharmonize.models.refs import ModelRef
+
+models = typer.Typer(help="List models, and show what one says of itself.")
 
 
-def models() -> None:
-    """List the built-in harmonisers: what they map, for which platforms, and their source."""
+@models.callback(invoke_without_command=True)
+def listed(context: typer.Context) -> None:
+    """List the models that have a name, built in or in a folder of XHARMONIZE_MODELS."""
+    if context.invoked_subcommand is not None:
+        return
     from xharmonize.sensors.bandpass import get_table, list_tables
 
-    tables = [get_table(name) for name in list_tables()]
-    rows = [
-        {
-            "model": table.name,
-            "direction": table.direction,
-            "level": ", ".join(table.levels),
-            "platforms": ", ".join(table.platforms),
-        }
-        for table in tables
-    ]
-    console.print_table(rows, title="Built-in models")
-    for table in tables:
-        console.say(f"{table.name}: {table.citation}, doi:{table.doi}")
-    console.say("A fitted model is given as the path it was saved to: --model fit.zarr")
+    table = xh.list_models()
+    rows = [{"model": name, **row.to_dict()} for name, row in table.iterrows()]
+    console.print_table(rows, title="Models")
+    for published in map(get_table, list_tables()):
+        console.say(f"{published.name}: {published.citation}, doi:{published.doi}")
+    console.say("What has a name is given by it: --model hls-v2")
+    console.say("A bundle or a fit is given by its path: --model models/small, --model fit.zarr")
+    console.say("Folders named by XHARMONIZE_MODELS are looked through for bundles.")
+
+
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a model, folder of a bundle, or fit.")],
+) -> None:
+    """Show what a model is: bands, grid, training, scores, licence."""
+    model = xh.load_model(name)
+    card, ref = getattr(model, "card", None), getattr(model, "ref", None)
+    if isinstance(card, Card) and isinstance(ref, ModelRef):
+        _show_card(card, digest=ref.digest)
+        return
+    attrs = getattr(model, "attrs", None)
+    facts = dict(attrs) if attrs is not None else _facts(model)
+    _print_facts(facts, title=str(facts.get("title", name)))
+
+
+def _show_card(card: Card, *, digest: str) -> None:
+    if card.description:
+        console.say(card.description)
+    facts = {
+        "name": card.name,
+        "kind": f"{card.kind}, {card.architecture}",
+        "direction": f"{card.source_bandpass or 'any'} to {card.target_bandpass}",
+        "for": f"{card.source_sensor or 'any sensor'}, {'/'.join(card.levels) or 'any level'}",
+        **_reads(card),
+        "gives": " ".join(card.output.bands),
+        **card.provenance,
+        "licence": card.licence,
+        "sha256": digest,
+    }
+    _print_facts(facts, title=card.title)
+    scores = [{"score": name, "value": value} for name, value in card.scores.items()]
+    if scores:
+        console.print_table(scores, title="Scores")
+
+
+def _reads(card: Card) -> dict[str, str]:
+    """Inputs and grid of a generator, or histograms of tables."""
+    facts = {f"reads at {source.gsd:g} m": " ".join(source.bands) for source in card.inputs}
+    if card.lattice is not None:
+        grid = card.lattice
+        facts["grid"] = (
+            f"{grid.resolution:g} m, edges at {grid.phase[0]:g}, {grid.phase[1]:g}; tiles of "
+            f"{grid.tile} pixels, {grid.buffer} of them margin on each side ({grid.merge})"
+        )
+    if card.histograms is not None:
+        parts = card.histograms
+        facts["reads"] = " ".join(parts.bands)
+        facts["tables"] = f"{parts.bins} bins, {parts.knots} knots, tiles of {parts.tile:g} m"
+    return facts
+
+
+def _facts(model: Any) -> dict[str, str]:
+    """What any harmoniser says of itself."""
+    return {
+        "name": model.name,
+        "direction": f"{model.source_bandpass or 'any'} to {model.target_bandpass}",
+        "bands": " ".join(model.bands),
+        "source": model.citation,
+    }
+
+
+def _print_facts(facts: dict[str, Any], *, title: str) -> None:
+    rows = [{"field": name, "value": value} for name, value in facts.items()]
+    console.print_table(rows, title=title)

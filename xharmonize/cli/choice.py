@@ -1,0 +1,146 @@
+"""The model of a command: opened before pixels are, and applied as its kind wants it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.cli import console
+from xharmonize.cli.reading import Cube
+from xharmonize.errors import ModelError
+from xharmonize.harmonizers.protocol import Harmonizer
+from xharmonize.harmonizers.registry import resolve
+
+DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
+BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which model, and how it is applied; the fields are options (see ``harmonize --help``)."""
+
+    to: Literal["landsat", "sentinel-2"] = "landsat"
+    model: str = "hls-v2"
+    tables: Path | None = None
+    tile: float | None = None
+    interpolate: bool = False
+    flags: bool = False
+    pad: bool = False
+    device: xh.models.refs.Device = "auto"
+    dtype: xh.models.refs.Precision = "float32"
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model ready to be applied.
+
+    Attributes
+    ----------
+    choice : Choice
+    model : Harmonizer or Dataset
+        What `xharmonize.load_model` returned.
+    harmonizer : Harmonizer
+        What it stands for, in the direction asked for.
+    tables : Dataset or None
+        Look-up tables that were named.
+    """
+
+    choice: Choice
+    model: Any
+    harmonizer: Harmonizer
+    tables: xr.Dataset | None
+
+    @property
+    def needs_all_bands(self) -> bool:
+        """Whether a band of the result is made from several of the source."""
+        is_fit = isinstance(self.model, xr.Dataset)
+        return "source_band" in self.model.dims if is_fit else hasattr(self.harmonizer, "card")
+
+    @property
+    def source_bands(self) -> tuple[str, ...]:
+        """Bands the model can use."""
+        return self.harmonizer.bands
+
+    @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Bands of the result where the user names none."""
+        if hasattr(self.harmonizer, "card"):
+            return tuple(self.harmonizer.card.output.bands)
+        if isinstance(self.model, xr.Dataset):
+            name = "target_band" if "target_band" in self.model.coords else "band"
+            return tuple(map(str, self.model[name].values))
+        return DEFAULT_BANDS
+
+    @property
+    def pad(self) -> Any:
+        """The model, where its margin is to be read too."""
+        if not self.choice.pad:
+            return None
+        if not self.harmonizer.changes_grid:
+            raise ModelError(
+                f"model {self.harmonizer.name!r} has no tiles that reach beyond the area; leave "
+                "--pad out"
+            )
+        return self.harmonizer
+
+    def apply(self, source: Cube, target: Cube | None, resolution: float | None) -> Any:
+        """Put the source into the target's bandpass, on the target's grid where there is one."""
+        convert: Any = xh.to_landsat if self.choice.to == "landsat" else xh.to_sentinel2
+        tables = self.tables
+        if self.choice.tile is not None or self.choice.interpolate:
+            source = self.on_grid(source, target)
+            with console.progress("Fitting tables"):
+                tables = self.fit_tables(source)
+        grid = {"like": target} if target is not None else {"resolution": resolution}
+        return convert(
+            source,
+            self.model,
+            tables=tables,
+            flags=self.choice.flags,
+            runtime=self._runtime(),
+            **grid,
+        )
+
+    def fit_tables(self, cube: Cube) -> xr.Dataset:
+        """Fit look-up tables per tile and date; computes."""
+        fit = xh.fit_tables(
+            cube, self.model, tile=self.choice.tile, interpolate=self.choice.interpolate
+        )
+        return fit.compute()
+
+    def on_grid(self, source: Any, target: Cube | None) -> Any:
+        """Put the source on the target's grid, where there is one."""
+        share = self.harmonizer.min_valid_fraction
+        return source if target is None else xh.regrid(source, like=target, min_valid=share)
+
+    def _runtime(self) -> xh.Runtime | None:
+        """How networks are to be run; None where nothing was said."""
+        chosen = xh.Runtime(
+            device=self.choice.device, dtype=self.choice.dtype, batch_size=self.choice.batch_size
+        )
+        return None if chosen == xh.Runtime() else chosen
+
+
+def open_model(choice: Choice) -> Opened:
+    """Open a model, and its tables, before any pixel is read.
+
+    Raises
+    ------
+    UnknownModelError, ModelError
+        If there is none, if it is damaged, or if it leads to another bandpass.
+    """
+    model = xh.load_model(choice.model)
+    tables = None if choice.tables is None else xh.load_model(choice.tables)
+    if tables is not None and not isinstance(tables, xr.Dataset):
+        raise ModelError(f"{choice.tables} holds a model and no tables; give it as --model")
+    return Opened(
+        choice=choice,
+        model=model,
+        harmonizer=resolve(model, BANDPASSES[choice.to]),
+        tables=tables,
+    )
