@@ -303,3 +303,31 @@ def test_other_transposed_convolutions_stay():
     network = torch.nn.Sequential(torch.nn.ConvTranspose2d(2, 2, 3, 2, padding=1))
     subpixel.with_subpixels(network)
     assert isinstance(network[0], torch.nn.ConvTranspose2d)
+
+
+@pytest.mark.parametrize(
+    "card", [generator_card(**TINY), generator_card("small-conv", width=4)], ids=["u-net", "small"]
+)
+def test_gradients_reach_every_weight(card):
+    network = build(card, seeded(card)).train()
+    network(*images(card, 2)).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_tables_learn_from_what_their_refinement_gives():
+    card = lut_card()
+    network = build(card, seeded(card)).train()
+    tables = network(torch.rand(2, 4, 256))
+    network.refine(tables[:, :, :, None].expand(-1, -1, -1, 5)).mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_small_conv_gives_the_same_on_any_tile_that_holds_what_it_sees():
+    card = generator_card("small-conv", tile=32)
+    inputs = images(card)
+    whole = answer(card, inputs)
+    part = answer(
+        card,
+        [array[..., side : 3 * side, side : 3 * side] for array, side in zip(inputs, (24, 12))],
+    )
+    np.testing.assert_allclose(part[..., 3:-3, 3:-3], whole[..., 11:21, 11:21], atol=1e-6)
