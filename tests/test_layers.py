@@ -27,7 +27,7 @@ ORDER = [
 # Packages beside the order, with the only parts of ours they may use.
 BESIDE = {
     "simulate": {"sensors", "kernels"},
-    "testing": {"sensors", "cube", "simulate"},
+    "testing": {"sensors", "models", "cube", "simulate"},
     "cluster": {"models"},
 }
 USERS = {"simulate": {"cli", "testing"}, "testing": set[str](), "cluster": {"training", "cli"}}

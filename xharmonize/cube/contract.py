@@ -32,7 +32,7 @@ TIME_COORDS = (
 BAND_COORDS = ("scale", "offset", "nodata", "is_decoded")
 REFLECTANCE = "reflectance"
 REQUESTED_BOUNDS = "requested_bounds"
-"""Attribute of a cube that holds a margin: the box asked for, left, bottom, right, top in its CRS."""
+"""Attribute of a cube with a margin: the box asked for (left, bottom, right, top in its CRS)."""
 COMPANIONS = ("qa", "uncertainty", "origin", "flag", "valid_fraction")
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)

@@ -11,7 +11,12 @@ import xarray as xr
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from xharmonize.cube.contract import COMPANIONS, read_coordinate, with_history
+from xharmonize.cube.contract import (
+    COMPANIONS,
+    REQUESTED_BOUNDS,
+    read_coordinate,
+    with_history,
+)
 from xharmonize.cube.geobox import (
     centre_of,
     describe_grid,
@@ -45,7 +50,7 @@ __all__ = [
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
 FLAG_LAYERS = ("qa", "origin", "flag")
-_STALE_ATTRS = ("transform", "spec", "resolution", "res", "crs")
+_STALE_ATTRS = ("transform", "spec", "resolution", "res", "crs", REQUESTED_BOUNDS)
 
 
 def regrid(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import xarray as xr
 
 from xharmonize.cube.catalog.mosaic import Mosaic, mosaic_groups
-from xharmonize.cube.catalog.query import DatetimeQuery
+from xharmonize.cube.catalog.query import DatetimeQuery, check_bbox
 from xharmonize.cube.catalog.read import RadiometryChoice, Source, read_scenes
 from xharmonize.cube.catalog.scene import Scene
-from xharmonize.cube.contract import REFLECTANCE
+from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.load.grid import (
     Lattice,
@@ -28,6 +28,7 @@ from xharmonize.cube.load.grid import (
     target_grid,
 )
 from xharmonize.cube.load.merge import join_parts
+from xharmonize.cube.load.pad import bounds_of, read_margin, within
 from xharmonize.cube.load.part import Request, open_part
 from xharmonize.cube.load.pixels import default_chunks
 from xharmonize.cube.masks import MaskLike, as_mask
@@ -67,6 +68,7 @@ def open_stac(
     resampling: str | None = None,
     mosaic: Mosaic | None = "pass",
     on_error: OnError = "raise",
+    pad: Any = None,
 ) -> Any:
     """Open STAC items as a lazy cube of reflectance, its radiometry settled per time step.
 
@@ -130,6 +132,11 @@ def open_stac(
     on_error : {"raise", "skip"}
         An asset that cannot be read raises `AssetReadError` when computed, or becomes nodata with
         the flag ``skipped`` in `qa`.
+    pad : harmoniser, Lattice, str or path, optional
+        A generator, or the name or path of its bundle: load the margin it looks at, so that every
+        tile that gives something to the box is wholly supplied. The box is kept in the attribute
+        ``requested_bounds`` (left, bottom, right, top in the CRS), and the generator's result ends
+        there. Dates that only the margin has are left out.
 
     Returns
     -------
@@ -162,21 +169,25 @@ def open_stac(
     names = (bands,) if isinstance(bands, str) else bands
     if names is not None and (not names or len(set(names)) < len(names)):
         raise BandError(f"bands={list(names)} is empty or names a band twice")
+    margin = None if pad is None else read_margin(pad)
+    searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
     scenes = read_scenes(
         source,
         collection=collection,
         datetime=datetime,
-        bbox=bbox,
+        bbox=searched,
         query=query,
         modifier=modifier,
         platform=platform,
         bands=names,
         radiometry=radiometry,
     )
-    wanted = _bands(scenes, names)
+    named = within(scenes, bbox) if searched is not bbox and bbox is not None else scenes
+    wanted = _bands(named, names)
+    box = _grid(named, wanted, like=like, bbox=bbox, crs=crs, resolution=resolution)
     request = Request(
         bands=wanted,
-        geobox=_grid(scenes, wanted, like=like, bbox=bbox, crs=crs, resolution=resolution),
+        geobox=box if margin is None else margin.around(box),
         engine=engine,
         chunks=_chunks(chunks, len(wanted)),
         mask=None if mask is None else as_mask(mask),
@@ -185,15 +196,25 @@ def open_stac(
         skips=on_error == "skip",
         resampling=_resampling(resampling),
     )
-    cube = _open(scenes, request, mosaic or "none")
+    cube = _open(scenes, request, mosaic or "none", box)
     if like is not None:
-        cube = _with_rows_of(cube, like)
+        cube = _with_rows_of(cube, like, request.geobox)
+    if margin is not None:
+        cube[REFLECTANCE].attrs[REQUESTED_BOUNDS] = list(bounds_of(box))
     return cube if qa else cube[REFLECTANCE]
 
 
-def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic) -> xr.Dataset:
-    """Open scenes part by part: sensor by sensor, and by lattice where pixels are averaged."""
-    steps = mosaic_groups(overlapping(scenes, request.bands, request.geobox), mosaic)
+def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox) -> xr.Dataset:
+    """Open scenes part by part: sensor by sensor, and by lattice where pixels are averaged.
+
+    Steps of which no scene meets `box`, what was asked for, are left out.
+    """
+    inside = {scene.id for scene in overlapping(scenes, request.bands, box)}
+    steps = [
+        step
+        for step in mosaic_groups(overlapping(scenes, request.bands, request.geobox), mosaic)
+        if any(scene.id in inside for scene in step)
+    ]
     routes = _Routes(request)
     parts: dict[Any, dict[int, list[Scene]]] = defaultdict(lambda: defaultdict(list))
     for number, step in enumerate(steps):
@@ -268,14 +289,14 @@ def _grid(
     return north_up(like if isinstance(like, GeoBox) else geobox_of(like))
 
 
-def _with_rows_of(cube: xr.Dataset, like: Any) -> xr.Dataset:
+def _with_rows_of(cube: xr.Dataset, like: Any, north_first: GeoBox) -> xr.Dataset:
     """Turn the rows round where those of `like` run from south to north."""
     from odc.geo.geobox import GeoBox
 
     geobox = like if isinstance(like, GeoBox) else geobox_of(like)
     if geobox.resolution.y < 0:
         return cube
-    return write_grid(cube.isel(y=slice(None, None, -1)), geobox)
+    return write_grid(cube.isel(y=slice(None, None, -1)), north_first.flipy())
 
 
 def _chunks(chunks: Chunks | None, n_bands: int) -> tuple[Any, Any, Any, Any] | None:

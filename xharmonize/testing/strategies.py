@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 
 def chunkings(cube: xr.DataArray | xr.Dataset) -> SearchStrategy[Mapping[str, Any]]:
-    """Draw arguments of ``cube.chunk``: even and uneven chunks, at most eight along a dimension."""
+    """Draw arguments of ``cube.chunk``: even and uneven chunks, at most five along a dimension."""
     from hypothesis import strategies as st
 
     def along(size: int) -> SearchStrategy[Any]:
         cuts = st.sets(st.integers(1, size - 1), max_size=4) if size > 1 else st.just(set())
-        return st.integers(-(-size // 8), size) | cuts.map(lambda found: _between(sorted(found), size))
+        return st.integers(-(-size // 5), size) | cuts.map(
+            lambda found: _between(sorted(found), size)
+        )
 
     return st.fixed_dictionaries({str(dim): along(size) for dim, size in cube.sizes.items()})
 

@@ -120,17 +120,6 @@ def make_plan(
     return plan, target
 
 
-def padded_bounds(bounds: Sequence[float], card: Card) -> tuple[float, float, float, float]:
-    """Box that holds all that the tiles are given whose kept pixels meet `bounds`.
-
-    Parameters
-    ----------
-    bounds : (left, bottom, right, top)
-        In metres of a projected CRS.
-    """
-    return require_lattice(card).around(bounds, [(s.gsd, s.phase) for s in card.inputs])
-
-
 def _axis(
     number: int, box: GeoBox, card: Card, span: tuple[int, int], size: int, chunk: int | None
 ) -> Axis:
