@@ -38,6 +38,14 @@ def test_storing_ten_times_the_dates_needs_hardly_more_memory(capsys):
     assert "limit 1.3x" in capsys.readouterr().out
 
 
+def test_tables(capsys):
+    lut = import_benchmark("lut")
+    assert all(ratio > 0 for ratio in lut.main(["--small"]).values())
+    took = lut.main(["--small", "--tile"])
+    assert {"matching", "UNet-LUT", "UNet-LUT with its convolution"} < set(took)
+    assert "A6000" in capsys.readouterr().out
+
+
 def test_importing():
     seconds = import_benchmark("importing").main(n_runs=1)
     assert seconds["xharmonize"] > 0

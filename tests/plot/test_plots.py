@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import xharmonize as xh
 from xharmonize import plot, testing
-from xharmonize.errors import BandError, ContractError, GridError
+from xharmonize.errors import BandError, ContractError, GridError, ModelError
 
 pytest.importorskip("matplotlib")
 
@@ -118,3 +119,18 @@ def test_a_point_outside_the_cube_is_refused(ndvi):
     plot.series(ndvi, **inside)
     with pytest.raises(GridError, match="lies outside the cube"):
         plot.series(ndvi, **inside | {"x": inside["x"] + 2})
+
+
+def test_tables_are_drawn_for_each_band_where_values_lie(cube):
+    landsat = testing.example_cube("landsat-c2-l2", platform="landsat-8")
+    model = xh.fit_histogram(landsat, bins=64)
+    fit = xh.fit_tables(cube.isel(y=slice(0, 24), x=slice(0, 24)), model, tile=120)
+    figure = plot.tables(fit, title="tiles")
+    drawn = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in drawn] == list(cube["band"].values)
+    left, right = drawn[0].get_xlim()
+    assert 0 <= left < float(cube.isel(band=0).min()) + 0.02
+    assert right < 0.5
+    assert len(drawn[0].collections[0].get_paths()) == 3 * 2 * 2
+    with pytest.raises(ModelError, match="no look-up tables"):
+        plot.tables(model)

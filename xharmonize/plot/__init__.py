@@ -7,5 +7,6 @@ They compute what they draw, open no window and keep no global state:
 from xharmonize.plot.dates import timeline
 from xharmonize.plot.images import maps
 from xharmonize.plot.profiles import series
+from xharmonize.plot.tables import tables
 
-__all__ = ["maps", "series", "timeline"]
+__all__ = ["maps", "series", "tables", "timeline"]

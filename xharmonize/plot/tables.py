@@ -1,0 +1,127 @@
+"""Look-up tables: reflectance in, reflectance out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.errors import ModelError
+from xharmonize.plot.style import BLUE, MISSING, ORANGE, new_figure, tidy
+from xharmonize.types import AnyArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = 3
+
+
+def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
+    """Draw look-up tables, one panel for each band.
+
+    Each table is a thin line, the median of all tiles and dates a thick one; a dashed line marks
+    what changes nothing. Grey behind them: where the values of the cube lie; panels end there.
+
+    Parameters
+    ----------
+    fit : Dataset
+        Of `fit_tables` or `fit_lut`; computed here. Tables of NaN (empty tiles) are not drawn.
+    title : str
+        Put above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ModelError
+        If the Dataset holds no tables.
+
+    Examples
+    --------
+    >>> figure = tables(xh.fit_tables(cube, model))  # doctest: +SKIP
+    """
+    name = next((key for key in ("tables", "table") if key in fit), None)
+    if name is None or "knot_value" not in fit.coords:
+        raise ModelError("the Dataset holds no look-up tables; give a fit of fit_tables or fit_lut")
+    fit = fit.compute()
+    bands = [str(band) for band in fit["band"].values]
+    n_rows = -(-len(bands) // _COLUMNS)
+    n_columns = min(len(bands), _COLUMNS)
+    figure = new_figure(3.2 * n_columns + 0.4, 3.0 * n_rows + 0.5)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False)
+    counts = fit["histograms" if "histograms" in fit else "histogram"]
+    for axes, band in zip(panels.flat, bands):
+        values = fit[name].sel(band=band).transpose(..., "knot").values
+        pixels = counts.sel(band=band).transpose(..., "bin").values
+        lines = values.reshape(-1, values.shape[-1])
+        _draw(axes, fit["knot_value"].sel(band=band).values, lines, pixels)
+        axes.set_title(band, fontsize=9, loc="left")
+    for axes in panels.flat[len(bands) :]:
+        axes.set_visible(False)
+    _label(figure, panels, title, is_single=name == "table")
+    return figure
+
+
+def _draw(axes: Axes, knots: AnyArray, lines: AnyArray, counts: AnyArray) -> None:
+    """Tables (table, knot) of one band over the histogram of its values, as far as these go."""
+    lines = lines[np.isfinite(lines).all(axis=1)]
+    total = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
+    edges = np.linspace(knots[0], knots[-1], total.size + 1)
+    left, right = _where_values_lie(edges, total)
+    drawn = lines[:, (knots >= left) & (knots <= right)]
+    bottom = float(min(drawn.min(initial=left), left))
+    top = float(max(drawn.max(initial=right), right))
+    height = bottom + 0.25 * (top - bottom) * total / max(int(total.max()), 1)
+    axes.stairs(height, edges, baseline=bottom, fill=True, color=MISSING, zorder=0)
+    collection: Any = require("matplotlib.collections", extra="plot").LineCollection
+    if len(lines) > 1:
+        paths = [np.column_stack([knots, line]) for line in lines]
+        opacity = float(np.clip(12 / len(lines), 0.04, 0.5))
+        axes.add_collection(collection(paths, colors=BLUE, linewidths=0.6, alpha=opacity))
+    if len(lines):
+        axes.plot(knots, np.median(lines, axis=0), color=ORANGE, linewidth=1.6)
+    axes.plot(knots[[0, -1]], knots[[0, -1]], color="#555555", linewidth=0.8, linestyle="--")
+    axes.locator_params(nbins=5)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    tidy(axes)
+
+
+def _where_values_lie(edges: AnyArray, counts: AnyArray) -> tuple[float, float]:
+    """Range of all values but one in a thousand at either end, and a tenth more on each side."""
+    if not counts.sum():
+        return float(edges[0]), float(edges[-1])
+    level = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
+    first = int(np.searchsorted(level, 0.001, side="right")) - 1
+    last = int(np.searchsorted(level, 0.999))
+    margin = (edges[last] - edges[first]) / 10
+    low, high = max(edges[first] - margin, edges[0]), min(edges[last] + margin, edges[-1])
+    return float(low), float(high)
+
+
+def _label(figure: Figure, panels: AnyArray, title: str, *, is_single: bool) -> None:
+    """Axes, legend and title for all panels."""
+    line: Any = require("matplotlib.lines", extra="plot").Line2D
+    patch: Any = require("matplotlib.patches", extra="plot").Patch
+    middle = "table" if is_single else "median of the tables"
+    handles = [
+        line([], [], color=ORANGE, linewidth=1.6, label=middle),
+        line([], [], color="#555555", linewidth=0.8, linestyle="--", label="no change"),
+        patch(color=MISSING, label="values of the cube"),
+    ]
+    if not is_single:
+        handles.insert(0, line([], [], color=BLUE, linewidth=0.8, label="one tile and date"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    for axes in panels[-1]:
+        axes.set_xlabel("reflectance in [1]", fontsize=8)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("reflectance out [1]", fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    for axes in panels.flat:
+        axes.tick_params(labelsize=7)
