@@ -14,7 +14,8 @@ from xharmonize.cube.flags import ResultFlag
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers.tiles.axis import Part, Span
 from xharmonize.harmonizers.tiles.plan import Plan
-from xharmonize.kernels import patches
+from xharmonize.kernels import footprints, patches
+from xharmonize.kernels.histogram import count_values, normalise, transport_distance
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
 Place = tuple[int, int, int]
@@ -215,17 +216,18 @@ class _Block:
         domain = self.plan.domain
         if domain is None:
             return False
-        n_bins = len(domain.histograms[0])
-        width = (domain.edges[1] - domain.edges[0]) / n_bins
+        n_bins, edges = len(domain.histograms[0]), domain.edges
         for number, (card, source) in enumerate(zip(self.plan.card.inputs, self.sources)):
-            known = [band for band in card.bands if band in domain.bands]
-            if not known:
-                continue
-            image = self._supplied(place, number, source)[[card.bands.index(b) for b in known]]
-            counts = patches.count(image, *domain.edges, n_bins)
-            shares = np.array([domain.histograms[domain.bands.index(b)] for b in known])
-            if patches.earth_movers_distance(counts, shares, width).max() > domain.max_distance:
-                return True
+            image = self._supplied(place, number, source)
+            rows, columns = (np.zeros(size, np.int64) for size in image.shape[1:])
+            limits = (np.full(len(image), edge) for edge in edges)
+            counts = count_values(image[None], *limits, n_bins, rows, columns)
+            for band, count in zip(card.bands, counts[0, 0, 0]):
+                if band in domain.bands and count.any():
+                    known = np.array(domain.histograms[domain.bands.index(band)], np.float32)
+                    distance = transport_distance(normalise(count), edges, known, edges)
+                    if distance > domain.max_distance:
+                        return True
         return False
 
     def _supplied(self, place: Place, number: int, source: _Source) -> FloatArray:
@@ -275,7 +277,8 @@ def _require_held(spread: float, bands: tuple[str, ...], gsd: float) -> None:
         raise ModelError(
             f"band {' or '.join(bands)} of {gsd:g} m differs by {spread:.3g} within one of its "
             f"pixels: it was interpolated to the cube's grid, and the model needs it as it was "
-            "observed; load it by nearest (open_stac does, without resampling=)"
+            "observed; load it by nearest (open_stac does, without resampling=), or regrid these "
+            f"bands to {gsd:g} m first and then like the others with how='nearest'"
         )
 
 
@@ -295,10 +298,10 @@ def _judge(
     least = max(plan.card.min_valid_fraction - 1e-6, 1e-6)
     limits = plan.limits
     for date, image in enumerate(images):
-        share, missing, strange = patches.judge(image, under_y, under_x, *limits)
+        share, missing, strange = footprints.judge(image, under_y, under_x, *limits)
         valid[date] = share[area] >= least
         if flags is not None:
-            near = patches.spread(missing, plan.lattice.buffer)
+            near = footprints.spread(missing, plan.lattice.buffer)
             bits = np.where(near, np.uint8(ResultFlag.NEAR_MISSING), np.uint8(0))
             bits |= np.where(strange, np.uint8(ResultFlag.OUT_OF_DOMAIN), np.uint8(0))
             core = tuple(_within(part.core, part.judged) for part in parts)
