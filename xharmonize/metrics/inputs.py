@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from types import EllipsisType
 from typing import Any, TypeAlias
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -34,11 +35,12 @@ def read_cubes(
     _require_units(pred, other)
     if {"y", "x"} <= set(pred.dims) & set(other.dims):
         require_same_grid(pred, other, what=what)
-        other = other.assign_coords(y=pred["y"], x=pred["x"])
     other = _same_bands(pred, other, what)
     for dim in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
         pred, other = _common_labels(pred, other, str(dim), what)
-    if set(other.dims) <= set(pred.dims):
+    if set(other.dims) == set(pred.dims):
+        other = other.transpose(*pred.dims)
+    elif set(other.dims) < set(pred.dims):
         other = spread(other, pred)
     else:
         pred = spread(pred, other, keep=pred)
@@ -164,15 +166,24 @@ def unify(*arrays: xr.DataArray) -> Any:
     lazy = next((array for array in arrays if array.chunks is not None), None)
     if lazy is None:
         return arrays
-    cut: list[Any] = [
-        array if array.chunks is not None else array.chunk(lazy.chunksizes) for array in arrays
-    ]
-    whole = {BAND: -1} if BAND in lazy.dims else {}
-    if len({array.chunks for array in cut}) > 1:
-        cut = list(xr.unify_chunks(*cut))
-    return tuple(
-        array.chunk(whole) if array.chunksizes.get(BAND, (1,))[1:] else array for array in cut
-    )
+    cut = [array if array.chunks is not None else array.chunk(lazy.chunksizes) for array in arrays]
+    if len(lazy.chunksizes.get(BAND, ())) > 1 or len({array.chunks for array in cut}) > 1:
+        index = tuple(range(lazy.ndim))
+        pairs = [item for array in cut for item in (array.data, index)]
+        data = da.core.unify_chunks(*pairs)[1]
+        if BAND in lazy.dims:
+            data = [array.rechunk({lazy.dims.index(BAND): -1}) for array in data]
+        cut = [_recut(array, part) for array, part in zip(cut, data)]
+    return tuple(cut)
+
+
+def _recut(array: xr.DataArray, data: Any) -> xr.DataArray:
+    """An array with its data in other chunks; ``cube.chunk`` made coordinates lazy too."""
+    lazy = {name: coord for name, coord in array.coords.items() if coord.chunks is not None}
+    read = {
+        name: (c.dims, read_coordinate(array, str(name))) for name, c in lazy.items() if c.ndim < 2
+    }
+    return array.drop_vars(list(lazy)).copy(data=data).assign_coords(read)
 
 
 def reduced_dims(dim: Dims, dims: Sequence[Hashable]) -> tuple[str, ...]:

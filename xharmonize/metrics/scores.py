@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.cube.contract import with_history
 from xharmonize.errors import MetricError
@@ -16,6 +17,7 @@ from xharmonize.metrics.groups import By
 from xharmonize.metrics.inputs import BAND, Dims, read_cubes, reduced_dims
 from xharmonize.metrics.registry import Metric, MetricLike, WindowMetric, resolve
 from xharmonize.metrics.statistics import FIELDS, collect, merge_over, require_statistics, settings
+from xharmonize.types import AnyArray
 
 
 def score(
@@ -175,7 +177,16 @@ def _require_held(
 def _evaluate(found: xr.Dataset, metrics: Sequence[Metric], *, per_band: bool) -> xr.Dataset:
     """Apply the formulas."""
     units = str(found.attrs.get("units", "1"))
-    variables = {m.name: _value(found[m.statistic].variable, m, per_band, units) for m in metrics}
+    parts: dict[str, xr.Variable] = {}
+    for name in dict.fromkeys(metric.statistic for metric in metrics):
+        rows = found[name].variable
+        for is_kept in (True, False):
+            alike = [m for m in metrics if m.statistic == name and m.has_band is is_kept]
+            if alike:
+                parts |= _values(rows, alike, per_band=per_band)
+    variables = {m.name: parts[m.name] for m in metrics}
+    for metric in metrics:
+        variables[metric.name].attrs = _attrs(metric, units)
     used = {d for v in variables.values() for d in v.dims}
     coords = {
         name: coord.variable.astype(str) if coord.dtype == object else coord.variable
@@ -187,31 +198,56 @@ def _evaluate(found: xr.Dataset, metrics: Sequence[Metric], *, per_band: bool) -
     return xr.Dataset(variables, coords=coords, attrs=with_history({"history": past}, line))
 
 
-def _value(rows: xr.Variable, metric: Metric, per_band: bool, units: str) -> xr.Variable:
-    """One metric from its statistics (…, [band], field)."""
+def _values(
+    rows: xr.Variable, metrics: Sequence[Metric], *, per_band: bool
+) -> dict[str, xr.Variable]:
+    """Metrics of one kind from their statistics (…, [band], field): one task for all of them."""
     has_band = BAND in rows.dims
-    is_kept = has_band and metric.has_band and per_band
-    is_pooled = has_band and metric.has_band and not per_band
-    formula = metric.pool if is_pooled else metric.compute
+    is_kept = has_band and metrics[0].has_band and per_band
+    is_pooled = has_band and metrics[0].has_band and not per_band
     dims = [d for d in rows.dims[:-1] if is_kept or d != BAND]
     dropped = [rows.ndim - 1] if is_kept or not has_band else [rows.ndim - 2, rows.ndim - 1]
+    formulas = tuple(m.pool if is_pooled else m.compute for m in metrics)
     data: Any = rows.data
-    if isinstance(data, da.Array):
-        whole = data.rechunk(dict.fromkeys(dropped, -1))
-        values = da.map_blocks(
-            partial(_typed, formula, metric.dtype),
-            whole,
-            drop_axis=dropped,
-            dtype=metric.dtype,
-            meta=np.empty((0,) * len(dims), metric.dtype),
-        )
-    else:
-        values = _typed(formula, metric.dtype, data)
-    return xr.Variable(dims, values, attrs=_attrs(metric, units))
+    if not isinstance(data, da.Array):
+        return {
+            metric.name: xr.Variable(dims, np.asarray(formula(data)).astype(metric.dtype))
+            for metric, formula in zip(metrics, formulas)
+        }
+    whole = data.rechunk(dict.fromkeys(dropped, -1))
+    stacked = da.map_blocks(
+        _stacked,
+        whole,
+        formulas=formulas,
+        drop_axis=dropped,
+        new_axis=[len(dims)],
+        chunks=(*(whole.chunks[i] for i in range(len(dims))), (len(metrics),)),
+        name=f"score-formulas-{tokenize(whole, metrics, per_band)}",
+        dtype=np.float64,
+        meta=np.empty((0,) * (len(dims) + 1)),
+    )
+    return {m.name: xr.Variable(dims, _picked(stacked, k, m)) for k, m in enumerate(metrics)}
 
 
-def _typed(formula: Any, dtype: str, rows: Any) -> Any:
-    return np.asarray(formula(np.asarray(rows))).astype(dtype)
+def _stacked(rows: AnyArray, *, formulas: Sequence[Callable[..., AnyArray]]) -> AnyArray:
+    """All metrics of a block of statistics, along a last axis."""
+    return np.stack([np.asarray(formula(rows)) for formula in formulas], axis=-1)
+
+
+def _picked(stacked: Any, k: int, metric: Metric) -> Any:
+    """One metric of a stack: an array with a task per block, built without dask's indexing."""
+    name = f"score-{metric.name}-{tokenize(stacked.name, k)}"
+    tasks = {
+        (name, *place): (_pick, (stacked.name, *place, 0), k, metric.dtype)
+        for place in np.ndindex(stacked.numblocks[:-1])
+    }
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[stacked])
+    meta = np.empty((0,) * (stacked.ndim - 1), metric.dtype)
+    return da.Array(graph, name, chunks=stacked.chunks[:-1], meta=meta)
+
+
+def _pick(block: AnyArray, k: int, dtype: str) -> AnyArray:
+    return np.asarray(block[..., k], dtype)
 
 
 def _attrs(metric: Metric, units: str) -> dict[str, Any]:
