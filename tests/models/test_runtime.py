@@ -143,7 +143,6 @@ def seen_threads(pool_size):
         module=Watched(),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        memory_format=torch.channels_last,
         compile=False,
         compiled={},
     )

@@ -38,8 +38,6 @@ class Network:
         Where it runs.
     dtype : torch.dtype
         Precision of convolutions and matrix products.
-    memory_format : torch.memory_format
-        Layout of images.
     compile : bool
         Whether methods are compiled.
     compiled : dict
@@ -49,18 +47,14 @@ class Network:
     module: Any
     device: torch.device
     dtype: torch.dtype
-    memory_format: torch.memory_format
     compile: bool
     compiled: dict[str, Callable[..., Tensor]]
 
     def __call__(self, tensors: Sequence[Tensor], method: str = "forward") -> Tensor:
         """Return the answer to one batch on `device`: float32, contiguous."""
         with torch.inference_mode(), self._precision():
-            images = [
-                tensor.contiguous(memory_format=self.memory_format) if tensor.ndim == 4 else tensor
-                for tensor in tensors
-            ]
-            output = self._method(method)(*images)
+            # Inputs have few channels and stay as they are; the layout of weights settles the rest.
+            output = self._method(method)(*tensors)
         return output.float().contiguous()
 
     @property
@@ -120,7 +114,6 @@ def prepare(card: Card, weights: Mapping[str, AnyArray], runtime: Runtime) -> Ne
         module=module,
         device=device,
         dtype=dtype,
-        memory_format=layout,
         compile=runtime.compile,
         compiled={},
     )
