@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from xharmonize.types import AnyArray, BoolArray, Float64Array, FloatArray, IntArray
+from xharmonize.types import FloatArray, IntArray
 
 
 def reflect(start: int, stop: int, low: int, high: int) -> IntArray:
@@ -59,33 +59,66 @@ def decimate(
         the image was interpolated.
     """
     out = np.empty((*images.shape[:2], *shape), np.float32)
-    spread = _decimate(images, factor, first[0], first[1], out)
-    return out, float(spread)
+    height, width = images.shape[-2:]
+    fits = first[0] >= 0 and first[1] >= 0
+    fits = fits and first[0] + 2 * shape[0] <= height and first[1] + 2 * shape[1] <= width
+    if factor == 2 and fits:
+        return out, float(_decimate_pairs(images, first[0], first[1], out))
+    return out, float(_decimate(images, factor, first[0], first[1], out))
 
 
 @njit(nogil=True, cache=True)
 def _decimate(images, factor, first_row, first_column, out):  # type: ignore[no-untyped-def]
-    n_times, n_bands, height, width = images.shape
     worst = np.float32(0.0)
-    for t in range(n_times):
-        for b in range(n_bands):
+    for t in range(out.shape[0]):
+        for b in range(out.shape[1]):
             for j in range(out.shape[2]):
-                row = first_row + j * factor
                 for i in range(out.shape[3]):
-                    column = first_column + i * factor
-                    found = np.float32(np.nan)
-                    low, high = np.float32(np.inf), np.float32(-np.inf)
-                    for y in range(max(row, 0), min(row + factor, height)):
-                        for x in range(max(column, 0), min(column + factor, width)):
-                            value = images[t, b, y, x]
-                            if np.isfinite(value):
-                                if not np.isfinite(found):
-                                    found = value
-                                low, high = min(low, value), max(high, value)
+                    row, column = first_row + j * factor, first_column + i * factor
+                    found, far = _first_finite(images[t, b], row, column, factor)
                     out[t, b, j, i] = found
-                    if high - low > worst:
-                        worst = high - low
+                    worst = max(worst, far)
     return worst
+
+
+@njit(nogil=True, cache=True)
+def _decimate_pairs(images, first_row, first_column, out):  # type: ignore[no-untyped-def]
+    """As `_decimate` for two sub-pixels a side, all inside: a loop that runs on registers."""
+    worst = np.float32(0.0)
+    far = np.empty(out.shape[3], np.float32)
+    for t in range(out.shape[0]):
+        for b in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                one = images[t, b, first_row + 2 * j]
+                two = images[t, b, first_row + 2 * j + 1]
+                for i in range(out.shape[3]):
+                    x = first_column + 2 * i
+                    v = one[x]
+                    out[t, b, j, i] = v
+                    # NaN where any of the four is missing.
+                    far[i] = abs(v - one[x + 1]) + abs(v - two[x]) + abs(v - two[x + 1])
+                for i in range(out.shape[3]):
+                    if not far[i] <= worst:
+                        row, column = first_row + 2 * j, first_column + 2 * i
+                        found, spread = _first_finite(images[t, b], row, column, 2)
+                        out[t, b, j, i] = found
+                        worst = max(worst, spread)
+    return worst
+
+
+@njit(nogil=True, cache=True)
+def _first_finite(image, row, column, factor):  # type: ignore[no-untyped-def]
+    """First finite sub-pixel, row by row, and the spread of all."""
+    found = np.float32(np.nan)
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for y in range(max(row, 0), min(row + factor, image.shape[0])):
+        for x in range(max(column, 0), min(column + factor, image.shape[1])):
+            value = image[y, x]
+            if np.isfinite(value):
+                if not np.isfinite(found):
+                    found = value
+                low, high = min(low, value), max(high, value)
+    return found, max(high - low, np.float32(0.0))
 
 
 def cut(
@@ -190,85 +223,6 @@ def _fill(tile):  # type: ignore[no-untyped-def]
         tile[k] = tile[last]
 
 
-def judge(
-    images: FloatArray,
-    rows: tuple[IntArray, Float64Array],
-    columns: tuple[IntArray, Float64Array],
-    low: FloatArray,
-    high: FloatArray,
-) -> tuple[FloatArray, BoolArray, BoolArray]:
-    """Look at the input pixels under each output pixel.
-
-    Parameters
-    ----------
-    images : (band, y, x) float32 array
-        Reflectance [1] of one date; what is not finite is missing.
-    rows, columns : ((row,) int64 array, (row, k) float64 array)
-        First input pixel under each output pixel, and the share of the output pixel that it and
-        those after it cover [1]. Pixels outside the image count as not valid, and not as missing.
-    low, high : (band,) float32 array
-        Range of the training data [1].
-
-    Returns
-    -------
-    share : (row, column) float32 array
-        Valid share of each output pixel [1], of the band that has least.
-    is_missing : (row, column) bool array
-        Whether any input pixel that it shares an area with is missing, in any band.
-    is_strange : (row, column) bool array
-        Whether any valid one lies outside ``[low, high]``, in any band.
-    """
-    shape = (rows[0].size, columns[0].size)
-    lowest, highest = images.min(axis=(1, 2)), images.max(axis=(1, 2))  # NaN where one is missing
-    if np.isfinite(lowest).all() and np.isfinite(highest).all():
-        inside = [_covered(axis, size) for axis, size in zip((rows, columns), images.shape[1:])]
-        share = np.multiply.outer(*inside).astype(np.float32)
-        nowhere = np.zeros(shape, np.bool_)
-        if (lowest >= low).all() and (highest <= high).all():
-            return share, nowhere, nowhere
-    share = np.empty(shape, np.float32)
-    is_missing, is_strange = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    _judge(images, *rows, *columns, low, high, share, is_missing, is_strange)
-    return share, is_missing, is_strange
-
-
-def _covered(axis: tuple[IntArray, Float64Array], size: int) -> Float64Array:
-    """Share of each output pixel, along one axis, that lies on the image."""
-    first, weight = axis
-    pixel = first[:, None] + np.arange(weight.shape[1])
-    total: Float64Array = np.where((pixel >= 0) & (pixel < size), weight, 0.0).sum(axis=1)
-    return total
-
-
-@njit(nogil=True, cache=True)
-def _judge(  # type: ignore[no-untyped-def]
-    images, first_row, row_share, first_column, column_share, low, high, share, missing, strange
-):
-    n_bands, height, width = images.shape
-    for j in range(share.shape[0]):
-        for i in range(share.shape[1]):
-            least = 2.0
-            for b in range(n_bands):
-                total = 0.0
-                for v in range(row_share.shape[1]):
-                    y = first_row[j] + v
-                    if y < 0 or y >= height or row_share[j, v] == 0:
-                        continue
-                    for u in range(column_share.shape[1]):
-                        x = first_column[i] + u
-                        if x < 0 or x >= width or column_share[i, u] == 0:
-                            continue
-                        value = images[b, y, x]
-                        if not np.isfinite(value):
-                            missing[j, i] = True
-                            continue
-                        total += row_share[j, v] * column_share[i, u]
-                        if value < low[b] or value > high[b]:
-                            strange[j, i] = True
-                least = min(least, total)
-            share[j, i] = least
-
-
 @njit(nogil=True, cache=True)
 def add_tile(
     values: FloatArray,
@@ -316,72 +270,3 @@ def ramp(tile: int, buffer: int) -> FloatArray:
         weight[: 2 * buffer] = rise
         weight[tile - 2 * buffer :] *= 1 - rise
     return weight
-
-
-def spread(mask: BoolArray, radius: int) -> BoolArray:
-    """Pixels within `radius` rows and columns of one that is set.
-
-    Parameters
-    ----------
-    mask : (y, x) bool array
-        Not changed.
-    """
-    for axis in (0, 1):
-        mask = np.moveaxis(mask, axis, 0)
-        size = np.arange(mask.shape[0])
-        count = np.concatenate([np.zeros((1, mask.shape[1]), np.int64), np.cumsum(mask, axis=0)])
-        after = count[np.minimum(size + radius + 1, size.size)]
-        mask = np.moveaxis(after > count[np.maximum(size - radius, 0)], 0, axis)
-    return mask
-
-
-@njit(nogil=True, cache=True)
-def count(image: FloatArray, low: float, high: float, n_bins: int) -> IntArray:
-    """Count finite values in evenly spaced bins; values beyond count in the end bins.
-
-    Parameters
-    ----------
-    image : (band, y, x) float array
-        Values [1].
-    low, high : float
-        Limits of the bins [1].
-    n_bins : int
-        Number of bins.
-
-    Returns
-    -------
-    (band, bin) int64 array
-        Counts.
-    """
-    counts = np.zeros((image.shape[0], n_bins), np.int64)
-    per_unit = n_bins / (high - low)
-    for b in range(image.shape[0]):
-        for j in range(image.shape[1]):
-            for i in range(image.shape[2]):
-                value = np.float64(image[b, j, i])
-                if np.isfinite(value):
-                    counts[b, int(min(max((value - low) * per_unit, 0.0), n_bins - 1.0))] += 1
-    return counts
-
-
-def earth_movers_distance(counts: AnyArray, shares: Float64Array, width: float) -> Float64Array:
-    """Earth mover's distance of histograms over the same evenly spaced bins.
-
-    Parameters
-    ----------
-    counts : (..., bin) array
-        Counts; nothing is known of an empty histogram, which is at distance 0.
-    shares : (..., bin) float64 array
-        Shares that sum to one.
-    width : float
-        Of a bin [1].
-
-    Returns
-    -------
-    (...) float64 array
-        Mean way that a value has to go [1], the unit of `width`.
-    """
-    total = counts.sum(axis=-1, keepdims=True)
-    own = np.cumsum(counts / np.maximum(total, 1), axis=-1)
-    distance: Float64Array = np.abs(own - np.cumsum(shares, axis=-1)).sum(axis=-1) * width
-    return np.where(total[..., 0] > 0, distance, 0.0)

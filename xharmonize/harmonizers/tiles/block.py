@@ -295,7 +295,7 @@ def _judge(
     size = [part.area[1] - part.area[0] for part in parts]
     valid = np.empty((images.shape[0], *size), np.bool_)
     flags = np.zeros(valid.shape, np.uint8) if plan.flags else None
-    least = max(plan.card.min_valid_fraction - 1e-6, 1e-6)
+    least = max(plan.card.min_valid_fraction - 1e-5, 1e-5)
     limits = plan.limits
     for date, image in enumerate(images):
         share, missing, strange = footprints.judge(image, under_y, under_x, *limits)
