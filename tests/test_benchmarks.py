@@ -98,3 +98,13 @@ def test_the_gpu_benchmark_says_that_there_is_no_gpu(capsys):
         pytest.skip("there is a CUDA device")
     import_benchmark("gpu").main([])
     assert "no CUDA device" in capsys.readouterr().out
+
+
+def test_metrics(capsys):
+    metrics = import_benchmark("metrics")
+    results = metrics.main(["--small"])
+    assert set(metrics.CASES) < set(results)
+    assert all(results[case]["two chunks"] > 0 for case in metrics.CASES)
+    assert abs(results["wrong"]["xharmonize"]) < 0.1
+    assert results["memory"] <= 1.3
+    assert "times the memory" in capsys.readouterr().out

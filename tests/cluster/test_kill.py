@@ -69,7 +69,7 @@ def kill_one_worker_during(client, run) -> None:
 
 
 def test_computing(mapped):
-    expected = mapped.compute(scheduler="synchronous")
+    expected = mapped.compute(scheduler="threads")
     found = []
     with running_cluster(2) as client:
         kill_one_worker_during(client, lambda: found.append(mapped.compute()))
