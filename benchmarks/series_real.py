@@ -27,8 +27,8 @@ import xharmonize as xh
 
 PAIRS = ("2018-02-07", "2018-02-23", "2018-07-01", "2018-07-17", "2018-07-24", "2018-10-05")
 METHODS: dict[str, Any] = {
-    "whittaker, V-curve": xh.Whittaker(),
-    "whittaker, GCV": xh.Whittaker(penalty="gcv"),
+    "whittaker, cross-validation": xh.Whittaker(),
+    "whittaker, V-curve": xh.Whittaker(penalty="v-curve"),
     "whittaker, λ = 1000": xh.Whittaker(penalty=1e3),
     "savgol": xh.SavitzkyGolay(),
     "harmonic": xh.Harmonic(),
@@ -88,6 +88,7 @@ def steps(folder: Path) -> pd.DataFrame:
     sentinel, landsat = load_flanders(folder)
     pairs = match(sentinel, landsat)
     whole = {"as delivered": None, "hls-v2": "hls-v2", "lines, least squares": xh.fit_linear(pairs)}
+    fields = read_fields(folder)
     rows = {}
     for name, model in whole.items():
         screened = merged_ndvi(sentinel, landsat, model).harmonize.screen_outliers(
@@ -99,6 +100,7 @@ def steps(folder: Path) -> pd.DataFrame:
             "± one standard error": float(found["standard_error"][0]),
             "dates": int(found["n_dates"][0]),
             **unseen_step(pairs, sentinel, landsat, name, model),
+            **field_step(screened, fields),
         }
     return pd.DataFrame(rows).T
 
@@ -116,6 +118,41 @@ def unseen_step(
         truth = xh.index(landsat.sel(time=[pairs["time_target"].values[k]]), "ndvi").values[0]
         found.append(np.nanmean(estimate - truth))
     return {"unseen pairs, mean": float(np.mean(found)), "unseen pairs, RMS": _rms(found)}
+
+
+def read_fields(folder: Path, *, min_area: float = 10_000.0) -> dict[str, Any]:
+    """Crop fields of the site [m²], as GeoJSON in the CRS of the labels."""
+    import rasterio
+    from rasterio.features import shapes
+
+    with rasterio.open(folder / "flanders-2018" / "labels_CT.tif") as file:
+        labels = file.read(1).astype("int32")
+        found = list(shapes(labels, mask=labels > 0, transform=file.transform))
+        crs = file.crs
+    kept = [shape for shape, _ in found if _area(shape) >= min_area]
+    return {"polygons": kept, "crs": crs.to_wkt()}
+
+
+def _area(shape: dict[str, Any]) -> float:
+    from shapely.geometry import shape as to_shapely
+
+    return float(to_shapely(shape).area)
+
+
+def field_step(ndvi: xr.Dataset, fields: dict[str, Any]) -> dict[str, float]:
+    """Root mean square over fields of the step in the field's own series."""
+    table = ndvi.harmonize.to_table(**fields, buffer=-15)
+    table = table[table["n_pixels"] > 1]
+    values = table.pivot(index="time", columns="field", values="ndvi").sort_index()
+    sensors = table.drop_duplicates("time").set_index("time")["sensor"].reindex(values.index)
+    coords = {
+        "time": values.index.tz_localize(None).to_numpy("datetime64[ns]"),
+        "sensor": ("time", sensors.to_numpy(str)),
+        "field": values.columns.to_numpy(),
+    }
+    series = xr.DataArray(values.to_numpy("float32"), coords, ("time", "field"), name="ndvi")
+    offsets = series.harmonize.sensor_offsets(reference="landsat-c1-sr")["offset"]
+    return {"fields": int(offsets.notnull().sum()), "fields, RMS of step": _rms(offsets)}
 
 
 def _rms(values: Any) -> float:
@@ -157,24 +194,25 @@ def folds(series: xr.DataArray, *, gap: float, n_folds: int) -> list[np.ndarray]
 def withheld_errors(
     series: xr.DataArray, *, gap: float, n_folds: int, max_gap: float = 150.0
 ) -> pd.DataFrame:
-    """RMSE and bias at looks that were left out, for each method and for straight lines."""
-    ways: dict[str, Callable[[xr.DataArray], xr.DataArray]] = {
-        name: (lambda s, m=method: xh.smooth(s, m, max_gap=max_gap))
-        for name, method in METHODS.items()
-    }
-    ways["straight lines"] = straight_lines
-    errors: dict[str, list[np.ndarray]] = {name: [] for name in ways}
+    """RMSE at looks that were left out, and that of straight lines on the same values."""
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}
     for out in folds(series, gap=gap, n_folds=n_folds):
         kept = series.where(~xr.DataArray(out, dims="time"))
-        found = {name: way(kept).values[out] for name, way in ways.items()}
         truth = series.values[out]
-        common = np.isfinite(truth) & np.all([np.isfinite(v) for v in found.values()], axis=0)
-        for name, values in found.items():
-            errors[name].append((values - truth)[common])
+        lines = straight_lines(kept).values[out] - truth
+        for name, method in METHODS.items():
+            found = xh.smooth(kept, method, max_gap=max_gap).values[out] - truth
+            common = np.isfinite(found) & np.isfinite(lines)
+            errors[name].append(np.stack([found[common], lines[common]]))
     rows = {}
     for name, parts in errors.items():
-        every = np.concatenate(parts)
-        rows[name] = {"RMSE": _rms(every), "MAE": float(np.abs(every).mean()), "n": every.size}
+        ours, lines = np.concatenate(parts, axis=1)
+        rows[name] = {
+            "RMSE": _rms(ours),
+            "straight lines": _rms(lines),
+            "ratio": _rms(ours) / _rms(lines),
+            "n": int(ours.size),
+        }
     return pd.DataFrame(rows).T
 
 
@@ -184,7 +222,8 @@ def withheld(folder: Path) -> dict[str, pd.DataFrame]:
     flanders = merged_ndvi(sentinel, landsat, "hls-v2")
     flanders = flanders.harmonize.screen_outliers(direction="below")["ndvi"]
     found = {}
-    for place, series in (("flanders-2018", flanders), ("ndvi_slovenia", load_slovenia(folder))):
+    slovenia = load_slovenia(folder).harmonize.screen_outliers(direction="below")
+    for place, series in (("flanders-2018", flanders), ("ndvi_slovenia", slovenia)):
         series = series.drop_vars([n for n in series.coords if n not in ("time", "y", "x")])
         found[f"{place}, single dates"] = withheld_errors(series, gap=0.5, n_folds=10)
         found[f"{place}, gaps of 30 days"] = withheld_errors(series, gap=15, n_folds=12)
@@ -213,7 +252,7 @@ def pixels(folder: Path) -> pd.DataFrame:
         seasons = daily.harmonize.phenology()
         rhythm = series.harmonize.frequency()["revisit"]
         plain = series.drop_vars("sensor").groupby("time").mean()
-        errors = withheld_errors(plain, gap=0.5, n_folds=10)["RMSE"]
+        errors = withheld_errors(plain, gap=0.5, n_folds=10).iloc[0]
         rows[path.stem[-1]] = {
             "looks": raw.size,
             "outliers": int(raw.notnull().sum() - series.notnull().sum()),
@@ -222,7 +261,7 @@ def pixels(folder: Path) -> pd.DataFrame:
             "years with a season": int(seasons["peak"].notnull().sum()),
             "revisit, L30 [day]": float(rhythm.sel(sensor="hls-l30")),
             "revisit, both [day]": float(rhythm.sel(sensor="all")),
-            "withheld RMSE, V-curve": errors["whittaker, V-curve"],
+            "withheld RMSE, cross-validation": errors["RMSE"],
             "withheld RMSE, straight lines": errors["straight lines"],
         }
     return pd.DataFrame(rows)

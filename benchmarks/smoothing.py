@@ -101,7 +101,7 @@ def compare(
     tenth_values, tenth_weights = (a[:, : max(1, n_peer // 10)].copy() for a in (values, weights))
     some_values, some_weights = (a[:, : max(1, n_pixels // 10)].copy() for a in (values, weights))
     cube = make_cube(side)
-    fixed, chosen = (xh.Whittaker(penalty=p) for p in (PENALTY * SPACING**3, "v-curve"))
+    fixed, chosen = (xh.Whittaker(penalty=p) for p in (PENALTY * SPACING**3, "gcv"))
     n_some = some_values.shape[1]
     found = {
         "whittaker": per_second(
@@ -112,7 +112,9 @@ def compare(
             for peer in (peer_smooth, peer_update)
         ),
         "gcv": per_second(
-            lambda: smoothing.select_gcv(some_values, some_weights, node_of, bands, CANDIDATES),
+            lambda: smoothing.select_gcv(
+                some_values, some_weights, node_of, bands, CANDIDATES, 1.2
+            ),
             n_some,
             n_runs,
         ),
@@ -126,7 +128,7 @@ def compare(
         ),
     }
     with dask.config.set(scheduler="threads", num_workers=2):
-        for name, method in (("fixed", fixed), ("v-curve", chosen)):
+        for name, method in (("fixed", fixed), ("gcv", chosen)):
             found[f"xh.smooth on chunks, two threads, {name}"] = per_second(
                 lambda m=method: xh.smooth(cube, m).compute(), side * side, max(1, n_runs // 2)
             )

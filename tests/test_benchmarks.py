@@ -108,3 +108,8 @@ def test_metrics(capsys):
     assert abs(results["wrong"]["xharmonize"]) < 0.1
     assert results["memory"] <= 1.3
     assert "times the memory" in capsys.readouterr().out
+
+
+def test_smoothing():
+    pytest.importorskip("whittaker_eilers")
+    assert import_benchmark("smoothing").main(["--small"])["ratio"] > 1

@@ -99,12 +99,15 @@ def test_the_penalty_means_the_same_on_other_nodes():
     assert np.sqrt(np.mean((fine[place] - coarse) ** 2)) < 0.003
 
 
-@pytest.mark.parametrize("select", [smoothing.select_gcv, smoothing.select_v_curve])
-def test_the_penalty_is_chosen_by_brute_force(select):
+@pytest.mark.parametrize("inflation", [1.0, 1.4, None])
+def test_the_penalty_is_chosen_by_brute_force(inflation):
     days, values, weights = make_series(n_pixels=6)
     bands, nodes = smoothing.penalty_bands(days), np.arange(days.size)
     candidates = np.logspace(0, 6, 13)
-    chosen = select(values, weights, nodes, bands, candidates)
+    if inflation is None:
+        chosen = smoothing.select_v_curve(values, weights, nodes, bands, candidates)
+    else:
+        chosen = smoothing.select_gcv(values, weights, nodes, bands, candidates, inflation)
     penalty = dense(bands)
     for p in range(6):
         w, y = weights[:, p].astype(float), np.nan_to_num(values[:, p].astype(float))
@@ -113,9 +116,10 @@ def test_the_penalty_is_chosen_by_brute_force(select):
             hat = np.linalg.inv(np.diag(w) + candidate * penalty) * w
             z = hat @ y
             misfit, n = (w * (y - z) ** 2).sum(), (w > 0).sum()
-            rows.append((misfit, z @ penalty @ z, n * misfit / (n - np.trace(hat)) ** 2))
+            free = n - (inflation or 1) * np.trace(hat)
+            rows.append((misfit, z @ penalty @ z, n * misfit / free**2 if free > 0 else np.inf))
         misfit, roughness, score = np.array(rows).T
-        if select is smoothing.select_gcv:
+        if inflation is not None:
             expected = candidates[score.argmin()]
         else:
             k = np.hypot(np.diff(np.log(misfit)), np.diff(np.log(roughness))).argmin()

@@ -278,8 +278,9 @@ def test_a_dataset_of_two_indices_is_refused():
     ("make", "match"),
     [
         (lambda: xh.Whittaker(penalty=-1), "penalty=-1"),
-        (lambda: xh.Whittaker(penalty="best"), "'v-curve' or 'gcv'"),
+        (lambda: xh.Whittaker(penalty="best"), "'gcv' or 'v-curve'"),
         (lambda: xh.Whittaker(candidates=(1, 10)), "at least 3 penalties"),
+        (lambda: xh.Whittaker(inflation=0.5), "inflation=0.5"),
         (lambda: xh.SavitzkyGolay(window=0), "window=0"),
         (lambda: xh.SavitzkyGolay(order=9), "order=9"),
         (lambda: xh.Harmonic(count=0), "count=0"),

@@ -20,6 +20,9 @@ from xharmonize.types import Float64Array, FloatArray, IntArray
 CUTOFF = 3.0
 """Standard deviations beyond which a Gaussian kernel is cut off."""
 
+LOOSE = 1 + 1e-6
+"""Variance from which on a local fit is known worse than a value of weight 1, and is left out."""
+
 SINGULAR = 1e-9
 """Pivot, as a share of its diagonal entry, below which equations count as singular."""
 
@@ -118,6 +121,8 @@ def _local_fit(
     for j in range(order + 1):
         value += work[0, j] * work[1, j]
         variance += work[1, j] * work[1, j]
+    if variance > LOOSE:
+        return np.nan, np.nan
     return value, variance
 
 
@@ -151,7 +156,8 @@ def local_polynomial(
     Returns
     -------
     smooth, variance : (node, pixel) float32 array
-        NaN where the window holds no more than `order` observations.
+        NaN where the window holds no more than `order` observations, or where they say less than
+        one value of weight 1 would (gaps at which the polynomial runs away).
     fit : (3, pixel) float64 array
         See the module.
     """

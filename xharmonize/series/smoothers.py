@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from xharmonize.errors import TimeAxisError
 
-PenaltyRule: TypeAlias = Literal["v-curve", "gcv"]
+PenaltyRule: TypeAlias = Literal["gcv", "v-curve"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,31 +17,38 @@ class Whittaker:
 
     Attributes
     ----------
-    penalty : float, "v-curve" or "gcv"
+    penalty : float, "gcv" or "v-curve"
         λ [day³], the same whatever the dates and the output step: the curve follows changes that
         take longer than about λ^(1/4) days where there is a value a day. Or how to choose one per
-        pixel from `candidates`: by the V-curve, or by generalised cross-validation, which follows
-        the data more closely and takes errors shared by neighbouring dates for signal.
+        pixel from `candidates`: by generalised cross-validation, or by the V-curve, which smooths
+        more and does not take errors shared by neighbouring dates for signal.
     candidates : tuple of float
         Penalties to choose from, ascending; for the V-curve at equal ratios.
+    inflation : float
+        Factor on the degrees of freedom in cross-validation, at least 1, which is the plain form;
+        more keeps short series from being followed value by value.
 
     References
     ----------
-    Eilers 2003, doi:10.1021/ac034173t; Frasso and Eilers 2015, doi:10.1177/1471082X14549288.
+    Eilers 2003, doi:10.1021/ac034173t; Frasso and Eilers 2015, doi:10.1177/1471082X14549288;
+    Kim and Gu 2004, doi:10.1046/j.1369-7412.2003.05316.x.
     """
 
-    penalty: float | PenaltyRule = "v-curve"
-    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(2, 15))
+    penalty: float | PenaltyRule = "gcv"
+    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 11))
+    inflation: float = 1.2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "candidates", tuple(map(float, self.candidates)))
         if isinstance(self.penalty, str):
             if self.penalty not in ("v-curve", "gcv"):
                 raise TimeAxisError(
-                    f"penalty={self.penalty!r}; give a number [day³], 'v-curve' or 'gcv'"
+                    f"penalty={self.penalty!r}; give a number [day³], 'gcv' or 'v-curve'"
                 )
         else:
             _require_positive("penalty", self.penalty)
+        if not (math.isfinite(self.inflation) and self.inflation >= 1):
+            raise TimeAxisError(f"inflation={self.inflation}; give a factor of 1 or more")
         ascending = all(a < b for a, b in zip(self.candidates, self.candidates[1:]))
         if len(self.candidates) < 3 or not ascending or not self.candidates[0] > 0:
             raise TimeAxisError(

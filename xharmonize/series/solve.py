@@ -160,9 +160,12 @@ def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | Non
         return np.full(y.shape[1], float(rule))
     node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
     bands = smoothing.penalty_bands(nodes[node_of])
-    select = smoothing.select_gcv if rule == "gcv" else smoothing.select_v_curve
-    candidates = np.array(plan.smoother.candidates)
-    chosen: FloatArray = select(y, weights, np.arange(node_of.size), bands, candidates)
+    given = (y, weights, np.arange(node_of.size), bands, np.array(plan.smoother.candidates))
+    chosen: FloatArray
+    if rule == "gcv":
+        chosen = smoothing.select_gcv(*given, plan.smoother.inflation)
+    else:
+        chosen = smoothing.select_v_curve(*given)
     return chosen
 
 
