@@ -6,10 +6,10 @@ from xharmonize.harmonizers.linear import FittedHarmonizer, fit_linear
 from xharmonize.harmonizers.lut.harmonizers import (
     GlobalLutHarmonizer,
     HistogramHarmonizer,
-    LutHarmonizer,
     TablesHarmonizer,
 )
 from xharmonize.harmonizers.lut.least_squares import fit_lut
+from xharmonize.harmonizers.lut.network import LutHarmonizer
 from xharmonize.harmonizers.lut.tables import fit_tables
 from xharmonize.harmonizers.matching import fit_histogram
 from xharmonize.harmonizers.nadir import nbar

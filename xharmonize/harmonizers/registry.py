@@ -23,9 +23,9 @@ from xharmonize.harmonizers.lut.harmonizers import (
     LUT,
     GlobalLutHarmonizer,
     HistogramHarmonizer,
-    LutHarmonizer,
     TablesHarmonizer,
 )
+from xharmonize.harmonizers.lut.network import LutHarmonizer
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer

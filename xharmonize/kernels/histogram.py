@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from xharmonize.kernels.lut import all_codes, runs_of, unsigned
+from xharmonize.kernels.codes import all_codes, unsigned
+from xharmonize.kernels.lut import runs_of
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 

@@ -8,12 +8,12 @@ of its knot in one load of 64 bits.
 from __future__ import annotations
 
 import math
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from numba import njit
 
+from xharmonize.kernels.codes import all_codes, unsigned
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
@@ -100,9 +100,9 @@ def apply_tables_to_dn(
     out = np.empty(dn.shape, np.float32) if out is None else out
     for j, y0, y1 in runs_of(rows):
         for i, x0, x1 in runs_of(columns):
-            pixels = dn[:, :, y0:y1, x0:x1]
+            window = np.s_[:, :, y0:y1, x0:x1]
             lines = (scale, offset, nodata)
-            _map_tile(pixels, tables[:, j, i], low, high, lines, out[:, :, y0:y1, x0:x1])
+            _map_tile(dn[window], tables[:, j, i], low, high, lines, out[window])
     return out
 
 
@@ -143,20 +143,6 @@ def _map_flat(
     packed = _pack(table.reshape(1, 1, 1, 1, -1))
     _apply(decoded, packed, first, per_unit, np.array([[0, 0, 1]]), whole, out)
     return out.ravel()
-
-
-@cache
-def all_codes(dtype: np.dtype[np.integer]) -> IntArray:
-    """All values of an 8- or 16-bit dtype (1, 1, 1, code), in the order of their bits."""
-    n_codes = 256**dtype.itemsize
-    codes = np.arange(n_codes).astype(unsigned(dtype)).view(dtype).reshape(1, 1, 1, n_codes)
-    codes.flags.writeable = False
-    return codes
-
-
-def unsigned(dtype: np.dtype[np.integer]) -> np.dtype[np.unsignedinteger]:
-    """The unsigned dtype of the same bits: negative digital numbers index the upper half."""
-    return np.dtype(f"u{dtype.itemsize}")
 
 
 def _alike(n_tables: int, *columns: Float64Array) -> list[list[int]]:

@@ -201,15 +201,7 @@ def _arguments(
 def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flags: bool) -> Any:
     """One task per block, given the tables of its own tiles only."""
     chunks = dict(zip("tbyx", values.chunks))
-    spans = {
-        upper: _spans(layout[place][0], layout[weight][0], chunks[lower])
-        for upper, lower, place, weight in (("Y", "y", 1, 3), ("X", "x", 2, 4))
-    }
-    if flags and layout[-3][1] == "tVU":
-        spans |= {
-            upper: _spans(layout[place][0], None, chunks[lower])
-            for upper, lower, place in (("V", "y", -2), ("U", "x", -1))
-        }
+    spans = _all_spans(layout, chunks)
     arguments: list[Any] = []
     for array, dims in layout:
         if dims in ("y", "x"):
@@ -243,6 +235,20 @@ def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flag
         meta=np.empty((0,) * 4, np.float32, like=values._meta),
         token="harmonize-lut",
     )
+
+
+def _all_spans(layout: list[tuple[Any, str]], chunks: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Tiles that chunks of pixels need, of tables (Y, X) and of flags per tile (V, U)."""
+    spans = {
+        upper: _spans(layout[place][0], layout[weight][0], chunks[lower])
+        for upper, lower, place, weight in (("Y", "y", 1, 3), ("X", "x", 2, 4))
+    }
+    if layout[-3][1] == "tVU":
+        spans |= {
+            upper: _spans(layout[place][0], None, chunks[lower])
+            for upper, lower, place in (("V", "y", -2), ("U", "x", -1))
+        }
+    return spans
 
 
 def _spans(places: IntArray, weights: AnyArray | None, chunks: tuple[int, ...]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from xharmonize.errors import ModelError
-from xharmonize.harmonizers.lut.harmonizers import LookUp
+from xharmonize.harmonizers.lut.base import LookUp
 from xharmonize.harmonizers.protocol import Model
 
 
