@@ -2,8 +2,10 @@
 
 Products are counted from the shapes of convolutions and transposed convolutions, two operations
 each, those with padding included, as is usual; everything else counts as nothing. The matrix
-product (``torch.mm`` in float32) takes turns with the network, on the same threads.
-As an asv suite, or alone: ``python benchmarks/network.py [--small]``.
+product (``torch.mm`` in float32) takes turns with the network, on the same threads. With
+``--one-thread`` both run as on a thread of Dask's, and processor time is measured, which other
+programs disturb less. As an asv suite, or alone:
+``python benchmarks/network.py [--small] [--one-thread]``.
 """
 
 from __future__ import annotations
@@ -88,14 +90,18 @@ def make_product(side: int, dtype: torch.dtype = torch.float32) -> Callable[[], 
     return lambda: torch.mm(first, second)
 
 
-def rate(function: Callable[[], Any], flops: float) -> float:
+def rate(
+    function: Callable[[], Any], flops: float, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return operations per second of one call."""
-    start = time.perf_counter()
+    start = clock()
     function()
-    return flops / (time.perf_counter() - start)
+    return flops / (clock() - start)
 
 
-def measure(card: Card, side: int, n_runs: int) -> dict[str, float]:
+def measure(
+    card: Card, side: int, n_runs: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median rate of the product and of each case [operations/s], taking turns."""
     per_tile, weights = flops_per_tile(card), seeded(card)
     functions: dict[str, tuple[Callable[[], Any], float]] = {
@@ -110,7 +116,7 @@ def measure(card: Card, side: int, n_runs: int) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(n_runs + 1):
         for name, (function, flops) in functions.items():
-            value = rate(function, flops)
+            value = rate(function, flops, clock)
             if turn:  # the first one lays out weights and takes memory
                 found[name].append(value)
     return {name: statistics.median(values) for name, values in found.items()}
@@ -134,11 +140,15 @@ class Inference:
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Print rates and ratios, and return the rates."""
-    is_small = "--small" in (sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    is_small, is_alone = "--small" in argv, "--one-thread" in argv
+    if is_alone:
+        torch.set_num_threads(1)
+    clock = time.thread_time if is_alone else time.perf_counter
     sizes = {"tile": 32, "buffer": 8, "width": 4, "depth": 4} if is_small else {}
     side, n_runs = (256, 1) if is_small else (3072, 5)
     card = make_card(**sizes)
-    rates = measure(card, side, n_runs)
+    rates = measure(card, side, n_runs, clock)
     print(
         f"{card.architecture}, {flops_per_tile(card) / 1e9:.2f} GFLOP per tile of "
         f"{card.lattice.tile}², {torch.get_num_threads()} threads"
