@@ -160,6 +160,8 @@ def test_pixels_and_tiles_beyond_the_training_are_flagged(source, plain):
     tables = xh.fit_tables(cube, model)
     assert (tables["tile_flag"][:, 0, 0] == ResultFlag.OUT_OF_DOMAIN).all()
     np.testing.assert_array_equal(xh.to_landsat(cube, tables, flags=True)["flag"], flag)
+    lazy = xh.to_landsat(cube.chunk(time=1, y=13, x=20), model, flags=True)["flag"]
+    np.testing.assert_array_equal(lazy, flag)
 
 
 def test_an_empty_tile_stays_missing(source, plain):

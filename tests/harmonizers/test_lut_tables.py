@@ -27,12 +27,16 @@ def source() -> xr.DataArray:
     return make_source()
 
 
-@pytest.fixture(scope="module")
-def model() -> xr.Dataset:
+def model_cube() -> xr.DataArray:
     cube = example_cube(
         "landsat-c2-l2", platform="landsat-8", bands=BANDS, shape=(40, 50), seed=8, missing=0.0
     )
-    return xh.fit_histogram(cube.copy(data=(cube.values * 1.3 + 0.02).astype("float32")), bins=200)
+    return cube.copy(data=(cube.values * 1.3 + 0.02).astype("float32"))
+
+
+@pytest.fixture(scope="module")
+def model() -> xr.Dataset:
+    return xh.fit_histogram(model_cube(), bins=200)
 
 
 def test_the_fit_says_all_there_is_to_know(source, model):
@@ -206,6 +210,9 @@ def test_a_tile_with_too_few_pixels_has_no_table(model):
     blended = xh.fit_tables(holed, model, tile=TILE, min_coverage=0.2, interpolate=True)
     result = xh.to_landsat(holed, blended)
     assert np.isfinite(result[..., 6:12, 11]).all()
+    constant = xh.fit_histogram(model_cube(), source=cube, bins=50)
+    tables = xh.fit_tables(holed.chunk(y=9), constant, tile=TILE, min_coverage=0.2)
+    np.testing.assert_array_equal(np.isnan(tables["tables"][0, :, :, 0, 0]).sum(), 1)
 
 
 def test_steps_in_the_target_bandpass_pass_through(source, model):

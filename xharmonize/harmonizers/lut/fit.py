@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -53,8 +54,9 @@ def fit_dataset(
     extent = tile_y.extent[:, None] * tile_x.extent
     warn_partial(extent, side)
     share = _coverage(counts, tile_y, tile_x, side)
-    used = counts if not min_coverage else _blank(counts, share, min_coverage)
-    tables = predictor.tables(used, ranges)
+    tables = predictor.tables(counts, ranges)
+    if min_coverage:
+        tables = _blank(tables, share, min_coverage)
     variables = {
         "tables": ((*DIMS, "band", "knot"), tables, {"units": "1", "long_name": "look-up table"}),
         "histograms": ((*DIMS, "band", "bin"), counts, {"long_name": "valid pixels per bin"}),
@@ -112,28 +114,25 @@ def _coverage(counts: Any, tile_y: Axis, tile_x: Axis, side: float) -> Any:
     return (valid * (tile_y.step * tile_x.step / side**2)).astype(np.float32)
 
 
-def _blank(counts: Any, share: Any, least: float) -> Any:
-    """Counts, but none where the valid share of a tile is too small."""
-    return counts * (share >= least)[..., None, None]
+def _blank(tables: Any, share: Any, least: float) -> Any:
+    """Tables, but NaN where the valid share of a tile is too small."""
+    where = da.where if isinstance(share, da.Array) else np.where
+    return where((share >= least)[..., None, None], tables, np.nan)
 
 
 def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges) -> Any:
     """Flags of each tile (time, tile_y, tile_x), uint8."""
-    partial_context = np.where(extent < 1 - 1e-9, int(ResultFlag.PARTIAL_CONTEXT), 0)
-    flags = np.broadcast_to(partial_context.astype(np.uint8), counts.shape[:3])
+    reaches_beyond = np.where(extent < 1 - 1e-9, int(ResultFlag.PARTIAL_CONTEXT), 0)
+    flags = np.broadcast_to(reaches_beyond.astype(np.uint8), counts.shape[:3])
     if domain is None:
         return da.from_array(flags, counts.chunks[:3]) if isinstance(counts, da.Array) else flags
     if not isinstance(counts, da.Array):
         return flags | _is_far(counts, domain, ranges) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
     is_far = da.blockwise(
-        _is_far,
+        partial(_is_far, domain=domain, ranges=ranges),
         "tyx",
         counts.rechunk({3: -1, 4: -1}),
         "tyxbk",
-        None if domain is None else domain,
-        None,
-        ranges,
-        None,
         concatenate=True,
         dtype=bool,
         meta=np.empty((0,) * 3, bool),
