@@ -19,7 +19,7 @@ from xharmonize.types import Float64Array, FloatArray, IntArray
 # Loops below write one array each: with more, the compiler's checks for overlap outgrow its limit
 # and it makes no vectors of them.
 
-_ROWS, _COLUMNS = 64, 256  # windows whose moments are found together, in the second cache
+_COLUMNS = 256  # windows side by side whose moments are found together, in the second cache
 FLAT = 1e-24
 """Variance over squared mean below which a window is flat: far below what data resolve, far above
 rounding."""
@@ -95,31 +95,65 @@ def _merge_gappy(a, b, start, out, n):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _grow_rows(held, other, sums, shape, size, is_complete):  # type: ignore[no-untyped-def]
-    """Grow windows along y from one to `size` rows, by doubling; returns the array they are in."""
-    n_out, n = shape
-    n_rows, level, filled = n_out + size - 1, 1, 0
-    while level != size:
-        if size & level:
-            for j in range(n_out):
-                if filled == 0:
-                    sums[j] = held[j]
-                elif is_complete:
-                    _merge_full(sums[j], held[filled + j], 0, sums[j], n, filled, level)
-                else:
-                    _merge_gappy(sums[j], held[filled + j], 0, sums[j], n)
-            filled += level
-        if filled == size:
-            return sums
-        n_rows -= level
-        for j in range(n_rows):
-            if is_complete:
-                _merge_full(held[j], held[j + level], 0, other[j], n, level, level)
-            else:
-                _merge_gappy(held[j], held[j + level], 0, other[j], n)
-        held, other = other, held
-        level *= 2
-    return held
+def _depths(size):  # type: ignore[no-untyped-def]
+    """Where the rings of windows 1, 2, 4, … rows high begin, and how many rows each keeps."""
+    n_levels = 1
+    while 2**n_levels <= size:
+        n_levels += 1
+    start, depth = np.zeros(n_levels, np.int64), np.zeros(n_levels, np.int64)
+    filled = 0
+    for k in range(n_levels):
+        high = 2**k
+        depth[k] = 1 + max(high, size - high - filled if size & high else 0)
+        if k > 0:
+            start[k] = start[k - 1] + depth[k - 1]
+        filled += size & high
+    return start, depth
+
+
+@njit(nogil=True, cache=True)
+def _merge(ring, whole, a, b, out, high, n):  # type: ignore[no-untyped-def]
+    """Merge two rows of windows, `high` pixels each of them; tells whether both have no gaps."""
+    if whole[a] and whole[b]:
+        _merge_full(ring[a], ring[b], 0, ring[out], n, high[0], high[1])
+        return True
+    for place, count in ((a, high[0]), (b, high[1])):
+        if whole[place]:
+            ring[place, 0] = count
+    _merge_gappy(ring[a], ring[b], 0, ring[out], n)
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _grow_rows(ring, whole, start, depth, j, size, n):  # type: ignore[no-untyped-def]
+    """Take in row `j`, which is in the first ring; returns where windows `size` rows high are.
+
+    Windows of 2, 4, 8, … rows that end in this row are made of two half as high. The result is
+    the highest of them, or a sum of some; -1 where the image began less than `size` rows ago.
+    """
+    for k in range(1, start.size):
+        half, first = 2 ** (k - 1), j - 2**k + 1
+        if first < 0:
+            break
+        a = start[k - 1] + first % depth[k - 1]
+        b = start[k - 1] + (first + half) % depth[k - 1]
+        out = start[k] + first % depth[k]
+        whole[out] = _merge(ring, whole, a, b, out, (half, half), n)
+    first, filled, last = j - size + 1, 0, whole.size - 1
+    if first < 0:
+        return -1
+    for k in range(start.size):
+        if not size & 2**k:
+            continue
+        part = start[k] + (first + filled) % depth[k]
+        if size == 2**k:
+            return part
+        if filled == 0:
+            ring[last], whole[last] = ring[part], whole[part]
+        else:
+            whole[last] = _merge(ring, whole, last, part, last, (filled, 2**k), n)
+        filled += 2**k
+    return last
 
 
 @njit(nogil=True, cache=True)
@@ -200,33 +234,30 @@ def uniform_windows(
     out_y, out_x = n_y - size + 1, n_x - size + 1
     if out_y <= 0 or out_x <= 0:
         return total
-    high, wide = min(_ROWS, out_y) + size - 1, min(_COLUMNS, out_x) + size - 1
-    held, other = np.zeros((high, 5, wide)), np.zeros((high, 5, wide))
-    column, spare = np.zeros((high, 5, wide)), np.zeros((5, wide))
-    sums, final = np.zeros((5, wide)), np.zeros((5, wide))
+    wide = min(_COLUMNS, out_x) + size - 1
+    start, depth = _depths(size)
+    ring, whole = np.zeros((depth.sum() + 1, 5, wide)), np.zeros(depth.sum() + 1, np.bool_)
+    spare, sums, final = np.zeros((5, wide)), np.zeros((5, wide)), np.zeros((5, wide))
     n_full = float(size * size)
     for k in range(n_images):
         code = codes[k % codes.shape[0]]
-        for top in range(0, out_y, _ROWS):
-            rows = min(_ROWS, out_y - top)
-            for left in range(0, out_x, _COLUMNS):
-                columns = min(_COLUMNS, out_x - left)
-                end = left + columns + size - 1
-                is_complete = True
-                for j in range(rows + size - 1):
-                    x, y = pred[k, top + j][left:end], ref[k, top + j][left:end]
-                    is_complete &= _load(x, y, held[j])
-                shape = (rows, end - left)
-                tall = _grow_rows(held, other, column, shape, size, is_complete)
-                for j in range(rows):
-                    grown = _grow_columns(tall[j], spare, sums, columns, size, is_complete)
-                    final[0] = n_full
-                    if not is_complete:
-                        final[0, :columns] = grown[0, :columns]
-                    _unmix(grown, columns, final)
-                    place = (top + j + size // 2, left + size // 2)
-                    least = max(min_valid * n_full, 1.0)
-                    _accumulate(final, columns, code, place, least, (c1, c2), total[k])
+        for left in range(0, out_x, _COLUMNS):
+            columns = min(_COLUMNS, out_x - left)
+            end = left + columns + size - 1
+            for j in range(n_y):
+                place = j % depth[0]
+                whole[place] = _load(pred[k, j][left:end], ref[k, j][left:end], ring[place])
+                tall = _grow_rows(ring, whole, start, depth, j, size, end - left)
+                if tall < 0:
+                    continue
+                grown = _grow_columns(ring[tall], spare, sums, columns, size, whole[tall])
+                final[0] = n_full
+                if not whole[tall]:
+                    final[0, :columns] = grown[0, :columns]
+                _unmix(grown, columns, final)
+                middle = (j - size + 1 + size // 2, left + size // 2)
+                least = max(min_valid * n_full, 1.0)
+                _accumulate(final, columns, code, middle, least, (c1, c2), total[k])
     return total
 
 
