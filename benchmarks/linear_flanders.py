@@ -89,6 +89,10 @@ def evaluate(pairs: xr.Dataset, source: xr.DataArray, target: xr.DataArray) -> d
     methods["line per pixel, else per band"] = lambda rest: xh.fit_pixelwise(
         rest, days=(0, 1, 3), n_min=4, fallback="line"
     )
+    methods["one look-up table per band"] = lambda rest: xh.fit_lut(rest)
+    methods["histogram, stored source"] = lambda rest: xh.fit_histogram(
+        _cube(rest, target), source=source.sel(time=rest["time_source"].values)
+    )
     methods["histogram, per date"] = lambda rest: xh.fit_histogram(_cube(rest, target), per="date")
     result: dict[str, list] = {name: [] for name in methods}
     for k in range(pairs.sizes["pair"]):
