@@ -85,8 +85,8 @@ def kernel_of(case: str) -> Callable[[Any, Any], Any]:
     """The kernel behind a case, on blocks (band, y, x)."""
     import numpy as np
 
+    from xharmonize.kernels import angles, windows
     from xharmonize.kernels import statistics as kernels
-    from xharmonize.kernels import windows
 
     codes, everywhere = np.zeros((1, 1), np.int32), np.zeros((1, 1, 1), np.int32)
     taps = windows.gaussian_taps(11, 1.5)
@@ -96,7 +96,7 @@ def kernel_of(case: str) -> Callable[[Any, Any], Any]:
 
     found: dict[str, Callable[[Any, Any], Any]] = {
         "pixel": lambda x, y: kernels.band_moments(rows(x), rows(y)),
-        "sam": lambda x, y: kernels.spectral_angles(rows(x), rows(y), codes, 1),
+        "sam": lambda x, y: angles.spectral_angles(rows(x), rows(y), codes, 1),
         "ssim": lambda x, y: windows.gaussian_windows(x, y, everywhere, 1, taps, 1e-4, 9e-4, 0.5),
         "uiqi": lambda x, y: windows.uniform_windows(x, y, everywhere, 1, 32, 0.0, 0.0, 0.5),
     }

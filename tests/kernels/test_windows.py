@@ -32,10 +32,10 @@ def images():
     return (ref + random.normal(0, 0.05, ref.shape)).astype("float32"), ref
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 7, 8, 12, 32])
+@pytest.mark.parametrize("size", [1, 5, 8, 12, 32])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_uniform_windows_equal_brute_force(images, size, missing):
-    pred, ref = (a[:, :40, :45].copy() for a in images)
+    pred, ref = (a[:, :36, :39].copy() for a in images)
     pred[np.random.default_rng(1).random(pred.shape) < missing] = np.nan
     found = windows.uniform_windows(pred, ref, ALL, 1, size, 0.0, 0.0, 0.5)
     for k in range(2):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xharmonize.kernels import angles, windows
 from xharmonize.kernels import statistics as kernels
-from xharmonize.kernels import windows
 from xharmonize.kernels.indices import RatioTerms, ratio_index
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
@@ -43,7 +43,7 @@ class Table:
         parts = [("moments", self.n_bands, kernels.N_FIELDS)] * self.moments
         parts += [(f"{row.name}_moments", 1, kernels.N_FIELDS) for row in self.indices]
         parts += [("baseline_errors", self.n_bands, len(kernels.ERROR_SUMS))] * self.errors
-        parts += [("angles", 1, len(kernels.ANGLE_SUMS))] * self.angles
+        parts += [("angles", 1, len(angles.ANGLE_SUMS))] * self.angles
         return tuple(parts)
 
     @property
@@ -190,7 +190,7 @@ def _rows(
     if z is not None:
         parts.append(kernels.baseline_errors(x, y, z, codes, n_groups))
     if table.angles:
-        parts.append(kernels.spectral_angles(x, y, codes, n_groups)[:, :, None])
+        parts.append(angles.spectral_angles(x, y, codes, n_groups)[:, :, None])
     width = kernels.N_FIELDS
     wide = [np.pad(p, [(0, 0)] * 3 + [(0, width - p.shape[3])]) for p in parts]
     return wide[0] if len(wide) == 1 else np.concatenate(wide, axis=2)

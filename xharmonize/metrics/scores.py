@@ -13,10 +13,18 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.cube.contract import with_history
 from xharmonize.errors import MetricError
+from xharmonize.metrics.entries import Metric, WindowMetric
 from xharmonize.metrics.groups import By
 from xharmonize.metrics.inputs import BAND, Dims, read_cubes, reduced_dims
-from xharmonize.metrics.registry import Metric, MetricLike, WindowMetric, resolve
-from xharmonize.metrics.statistics import FIELDS, collect, merge_over, require_statistics, settings
+from xharmonize.metrics.merging import FIELDS, merge_over, require_statistics
+from xharmonize.metrics.registry import (
+    DEFAULT,
+    DEFAULT_SPECTRAL,
+    METRICS,
+    MetricLike,
+    resolve,
+)
+from xharmonize.metrics.statistics import collect, settings
 from xharmonize.types import AnyArray
 
 
@@ -146,8 +154,6 @@ def score_statistics(
 
 
 def _available(statistics: xr.Dataset) -> list[str]:
-    from xharmonize.metrics.registry import DEFAULT, DEFAULT_SPECTRAL, METRICS
-
     names = (*DEFAULT, *DEFAULT_SPECTRAL, *(n for n, m in METRICS.items() if m.is_windowed))
     has_bands = statistics.sizes.get(BAND, 1) > 1
     held = [n for n in names if METRICS[n].statistic in statistics]
