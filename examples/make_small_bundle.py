@@ -31,6 +31,7 @@ from xharmonize.models import Card, Input, Lattice, Output, write_bundle
 from xharmonize.models.registry import build, seeded
 
 SIDE, MARGIN = 28, 4  # of a training window, and what of it is not learned from [pixels of 30 m]
+BATCH = 8
 LATTICE = Lattice(resolution=30.0, tile=32, buffer=MARGIN, phase=(15.0, 15.0))
 DAYS, OTHER_DAYS = common_days(2022), common_days(2023)
 
@@ -40,7 +41,9 @@ def main(out: str, n_places: int = 48, n_others: int = 12, n_steps: int = 300) -
     training = {seed: DAYS[seed % len(DAYS)] for seed in range(n_places)}
     windows = [cut(pair, LATTICE, SIDE) for pair in simulate(training)]
     card = describe(windows, training)
-    weights = fit(card, windows, n_steps=n_steps, margin=MARGIN)
+    weights = seeded(card)
+    weights["last.weight"][:] = 0  # what it starts from is the area-weighted mean
+    weights = fit(card, windows, weights, n_steps=n_steps, margin=MARGIN)
     write_bundle(out, card, weights)
 
     others = {seed: OTHER_DAYS[2 * seed % len(OTHER_DAYS)] for seed in range(1000, 1000 + n_others)}
@@ -89,13 +92,24 @@ def summary(places: Mapping[int, str]) -> str:
 
 
 def fit(
-    card: Card, windows: Sequence[Window], *, n_steps: int, margin: int, batch: int = 8
+    card: Card,
+    windows: Sequence[Window],
+    weights: Mapping[str, np.ndarray],
+    *,
+    n_steps: int,
+    margin: int,
 ) -> dict[str, np.ndarray]:
-    """Fit the network of a card by least squares, and return its weights."""
+    """Fit the network of a card by least squares, and return its weights.
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        To begin with; changed.
+    margin : int
+        Target pixels at each side of a window that are not learned from.
+    """
     torch.manual_seed(0)
     torch.set_num_threads(1)  # sums are then added in one order, whatever the cores
-    weights = seeded(card)
-    weights["last.weight"][:] = 0  # what it starts from is the area-weighted mean
     network = build(card, weights).train()
     inputs = [
         normalised([window.inputs[number] for window in windows], part)
@@ -106,7 +120,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=n_steps)
     inner = (..., slice(margin, -margin), slice(margin, -margin))
     for _ in range(n_steps):
-        chosen = torch.randint(len(target), (batch,))
+        chosen = torch.randint(len(target), (BATCH,))
         estimate = network(*(images[chosen] for images in inputs))
         loss = torch.nn.functional.mse_loss(estimate[inner], target[chosen][inner])
         optimizer.zero_grad()

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.kernels.patches import count, earth_movers_distance
+from xharmonize.kernels.histogram import count_values, normalise, transport_distance
 from xharmonize.models import Domain, Input, Lattice
 from xharmonize.simulate import Simulation, write_catalog
 
@@ -69,22 +69,30 @@ def simulate(places: Mapping[int, str], **options: Any) -> Iterator[Pair]:
         place = Simulation(seed=seed, start=day, end=day, **options)
         with TemporaryDirectory() as folder:
             catalog = write_catalog(place, Path(folder) / "scenes")
-            sentinel = xh.open_stac(catalog, collection="sentinel-2-l2a", bands=bands)
-            landsat = xh.open_stac(catalog, collection="landsat-c2-l2", bands=list(OLI))
+            # Without clouds, all that a mask would find are false alarms over bright roofs.
+            sentinel, landsat = (
+                xh.open_stac(catalog, collection=name, bands=names, mask=None)
+                for name, names in (("sentinel-2-l2a", bands), ("landsat-c2-l2", list(OLI)))
+            )
             yield Pair(
                 sentinel=sentinel.isel(time=[0]).compute(),
                 landsat=landsat.isel(time=[0]).compute(),
             )
 
 
-def cut(pair: Pair, lattice: Lattice, size: int) -> Window:
-    """Cut the north-western window of `size` target pixels that starts at even counts.
+def cut(pair: Pair, lattice: Lattice, size: int, at: tuple[int, int] = (0, 0)) -> Window:
+    """Cut a window of `size` target pixels that starts at even counts of the lattice.
 
     Even, since three pixels of 20 m lie under two of 30 m: tiles of the lattice start there too.
+
+    Parameters
+    ----------
+    at : (int, int)
+        Even rows and columns from the first window in the north-west.
     """
     west, north = _corner(pair.landsat)
-    column = round((west - lattice.phase[0]) / lattice.resolution) % 2
-    row = round((lattice.phase[1] - north) / lattice.resolution) % 2
+    column = at[1] + round((west - lattice.phase[0]) / lattice.resolution) % 2
+    row = at[0] + round((lattice.phase[1] - north) / lattice.resolution) % 2
     west, north = west + column * lattice.resolution, north - row * lattice.resolution
     inputs = []
     for gsd, bands in INPUTS.values():
@@ -114,24 +122,33 @@ def describe_domain(windows: Sequence[Window]) -> Domain:
     low: list[float] = []
     high: list[float] = []
     histograms: list[tuple[float, ...]] = []
-    distances = []
+    farthest = 0.0
     for number, (_, bands) in enumerate(INPUTS.values()):
         images = np.stack([window.inputs[number] for window in windows])
-        counts = np.stack([count(image, *EDGES, N_BINS) for image in images])
-        shares = counts.sum(axis=0) / counts.sum(axis=(0, 2))[:, None]
-        distances.append(earth_movers_distance(counts, shares, (EDGES[1] - EDGES[0]) / N_BINS))
+        counts = count_bins(images)
+        known = counts.sum(axis=0) / counts.sum(axis=(0, 2))[:, None]
+        for shares in normalise(counts):
+            distances = [transport_distance(a, EDGES, b, EDGES) for a, b in zip(shares, known)]
+            farthest = max(farthest, *distances)
         names += bands
         low += images.min(axis=(0, 2, 3)).tolist()
         high += images.max(axis=(0, 2, 3)).tolist()
-        histograms += map(tuple, shares.tolist())
+        histograms += map(tuple, known.tolist())
     return Domain(
         bands=tuple(names),
         low=tuple(low),
         high=tuple(high),
         edges=EDGES,
         histograms=tuple(histograms),
-        max_distance=float(np.concatenate(distances, axis=1).max()),
+        max_distance=farthest,
     )
+
+
+def count_bins(images: np.ndarray) -> np.ndarray:
+    """Count reflectance (n, band, y, x) in evenly spaced bins, (n, band, bin)."""
+    low, high = (np.full(images.shape[1], edge) for edge in EDGES)
+    one_tile = [np.zeros(size, np.int64) for size in images.shape[2:]]
+    return count_values(images, low, high, N_BINS, *one_tile)[:, 0, 0]
 
 
 def _corner(cube: xr.DataArray) -> tuple[float, float]:
