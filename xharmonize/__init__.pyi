@@ -1,6 +1,6 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
 from . import cluster as cluster
-from . import metrics as metrics, models as models
+from . import metrics as metrics, models as models, plot as plot
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
 from .cube.check import check_radiometry as check_radiometry
 from .cube.cog.write import to_cogs as to_cogs

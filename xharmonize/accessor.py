@@ -47,6 +47,11 @@ class HarmonizeAccessor:
     def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
         self._obj: Any = obj
 
+    @property
+    def plot(self) -> xh.plot.PlotMethods:
+        """Figures: ``cube.harmonize.plot.maps()``; see `xharmonize.plot.PlotMethods`."""
+        return xh.plot.PlotMethods(self._obj)
+
     def to_landsat(
         self,
         model: Model = "hls-v2",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
     Cube = xr.DataArray | xr.Dataset
 
+Stretch: TypeAlias = tuple[float, float] | Literal["three-stage"]
+
 MOST_PIXELS = 1500
 TRUE_COLOUR = ("red", "green", "blue")
+BACKGROUND, SATURATE = (0.04, 0.06, 0.08), 0.2
+"""Reflectance [1] of red, green, blue that is black, and that above which all are white, in the
+three-stage stretch; the source has them as numbers of 10,000 times reflectance."""
 
 
 def maps(
     *cubes: Cube,
     time: int | str = 0,
     bands: Sequence[str] | str | None = None,
-    stretch: tuple[float, float] | None = None,
+    stretch: Stretch | None = None,
     titles: Sequence[str] | None = None,
 ) -> Figure:
     """Draw one date of several cubes side by side, all with one and the same stretch.
@@ -42,8 +47,11 @@ def maps(
     bands : str or sequence of str, optional
         One band, or three for red, green and blue of the picture. Default: true colour where the
         cubes have it, else the first band. Not used for an index.
-    stretch : (float, float), optional
-        Values drawn black and white. Default: the 1st and 99th percentile over all maps together.
+    stretch : (float, float) or "three-stage", optional
+        Values drawn black and white. ``"three-stage"``: the fixed one for true colour, black up to
+        reflectance 0.04, 0.06 and 0.08 of red, green and blue, white above 0.2, linear between, so
+        that pictures of different dates and sensors can be compared. Default: the 1st and 99th
+        percentile over all maps together.
     titles : sequence of str, optional
         One for each map, put before its date.
 
@@ -56,7 +64,12 @@ def maps(
     BandError
         If a cube lacks a band.
     ContractError
-        If a Dataset holds neither ``reflectance`` nor a single index.
+        If the three-stage stretch is asked for other than true colour, or a Dataset holds neither
+        ``reflectance`` nor a single index.
+
+    References
+    ----------
+    The three stages: Liu et al. 2023, table 6, doi:10.3390/rs15102563.
 
     Examples
     --------
@@ -68,7 +81,11 @@ def maps(
     names = _choose_bands(layers, bands)
     pictures = [_pick(layer, names) for layer in layers]
     values = [picture.values for picture in pictures]
-    low, high = stretch or _percentiles(values)
+    if stretch == "three-stage":
+        low, high = 0.0, 1.0
+        values = [_three_stages(v, names) for v in values]
+    else:
+        low, high = stretch or _percentiles(values)
     figure = new_figure(4.2 * len(cubes) + 0.8, 4.6)
     axes = np.atleast_1d(figure.subplots(1, len(cubes)))
     for i, picture in enumerate(pictures):
@@ -77,11 +94,37 @@ def maps(
     if values[0].ndim == 2:
         figure.colorbar(image, ax=list(axes), label=_label(pictures[0], names), shrink=0.8)
     else:
-        drawn = f"{_quantity(pictures[0])} {low:.3g} … {high:.3g}"
-        unit = pictures[0].attrs.get("units", "1")
-        kind = "true colour" if names == list(TRUE_COLOUR) else f"RGB: {', '.join(names)}"
-        figure.supxlabel(f"{kind}; {drawn} [{unit}]", fontsize=8)
+        figure.supxlabel(_colour_note(pictures[0], names, low, high, stretch), fontsize=8)
     return figure
+
+
+def _colour_note(
+    picture: xr.DataArray, names: list[str], low: float, high: float, stretch: Stretch | None
+) -> str:
+    """What the colours of a picture of three bands stand for."""
+    kind = "true colour" if names == list(TRUE_COLOUR) else f"RGB: {', '.join(names)}"
+    unit = picture.attrs.get("units", "1")
+    if stretch == "three-stage":
+        dark = ", ".join(f"{value:g}" for value in BACKGROUND)
+        drawn = f"red, green, blue black to {dark}, white above {SATURATE:g}"
+        return f"{kind}; {_quantity(picture)}: {drawn} [{unit}]"
+    return f"{kind}; {_quantity(picture)} {low:.3g} … {high:.3g} [{unit}]"
+
+
+def _three_stages(values: FloatArray, names: list[str]) -> FloatArray:
+    """Reflectance (y, x, 3) as bytes: 0 in the background, 1 to 254 between, 255 saturated."""
+    if names != list(TRUE_COLOUR):
+        raise ContractError(
+            f"the three-stage stretch is for red, green and blue, not {names}; give "
+            "stretch=(low, high)"
+        )
+    numbers = values * np.float32(10_000)
+    low = np.array(BACKGROUND, np.float32) * 10_000
+    high = np.float32(SATURATE * 10_000)
+    linear = np.round(1 + 253 * (numbers - low - 1) / (high - low - 1))
+    inner = np.where(numbers > high, 255, np.clip(linear, 1, 254))
+    staged = np.where(numbers <= low, 0, inner) / 255
+    return np.where(np.isfinite(values), staged, np.nan).astype(np.float32)
 
 
 def _variable(cube: Cube) -> xr.DataArray:
@@ -121,7 +164,7 @@ def _choose_bands(layers: Sequence[xr.DataArray], bands: Sequence[str] | str | N
 
 def _pick(layer: xr.DataArray, names: list[str]) -> xr.DataArray:
     """Compute the bands of a picture as (y, x), or as (y, x, 3), north up."""
-    layer = _thin(layer.sortby("y", ascending=False))
+    layer = thin_out(layer.sortby("y", ascending=False))
     if not names:
         return layer.transpose("y", "x").compute()
     require_bands(layer, names, what="the picture")
@@ -130,8 +173,8 @@ def _pick(layer: xr.DataArray, names: list[str]) -> xr.DataArray:
     return layer.sel(band=names).transpose("y", "x", "band").compute()
 
 
-def _thin(layer: xr.DataArray) -> xr.DataArray:
-    """Leave out rows and columns that the picture could not show."""
+def thin_out(layer: xr.DataArray) -> xr.DataArray:
+    """Leave out rows and columns that a picture could not show."""
     strides = {dim: -(-layer.sizes[dim] // MOST_PIXELS) for dim in ("y", "x")}
     return layer.isel({dim: slice(None, None, stride) for dim, stride in strides.items()})
 
@@ -145,7 +188,7 @@ def _percentiles(values: Sequence[FloatArray]) -> tuple[float, float]:
 
 
 def _draw(axes: Axes, picture: xr.DataArray, values: AnyArray, low: float, high: float) -> Any:
-    extent = _extent(picture)
+    extent = outer_edges(picture)
     axes.set_facecolor(MISSING)
     if values.ndim == 2:
         image = axes.imshow(
@@ -155,16 +198,21 @@ def _draw(axes: Axes, picture: xr.DataArray, values: AnyArray, low: float, high:
         scaled = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
         alpha = np.isfinite(values).all(axis=-1)
         image = axes.imshow(np.dstack([scaled, alpha]), extent=extent)
+    label_map(axes, picture)
+    return image
+
+
+def label_map(axes: Axes, picture: xr.DataArray) -> None:
+    """Write coordinates with their unit along the axes."""
     unit = "°" if _is_geographic(picture) else "m"
     axes.set_xlabel(f"{'longitude' if unit == '°' else 'easting'} [{unit}]", fontsize=8)
     axes.set_ylabel(f"{'latitude' if unit == '°' else 'northing'} [{unit}]", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.locator_params(nbins=4)
-    return image
 
 
-def _extent(picture: xr.DataArray) -> tuple[float, float, float, float]:
+def outer_edges(picture: xr.DataArray) -> tuple[float, float, float, float]:
     """Outer edges (left, right, bottom, top)."""
     x, y = picture["x"].values, picture["y"].values
     step_x = float(x[1] - x[0]) if x.size > 1 else 1.0

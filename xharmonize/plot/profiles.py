@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.contract import require_bands
+from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
 from xharmonize.plot.images import _variable
 from xharmonize.plot.style import label_dates, new_figure, sensors_of, style_of, tidy, title_of
-from xharmonize.types import FloatArray
+from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,14 +31,20 @@ def series(
     field: xr.DataArray | None = None,
     band: str | None = None,
     truth: xr.DataArray | None = None,
+    smoothed: xr.DataArray | xr.Dataset | None = None,
     title: str = "",
 ) -> Figure:
     """Draw the series of a point or of a field, one colour and mark for each sensor.
 
+    Where the cube has ``origin``, marks are solid where observed, open where harmonised, and
+    crosses where filled.
+
     Parameters
     ----------
     cube : (time, y, x) or (time, band, y, x) DataArray or Dataset
-        An index [1] or reflectance [1] with a ``sensor`` for each date; NaN is missing.
+        An index [1] or reflectance [1] with a ``sensor`` for each date; NaN is missing. For a
+        point, ``uncertainty`` (one standard deviation) is drawn too: bars of the cube's, a band of
+        that of `smoothed`.
     x, y : float, optional
         A point in the cube's CRS; the pixel it lies in is drawn.
     field : (y, x) bool DataArray, optional
@@ -45,6 +54,8 @@ def series(
         Band to draw, where the cube has several.
     truth : (time,) DataArray, optional
         A known course, drawn as a line behind the observations.
+    smoothed : DataArray or Dataset, optional
+        The series as `xharmonize.smooth` gives it, drawn as a line.
     title : str
         Put above the figure.
 
@@ -64,11 +75,8 @@ def series(
     --------
     >>> figure = series(ndvi, x=501500, y=5629500)  # doctest: +SKIP
     """
-    layer = _variable(cube)
-    if "band" in layer.dims:
-        layer = layer.sel(band=band) if band else layer.isel(band=0)
-    mean, spread = _place(layer, x, y, field)
-    figure = new_figure(8.5, 3.8)
+    seen = _taken(cube, band, x, y, field)
+    figure = new_figure(8.5, 4.2)
     axes = figure.subplots()
     if truth is not None:
         axes.plot(
@@ -78,43 +86,144 @@ def series(
             linewidth=1.2,
             label="truth (simulated)",
         )
-    _draw_sensors(axes, layer, mean, spread)
-    unit = layer.attrs.get("units", "1")
-    axes.set_ylabel(f"{layer.attrs.get('long_name', layer.name or 'value')} [{unit}]")
+    if smoothed is not None:
+        _draw_smoothed(axes, _taken(smoothed, band, x, y, field))
+    _draw_sensors(axes, seen, is_joined=smoothed is None)
+    attrs = seen.layer.attrs
+    quantity = attrs.get("long_name", seen.layer.name or "value")
+    named = f"{band} {quantity}" if band and "band" in seen.layer.coords else quantity
+    axes.set_ylabel(f"{named} [{attrs.get('units', '1')}]")
     label_dates(axes)
     tidy(axes)
-    axes.legend(frameon=False, fontsize=8, loc="best")
+    # Below the axes, where it hides no observation.
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     axes.set_title(title, fontsize=10, loc="left")
-    if spread is not None:
-        place = "area" if field is None else "field"
-        axes.set_title(f"mean of the {place}, bar: SD between pixels", fontsize=7, loc="right")
+    if seen.note:
+        axes.set_title(seen.note, fontsize=7, loc="right")
     return figure
 
 
-def _draw_sensors(
-    axes: Axes, layer: xr.DataArray, mean: FloatArray, spread: FloatArray | None
-) -> None:
-    sensors = sensors_of(layer)
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The course of a place; arrays are (time,), NaN where too few pixels are valid.
+
+    Attributes
+    ----------
+    layer : (time, y, x) DataArray
+        What it was taken from.
+    mean, spread : float array
+        Value, and one standard deviation of it where there is one.
+    origin : int array or None
+        Bits of how the values of the place came about.
+    note : str
+        What the spread is.
+    """
+
+    layer: xr.DataArray
+    mean: FloatArray
+    spread: FloatArray | None
+    origin: AnyArray | None
+    note: str
+
+
+def _taken(
+    cube: xr.DataArray | xr.Dataset,
+    band: str | None,
+    x: float | None,
+    y: float | None,
+    field: xr.DataArray | None,
+) -> _Seen:
+    """Compute the course of a place."""
+    layer = _band_of(_variable(cube), band)
+    mean, spread = _place(layer, x, y, field)
+    is_point = x is not None
+    note = "" if spread is None else f"mean of the {_name(field)}, bar: SD between pixels"
+    companions = cube if isinstance(cube, xr.Dataset) else xr.Dataset()
+    if is_point and "uncertainty" in companions:
+        spread, _ = _place(_band_of(companions["uncertainty"], band), x, y, None)
+        note = "bar: one standard deviation"
+    origin = None
+    if "origin" in companions:
+        origin = _origin_at(_band_of(companions["origin"], band), x, y, field)
+    return _Seen(layer=layer, mean=mean, spread=spread, origin=origin, note=note)
+
+
+def _band_of(layer: xr.DataArray, band: str | None) -> xr.DataArray:
+    if "band" not in layer.dims:
+        return layer
+    if band is None:
+        return layer.isel(band=0)
+    require_bands(layer, [band], what="the series")
+    return layer.sel(band=band)
+
+
+def _name(field: xr.DataArray | None) -> str:
+    return "area" if field is None else "field"
+
+
+def _origin_at(
+    origin: xr.DataArray, x: float | None, y: float | None, field: xr.DataArray | None
+) -> AnyArray:
+    """Bits that any pixel of the place has, (time,)."""
+    if x is not None:
+        return np.asarray(origin.sel({"x": x, "y": y}, method="nearest").values)
+    within = origin if field is None else origin.where(field, origin.dtype.type(0))
+    found = xr.Dataset(
+        {str(bit.name): ((within & bit.value) != 0).any(["y", "x"]) for bit in Origin}
+    )
+    bits = found.compute()
+    return np.asarray(sum(bits[str(bit.name)].values * bit.value for bit in Origin))
+
+
+def _draw_smoothed(axes: Axes, seen: _Seen) -> None:
+    dates = seen.layer["time"].values
+    axes.plot(dates, seen.mean, color="#555555", linewidth=1.2, label="smoothed", zorder=1.5)
+    if seen.spread is not None and seen.note.startswith("bar"):
+        low, high = seen.mean - seen.spread, seen.mean + seen.spread
+        label = "± one standard deviation"
+        axes.fill_between(dates, low, high, color="#cccccc", alpha=0.6, linewidth=0, label=label)
+
+
+def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
+    sensors = sensors_of(seen.layer)
     names = sorted(set(sensors))
-    dates = layer["time"].values
-    valid = np.isfinite(mean)
-    axes.plot(dates[valid], mean[valid], color="#bbbbbb", linewidth=0.8, zorder=1)
+    dates = seen.layer["time"].values
+    valid = np.isfinite(seen.mean)
+    if is_joined:
+        axes.plot(dates[valid], seen.mean[valid], color="#bbbbbb", linewidth=0.8, zorder=1)
     for name in names:
-        here = valid & (sensors == name)
-        colour, marker = style_of(name, names)
-        axes.errorbar(
-            dates[here],
-            mean[here],
-            yerr=None if spread is None else spread[here],
-            fmt=marker,
-            markersize=4.5,
-            color=colour,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            elinewidth=0.7,
-            ecolor=(colour, 0.45),
-            label=f"{title_of(name)} ({int(here.sum())} dates)",
-        )
+        for word, group in _by_origin(seen.origin, valid & (sensors == name)).items():
+            colour, marker = style_of(name, names)
+            face = "white" if word == "harmonised" else colour
+            label = ", ".join(filter(None, [title_of(name), word]))
+            axes.errorbar(
+                dates[group],
+                seen.mean[group],
+                yerr=None if seen.spread is None else seen.spread[group],
+                fmt="x" if word == "filled" else marker,
+                markersize=4.5,
+                color=colour,
+                markerfacecolor=face,
+                markeredgecolor="white" if word in ("", "observed") else colour,
+                markeredgewidth=0.5 if word in ("", "observed") else 1.0,
+                elinewidth=0.7,
+                ecolor=(colour, 0.45),
+                label=f"{label} ({int(group.sum())} dates)",
+            )
+
+
+def _by_origin(origin: AnyArray | None, here: AnyArray) -> dict[str, AnyArray]:
+    """Dates of a sensor by how their values came about; under "" where that is not known."""
+    if origin is None:
+        return {"": here}
+    is_harmonised = (origin & Origin.HARMONISED) != 0
+    is_observed = ((origin & Origin.OBSERVED) != 0) & ~is_harmonised
+    parts = {
+        "observed": here & is_observed,
+        "harmonised": here & is_harmonised,
+        "filled": here & ~is_harmonised & ~is_observed,
+    }
+    return {word: group for word, group in parts.items() if group.any()}
 
 
 def _place(
