@@ -111,9 +111,13 @@ class Axis:
 
     @property
     def groups(self) -> range:
-        """Numbers of the groups of tiles, those of `chunks`."""
-        side = self.per_group * self.lattice.stride
-        return range(self.start // side, (self.stop - 1) // side + 1)
+        """Numbers of the groups of tiles, those of `chunks`.
+
+        Group 0 starts with the first tile of the result, not at a place of its own: tiles are
+        absolute, groups are only how they are dealt out, and full ones make full batches.
+        """
+        last = (self.stop - 1) // self.lattice.stride
+        return range((last - self._anchor) // self.per_group + 1)
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -151,16 +155,22 @@ class Axis:
         return found.index, found.weight / float(self.step)
 
     def _core(self, group: int) -> Span:
-        side = self.per_group * self.lattice.stride
-        return max(group * side, self.start), min((group + 1) * side, self.stop)
+        first = (self._anchor + group * self.per_group) * self.lattice.stride
+        last = first + self.per_group * self.lattice.stride
+        return max(first, self.start), min(last, self.stop)
+
+    @property
+    def _anchor(self) -> int:
+        """Number of the first tile whose core is in the result."""
+        return self.start // self.lattice.stride
 
     def _tiles(self, group: int) -> Span:
         """Tiles of a group; the first and the last take those that only reach in from outside."""
         wanted = self.lattice.tiles(self.start, self.stop)
         first, last = self.groups[0], self.groups[-1]
         return (
-            wanted.start if group == first else group * self.per_group,
-            wanted.stop if group == last else (group + 1) * self.per_group,
+            wanted.start if group == first else self._anchor + group * self.per_group,
+            wanted.stop if group == last else self._anchor + (group + 1) * self.per_group,
         )
 
     def _window(self, tiles: Span, judged: Span) -> Span:

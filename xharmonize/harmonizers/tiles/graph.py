@@ -20,7 +20,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, Layer
 
 from xharmonize.harmonizers.tiles.axis import Axis, Part, Span
-from xharmonize.harmonizers.tiles.block import as_block, generate
+from xharmonize.harmonizers.tiles.block import cut_window, generate
 from xharmonize.harmonizers.tiles.merge import Group, merge, neighbours
 from xharmonize.harmonizers.tiles.plan import Plan
 from xharmonize.types import AnyArray
@@ -89,7 +89,7 @@ def _run_at_once(source: AnyArray, plan: Plan) -> tuple[Any, Any]:
             ]
             for y in rows
         ]
-        results.append(as_block(blocks))
+        results.append(np.block(blocks))
     return results[0], results[1] if plan.flags else None
 
 
@@ -103,10 +103,11 @@ def _window(source: AnyArray, rows: Part, columns: Part) -> AnyArray:
 
 def _generate_block(blocks: list[list[AnyArray]], plan: Plan, group: Group, corner: Group) -> Any:
     """One task: join the source blocks, cut the window, run the tiles."""
-    rows, columns = plan.part(group)
-    y, x = ((part.window[0] - c, part.window[1] - c) for part, c in zip((rows, columns), corner))
-    window = as_block(blocks)[:, :, slice(*y), slice(*x)]
-    found = generate(window, plan, group)
+    rows, columns = (
+        (part.window[0] - first, part.window[1] - first)
+        for part, first in zip(plan.part(group), corner)
+    )
+    found = generate(cut_window(blocks, rows, columns), plan, group)
     return found if plan.is_partial else found[0]
 
 
