@@ -9,6 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 from xharmonize.errors import BandError, MetricError
 from xharmonize.kernels import angles
@@ -155,7 +156,7 @@ def merge_over(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
             drop_axis=axes,
             dtype=np.float64,
             meta=np.empty((0,) * len(rest)),
-            name=None,
+            name=f"score-merge-{tokenize(whole, axes, is_moments)}",
         )
     else:
         merged = _merge_axes(data, axes=axes, is_moments=is_moments)
