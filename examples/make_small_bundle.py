@@ -36,7 +36,7 @@ LATTICE = Lattice(resolution=30.0, tile=32, buffer=MARGIN, phase=(15.0, 15.0))
 DAYS, OTHER_DAYS = common_days(2022), common_days(2023)
 
 
-def main(out: str, n_places: int = 48, n_others: int = 12, n_steps: int = 300) -> None:
+def main(out: str | Path, n_places: int = 48, n_others: int = 12, n_steps: int = 300) -> None:
     """Simulate, fit, write, score, and write the scores."""
     training = {seed: DAYS[seed % len(DAYS)] for seed in range(n_places)}
     windows = [cut(pair, LATTICE, SIDE) for pair in simulate(training)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,13 @@ LARGER = 128  # a multiple of 64 again, since the network halves the side six ti
 SIDE = 3900.0  # of a training place [m]: nine windows
 
 
-def main(out: str, n_places: int = 6, n_others: int = 3, n_steps: int = 400) -> None:
+def main(out: str | Path, n_places: int = 6, n_others: int = 3, n_steps: int = 400) -> None:
     """Simulate, fit, write, score with both tiles, and write the scores."""
     training = {seed: DAYS[4 * seed % len(DAYS)] for seed in range(n_places)}
     windows = []
+    starts = range(0, int(SIDE / LATTICE.resolution) - LATTICE.tile + 1, LATTICE.stride)
     for pair in simulate(training, size=(SIDE, SIDE)):
-        starts = [(row, column) for row in (0, 32, 64) for column in (0, 32, 64)]
-        windows += [cut(pair, LATTICE, LATTICE.tile, start) for start in starts]
+        windows += [cut(pair, LATTICE, LATTICE.tile, at) for at in product(starts, starts)]
     card = describe_unet(windows, describe(windows, training))
     weights = fit(card, windows, seeded(card), n_steps=n_steps, margin=LATTICE.buffer)
     write_bundle(out, card, weights)
