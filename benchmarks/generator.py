@@ -16,9 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import torch
@@ -40,8 +40,7 @@ BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
 SCHEDULERS = ("threads", "synchronous")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
+class Case(NamedTuple):
     """A network, its tile and how many cores of tiles the cube has a side."""
 
     architecture: str
@@ -141,7 +140,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         if is_small:
             sizes = (("width", 4), ("depth", 3))
             buffer = max(case.buffer // 8, 2)
-            case = replace(case, tile=case.tile // 8, buffer=buffer, cores=2, sizes=sizes)
+            case = case._replace(tile=case.tile // 8, buffer=buffer, cores=2, sizes=sizes)
         with tempfile.TemporaryDirectory() as folder:
             rates = measure(case, Path(folder), 1 if is_small else 5)
         each = flops_per_tile(card_of(case)) / 1e9

@@ -113,3 +113,12 @@ def test_metrics(capsys):
 def test_smoothing():
     pytest.importorskip("whittaker_eilers")
     assert import_benchmark("smoothing").main(["--small"])["ratio"] > 1
+
+
+def test_generator(capsys):
+    pytest.importorskip("torch")
+    generator = import_benchmark("generator")
+    results = generator.main(["--small"])
+    assert set(results) == set(generator.CASES)
+    assert all(min(rates.values()) > 0 for rates in results.values())
+    assert "× bare" in capsys.readouterr().out

@@ -112,3 +112,26 @@ def test_nothing_is_computed(name: str, no_compute: Callable) -> None:
     testing.assert_lazy(result)
     assert result.attrs["units"] == "1"
     assert "history" in result.attrs
+
+
+# Fits of the whole area, applied.
+FITS: dict[str, Callable[[xr.DataArray, xr.DataArray], object]] = {
+    "hls-v2": lambda s2, l8: "hls-v2",
+    "ols": lambda s2, l8: xh.fit_linear(xh.match_pairs(s2, l8)),
+    "multiband": lambda s2, l8: xh.fit_linear(xh.match_pairs(s2, l8), method="multiband"),
+    "histogram": lambda s2, l8: xh.fit_histogram(l8, source=s2).compute(),
+    "histogram per date": lambda s2, l8: xh.fit_histogram(l8, source=s2, per="date").compute(),
+    "global table": lambda s2, l8: xh.fit_lut(xh.match_pairs(s2, l8), knots=32),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_given_fit_is_applied_alike_whatever_the_area(name: str) -> None:
+    s2, fit = source(), FITS[name](source(), target())
+    testing.assert_invariant(
+        lambda cube: cube.harmonize.to_landsat(fit),
+        s2,
+        chunkings=[{"time": 2, "y": 13, "x": 9}, {"band": 2, "y": 31}],
+        boxes=[{"y": slice(3, 20), "x": slice(5, 9)}, {"y": slice(30, 31), "x": slice(0, 28)}],
+        schedulers=["synchronous", "threads"],
+    )

@@ -219,8 +219,8 @@ class _Block:
         for number, (card, source) in enumerate(zip(self.plan.card.inputs, self.sources)):
             image = self._supplied(place, number, source)
             rows, columns = (np.zeros(size, np.int64) for size in image.shape[1:])
-            limits = (np.full(len(image), edge) for edge in edges)
-            counts = count_values(image[None], *limits, n_bins, rows, columns)
+            low, high = (np.full(len(image), edge) for edge in edges)
+            counts = count_values(image[None], low, high, n_bins, rows, columns)
             for band, count in zip(card.bands, counts[0, 0, 0]):
                 if band in domain.bands and count.any():
                     known = np.array(domain.histograms[domain.bands.index(band)], np.float32)
