@@ -61,7 +61,17 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
             f"{what} needs real values, the cube holds digital numbers ({values.dtype}); call "
             "cube.harmonize.decode() first"
         )
-    return name, values
+    return name, _with_read_coordinates(values)
+
+
+def _with_read_coordinates(values: xr.DataArray) -> xr.DataArray:
+    """Read the small tables along time that ``cube.chunk`` has made lazy: their chunks disturb."""
+    lazy = {
+        str(name): (coord.dims, read_coordinate(values, str(name)), coord.attrs)
+        for name, coord in values.coords.items()
+        if coord.chunks is not None and not {"y", "x"} & set(coord.dims)
+    }
+    return values.assign_coords(lazy) if lazy else values
 
 
 def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
@@ -135,21 +145,32 @@ def parse_days(text: str, *, name: str) -> int:
 
 
 def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:
-    """Return a lazy array with all dates in one block, blocks cut smaller in space if need be."""
+    """Return a lazy array with all dates in one block, blocks cut smaller in space if need be.
+
+    New blocks nest in the old ones: no old block is read for two reasons.
+    """
     if values.chunks is None:
         return values
-    chunks: dict[Any, Any] = {dim: -1 if dim in whole else "auto" for dim in values.dims}
-    fixed = int(np.prod([values.sizes[dim] for dim in whole if dim in values.dims]))
-    free = [dim for dim in values.dims if dim not in whole]
-    largest = [max(values.chunksizes[dim]) for dim in free]
-    if fixed * int(np.prod(largest)) * values.dtype.itemsize <= BLOCK_BYTES:
-        chunks = {dim: -1 for dim in whole if dim in values.dims}
-        return values.chunk(chunks)
-    data = values.data.rechunk(
-        {values.get_axis_num(dim): size for dim, size in chunks.items()},
-        block_size_limit=BLOCK_BYTES,
+    sizes = values.sizes
+    fixed = int(np.prod([sizes[dim] for dim in whole if dim in sizes])) * values.dtype.itemsize
+    edge = {dim: max(values.chunksizes[dim]) for dim in values.dims if dim not in whole}
+    while edge and fixed * int(np.prod(list(edge.values()))) > BLOCK_BYTES:
+        longest = max(edge, key=lambda dim: edge[dim])
+        if edge[longest] == 1:
+            break
+        edge[longest] = -(-edge[longest] // 2)
+    chunks = {
+        dim: _split(values.chunksizes[dim], edge[dim]) if dim in edge else (sizes[dim],)
+        for dim in values.dims
+    }
+    return values.copy(data=values.data.rechunk(tuple(chunks.values())))
+
+
+def _split(chunks: Sequence[int], edge: int) -> tuple[int, ...]:
+    """Cut chunks into pieces no longer than `edge`."""
+    return tuple(
+        min(edge, chunk - start) for chunk in chunks for start in range(0, max(chunk, 1), edge)
     )
-    return values.copy(data=data)
 
 
 def companion(cube: xr.DataArray | xr.Dataset, name: str, values: xr.DataArray) -> Any:

@@ -40,9 +40,10 @@ class _Rules:
         shape = values.shape
         series = np.ascontiguousarray(values.reshape(shape[0], -1), np.float32)
         found = np.zeros(series.shape, bool)
+        judged: set[int] = set()
         for batch in self.batches:
             chosen = list(batch)
-            found[chosen] |= kernels.spikes(
+            spikes = kernels.spikes(
                 np.ascontiguousarray(series[chosen]),
                 np.array([self.days[i] for i in chosen], np.float64),
                 self.threshold,
@@ -51,6 +52,10 @@ class _Rules:
                 self.direction,
                 MAX_ROUNDS,
             )
+            for i, is_spike in zip(chosen, spikes):
+                if i not in judged:  # first looks are judged once, among first looks
+                    found[i] = is_spike
+            judged.update(chosen)
         result = found.reshape(shape)
         return result.any(axis=1, keepdims=True) & np.isfinite(values) if self.has_band else result
 
@@ -153,10 +158,7 @@ def _batches(days: Any) -> tuple[tuple[int, ...], ...]:
         raise TimeAxisError(f"screen_outliers needs at least 3 days, the cube has {len(looks)}")
     depth = max(len(found) for found in looks.values())
     return tuple(
-        tuple(
-            found[min(k, len(found) - 1)] if k < len(found) else found[0]
-            for found in looks.values()
-        )
+        tuple(found[k] if k < len(found) else found[0] for found in looks.values())
         for k in range(depth)
     )
 
