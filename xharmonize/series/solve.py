@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from xharmonize.cube.flags import Origin
-from xharmonize.kernels import filters, smoothing
+from xharmonize.kernels import filters, gaps, smoothing
 from xharmonize.series.smoothers import Harmonic, SavitzkyGolay, Smoother, Whittaker
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
@@ -209,7 +209,7 @@ def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, pla
         for i, day in enumerate(plan.day_of):  # row by row: ufunc.at is many times slower
             barrier[day] |= snow[i]
     node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
-    smoothing.clear_gaps(smooth, seen, barrier, node_of, nodes, plan.max_gap, MIN_OBSERVED)
+    gaps.clear_gaps(smooth, seen, barrier, node_of, nodes, plan.max_gap, MIN_OBSERVED)
 
 
 def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
