@@ -18,7 +18,8 @@ from xharmonize.simulate import Simulation, write_catalog
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
 BLOCK = re.compile(
-    r"(?P<skip><!-- needs (the network|a cluster) -->\n)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
+    r"(?P<skip><!-- needs (the network|a cluster) -->\n)?"
+    r"^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -60,16 +61,22 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
             exec(compile(code, str(page), "exec"), names)
 
 
-def test_the_example_of_the_readme_runs(example_scenes, tmp_path, monkeypatch):
-    pytest.importorskip("stackstac")
+def test_the_examples_of_the_readme_run(example_scenes, tmp_path, monkeypatch):
+    for extra in ("stackstac", "torch", "safetensors"):
+        pytest.importorskip(extra)
+    from helpers.generators import generator, small_card
+
     monkeypatch.chdir(tmp_path)
     names = {"catalog": example_scenes, "bbox": [3.0215, 50.8115, 3.0235, 50.8135]}
-    (code,) = blocks(DOCS.parent / "README.md")
-    exec(compile(code, "README.md", "exec"), names)
+    (tmp_path / "models").mkdir()
+    generator(tmp_path, small_card("small-conv")).save("models/small")
+    for code in blocks(DOCS.parent / "README.md"):
+        exec(compile(code, "README.md", "exec"), names)
     assert set(np.unique(xh.open_series("ndvi.zarr")["sensor"])) == {
         "landsat-c2-l2",
         "sentinel-2-l2a",
     }
+    assert set(xh.open_series("s2_as_l8.zarr")["bandpass"].values) == {"oli"}
 
 
 @pytest.mark.parametrize("name", ["dense_ndvi.py", "fit_a_line.py"])

@@ -26,7 +26,7 @@ from xharmonize.simulate import Simulation, write_catalog
 SOURCE, TARGET = "sentinel-2-l2a", "landsat-c2-l2"
 PAIR = ["--source-collection", SOURCE, "--target-collection", TARGET]
 SHORT = ["--start", "2022-06-08", "--end", "2022-06-12"]
-COMMANDS = ["demo", "harmonize", "info", "models", "simulate"]
+COMMANDS = ["demo", "fit", "harmonize", "info", "models", "simulate"]
 
 
 @pytest.fixture(scope="module")

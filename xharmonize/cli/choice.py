@@ -13,7 +13,7 @@ from xharmonize.cli import console
 from xharmonize.cli.reading import Cube
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers.protocol import Harmonizer
-from xharmonize.harmonizers.registry import resolve
+from xharmonize.harmonizers.registry import as_harmonizer, resolve
 
 DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
@@ -21,9 +21,12 @@ BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which model, and how it is applied; the fields are options (see ``harmonize --help``)."""
+    """Which model, and how it is applied; the fields are options (see ``harmonize --help``).
 
-    to: Literal["landsat", "sentinel-2"] = "landsat"
+    An empty `to` is the model's own direction: its tables are wanted, not its result.
+    """
+
+    to: Literal["landsat", "sentinel-2", ""] = "landsat"
     model: str = "hls-v2"
     tables: Path | None = None
     tile: float | None = None
@@ -141,6 +144,6 @@ def open_model(choice: Choice) -> Opened:
     return Opened(
         choice=choice,
         model=model,
-        harmonizer=resolve(model, BANDPASSES[choice.to]),
+        harmonizer=resolve(model, BANDPASSES[choice.to]) if choice.to else as_harmonizer(model),
         tables=tables,
     )

@@ -63,7 +63,7 @@ def run(job: Fitting) -> None:
     _require_free(job)
     model = None
     if job.model is not None:
-        choice = Choice(model=job.model, tile=job.tile, interpolate=job.interpolate)
+        choice = Choice(to="", model=job.model, tile=job.tile, interpolate=job.interpolate)
         model = open_model(choice)
     source, target = _open(job, model)
     for cube in (source, target):
@@ -135,7 +135,8 @@ def _print(fit: xr.Dataset) -> None:
             if name in fit:
                 row["pixels"] = int(fit[name].sel({axis: band}).sum())
         rows.append(row)
-    console.print_table(rows, title=str(fit.attrs.get("title") or fit.attrs["model"]))
+    console.say(str(fit.attrs.get("title") or fit.attrs["model"]))
+    console.print_table(rows)
     if "matrix" in fit:
         matrix = fit["matrix"].to_pandas()
         rows = [{"band": str(name), **row.to_dict()} for name, row in matrix.iterrows()]
