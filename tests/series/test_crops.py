@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import ndimage
 
 import xharmonize as xh
 from xharmonize import testing
@@ -23,9 +24,10 @@ def series() -> xr.DataArray:
 
 
 def labels_of(cube: xr.DataArray) -> xr.DataArray:
-    rows = np.arange(cube.sizes["y"])[:, None] // GROUP_SIDE
-    columns = np.arange(cube.sizes["x"]) // GROUP_SIDE
-    codes = np.where((rows + columns) % 2, 2, 1).astype("int32")
+    """Fields with a margin of one pixel, or they would touch at their corners."""
+    rows, columns = np.arange(cube.sizes["y"])[:, None], np.arange(cube.sizes["x"])
+    codes = np.where((rows // GROUP_SIDE + columns // GROUP_SIDE) % 2, 2, 1).astype("int32")
+    codes[(rows % GROUP_SIDE == 0) | (columns % GROUP_SIDE == 0)] = 0
     return cube.isel(time=0, band=0, drop=True).copy(data=codes)
 
 
@@ -62,6 +64,13 @@ def test_a_date_that_is_not_there_is_named_with_the_nearest(series):
         series.harmonize.to_features(dates=["2018-06-03"])
 
 
+def test_what_has_no_features_is_refused(series):
+    with pytest.raises(xh.RadiometryError, match="decode"):
+        testing.example_cube(is_decoded=False).harmonize.to_features()
+    with pytest.raises(xh.ContractError, match=r"features need pixels"):
+        xh.to_features(series.isel(x=0))
+
+
 def test_two_quantities_are_refused(series):
     with pytest.raises(xh.ContractError, match="one quantity"):
         xr.Dataset({"a": series, "b": series}).harmonize.to_features()
@@ -70,14 +79,35 @@ def test_two_quantities_are_refused(series):
 def test_fields_that_were_never_seen_are_classified(series):
     labels = labels_of(series)
     found = xh.cross_classify(series.harmonize.to_features(), labels, max_per_class=60)
-    assert float((found == labels).mean()) > 0.97
+    assert float((found == labels).where(labels > 0).mean()) > 0.97
+    assert (found.where(labels == 0, 0) == 0).all()
+
+
+def test_what_one_field_teaches_is_not_tested_on_that_field(series):
+    """Each field has a value of its own: who has seen some of its pixels knows the others."""
+    labels = labels_of(series)
+    numbers = ndimage.label(labels.values > 0)[0]
+    order = np.random.default_rng(0).permutation(numbers.max() + 1)
+    marked = series.isel(band=[0]).harmonize.to_features() * 0 + order[numbers].astype("f4")
+    pixels = labels.copy(data=np.arange(labels.size).reshape(labels.shape))
+    share = [
+        float(
+            (xh.cross_classify(marked, labels, groups=groups, max_per_class=80) == labels)
+            .where(labels > 0)
+            .mean()
+        )
+        for groups in ("fields", pixels)
+    ]
+    assert share[0] < 0.7
+    assert share[1] > 0.95
 
 
 def test_labels_of_noise_score_as_chance(series):
     """Groups are kept together: what is only a name of a field cannot be learned."""
     features = series.harmonize.to_features(dates=["2018-04-01"])
     found = xh.cross_classify(features, labels_of(series), max_per_class=60)
-    assert 0.3 < float((found == labels_of(series)).mean()) < 0.7
+    labels = labels_of(series)
+    assert 0.3 < float((found == labels).where(labels > 0).mean()) < 0.7
 
 
 def test_maps_are_lazy_and_equal_however_cut(series, no_compute):
@@ -103,6 +133,11 @@ def test_bad_labels_and_features_are_refused(series):
     with pytest.raises(xh.FitError, match="integer classes"):
         xh.fit_classifier(features, labels.astype(float))
     halves = xr.where(labels["x"] < labels["x"].mean(), 1, 2).astype("int32").broadcast_like(labels)
+    with pytest.raises(xh.FitError, match="groups are float64"):
+        xh.fit_classifier(features, labels, groups=labels.astype(float))
+    two = labels.copy(data=np.broadcast_to(np.arange(40) // 20, labels.shape))
+    with pytest.raises(xh.FitError, match="too few to learn from"):
+        xh.cross_classify(features, labels, groups=two, max_per_class=60)
     halves = labels.copy(data=halves.transpose("y", "x").values)
     with pytest.raises(xh.FitError, match=r"classes \[1, 2\] lie in a single group"):
         xh.fit_classifier(features, halves)

@@ -138,6 +138,8 @@ def test_truth_is_lazy_and_keeps_the_grid():
     np.testing.assert_array_equal(a.reflectance.values, b.reflectance.values[:, ::-1])
     assert a.rio.crs.to_epsg() == 32631
     assert set(np.unique(a.cover)) <= {int(cover) for cover in Cover}
+    assert set(np.unique(a.crop)) <= set(a.crop.attrs["flag_values"])
+    assert ((a.crop > 0) == (a.cover == int(Cover.CROP))).mean() > 0.95  # edges aside
     assert float(a.purity.min()) > 0.1
     assert float(a.reflectance.min()) >= 0
     assert float(a.reflectance.max()) < 0.9

@@ -76,7 +76,8 @@ def fit_classifier(
         Class of each pixel on the same grid; 0 is unlabelled.
     groups : (y, x) integer DataArray, float or "fields"
         Areas that are kept together: numbered, blocks of so many metres, or connected pixels of
-        one class.
+        one class (diagonally too). A field cut by the edge of a block lies on both sides: where
+        there are fields enough, blocks flatter.
     folds : int
         Number of folds; fewer where a class has fewer groups.
     max_per_class : int, optional
@@ -84,10 +85,16 @@ def fit_classifier(
     seed : int
         Of the drawing and the folds.
 
+    Returns
+    -------
+    CropClassifier
+        To be passed to `classify`.
+
     Raises
     ------
     FitError
-        If fewer than two classes are labelled, or a class lies in a single group.
+        If fewer than two classes are labelled, a class lies in a single group, or labels or groups
+        are no integers.
     GridError
         If the grids differ.
 
@@ -97,6 +104,7 @@ def fit_classifier(
     doi:10.1007/BF00994018
     """
     samples = _samples(features, labels, groups)
+    _require_groups(samples, folds)
     return _fit(samples, samples.every, folds=folds, max_per_class=max_per_class, seed=seed)
 
 
@@ -111,9 +119,10 @@ def cross_classify(
 ) -> xr.DataArray:
     """Classify each labelled pixel by a classifier that never saw its group; computes.
 
-    The parameters are chosen anew inside each fold's training groups, so that accuracy taken from
-    the result (`confusion_matrix`, `accuracy`) is that of unseen fields. Arguments and errors are
-    those of `fit_classifier`.
+    The parameters are chosen anew inside each fold's training groups, and pixels are drawn from
+    those only, so that accuracy taken from the result (`confusion_matrix`, `accuracy`) is that of
+    unseen groups. A class of two groups is learned from one of them. Arguments and errors are those
+    of `fit_classifier`.
 
     Returns
     -------
@@ -121,6 +130,7 @@ def cross_classify(
         Class; 0 where unlabelled or where a feature is missing.
     """
     samples = _samples(features, labels, groups)
+    _require_groups(samples, folds)
     found = np.zeros(labels.shape, np.int32)
     flat = found.reshape(-1)
     for train, test in _folds(samples, samples.every, folds, seed):
@@ -228,16 +238,19 @@ def _group_numbers(labels: xr.DataArray, codes: IntArray, groups: Groups) -> Int
     """Number of the group of each pixel (y, x)."""
     if isinstance(groups, xr.DataArray):
         require_same_grid(groups, labels, what="groups of labels")
-        return np.asarray(groups.transpose("y", "x").values)
-    if groups == "fields":
+        numbers = np.asarray(groups.transpose("y", "x").values)
+        if not np.issubdtype(numbers.dtype, np.integer):
+            raise FitError(f"groups are {numbers.dtype}; give the integer number of each area")
+        return numbers
+    if isinstance(groups, str) and groups == "fields":
         return _fields(codes)
-    if not isinstance(groups, int | float) or not groups > 0:
+    if isinstance(groups, bool) or not isinstance(groups, int | float) or not groups > 0:
         raise FitError(f"groups={groups!r}: give 'fields', a block's side [m], or a DataArray")
     rows = np.floor(labels["y"].values / groups).astype(np.int64)
     columns = np.floor(labels["x"].values / groups).astype(np.int64)
     pairs = np.stack(np.broadcast_arrays(rows[:, None], columns), axis=-1).reshape(-1, 2)
-    numbers = np.unique(pairs, axis=0, return_inverse=True)[1]
-    return np.asarray(numbers.reshape(codes.shape))
+    blocks = np.unique(pairs, axis=0, return_inverse=True)[1]
+    return np.asarray(blocks.reshape(codes.shape))
 
 
 def _fields(codes: IntArray) -> IntArray:
@@ -246,28 +259,49 @@ def _fields(codes: IntArray) -> IntArray:
 
     numbers = np.zeros(codes.shape, np.int64)
     for code in np.unique(codes[codes > 0]):
-        found = ndimage.label(codes == code)[0]
+        found = ndimage.label(codes == code, structure=np.ones((3, 3)))[0]
         numbers += np.where(found > 0, found + numbers.max(), 0)
     return numbers
 
 
-def _folds(
-    samples: _Samples, chosen: IntArray, folds: int, seed: int
-) -> list[tuple[AnyArray, AnyArray]]:
-    """Training and test samples of each fold, of the samples `chosen`."""
-    selection = require("sklearn.model_selection", extra="train")
-    label, group = samples.label[chosen], samples.group[chosen]
-    counts = {int(c): np.unique(group[label == c]).size for c in np.unique(label)}
-    single = [code for code, count in counts.items() if count < 2]
+def _require_groups(samples: _Samples, folds: int) -> None:
+    """Raise `FitError` unless each class can be held out and be learned."""
+    single = [code for code, n in _group_counts(samples, samples.every).items() if n < 2]
     if single or folds < 2:
         raise FitError(
             f"classes {single} lie in a single group each and cannot be held out (folds={folds}); "
             "leave them out of the labels, or give smaller groups: groups=100.0 for blocks of 100 m"
         )
-    splitter = selection.StratifiedGroupKFold(
-        n_splits=min(folds, *counts.values()), shuffle=True, random_state=seed
-    )
-    return [(chosen[train], chosen[test]) for train, test in splitter.split(label, label, group)]
+
+
+def _group_counts(samples: _Samples, chosen: IntArray) -> dict[int, int]:
+    """Number of groups of each class."""
+    label, group = samples.label[chosen], samples.group[chosen]
+    return {int(code): np.unique(group[label == code]).size for code in np.unique(label)}
+
+
+def _folds(
+    samples: _Samples, chosen: IntArray, folds: int, seed: int
+) -> list[tuple[AnyArray, AnyArray]]:
+    """Training and test samples of each fold, of the samples `chosen`.
+
+    Folds whose training samples are of one class are left out: nothing can be learned from them.
+    """
+    selection = require("sklearn.model_selection", extra="train")
+    label, group = samples.label[chosen], samples.group[chosen]
+    # Inside a fold a class may be left with one group: it is then held out once, unlearned.
+    n_splits = max(2, min(folds, *_group_counts(samples, chosen).values()))
+    splits = []
+    if np.unique(group).size >= n_splits:
+        splitter = selection.StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+        splits = list(splitter.split(label, label, group))
+    usable = [(chosen[a], chosen[b]) for a, b in splits if np.unique(label[a]).size > 1]
+    if not usable:
+        raise FitError(
+            f"{np.unique(group).size} groups of classes {np.unique(label).tolist()} are too few to "
+            "learn from some and test on the others; give smaller groups, or more labels"
+        )
+    return usable
 
 
 def _fit(
@@ -300,7 +334,7 @@ def _fit(
 
 
 def _draw(samples: _Samples, chosen: IntArray, limit: int | None, seed: int) -> IntArray:
-    """At most `limit` samples of each class, spread over its groups at random."""
+    """At most `limit` samples of each class, drawn at random."""
     if limit is None:
         return chosen
     random = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import COMPANIONS
-from xharmonize.errors import ContractError, TimeAxisError
+from xharmonize.errors import ContractError, RadiometryError, TimeAxisError
 
 
 def to_features(
@@ -37,7 +37,9 @@ def to_features(
     TimeAxisError
         If a date asked for is not there, or the cube has none.
     ContractError
-        If a Dataset holds no quantity, or several.
+        If a Dataset holds no quantity, or several, or the cube has no pixels.
+    RadiometryError
+        If the cube holds digital numbers: their gaps would be numbers too.
 
     Examples
     --------
@@ -49,6 +51,13 @@ def to_features(
     array = _quantity(cube)
     if "time" not in array.dims:
         raise TimeAxisError(f"features need dates; the cube has dimensions {tuple(array.dims)}")
+    if not {"y", "x"} <= set(array.dims):
+        raise ContractError(f"features need pixels (y, x); the cube has {tuple(array.dims)}")
+    if not np.issubdtype(array.dtype, np.floating):
+        raise RadiometryError(
+            f"features need real values, the cube holds {array.dtype}; call "
+            "cube.harmonize.decode() first"
+        )
     if dates is not None:
         array = array.isel(time=_positions(array, dates))
     if not array.sizes["time"]:

@@ -83,6 +83,9 @@ _CROPS = (
 )  # fmt: skip
 """Winter cereals, maize, root crops, rapeseed, spring crops: temperate Europe."""
 
+CROPS = ("winter_cereal", "maize", "root_crop", "rapeseed", "spring_crop")
+"""Names of the crops, in the order of `crop_of`."""
+
 _RAPESEED = 3
 
 

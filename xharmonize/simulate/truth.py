@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from xharmonize.simulate.config import (
     Simulation,
 )
 from xharmonize.simulate.imaging import make_sampling, point_spreads
-from xharmonize.simulate.landscape import Cover, render_landscape
+from xharmonize.simulate.landscape import Cover, Landscape, render_landscape
 from xharmonize.simulate.noise import Float32Array, Window
 from xharmonize.simulate.optical import OpticalPass, prepare, surface_reflectance
+from xharmonize.simulate.phenology import CROPS, crop_of
 from xharmonize.types import AnyArray, Float64Array
 
 
@@ -62,7 +64,9 @@ def truth(
     -------
     Dataset
         Lazy: ``reflectance`` (band, y, x) float32 [1], ``cover`` (y, x) uint8, the `Cover` of
-        the largest part of the pixel, and ``purity`` (y, x) float32, that part [1]. No NaN.
+        the largest part of the pixel, ``purity`` (y, x) float32, that part [1], and ``crop``
+        (y, x) uint8, the crop of the year on the largest part of the pixel: 0 where that is no
+        cropland. No NaN.
 
     Raises
     ------
@@ -86,6 +90,7 @@ def truth(
             "reflectance": (("band", "y", "x"), blocks[:n_bands], {"units": "1"}),
             "cover": (("y", "x"), blocks[n_bands].astype(np.uint8), _cover_attrs()),
             "purity": (("y", "x"), blocks[n_bands + 1], {"units": "1"}),
+            "crop": (("y", "x"), blocks[n_bands + 2].astype(np.uint8), _crop_attrs()),
         },
         coords={
             "band": [band.name for band in scene.bands],
@@ -159,11 +164,11 @@ def _window_of(like: xr.DataArray | xr.Dataset) -> Window:
 
 
 def _lazy_blocks(scene: OpticalPass, window: Window, is_spread: bool) -> Any:
-    """Dask array (band + 2, y, x): reflectance, cover and purity, in blocks of about a tile."""
+    """Dask array (band + 3, y, x): reflectance, cover, purity and crop, in blocks of a tile."""
     import dask.array as da
 
     size = max(1, int(TILE // window.step))
-    depth = len(scene.bands) + 2
+    depth = len(scene.bands) + 3
     chunks = da.core.normalize_chunks((depth, size, size), (depth, *window.shape), dtype="f4")
     return da.map_blocks(
         _render_block,
@@ -203,12 +208,27 @@ def _render_block(
             planes.append(make_sampling(source, part, spreads, (0.0, 0.0))(fine[i]))
         else:
             planes.append(down @ fine[i] @ across.T)
-    share = np.stack(
-        [down @ (landscape.cover == int(c)).astype(np.float32) @ across.T for c in Cover]
-    )
-    codes = np.array([int(c) for c in Cover], np.float32)
-    planes += [codes[share.argmax(axis=0)], share.max(axis=0)]
-    return np.stack(planes).astype(np.float32)
+    cover, purity = _largest(landscape.cover, [int(c) for c in Cover], down, across)
+    year = int(str(scene.acquisition.time)[:4])
+    crops = _crop_codes(scene.simulation.seed, year, landscape)
+    crop, _ = _largest(crops, range(len(CROPS) + 1), down, across)
+    return np.stack([*planes, cover, purity, crop]).astype(np.float32)
+
+
+def _largest(
+    codes: AnyArray, known: Iterable[int], down: Float32Array, across: Float32Array
+) -> tuple[AnyArray, AnyArray]:
+    """Code of the largest part of each pixel, and that part [1]."""
+    names = np.array(list(known))
+    share = np.stack([down @ (codes == code).astype(np.float32) @ across.T for code in names])
+    return names[share.argmax(axis=0)], share.max(axis=0)
+
+
+def _crop_codes(seed: int, year: int, landscape: Landscape) -> AnyArray:
+    """Crop of each cell, counted from 1; 0 off cropland."""
+    is_crop = landscape.unit_cover == int(Cover.CROP)
+    codes = np.where(is_crop, 1 + crop_of(seed, year, landscape.unit_key), 0)
+    return codes.astype(np.uint8)[landscape.unit]
 
 
 def _fine_around(part: Window, margin: float) -> Window:
@@ -240,4 +260,11 @@ def _cover_attrs() -> dict[str, AnyArray | str]:
     return {
         "flag_values": np.array([int(c) for c in Cover], np.uint8),
         "flag_meanings": " ".join(c.name.lower() for c in Cover),
+    }
+
+
+def _crop_attrs() -> dict[str, AnyArray | str]:
+    return {
+        "flag_values": np.arange(len(CROPS) + 1, dtype=np.uint8),
+        "flag_meanings": " ".join(("none", *CROPS)),
     }
