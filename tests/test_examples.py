@@ -58,3 +58,11 @@ def test_a_u_net_is_scored_with_a_larger_tile(tmp_path, monkeypatch):
     card = xh.load_model(tmp_path / "unet").card
     assert card.scores["change by the larger tile: red"] == 0  # it is the same here
     assert card.scores["rmse, tile 64: red"] > 0
+
+
+def test_a_unet_lut_is_fitted_and_scored(tmp_path):
+    script = importlib.import_module("make_lut_bundle")
+    script.main(tmp_path / "lut", n_places=3, n_others=1, n_steps=10)
+    card = xh.load_model(tmp_path / "lut").card
+    assert card.kind == "lut"
+    assert all(0 < value < 0.3 for value in card.scores.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,9 +13,8 @@ import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.choice import DEFAULT_BANDS, Choice, Opened, open_model
 from xharmonize.cli.reading import Cube, Query, check, open_cube
-from xharmonize.errors import ModelError, StoreError, XHarmonizeError
+from xharmonize.errors import StoreError, XHarmonizeError
 
-Line: TypeAlias = Literal["ols", "multiband", "deming"]
 Method: TypeAlias = Literal["ols", "multiband", "deming", "pixelwise", "lut", "histogram", "tables"]
 
 
@@ -72,8 +70,6 @@ def run(job: Fitting) -> None:
     with console.progress("Fitting"):
         fit = _fit(job, model, source, target).compute()
     _print(fit)
-    if job.out.is_dir():
-        shutil.rmtree(job.out)
     xh.save_model(fit, job.out)
     use = "--model HISTOGRAM --tables" if job.method == "tables" else "--model"
     console.say(f"Kept in {job.out}; apply it with: xharmonize harmonize … {use} {job.out}")
@@ -115,9 +111,8 @@ def _fit(job: Fitting, model: Opened | None, source: Any, target: Any) -> xr.Dat
         return xh.fit_pixelwise(pairs)
     if job.method == "lut":
         return xh.fit_lut(pairs)
-    if job.method in ("ols", "multiband", "deming"):
-        return xh.fit_linear(pairs, method=job.method)
-    raise ModelError(f"--method {job.method} is unknown")
+    line: Any = job.method
+    return xh.fit_linear(pairs, method=line)
 
 
 def _print(fit: xr.Dataset) -> None:
