@@ -61,6 +61,7 @@ from .metrics import (
     statistics as statistics,
 )
 from .models.refs import Runtime as Runtime
+from .report import write_report as write_report
 from .sensors import (
     Band as Band,
     Flag as Flag,

@@ -353,3 +353,24 @@ class HarmonizeAccessor:
     ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
         return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype)
+
+    def write_report(
+        self,
+        path: str | Path,
+        *,
+        ref: xr.DataArray | xr.Dataset | None = None,
+        source: xr.DataArray | xr.Dataset | None = None,
+        tolerance: str = "2D",
+        title: str = "",
+        notes: Sequence[str] = (),
+    ) -> Path:
+        """Write a page of HTML on the cube; see `xharmonize.write_report`."""
+        return xh.write_report(
+            self._obj,
+            path,
+            ref=ref,
+            source=source,
+            tolerance=tolerance,
+            title=title,
+            notes=notes,
+        )

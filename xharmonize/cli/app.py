@@ -14,6 +14,7 @@ from xharmonize.cli.demo import demo
 from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info
+from xharmonize.cli.judge import plot, report, score
 from xharmonize.cli.models import models
 from xharmonize.cli.simulate import simulate
 from xharmonize.errors import XHarmonizeError
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (harmonize, fit, info, simulate, demo):
+for command in (harmonize, fit, info, score, plot, report, simulate, demo):
     app.command(epilog=console.EXIT_CODES if command in (harmonize, fit) else None)(command)
 app.add_typer(models, name="models")
 

@@ -13,6 +13,7 @@ from xharmonize.errors import MetricError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
 from xharmonize.plot.images import label_map, outer_edges, thin_out
 from xharmonize.plot.style import MISSING, new_figure
+from xharmonize.series.means import mean_of_known
 from xharmonize.types import AnyArray
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _chosen(
     dims = [str(dim) for dim in difference.dims if dim not in (BAND, "y", "x")]
     if time is None:
         n = int(np.prod([difference.sizes[dim] for dim in dims]))
-        return difference.mean(dims), f"mean over {n} dates" if dims else "one date"
+        return mean_of_known(difference, dims), f"mean over {n} dates" if dims else "one date"
     times = next((one[n] for n in ("time", "time_target") if n in one.coords), None)
     if len(dims) != 1 or times is None or times.dims != (dims[0],):
         raise TimeAxisError(f"the cubes have no dates along {dims}; leave time= out")

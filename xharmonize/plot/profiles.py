@@ -14,6 +14,7 @@ from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
 from xharmonize.plot.images import _variable
 from xharmonize.plot.style import label_dates, new_figure, sensors_of, style_of, tidy, title_of
+from xharmonize.series.means import deviation_of_known, mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -241,7 +242,11 @@ def _place(
     if n_pixels == 0:
         raise GridError("the field holds no pixel; give one that overlaps the cube")
     sums = xr.Dataset(
-        {"mean": flat.mean(["y", "x"]), "std": flat.std(["y", "x"]), "n": flat.count(["y", "x"])}
+        {
+            "mean": mean_of_known(flat, ["y", "x"]),
+            "std": deviation_of_known(flat, ["y", "x"]),
+            "n": flat.count(["y", "x"]),
+        }
     ).compute()
     enough = sums["n"].values >= MIN_VALID * n_pixels
     mean = np.where(enough, sums["mean"].values, np.nan).astype(float)

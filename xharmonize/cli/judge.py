@@ -1,0 +1,290 @@
+"""``xharmonize score``, ``plot`` and ``report``: what a store is worth, and what it looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import typer
+import xarray as xr
+from rich.markup import escape
+
+import xharmonize as xh
+from xharmonize.cli import console
+from xharmonize.cli.figures import place_of
+from xharmonize.cli.harmonize import parse_point
+from xharmonize.cli.info import _n_incomplete
+from xharmonize.cli.reading import split_names
+from xharmonize.report.pairing import of_sensor, paired
+
+Kind: TypeAlias = Literal[
+    "maps", "scatter", "errors", "series", "timeline", "frequency", "tables", "training"
+]
+COMPARED = ("scatter", "errors")
+TOLERANCE = "Largest gap between dates that are compared, where the two have different ones."
+SENSOR = "Compare only the dates of this sensor; of a merged store."
+REF_SENSOR = "Dates of the reference; without REF both are read from one merged store."
+
+
+def score(
+    pred: Annotated[Path, typer.Argument(help="Zarr store of the prediction.")],
+    ref: Annotated[
+        Path | None, typer.Argument(help="Zarr store of the reference, on the same grid.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names separated by commas, as in `xharmonize.list_metrics()`."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Score groups apart: sensor, platform, time.month; commas between."),
+    ] = None,
+    sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
+    ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
+    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = "2D",
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="One number over all bands instead of one per band.")
+    ] = False,
+    data_range: Annotated[
+        float, typer.Option(help="Range of the data, for psnr and ssim: 2 for an index.", min=0)
+    ] = 1.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the scores: scores.csv or scores.json.")
+    ] = None,
+) -> None:
+    """Score a store against a reference.
+
+    Example: xharmonize score s2-as-landsat.zarr landsat.zarr --metrics n,rmse,bias,ssim
+
+    Of one merged store: xharmonize score dense.zarr --sensor sentinel-2-l2a --ref-sensor
+    landsat-c2-l2
+    """
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
+    one, other = paired(*_both(pred, ref, sensor, ref_sensor), tolerance=tolerance)
+    with console.progress("Scoring"):
+        scores = xh.score(
+            one,
+            other,
+            None if metrics is None else split_names(metrics),
+            by=None if by is None else split_names(by),
+            per_band=not pooled,
+            data_range=data_range,
+        ).compute()
+    for dims in dict.fromkeys(array.dims for array in scores.data_vars.values()):
+        console.print_table(_wide(scores, dims), title=_title(dims, other))
+    if out is not None:
+        _write(out, _long(scores))
+        console.say(f"Scores: {out}")
+
+
+def plot(
+    kind: Annotated[Kind, typer.Argument(help="What to draw.")],
+    stores: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Zarr stores: one or more for maps and timeline, prediction and reference for "
+            "scatter and errors, else one; for tables a fit, for training a CSV file."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
+    time: Annotated[
+        str | None, typer.Option(help="Date of maps or errors, the nearest is taken.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands, separated by commas; three make a colour map.")
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option(help="For maps: LOW,HIGH, or three-stage (fixed, for true colour)."),
+    ] = None,
+    point: Annotated[
+        str | None, typer.Option(help="For series: LON,LAT; default: mean of the area.")
+    ] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="For series: draw the smoothed course too.")
+    ] = False,
+    sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
+    ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
+    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = "2D",
+    title: Annotated[str, typer.Option(help="Put above the figure.")] = "",
+) -> None:
+    """Draw a picture of one or more stores.
+
+    Example: xharmonize plot scatter s2-as-landsat.zarr landsat.zarr --out scatter.png
+    """
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"--out {out} is neither .png, .svg nor .pdf")
+    chosen = None if bands is None else list(split_names(bands))
+    many = kind in ("maps", "timeline")
+    most = 2 if kind in COMPARED else 1
+    if not many and len(stores) > most:
+        raise typer.BadParameter(f"{kind} takes {most} of STORES, not {len(stores)}")
+
+    def compared() -> tuple[xr.DataArray, xr.DataArray]:
+        other = stores[1] if len(stores) > 1 else None
+        return paired(*_both(stores[0], other, sensor, ref_sensor), tolerance=tolerance)
+
+    def opened() -> list[Any]:
+        return [of_sensor(xh.open_series(store), sensor) for store in stores]
+
+    draw: dict[str, Callable[[], Any]] = {
+        "maps": lambda: xh.plot.maps(
+            *opened(), time=time or 0, bands=chosen, stretch=_stretch(stretch)
+        ),
+        "scatter": lambda: xh.plot.scatter(*compared(), bands=chosen, title=title),
+        "errors": lambda: xh.plot.errors(*compared(), time=time, bands=chosen, title=title),
+        "series": lambda: _series(opened()[0], point, chosen, smooth=smooth, title=title),
+        "timeline": lambda: xh.plot.timeline(*opened(), title=title),
+        "frequency": lambda: xh.plot.frequency(opened()[0], title=title),
+        "tables": lambda: xh.plot.tables(_fit(stores[0]), title=title),
+        "training": lambda: xh.plot.training(stores[0], title=title),
+    }
+    with console.progress(f"Drawing {kind}"):
+        draw[kind]().savefig(out)
+    console.say(f"Picture: {out}")
+
+
+def report(
+    store: Annotated[Path, typer.Argument(help="Zarr store of a series, or of a prediction.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    ref: Annotated[
+        Path | None, typer.Option(help="Zarr store of a reference to score against.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Zarr store of what the prediction was made from: scored too, as it is and by "
+            "HLS v2."
+        ),
+    ] = None,
+    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = "2D",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+    ] = False,
+) -> None:
+    """Write one page of HTML on a store: what it is, scores, pictures, warnings.
+
+    Example: xharmonize report pred.zarr --ref landsat.zarr --source s2.zarr --out report.html
+
+    The page holds its pictures and needs no network.
+    """
+    if source is not None and ref is None:
+        raise typer.BadParameter("--source is compared with a reference: give --ref too")
+    if out.exists() and not overwrite:
+        raise xh.StoreError(f"{out} exists; replace it with --overwrite")
+    hidden = _n_incomplete(str(store)) if (store / "zarr.json").is_file() else 0
+    lost = f"{hidden} dates of an interrupted write are hidden; run the write again"
+    cubes = [None if path is None else xh.open_series(path) for path in (ref, source)]
+    with console.progress("Reporting"):
+        xh.write_report(
+            xh.open_series(store),
+            out,
+            ref=cubes[0],
+            source=cubes[1],
+            tolerance=tolerance,
+            title=title or f"Report on {store.name}",
+            notes=[lost] if hidden else [],
+        )
+    console.say(f"Report: {out}")
+
+
+def _both(
+    pred: Path, ref: Path | None, sensor: str | None, ref_sensor: str | None
+) -> tuple[Any, Any]:
+    """Prediction and reference from two stores, or two sensors of one."""
+    if ref is None and (sensor is None or ref_sensor is None):
+        raise typer.BadParameter(
+            "nothing to compare with: give REF, or --sensor and --ref-sensor of a merged store"
+        )
+    one = xh.open_series(pred)
+    other = one if ref is None else xh.open_series(ref)
+    return of_sensor(one, sensor), of_sensor(other, ref_sensor)
+
+
+def _series(
+    cube: Any, point: str | None, bands: Sequence[str] | None, *, smooth: bool, title: str
+) -> Any:
+    x, y = place_of(cube, parse_point(point))
+    smoothed = xh.smooth(cube, step="1D", uncertainty=True) if smooth else None
+    band = bands[0] if bands else None
+    return xh.plot.series(cube, x=x, y=y, band=band, smoothed=smoothed, title=title)
+
+
+def _fit(path: Path) -> xr.Dataset:
+    fit = xh.load_model(path)
+    if not isinstance(fit, xr.Dataset):
+        raise xh.ModelError(f"{path} is a model, not a fit with look-up tables")
+    return fit
+
+
+def _stretch(text: str | None) -> Any:
+    if text is None or text == "three-stage":
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--stretch {text!r} is neither LOW,HIGH nor three-stage") from (
+            error
+        )
+    return low, high
+
+
+def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:
+    """One row for each group and band, one column for each metric along these dimensions."""
+    names = [name for name, array in scores.data_vars.items() if array.dims == tuple(dims)]
+    # Escaped: a heading in brackets is a style to the printer.
+    units = {name: scores[name].attrs["units"] for name in names}
+    labels = {n: escape(f"{n} [{u}]") if u != "1" else str(n) for n, u in units.items()}
+    part = scores[names].stack(row=list(dims)) if dims else scores[names].expand_dims("row")
+    rows = []
+    for k in range(part.sizes["row"]):
+        here = part.isel(row=k)
+        rows.append(
+            {str(dim): _plain(here[dim].values) for dim in dims}
+            | {labels[name]: here[name].item() for name in names}
+        )
+    return rows
+
+
+def _long(scores: xr.Dataset) -> list[dict[str, Any]]:
+    """One row for each number."""
+    rows = []
+    dims = list(dict.fromkeys(d for array in scores.data_vars.values() for d in array.dims))
+    for name, array in scores.data_vars.items():
+        flat = array.stack(row=list(array.dims)) if array.dims else array.expand_dims("row")
+        for k in range(flat.sizes["row"]):
+            here = flat.isel(row=k)
+            place = {
+                str(dim): _plain(here[dim].values) if dim in array.dims else "all" for dim in dims
+            }
+            value = {"metric": str(name), "value": here.item(), "units": array.attrs["units"]}
+            rows.append(place | value)
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """A label as JSON and a table take it."""
+    item = value.item() if hasattr(value, "item") else value
+    return item if isinstance(item, (int, float, str)) else str(item)
+
+
+def _title(dims: Sequence[Any], other: xr.DataArray) -> str:
+    n = other.sizes.get("pair", other.sizes.get("time", 1))
+    what = "Each band" if "band" in dims else "All bands" if "band" in other.dims else other.name
+    return f"{what}, {n} dates"
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    if path.suffix == ".csv":
+        pd.DataFrame(rows).to_csv(path, index=False)
+        return
+    known = [
+        row | {"value": None if row["value"] != row["value"] else row["value"]} for row in rows
+    ]
+    path.write_text(json.dumps(known, indent=1), encoding="utf-8")

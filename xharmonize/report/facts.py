@@ -1,0 +1,200 @@
+"""What a cube is, and what is to be known before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.flags import Origin, ResultFlag
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.errors import ContractError, TimeAxisError
+from xharmonize.report.pairing import main_layer
+from xharmonize.sensors.spec import UNKNOWN
+
+HARMLESS = ("ok", "all masked")
+MANY_FLAGGED = 0.05
+MOST_SHOWN = 20
+SOFTWARE = ("xharmonize", "numpy", "xarray", "dask", "numba", "torch")
+
+
+def sensor_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
+    """Return one row for each sensor, platform, bandpass and level; computes valid shares."""
+    layer = main_layer(cube)
+    if "time" not in layer.dims:
+        return []
+    share = _valid_share(layer)
+    names = ("sensor", "platform", "bandpass", "level", "processing_baseline")
+    table = [_along_time(layer, name) for name in names]
+    dates = np.datetime_as_string(layer["time"].values, unit="D")
+    rows = []
+    for key in sorted(set(zip(*table))):
+        here = np.all([column == value for column, value in zip(table, key)], axis=0)
+        rows.append(
+            dict(zip(("sensor", "platform", "bandpass", "level", "baseline"), key))
+            | {
+                "dates": int(here.sum()),
+                "first (UTC)": min(dates[here].tolist()),
+                "last (UTC)": max(dates[here].tolist()),
+                "valid pixels [%]": float(share[here].mean() * 100),
+            }
+        )
+    return rows
+
+
+def _along_time(layer: xr.DataArray, name: str) -> Any:
+    if name not in layer.coords:
+        return np.full(layer.sizes["time"], UNKNOWN)
+    return np.broadcast_to(read_coordinate(layer, name).astype(str), layer.sizes["time"])
+
+
+def _valid_share(layer: xr.DataArray) -> Any:
+    flat = layer.notnull().all("band") if "band" in layer.dims else layer.notnull()
+    return flat.mean([dim for dim in flat.dims if dim != "time"]).compute().values
+
+
+def cube_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
+    """Return grid, bands and unit as rows of a name and a value."""
+    layer = main_layer(cube)
+    facts = {
+        "quantity": f"{layer.attrs.get('long_name', layer.name)} [{layer.attrs.get('units', '1')}]",
+        "size": " × ".join(f"{name} {size:,}" for name, size in layer.sizes.items()),
+        "values": str(layer.dtype),
+    }
+    if "band" in layer.dims:
+        facts["bands"] = ", ".join(layer["band"].values.astype(str))
+    if {"y", "x"} <= set(layer.dims):
+        grid = geobox_of(layer)
+        left, bottom, right, top = grid.extent.boundingbox
+        unit = str(grid.crs.units[0])
+        code = grid.crs.to_epsg()
+        facts["CRS"] = str(grid.crs) if code is None else f"EPSG:{code}"
+        facts["pixel"] = f"{abs(grid.resolution.x):g} × {abs(grid.resolution.y):g} {unit}"
+        facts["bounds"] = f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g} {unit}"
+    if isinstance(cube, xr.Dataset):
+        facts["companions"] = ", ".join(map(str, cube.data_vars.keys() - {layer.name})) or "none"
+    return [{"": name, "value": value} for name, value in facts.items()]
+
+
+def history_lines(cube: xr.DataArray | xr.Dataset) -> list[str]:
+    """Return what was done, oldest first; models are named there with their digest."""
+    texts = [str(main_layer(cube).attrs.get("history", ""))]
+    if isinstance(cube, xr.Dataset):
+        texts.insert(0, str(cube.attrs.get("history", "")))
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def software_rows() -> list[dict[str, Any]]:
+    """Return the versions this report was made with."""
+    rows = []
+    for name in SOFTWARE:
+        try:
+            rows.append({"package": name, "version": version(name)})
+        except PackageNotFoundError:
+            continue
+    return rows
+
+
+def share_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
+    """Return how many valid values came about how, and carry which flag; computes."""
+    import dask
+
+    if not isinstance(cube, xr.Dataset):
+        return []
+    layer = main_layer(cube)
+    wanted: dict[tuple[str, str], Any] = {}
+    for name, bits in (("origin", Origin), ("flag", ResultFlag)):
+        if name not in cube:
+            continue
+        values = cube[name]
+        valid = layer.notnull()
+        if "band" in valid.dims and "band" not in values.dims:
+            valid = valid.any("band")
+        for bit in bits:
+            held = ((values & values.dtype.type(bit)) != 0) & valid
+            wanted[name, str(bit.name).lower()] = held.sum() / valid.sum()
+    (found,) = dask.compute(wanted)
+    return [
+        {"layer": name, "meaning": meaning, "share of valid values [%]": float(share) * 100}
+        for (name, meaning), share in found.items()
+    ]
+
+
+def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return verdicts of `xharmonize.check_radiometry`, and warnings; computes."""
+    if "band" not in main_layer(cube).dims:  # an index says nothing of offsets
+        return [], []
+    try:
+        table = xh.check_radiometry(cube)
+    except ContractError as error:
+        return [], [f"Pixels could not be compared with the metadata: {error}"]
+    groups = table.groupby(["sensor", "verdict"], sort=True)
+    rows = [
+        {
+            "sensor": str(sensor),
+            "pixels say": str(verdict),
+            "dates": len(found),
+            "darkest 1 % (median)": float(found["dark"].median()),
+        }
+        for (sensor, verdict), found in groups
+    ]
+    wrong = table[~table["verdict"].isin(HARMLESS)]
+    notes = [
+        f"{item}: {verdict}: {message}"
+        for item, verdict, message in zip(wrong["item_id"], wrong["verdict"], wrong["message"])
+    ]
+    more = [f"… and {len(notes) - MOST_SHOWN} more findings like these"]
+    return rows, notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
+
+
+def step_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the step that is left between sensors, and warnings where it is plain; computes."""
+    layer = main_layer(cube)
+    if "sensor" not in layer.coords or len(set(_along_time(layer, "sensor"))) < 2:
+        return [], []
+    try:
+        found = xh.sensor_offsets(layer).compute()
+    except (TimeAxisError, ContractError) as error:
+        return [], [f"The step between sensors was not measured: {error}"]
+    rows, notes = [], []
+    stacked = found if "band" in found.dims else found.expand_dims(band=[str(layer.name)])
+    for sensor in stacked["sensor"].values:
+        for band in stacked["band"].values:
+            own = stacked.sel(sensor=sensor, band=band)
+            step, spread = float(own["offset"]), float(own["standard_error"])
+            n = int(own["n_dates"])
+            rows.append(
+                {"sensor": str(sensor), "band": str(band), "step": step}
+                | {"standard error": spread, "dates": n}
+            )
+            if n > 2 and abs(step) > 2 * spread:
+                notes.append(
+                    f"{sensor} lies {step:+.4f} (± {spread:.4f}) from the other sensor in {band}: "
+                    "a step is left between the sensors"
+                )
+    return rows, notes
+
+
+def warnings_of(cube: xr.DataArray | xr.Dataset, shares: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what metadata and flags warn of."""
+    layer = main_layer(cube)
+    if "time" in layer.dims:
+        levels = sorted(set(_along_time(layer, "level")))
+        if "NBAR" in levels and len(levels) > 1:
+            yield f"Dates of different levels are mixed: {', '.join(levels)}"
+        if UNKNOWN in _along_time(layer, "platform"):
+            n = int((_along_time(layer, "platform") == UNKNOWN).sum())
+            yield f"The platform of {n} dates is unknown"
+        bandpasses = sorted(set(_along_time(layer, "bandpass")))
+        if len(bandpasses) > 1:
+            yield f"Dates are of different bandpasses: {', '.join(bandpasses)}; harmonise them"
+    for row in shares:
+        share = row["share of valid values [%]"]
+        if row["layer"] == "flag" and share > 100 * MANY_FLAGGED:
+            yield f"{share:.1f} % of the valid values are flagged {row['meaning']}"

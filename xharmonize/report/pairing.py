@@ -1,0 +1,90 @@
+"""What is compared with what: two cubes at common dates, or at pairs of dates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, read_coordinate
+from xharmonize.cube.pairs import match_pairs
+from xharmonize.errors import ContractError, TimeAxisError
+
+_NAMED = ("sensor", "platform", "tile", "level", "processing_baseline")
+
+
+def main_layer(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Return reflectance, or the one index, of a cube.
+
+    Raises
+    ------
+    ContractError
+        If a Dataset holds neither.
+    """
+    if isinstance(cube, xr.DataArray):
+        return cube
+    if REFLECTANCE in cube:
+        return cube[REFLECTANCE]
+    names = [name for name in cube.data_vars if name not in COMPANIONS]
+    if len(names) != 1:
+        raise ContractError(f"the Dataset holds {names}; give one with reflectance or one index")
+    return cube[names[0]]
+
+
+def of_sensor(cube: Any, sensor: str | None) -> Any:
+    """Return the dates of one sensor, or all where none is named.
+
+    Raises
+    ------
+    TimeAxisError
+        If the cube has no date of it.
+    """
+    if sensor is None:
+        return cube
+    sensors = read_coordinate(cube, "sensor").astype(str)
+    known = sorted(set(sensors.tolist()))
+    if sensor not in known:
+        raise TimeAxisError(f"no date is of {sensor!r}; the cube has {', '.join(known)}")
+    return cube.isel(time=np.flatnonzero(sensors == sensor))
+
+
+def paired(
+    pred: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, tolerance: str = "2D"
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return prediction and reference along common dates; lazy.
+
+    Where both have the same dates they stay as they are. Else dates are paired as `match_pairs`
+    does it, along ``pair``; `time` is then that of the reference, and `sensor`, `platform` and the
+    like those of the prediction.
+
+    Raises
+    ------
+    TimeAxisError
+        If no two dates lie within `tolerance`.
+    GridError, BandError, RadiometryError, ContractError
+        If the two cannot be compared.
+    """
+    one, other = main_layer(pred), main_layer(ref)
+    same = "time" not in one.dims or "time" not in other.dims
+    if same or one.indexes["time"].equals(other.indexes["time"]):
+        return one, other
+    pairs = match_pairs(_with_band(one), _with_band(other), tolerance=tolerance)
+    named = {name: ("pair", pairs[f"{name}_source"].values) for name in _NAMED}
+    named["time"] = ("pair", pairs["time_target"].values)
+    layers = []
+    for role, own in (("source", one), ("target", other)):
+        layer = pairs[role].assign_coords(named).assign_attrs(own.attrs).rename(own.name)
+        layers.append(layer if "band" in own.dims else layer.isel(band=0, drop=True))
+    return layers[0], layers[1]
+
+
+def _with_band(layer: xr.DataArray) -> xr.DataArray:
+    """An index as a cube of one band."""
+    if "band" in layer.dims:
+        return layer
+    wide = layer.expand_dims(band=[str(layer.name)], axis=1)
+    told = {"is_decoded": True, "scale": 1.0, "offset": 0.0, "nodata": np.nan}
+    return wide.assign_coords(
+        {n: (("time", "band"), np.full(wide.shape[:2], value)) for n, value in told.items()}
+    )
