@@ -17,6 +17,9 @@ MIN_OBSERVED = 3
 
 ENVELOPE_ROUNDS = 10
 
+SLAB = 4096
+"""Pixels taken at a time: what is made of them on the way stays in the cache."""
+
 Layer: TypeAlias = Literal["smooth", "origin", "uncertainty"]
 
 Fit = tuple[FloatArray, FloatArray | None, FloatArray | None]
@@ -79,28 +82,46 @@ def smooth_block(
         Smooth values, origin bits, standard deviations.
     """
     shape = values.shape
-    y = np.ascontiguousarray(values.reshape(shape[0], -1), np.float32)
-    is_snow = None if snow is None else snow.reshape(y.shape)
-    valid = np.isfinite(y) if is_snow is None else np.isfinite(y) & ~is_snow
-    sigma = None if uncertainty is None else uncertainty.reshape(y.shape)
-    weights, variance = _weights(valid, sigma)
+    n_pixels = int(np.prod(shape[1:]))
+    flat = values.reshape(shape[0], n_pixels)
+    companions = [
+        None if array is None else array.reshape(shape[0], n_pixels)
+        for array in (uncertainty, origin, snow)
+    ]
+    result = np.empty((len(layers), len(plan.wanted), n_pixels), np.float32)
+    for start in range(0, n_pixels, SLAB):
+        part = slice(start, start + SLAB)
+        cut = [None if array is None else array[:, part] for array in companions]
+        _smooth_slab(flat[:, part], *cut, result=result[..., part], plan=plan, layers=layers)
+    return result.reshape(len(layers), -1, *shape[1:])
+
+
+def _smooth_slab(
+    values: AnyArray,
+    uncertainty: AnyArray | None,
+    origin: AnyArray | None,
+    snow: AnyArray | None,
+    *,
+    result: FloatArray,
+    plan: Plan,
+    layers: tuple[Layer, ...],
+) -> None:
+    """Fill in the result (layer, date, pixel) of a few pixels (time, pixel)."""
+    y = np.ascontiguousarray(values, np.float32)
+    valid = np.isfinite(y) if snow is None else np.isfinite(y) & ~snow
+    weights, variance = _weights(valid, uncertainty)
     days, day_weights = _merge_days(y, weights, plan)
     smooth, unit, fit = _fit(days, day_weights, plan, with_error="uncertainty" in layers)
-    _clear_gaps(smooth, day_weights > 0, is_snow, plan)
+    _clear_gaps(smooth, day_weights > 0, snow, plan)
     wanted = np.array(plan.wanted)
+    result[0] = smooth if plan.is_all_wanted else smooth[wanted]
     if len(layers) == 1:
-        chosen = smooth if plan.is_all_wanted else smooth[wanted]
-        return chosen.reshape(1, -1, *shape[1:])
-    result = np.empty((len(layers), wanted.size, y.shape[1]), np.float32)
-    result[0] = smooth[wanted]
+        return
     known = np.isfinite(result[0])
-    if "origin" in layers:
-        bits = _origin_bits(valid, None if origin is None else origin.reshape(y.shape), plan)
-        result[layers.index("origin")] = bits * known
+    result[layers.index("origin")] = _origin_bits(valid, origin, plan) * known
     if unit is not None and fit is not None:
         error = np.sqrt(unit[wanted] * _residual_variance(fit, variance))
         result[layers.index("uncertainty")] = np.where(known, error, np.nan)
-    return result.reshape(len(layers), -1, *shape[1:])
 
 
 def _weights(valid: BoolArray, sigma: AnyArray | None) -> tuple[FloatArray, FloatArray | None]:
