@@ -125,6 +125,7 @@ def test_plot_of_a_fit_and_of_losses(capsys, stores, tmp_path):
         (["series", "a.zarr", "b.zarr", "--out", "p.png"], "series takes 1 of STORES"),
         (["maps", "a.zarr", "--out", "p.doc"], "neither .png"),
         (["scatter", "a.zarr", "--out", "p.png"], "nothing to compare with"),
+        (["maps", "a.zarr", "--point", "3,50", "--out", "p.png"], "no use for --point"),
     ],
 )
 def test_plot_says_what_is_wrong(capsys, arguments, complaint):

@@ -139,3 +139,8 @@ def test_the_three_stages_are_those_of_the_table(cube):
     assert "black to 0.04, 0.06, 0.08" in figure.get_supxlabel()
     with pytest.raises(ContractError, match="three-stage"):
         plot.maps(cube, bands=["nir08", "red", "green"], stretch="three-stage")
+
+
+def test_a_map_without_title_is_named_after_its_sensor(cube):
+    title = plot.maps(cube, bands="red").axes[0].get_title()
+    assert title == "Sentinel-2 MSI Level-2A surface reflectance\n2018-07-01"

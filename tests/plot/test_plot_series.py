@@ -69,7 +69,7 @@ def test_frequency_draws_the_counts_of_each_sensor(dense):
         assert axes.get_ylabel() == "days"
     assert [text.get_text() for text in figure.axes[-1].texts] == ["2.0"]
     again = plot.frequency(counts, reference="sentinel-2-l2a")
-    assert "Sentinel-2" in again.axes[-1].get_xlabel()
+    assert "sentinel-2-l2a" in again.axes[-1].get_xlabel()
 
 
 def test_frequency_of_one_sensor_has_one_row(cube):

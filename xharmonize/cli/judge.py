@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
 import typer
 import xarray as xr
@@ -13,16 +13,11 @@ from rich.markup import escape
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.figures import place_of
-from xharmonize.cli.harmonize import parse_point
+from xharmonize.cli.drawing import DEFAULT_TOLERANCE, Drawing, Kind, open_both
 from xharmonize.cli.info import _n_incomplete
 from xharmonize.cli.reading import split_names
-from xharmonize.report.pairing import of_sensor, paired
+from xharmonize.report.pairing import paired
 
-Kind: TypeAlias = Literal[
-    "maps", "scatter", "errors", "series", "timeline", "frequency", "tables", "training"
-]
-COMPARED = ("scatter", "errors")
 TOLERANCE = "Largest gap between dates that are compared, where the two have different ones."
 SENSOR = "Compare only the dates of this sensor; of a merged store."
 REF_SENSOR = "Dates of the reference; without REF both are read from one merged store."
@@ -43,7 +38,7 @@ def score(
     ] = None,
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
     ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
-    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = "2D",
+    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = DEFAULT_TOLERANCE,
     pooled: Annotated[
         bool, typer.Option("--pooled", help="One number over all bands instead of one per band.")
     ] = False,
@@ -63,7 +58,7 @@ def score(
     """
     if out is not None and out.suffix not in (".csv", ".json"):
         raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
-    one, other = paired(*_both(pred, ref, sensor, ref_sensor), tolerance=tolerance)
+    one, other = paired(*open_both(pred, ref, sensor, ref_sensor), tolerance=tolerance)
     with console.progress("Scoring"):
         scores = xh.score(
             one,
@@ -108,7 +103,9 @@ def plot(
     ] = False,
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
     ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
-    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = "2D",
+    tolerance: Annotated[
+        str | None, typer.Option(help=f"{TOLERANCE} Default: {DEFAULT_TOLERANCE}.")
+    ] = None,
     title: Annotated[str, typer.Option(help="Put above the figure.")] = "",
 ) -> None:
     """Draw a picture of one or more stores.
@@ -117,33 +114,24 @@ def plot(
     """
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"--out {out} is neither .png, .svg nor .pdf")
-    chosen = None if bands is None else list(split_names(bands))
-    many = kind in ("maps", "timeline")
-    most = 2 if kind in COMPARED else 1
-    if not many and len(stores) > most:
-        raise typer.BadParameter(f"{kind} takes {most} of STORES, not {len(stores)}")
-
-    def compared() -> tuple[xr.DataArray, xr.DataArray]:
-        other = stores[1] if len(stores) > 1 else None
-        return paired(*_both(stores[0], other, sensor, ref_sensor), tolerance=tolerance)
-
-    def opened() -> list[Any]:
-        return [of_sensor(xh.open_series(store), sensor) for store in stores]
-
-    draw: dict[str, Callable[[], Any]] = {
-        "maps": lambda: xh.plot.maps(
-            *opened(), time=time or 0, bands=chosen, stretch=_stretch(stretch)
-        ),
-        "scatter": lambda: xh.plot.scatter(*compared(), bands=chosen, title=title),
-        "errors": lambda: xh.plot.errors(*compared(), time=time, bands=chosen, title=title),
-        "series": lambda: _series(opened()[0], point, chosen, smooth=smooth, title=title),
-        "timeline": lambda: xh.plot.timeline(*opened(), title=title),
-        "frequency": lambda: xh.plot.frequency(opened()[0], title=title),
-        "tables": lambda: xh.plot.tables(_fit(stores[0]), title=title),
-        "training": lambda: xh.plot.training(stores[0], title=title),
-    }
+    drawing = Drawing(
+        kind=kind,
+        stores=tuple(stores),
+        time=time,
+        bands=None if bands is None else split_names(bands),
+        stretch=stretch,
+        point=point,
+        smooth=smooth,
+        sensor=sensor,
+        ref_sensor=ref_sensor,
+        tolerance=tolerance,
+        title=title,
+    )
+    complaint = drawing.complaint()
+    if complaint:
+        raise typer.BadParameter(complaint)
     with console.progress(f"Drawing {kind}"):
-        draw[kind]().savefig(out)
+        drawing.figure().savefig(out)
     console.say(f"Picture: {out}")
 
 
@@ -160,7 +148,7 @@ def report(
             "HLS v2."
         ),
     ] = None,
-    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = "2D",
+    tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = DEFAULT_TOLERANCE,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file that is there.")
@@ -190,47 +178,6 @@ def report(
             notes=[lost] if hidden else [],
         )
     console.say(f"Report: {out}")
-
-
-def _both(
-    pred: Path, ref: Path | None, sensor: str | None, ref_sensor: str | None
-) -> tuple[Any, Any]:
-    """Prediction and reference from two stores, or two sensors of one."""
-    if ref is None and (sensor is None or ref_sensor is None):
-        raise typer.BadParameter(
-            "nothing to compare with: give REF, or --sensor and --ref-sensor of a merged store"
-        )
-    one = xh.open_series(pred)
-    other = one if ref is None else xh.open_series(ref)
-    return of_sensor(one, sensor), of_sensor(other, ref_sensor)
-
-
-def _series(
-    cube: Any, point: str | None, bands: Sequence[str] | None, *, smooth: bool, title: str
-) -> Any:
-    x, y = place_of(cube, parse_point(point))
-    smoothed = xh.smooth(cube, step="1D", uncertainty=True) if smooth else None
-    band = bands[0] if bands else None
-    return xh.plot.series(cube, x=x, y=y, band=band, smoothed=smoothed, title=title)
-
-
-def _fit(path: Path) -> xr.Dataset:
-    fit = xh.load_model(path)
-    if not isinstance(fit, xr.Dataset):
-        raise xh.ModelError(f"{path} is a model, not a fit with look-up tables")
-    return fit
-
-
-def _stretch(text: str | None) -> Any:
-    if text is None or text == "three-stage":
-        return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"--stretch {text!r} is neither LOW,HIGH nor three-stage") from (
-            error
-        )
-    return low, high
 
 
 def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:

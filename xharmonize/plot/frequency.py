@@ -117,7 +117,7 @@ def _write_ratios(axes: Axes, scenes: xr.DataArray, reference: str) -> str:
                 fontsize=7,
             )
     axes.margins(y=0.2)
-    return f"number: times the days of {title_of(reference)} with more than {level:.0%} valid"
+    return f"number: times the days of {reference} alone, more than {level:.0%} valid"
 
 
 def _label_months(axes: Axes, months: AnyArray, note: str) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, require_bands
 from xharmonize.errors import ContractError
-from xharmonize.plot.style import MISSING, new_figure
+from xharmonize.plot.style import MISSING, new_figure, title_of
 from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -234,7 +234,9 @@ def _is_geographic(picture: xr.DataArray) -> bool:
 
 
 def _title(picture: xr.DataArray, titles: Sequence[str] | None, i: int) -> str:
-    name = titles[i] if titles and i < len(titles) else str(picture.coords.get("sensor", ""))
+    known = "sensor" in picture.coords and not picture["sensor"].dims
+    own = title_of(str(picture["sensor"].values)) if known else ""
+    name = titles[i] if titles and i < len(titles) else own
     if "time" not in picture.coords:
         return name
     date = np.datetime_as_string(picture["time"].values, unit="D")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIN_VALID = 0.5
+_WIDEST = 95  # characters that two columns of a legend have room for
 
 
 def series(
@@ -96,12 +97,25 @@ def series(
     axes.set_ylabel(f"{named} [{attrs.get('units', '1')}]")
     label_dates(axes)
     tidy(axes)
-    # Below the axes, where it hides no observation.
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    _explain(axes)
     axes.set_title(title, fontsize=10, loc="left")
     if seen.note:
         axes.set_title(seen.note, fontsize=7, loc="right")
     return figure
+
+
+def _explain(axes: Axes) -> None:
+    """Write the legend below the axes, where it hides no observation."""
+    labels = axes.get_legend_handles_labels()[1]
+    half = -(-len(labels) // 2)
+    width = sum(max(map(len, part), default=0) for part in (labels[:half], labels[half:]))
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=2 if width < _WIDEST else 1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

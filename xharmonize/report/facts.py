@@ -18,6 +18,8 @@ from xharmonize.report.pairing import main_layer
 from xharmonize.sensors.spec import UNKNOWN
 
 HARMLESS = ("ok", "all masked")
+HAZE_LIKE, SYSTEMATIC = "offset missed", 0.25
+MAYBE_HAZE = " (or haze, as few dates look like this)"
 MANY_FLAGGED = 0.05
 MOST_SHOWN = 20
 SOFTWARE = ("xharmonize", "numpy", "xarray", "dask", "numba", "torch")
@@ -145,8 +147,10 @@ def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any
         for (sensor, verdict), found in groups
     ]
     wrong = table[~table["verdict"].isin(HARMLESS)]
+    n_alike = int((wrong["verdict"] == HAZE_LIKE).sum())
+    hint = "" if n_alike >= SYSTEMATIC * len(table) else MAYBE_HAZE
     notes = [
-        f"{item}: {verdict}: {message}"
+        f"{item}: {verdict}{hint if verdict == HAZE_LIKE else ''}: {message}"
         for item, verdict, message in zip(wrong["item_id"], wrong["verdict"], wrong["message"])
     ]
     more = [f"… and {len(notes) - MOST_SHOWN} more findings like these"]

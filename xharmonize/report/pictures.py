@@ -115,8 +115,9 @@ def _side_by_side(one: xr.DataArray, other: xr.DataArray, source: Cube | None) -
     layers = [layer.isel(dict.fromkeys(dims, place)) for layer in (one, other)]
     day = np.datetime_as_string(layers[1]["time"].values, unit="D")
     titles = ["prediction", "reference"]
+    when = layers[0].coords.get("time_source", layers[0]["time"]).values
+    layers[0] = layers[0].assign_coords(time=when)
     if source is not None:
-        when = layers[0].coords.get("time_source", layers[0]["time"]).values
         cube = main_layer(source)
         layers.insert(0, cube.isel(time=int(np.abs(cube["time"].values - when).argmin())))
         titles.insert(0, "source")
