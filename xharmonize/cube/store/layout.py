@@ -19,23 +19,29 @@ from xharmonize.cube.store.encode import (
 )
 from xharmonize.cube.store.geo import axis_attrs, crs_attrs, root_attrs
 from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING, Parts
+from xharmonize.errors import StoreError
 
 ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
 TILE = 1024  # pixels along y and x of a shard: the unit of writing
 CHUNK = 256  # pixels along y and x of a chunk inside a shard: the unit of reading
 
 
-def create(path: Path, parts: Parts, *, tile: int) -> None:
+def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = False) -> None:
     """Make an empty store (no entries) for cubes like this one.
 
     Parameters
     ----------
+    place : Path or zarr store
+        Where to make it.
     tile : int
         Edge of a shard along y and x [pixels].
+    overwrite : bool
+        Delete what is there.
     """
     import zarr
 
-    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes=root_attrs(parts))
+    mode = "w" if overwrite else "w-"
+    group = zarr.open_group(place, mode=mode, zarr_format=3, attributes=root_attrs(parts))
     grid = zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=())
     grid.attrs.update(crs_attrs(parts))
     axes = axis_attrs(parts)
@@ -91,6 +97,16 @@ def tiling(block: xr.DataArray, *, tile: int) -> tuple[tuple[int, ...], tuple[in
     shard = [-(-min(tile, block.sizes[dim]) // edge) * edge for dim, edge in zip(("y", "x"), chunk)]
     n_bands = [block.sizes["band"]] if "band" in block.dims else []
     return (1, *(1 for _ in n_bands), *chunk), (1, *n_bands, *shard)
+
+
+def require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
+    """Raise `StoreError` if `tile` is given and is not that of the store."""
+    name, block = next(iter(parts.blocks.items()))
+    held = tuple(group[name].shards or group[name].chunks)
+    if tile is not None and tiling(block, tile=tile)[1] != held:
+        raise StoreError(
+            f"tile={tile} gives other shards than the store's {held}; leave `tile` out"
+        )
 
 
 def _missing(block: xr.DataArray, parts: Parts) -> float | int:

@@ -1,20 +1,25 @@
-"""One writer at a time: a lock file beside the store, held by the kernel."""
+"""One process at a time reserves, commits or swaps: a lock file beside the store."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from xharmonize.errors import StoreError
 
+LOCK_WAIT = 60.0
+"""How long to wait for the lock [s]; it is held for parts of a second, never while pixels are
+written."""
+
 
 @contextmanager
-def writer_lock(store: Path) -> Iterator[None]:
-    """Hold the only right to write `store`.
+def writer_lock(store: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
+    """Hold the only right to change what entries a store has.
 
     The lock is an `flock` on ``.<name>.lock``, so the kernel frees it when a process dies, however
     it dies. The file says which process on which host holds it. A file left by a dead process of
@@ -24,11 +29,12 @@ def writer_lock(store: Path) -> Iterator[None]:
     Raises
     ------
     StoreError
-        If another writer holds the lock, or a writer on another host left its file.
+        If another writer still holds the lock after `wait` seconds, or a writer on another host
+        left its file.
     """
     file = lock_path(store)
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquire(file)
+    descriptor = _acquire(file, until=time.monotonic() + wait)
     try:
         os.ftruncate(descriptor, 0)
         holder = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -45,27 +51,41 @@ def lock_path(store: Path) -> Path:
     return store.with_name(f".{store.name}.lock")
 
 
-def _acquire(file: Path) -> int:
+def _acquire(file: Path, *, until: float) -> int:
+    while True:
+        try:
+            descriptor = _try(file)
+        except StoreError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+        else:
+            if descriptor is not None:
+                return descriptor
+
+
+def _try(file: Path) -> int | None:
+    """Return the locked descriptor, None where the file was replaced meanwhile, or raise."""
     import fcntl
 
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_current(descriptor, file):
-                _refuse_other_host(descriptor, file)
-                return descriptor
-        except BlockingIOError as error:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            raise StoreError(
-                f"another process writes this store ({holder}, lock file {file}); "
-                "wait for it to end and try again"
-            ) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_current(descriptor, file):
+            _refuse_other_host(descriptor, file)
+            return descriptor
+    except BlockingIOError as error:
+        holder = _holder(descriptor)
         os.close(descriptor)
+        raise StoreError(
+            f"another process writes this store ({holder}, lock file {file}); "
+            "wait for it to end and try again"
+        ) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _is_current(descriptor: int, file: Path) -> bool:

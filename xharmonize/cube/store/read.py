@@ -37,13 +37,23 @@ def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
     return result
 
 
-def open_lazily(store: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
-    """Open a store with its blocks as dask arrays, one shard a chunk where not said otherwise."""
+def open_lazily(
+    store: Path | Any, *, state: str | None = None, chunks: Mapping[str, int] | None = None
+) -> xr.Dataset:
+    """Open a store with its blocks as dask arrays, one shard a chunk where not said otherwise.
+
+    Parameters
+    ----------
+    state : str, optional
+        What names the state of a store that is no directory.
+    """
     from dask.base import tokenize
 
-    raw = xr.open_zarr(store, chunks=None, decode_coords="all")
-    # A commit renames zarr.json, so the same names never stand for different pixels.
-    version = tokenize(str(store), (store / "zarr.json").stat().st_mtime_ns, chunks)
+    raw = xr.open_zarr(store, chunks=None, decode_coords="all", consolidated=state is None)
+    if state is None:  # a commit renames zarr.json
+        state = str((store / "zarr.json").stat().st_mtime_ns)
+    # The same names never stand for different pixels.
+    version = tokenize(str(store), state, chunks)
     blocks = {}
     for name, variable in raw.variables.items():
         if {"time", "y", "x"} <= set(variable.dims):

@@ -44,7 +44,7 @@ def write_entries(path: Path, parts: Parts) -> None:
     commit(path, parts, rows)
 
 
-def reserve(path: Path, parts: Parts) -> IntArray:
+def reserve(path: Path | Any, parts: Parts) -> IntArray:
     """Give each entry a row, marked incomplete, and return the rows.
 
     The sensor code is written last: a row without it is free, whatever else it holds.
@@ -85,7 +85,7 @@ def fill(path: Path, parts: Parts, rows: IntArray) -> None:
     dask.compute(*writes)
 
 
-def commit(path: Path, parts: Parts, rows: IntArray) -> None:
+def commit(path: Path | Any, parts: Parts, rows: IntArray) -> None:
     """Mark rows complete, then publish the new shapes to plain readers."""
     group = open_for_writing(path)
     for name, block in parts.variables.items():
@@ -94,24 +94,29 @@ def commit(path: Path, parts: Parts, rows: IntArray) -> None:
     publish(path, history=parts.attrs)
 
 
-def open_for_writing(path: Path) -> Any:
+def open_for_writing(path: Path | Any) -> Any:
     """Open the root group by the metadata of the arrays themselves, not the published copy."""
     import zarr
 
     return zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
 
 
-def publish(path: Path, *, history: Mapping[str, Any], grow: bool = True) -> None:
+def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) -> None:
     """Put the metadata of all arrays into the root ``zarr.json``, by one atomic rename.
 
     zarr-python calls this consolidated metadata. xarray prefers it, so a plain reader goes from
     one whole state of the store to the next, and never meets arrays of different lengths.
+
+    A store that is no directory (Icechunk) has commits of its own: only the history is set.
 
     Parameters
     ----------
     grow : bool
         False publishes new attributes (meanings of codes) under the shapes of before.
     """
+    if not isinstance(path, Path):
+        _append_history(open_for_writing(path).attrs, history)
+        return
     root = path / "zarr.json"
     document = json.loads(root.read_text())
     before = document.get("consolidated_metadata", {}).get("metadata", {})
@@ -198,7 +203,7 @@ def _write_array(block: xr.DataArray, *, path: Path, rows: IntArray, unit: Seque
 def write_block(
     block: AnyArray,
     *,
-    path: str,
+    path: str | Any,
     variable: str,
     rows: IntArray,
     block_info: Mapping[Any, Any] | None = None,

@@ -6,19 +6,29 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import xarray as xr
 
 from xharmonize.cube.store import layout
+from xharmonize.cube.store.claims import Claim, claim, escaped, live_claims, require_free
 from xharmonize.cube.store.geo import require_fit
 from xharmonize.cube.store.layout import TILE
 from xharmonize.cube.store.lock import writer_lock
 from xharmonize.cube.store.parts import FORMAT, Parts, take_apart
 from xharmonize.cube.store.read import open_lazily, read_back, source_name
-from xharmonize.cube.store.write import open_for_writing, publish, write_entries
+from xharmonize.cube.store.transaction import format_in, readable_store, write_transaction
+from xharmonize.cube.store.write import (
+    commit,
+    fill,
+    open_for_writing,
+    publish,
+    reserve,
+    write_entries,
+)
 from xharmonize.errors import StoreError
 
 WriteMode = Literal["w", "upsert"]
@@ -26,17 +36,17 @@ WriteMode = Literal["w", "upsert"]
 
 def to_zarr(
     cube: xr.DataArray | xr.Dataset,
-    path: str | Path,
+    path: Any,
     *,
     mode: WriteMode = "w",
     tile: int | None = None,
-) -> Path:
+) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
 
     Entries are known by (time, sensor, tile). With ``mode="upsert"`` an entry the store holds
     already is replaced, any other is appended. A write that was killed leaves what was committed
     before, except that entries it was replacing are hidden; run again, it gives the same store as
-    an undisturbed one.
+    an undisturbed one. Several processes may upsert at once, if their entries differ.
 
     Parameters
     ----------
@@ -44,8 +54,9 @@ def to_zarr(
         With its contract and CRS; reflectance, an index, encoded digital numbers, and companions
         (`qa`, `origin`, `uncertainty`, …). Values, dtype and NaN are stored as they are. Dask
         cubes are written piece by piece with the scheduler in force.
-    path : str or Path
-        Directory on a file system that all workers share.
+    path : str, Path, or icechunk.Repository, Session or IcechunkStore
+        Directory on a file system that all workers share. A repository of Icechunk gets one commit
+        on its branch ``main``; a session is written to, and its owner commits it.
     mode : {"w", "upsert"}
         ``"w"`` writes a new store beside the old one and then takes its place; ``"upsert"`` adds
         to the store, and makes it where there is none.
@@ -54,15 +65,16 @@ def to_zarr(
 
     Returns
     -------
-    Path
+    Path, or what was given for Icechunk
         The store.
 
     Raises
     ------
     StoreError
         If `path` is not a store of this package and format version, the cube does not fit the
-        store (grid, CRS, bands, dtype, units), a key occurs twice, another process is writing, or
-        a lazy cube would be upserted into the store it is read from.
+        store (grid, CRS, bands, dtype, units), a key occurs twice, another process writes one of
+        the same entries (or, with ``mode="w"``, any), or a lazy cube would be upserted into the
+        store it is read from.
     ContractError, GridError, TimeAxisError
         If the cube lacks contract coordinates, a CRS, an even grid or dates.
     """
@@ -70,27 +82,24 @@ def to_zarr(
         raise StoreError(f"mode is {mode!r}; it is 'w' (whole store) or 'upsert' (by key)")
     if tile is not None and tile < 1:
         raise StoreError(f"tile is {tile}; give a positive number of pixels")
-    store = _local(path)
     parts = take_apart(cube)
-    with writer_lock(store):
-        _clean_up(store)
-        if mode == "w":
-            _require_replaceable(store)
-            _write_whole(store, parts, tile=tile or TILE)
-        else:
-            _upsert(store, parts, tile=tile)
+    if not isinstance(path, str | Path):
+        return write_transaction(path, parts, mode=mode, tile=tile)
+    store = _local(path)
+    if mode == "w":
+        _write_whole(store, parts, tile=tile or TILE)
+    else:
+        _upsert(store, parts, tile=tile)
     return store
 
 
-def open_series(
-    path: str | Path, *, chunks: Mapping[str, int] | None = None
-) -> xr.DataArray | xr.Dataset:
+def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
     """Open a store of `to_zarr` as the cube it was: complete entries only, sorted by time.
 
     Parameters
     ----------
-    path : str or Path
-        The store.
+    path : str, Path, or icechunk.Repository, Session or IcechunkStore
+        The store; of a repository the last commit on ``main``.
     chunks : mapping, optional
         Dask chunks; those of the shards where not given.
 
@@ -105,6 +114,10 @@ def open_series(
     StoreError
         If `path` holds no store of this package and format version.
     """
+    if not isinstance(path, str | Path):
+        place, state = readable_store(path)
+        _require_version(format_in(place), "this Icechunk store")
+        return read_back(open_lazily(place, state=state, chunks=chunks))
     store = _local(path)
     _require_ours(store)
     return read_back(open_lazily(store, chunks=chunks))
@@ -120,14 +133,24 @@ def _local(path: str | Path) -> Path:
 
 
 def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
-    if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
-        _make_empty(store, parts, tile=tile or TILE)
-    _require_ours(store)
-    _require_other_source(store, parts)
-    group = open_for_writing(store)
-    require_fit(group, parts, path=store)
-    _require_tile(group, parts, tile=tile)
-    write_entries(store, parts)
+    """Reserve and commit under the lock; fill beside other writers, whose entries differ."""
+    with ExitStack() as held:
+        with writer_lock(store):
+            claims = live_claims(store)
+            require_free(claims, parts.keys)
+            _clean_up(store, claims)
+            if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
+                _make_empty(store, parts, tile=tile or TILE)
+            _require_ours(store)
+            _require_other_source(store, parts)
+            group = open_for_writing(store)
+            require_fit(group, parts, path=store)
+            layout.require_tile(group, parts, tile=tile)
+            held.enter_context(claim(store, parts.keys))
+            rows = reserve(store, parts)
+        fill(store, parts, rows)
+        with writer_lock(store):
+            commit(store, parts, rows)
 
 
 def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
@@ -140,39 +163,52 @@ def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
 
 def _write_whole(store: Path, parts: Parts, *, tile: int) -> None:
     """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
-    partial = _beside(store, "partial")
-    layout.create(partial, parts, tile=tile)
-    publish(partial, history={})
-    write_entries(partial, parts)
-    if store.exists():
-        old = _beside(store, "old")
-        store.rename(old)
+    with ExitStack() as held:
+        with writer_lock(store):
+            claims = live_claims(store)
+            require_free(claims, None)
+            _clean_up(store, claims)
+            _require_replaceable(store)
+            held.enter_context(claim(store, None))
+        partial = _beside(store, "partial")
+        layout.create(partial, parts, tile=tile)
+        publish(partial, history={})
+        write_entries(partial, parts)
+        with writer_lock(store):
+            _swap(partial, store)
+
+
+def _swap(partial: Path, store: Path) -> None:
+    if not store.exists():
         partial.rename(store)
-        shutil.rmtree(old)
-    else:
-        partial.rename(store)
+        return
+    old = _beside(store, "old")
+    store.rename(old)
+    partial.rename(store)
+    shutil.rmtree(old)
 
 
 def _beside(store: Path, what: str) -> Path:
     return store.with_name(f".{store.name}.{uuid.uuid4().hex}.{what}")
 
 
-def _clean_up(store: Path) -> None:
-    """Remove what killed writers left (we hold the lock, so none of them lives)."""
-    for old in store.parent.glob(f".{_escaped(store.name)}.*.old"):
+def _clean_up(store: Path, claims: Sequence[Claim]) -> None:
+    """Remove what killed writers left, once no other lives: what is unfinished may be its own."""
+    if claims:
+        return
+    hidden = f".{escaped(store.name)}.*"
+    for old in store.parent.glob(f"{hidden}.old"):
         if store.exists():
             shutil.rmtree(old)
         else:  # killed between the two renames of a swap: the old store comes back
             old.rename(store)
-    for partial in store.parent.glob(f".{_escaped(store.name)}.*.partial"):
+    for partial in store.parent.glob(f"{hidden}.partial"):
         shutil.rmtree(partial)
+    for unborn in store.parent.glob(f"{hidden}.partial-claim"):
+        unborn.unlink()
     if (store / "zarr.json").exists() and _format_of(store) is not None:
         for stray in store.rglob("*.partial"):
             stray.unlink()
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _format_of(store: Path) -> Any:
@@ -188,7 +224,10 @@ def _format_of(store: Path) -> Any:
 def _require_ours(store: Path) -> None:
     if not store.exists():
         raise StoreError(f"there is no store at {store}; write one with to_zarr")
-    version = _format_of(store)
+    _require_version(_format_of(store), store)
+
+
+def _require_version(version: Any, store: Any) -> None:
     if version is None:
         raise StoreError(f"{store} is not a store written by xharmonize; choose another path")
     if version != FORMAT:
@@ -218,12 +257,3 @@ def _require_other_source(store: Path, parts: Parts) -> None:
                 "while they are read; load the cube first with cube.load(), write it whole with "
                 "mode='w', or write to another path"
             )
-
-
-def _require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
-    name, block = next(iter(parts.blocks.items()))
-    held = tuple(group[name].shards or group[name].chunks)
-    if tile is not None and layout.tiling(block, tile=tile)[1] != held:
-        raise StoreError(
-            f"tile={tile} gives other shards than the store's {held}; leave `tile` out"
-        )

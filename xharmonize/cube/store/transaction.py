@@ -1,0 +1,182 @@
+"""Stores in Icechunk: everything a write changes becomes one commit, or nothing does.
+
+References
+----------
+Icechunk, transactional storage for Zarr, https://icechunk.io.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.cube.store import layout
+from xharmonize.cube.store.geo import require_fit
+from xharmonize.cube.store.layout import TILE
+from xharmonize.cube.store.parts import FORMAT, Parts
+from xharmonize.cube.store.write import commit, open_for_writing, reserve, write_block
+from xharmonize.errors import StoreError
+from xharmonize.types import IntArray
+
+if TYPE_CHECKING:
+    from xharmonize.types import AnyArray
+
+BRANCH = "main"
+
+
+def write_transaction(
+    place: Any, parts: Parts, *, mode: Literal["w", "upsert"], tile: int | None
+) -> Any:
+    """Write a cube into an Icechunk repository, session or store, and return what was given.
+
+    A repository gets one commit on its branch ``main``. A session (or its store) is written to and
+    left for its owner to commit, so that several cubes may become one transaction.
+
+    Raises
+    ------
+    StoreError
+        If `place` is none of these, a session is read-only, another writer committed meanwhile, or
+        the cube does not fit.
+    """
+    icechunk = require("icechunk", extra="icechunk")
+    if not isinstance(place, icechunk.Repository):
+        _write_session(_writable(place, icechunk), parts, mode=mode, tile=tile)
+        return place
+    session = place.writable_session(BRANCH)
+    _write_session(session, parts, mode=mode, tile=tile)
+    try:
+        session.commit(f"xharmonize to_zarr, mode {mode}: {len(parts.keys)} entries")
+    except icechunk.ConflictError as error:
+        raise StoreError(
+            f"another writer committed to branch {BRANCH!r} while this one wrote ({error}); "
+            "nothing of this write was kept: run it again"
+        ) from error
+    return place
+
+
+def readable_store(place: Any) -> tuple[Any, str]:
+    """Return the Zarr store to read a repository, session or store by, and what names its state.
+
+    Raises
+    ------
+    StoreError
+        If `place` is none of these.
+    """
+    icechunk = require("icechunk", extra="icechunk")
+    if isinstance(place, icechunk.Repository):
+        place = place.readonly_session(BRANCH)
+    session = _session(place, icechunk)
+    # What a session has not committed has no name: its state is told by the session itself.
+    state = f"{id(session)}" if session.has_uncommitted_changes else ""
+    return session.store, f"{session.snapshot_id}{state}"
+
+
+def _session(place: Any, icechunk: Any) -> Any:
+    session = place.session if isinstance(place, icechunk.IcechunkStore) else place
+    if not isinstance(session, icechunk.Session):
+        raise StoreError(
+            f"path is a {type(place).__name__}; give a path, or an Icechunk repository, session or "
+            "store"
+        )
+    return session
+
+
+def _writable(place: Any, icechunk: Any) -> Any:
+    session = _session(place, icechunk)
+    if session.read_only:
+        raise StoreError(
+            f"the Icechunk session is read-only; open it with writable_session({BRANCH!r})"
+        )
+    return session
+
+
+def _write_session(
+    session: Any, parts: Parts, *, mode: Literal["w", "upsert"], tile: int | None
+) -> None:
+    attrs = _root_attrs(session.store)
+    version = format_in(session.store)
+    if attrs is not None and version is None:
+        raise StoreError(
+            "the root group of this Icechunk store was not written by xharmonize; use another "
+            "repository"
+        )
+    if mode == "upsert" and version not in (None, FORMAT):
+        raise StoreError(
+            f"the store has format version {version}, this release writes {FORMAT}; write it again "
+            "with mode='w'"
+        )
+    if mode == "w" or version is None:
+        layout.create(session.store, parts, tile=tile or TILE, overwrite=attrs is not None)
+    group = open_for_writing(session.store)
+    require_fit(group, parts, path="in Icechunk")
+    layout.require_tile(group, parts, tile=tile)
+    rows = reserve(session.store, parts)
+    _fill(session, parts, rows)
+    commit(session.store, parts, rows)
+
+
+def format_in(store: Any) -> Any:
+    """Format version of a store; None where there is none, or none of ours."""
+    attrs = _root_attrs(store) or {}
+    return attrs.get("xharmonize", {}).get("format")
+
+
+def _root_attrs(store: Any) -> dict[str, Any] | None:
+    """Attributes of the root group; None where there is none."""
+    import zarr
+
+    try:
+        return dict(zarr.open_group(store, mode="r", zarr_format=3).attrs)
+    except FileNotFoundError:
+        return None
+
+
+def _fill(session: Any, parts: Parts, rows: IntArray) -> None:
+    """Write the pixels in forks of the session, wherever the tasks run, and merge them."""
+    import dask
+
+    group = open_for_writing(session.store)
+    blocks = list(parts.blocks.items())
+    if not rows.size or not blocks:
+        return
+    fork = session.fork()
+    done = [
+        _write_array(block, fork, rows=rows, unit=group[name].shards or group[name].chunks)
+        for name, block in blocks
+    ]
+    forks = {id(part): part for array in dask.compute(*done) for part in array.ravel()}
+    session.merge(*forks.values())
+
+
+def _write_array(block: xr.DataArray, fork: Any, *, rows: IntArray, unit: Sequence[int]) -> Any:
+    """Return a lazy array whose blocks write shards and give the fork they wrote to."""
+    import dask.array as da
+
+    source = block.data
+    if block.chunks is None:
+        source = da.from_array(np.asarray(source), chunks=tuple(unit), name=False)
+    source = source.rechunk(tuple(unit))
+    return da.map_blocks(
+        _write_block,
+        source,
+        fork=fork,
+        variable=str(block.name),
+        rows=rows,
+        chunks=tuple((1,) * len(sizes) for sizes in source.chunks),
+        dtype=object,
+        meta=np.empty((0,) * source.ndim, object),
+    )
+
+
+def _write_block(
+    block: AnyArray, *, fork: Any, variable: str, rows: IntArray, block_info: Any = None
+) -> AnyArray:
+    """Write one block and return the fork, which is a worker's own copy where tasks are sent."""
+    write_block(block, path=fork.store, variable=variable, rows=rows, block_info=block_info)
+    done = np.empty((1,) * block.ndim, object)
+    done[...] = fork
+    return done
