@@ -16,7 +16,7 @@ from xharmonize.models.registry import architectures, build, build_empty, seeded
 
 torch = pytest.importorskip("torch")
 
-from xharmonize.models.nets import subpixel  # noqa: E402
+from xharmonize.models.nets import products, subpixel  # noqa: E402
 
 TINY = {"width": 4, "depth": 4, "max_factor": 2}
 RANDOM = np.random.default_rng(0)
@@ -299,9 +299,25 @@ def test_transposed_convolutions_as_ordinary_ones_give_the_same():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
-def test_other_transposed_convolutions_stay():
-    network = torch.nn.Sequential(torch.nn.ConvTranspose2d(2, 2, 3, 2, padding=1))
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+@pytest.mark.parametrize(("side", "bias"), [(2, True), (6, False)])
+def test_wide_convolutions_as_products_give_the_same(kind, side, bias):
+    network = torch.nn.Sequential(kind(256, 1024, 4, 2, padding=1, bias=bias))
+    image = torch.randn(2, 256, side, side + 2, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(image)
+        products.with_products(network)
+        found = network(image)
+    assert type(network[0]).__name__.startswith("Product")
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 3}, {"groups": 2}, {"output_padding": 1}])
+def test_other_transposed_convolutions_stay(options):
+    layer = {"kernel_size": 4, "stride": 2, "padding": 1, **options}
+    network = torch.nn.Sequential(torch.nn.ConvTranspose2d(512, 512, **layer, device="meta"))
     subpixel.with_subpixels(network)
+    products.with_products(network)
     assert isinstance(network[0], torch.nn.ConvTranspose2d)
 
 

@@ -21,6 +21,7 @@ require("torch", extra="train")  # its error names the extra; that of a bare imp
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from xharmonize.models.nets.products import with_products  # noqa: E402
 from xharmonize.models.nets.subpixel import with_subpixels  # noqa: E402
 
 _CUDNN = threading.Lock()
@@ -109,7 +110,10 @@ def prepare(card: Card, weights: Mapping[str, AnyArray], runtime: Runtime) -> Ne
             # What autocast would convert at every batch; the rest stays float32.
             if isinstance(part, (nn.modules.conv._ConvNd, nn.Linear)):
                 part.to(dtype)
+    elif device.type == "cpu" and runtime.channels_last and not runtime.compile:
+        with_products(module)  # a compiler lays out weights itself
     module = module.to(device=device, memory_format=layout)
+    _release(module, weights)
     return Network(
         module=module,
         device=device,
@@ -117,6 +121,19 @@ def prepare(card: Card, weights: Mapping[str, AnyArray], runtime: Runtime) -> Ne
         compile=runtime.compile,
         compiled={},
     )
+
+
+def _release(module: nn.Module, weights: Mapping[str, AnyArray]) -> None:
+    """Copy what still lies in the caller's weights where most of it was rearranged.
+
+    Weights that were read from a file are views of one buffer: a bias would keep all of it.
+    """
+    places = {array.ctypes.data for array in weights.values()}
+    tensors = list(itertools.chain(module.parameters(), module.buffers()))
+    left = [tensor for tensor in tensors if tensor.data_ptr() in places]
+    if 2 * sum(tensor.nbytes for tensor in left) < sum(tensor.nbytes for tensor in tensors):
+        for tensor in left:
+            tensor.data = tensor.clone()
 
 
 def find_device(runtime: Runtime) -> torch.device:

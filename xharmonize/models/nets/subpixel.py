@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xharmonize.models.nets.exchange import changes_by_two, exchange
+
 TAPS = ((2, 0), (3, 1))
 """Per output pixel of a pair, the taps of the kernel that meet the first and second input pixel."""
 
@@ -50,14 +52,9 @@ class SubpixelConvolution(nn.Module):
 
 def with_subpixels(network: nn.Module) -> None:
     """Replace every transposed convolution that can be, in place."""
-    for name, part in network.named_children():
-        if isinstance(part, nn.ConvTranspose2d) and _is_halved_exactly(part):
-            setattr(network, name, SubpixelConvolution(part))
-        else:
-            with_subpixels(part)
+    exchange(network, _subpixel)
 
 
-def _is_halved_exactly(part: nn.ConvTranspose2d) -> bool:
-    shape = (part.kernel_size, part.stride, part.padding, part.output_padding, part.dilation)
-    wanted = ((4, 4), (2, 2), (1, 1), (0, 0), (1, 1))
-    return bool(shape == wanted and part.groups == 1)
+def _subpixel(part: nn.Module) -> nn.Module | None:
+    is_transposed = isinstance(part, nn.ConvTranspose2d) and changes_by_two(part)
+    return SubpixelConvolution(part) if is_transposed else None
