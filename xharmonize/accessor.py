@@ -340,7 +340,7 @@ class HarmonizeAccessor:
             path=path,
         )
 
-    def to_zarr(self, path: str | Path, *, mode: WriteMode = "w", tile: int | None = None) -> Path:
+    def to_zarr(self, path: Any, *, mode: WriteMode = "w", tile: int | None = None) -> Any:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""
         return xh.to_zarr(self._obj, path, mode=mode, tile=tile)
 

@@ -7,8 +7,9 @@ Icechunk, transactional storage for Zarr, https://icechunk.io.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, product
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -18,14 +19,16 @@ from xharmonize.cube.store import layout
 from xharmonize.cube.store.geo import require_fit
 from xharmonize.cube.store.layout import TILE
 from xharmonize.cube.store.parts import FORMAT, Parts
-from xharmonize.cube.store.write import commit, open_for_writing, reserve, write_block
+from xharmonize.cube.store.write import commit, open_for_writing, reserve
 from xharmonize.errors import StoreError
 from xharmonize.types import IntArray
 
-if TYPE_CHECKING:
-    from xharmonize.types import AnyArray
+T = TypeVar("T")
 
 BRANCH = "main"
+
+AT_ONCE = 8
+"""Shards computed before they are written: at most 200 MB of six bands."""
 
 
 def write_transaction(
@@ -136,47 +139,41 @@ def _root_attrs(store: Any) -> dict[str, Any] | None:
 
 
 def _fill(session: Any, parts: Parts, rows: IntArray) -> None:
-    """Write the pixels in forks of the session, wherever the tasks run, and merge them."""
+    """Compute shards wherever the scheduler runs tasks, and write them here, a few at a time.
+
+    Icechunk takes writes from other processes only into sessions that have changed nothing yet,
+    and ours has reserved rows; to commit that first would make two transactions of one.
+    """
     import dask
 
     group = open_for_writing(session.store)
-    blocks = list(parts.blocks.items())
-    if not rows.size or not blocks:
-        return
-    fork = session.fork()
-    done = [
-        _write_array(block, fork, rows=rows, unit=group[name].shards or group[name].chunks)
-        for name, block in blocks
-    ]
-    forks = {id(part): part for array in dask.compute(*done) for part in array.ravel()}
-    session.merge(*forks.values())
+    for name, block in parts.blocks.items():
+        array = group[name]
+        shards = _shards(block, unit=array.shards or array.chunks)
+        for few in _batched(shards, AT_ONCE):
+            values = dask.compute(*(lazy for _, lazy in few))
+            for (start, _), value in zip(few, values):
+                first, *rest = start
+                ends = (at + n for at, n in zip(rest, value.shape[1:]))
+                row = int(rows[first])
+                region = (slice(row, row + 1), *(slice(*edges) for edges in zip(rest, ends)))
+                array[region] = value.astype(array.dtype, copy=False)
 
 
-def _write_array(block: xr.DataArray, fork: Any, *, rows: IntArray, unit: Sequence[int]) -> Any:
-    """Return a lazy array whose blocks write shards and give the fork they wrote to."""
+def _shards(block: xr.DataArray, *, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Where each shard starts, and its values: lazy where the block is."""
     import dask.array as da
 
     source = block.data
     if block.chunks is None:
         source = da.from_array(np.asarray(source), chunks=tuple(unit), name=False)
     source = source.rechunk(tuple(unit))
-    return da.map_blocks(
-        _write_block,
-        source,
-        fork=fork,
-        variable=str(block.name),
-        rows=rows,
-        chunks=tuple((1,) * len(sizes) for sizes in source.chunks),
-        dtype=object,
-        meta=np.empty((0,) * source.ndim, object),
-    )
+    starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in source.chunks]
+    return zip(product(*starts), source.to_delayed().ravel().tolist())
 
 
-def _write_block(
-    block: AnyArray, *, fork: Any, variable: str, rows: IntArray, block_info: Any = None
-) -> AnyArray:
-    """Write one block and return the fork, which is a worker's own copy where tasks are sent."""
-    write_block(block, path=fork.store, variable=variable, rows=rows, block_info=block_info)
-    done = np.empty((1,) * block.ndim, object)
-    done[...] = fork
-    return done
+def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut into lists of at most `size`."""
+    rest = iter(values)
+    while few := list(islice(rest, size)):
+        yield few

@@ -203,7 +203,7 @@ def _write_array(block: xr.DataArray, *, path: Path, rows: IntArray, unit: Seque
 def write_block(
     block: AnyArray,
     *,
-    path: str | Any,
+    path: str,
     variable: str,
     rows: IntArray,
     block_info: Mapping[Any, Any] | None = None,
