@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.errors import ContractError, StoreError, TimeAxisError
+from xharmonize.errors import ContractError, RadiometryError, StoreError, TimeAxisError
 from xharmonize.report.html import Html, table, tag
 from xharmonize.report.scoring import HLS, IDENTITY, compare, score_rows
 from xharmonize.testing import example_cube
@@ -169,6 +169,27 @@ def test_what_cannot_be_written_is_refused(series, landsat, tmp_path):
     with pytest.raises(TimeAxisError, match="no two dates"):
         xh.write_report(landsat, tmp_path / "r.html", ref=far)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cube: cube.drop_vars("sensor"),
+        lambda cube: cube.isel(time=0),
+        lambda cube: cube.where(cube["time"] != cube["time"][0]),
+        lambda cube: cube.where(cube > 9),
+        lambda cube: cube.sel(band=["red"]).sortby("y"),
+    ],
+    ids=["no sensor", "no time", "an empty date", "no pixel", "one band"],
+)
+@pytest.mark.filterwarnings("error")
+def test_poor_cubes_are_reported_as_they_are(landsat, tmp_path, change):
+    assert "What was used" in read(xh.write_report(change(landsat), tmp_path / "r.html")).text
+
+
+def test_digital_numbers_are_refused(tmp_path):
+    with pytest.raises(RadiometryError, match="decode"):
+        xh.write_report(example_cube(is_decoded=False), tmp_path / "r.html")
 
 
 def test_elements_escape_text_and_attributes():

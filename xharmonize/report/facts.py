@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -80,16 +80,19 @@ def cube_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
         facts["bounds"] = f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g} {unit}"
     if isinstance(cube, xr.Dataset):
         facts["companions"] = ", ".join(map(str, cube.data_vars.keys() - {layer.name})) or "none"
-    return [{"": name, "value": value} for name, value in facts.items()]
+    return [{"property": name, "value": value} for name, value in facts.items()]
 
 
 def history_lines(cube: xr.DataArray | xr.Dataset) -> list[str]:
     """Return what was done, oldest first; models are named there with their digest."""
-    texts = [str(main_layer(cube).attrs.get("history", ""))]
-    if isinstance(cube, xr.Dataset):
-        texts.insert(0, str(cube.attrs.get("history", "")))
-    lines = [line.strip() for text in texts for line in text.splitlines()]
-    return list(dict.fromkeys(filter(None, lines)))
+    lines = _lines(main_layer(cube).attrs)
+    whole = _lines(cube.attrs) if isinstance(cube, xr.Dataset) else []
+    return [line for line in whole if line not in lines] + lines
+
+
+def _lines(attrs: Mapping[Hashable, Any]) -> list[str]:
+    stripped = (line.strip() for line in str(attrs.get("history", "")).splitlines())
+    return [line for line in stripped if line]
 
 
 def software_rows() -> list[dict[str, Any]]:
@@ -142,7 +145,7 @@ def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any
             "sensor": str(sensor),
             "pixels say": str(verdict),
             "dates": len(found),
-            "darkest 1 % (median)": float(found["dark"].median()),
+            "darkest 1 % (median)": float(found["dark"].dropna().median()),
         }
         for (sensor, verdict), found in groups
     ]
@@ -160,7 +163,7 @@ def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any
 def step_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the step that is left between sensors, and warnings where it is plain; computes."""
     layer = main_layer(cube)
-    if "sensor" not in layer.coords or len(set(_along_time(layer, "sensor"))) < 2:
+    if "time" not in layer.dims or len(set(_along_time(layer, "sensor"))) < 2:
         return [], []
     try:
         found = xh.sensor_offsets(layer).compute()

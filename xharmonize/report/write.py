@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from xharmonize.errors import ContractError, StoreError
+from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag, written
 from xharmonize.report.pairing import main_layer
@@ -65,7 +66,9 @@ def write_report(
         If a Dataset holds neither reflectance nor one index, or `source` is given without `ref`.
     StoreError
         If `path` is a folder, or its folder does not exist.
-    TimeAxisError, GridError, BandError, RadiometryError
+    RadiometryError
+        If the cube holds digital numbers.
+    TimeAxisError, GridError, BandError
         If cube and reference cannot be compared.
 
     Examples
@@ -74,6 +77,11 @@ def write_report(
     """
     if source is not None and ref is None:
         raise ContractError("source= is compared with a reference; give ref= too")
+    if not np.issubdtype(main_layer(cube).dtype, np.floating):
+        raise RadiometryError(
+            f"the cube holds digital numbers ({main_layer(cube).dtype}); a report is on "
+            "reflectance or an index: call cube.harmonize.decode() first"
+        )
     place = Path(path).expanduser().resolve()
     if place.is_dir() or not place.parent.is_dir():
         raise StoreError(f"{path} cannot be written; give a file in a folder that exists")
