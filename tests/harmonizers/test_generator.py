@@ -11,6 +11,8 @@ import xarray as xr
 
 pytest.importorskip("torch")
 
+from helpers import device_arrays
+from helpers.device_arrays import DeviceArray
 from helpers.generators import BANDS, LATTICE, Plain, generator, sentinel, small_card
 
 import xharmonize as xh
@@ -107,6 +109,23 @@ def test_grid_and_contract_of_the_result(model, no_compute):
 def test_tasks_are_named_after_the_verb(model):
     found = model(sentinel().chunk(y=48))
     assert found.data.name.startswith("harmonize-generator-")
+
+
+@pytest.mark.parametrize("merge", ["core", "blend"])
+@pytest.mark.parametrize("flags", [False, True])
+def test_blocks_on_a_device_are_copied_down_once_and_come_back(merge, flags, tmp_path):
+    model = generator(tmp_path, small_card(lattice=replace(LATTICE, merge=merge)), flags=flags)
+    cube = sentinel((70, 59), west=8, north=6, missing=0.05).chunk(time=1, y=24, x=31)
+    on_device = cube.copy(data=cube.data.map_blocks(DeviceArray))
+    expected, found = model(cube), model(on_device)
+    for name in ("reflectance", "flag") if flags else (None,):
+        array, same = (found[name], expected[name]) if name else (found, expected)
+        before = device_arrays.copies_to_host
+        computed = array.data.compute(scheduler="synchronous")
+        assert device_arrays.copies_to_host - before == array.data.npartitions
+        assert isinstance(computed, DeviceArray)
+        assert isinstance(array.data._meta, DeviceArray)
+        np.testing.assert_array_equal(computed.get(), same)
 
 
 def test_rows_from_south_to_north(model):

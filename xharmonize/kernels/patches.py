@@ -22,6 +22,8 @@ def reflect(start: int, stop: int, low: int, high: int) -> IntArray:
     (stop - start,) int64 array
         Positions in ``[low, high)``.
     """
+    if low <= start and stop <= high:
+        return np.arange(start, stop, dtype=np.int64)
     size = high - low
     place = np.mod(np.arange(start - low, stop - low, dtype=np.int64), 2 * size)
     return np.asarray(np.where(place < size, place, 2 * size - 1 - place) + low, np.int64)
@@ -29,6 +31,8 @@ def reflect(start: int, stop: int, low: int, high: int) -> IntArray:
 
 def reflected_span(start: int, stop: int, low: int, high: int) -> tuple[int, int]:
     """Span of the pixels that `reflect` names."""
+    if low <= start and stop <= high:
+        return start, stop
     places = reflect(start, stop, low, high)
     return int(places.min()), int(places.max()) + 1
 
@@ -151,20 +155,7 @@ def cut(
     bool
         False where a band is missing throughout; `out` then holds anything.
     """
-    is_run = columns.size > 0 and int(columns[-1]) - int(columns[0]) == columns.size - 1
-    is_run = is_run and bool((np.diff(columns) == 1).all())
-    for band in range(image.shape[0]):
-        if is_run:
-            first = int(columns[0])
-            strip = image[band, :, first : first + columns.size]
-            n_missing = _copy_rows(strip, rows, mean[band], scale[band], out[band])
-        else:
-            n_missing = _copy(image[band], rows, columns, mean[band], scale[band], out[band])
-        if n_missing == out[band].size:
-            return False
-        if n_missing:
-            _fill(out[band])
-    return True
+    return bool(_cut(image, rows, columns, mean, scale, out))
 
 
 @njit(nogil=True, cache=True)
@@ -221,6 +212,25 @@ def _fill(tile):  # type: ignore[no-untyped-def]
         last = j
     for k in range(last + 1, height):
         tile[k] = tile[last]
+
+
+@njit(nogil=True, cache=True)
+def _cut(image, rows, columns, mean, scale, out):  # type: ignore[no-untyped-def]
+    first, n = columns[0], columns.size
+    is_run = columns[n - 1] - first == n - 1
+    for i in range(n):
+        is_run = is_run and columns[i] == first + i
+    for band in range(image.shape[0]):
+        if is_run:
+            strip = image[band, :, first : first + n]
+            n_missing = _copy_rows(strip, rows, mean[band], scale[band], out[band])
+        else:
+            n_missing = _copy(image[band], rows, columns, mean[band], scale[band], out[band])
+        if n_missing == out[band].size:
+            return False
+        if n_missing:
+            _fill(out[band])
+    return True
 
 
 @njit(nogil=True, cache=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from xharmonize.kernels.patches import reflected_span
 from xharmonize.kernels.regrid import AxisMap
@@ -149,10 +150,8 @@ class Axis:
 
     def footprint(self, judged: Span, window: Span) -> tuple[IntArray, Float64Array]:
         """First pixel of a window under each output pixel, and the shares of it and the next."""
-        first = float(self.first) - window[0]
-        axis = AxisMap(first=first, step=float(self.step), n_source=window[1] - window[0])
-        found = axis.weights(*judged, "area")
-        return found.index, found.weight / float(self.step)
+        first = float(self.first + self.step * judged[0] - window[0])
+        return _footprint(first, float(self.step), judged[1] - judged[0], window[1] - window[0])
 
     def _core(self, group: int) -> Span:
         first = (self._anchor + group * self.per_group) * self.lattice.stride
@@ -185,3 +184,10 @@ class Axis:
             max(min(start for start, _ in spans), 0),
             min(max(stop for _, stop in spans), self.size),
         )
+
+
+@lru_cache(maxsize=64)
+def _footprint(first: float, step: float, n: int, size: int) -> tuple[IntArray, Float64Array]:
+    """Footprints of `n` output pixels from `first` on; those of most blocks are alike."""
+    found = AxisMap(first=first, step=step, n_source=size).weights(0, n, "area")
+    return found.index, found.weight / step

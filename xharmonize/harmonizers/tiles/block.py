@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from xharmonize.errors import ModelError
 from xharmonize.harmonizers.tiles.axis import Part, Span
 from xharmonize.harmonizers.tiles.plan import Plan
 from xharmonize.kernels import footprints, patches
+from xharmonize.kernels.cuda import is_on_gpu
 from xharmonize.kernels.histogram import count_values, normalise, transport_distance
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
@@ -27,34 +31,44 @@ HELD = 1e-3
 """Difference of sub-pixels [1] above which a coarse band was interpolated."""
 
 
-def generate(images: FloatArray, plan: Plan, group: tuple[int, int]) -> Partial:
+def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
     """Compute one group of tiles, on all dates of a block.
+
+    Tiles are cut and put together on the CPU: a window in GPU memory is copied to the host here,
+    once, and its result back.
 
     Parameters
     ----------
     images : (time, band, y, x) float32 array
         The group's window of the cube, bands as in the card, reflectance [1], NaN where missing.
+        Numpy or cupy.
     plan : Plan
         What all blocks share.
-    group : (int, int)
-        Row and column of the group.
+    parts : (Part, Part)
+        What the group covers, in rows and columns.
 
     Returns
     -------
     Partial
         Of the group's area: reflectance [1], NaN in its core where the inputs are missing, sums
-        still to be added to its neighbours' where tiles are blended; flags where wanted.
+        still to be added to its neighbours' where tiles are blended; flags where wanted. On the
+        device of `images`.
     """
     from xharmonize.models import runtime
 
-    block = _Block.of(np.ascontiguousarray(images, np.float32), plan, group)
+    host = images.get() if is_on_gpu(images) else images
+    block = _Block.of(np.ascontiguousarray(host, np.float32), plan, *parts)
     running: deque[list[Place]] = deque()
     size = runtime.batch_size(plan.card, plan.runtime)
     batches = block.batches(size, running)
     for values in runtime.predict(plan.ref, plan.card, batches, plan.runtime):
         for place, tile in zip(running.popleft(), np.asarray(values)):
             block.add(place, tile)
-    return block.finished()
+    pixels, flags = block.finished()
+    if host is images:
+        return pixels, flags
+    back = partial(np.asarray, like=images)
+    return back(pixels), None if flags is None else back(flags)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +95,7 @@ class _Block:
     out: FloatArray
 
     @classmethod
-    def of(cls, images: FloatArray, plan: Plan, group: tuple[int, int]) -> _Block:
-        rows, columns = plan.part(group)
+    def of(cls, images: FloatArray, plan: Plan, rows: Part, columns: Part) -> _Block:
         valid, flags = _judge(images, plan, rows, columns)
         return cls(
             plan=plan,
@@ -98,6 +111,9 @@ class _Block:
         """Yield batches of tiles, one array per input; `running` gets their places."""
         places: list[Place] = []
         arrays: list[FloatArray] = []
+        # No larger than what can still come: small blocks do not pay for a whole batch.
+        tiles = (stop - start for start, stop in (self.rows.tiles, self.columns.tiles))
+        size = min(size, len(self.valid) * prod(tiles))
         for place in self._places():
             arrays = arrays or self._arrays(size)
             if not self._cut(place, [array[len(places)] for array in arrays]):
@@ -314,8 +330,8 @@ def _within(span: Span, outer: Span) -> slice:
     return slice(span[0] - outer[0], span[1] - outer[0])
 
 
-def cut_window(blocks: list[list[AnyArray]], rows: Span, columns: Span) -> FloatArray:
-    """Copy a window out of the source blocks that hold it, and nothing besides.
+def cut_window(blocks: list[list[AnyArray]], rows: Span, columns: Span) -> AnyArray:
+    """Copy a window out of the source blocks that hold it, and nothing besides, where they lie.
 
     Parameters
     ----------
@@ -325,7 +341,7 @@ def cut_window(blocks: list[list[AnyArray]], rows: Span, columns: Span) -> Float
         Pixels, counted from the first of the blocks.
     """
     size = (rows[1] - rows[0], columns[1] - columns[0])
-    window = np.empty((*blocks[0][0].shape[:2], *size), np.float32)
+    window = np.empty((*blocks[0][0].shape[:2], *size), np.float32, like=blocks[0][0])
     top = -rows[0]
     for line in blocks:
         left = -columns[0]

@@ -57,29 +57,33 @@ def run_plan(source: AnyArray | da.Array, plan: Plan) -> tuple[Any, Any]:
     chunks = (source.chunks[0], plan.rows.chunks, plan.columns.chunks)
     n_bands = len(plan.card.output.bands)
     if not plan.is_partial:
-        return _array(graph, name, chunks, n_bands), None
+        return _array(graph, name, chunks, n_bands, source), None
     found = []
     for item, bands in (("reflectance", n_bands), ("flag", None))[: 1 + plan.flags]:
         merged = f"{NAME}-{item}-{token}"
         layer = TileLayer(merged, Merges(partial=name, item=item, blocks=blocks))
         layers = {**graph.layers, merged: layer}
         whole = HighLevelGraph(layers, {**graph.dependencies, merged: {name}})
-        found.append(_array(whole, merged, chunks, bands))
+        found.append(_array(whole, merged, chunks, bands, source))
     return found[0], found[1] if plan.flags else None
 
 
-def _array(graph: HighLevelGraph, name: str, chunks: Any, n_bands: int | None) -> da.Array:
+def _array(
+    graph: HighLevelGraph, name: str, chunks: Any, n_bands: int | None, source: da.Array
+) -> da.Array:
     dtype = np.uint8 if n_bands is None else np.float32
     chunks = chunks if n_bands is None else (chunks[0], (n_bands,), *chunks[1:])
-    return da.Array(graph, name, chunks=chunks, meta=np.empty((0,) * len(chunks), dtype))
+    meta = np.empty((0,) * len(chunks), dtype, like=source._meta)
+    return da.Array(graph, name, chunks=chunks, meta=meta)
 
 
 def _run_at_once(source: AnyArray, plan: Plan) -> tuple[Any, Any]:
     results: list[Any] = []
     rows, columns = plan.rows.groups, plan.columns.groups
     parts = {
-        group: generate(_window(source, *plan.part(group)), plan, group)
+        group: generate(_window(source, *parts), plan, parts)
         for group in product(rows, columns)
+        for parts in (plan.part(group),)
     }
     for item in ("reflectance", "flag")[: 1 + plan.flags]:
         blocks = [
@@ -89,7 +93,8 @@ def _run_at_once(source: AnyArray, plan: Plan) -> tuple[Any, Any]:
             ]
             for y in rows
         ]
-        results.append(np.block(blocks))
+        lines = [np.concatenate(line, axis=-1) for line in blocks]
+        results.append(np.concatenate(lines, axis=-2))
     return results[0], results[1] if plan.flags else None
 
 
@@ -103,11 +108,11 @@ def _window(source: AnyArray, rows: Part, columns: Part) -> AnyArray:
 
 def _generate_block(blocks: list[list[AnyArray]], plan: Plan, group: Group, corner: Group) -> Any:
     """One task: join the source blocks, cut the window, run the tiles."""
+    parts = plan.part(group)
     rows, columns = (
-        (part.window[0] - first, part.window[1] - first)
-        for part, first in zip(plan.part(group), corner)
+        (part.window[0] - first, part.window[1] - first) for part, first in zip(parts, corner)
     )
-    found = generate(cut_window(blocks, rows, columns), plan, group)
+    found = generate(cut_window(blocks, rows, columns), plan, parts)
     return found if plan.is_partial else found[0]
 
 

@@ -46,14 +46,14 @@ def merge(partials: Sequence[Partial], plan: Plan, group: Group, item: str) -> A
     """
     number = 0 if item == "reflectance" else 1
     add = np.add if item == "reflectance" else np.bitwise_or
-    own = plan.part(group)
-    if len(partials) == 1:
-        return np.asarray(partials[0][number])
-    sample = np.asarray(partials[0][number])
+    areas: list[AnyArray] = [partial[number] for partial in partials]  # type: ignore[misc]
+    if len(areas) == 1:
+        return areas[0]
+    own, sample = plan.part(group), areas[0]
     size = [part.core[1] - part.core[0] for part in own]
-    result = np.zeros((*sample.shape[:-2], *size), sample.dtype)
-    for near, partial in zip(neighbours(plan, group), partials):
-        there, values = plan.part(near), np.asarray(partial[number])
+    result = np.zeros((*sample.shape[:-2], *size), sample.dtype, like=sample)
+    for near, values in zip(neighbours(plan, group), areas):
+        there = plan.part(near)
         target, source = [], []
         for mine, other in zip(own, there):
             start = max(mine.core[0], other.area[0])
