@@ -166,6 +166,18 @@ def test_a_flat_reference_has_errors_but_no_correlation():
     np.testing.assert_allclose(found["sam"], 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.2317, 0.7])
+def test_a_flat_reference_stays_flat_in_chunks(value):
+    # In float64 the mean of parts that all have this mean is not always this number.
+    ref = (example_cube(shape=(20, 23), missing=0.0) * 0).astype("float64") + value
+    pred = (ref + 0.01).chunk({"time": 1, "y": 7, "x": 3})
+    found = pred.harmonize.score(ref, ["r2", "cc", "kge", "slope"]).compute()
+    parts = [pred.isel(time=[k]).harmonize.statistics(ref, ["r2"]) for k in range(3)]
+    merged = xh.score_statistics(xh.merge_statistics(*parts), "r2")
+    for metric in (*found.values(), merged["r2"]):
+        assert np.isnan(metric).all(), metric.name
+
+
 def test_nothing_valid_is_nan_not_an_error():
     ref = example_cube()
     found = (ref * np.nan).harmonize.score(ref, [*EVERY, "skill"], baseline=ref)

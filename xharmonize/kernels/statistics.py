@@ -290,8 +290,12 @@ def merge_moments(parts: Float64Array, axis: int | Sequence[int]) -> Float64Arra
     n_total = np.maximum(total[..., N], 1.0)
     deviation = {}
     for k in (MEAN_PRED, MEAN_REF):
-        total[..., k] = (n * parts[..., k]).sum(axis=axes, keepdims=True) / n_total
-        deviation[k] = parts[..., k] - total[..., k]
+        # About the largest of the means, so that parts of one mean have no spread at all.
+        shift = np.where(n > 0, parts[..., k], -np.inf).max(axis=axes, keepdims=True)
+        shift = np.where(total[..., N] > 0, shift, 0.0)
+        step = np.where(n > 0, parts[..., k] - shift, 0.0)
+        mean = (n * step).sum(axis=axes, keepdims=True) / n_total
+        total[..., k], deviation[k] = shift + mean, step - mean
     pred, ref = deviation[MEAN_PRED], deviation[MEAN_REF]
     for k, product in ((M2_PRED, pred * pred), (M2_REF, ref * ref), (CO, pred * ref)):
         total[..., k] += (n * product).sum(axis=axes, keepdims=True)

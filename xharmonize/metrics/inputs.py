@@ -39,7 +39,7 @@ def read_cubes(
     for dim in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
         pred, other = _common_labels(pred, other, str(dim), what)
     if set(other.dims) == set(pred.dims):
-        other = other.transpose(*pred.dims)
+        other = other if other.dims == pred.dims else other.transpose(*pred.dims)
     elif set(other.dims) < set(pred.dims):
         other = spread(other, pred)
     else:

@@ -27,6 +27,9 @@ from xharmonize.metrics.registry import (
 from xharmonize.metrics.statistics import collect, settings
 from xharmonize.types import AnyArray
 
+FORMULAS = "score-formulas-"
+"""Begins the name of the tasks that apply formulas."""
+
 
 def score(
     cube: xr.DataArray | xr.Dataset,
@@ -195,8 +198,8 @@ def _evaluate(found: xr.Dataset, metrics: Sequence[Metric], *, per_band: bool) -
         variables[metric.name].attrs = _attrs(metric, units)
     used = {d for v in variables.values() for d in v.dims}
     coords = {
-        name: coord.variable.astype(str) if coord.dtype == object else coord.variable
-        for name, coord in found.coords.items()
+        name: coord.astype(str) if coord.dtype == object else coord
+        for name, coord in found.coords.variables.items()
         if (coord.dims and set(coord.dims) <= used) or (name == "spatial_ref" and "y" in used)
     }
     past = str(found.attrs.get("history", ""))
@@ -228,7 +231,7 @@ def _values(
         drop_axis=dropped,
         new_axis=[len(dims)],
         chunks=(*(whole.chunks[i] for i in range(len(dims))), (len(metrics),)),
-        name=f"score-formulas-{tokenize(whole, metrics, per_band)}",
+        name=f"{FORMULAS}{tokenize(whole.name, metrics, per_band)}",
         dtype=np.float64,
         meta=np.empty((0,) * (len(dims) + 1)),
     )
@@ -242,7 +245,7 @@ def _stacked(rows: AnyArray, *, formulas: Sequence[Callable[..., AnyArray]]) -> 
 
 def _picked(stacked: Any, k: int, metric: Metric) -> Any:
     """One metric of a stack: an array with a task per block, built without dask's indexing."""
-    name = f"score-{metric.name}-{tokenize(stacked.name, k)}"
+    name = f"score-{metric.name}-{stacked.name.removeprefix(FORMULAS)}"
     tasks = {
         (name, *place): (_pick, (stacked.name, *place, 0), k, metric.dtype)
         for place in np.ndindex(stacked.numblocks[:-1])

@@ -235,8 +235,8 @@ def _dataset(
 ) -> xr.Dataset:
     kept = {d for d in pred.dims if d not in reduced and d != BAND}
     coords: dict[Hashable, Any] = {
-        name: coord.variable
-        for name, coord in pred.coords.items()
+        name: coord
+        for name, coord in pred.coords.variables.items()
         if coord.dims and set(coord.dims) <= kept and name not in groups.labels
     }
     if {"y", "x"} <= kept and "spatial_ref" in pred.coords:
