@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -142,6 +143,15 @@ def test_a_closed_client_is_an_error(bundle):
         pass
     with pytest.raises(ClusterError, match="the client is closed"):
         xh.cluster.share(bundle, client)
+
+
+def test_an_asynchronous_client_is_refused(bundle):
+    async def share() -> None:
+        async with distributed.Client(processes=False, n_workers=0, asynchronous=True) as client:
+            xh.cluster.share(bundle, client)
+
+    with pytest.raises(ClusterError, match="outside the event loop"):
+        asyncio.run(share())
 
 
 def test_a_scheduler_that_is_gone_is_an_error(bundle):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from xharmonize.kernels import histogram, lut
-from xharmonize.kernels.cuda import block_mean as cuda_mean
 from xharmonize.kernels.cuda import histogram as cuda_histogram
 from xharmonize.kernels.cuda import launch
 from xharmonize.kernels.cuda import lut as cuda_lut
@@ -92,18 +91,6 @@ def count_dn(to: To, back: To) -> None:
     np.testing.assert_array_equal(back(actual), expected)
 
 
-def block_mean(to: To, back: To) -> None:
-    values = np.where(np.isinf(VALUES), np.nan, VALUES)[0, :, :4, :6]
-    values[0, :2, :2] = np.nan
-    mean, fraction = cuda_mean.block_mean(to(values), 2)
-    blocks = values.reshape(2, 2, 2, 3, 2).transpose(0, 1, 3, 2, 4).reshape(2, 2, 3, 4)
-    share = np.isfinite(blocks).mean(axis=-1)
-    np.testing.assert_allclose(back(fraction), share)
-    total = np.nansum(blocks, axis=-1, dtype=float)
-    with np.errstate(invalid="ignore"):
-        _equal(back(mean), total / np.isfinite(blocks).sum(axis=-1))
-
-
 def _equal(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
@@ -117,7 +104,6 @@ CASES = {
     "fill": fill,
     "histogram": count,
     "histogram of dn": count_dn,
-    "block mean": block_mean,
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ CASES = (
     "fill",
     "histogram",
     "histogram of dn",
-    "block mean",
 )
 
 

@@ -319,6 +319,7 @@ HEADERS = {
     "fraction": (packed({"a": entry(shape=(1.0,))}, b"1234"), "whole number between 0"),
     "truth": (packed({"a": entry(shape=(True,))}, b"1234"), "whole number between 0"),
     "petabytes": (packed({"a": entry(shape=(2**40, 2**20))}, b"1234"), "4 bytes of data"),
+    "empty but vast": (packed({"a": entry(shape=(0, 2**40, 2**40), ends=(0, 0))}), "too large"),
     "many dimensions": (packed({"a": entry(shape=(1,) * 99)}, b"1234"), "list of 0 to 8"),
     "backwards": (packed({"a": entry(ends=(4, 0))}, b"1234"), "-4 bytes of data"),
     "beyond": (packed({"a": entry(ends=(4, 1000))}, b"1234"), "whole number between 0"),

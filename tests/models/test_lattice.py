@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from helpers.cards import generator_card
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xharmonize.errors import ModelError
-from xharmonize.models import Input, Lattice
+from xharmonize.models import Input, Lattice, Output, Runtime
 
 MGAN = Lattice(resolution=30.0, tile=128, buffer=32)
 
@@ -83,6 +85,8 @@ def test_what_lies_around_a_box_holds_every_tile_that_meets_it(left, bottom, wid
     [
         ({"resolution": 0.0}, "no pixel size"),
         ({"buffer": 64}, "no core"),
+        ({"tile": 128.0}, "whole numbers"),
+        ({"phase": (0.0,)}, "phase"),
         ({"phase": (30.0, 0.0)}, "phase"),
         ({"merge": "mean"}, "unknown"),
         ({"buffer": 33, "merge": "blend"}, "a quarter of the tile or less"),
@@ -91,6 +95,23 @@ def test_what_lies_around_a_box_holds_every_tile_that_meets_it(left, bottom, wid
 def test_lattices_that_are_none(changes, message):
     with pytest.raises(ModelError, match=message):
         Lattice(**{"resolution": 30.0, "tile": 128, "buffer": 32, **changes})
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_a_batch_is_a_whole_number_of_tiles(size):
+    with pytest.raises(ModelError, match="no number of tiles; give 1 or more"):
+        Runtime(batch_size=size)
+
+
+def test_parts_of_cards_that_are_none():
+    with pytest.raises(ModelError, match="each named once; it has 'red'"):
+        Output(bands="red", mean=(0.0,) * 3, scale=(1.0,) * 3)
+    one = Input(name="a", bands=("red",), gsd=10.0, mean=(0.0,), scale=(1.0,))
+    card = generator_card(inputs=(one,))
+    with pytest.raises(ModelError, match=r"names of their own; they have \['a', 'a'\]"):
+        replace(card, inputs=(one, replace(one, bands=("nir",))))
+    with pytest.raises(ModelError, match="'L2A' is one text"):
+        replace(card, levels="L2A")
 
 
 def test_the_phase_of_an_input_lies_within_a_pixel():

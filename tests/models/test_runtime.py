@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -254,10 +255,22 @@ def test_a_worker_without_torch_names_the_extra():
 
 
 def test_a_compiled_network_gives_the_same():
+    card = generator_card("small-conv", width=2, depth=1)
+    batch = tiles(2, card)
+    networks = [
+        prepare(card, seeded(card), Runtime(device="cpu", compile=flag)) for flag in (True, False)
+    ]
+    found, expected = (next(run(network, [batch])) for network in networks)
+    assert_same(found, expected)
+
+
+@pytest.mark.slow
+def test_a_compiled_u_net_gives_the_same():
     batch = tiles(2)
     assert_same(answer(batch, compile=True), answer(batch))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_compilation_says_so(tmp_path):
     script = (
         "import numpy as np\n"
@@ -307,6 +320,15 @@ def test_a_bundle_is_loaded_once_from_many_threads(bundle):
     assert (runtime.CACHE.loads, len(runtime.CACHE)) == (loads + 2, 2)
     runtime.free()
     assert (len(runtime.CACHE), runtime.CACHE.n_bytes) == (0, 0)
+
+
+def test_a_card_that_differs_is_another_network(bundle):
+    other = replace(CARD, output=replace(CARD.output, mean=(0.5,) * 6))
+    first, same, second = (
+        runtime.load(bundle, card, Runtime(device="cpu")) for card in (CARD, CARD, other)
+    )
+    assert first is same
+    assert first is not second
 
 
 def test_a_bundle_that_is_gone_is_asked_for_anew(bundle):

@@ -62,6 +62,8 @@ def choose(*, devices: Path = Path("/dev"), environment: Mapping[str, str] | Non
         count = int(nvml.nvmlDeviceGetCount())
     except nvml.NVMLError as error:
         return _unusable(f"the driver does not answer (NVML: {error})", found)
+    if not count:
+        return _unusable("the driver counts none (NVML): this process may not use it", found)
     return Choice(is_gpu=True, reason=f"{count} NVIDIA GPU{'s' * (count != 1)} on this machine")
 
 

@@ -105,7 +105,11 @@ def _connect(cluster: Any, choice: Choice) -> Any:
     """Client of a cluster just started, which it closes."""
     from xharmonize.cluster.client import LocalClient
 
-    client = LocalClient(cluster)
+    try:
+        client = LocalClient(cluster)
+    except BaseException:
+        cluster.close()
+        raise
     client.reason = f"{type(cluster).__name__}: {choice.reason}"
     return client
 

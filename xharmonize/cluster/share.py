@@ -105,6 +105,11 @@ def _ref_of(model: Any) -> ModelRef:
 
 
 def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
+    if client.asynchronous:
+        raise ClusterError(
+            "share waits for answers, which an asynchronous client does not; call it outside the "
+            "event loop with a client of its own, Client(address)"
+        )
     if client.status != "running":
         raise ClusterError(f"the client is {client.status}; connect to a running cluster first")
     seen: list[int] = []

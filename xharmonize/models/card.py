@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -44,8 +44,8 @@ class Input:
         _require_bands(f"input {self.name!r}", self.bands, mean=self.mean, scale=self.scale)
         if not 0 < self.gsd < float("inf"):
             raise ModelError(f"input {self.name!r} has gsd {self.gsd}; give a pixel size [m]")
-        if any(not 0 <= edge < self.gsd for edge in self.phase):
-            raise ModelError(f"input {self.name!r} has phase {self.phase}, not in [0, gsd)")
+        if len(self.phase) != 2 or any(not 0 <= edge < self.gsd for edge in self.phase):
+            raise ModelError(f"input {self.name!r} has phase {self.phase}; give two in [0, gsd)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +209,9 @@ class Card:
         if self.kind == "generator":
             if not self.inputs or self.lattice is None or self.histograms is not None:
                 raise ModelError("a generator needs inputs and a lattice, and no histograms")
+            names = [source.name for source in self.inputs]
+            if len(set(names)) < len(names):
+                raise ModelError(f"inputs need names of their own; they have {names}")
             for source in self.inputs:
                 self.lattice.cells(source.gsd)
         elif self.kind == "lut":
@@ -218,6 +221,9 @@ class Card:
             raise ModelError(f"kind={self.kind!r} is unknown; choose 'generator' or 'lut'")
         if not 0 <= self.min_valid_fraction <= 1:
             raise ModelError(f"min_valid_fraction={self.min_valid_fraction} is no share")
+        levels: object = self.levels
+        if isinstance(levels, str):
+            raise ModelError(f"levels={levels!r} is one text; give a tuple of levels")
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -227,10 +233,10 @@ class Card:
         return tuple(dict.fromkeys(name for source in self.inputs for name in source.bands))
 
 
-def _require_bands(what: str, bands: tuple[str, ...], **numbers: tuple[float, ...]) -> None:
+def _require_bands(what: str, bands: Sequence[str], **numbers: tuple[float, ...]) -> None:
     """Raise `ModelError` unless bands are named once and every tuple has one finite number each."""
-    if not bands or len(set(bands)) < len(bands):
-        raise ModelError(f"{what} needs bands, each named once; it has {bands}")
+    if isinstance(bands, str) or not bands or len(set(bands)) < len(bands):
+        raise ModelError(f"{what} needs bands, each named once; it has {bands!r}")
     for name, values in numbers.items():
         if len(values) != len(bands) or not all(-1e6 < value < 1e6 for value in values):
             raise ModelError(

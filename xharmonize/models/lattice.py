@@ -61,9 +61,13 @@ class Lattice:
         """Refuse a lattice that is none."""
         if not 0 < self.resolution < float("inf"):
             raise ModelError(f"lattice resolution {self.resolution} is no pixel size [m]")
+        if type(self.tile) is not int or type(self.buffer) is not int:
+            raise ModelError(
+                f"tile={self.tile!r} and buffer={self.buffer!r} are whole numbers of output pixels"
+            )
         if not 0 <= 2 * self.buffer < self.tile:
             raise ModelError(f"a tile of {self.tile} pixels has no core with buffer {self.buffer}")
-        if any(not 0 <= edge < self.resolution for edge in self.phase):
+        if len(self.phase) != 2 or any(not 0 <= edge < self.resolution for edge in self.phase):
             raise ModelError(f"lattice phase {self.phase} is not in [0, {self.resolution:g})")
         if self.merge not in ("core", "blend"):
             raise ModelError(f"merge={self.merge!r} is unknown; choose 'core' or 'blend'")

@@ -24,7 +24,7 @@ from torch import Tensor, nn  # noqa: E402
 from xharmonize.models.nets.products import with_products  # noqa: E402
 from xharmonize.models.nets.subpixel import with_subpixels  # noqa: E402
 
-_CUDNN = threading.Lock()
+_FLAGS = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,10 @@ class Network:
         with ExitStack() as stack:
             if self.device.type == "cuda":
                 # Flags of the whole process: one launch at a time.
-                stack.enter_context(_CUDNN)
+                stack.enter_context(_FLAGS)
+                products = torch.backends.cuda.matmul
+                stack.callback(setattr, products, "allow_tf32", products.allow_tf32)
+                products.allow_tf32 = False
                 stack.enter_context(
                     torch.backends.cudnn.flags(
                         enabled=True, benchmark=False, deterministic=True, allow_tf32=False

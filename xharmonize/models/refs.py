@@ -65,5 +65,6 @@ class Runtime:
             raise ModelError(f"device={self.device!r} is unknown; choose 'auto', 'cpu' or 'cuda'")
         if self.dtype not in ("float32", "bfloat16"):
             raise ModelError(f"dtype={self.dtype!r} is unknown; choose 'float32' or 'bfloat16'")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ModelError(f"batch_size={self.batch_size} is no number of tiles; give 1 or more")
+        size = self.batch_size
+        if size is not None and not (type(size) is int and size >= 1):
+            raise ModelError(f"batch_size={size!r} is no number of tiles; give 1 or more")

@@ -99,7 +99,11 @@ def load(ref: ModelRef, card: Card, runtime: Runtime) -> Network:
     from xharmonize.models.bundle import read_weights
 
     device = find_device(runtime)
-    key = (ref.digest, str(device), runtime.dtype, runtime.channels_last, runtime.compile)
+    # A card may differ from the bundle's (another tile): what a network is built from counts too.
+    parts = (card.architecture, card.hyperparameters, card.inputs, card.output)
+    network = repr((*parts, card.lattice, card.histograms))
+    settings = (str(device), runtime.dtype, runtime.channels_last, runtime.compile)
+    key = (ref.digest, network, *settings)
     return CACHE.get(
         key, lambda: prepare(card, read_weights(ref), runtime), lambda network: network.n_bytes
     )

@@ -135,6 +135,8 @@ def _tensor(entry: object, first: int, file_size: int, where: str) -> Tensor:
         raise ModelError(
             f"{where} has shape {shape} and dtype {dtype}, but {stop - start} bytes of data"
         )
+    if math.prod(side for side in shape if side) > _MAX_SIDE:  # numpy refuses it though empty
+        raise ModelError(f"{where} has shape {show(shape)}, which is too large")
     return tensor
 
 
