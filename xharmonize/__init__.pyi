@@ -3,6 +3,7 @@ from . import cluster as cluster
 from . import metrics as metrics, models as models, plot as plot
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
 from .cube.check import check_radiometry as check_radiometry
+from .cube.cog.read import open_cogs as open_cogs
 from .cube.cog.write import to_cogs as to_cogs
 from .cube.describe import describe as describe
 from .cube.encode import decode as decode

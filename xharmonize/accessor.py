@@ -350,9 +350,10 @@ class HarmonizeAccessor:
         *,
         collection: str | None = None,
         dtype: CogDtype | None = None,
+        styles: bool = True,
     ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
-        return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype)
+        return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype, styles=styles)
 
     def write_report(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pystac
 import pytest
@@ -185,3 +188,93 @@ def test_open_stac_reads_flags_back(tmp_path):
     np.testing.assert_array_equal(back["qa"], qa)
     assert back["reflectance"][..., :3].isnull().all()
     np.testing.assert_array_equal(back["reflectance"][..., 3:], cube[..., 3:])
+
+
+def ndvi_of(cube):
+    return cube.harmonize.index("ndvi").chunk(time=1)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("int16", 0.51e-4), (None, 0.0)])
+def test_an_index_opens_as_it_was(tmp_path, dtype, atol):
+    cube = ndvi_of(example_cube().assign_coords(tile=("time", ["a tile", "31UES", "unknown"])))
+    path = xh.to_cogs(cube.isel(time=[2, 0, 1]), tmp_path / "out", dtype=dtype)
+    back = xh.open_cogs(path)
+    assert back.chunks is not None
+    assert (back.name, back.dtype, back.attrs["units"]) == ("ndvi", "float32", "1")
+    np.testing.assert_allclose(back.values, cube.values, atol=atol)
+    for name in ("time", "x", "y", "sensor", "platform", "bandpass", "level", "tile", "item_id"):
+        assert back[name].values.tolist() == cube[name].values.tolist(), name
+    assert back.rio.crs == cube.rio.crs
+    assert back.attrs["history"] == cube.attrs["history"]
+    xh.to_zarr(back, tmp_path / "again.zarr")
+
+
+def test_companions_of_an_index_come_back_and_other_catalogues_are_told_apart(tmp_path):
+    cube = ndvi_of(example_cube())
+    origin = cube.notnull().astype("uint8").assign_attrs(flag_masks=[1], flag_meanings="observed")
+    xh.to_cogs(xr.Dataset({"ndvi": cube, "origin": origin}), tmp_path / "out", collection="a")
+    back = xh.open_cogs(tmp_path / "out")
+    assert back["origin"].dtype == np.uint8
+    assert back["origin"].attrs["flag_masks"] == [1]
+    np.testing.assert_array_equal(back["origin"], origin)
+    xh.to_cogs(example_cube(), tmp_path / "out", collection="b")
+    with pytest.raises(xh.CatalogError, match=r"holds \['a', 'b'\]: name one"):
+        xh.open_cogs(tmp_path / "out")
+    with pytest.raises(xh.CatalogError, match=r"has bands; open it with xh\.open_stac"):
+        xh.open_cogs(tmp_path / "out", collection="b")
+    with pytest.raises(xh.CatalogError, match="no catalogue written by to_cogs"):
+        xh.open_cogs(tmp_path)
+    with pytest.raises(xh.BandError, match=r"xh\.open_cogs"):
+        xh.open_stac(tmp_path / "out", collection="a")
+
+
+def renderer(path):
+    """The renderer of a style, after a look at what QGIS needs around it."""
+    text = path.read_text()
+    assert text.startswith("<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>")
+    root = ElementTree.fromstring(text)
+    assert root.tag == "qgis"
+    children = [child.tag for child in root.find("pipe")]
+    assert children[:2] == ["provider", "rasterrenderer"]
+    assert children[2:5] == ["brightnesscontrast", "huesaturation", "rasterresampler"]
+    return root.find("pipe/rasterrenderer")
+
+
+def test_an_index_gets_a_colour_ramp_for_qgis(tmp_path):
+    cube = ndvi_of(example_cube())
+    qa = cube.isnull().astype("uint8").assign_attrs(flag_masks=[1], flag_meanings="fill")
+    xh.to_cogs(xr.Dataset({"ndvi": cube, "qa": qa}), tmp_path / "out", dtype="int16")
+    assert not list((tmp_path / "out").rglob("*_qa.qml"))
+    styles = sorted((tmp_path / "out").rglob("*.qml"))
+    assert [style.with_suffix(".tif").exists() for style in styles] == [True] * 3
+    found = renderer(styles[0])
+    assert (found.get("type"), found.get("band")) == ("singlebandpseudocolor", "1")
+    shader = found.find("rastershader/colorrampshader")
+    assert shader.get("colorRampType") == "INTERPOLATED"
+    values = [float(item.get("value")) for item in shader.findall("item")]
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (-0.2, 1.0)  # of the index: QGIS applies the file's scale
+    assert all(len(item.get("color")) == 7 for item in shader)
+
+
+def test_true_colour_is_a_picture_of_the_three_files(tmp_path):
+    cube = example_cube()
+    item = items_of(xh.to_cogs(cube, tmp_path / "out", dtype="int16"))[0]
+    picture = Path(href(item, "red").replace("_red.tif", "_rgb.vrt"))
+    with rasterio.open(picture) as file:
+        assert (file.count, file.crs.to_epsg(), file.nodata) == (3, 32631, -32768)
+        assert file.transform == cube.rio.transform()
+        assert file.colorinterp[0].name == "red"
+        np.testing.assert_allclose(
+            file.read(3, masked=True).filled(0) * file.scales[2] + file.offsets[2],
+            cube[0].sel(band="blue").fillna(0),
+            atol=0.51e-4,
+        )
+    found = renderer(picture.with_suffix(".qml"))
+    assert found.get("type") == "multibandcolor"
+    assert [found.get(f"{c}Band") for c in ("red", "green", "blue")] == ["1", "2", "3"]
+    assert float(found.find("redContrastEnhancement/maxValue").text) == 0.2
+    grey = renderer(Path(href(item, "nir08").replace(".tif", ".qml")))
+    assert (grey.get("type"), grey.get("grayBand")) == ("singlebandgray", "1")
+    xh.to_cogs(cube, tmp_path / "plain", styles=False)
+    assert {p.suffix for p in (tmp_path / "plain").rglob("*.*")} == {".json", ".tif"}

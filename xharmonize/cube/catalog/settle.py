@@ -13,6 +13,7 @@ from xharmonize.cube.catalog.identity import (
     OWN,
     baseline_of,
     datatake_of,
+    is_own,
     platform_of,
     recognize_sensor,
     tile_of,
@@ -170,9 +171,10 @@ def _spectral_assets(
                 f"item {item['id']!r} ({sensor.name}) has no band {name!r}; it has {here}"
             )
     if not found:
+        cure = "; what to_cogs wrote of an index, xh.open_cogs opens" if is_own(item) else ""
         raise BandError(
             f"item {item['id']!r} has no asset of {sensor.name}: its assets are "
-            f"{sorted(item['assets'])}, looked for {list(table)}"
+            f"{sorted(item['assets'])}, looked for {list(table)}{cure}"
         )
     return found
 

@@ -156,6 +156,7 @@ def _observation(step: Mapping[str, str]) -> dict[str, Any]:
         "xharmonize:bandpass": step["bandpass"],
         "xharmonize:level": step["level"],
         "xharmonize:item_id": step["item_id"],
+        "xharmonize:tile": step["tile"],
     }
     return {name: value for name, value in fields.items() if value != UNKNOWN}
 

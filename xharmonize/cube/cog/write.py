@@ -15,6 +15,7 @@ import xarray as xr
 from xharmonize._optional import require
 from xharmonize.cube.cog.files import INT16_NODATA, INT16_SCALE, Layer, write_cog
 from xharmonize.cube.cog.items import make_item, write_catalog, write_json, write_root
+from xharmonize.cube.cog.qgis import write_styles
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.parts import as_dataset, require_coords
@@ -33,6 +34,7 @@ def to_cogs(
     *,
     collection: str | None = None,
     dtype: CogDtype | None = None,
+    styles: bool = True,
 ) -> Path:
     """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
 
@@ -52,6 +54,9 @@ def to_cogs(
         Of floating-point variables: as they are (default float32), or whole steps of 1e-4 with
         nodata -32768; values beyond ±3.2767 become nodata. Encoded digital numbers keep their
         integer type, scale, offset and nodata.
+    styles : bool
+        Write a style for QGIS beside each file of reflectance or an index, and with red, green and
+        blue a true-colour picture ``<item>_rgb.vrt`` that points at them.
 
     Returns
     -------
@@ -81,9 +86,10 @@ def to_cogs(
     write_root(folder)
     for i, name in enumerate(names):
         date = dataset.isel(time=i).compute()
-        _write_date(
-            date, folder / group / name, dtype=dtype, geobox=geobox, group=group, history=history
-        )
+        target = folder / group / name
+        layers = _write_date(date, target, dtype=dtype, geobox=geobox, group=group, history=history)
+        if styles:
+            write_styles(target, name, layers, geobox)
     return write_catalog(folder, collection=group, description=_description(dataset))
 
 
@@ -95,8 +101,8 @@ def _write_date(
     geobox: Any,
     group: str,
     history: str,
-) -> None:
-    """Write the files of one date, then its item."""
+) -> list[Layer]:
+    """Write the files of one date, then its item, and return what the files hold."""
     folder.mkdir(parents=True, exist_ok=True)
     step = {name: str(date[name].values) for name in TIME_COORDS}
     time = pd.Timestamp(date["time"].item())
@@ -117,6 +123,7 @@ def _write_date(
         folder.name, step, layers, time=time, geobox=geobox, collection=group, history=history
     )
     write_json(folder / f"{folder.name}.json", item)
+    return layers
 
 
 def _layers(date: xr.Dataset, dtype: CogDtype | None) -> list[Layer]:
