@@ -68,6 +68,18 @@ def test_score_compares_two_sensors_of_one_store_in_groups(capsys, stores, tmp_p
     assert "sentinel-2a" in out
 
 
+def test_score_takes_every_metric(capsys, stores, tmp_path):
+    xh.to_zarr(xh.open_series(stores / "pred.zarr") + np.float32(0.1), tmp_path / "worse.zarr")
+    names = [name for name in xh.list_metrics() if name != "uiqi"]  # its window is 32 pixels
+    run = ["score", stores / "pred.zarr", stores / "ref.zarr", "--metrics", ",".join(names)]
+    out = tmp_path / "s.csv"
+    code, _, err = call(capsys, *run, "--baseline", tmp_path / "worse.zarr", "--out", out)
+    assert code == 0, err
+    table = pd.read_csv(out)
+    assert set(table["metric"]) == set(names)
+    assert (table.loc[table["metric"] == "skill", "value"] > 0.5).all()
+
+
 def test_score_of_an_index(capsys, stores):
     code, out, err = call(capsys, "score", stores / "ndvi.zarr", *BOTH, "--data-range", "2")
     assert (code, "psnr [dB]" in out) == (0, True), err

@@ -79,7 +79,7 @@ def test_a_comparison_holds_scores_beside_identity_and_hls(comparison):
     assert IDENTITY in text
     assert HLS in text
     assert "ergas" in text
-    assert "0.01" in comparison.text  # RMSE, MAE and bias of the prediction
+    assert "0.01000" in comparison.text  # RMSE, MAE and bias of the prediction
     assert sum(name == "img" for name, _ in comparison.seen) == 7
 
 
@@ -199,3 +199,6 @@ def test_elements_escape_text_and_attributes():
     cells = table([{"name": "<x>", "value": float("nan")}], caption="c")
     assert "&lt;x&gt;" in cells
     assert '<td class="number">–</td>' in cells
+    two = table([{"name": k, "rmse": 0.1 * k} for k in (1, 2)], caption="c", best={"rmse": 0.1})
+    assert '<td class="number"><strong>0.1000</strong></td>' in two
+    assert '<td class="number">0.2000</td>' in two

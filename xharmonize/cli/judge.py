@@ -17,6 +17,7 @@ from xharmonize.cli.drawing import DEFAULT_TOLERANCE, Drawing, Kind, open_both
 from xharmonize.cli.info import _n_incomplete
 from xharmonize.cli.reading import split_names
 from xharmonize.report.pairing import paired
+from xharmonize.report.scoring import compare
 
 TOLERANCE = "Largest gap between dates that are compared, where the two have different ones."
 SENSOR = "Compare only the dates of this sensor; of a merged store."
@@ -38,6 +39,12 @@ def score(
     ] = None,
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
     ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="Zarr store of another prediction, for skill; only pixels that both have count."
+        ),
+    ] = None,
     tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = DEFAULT_TOLERANCE,
     pooled: Annotated[
         bool, typer.Option("--pooled", help="One number over all bands instead of one per band.")
@@ -58,7 +65,14 @@ def score(
     """
     if out is not None and out.suffix not in (".csv", ".json"):
         raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
-    one, other = paired(*open_both(pred, ref, sensor, ref_sensor), tolerance=tolerance)
+    both = open_both(pred, ref, sensor, ref_sensor)
+    other_prediction = None
+    if baseline is None:
+        one, other = paired(*both, tolerance=tolerance)
+    else:
+        cubes = {"prediction": both[0], "baseline": xh.open_series(baseline)}
+        pairs = compare(cubes, both[1], tolerance=tolerance)
+        (one, other), (other_prediction, _) = pairs["prediction"], pairs["baseline"]
     with console.progress("Scoring"):
         scores = xh.score(
             one,
@@ -66,6 +80,7 @@ def score(
             None if metrics is None else split_names(metrics),
             by=None if by is None else split_names(by),
             per_band=not pooled,
+            baseline=other_prediction,
             data_range=data_range,
         ).compute()
     for dims in dict.fromkeys(array.dims for array in scores.data_vars.values()):

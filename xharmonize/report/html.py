@@ -27,17 +27,21 @@ caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid #ddd; }
 thead th { border-bottom: 2px solid #555; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap; }
 figure { margin: 1rem 0 1.6rem; }
 figure img { max-width: 100%; height: auto; }
 figcaption, .note { font-size: .88rem; color: #444; }
 li.warning { margin: .3rem 0; }
 li.warning::marker { content: "\\26A0\\FE0E  "; color: #a33c00; }
 ol.history { font-size: .88rem; overflow-wrap: anywhere; }
-td, th { overflow-wrap: anywhere; }
+td, th { overflow-wrap: break-word; }
 footer { margin-top: 2.5rem; font-size: .8rem; color: #555; border-top: 1px solid #bbb; }
-@media print { body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; }
-  figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .scroll { overflow: visible; } }
+@page { margin: 15mm; }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
+  table { font-size: 7.5pt; } figure img { max-height: 11cm; width: auto; }
+  figure, tr { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  .scroll { overflow: visible; } }
 """
 # Nothing is fetched and nothing runs, whatever the text of a catalogue says.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -65,16 +69,24 @@ def join(parts: Sequence[str | Html]) -> Html:
     return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, caption: str, n_heads: int = 1) -> Html:
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    caption: str,
+    n_heads: int = 1,
+    best: Mapping[str, float] | None = None,
+) -> Html:
     """Return a table of rows that share their keys.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Numbers are set to the right, NaN is a dash; `Html` stays as it is.
+        Numbers are set to the right, NaN is a dash.
     caption : str
     n_heads : int
         Number of columns at the left that head their row.
+    best : mapping of str to float, optional
+        Value of a column that is set bold.
     """
     if not rows:
         return Html("")
@@ -88,7 +100,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, caption: str, n_heads: int = 1) 
         cells = [
             _cell("th", row[name], right, scope="row")
             if k < n_heads
-            else _cell("td", row[name], right)
+            else _cell("td", row[name], right, is_bold=(best or {}).get(name) == row[name])
             for k, (name, right) in enumerate(zip(names, is_number))
         ]
         body.append(tag("tr", *cells))
@@ -100,16 +112,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _cell(name: str, value: Any, right: bool, **attributes: str) -> Html:
+def _cell(name: str, value: Any, right: bool, *, is_bold: bool = False, **attributes: str) -> Html:
     if right:
         attributes["class_"] = "number"
-    return tag(name, value if isinstance(value, Html) else written(value), **attributes)
+    text = written(value)
+    return tag(name, tag("strong", text) if is_bold else text, **attributes)
 
 
 def written(value: Any) -> str:
-    """Return a value as people write it."""
+    """Return a value as people write it: floats with four digits, NaN as a dash."""
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.4g}"
+        return "–" if math.isnan(value) else f"{value:#.4g}".removesuffix(".")
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)

@@ -77,7 +77,10 @@ def compare(
         layers = [
             layer.isel({dim: place}) if dim in layer.dims else layer for layer in (one, other)
         ]
-        chosen[name] = [layer.sel(band=bands) if bands else layer for layer in layers]
+        layers = [layer.sel(band=bands) if bands else layer for layer in layers]
+        # Pairs are numbered in each comparison apart.
+        number = {"pair": np.arange(len(common))} if dim == "pair" else {}
+        chosen[name] = [layer.assign_coords(number) for layer in layers]
     valid: Any = True
     for one, other in chosen.values():
         valid = valid & one.notnull().data & other.notnull().data

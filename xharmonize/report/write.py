@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
-from xharmonize.report.html import Html, join, page, table, tag, written
+from xharmonize.report.html import Html, join, page, table, tag
 from xharmonize.report.pairing import main_layer
 
 PREDICTION = "prediction"
@@ -142,16 +143,12 @@ def _comparison(
     pairs = scoring.compare({PREDICTION: cube} | others, ref, tolerance=tolerance)
     overall, by_band = scoring.score_rows(pairs)
     best = scoring.best_of(overall) if len(overall) > 1 else {}
-    shown = [
-        {k: tag("strong", written(v)) if best.get(k) == v else v for k, v in row.items()}
-        for row in overall
-    ]
     one, other = pairs[PREDICTION]
     n = int(one.notnull().any([d for d in one.dims if d not in ("pair", "time")]).sum())
     words = tag(
         "p",
-        f"{n} dates with common pixels, prediction and reference at most {tolerance} apart; only "
-        "pixels that all have count. RMSE, MAE and bias are in units of the values"
+        f"{n} dates with common pixels, prediction and reference at most {_days(tolerance)} apart; "
+        "only pixels that all have count. RMSE, MAE and bias are in units of the values"
         + ("; the best value of each column is bold." if best else "."),
         class_="note",
     )
@@ -159,11 +156,16 @@ def _comparison(
     scores = join(
         [
             words,
-            table(shown, caption="All bands together"),
+            table(overall, caption="All bands together", best=best),
             table(by_band, caption="Each band", n_heads=2),
         ]
     )
     return {"Scores": scores, "Comparison": join(drawn)}, warnings + found
+
+
+def _days(tolerance: str) -> str:
+    days = pd.Timedelta(tolerance) / pd.Timedelta(days=1)
+    return "1 day" if days == 1 else f"{days:g} days"
 
 
 def _used(cube: Any, ref: Any | None, source: Any | None) -> Html:
