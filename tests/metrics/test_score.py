@@ -186,6 +186,17 @@ def test_nothing_valid_is_nan_not_an_error():
         assert np.isnan(found[name]).all(), name
 
 
+def test_infinities_are_missing_and_negative_values_are_values(full_pair):
+    pred, ref = (a.isel(time=[0]) for a in full_pair)
+    is_odd = xr.zeros_like(ref, bool)
+    is_odd[0, 0, 3, 4] = is_odd[0, 1, 5, 6] = True
+    metrics = [*PIXEL, "sam", "ssim"]
+    found = pred.where(~is_odd, np.inf).harmonize.score(ref, metrics)
+    xr.testing.assert_identical(found, pred.where(~is_odd).harmonize.score(ref, metrics))
+    below = (pred - 0.5).harmonize.score(ref - 0.5, ["n", "rmse", "cc", "bias"])
+    xr.testing.assert_allclose(below, pred.harmonize.score(ref, list(below)), rtol=1e-4)
+
+
 def test_a_band_without_pixels_is_nan_alone_but_makes_sam_and_ergas_nan(pair):
     pred, ref = pair
     found = pred.where(pred["band"] != "red").harmonize.score(ref, ["rmse", "sam", "ergas"])

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.geobox import require_same_grid
-from xharmonize.errors import MetricError
+from xharmonize.errors import GridError, MetricError
 from xharmonize.kernels.statistics import count_classes
 from xharmonize.metrics.groups import positions
 from xharmonize.metrics.inputs import spread, unify
@@ -43,12 +43,11 @@ def confusion_matrix(
     GridError
         If the maps lie on different grids.
     MetricError
-        If dimensions differ, or classes are not given for a lazy map.
+        If dimensions or their labels differ, or classes are not given for a lazy map.
     """
     if set(cube.dims) != set(ref.dims) or dict(cube.sizes) != dict(ref.sizes):
         raise MetricError(f"maps of one shape are needed: {dict(cube.sizes)}, {dict(ref.sizes)}")
-    if all({"y", "x", "spatial_ref"} <= set(a.coords) for a in (cube, ref)):
-        require_same_grid(cube, ref, what="confusion_matrix")
+    _require_same_place(cube, ref)
     labels = _classes(cube, ref, classes)
     pred, other = unify(cube, spread(ref, cube))
     if pred.chunks is None:
@@ -78,6 +77,26 @@ def confusion_matrix(
         name="confusion_matrix",
         attrs={"long_name": "number of pixels", "units": "1"},
     )
+
+
+def _require_same_place(cube: xr.DataArray, ref: xr.DataArray) -> None:
+    """Raise where two maps are of other places or dates, by whatever labels both have."""
+    if all({"y", "x", "spatial_ref"} <= set(a.coords) for a in (cube, ref)):
+        require_same_grid(cube, ref, what="confusion_matrix")
+    for dim in (d for d in cube.dims if d in cube.indexes and d in ref.indexes):
+        one, other = cube.indexes[dim], ref.indexes[dim]
+        if one.equals(other) or (dim in ("y", "x") and _is_close(one, other)):
+            continue
+        raise (GridError if dim in ("y", "x") else MetricError)(
+            f"the maps differ along {str(dim)!r}: {one[0]} to {one[-1]}, and {other[0]} to "
+            f"{other[-1]}; select what both have, or bring one to the other's grid"
+        )
+
+
+def _is_close(one: AnyArray, other: AnyArray) -> bool:
+    """Whether pixel centres agree to a thousandth of a pixel."""
+    step = abs(float(one[-1] - one[0])) / max(len(one) - 1, 1)
+    return bool(np.allclose(one, other, rtol=0, atol=1e-3 * step))
 
 
 def accuracy(matrix: xr.DataArray) -> xr.Dataset:
