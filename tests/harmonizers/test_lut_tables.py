@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import xharmonize as xh
 from xharmonize.cube.flags import ResultFlag
+from xharmonize.errors import BandError, ModelError
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
 BANDS = ("red", "nir08")
@@ -108,7 +109,7 @@ def test_chunks_do_not_matter(model, interpolate, is_decoded):
     box=st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(1, 16)] * 2),
     interpolate=st.booleans(),
     ascending=st.booleans(),
-    chunk=st.integers(3, 20),
+    chunk=st.one_of(st.none(), st.integers(3, 20)),
 )
 def test_a_given_fit_maps_any_part_alike(box, interpolate, ascending, chunk, model):
     cube = make_source()
@@ -116,7 +117,9 @@ def test_a_given_fit_maps_any_part_alike(box, interpolate, ascending, chunk, mod
     whole = xh.to_landsat(cube, tables)
     y, x, height, width = box
     part = {"y": slice(y, y + height), "x": slice(x, x + width), "time": [0, 2]}
-    cut = cube.isel(part).chunk(y=chunk, x=chunk)
+    cut = cube.isel(part)
+    if chunk is not None:
+        cut = cut.chunk(y=chunk, x=chunk)
     if ascending:
         tables, cut = tables.isel(tile_y=slice(None, None, -1)), cut.isel(y=slice(None, None, -1))
     actual = xh.to_landsat(cut, tables)
@@ -124,6 +127,25 @@ def test_a_given_fit_maps_any_part_alike(box, interpolate, ascending, chunk, mod
         actual = actual.isel(y=slice(None, None, -1))
     tolerance = 1e-6 if ascending and interpolate else 0
     np.testing.assert_allclose(actual, whole.isel(part), rtol=0, atol=tolerance)
+
+
+def test_a_given_fit_maps_the_bands_a_cube_has(model):
+    cube = make_source()
+    tables = xh.fit_tables(cube, model, tile=TILE)
+    names = cube["band"].values[::-1][:1].tolist()
+    few = cube.sel(band=names)
+    expected = xh.to_landsat(cube, tables).sel(band=names)
+    for given in (few, few.chunk(y=10)):
+        np.testing.assert_array_equal(xh.to_landsat(given, tables), expected)
+    with pytest.raises(BandError, match="the cube has"):
+        xh.to_landsat(few.assign_coords(band=["coastal"]), tables)
+
+
+def test_tables_for_another_bandpass_are_refused(model):
+    cube = make_source()
+    tables = xh.fit_tables(cube, model, tile=TILE).assign_attrs(target_bandpass="wfv")
+    with pytest.raises(ModelError, match="lead to wfv"):
+        xh.to_landsat(cube, model, tables=tables)
 
 
 def test_digital_numbers_give_what_reflectance_gives(model):

@@ -13,7 +13,7 @@ import xarray as xr
 from xharmonize.cube.contract import read_coordinate, select_bands
 from xharmonize.cube.flags import ResultFlag
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs
-from xharmonize.errors import GridError, ModelError
+from xharmonize.errors import BandError, GridError, ModelError
 from xharmonize.harmonizers.lut.counting import split_lines
 from xharmonize.harmonizers.lut.tiles import (
     between_centres,
@@ -87,6 +87,8 @@ def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
     ------
     ModelError
         If the fit lacks a date of the cube.
+    BandError
+        If the fit has none of the cube's bands.
     GridError
         If the cube is in another CRS, or lies where there is no tile.
     """
@@ -95,13 +97,13 @@ def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
     if not is_same_crs(box.crs, read_crs(fit.attrs["crs"])):
         raise GridError(
             f"the tables are for {fit.attrs['crs']}, the cube is in {crs_name(box)}; put it there "
-            "with "
-            "cube.harmonize.regrid(crs=...), or fit tables on it"
+            "with cube.harmonize.regrid(crs=...), or fit tables on it"
         )
     side = float(fit.attrs["tile"])
     centres = {dim: np.asarray(fit[f"tile_{dim}"].values, np.float64) for dim in ("y", "x")}
     order_y, tile_rows = place_pixels(cube, "y", centres["y"], side)
     order_x, tile_columns = place_pixels(cube, "x", centres["x"], side)
+    fit = fit.sel(band=_common_bands(cube, fit))
     fit = fit.isel(time=_dates(cube, fit), tile_y=order_y, tile_x=order_x)
     fit = fit.transpose("time", "tile_y", "tile_x", "band", ...)
     rows, columns, weights = tile_rows, tile_columns, None
@@ -127,6 +129,15 @@ def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
             else None
         ),
     )
+
+
+def _common_bands(cube: xr.DataArray, fit: xr.Dataset) -> list[str]:
+    """Bands of the fit that the cube has, in the fit's order."""
+    known, present = ([str(name) for name in array["band"].values] for array in (fit, cube))
+    common = [name for name in known if name in present]
+    if not common:
+        raise BandError(f"the tables are for {known}; the cube has {present}")
+    return common
 
 
 def _dates(cube: xr.DataArray, fit: xr.Dataset) -> list[int]:
@@ -165,8 +176,9 @@ def look_up(cube: xr.DataArray, tables: Tables, *, flags: bool) -> tuple[Any, An
     block = partial(_map_block, has_lines=lines is not None, flags=flags)
     layout = _arguments(tables, lines, values.shape, flags=flags)
     if not is_lazy:
-        computed = [np.asarray(argument) for argument, _ in layout]
-        result = block(values, *computed)
+        sizes = {dim: (n,) for dim, n in zip("tbyx", values.shape)}
+        spans = _all_spans(layout, sizes)
+        result = block(values, *(np.asarray(_taken(array, dims, spans)) for array, dims in layout))
     else:
         result = _lazily(block, values, layout, flags=flags)
     return (result[:, :-1], result[:, -1].astype(np.uint8)) if flags else (result, None)
@@ -207,15 +219,12 @@ def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flag
         if dims in ("y", "x"):
             arguments += [da.from_array(np.asarray(array), (chunks[dims],)), dims]
             continue
-        taken: Any = array
+        taken = _taken(array, dims, spans)
         sizes: list[Any] = []
-        for axis, dim in enumerate(dims):
+        for n, dim in zip(taken.shape, dims):
             if dim in spans:
-                index = np.concatenate([np.arange(a, b) for a, b in spans[dim]])
-                taken = taken[(slice(None),) * axis + (index,)]
                 sizes.append(tuple(b - a for a, b in spans[dim]))
             else:
-                n = taken.shape[axis]
                 sizes.append(chunks[dim] if dim in chunks and n == sum(chunks[dim]) else (n,))
         if isinstance(taken, da.Array):
             taken = taken.rechunk(tuple(sizes))
@@ -235,6 +244,15 @@ def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flag
         meta=np.empty((0,) * 4, np.float32, like=values._meta),
         token="harmonize-lut",
     )
+
+
+def _taken(array: Any, dims: str, spans: dict[str, Any]) -> Any:
+    """The tiles of an array that blocks need, block after block."""
+    for axis, dim in enumerate(dims):
+        if dim in spans:
+            index = np.concatenate([np.arange(a, b) for a, b in spans[dim]])
+            array = array[(slice(None),) * axis + (index,)]
+    return array
 
 
 def _all_spans(layout: list[tuple[Any, str]], chunks: dict[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -110,10 +110,11 @@ class LookUp:
     def _map(self, array: xr.DataArray) -> tuple[xr.DataArray, Any]:
         array = array.transpose("time", "band", "y", "x")
         ranges = ranges_for(array, self.predictor())
-        if self.tables is not None:
+        if self.tables is None:
+            tables = self.own_tables(array)
+        else:
             self.check_tables(self.tables)
-        chosen = tables_for(array, self.tables) if self.tables is not None else None
-        tables = chosen or self.own_tables(array)
+            tables = tables_for(array, self.tables)
         data, marks = look_up(array, tables, flags=self.flags)
         data, marks = self.finish(data, marks)
         names = dict(zip(ranges.bands, ranges.targets))
@@ -129,6 +130,11 @@ class LookUp:
     def check_tables(self, tables: xr.Dataset) -> None:
         """Refuse given tables that are none, or not of this model."""
         require_tables(tables)
+        if tables.attrs["target_bandpass"] != self.target_bandpass:
+            raise ModelError(
+                f"the tables lead to {tables.attrs['target_bandpass']}, model {self.name!r} to "
+                f"{self.target_bandpass}; make them anew: xh.fit_tables(cube, model)"
+            )
 
     def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
         """What follows the tables; nothing, but for networks that look at neighbours."""
