@@ -13,7 +13,8 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cli.figures import place_of
 from xharmonize.cli.harmonize import parse_point
-from xharmonize.report.pairing import of_sensor, paired
+from xharmonize.report.pairing import main_layer, of_sensor, paired
+from xharmonize.report.pictures import clearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,9 +74,7 @@ class Drawing:
         plot, title = xh.plot, self.title
         bands = None if self.bands is None else list(self.bands)
         draw: dict[Kind, Callable[[], Figure]] = {
-            "maps": lambda: plot.maps(
-                *self._cubes(), time=self.time or 0, bands=bands, stretch=_stretch(self.stretch)
-            ),
+            "maps": self._maps,
             "scatter": lambda: plot.scatter(*self._compared(), bands=bands, title=title),
             "errors": lambda: plot.errors(
                 *self._compared(), time=self.time, bands=bands, title=title
@@ -87,6 +86,13 @@ class Drawing:
             "training": lambda: plot.training(self.stores[0], title=title),
         }
         return draw[self.kind]()
+
+    def _maps(self) -> Figure:
+        cubes = self._cubes()
+        first = main_layer(cubes[0])
+        time = self.time or str(first["time"].values[clearest(first)])
+        bands = None if self.bands is None else list(self.bands)
+        return xh.plot.maps(*cubes, time=time, bands=bands, stretch=_stretch(self.stretch))
 
     def _cubes(self) -> list[Any]:
         return [of_sensor(xh.open_series(store), self.sensor) for store in self.stores]

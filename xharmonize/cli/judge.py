@@ -101,7 +101,11 @@ def plot(
     ],
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
     time: Annotated[
-        str | None, typer.Option(help="Date of maps or errors, the nearest is taken.")
+        str | None,
+        typer.Option(
+            help="Date of maps or errors, the nearest is taken. Default: the clearest of the first "
+            "store; for errors their mean over all dates."
+        ),
     ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Bands, separated by commas; three make a colour map.")
