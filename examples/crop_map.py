@@ -105,12 +105,17 @@ class Site:
 
 
 def compare(site: Site, *, seeds: Sequence[int] = (0,)) -> pd.DataFrame:
-    """Return accuracies [%] of each column, the mean over seeds of folds and drawing."""
+    """Return accuracies [%] of each column: means over seeds of folds and drawing.
+
+    The last row is the standard deviation of OA over the seeds.
+    """
     tables = {}
     for name, features in site.columns().items():
         found = [cross_map(site, features, seed=seed) for seed in seeds]
         rows = [accuracies(map_, site) for map_ in found]
         tables[name] = sum(rows[1:], rows[0]) / len(rows)
+        spread = np.std([row.loc["OA", "PA"] for row in rows], ddof=min(1, len(rows) - 1))
+        tables[name].loc["SD of OA"] = [spread, np.nan, np.nan]
     return pd.concat(tables, axis=1).round(1)
 
 
