@@ -96,6 +96,14 @@ def test_statistics_are_those_of_the_valid_values():
     np.testing.assert_array_equal(made["qa"][0], expected)
 
 
+@pytest.mark.parametrize("how", ["median", "mean", "max", "nearest"])
+def test_infinite_values_are_missing(how):
+    ndvi = make_cube()["reflectance"].isel(band=3, drop=True).rename("ndvi")
+    odd = ndvi.where(ndvi["x"] != ndvi["x"][2], np.inf).where(ndvi["y"] != ndvi["y"][1], -np.inf)
+    expected = ndvi.where(np.isfinite(odd)).harmonize.composite("10D", how=how)
+    xr.testing.assert_allclose(odd.harmonize.composite("10D", how=how), expected)
+
+
 def test_a_chosen_look_is_whole():
     cube = make_cube()
     ndvi = xh.index(cube["reflectance"], "ndvi")

@@ -66,6 +66,17 @@ def test_a_flag_says_what_was_masked_or_would_be():
     np.testing.assert_array_equal(flagged["flag"] > 0, place)
 
 
+def test_infinite_values_disturb_no_judgement():
+    ndvi = make_series()[0]
+    odd = ndvi.copy(data=ndvi.values.copy())
+    odd[10, 0, 0], odd[30, 1, 1] = np.inf, -np.inf
+    finite = np.isfinite(odd)
+    screened = odd.harmonize.screen_outliers().where(finite)
+    xr.testing.assert_equal(screened, ndvi.where(finite).harmonize.screen_outliers())
+    offsets = (xh.sensor_offsets(a)["offset"] for a in (odd, ndvi.where(finite)))
+    xr.testing.assert_equal(*offsets)
+
+
 def test_direction():
     ndvi, place = make_series()
     assert xh.screen_outliers(ndvi, direction="above").notnull().all()

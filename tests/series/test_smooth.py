@@ -225,6 +225,18 @@ def test_negative_values_are_values():
     np.testing.assert_allclose(xh.smooth(ndvi), xh.smooth(ndvi + 0.6) - 0.6, atol=1e-5)
 
 
+def test_years_before_1970_are_years():
+    ndvi = make_index(companions=False)
+    early = ndvi.assign_coords(time=ndvi["time"] - np.timedelta64(365 * 55, "D"))
+    expected = xh.smooth(ndvi).values
+    np.testing.assert_allclose(xh.smooth(early), expected, rtol=1e-6)
+    regular = xh.smooth(early, step="5D")
+    days = regular["time"].values.astype("datetime64[D]").astype(int)
+    assert days[0] < days[-1] < 0
+    assert not (days % 5).any()
+    assert xh.composite(early, "10D")["period_start"].dt.year.min() == 1963
+
+
 def test_an_all_missing_field_stays_missing():
     ndvi = xr.full_like(make_index(companions=False), np.nan)
     for method in METHODS:

@@ -37,7 +37,7 @@ def median_valid(valid: BoolArray, values: AnyArray) -> AnyArray:
 
 
 def largest(score: FloatArray) -> IntArray:
-    """Return the look with the largest score; the first of equals, `NONE` where all are NaN.
+    """Return the look with the largest score; the first of equals, `NONE` where none is finite.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def largest(score: FloatArray) -> IntArray:
     -------
     (1, ...) int16 array
     """
-    known = np.where(np.isnan(score), -np.inf, score)
+    known = np.where(np.isfinite(score), score, -np.inf)
     best = known.argmax(axis=0)[None]
     found: IntArray = np.where(np.isneginf(known.max(axis=0)[None]), NONE, best).astype(np.int16)
     return found

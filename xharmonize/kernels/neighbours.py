@@ -38,7 +38,7 @@ def between(values: FloatArray, days: FloatArray, at: FloatArray, max_gap: float
         last, k = -1, 0
         for i in range(n_times):
             value = values[i, p]
-            if np.isnan(value):
+            if not np.isfinite(value):
                 continue
             while k < at.size and at[k] <= days[i]:
                 if at[k] == days[i]:
@@ -98,7 +98,7 @@ def spikes(
     for p in range(n_pixels):
         n = 0
         for i in range(n_times):
-            if values[i, p] == values[i, p]:
+            if np.isfinite(values[i, p]):
                 t[n], v[n], place[n] = days[i], values[i, p], i
                 n += 1
         limit = -1.0
@@ -113,7 +113,7 @@ def spikes(
                 limit = max(min_departure, threshold * SIGMA_OF_MAD * np.median(known))
             kept = 0
             for i in range(n):
-                is_spike = abs(away[i]) > limit and away[i] * direction >= 0
+                is_spike = abs(away[i]) > limit and (direction == 0 or away[i] * direction > 0)
                 for k in (i - 1, i + 1):
                     if 0 <= k < n and abs(away[k]) > abs(away[i]):
                         is_spike = False

@@ -230,7 +230,7 @@ def _reduced(
 ) -> Any:
     """Median or mean of the valid values, and what companions become."""
     values = parts[name]
-    valid = values.notnull()
+    valid: Any = np.isfinite(values)
     if "band" in valid.dims and "band" not in part.dims:
         valid = valid.any("band")
     if layer_name == name:

@@ -149,7 +149,7 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
     order = ("time", "band", "y", "x") if "band" in main.dims else ("time", "y", "x")
     part = part.transpose(*order)
     if "origin" in part:
-        return part.assign(origin=part["origin"].where(part[name].notnull(), 0).astype("uint8"))
+        return part.assign(origin=part["origin"].where(np.isfinite(part[name]), 0).astype("uint8"))
     values = _origin(part[name].data, _origin_codes(part))
     return part.assign(origin=part[name].copy(data=values).drop_attrs())
 
@@ -225,7 +225,7 @@ def _origin(values: Any, codes: AnyArray) -> Any:
 
 
 def _origin_block(values: AnyArray, codes: AnyArray) -> AnyArray:
-    return np.where(np.isnan(values), np.uint8(0), codes)
+    return np.where(np.isfinite(values), codes, np.uint8(0))
 
 
 def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:

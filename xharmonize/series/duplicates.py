@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -53,7 +53,7 @@ def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> x
     """One date from several, those of higher priority first."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
-    valid = layers[name].notnull()
+    valid: Any = np.isfinite(layers[name])
     error = layers.get("uncertainty")
     result = group.isel(time=[0])
     for key, layer in layers.items():

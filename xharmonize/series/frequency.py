@@ -81,7 +81,7 @@ def _valid(values: xr.DataArray) -> Any:
     bands = [dim for dim in ("band",) if dim in values.dims]
     lead = ["time", *bands]
     whole = axis.whole_series(values.transpose(*lead, ...), whole=lead)
-    valid = ~np.isnan(whole.data)
+    valid = np.isfinite(whole.data)
     return valid.all(axis=1) if bands else valid
 
 

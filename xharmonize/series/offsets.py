@@ -39,7 +39,9 @@ class _Comparison:
             np.array(self.days, np.float64),
             self.max_gap,
         )
-        difference: FloatArray = np.float32(self.sign) * (series[list(self.dates)] - expected)
+        own = series[list(self.dates)]
+        own[~np.isfinite(own)] = np.nan
+        difference: FloatArray = np.float32(self.sign) * (own - expected)
         return difference.reshape(-1, *values.shape[1:])
 
 
