@@ -176,7 +176,13 @@ INDICES = {spec.name: spec for spec in _INDICES}
 
 
 def list_indices() -> list[str]:
-    """Return the names that `index` knows; `xharmonize.cube.indices.INDICES` holds formulas."""
+    """Return the names that `index` knows; `xharmonize.cube.indices.INDICES` holds formulas.
+
+    Examples
+    --------
+    >>> list_indices()[:3]
+    ['bsi', 'evi', 'evi2']
+    """
     return sorted(INDICES)
 
 

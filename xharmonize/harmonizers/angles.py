@@ -27,6 +27,13 @@ def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
     Dataset
         ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` (time) [degree], NaN
         where an item does not say, with the coordinate ``item_id``; sorted by time.
+
+    Examples
+    --------
+    >>> properties = {"datetime": "2018-07-01T10:50:00Z", "view:sun_elevation": 58.0}
+    >>> angles = angles_from_items([{"id": "one", "properties": properties}])
+    >>> float(angles["sun_zenith"][0]), float(angles["view_zenith"][0])
+    (32.0, nan)
     """
     rows = []
     for item in items:

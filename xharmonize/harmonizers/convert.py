@@ -82,6 +82,14 @@ def to_sentinel2(
 
     `platform` says whose MSI: ``"sentinel-2a"`` by default. Published lines are turned round
     (slope 1/s, offset -o/s); fitted ones refuse, but for Deming regression.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> landsat = example_cube("landsat-c2-l2", platform="landsat-8")
+    >>> back = to_sentinel2(landsat).harmonize.to_landsat()
+    >>> bool(abs(back - landsat).max() < 1e-6)
+    True
     """
     return to_sensor(
         cube,
@@ -164,6 +172,14 @@ def to_sensor(
         If the model leads to another bandpass, or cannot take an option.
     GridError
         If the grids do not fit.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> etm = example_cube("landsat-c2-l2", platform="landsat-7")
+    >>> oli = to_sensor(etm, "landsat-c2-l2", "roy-2016")
+    >>> str(etm.bandpass.values[0]), str(oli.bandpass.values[0])
+    ('etm+', 'oli')
     """
     require_contract(cube)
     product = get_sensor(sensor)

@@ -35,6 +35,12 @@ def get_sensor(name: str) -> Sensor:
     ------
     UnknownSensorError
         If nobody registered it; the message lists the names that are known.
+
+    Examples
+    --------
+    >>> sensor = get_sensor("sentinel-2-l2a")
+    >>> [band.name for band in sensor.bands if band.gsd == 10]
+    ['blue', 'green', 'red', 'nir']
     """
     try:
         return _SENSORS[name]

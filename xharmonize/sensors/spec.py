@@ -17,7 +17,15 @@ UNKNOWN = "unknown"
 
 
 class Flag(IntFlag):
-    """Bits of the packed ``qa`` layer, the same for all sensors (CF ``flag_masks``)."""
+    """Bits of the packed ``qa`` layer, the same for all sensors (CF ``flag_masks``).
+
+    Examples
+    --------
+    >>> bool(Flag.CLOUD & 0b0110)
+    True
+    >>> int(Flag.CLOUD | Flag.CLOUD_SHADOW)
+    10
+    """
 
     FILL = 1
     CLOUD = 2
@@ -166,6 +174,12 @@ class QALayer:
         Value outside the image.
     is_primary : bool
         Whether masks need it; the others add flags where a catalogue has them.
+
+    Examples
+    --------
+    >>> layer = QALayer(name="scl", assets=("scl",), layout="scl", gsd=20.0, dtype="uint8", fill=0)
+    >>> layer.is_primary
+    True
     """
 
     name: str

@@ -1,0 +1,56 @@
+"""Examples: each public name has one, and those in docstrings run."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import xharmonize as xh
+from xharmonize import testing
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = [*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md"), DOCS.parent / "README.md"]
+NAMES = [
+    name
+    for name in xh.__all__
+    if name != "__version__"
+    and not name.endswith(("Error", "Warning", "Accessor"))
+    and not inspect.ismodule(getattr(xh, name))
+]
+OBJECTS = [
+    *(getattr(xh, name) for name in NAMES),
+    *(getattr(testing, name) for name in testing.__all__),
+]
+WITH_EXAMPLES = [
+    item for item in OBJECTS if re.search(r">>> (?!.*SKIP)", inspect.getdoc(item) or "")
+]
+
+
+@pytest.fixture(scope="module")
+def blocks() -> str:
+    """All Python of the guides, which `test_docs` runs."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    return "\n".join(
+        found for text in texts for found in re.findall(r"```python\n(.*?)```", text, re.S)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_public_name_has_an_example(name: str, blocks: str) -> None:
+    shown = re.search(rf"\b(?:xh|harmonize)\.{name}\b", blocks)
+    assert shown or ">>>" in (inspect.getdoc(getattr(xh, name)) or "")
+
+
+@pytest.mark.parametrize("item", WITH_EXAMPLES, ids=lambda item: item.__name__)
+def test_examples_of_docstrings_run(item: object, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    module = inspect.getmodule(item)
+    for test in doctest.DocTestFinder(recurse=False).find(item, module=module):
+        runner.run(test)
+    assert runner.failures == 0
+    assert runner.tries > 0
