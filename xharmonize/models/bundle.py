@@ -277,7 +277,7 @@ def _require_size(place: Place, name: str, file: File) -> None:
             f"{place.location}: {name} has {size} bytes; {ITEM} says {file.size}; get it again"
         )
     if name == README and size > MAX_README:
-        raise ModelError(f"{place.location}: {name} has more than {MAX_README} bytes")
+        raise ModelError(f"{place.location}: {name} has more than {MAX_README} bytes; shorten it")
 
 
 def _require_hash(found: str, name: str, file: File, place: Place) -> None:

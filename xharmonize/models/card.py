@@ -98,7 +98,7 @@ class Histograms:
         """Refuse histograms whose parts do not fit together."""
         _require_bands("histograms", self.bands, low=self.low, high=self.high)
         if any(not low < high for low, high in zip(self.low, self.high)):
-            raise ModelError(f"histogram limits {self.low} and {self.high} must ascend")
+            raise ModelError(f"histogram limits {self.low} and {self.high} must ascend, per band")
         if self.bins < 2 or self.knots < 2 or not 0 < self.tile < float("inf"):
             raise ModelError(
                 f"bins={self.bins} and knots={self.knots} must be 2 or more, tile={self.tile} "
@@ -220,7 +220,9 @@ class Card:
         else:
             raise ModelError(f"kind={self.kind!r} is unknown; choose 'generator' or 'lut'")
         if not 0 <= self.min_valid_fraction <= 1:
-            raise ModelError(f"min_valid_fraction={self.min_valid_fraction} is no share")
+            raise ModelError(
+                f"min_valid_fraction={self.min_valid_fraction} is no share; give 0 to 1"
+            )
         levels: object = self.levels
         if isinstance(levels, str):
             raise ModelError(f"levels={levels!r} is one text; give a tuple of levels")

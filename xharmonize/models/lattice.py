@@ -60,15 +60,20 @@ class Lattice:
     def __post_init__(self) -> None:
         """Refuse a lattice that is none."""
         if not 0 < self.resolution < float("inf"):
-            raise ModelError(f"lattice resolution {self.resolution} is no pixel size [m]")
+            raise ModelError(
+                f"lattice resolution {self.resolution} is no pixel size; give metres above 0"
+            )
         if type(self.tile) is not int or type(self.buffer) is not int:
             raise ModelError(
                 f"tile={self.tile!r} and buffer={self.buffer!r} are whole numbers of output pixels"
             )
         if not 0 <= 2 * self.buffer < self.tile:
-            raise ModelError(f"a tile of {self.tile} pixels has no core with buffer {self.buffer}")
+            raise ModelError(
+                f"a tile of {self.tile} pixels has no core with buffer {self.buffer}; make the "
+                "buffer smaller than half the tile"
+            )
         if len(self.phase) != 2 or any(not 0 <= edge < self.resolution for edge in self.phase):
-            raise ModelError(f"lattice phase {self.phase} is not in [0, {self.resolution:g})")
+            raise ModelError(f"lattice phase {self.phase} is not two in [0, {self.resolution:g})")
         if self.merge not in ("core", "blend"):
             raise ModelError(f"merge={self.merge!r} is unknown; choose 'core' or 'blend'")
         if self.merge == "blend" and 4 * self.buffer > self.tile:
