@@ -67,9 +67,9 @@ def test_what_is_no_pair_of_maps(maps):
     with pytest.raises(xh.MetricError, match="maps of one shape"):
         mapped.harmonize.confusion_matrix(true.isel(x=slice(5)))
     placed = [a.assign_coords(x=np.arange(60.0) + shift) for a, shift in zip(maps, (0, 2))]
-    with pytest.raises(xh.GridError, match="differ along 'x': 0.0 to 59.0, and 2.0 to 61.0"):
+    with pytest.raises(xh.GridError, match=r"differ along 'x': 0.0 to 59.0, and 2.0 to 61.0"):
         placed[0].harmonize.confusion_matrix(placed[1])
-    with pytest.raises(xh.MetricError, match="differ along 'time'"):
+    with pytest.raises(xh.MetricError, match=r"differ along 'time'"):
         xh.confusion_matrix(
             mapped.expand_dims(time=[2018, 2019]), true.expand_dims(time=[2018, 2020])
         )

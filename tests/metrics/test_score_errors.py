@@ -57,6 +57,8 @@ def test_the_nearest_name_is_suggested(ref, name, hint):
 def test_metrics_that_make_no_sense_here(ref):
     with pytest.raises(xh.UnknownMetricError, match="list_metrics"):
         ref.harmonize.score(ref, "zzz")
+    with pytest.raises(xh.MetricError, match="neither the name of a metric nor an entry"):
+        ref.harmonize.score(ref, ["rmse", Ssim])
     with pytest.raises(xh.MetricError, match="asked for twice"):
         ref.harmonize.score(ref, ["ssim", Ssim(kind="uniform")])
     with pytest.raises(xh.MetricError, match="is empty"):
@@ -104,6 +106,8 @@ def test_groups_that_are_none(ref):
     cover = xr.DataArray(np.ones(ref.shape[2:]), dims=("y", "x"), name="cover")
     with pytest.raises(xh.MetricError, match="no coordinate of the cube"):
         ref.harmonize.score(ref, by="sensors")
+    with pytest.raises(xh.MetricError, match=r"names of coordinates and DataArrays .*not 3"):
+        ref.harmonize.score(ref, by=3)
     with pytest.raises(xh.MetricError, match="lies along time, which the score keeps"):
         ref.harmonize.score(ref, by="sensor", dim=("y", "x"))
     with pytest.raises(xh.GridError, match="another grid"):

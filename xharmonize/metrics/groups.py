@@ -67,10 +67,14 @@ def read_groups(by: By, cube: xr.DataArray, reduced: Sequence[str]) -> Groups:
     """
     if by is None:
         return Groups(labels={}, codes=None)
-    items = [by] if isinstance(by, (str, xr.DataArray)) else list(by)
+    items = list(by) if isinstance(by, (list, tuple)) else [by]
     labels: dict[str, AnyArray] = {}
     codes: xr.DataArray | None = None
     for item in items:
+        if not isinstance(item, (str, xr.DataArray)):
+            raise MetricError(
+                f"by= takes names of coordinates and DataArrays of classes, not {item!r:.80}"
+            )
         array = _named(item, cube) if isinstance(item, str) else _on_cube(item, cube)
         name = str(array.name if array.name is not None else "group")
         _require_free(name, array, cube, reduced, labels)

@@ -95,6 +95,15 @@ def get_metric(name: str) -> Metric:
     )
 
 
+def _named(name: object) -> Metric:
+    if isinstance(name, str):
+        return get_metric(name)
+    raise MetricError(
+        f"{name!r} is neither the name of a metric nor an entry; give a name such as 'rmse', or an "
+        "entry such as Ssim(kind='uniform')"
+    )
+
+
 def resolve(
     metrics: MetricLike | Sequence[MetricLike] | None,
     *,
@@ -112,7 +121,7 @@ def resolve(
         metrics = (*DEFAULT, *(DEFAULT_SPECTRAL if has_bands else ()))
     if isinstance(metrics, (str, Metric)):
         metrics = (metrics,)
-    found = [m if isinstance(m, Metric) else get_metric(m) for m in metrics]
+    found = [m if isinstance(m, Metric) else _named(m) for m in metrics]
     names = [metric.name for metric in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
