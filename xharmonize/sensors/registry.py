@@ -38,9 +38,9 @@ def get_sensor(name: str) -> Sensor:
 
     Examples
     --------
-    >>> sensor = get_sensor("sentinel-2-l2a")
-    >>> [band.name for band in sensor.bands if band.gsd == 10]
-    ['blue', 'green', 'red', 'nir']
+    >>> sensor = get_sensor("landsat-c2-l2")
+    >>> sensor.bandpass_of("landsat-9"), sensor.bandpass_of("landsat-7")
+    ('oli', 'etm+')
     """
     try:
         return _SENSORS[name]
