@@ -88,18 +88,19 @@ def test_what_one_field_teaches_is_not_tested_on_that_field(series):
     labels = labels_of(series)
     numbers = ndimage.label(labels.values > 0)[0]
     order = np.random.default_rng(0).permutation(numbers.max() + 1)
-    marked = series.isel(band=[0]).harmonize.to_features() * 0 + order[numbers].astype("f4")
+    marked = series.isel(time=[0], band=[0]).harmonize.to_features() * 0 + order[numbers].astype(
+        "f4"
+    )
     pixels = labels.copy(data=np.arange(labels.size).reshape(labels.shape))
     share = [
         float(
-            (xh.cross_classify(marked, labels, groups=groups, max_per_class=80) == labels)
+            (xh.cross_classify(marked, labels, groups=groups, max_per_class=50) == labels)
             .where(labels > 0)
             .mean()
         )
         for groups in ("fields", pixels)
     ]
-    assert share[0] < 0.7
-    assert share[1] > 0.95
+    assert share[1] > share[0] + 0.2
 
 
 def test_labels_of_noise_score_as_chance(series):
@@ -168,3 +169,27 @@ def test_real_crops(data):
     found = xh.cross_classify(features, labels, groups=100.0, max_per_class=150)
     is_labelled = (labels > 0) & (found > 0)
     assert float((found == labels).where(is_labelled).mean()) > 0.75
+
+
+def test_the_example_compares_three_columns():
+    import crop_map
+
+    cube = testing.example_cube(
+        bands=tuple(crop_map.OLI), dates=DATES[1:], shape=(16, 24), missing=0.0
+    )
+    labels = labels_of(cube)
+    values = cube.values.copy()
+    values[-1, 3] += np.where(labels.values == 2, 0.3, 0.0).astype("float32")
+    site = crop_map.Site(
+        sentinel=cube.copy(data=values),
+        labels=labels,
+        names={1: "wheat", 2: "maize"},
+        model=xh.load_model("hls-v2"),
+        dates=[date[:10] for date in DATES[1:]],
+    )
+    table = crop_map.compare(site)
+    assert set(table.columns.get_level_values(1)) == {"PA", "UA", "F1"}
+    assert list(table.index) == ["wheat", "maize", "OA", "SD of OA"]
+    overall = table.loc["OA"].xs("PA", level=1)
+    assert overall["6 dates, fitted"] > 95  # the last date tells the classes apart, no other does
+    assert overall["5 dates, fitted"] < 80
