@@ -135,8 +135,8 @@ def test_a_given_fit_maps_the_bands_a_cube_has(model):
     names = cube["band"].values[::-1][:1].tolist()
     few = cube.sel(band=names)
     expected = xh.to_landsat(cube, tables).sel(band=names)
-    for given in (few, few.chunk(y=10)):
-        np.testing.assert_array_equal(xh.to_landsat(given, tables), expected)
+    for cut in (few, few.chunk(y=10)):
+        np.testing.assert_array_equal(xh.to_landsat(cut, tables), expected)
     with pytest.raises(BandError, match="the cube has"):
         xh.to_landsat(few.assign_coords(band=["coastal"]), tables)
 

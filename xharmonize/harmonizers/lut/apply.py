@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -176,7 +177,7 @@ def look_up(cube: xr.DataArray, tables: Tables, *, flags: bool) -> tuple[Any, An
     block = partial(_map_block, has_lines=lines is not None, flags=flags)
     layout = _arguments(tables, lines, values.shape, flags=flags)
     if not is_lazy:
-        sizes = {dim: (n,) for dim, n in zip("tbyx", values.shape)}
+        sizes = {dim: (int(n),) for dim, n in zip("tbyx", values.shape)}
         spans = _all_spans(layout, sizes)
         result = block(values, *(np.asarray(_taken(array, dims, spans)) for array, dims in layout))
     else:
@@ -255,7 +256,9 @@ def _taken(array: Any, dims: str, spans: dict[str, Any]) -> Any:
     return array
 
 
-def _all_spans(layout: list[tuple[Any, str]], chunks: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+def _all_spans(
+    layout: list[tuple[Any, str]], chunks: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
     """Tiles that chunks of pixels need, of tables (Y, X) and of flags per tile (V, U)."""
     spans = {
         upper: _spans(layout[place][0], layout[weight][0], chunks[lower])
