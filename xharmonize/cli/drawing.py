@@ -13,7 +13,8 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cli.figures import place_of
 from xharmonize.cli.harmonize import parse_point
-from xharmonize.report.pairing import main_layer, of_sensor, paired
+from xharmonize.cube.contract import main_layer
+from xharmonize.report.pairing import of_sensor, paired
 from xharmonize.report.pictures import clearest
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize import plot
-from xharmonize.cli.report import main_layer
-from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.plot.images import TRUE_COLOUR
 from xharmonize.plot.profiles import require_inside
 from xharmonize.types import AnyArray

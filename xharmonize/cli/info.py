@@ -129,7 +129,8 @@ def _nan_last(value: float) -> tuple[bool, float]:
 
 def _describe_store(path: str) -> None:
     import xharmonize as xh
-    from xharmonize.cli.report import main_layer, print_summary
+    from xharmonize.cli.report import print_summary
+    from xharmonize.cube.contract import main_layer
 
     series = xh.open_series(path)
     layer = main_layer(series)

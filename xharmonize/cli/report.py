@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cli import console
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, read_coordinate
+from xharmonize.cube.contract import main_layer, read_coordinate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,13 +101,3 @@ def _one_layer(series: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, str]:
     bands = layer["band"].values.astype(str).tolist()
     band = "red" if "red" in bands else bands[0]
     return layer.sel(band=band), band
-
-
-def main_layer(series: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Return reflectance, or the index, of a series."""
-    if isinstance(series, xr.DataArray):
-        return series
-    if REFLECTANCE in series:
-        return series[REFLECTANCE]
-    name = next(name for name in series.data_vars if name not in COMPANIONS)
-    return series[name]

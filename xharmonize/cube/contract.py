@@ -178,6 +178,30 @@ def select_bands(cube: Cube, names: Sequence[str]) -> Cube:
     return cube.sel(band=list(names))
 
 
+def main_layer(cube: xr.DataArray | xr.Dataset, *, what: str = "this") -> xr.DataArray:
+    """Return the quantity of a cube: itself, its ``reflectance``, or its one index.
+
+    Parameters
+    ----------
+    what : str
+        What needs it, for the message.
+
+    Raises
+    ------
+    ContractError
+        If a Dataset holds none, or several.
+    """
+    if isinstance(cube, xr.DataArray):
+        return cube
+    names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
+    if REFLECTANCE not in names and len(names) != 1:
+        raise ContractError(
+            f"{what} needs a Dataset with 'reflectance' or one index; it has {sorted(names)}: "
+            "choose one, for instance cube[['ndvi', 'origin']]"
+        )
+    return cube[REFLECTANCE if REFLECTANCE in names else names[0]]
+
+
 def spread_over(layer: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
     """Return a companion with all dimensions of the values it belongs to, as lazy as they are.
 

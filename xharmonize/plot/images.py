@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, require_bands
+from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.errors import ContractError
 from xharmonize.plot.style import MISSING, new_figure, title_of
 from xharmonize.types import AnyArray, FloatArray
@@ -77,7 +77,7 @@ def maps(
     """
     if not cubes:
         raise ContractError("no cube to draw; give at least one")
-    layers = [_at(_variable(cube), time) for cube in cubes]
+    layers = [_at(main_layer(cube, what="a picture"), time) for cube in cubes]
     names = _choose_bands(layers, bands)
     pictures = [_pick(layer, names) for layer in layers]
     values = [picture.values for picture in pictures]
@@ -125,18 +125,6 @@ def _three_stages(values: FloatArray, names: list[str]) -> FloatArray:
     inner = np.where(numbers > high, 255, np.clip(linear, 1, 254))
     staged = np.where(numbers <= low, 0, inner) / 255
     return np.where(np.isfinite(values), staged, np.nan).astype(np.float32)
-
-
-def _variable(cube: Cube) -> xr.DataArray:
-    """Return what there is to draw of a cube."""
-    if isinstance(cube, xr.DataArray):
-        return cube
-    if REFLECTANCE in cube:
-        return cube[REFLECTANCE]
-    names = [name for name in cube.data_vars if name not in COMPANIONS]
-    if len(names) != 1:
-        raise ContractError(f"cannot choose among variables {names}; give one: dataset['ndvi']")
-    return cube[names[0]]
 
 
 def _at(layer: xr.DataArray, time: int | str) -> xr.DataArray:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import require_bands
+from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
-from xharmonize.plot.images import _variable
 from xharmonize.plot.style import label_dates, new_figure, sensors_of, style_of, tidy, title_of
 from xharmonize.series.means import deviation_of_known, mean_of_known
 from xharmonize.types import AnyArray, FloatArray
@@ -149,7 +148,7 @@ def _taken(
     field: xr.DataArray | None,
 ) -> _Seen:
     """Compute the course of a place."""
-    layer = _band_of(_variable(cube), band)
+    layer = _band_of(main_layer(cube, what="a picture"), band)
     mean, spread = _place(layer, x, y, field)
     is_point = x is not None
     note = "" if spread is None else f"mean of the {_name(field)}, bar: SD between pixels"

@@ -10,11 +10,10 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.flags import Origin, ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import ContractError, TimeAxisError
-from xharmonize.report.pairing import main_layer
 from xharmonize.sensors.spec import UNKNOWN
 
 HARMLESS = ("ok", "all masked")

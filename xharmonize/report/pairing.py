@@ -7,29 +7,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, read_coordinate
+from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.pairs import match_pairs
-from xharmonize.errors import ContractError, TimeAxisError
+from xharmonize.errors import TimeAxisError
 
 _NAMED = ("sensor", "platform", "tile", "level", "processing_baseline")
-
-
-def main_layer(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Return reflectance, or the one index, of a cube.
-
-    Raises
-    ------
-    ContractError
-        If a Dataset holds neither.
-    """
-    if isinstance(cube, xr.DataArray):
-        return cube
-    if REFLECTANCE in cube:
-        return cube[REFLECTANCE]
-    names = [name for name in cube.data_vars if name not in COMPANIONS]
-    if len(names) != 1:
-        raise ContractError(f"the Dataset holds {names}; give one with reflectance or one index")
-    return cube[names[0]]
 
 
 def of_sensor(cube: Any, sensor: str | None) -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cube.contract import main_layer
 from xharmonize.errors import XHarmonizeError
 from xharmonize.report.html import Html, picture
-from xharmonize.report.pairing import main_layer
 
 Cube = xr.DataArray | xr.Dataset
 STRETCH = (0.0, 0.2)

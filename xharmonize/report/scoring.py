@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.contract import main_layer
 from xharmonize.cube.grid import regrid
 from xharmonize.errors import TimeAxisError, XHarmonizeError
 from xharmonize.harmonizers import to_landsat, to_sentinel2
 from xharmonize.metrics import Sam, score
-from xharmonize.report.pairing import main_layer, paired
+from xharmonize.report.pairing import paired
 
 IDENTITY, HLS = "identity (source unchanged)", "HLS v2"
 LOWER, HIGHER = ("rmse", "mae", "sam", "ergas"), ("r2", "cc", "psnr", "ssim")

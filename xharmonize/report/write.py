@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.contract import main_layer
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
-from xharmonize.report.pairing import main_layer
 
 PREDICTION = "prediction"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xharmonize.cube.contract import COMPANIONS
+from xharmonize.cube.contract import main_layer
 from xharmonize.errors import ContractError, RadiometryError, TimeAxisError
 
 
@@ -48,7 +48,7 @@ def to_features(
     >>> [str(name) for name in features["feature"].values]
     ['2018-07-01 red', '2018-07-01 nir08']
     """
-    array = _quantity(cube)
+    array = main_layer(cube, what="to_features")
     if "time" not in array.dims:
         raise TimeAxisError(f"features need dates; the cube has dimensions {tuple(array.dims)}")
     if not {"y", "x"} <= set(array.dims):
@@ -80,18 +80,6 @@ def to_features(
         data, coords=coords, dims=("feature", "y", "x"), name="features", attrs=array.attrs
     )
     return result if result.chunks is None else result.chunk(feature=-1)
-
-
-def _quantity(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """The one quantity of a cube."""
-    if isinstance(cube, xr.DataArray):
-        return cube
-    names = [name for name in cube.data_vars if name not in COMPANIONS]
-    if len(names) != 1:
-        raise ContractError(
-            f"features are made of one quantity; the Dataset has {names}; pick one: dataset['ndvi']"
-        )
-    return cube[names[0]]
 
 
 def _positions(array: xr.DataArray, dates: Sequence[str | np.datetime64]) -> list[int]:
