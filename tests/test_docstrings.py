@@ -18,7 +18,7 @@ NAMES = [
     name
     for name in xh.__all__
     if name != "__version__"
-    and not name.endswith(("Error", "Warning", "Accessor"))
+    and not name.endswith(("Error", "Warning", "Accessor", "Classifier"))
     and not inspect.ismodule(getattr(xh, name))
 ]
 OBJECTS = [

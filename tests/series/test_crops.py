@@ -72,7 +72,7 @@ def test_what_has_no_features_is_refused(series):
 
 
 def test_two_quantities_are_refused(series):
-    with pytest.raises(xh.ContractError, match="one quantity"):
+    with pytest.raises(xh.ContractError, match="one index; it has"):
         xr.Dataset({"a": series, "b": series}).harmonize.to_features()
 
 

@@ -67,6 +67,11 @@ def list_metrics() -> list[str]:
 
     Any of the spectral indices of `list_indices` can stand before a metric of pixels:
     ``ndvi_rmse``, ``evi2_bias``, ``nbr_r2``.
+
+    Examples
+    --------
+    >>> [name for name in list_metrics() if name.startswith("kge")]
+    ['kge', 'kge_2012']
     """
     return sorted([*METRICS, *(f"ndvi_{metric.name}" for metric in _PIXEL)])
 

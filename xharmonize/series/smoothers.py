@@ -32,6 +32,14 @@ class Whittaker:
     ----------
     Eilers 2003, doi:10.1021/ac034173t; Frasso and Eilers 2015, doi:10.1177/1471082X14549288;
     Kim and Gu 2004, doi:10.1046/j.1369-7412.2003.05316.x.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> dates = [f"2018-{month:02}-01" for month in range(1, 13)]
+    >>> ndvi = example_cube(bands=("red", "nir08"), dates=dates).harmonize.index("ndvi")
+    >>> ndvi.harmonize.smooth(Whittaker(penalty=1e4)).sizes["time"]
+    12
     """
 
     penalty: float | PenaltyRule = "gcv"
@@ -70,6 +78,14 @@ class SavitzkyGolay:
         NaN.
     order : int
         Of the polynomial, 0 to 5.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> dates = [f"2018-{month:02}-01" for month in range(1, 13)]
+    >>> ndvi = example_cube(bands=("red", "nir08"), dates=dates).harmonize.index("ndvi")
+    >>> ndvi.harmonize.smooth(SavitzkyGolay(window=121.0)).sizes["time"]
+    12
     """
 
     window: float = 60.0
@@ -96,6 +112,14 @@ class Harmonic:
         Length of the first [day].
     trend : bool
         Whether there is a linear trend.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> dates = [f"2018-{month:02}-01" for month in range(1, 13)]
+    >>> ndvi = example_cube(bands=("red", "nir08"), dates=dates).harmonize.index("ndvi")
+    >>> ndvi.harmonize.smooth(Harmonic(count=1), step="10D").sizes["time"]
+    34
     """
 
     count: int = 3
@@ -123,6 +147,14 @@ class RadialBasis:
     References
     ----------
     Schwieder et al. 2016, doi:10.1016/j.jag.2016.06.019.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> dates = [f"2018-{month:02}-01" for month in range(1, 13)]
+    >>> ndvi = example_cube(bands=("red", "nir08"), dates=dates).harmonize.index("ndvi")
+    >>> ndvi.harmonize.smooth(RadialBasis()).sizes["time"]
+    12
     """
 
     widths: tuple[float, ...] = (8.0, 16.0, 32.0)

@@ -52,6 +52,15 @@ def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArra
         have bands or different assets.
     GridError
         If the items lie on different grids.
+
+    Examples
+    --------
+    >>> from xharmonize.cube.cog.write import to_cogs
+    >>> from xharmonize.testing import example_cube
+    >>> ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    >>> catalog = to_cogs(ndvi, "ndvi-cogs")
+    >>> open_cogs("ndvi-cogs").sizes["time"]
+    3
     """
     folder = Path(path).expanduser().resolve()
     folder = folder.parent if folder.name == "catalog.json" else folder

@@ -71,6 +71,15 @@ def to_cogs(
         If `dtype` is given for encoded digital numbers.
     ContractError, GridError
         If the cube lacks contract coordinates or a grid.
+
+    Examples
+    --------
+    >>> from xharmonize.cube.cog.read import open_cogs
+    >>> from xharmonize.testing import example_cube
+    >>> ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    >>> catalog = to_cogs(ndvi, "ndvi-cogs")
+    >>> open_cogs("ndvi-cogs").sizes["time"]
+    3
     """
     require("pystac", extra="stac")
     folder = _writable(Path(path).expanduser())
