@@ -40,8 +40,8 @@ def example_scenes(tmp_path_factory) -> Path:
     place = Simulation(
         center=(501_600, 5_628_960),
         size=(360, 360),
-        start="2022-06-08",
-        end="2022-06-12",
+        start="2022-06-01",
+        end="2022-06-16",
         cloudiness=0.1,
     )
     return write_catalog(place, tmp_path_factory.mktemp("scenes"))
@@ -67,7 +67,10 @@ def test_the_examples_of_the_readme_run(example_scenes, tmp_path, monkeypatch):
     from helpers.generators import generator, small_card
 
     monkeypatch.chdir(tmp_path)
-    names = {"catalog": example_scenes, "bbox": [3.0215, 50.8115, 3.0235, 50.8135]}
+    west, south, east, north = bbox = [3.0215, 50.8115, 3.0235, 50.8135]
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    fields = [{"type": "Polygon", "coordinates": [ring]}]
+    names = {"catalog": example_scenes, "bbox": bbox, "fields": fields}
     (tmp_path / "models").mkdir()
     generator(tmp_path, small_card("small-conv")).save("models/small")
     for code in blocks(DOCS.parent / "README.md"):
@@ -77,6 +80,9 @@ def test_the_examples_of_the_readme_run(example_scenes, tmp_path, monkeypatch):
         "sentinel-2-l2a",
     }
     assert set(xh.open_series("s2_as_l8.zarr")["bandpass"].values) == {"oli"}
+    assert {"rmse", "r2", "sam", "ergas"} <= set(names["scores"])
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "fields.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["dense_ndvi.py", "fit_a_line.py"])
