@@ -250,7 +250,11 @@ def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
         (["--source-collection", SOURCE, "--mask", ","], "names no flag"),
         (["--bands", "red,rededge1"], "name one with --source-collection"),
         (["--source-collection", SOURCE, "--model", "hls-v3"], "no model and no file 'hls-v3'"),
-        (["--source-collection", "sentinel-2"], "no item of"),
+        (["--source-collection", "sentinel-2"], f"ids: it has {TARGET}, {SOURCE}"),
+        (["--source-collection", SOURCE, "--index", "ndvy"], "index 'ndvy' is unknown; choose"),
+        (["--source-collection", SOURCE, "--flags"], "takes no flags; leave --flags out"),
+        (["--source-collection", SOURCE, "--tile", "300"], "'hls-v2' makes no look-up tables"),
+        (["--source-collection", SOURCE, "--tables", "no.zarr"], "there are no tables at no.zarr"),
     ],
 )
 def test_harmonize_refuses_before_it_writes(capsys, scenes, tmp_path, options, complaint):
@@ -288,3 +292,11 @@ def test_info_says_what_an_interrupted_write_left(capsys, scenes, tmp_path):
     complete = zarr.open_group(store, mode="r+")["complete"]
     complete[:2] = 0
     assert "2 dates of an interrupted write are hidden" in call(capsys, "info", store)[2]
+
+
+def test_messages_name_options_not_arguments(capsys):
+    console.complain("error", "pass platform= one of a, b; bbox=(3.0, 50.0) is no box", "red")
+    console.complain("error", "raise tolerance=", "red")
+    err = capsys.readouterr().err
+    assert "pass --platform one of a, b; bbox=(3.0, 50.0) is no box" in err
+    assert "raise --tolerance\n" in err

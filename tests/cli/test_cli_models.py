@@ -123,7 +123,7 @@ def test_a_fit_is_printed_kept_and_applied(capsys, scenes, tmp_path, method):
     options = ["--method", method, "--tolerance", "3D", "--out", fit]
     code, out, err = call(capsys, "fit", scenes, *PAIR, *options)
     assert code == 0, err
-    assert "pairs of dates within 3D" in out
+    assert "Pairs of dates within 3D: " in out
     assert all(band in out for band in ("blue", "swir22"))
     code, _, err = call(
         capsys, "harmonize", scenes, *PAIR, "--model", fit, "--out", tmp_path / "s.zarr"
@@ -212,6 +212,8 @@ def test_models_are_listed_and_shown(capsys, bundle, histogram, monkeypatch):
         assert "tiles of 8 pixels" in out
     assert "histogram" in call(capsys, "models", "show", histogram)[1]
     assert "doi:" in call(capsys, "models", "show", "hls-v2")[1]
+    monkeypatch.setenv("XHARMONIZE_MODELS", str(bundle.parent / "none"))
+    assert f"names no folder {bundle.parent / 'none'}" in call(capsys, "models")[2]
     code, _, err = call(capsys, "models", "show", "nothing")
     assert code == console.FAILED
     assert "no model and no file 'nothing'" in err

@@ -12,6 +12,7 @@ import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.reading import Cube
 from xharmonize.errors import ModelError
+from xharmonize.harmonizers.lut.base import LookUp
 from xharmonize.harmonizers.protocol import Harmonizer
 from xharmonize.harmonizers.registry import as_harmonizer, resolve
 
@@ -57,6 +58,32 @@ class Opened:
     model: Any
     harmonizer: Harmonizer
     tables: xr.Dataset | None
+
+    def require_look_up(self) -> None:
+        """Raise `ModelError` unless the model makes look-up tables."""
+        if not isinstance(self.harmonizer, LookUp):
+            raise ModelError(
+                f"model {self.harmonizer.name!r} makes no look-up tables; give a fit of --method "
+                "histogram or lut, or a bundle of kind 'lut'"
+            )
+
+    def check(self) -> None:
+        """Raise `ModelError` for options the model does not take, before any pixel is read."""
+        if self.choice.tile is not None or self.choice.interpolate:
+            self.require_look_up()
+        takes = getattr(self.harmonizer, "__dataclass_fields__", {})
+        given = {
+            "flags": self.choice.flags,
+            "tables": self.choice.tables is not None,
+            "runtime": self._runtime() is not None,
+        }
+        strange = [name for name, is_given in given.items() if is_given and name not in takes]
+        if strange:
+            options = {"runtime": "--device, --dtype and --batch-size"}
+            named = ", ".join(options.get(name, f"--{name}") for name in strange)
+            raise ModelError(
+                f"model {self.harmonizer.name!r} takes no {', '.join(strange)}; leave {named} out"
+            )
 
     @property
     def needs_all_bands(self) -> bool:
@@ -138,6 +165,10 @@ def open_model(choice: Choice) -> Opened:
         If there is none, if it is damaged, or if it leads to another bandpass.
     """
     model = xh.load_model(choice.model)
+    if choice.tables is not None and not choice.tables.exists():
+        raise ModelError(
+            f"there are no tables at {choice.tables}; make them with xharmonize fit --method tables"
+        )
     tables = None if choice.tables is None else xh.load_model(choice.tables)
     if tables is not None and not isinstance(tables, xr.Dataset):
         raise ModelError(f"{choice.tables} holds a model and no tables; give it as --model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, in one line on stderr; 2 wrong usage; "
     "3 pixels contradict the metadata and nothing was written; 130 interrupted."
 )
+# "pass platform= one of" is for callers of functions; "bbox=(3.0, 50.0)" quotes a value and stays.
+_ARGUMENT = re.compile(r"\b(platform|tile|tolerance|resolution|bands|bbox|datetime)=(?=[\s;,.]|$)")
 
 
 def say(text: str) -> None:
@@ -43,8 +46,11 @@ def say(text: str) -> None:
 
 
 def complain(kind: str, message: object, colour: str) -> None:
-    """Print one line to stderr, however many lines the message has."""
-    line = " ".join(str(message).split())
+    """Print one line to stderr, however many lines the message has.
+
+    Arguments of functions that the message says to give are named as the options they are here.
+    """
+    line = _ARGUMENT.sub(lambda found: f"--{found[1]}", " ".join(str(message).split()))
     ERR.print(f"[bold {colour}]{kind}:[/] {escape(line)}", highlight=False, soft_wrap=True)
 
 

@@ -87,7 +87,9 @@ def fit(
     ] = None,
     tile: Annotated[
         float | None,
-        typer.Option(help="For --method tables: side of a tile [m].", min=0, rich_help_panel=HOW),
+        typer.Option(
+            help="For --method tables: side of a tile in metres.", min=0, rich_help_panel=HOW
+        ),
     ] = None,
     interpolate: Annotated[
         bool,

@@ -63,6 +63,7 @@ def run(job: Fitting) -> None:
     if job.model is not None:
         choice = Choice(to="", model=job.model, tile=job.tile, interpolate=job.interpolate)
         model = open_model(choice)
+        model.require_look_up()
     source, target = _open(job, model)
     for cube in (source, target):
         if cube is not None:
@@ -71,7 +72,7 @@ def run(job: Fitting) -> None:
         fit = _fit(job, model, source, target).compute()
     _print(fit)
     xh.save_model(fit, job.out)
-    use = "--model HISTOGRAM --tables" if job.method == "tables" else "--model"
+    use = f"--model {job.model} --tables" if job.method == "tables" else "--model"
     console.say(f"Kept in {job.out}; apply it with: xharmonize harmonize … {use} {job.out}")
 
 
@@ -106,7 +107,7 @@ def _fit(job: Fitting, model: Opened | None, source: Any, target: Any) -> xr.Dat
     if job.method == "histogram":
         return xh.fit_histogram(target, source=source)
     pairs = xh.match_pairs(source, target, tolerance=job.tolerance)
-    console.say(f"{pairs.sizes['pair']} pairs of dates within {job.tolerance}")
+    console.say(f"Pairs of dates within {job.tolerance}: {pairs.sizes['pair']}")
     if job.method == "pixelwise":
         return xh.fit_pixelwise(pairs)
     if job.method == "lut":

@@ -50,7 +50,9 @@ def run(job: Job) -> None:
         If an output exists and the job says neither to add to it nor to replace it.
     """
     require_free(job)
+    require_index(job.index)
     model = open_model(job.choice)
+    model.check()
     source, target = _open(job, model)
     if job.point is not None:
         from xharmonize.cli.figures import place_of
@@ -78,6 +80,12 @@ def run(job: Job) -> None:
                 point=job.point,
             )
         console.say("Figures: " + ", ".join(str(path) for path in paths))
+
+
+def require_index(name: str | None) -> None:
+    """Raise `BandError` if there is no such index, before anything is read."""
+    if name is not None and name not in xh.list_indices():
+        raise BandError(f"index {name!r} is unknown; choose one of {', '.join(xh.list_indices())}")
 
 
 def require_free(job: Job) -> None:
@@ -169,7 +177,7 @@ def _bands(job: Job, model: Opened) -> tuple[str, ...]:
     """Bands of the result: those asked for, or what the index needs, or all the model gives."""
     if job.bands is not None:
         return job.bands
-    if job.index is None or job.index not in xh.list_indices() or job.figures is not None:
+    if job.index is None or job.figures is not None:
         return model.target_bands
     from xharmonize.cube.indices import INDICES
 

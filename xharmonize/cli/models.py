@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import xharmonize as xh
 from xharmonize.cli import console
+from xharmonize.models import places
 from xharmonize.models.card import Card
 from xharmonize.models.refs import ModelRef
 
@@ -29,6 +32,9 @@ def listed(context: typer.Context) -> None:
     console.say("What has a name is given by it: --model hls-v2")
     console.say("A bundle or a fit is given by its path: --model models/small, --model fit.zarr")
     console.say("Folders named by XHARMONIZE_MODELS are looked through for bundles.")
+    for name in filter(None, os.environ.get(places.ENVIRONMENT, "").split(os.pathsep)):
+        if not Path(name).expanduser().is_dir():
+            console.complain("warning", f"{places.ENVIRONMENT} names no folder {name}", "yellow")
 
 
 @models.command()

@@ -7,11 +7,13 @@ source → items (`sources`) → one shape (`items`) → scene (`identity`, `rad
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
+from urllib.parse import urlparse
 
 import numpy as np
 
@@ -207,5 +209,18 @@ def _warn_of_rules(settled: Sequence[tuple[Scene, tuple[str, ...]]]) -> None:
 def _empty(source: Source, asked: Query) -> EmptyQueryError:
     return EmptyQueryError(
         f"no item of {describe_source(source)} fits {asked}; widen datetime or bbox (degrees of "
-        "longitude and latitude), or check the collection ids"
+        f"longitude and latitude), or check the collection ids{_names(source, asked)}"
     )
+
+
+def _names(source: Source, asked: Query) -> str:
+    """Collections of a catalogue on disk, where one that was asked for is not among them."""
+    if not asked.collections or not isinstance(source, str | os.PathLike):
+        return ""
+    if urlparse(os.fspath(source)).scheme in ("http", "https"):
+        return ""
+    items = (located.item for located in load_items(source, make_query()))
+    found = sorted({str(item["collection"]) for item in items if item.get("collection")})
+    if not found or set(asked.collections) <= set(found):
+        return ""
+    return f": it has {', '.join(found)}"

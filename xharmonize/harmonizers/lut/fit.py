@@ -100,9 +100,9 @@ def warn_partial(extent: AnyArray, side: float) -> None:
     if partial_share.size:
         warnings.warn(
             f"{partial_share.size} of {extent.size} tiles of {side:g} m reach beyond the cube "
-            f"(the least covered one lies in it by {partial_share.min():.1%}): their tables come "
-            "from a part of them and change with the area asked for; fit on a larger cube, or "
-            "give smaller tiles with tile=",
+            f"(of one it holds no more than {partial_share.min():.1%}): their tables come from a "
+            "part of them and change with the area asked for; fit on a larger cube, or give "
+            "fit_tables smaller tiles with tile=",
             RadiometryWarning,
             stacklevel=4,
         )
