@@ -56,19 +56,16 @@ def require_on_lattice(box: GeoBox, card: Card) -> None:
     if lattice.crs != PROJECTED and not is_same_crs(box.crs, read_crs(lattice.crs)):
         raise GridError(
             f"model {card.name!r} was made for {lattice.crs}; the cube has {describe_grid(box)}; "
-            f"call cube.harmonize.regrid(crs={lattice.crs!r}, resolution={side:g}) first"
+            f"{_cure(card, lattice.crs)}"
         )
     if not box.crs.projected or box.crs.units[0] not in ("metre", "meter", "m"):
-        raise GridError(
-            f"{needs}; call cube.harmonize.regrid(crs='EPSG:{_utm(box)}', resolution={side:g}) "
-            "first"
-        )
+        raise GridError(f"{needs}; {_cure(card, f'EPSG:{_utm(box)}')}")
     a, e = box.affine.a, box.affine.e
     if not (isclose(a, side, rel_tol=1e-6) and isclose(-e, side, rel_tol=1e-6)):
-        raise GridError(f"{needs}; {_cure(source)}")
+        raise GridError(f"{needs}; {_cure(card)}")
     off = [(box.affine.c - source.phase[0]) / side, (box.affine.f - source.phase[1]) / side]
     if any(abs(number - round(number)) > TOLERANCE for number in off):
-        raise GridError(f"{needs}; {_cure(source)}")
+        raise GridError(f"{needs}; {_cure(card)}")
 
 
 def make_plan(
@@ -190,13 +187,32 @@ def _slim(card: Card) -> Card:
     return replace(card, title="", description="", scores={}, provenance={}, domain=None, bbox=None)
 
 
-def _cure(source: Input) -> str:
-    if source.phase == (0.0, 0.0):
-        return f"call cube.harmonize.regrid(resolution={source.gsd:g}) first"
-    return (
-        f"put it there with cube.harmonize.regrid(like=grid), grid = xh.snap(bounds, "
-        f"{source.gsd:g}, crs, phase={source.phase})"
+def _cure(card: Card, crs: str | None = None) -> str:
+    """How a cube comes onto the grid; bands of coarser pixels by themselves, as they are held."""
+    fine = finest(card)
+    coarse = [source for source in card.inputs if source.gsd != fine.gsd]
+    if not coarse:
+        return f"call cube.{_regrid(fine, crs)} first"
+    held = "".join(
+        f"; held{source.gsd:g} = cube.sel(band={list(source.bands)}).{_regrid(source, crs)}"
+        ".harmonize.regrid(like=fine, how='nearest')"
+        for source in coarse
     )
+    names = ", ".join(f"held{source.gsd:g}" for source in coarse)
+    equal = [band for source in card.inputs if source.gsd == fine.gsd for band in source.bands]
+    return (
+        f"give xr.concat([fine, {names}], 'band'), bands of each pixel size put there by "
+        f"themselves: fine = cube.sel(band={equal}).{_regrid(fine, crs)}{held}"
+    )
+
+
+def _regrid(source: Input, crs: str | None) -> str:
+    """Call that puts a cube on the grid of an input."""
+    if source.phase == (0.0, 0.0):
+        where = "" if crs is None else f"crs={crs!r}, "
+        return f"harmonize.regrid({where}resolution={source.gsd:g})"
+    of = "crs" if crs is None else repr(crs)
+    return f"harmonize.regrid(like=xh.snap(bounds, {source.gsd:g}, {of}, phase={source.phase}))"
 
 
 def _utm(box: GeoBox) -> int:
