@@ -41,7 +41,8 @@ def _angles(pred, ref, start, stop, work, angle):  # type: ignore[no-untyped-def
     norm_pred, norm_ref, apart, along = work[0], work[1], work[2], work[3]
     work[:] = 0.0
     for b in range(pred.shape[0]):
-        first, second = pred[b][start:stop], ref[b][start:stop]
+        first = np.ascontiguousarray(pred[b][start:stop])
+        second = np.ascontiguousarray(ref[b][start:stop])
         for i in range(size):
             x, y = np.float64(first[i]), np.float64(second[i])
             norm_pred[i] += x * x
@@ -49,7 +50,8 @@ def _angles(pred, ref, start, stop, work, angle):  # type: ignore[no-untyped-def
     for i in range(size):
         norm_pred[i], norm_ref[i] = np.sqrt(norm_pred[i]), np.sqrt(norm_ref[i])
     for b in range(pred.shape[0]):
-        first, second = pred[b][start:stop], ref[b][start:stop]
+        first = np.ascontiguousarray(pred[b][start:stop])
+        second = np.ascontiguousarray(ref[b][start:stop])
         for i in range(size):
             x, y = np.float64(first[i]) * norm_ref[i], np.float64(second[i]) * norm_pred[i]
             apart[i] += (x - y) * (x - y)

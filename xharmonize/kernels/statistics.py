@@ -139,7 +139,9 @@ def band_moments(pred: FloatArray, ref: FloatArray) -> Float64Array:
     for r in range(n_rows):
         for b in range(n_bands):
             for start in range(0, n_pixels, _RUN):
-                x, y = pred[r, b][start : start + _RUN], ref[r, b][start : start + _RUN]
+                # Part of a larger array: a run is copied, never the whole.
+                x = np.ascontiguousarray(pred[r, b][start : start + _RUN])
+                y = np.ascontiguousarray(ref[r, b][start : start + _RUN])
                 first = _first_valid(x, y)
                 if first >= 0:
                     shift_pred, shift_ref = np.float64(x[first]), np.float64(y[first])

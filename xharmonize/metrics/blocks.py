@@ -97,14 +97,14 @@ class Plan:
         return tuple(d for d in self.dims if d != "band" and d not in self.tail)
 
     def stacked(self, array: AnyArray) -> AnyArray:
-        """Bring a block into the order (lead, band, tail), contiguous."""
+        """Bring a block into the order (lead, band, tail); a view of it where that will do."""
         order = [*self.lead, *(d for d in self.dims if d == "band"), *self.tail]
         moved = np.transpose(array, [self.dims.index(d) for d in order])
         if "band" not in self.dims:
             moved = np.expand_dims(moved, len(self.lead))
         if moved.dtype not in (np.float32, np.float64):
             moved = moved.astype(np.float64 if moved.dtype.itemsize > 4 else np.float32)
-        return np.ascontiguousarray(moved)
+        return moved
 
     def codes(self, codes: AnyArray | None, shape: Sequence[int]) -> IntArray:
         """Codes as (1 or lead, *tail) or, where they do not vary along the tail, (…, 1, …)."""
@@ -233,7 +233,7 @@ def window_block(
     codes = plan.codes(others[0] if others else None, (*lead, *tail))
     if len(codes) > 1:
         codes = np.repeat(codes, n_bands, axis=0)
-    x, y = x.reshape(-1, *tail), y.reshape(-1, *tail)
+    x, y = (np.ascontiguousarray(a).reshape(-1, *tail) for a in (x, y))
     limits = (window.c1, window.c2, window.min_valid)
     if window.kind == "gaussian":
         taps = windows.gaussian_taps(window.size, window.sigma)
