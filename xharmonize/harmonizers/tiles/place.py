@@ -191,8 +191,10 @@ def _cure(card: Card, crs: str | None = None) -> str:
     """How a cube comes onto the grid; bands of coarser pixels by themselves, as they are held."""
     fine = finest(card)
     coarse = [source for source in card.inputs if source.gsd != fine.gsd]
+    is_named = any(source.phase != (0.0, 0.0) for source in card.inputs)
+    origin = "; snap is that of xharmonize.cube.geobox" if is_named else ""
     if not coarse:
-        return f"call cube.{_regrid(fine, crs)} first"
+        return f"call cube.{_regrid(fine, crs)} first{origin}"
     held = "".join(
         f"; held{source.gsd:g} = cube.sel(band={list(source.bands)}).{_regrid(source, crs)}"
         ".harmonize.regrid(like=fine, how='nearest')"
@@ -202,7 +204,7 @@ def _cure(card: Card, crs: str | None = None) -> str:
     equal = [band for source in card.inputs if source.gsd == fine.gsd for band in source.bands]
     return (
         f"give xr.concat([fine, {names}], 'band'), bands of each pixel size put there by "
-        f"themselves: fine = cube.sel(band={equal}).{_regrid(fine, crs)}{held}"
+        f"themselves: fine = cube.sel(band={equal}).{_regrid(fine, crs)}{held}{origin}"
     )
 
 
@@ -212,7 +214,7 @@ def _regrid(source: Input, crs: str | None) -> str:
         where = "" if crs is None else f"crs={crs!r}, "
         return f"harmonize.regrid({where}resolution={source.gsd:g})"
     of = "crs" if crs is None else repr(crs)
-    return f"harmonize.regrid(like=xh.snap(bounds, {source.gsd:g}, {of}, phase={source.phase}))"
+    return f"harmonize.regrid(like=snap(bounds, {source.gsd:g}, {of}, phase={source.phase}))"
 
 
 def _utm(box: GeoBox) -> int:
