@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, read_coordinate
+from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import BandError, ContractError, MetricError, RadiometryError, TimeAxisError
 
@@ -51,13 +51,7 @@ def read_cubes(
 def _values(cube: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
     """The variable to compare; it holds numbers in their unit, not digital numbers."""
     if isinstance(cube, xr.Dataset):
-        names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
-        if REFLECTANCE not in names and len(names) != 1:
-            raise ContractError(
-                f"the Dataset has no variable 'reflectance', and not just one other; it has "
-                f"{sorted(map(str, cube.data_vars))}; pass the DataArray to compare"
-            )
-        cube = cube[REFLECTANCE if REFLECTANCE in names else names[0]]
+        cube = main_layer(cube, what=what)
     if not isinstance(cube, xr.DataArray):
         raise ContractError(f"{what} compares DataArrays or Datasets, not {type(cube).__name__}")
     if not np.issubdtype(cube.dtype, np.floating):

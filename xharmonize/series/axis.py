@@ -12,9 +12,8 @@ import xarray as xr
 
 from xharmonize.cube.contract import (
     BAND_COORDS,
-    COMPANIONS,
-    REFLECTANCE,
     TIME_COORDS,
+    main_layer,
     read_coordinate,
     spread_over,
 )
@@ -43,17 +42,8 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
     TimeAxisError
         If there are no dates, or some of them are NaT.
     """
-    if isinstance(cube, xr.DataArray):
-        name, values = str(cube.name or "values"), cube
-    else:
-        found = [str(n) for n in cube.data_vars if n not in COMPANIONS]
-        if REFLECTANCE not in found and len(found) != 1:
-            raise ContractError(
-                f"{what} needs a Dataset with 'reflectance' or one index; it has {sorted(found)}: "
-                "choose one, for instance cube[['ndvi', 'origin']]"
-            )
-        name = REFLECTANCE if REFLECTANCE in found else found[0]
-        values = cube[name]
+    values = main_layer(cube, what=what)
+    name = str(values.name or "values")
     require_dates(values, what=what)
     decoded = "is_decoded" not in values.coords or read_coordinate(values, "is_decoded").all()
     if not np.issubdtype(values.dtype, np.floating) or not decoded:

@@ -16,6 +16,7 @@ from xharmonize.cube.contract import (
     COMPANIONS,
     REFLECTANCE,
     TIME_COORDS,
+    main_layer,
     read_coordinate,
     require_reflectance,
     select_bands,
@@ -125,14 +126,7 @@ def _main_name(cube: xr.DataArray | xr.Dataset) -> str:
         if "band" not in cube.dims and cube.name is None:
             raise ContractError("the array has no bands and no name; say cube.rename('ndvi')")
         return REFLECTANCE if "band" in cube.dims else str(cube.name)
-    found = [str(name) for name in cube.data_vars if name not in COMPANIONS]
-    if REFLECTANCE in found:
-        return REFLECTANCE
-    if len(found) != 1:
-        raise ContractError(
-            f"the Dataset should hold 'reflectance' or one index; it has {sorted(found)}"
-        )
-    return found[0]
+    return str(main_layer(cube, what="densify").name)
 
 
 def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
@@ -312,7 +306,7 @@ def _spread(layer: xr.DataArray, dims: Sequence[Hashable], part: xr.Dataset) -> 
 
 def _blank(part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any]) -> xr.Variable:
     """A companion without information: NaN, or no flag; as lazy as the values."""
-    main = next(part[n] for n in part.data_vars if n not in COMPANIONS)
+    main = main_layer(part, what="densify")
     shape = tuple(part.sizes[dim] for dim in dims)
     fill = np.nan if np.issubdtype(dtype, np.floating) else 0
     if main.chunks is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
@@ -77,6 +78,11 @@ def _crs_of(polygons: Any) -> Any:
 
 def _features(polygons: Any, name: str | None) -> Iterable[tuple[Any, Any]]:
     """Name and geometry of each feature."""
+    if isinstance(polygons, str | os.PathLike):
+        raise GridError(
+            f"{os.fspath(polygons)!r} is a path, no polygons; read them first, for instance with "
+            "geopandas.read_file or json.load"
+        )
     if not isinstance(polygons, Mapping) and hasattr(polygons, "__geo_interface__"):
         polygons = polygons.__geo_interface__
     if isinstance(polygons, Mapping) and polygons.get("type") == "FeatureCollection":
