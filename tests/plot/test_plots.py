@@ -78,6 +78,12 @@ def test_series_shows_each_sensor_with_its_number_of_dates(ndvi):
     assert figure.axes[0].get_ylabel() == "NDVI [1]"
 
 
+def test_series_says_which_band_it_is_of(cube):
+    first = str(cube["band"].values[0])
+    assert plot.series(cube).axes[0].get_ylabel().startswith(f"{first} ")
+    assert plot.series(cube, band="red").axes[0].get_ylabel().startswith("red ")
+
+
 def test_series_of_a_point_is_that_pixel(ndvi):
     figure = plot.series(ndvi, x=float(ndvi.x[3]), y=float(ndvi.y[5]))
     drawn = figure.axes[0].lines[0].get_ydata()

@@ -191,6 +191,7 @@ def test_files_hold_utc(tmp_path):
         ([shapely.Point(LEFT, TOP)], {"crs": UTM}, xh.GridError, "is a Point"),
         ([shapely.Polygon()], {"crs": UTM}, xh.GridError, "empty"),
         (["field"], {"crs": UTM}, xh.GridError, "is no polygon"),
+        ("fields.geojson", {"crs": UTM}, xh.GridError, "is a path, no polygons; read them"),
         ([{"type": "Polygon"}], {"crs": UTM}, xh.GridError, "cannot be read"),
         (FIELDS, {}, xh.GridError, "no degrees, which GeoJSON means"),
         (FIELDS, {"crs": "EPSG:1"}, xh.GridError, "names no CRS"),

@@ -92,7 +92,8 @@ def series(
     _draw_sensors(axes, seen, is_joined=smoothed is None)
     attrs = seen.layer.attrs
     quantity = attrs.get("long_name", seen.layer.name or "value")
-    named = f"{band} {quantity}" if band and "band" in seen.layer.coords else quantity
+    # Without a name it is the first band: the label says which.
+    named = f"{seen.layer['band'].item()} {quantity}" if "band" in seen.layer.coords else quantity
     axes.set_ylabel(f"{named} [{attrs.get('units', '1')}]")
     label_dates(axes)
     tidy(axes)
