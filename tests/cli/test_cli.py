@@ -288,10 +288,20 @@ def test_info_says_what_an_interrupted_write_left(capsys, scenes, tmp_path):
     store = tmp_path / "n.zarr"
     run = ["harmonize", scenes, *PAIR, "--index", "ndvi", "--out", store, "--skip-check"]
     assert call(capsys, *run)[0] == 0
-    assert call(capsys, "info", store)[2].strip() == "Summing up …"
+    code, out, err = call(capsys, "info", store)
+    assert (code, err.strip()) == (0, "Summing up …")
+    assert {"ndvi", "origin"} <= set(out.split())
     complete = zarr.open_group(store, mode="r+")["complete"]
     complete[:2] = 0
     assert "2 dates of an interrupted write are hidden" in call(capsys, "info", store)[2]
+
+
+def test_info_lists_what_a_store_holds(capsys, scenes, tmp_path):
+    cube = xh.open_stac(scenes, collection=TARGET, bands=["red"], mask=None)
+    cube.harmonize.to_zarr(tmp_path / "plain.zarr")
+    code, out, _ = call(capsys, "info", tmp_path / "plain.zarr")
+    assert code == 0
+    assert "surface reflectance" in out
 
 
 def test_messages_name_options_not_arguments(capsys):

@@ -134,14 +134,18 @@ def _describe_store(path: str) -> None:
 
     series = xh.open_series(path)
     layer = main_layer(series)
+    names = [name for name in getattr(series, "data_vars", ()) if name != layer.name]
+    companions = [series[name] for name in names]
     console.print_table(
         [
             {
-                "variable": layer.name,
-                "dtype": str(layer.dtype),
-                "unit": layer.attrs.get("units", ""),
-                "size": " x ".join(f"{name} {size}" for name, size in layer.sizes.items()),
+                "variable": variable.name,
+                "dtype": str(variable.dtype),
+                "unit": variable.attrs.get("units", ""),
+                "size": " x ".join(f"{name} {size}" for name, size in variable.sizes.items()),
+                "meaning": variable.attrs.get("long_name", ""),
             }
+            for variable in (layer, *companions)
         ],
         title=path,
     )
