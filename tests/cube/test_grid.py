@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
+from xharmonize.cube.geobox import describe_grid
 from xharmonize.cube.grid import geobox_of, is_same_grid, regrid_to, require_same_grid, snap
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
@@ -454,3 +455,10 @@ def test_blocks_travel_to_other_processes():
     lazy = xh.regrid(cube.chunk(y=12), crs=32632, resolution=30)
     actual = lazy.compute(scheduler="processes", num_workers=1)
     np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_grid_is_described_without_rounding_errors():
+    box = snap((3.0, 50.0, 3.01, 50.01), 0.0001, "EPSG:4326")
+    assert describe_grid(box).endswith("pixels of 0.0001°, edges at 0, 0")
+    landsat = snap((0, 0, 90, 90), 30, 32631, phase=(15, 15))
+    assert describe_grid(landsat).endswith("edges at 15, 15")

@@ -179,9 +179,15 @@ def describe_grid(geobox: GeoBox) -> str:
     step = f"{affine.a:g}{unit}"
     if abs(affine.a) != abs(affine.e):
         step = f"{affine.a:g} × {abs(affine.e):g}{unit}"
-    phase = f"edges at {affine.c % affine.a:g}, {affine.f % abs(affine.e):g}"
+    phase = f"edges at {_edge(affine.c, affine.a)}, {_edge(affine.f, abs(affine.e))}"
     rows = ", y ascending" if affine.e > 0 else ""
     return f"{name}, {geobox.shape[0]}×{geobox.shape[1]} pixels of {step}, {phase}{rows}"
+
+
+def _edge(value: float, step: float) -> str:
+    """Edge modulo the step, as a person says it: no 1.7e-16, and no whole step."""
+    part = value % step
+    return "0" if min(part, step - part) < 1e-6 * step else f"{part:g}"
 
 
 def _crs_of(cube: xr.DataArray | xr.Dataset) -> CRS:
