@@ -161,6 +161,11 @@ def test_one_date(cube):
         cube.isel(time=0).harmonize.to_landsat()
 
 
+def test_no_date(cube):
+    with pytest.raises(xh.TimeAxisError, match="no date"):
+        cube.isel(time=slice(0)).harmonize.to_landsat()
+
+
 def test_duplicate_dates(cube, items, tmp_path):
     twice = xr.concat([cube, cube], "time")
     assert twice.harmonize.densify().sizes["time"] == 6

@@ -13,6 +13,7 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.errors import ContractError, RadiometryError, StoreError, TimeAxisError
 from xharmonize.report.html import Html, table, tag
+from xharmonize.report.pairing import shared_pixels
 from xharmonize.report.scoring import HLS, IDENTITY, compare, score_rows
 from xharmonize.testing import example_cube
 
@@ -202,3 +203,14 @@ def test_elements_escape_text_and_attributes():
     two = table([{"name": k, "rmse": 0.1 * k} for k in (1, 2)], caption="c", best={"rmse": 0.1})
     assert '<td class="number"><strong>0.1000</strong></td>' in two
     assert '<td class="number">0.2000</td>' in two
+
+
+def test_grids_of_one_lattice_are_compared_where_both_are():
+    whole = example_cube(bands=("red", "nir08"), shape=(12, 15))
+    one, other = whole.isel(y=slice(0, 10), x=slice(3, 15)), whole.isel(y=slice(2, 12))
+    first, second = shared_pixels(one, other)
+    xr.testing.assert_identical(first, whole.isel(y=slice(2, 10), x=slice(3, 15)))
+    xr.testing.assert_identical(second, first)
+    elsewhere = whole.assign_coords(x=whole["x"] + 5)
+    for cube in (elsewhere, whole.assign_coords(x=whole["x"] + 5000)):
+        assert shared_pixels(one, cube)[1].sizes == cube.sizes

@@ -19,7 +19,7 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
-from xharmonize.errors import ModelError, RadiometryError
+from xharmonize.errors import ModelError, RadiometryError, TimeAxisError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
 from xharmonize.harmonizers.registry import resolve
@@ -172,6 +172,8 @@ def to_sensor(
         If the model leads to another bandpass, or cannot take an option.
     GridError
         If the grids do not fit.
+    TimeAxisError
+        If the cube has no date.
 
     Examples
     --------
@@ -182,6 +184,8 @@ def to_sensor(
     ('etm+', 'oli')
     """
     require_contract(cube)
+    if not cube.sizes["time"]:
+        raise TimeAxisError("the cube has no date; a selection before may have left none")
     product = get_sensor(sensor)
     named = _named_target(product, platform)
     harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))

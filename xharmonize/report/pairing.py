@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, read_coordinate
+from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import TimeAxisError
 
@@ -36,9 +37,9 @@ def paired(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return prediction and reference along common dates; lazy.
 
-    Where both have the same dates they stay as they are. Else dates are paired as `match_pairs`
-    does it, along ``pair``; `time` is then that of the reference, and `sensor`, `platform` and the
-    like those of the prediction.
+    Two grids of one step and phase are cut to the pixels they share. Where both have the same dates
+    these stay as they are. Else dates are paired as `match_pairs` does it, along ``pair``; `time`
+    is then that of the reference, `sensor`, `platform` and the like are those of the prediction.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def paired(
     GridError, BandError, RadiometryError, ContractError
         If the two cannot be compared.
     """
-    one, other = main_layer(pred), main_layer(ref)
+    one, other = shared_pixels(main_layer(pred), main_layer(ref))
     same = "time" not in one.dims or "time" not in other.dims
     if same or one.indexes["time"].equals(other.indexes["time"]):
         return one, other
@@ -59,6 +60,30 @@ def paired(
         layer = pairs[role].assign_coords(named).assign_attrs(own.attrs).rename(own.name)
         layers.append(layer if "band" in own.dims else layer.isel(band=0, drop=True))
     return layers[0], layers[1]
+
+
+def shared_pixels(one: xr.DataArray, other: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Cut two cubes to the pixels they share, where their grids differ in extent only; lazy."""
+    first, second = geobox_of(one), geobox_of(other)
+    same_steps = np.allclose(first.resolution.xy, second.resolution.xy, rtol=1e-9)
+    if not same_steps or not is_same_crs(first.crs, second.crs):
+        return one, other
+    a, b = first.affine, second.affine
+    shift = np.array([(b.f - a.f) / a.e, (b.c - a.c) / a.a])
+    start = np.rint(shift).astype(int)
+    if np.abs(shift - start).max() > TOLERANCE:
+        return one, other
+    stop = np.minimum(np.array(first.shape), start + np.array(second.shape))
+    begin = np.maximum(start, 0)
+    if (stop <= begin).any():
+        return one, other
+    cut = [
+        {d: slice(b - o, e - o) for d, b, e, o in zip("yx", begin, stop, origin)}
+        for origin in ((0, 0), start)
+    ]
+    mine, theirs = one.isel(cut[0]), other.isel(cut[1])
+    # Their very coordinates: xarray drops pixels whose coordinates differ in the last digit.
+    return mine.assign_coords(y=theirs["y"], x=theirs["x"]), theirs
 
 
 def _with_band(layer: xr.DataArray) -> xr.DataArray:
