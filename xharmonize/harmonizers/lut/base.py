@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import dask.array as da
@@ -32,7 +33,7 @@ _FACTS = (
 )
 
 
-class LookUp:
+class LookUp(ABC):
     """What harmonisers by look-up tables share: one way to make tables, one way to apply them."""
 
     name: str
@@ -40,13 +41,13 @@ class LookUp:
     flags: bool
     tables: xr.Dataset | None
 
+    @abstractmethod
     def predictor(self) -> Predictor:
         """What makes tables of histograms."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Direction, bandpasses and levels, as attributes of the tables it makes."""
-        raise NotImplementedError
 
     def own_tables(self, cube: xr.DataArray) -> Tables:
         """Tables where none were given."""
