@@ -78,6 +78,8 @@ def require_encoded(cube: xr.DataArray) -> None:
             "if it does hold digital numbers, settle it with "
             "xh.describe(cube, is_decoded=False, ...)"
         )
+    if not is_decoded.any() and np.issubdtype(cube.dtype, np.floating):
+        _require_marked_by_nan(cube)
     for name in ("scale", "offset"):
         lost = ~np.isfinite(_band_table(cube, name)) & ~is_decoded
         if lost.any():
@@ -87,6 +89,24 @@ def require_encoded(cube: xr.DataArray) -> None:
                 f"{str(read_coordinate(cube, 'item_id')[time])!r} is not known; "
                 f"settle it with xh.describe(cube, {name}=...)"
             )
+
+
+def _require_marked_by_nan(cube: xr.DataArray) -> None:
+    """Raise where floats came of encoded integers, whose missing pixels are numbers.
+
+    Averages and interpolation count those as reflectance. Digital numbers that were described as
+    floats have NaN instead, and no nodata.
+    """
+    marked = np.unique(_band_table(cube, "nodata"))
+    marked = marked[np.isfinite(marked)]
+    if marked.size:
+        raise RadiometryError(
+            f"the cube was encoded in integers, where {marked[0]:g} marks missing pixels, and "
+            f"holds {cube.dtype} now: averaging or interpolating digital numbers counts the mark as "
+            "a number; call cube.harmonize.decode() first, then what made floats (of floats that "
+            "were not averaged, xh.describe(cube, sensor=..., is_decoded=False) makes missing ones "
+            "NaN)"
+        )
 
 
 def _band_table(cube: xr.DataArray, name: str) -> AnyArray:
