@@ -173,18 +173,31 @@ def blank_missing(
         return cube, list(steps)
     names = [str(name) for name in cube["band"].values]
     if not steps[0].is_decoded:
-        codes = np.array([[step.nodata[name] for name in names] for step in steps])
+        codes = np.array(
+            [
+                [_as_held(step.nodata[name], said) for name, said in zip(names, stated)]
+                for step in steps
+            ]
+        )
         nothing = dict.fromkeys(names, np.nan)
         return blank(cube, [codes]), [replace(step, nodata=nothing) for step in steps]
     raw, packed = np.full((2, len(steps), len(names)), np.nan)
     for j, (name, said) in enumerate(zip(names, stated)):
-        code = _given(claims, name).get("nodata", said.numbers.get("nodata", np.nan))
+        code = _as_held(
+            _given(claims, name).get("nodata", said.numbers.get("nodata", np.nan)), said
+        )
         for i, step in enumerate(steps):
             packed[i, j] = code * step.scale[name] + step.offset[name]
             number = (code - step.offset[name]) / step.scale[name]
             if not (said.has_line and _LOWEST <= number <= _HIGHEST):
                 raw[i, j] = code
     return blank(cube, [raw, packed]), list(steps)
+
+
+def _as_held(code: float, stated: Stated) -> float:
+    """A number as the band's own type rounds it: -9999 is -10000 in half precision."""
+    with np.errstate(over="ignore"):
+        return float(stated.dtype.type(code)) if stated.dtype.kind == "f" else code
 
 
 def _level(given: str | None, sensor: Sensor) -> str | None:

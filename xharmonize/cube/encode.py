@@ -102,10 +102,9 @@ def _require_marked_by_nan(cube: xr.DataArray) -> None:
     if marked.size:
         raise RadiometryError(
             f"the cube was encoded in integers, where {marked[0]:g} marks missing pixels, and "
-            f"holds {cube.dtype} now: averaging or interpolating digital numbers counts the mark as "
-            "a number; call cube.harmonize.decode() first, then what made floats (of floats that "
-            "were not averaged, xh.describe(cube, sensor=..., is_decoded=False) makes missing ones "
-            "NaN)"
+            f"holds {cube.dtype} now: averaging or interpolating digital numbers counts the mark "
+            "as a number; call cube.harmonize.decode() first, then what made floats (if they were "
+            "not averaged, xh.describe(cube, sensor=..., is_decoded=False) makes the marks NaN)"
         )
 
 

@@ -116,8 +116,8 @@ def _stated_by(
 
 
 def _grid_mapping_of(variable: xr.DataArray) -> dict[str, Any]:
-    places = (variable.encoding, variable.attrs)
-    return {"grid_mapping": p["grid_mapping"] for p in places if "grid_mapping" in p}
+    name = variable.encoding.get("grid_mapping", variable.attrs.get("grid_mapping"))
+    return {} if name is None else {"grid_mapping": name}
 
 
 def _with_dim(array: xr.DataArray, dim: str) -> xr.DataArray:

@@ -318,8 +318,8 @@ def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
                 f"a single pixel along {dim!r} does not tell its size, and the GeoTransform of "
                 f"spatial_ref does not fit the coordinates (pixels of {step:g} from {origin:g} "
                 f"along {name!r}, where {float(values[0]):g}"
-                f"{f' and {float(values[1]):g} stand' if values.size > 1 else ' stands'}): the cube "
-                "was changed since; write the true one with cube.rio.write_transform(Affine(...)), "
+                f"{f' and {float(values[1]):g} stand' if values.size > 1 else ' stands'}): the "
+                "cube was changed since; write the true one with cube.rio.write_transform(Affine(...)), "
                 "or keep two pixels"
             )
 

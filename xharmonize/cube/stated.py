@@ -83,9 +83,7 @@ def _of_band(array: xr.DataArray, labels: Sequence[Any], position: int) -> State
         entries = {**decoded, **found}
     else:
         entries = {key: found.get(key, []) + decoded.get(key, []) for key in {**found, **decoded}}
-    numbers = {
-        key: _agreed(values, labels[position], is_float=is_float) for key, values in entries.items()
-    }
+    numbers = {key: _agreed(values, labels[position]) for key, values in entries.items()}
     if numbers.get("scale", 1.0) <= 0:
         raise RadiometryError(
             f"band {labels[position]!r} states scale {numbers['scale']:g}; it is above 0: remove "
@@ -159,16 +157,16 @@ def pick(values: Sequence[Any], labels: Sequence[Any], position: int) -> Any | N
     return values[position] if len(values) == len(labels) else None
 
 
-def _agreed(values: Sequence[tuple[str, float]], label: Any, *, is_float: bool) -> float:
+def _agreed(values: Sequence[tuple[str, float]], label: Any) -> float:
     """The one number that all spellings give."""
     name, number = values[0]
     for other, differs in values[1:]:
         if is_same(number, differs):
             continue
         raise RadiometryError(
-            f"band {label!r} states {name}={number:g} and {other}={differs:g}; if both mark missing "
-            f"pixels, make them one with cube.where(cube != {differs:g}, {number:g}); remove "
-            f"{other!r} from cube.attrs and cube.encoding"
+            f"band {label!r} states {name}={number:g} and {other}={differs:g}; if both mark "
+            f"missing pixels, make them one with cube.where(cube != {differs:g}, {number:g}); "
+            f"remove {other!r} from cube.attrs and cube.encoding"
         )
     return number
 
@@ -192,6 +190,7 @@ def blank(cube: xr.DataArray, codes: Sequence[AnyArray]) -> xr.DataArray:
         if np.isnan(code).all():
             continue
         table = xr.DataArray(code, dims=("time", "band"))
-        slack = 4 * float(np.finfo(cube.dtype).eps) * abs(table)
-        cube = cube.where(~(abs(cube - table) <= slack))
+        slack = 4 * float(np.finfo(cube.dtype).eps) * np.where(np.isfinite(code), np.abs(code), 0)
+        is_code = (cube == table) | (abs(cube - table) <= table.copy(data=slack))
+        cube = cube.where(~is_code)
     return cube
