@@ -10,15 +10,13 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cube.check import list_findings, summarize_check
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.flags import Origin, ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import ContractError, TimeAxisError
 from xharmonize.sensors.spec import UNKNOWN
 
-HARMLESS = ("ok", "all masked")
-HAZE_LIKE, SYSTEMATIC = "offset missed", 0.25
-MAYBE_HAZE = " (or haze, as few dates look like this)"
 MANY_FLAGGED = 0.05
 MOST_SHOWN = 20
 SOFTWARE = ("xharmonize", "numpy", "xarray", "dask", "numba", "torch")
@@ -138,25 +136,9 @@ def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any
         table = xh.check_radiometry(cube)
     except ContractError as error:
         return [], [f"Pixels could not be compared with the metadata: {error}"]
-    groups = table.groupby(["sensor", "verdict"], sort=True)
-    rows = [
-        {
-            "sensor": str(sensor),
-            "pixels say": str(verdict),
-            "dates": len(found),
-            "darkest 1 % (median)": float(found["dark"].dropna().median()),
-        }
-        for (sensor, verdict), found in groups
-    ]
-    wrong = table[~table["verdict"].isin(HARMLESS)]
-    n_alike = int((wrong["verdict"] == HAZE_LIKE).sum())
-    hint = "" if n_alike >= SYSTEMATIC * len(table) else MAYBE_HAZE
-    notes = [
-        f"{item}: {verdict}{hint if verdict == HAZE_LIKE else ''}: {message}"
-        for item, verdict, message in zip(wrong["item_id"], wrong["verdict"], wrong["message"])
-    ]
+    notes = list_findings(table)
     more = [f"… and {len(notes) - MOST_SHOWN} more findings like these"]
-    return rows, notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
+    return summarize_check(table), notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
 
 
 def step_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
