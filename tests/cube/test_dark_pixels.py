@@ -66,6 +66,13 @@ def test_dates_of_a_baseline_that_look_alike_are_no_haze(n_missed, n, expected):
     assert table["is_contradiction"].sum() == expected
 
 
+def test_brighter_dates_of_the_baseline_speak_for_an_offset_too():
+    cube = xr.concat([dated(1, ["blue"], level=0.11), dated(3, ["blue"], level=0.15)[1:]], "time")
+    table = xh.check_radiometry(cube)
+    assert list(table["verdict"]) == ["offset missed", "ok", "ok"]
+    assert list(table["is_contradiction"]) == [True, False, False]
+
+
 def test_dates_of_which_pixels_cannot_tell_do_not_count_as_clear():
     cube = dated(8, ["blue", "nir08"], level=0.11)
     cube[2:] = float("nan")

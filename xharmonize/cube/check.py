@@ -67,8 +67,8 @@ VISIBLE = ("coastal", "blue", "green", "red")
 a dark quantile of 0.1 is what a land surface has, offset or not."""
 
 SYSTEMATIC, LEAST_ALIKE = 0.25, 2
-"""Share of a baseline's judged dates, and their number, from which what haze can look like is none:
-metadata are wrong for all items of a baseline alike, haze lies over single dates."""
+"""Share and number of a baseline's dates without dark pixels from which it is no haze: metadata are
+wrong for all items of a baseline alike, haze lies over single dates."""
 
 TWICE = 0.5
 """Dark quantile, in units of the offset, below which pixels cannot hold the offset any more: legal
@@ -86,7 +86,6 @@ N_BLOCKS = 4
 _CLOUDY = Flag.CLOUD | Flag.CLOUD_ADJACENT | Flag.CIRRUS | Flag.CLOUD_PROBABLE
 _SETTLE = "settle it with radiometry= of open_stac, or xh.describe"
 _HARMLESS = ("ok", "saturated", "cannot tell", "all masked")
-_HAZE_LIKE = "offset missed"
 _LEAST = 50  # valid samples of a band below which its quantiles say nothing
 
 
@@ -113,6 +112,24 @@ class _Sample:
             b for b, name in enumerate(self.bands) if name in VISIBLE and np.isfinite(self.dark[b])
         ]
         return min(known, key=lambda b: float(self.dark[b]), default=None)
+
+    @property
+    def is_bright(self) -> bool | None:
+        """Whether an offset may be left in the pixels: no visible one is darker than it is.
+
+        None where pixels cannot tell, or the product has no offset.
+        """
+        band, shift = self.darkest_visible, self.shift
+        if band is None or shift is None:
+            return None
+        claimed = float(self.reflectance(self.dark)[band])
+        return not self.step.offset[self.bands[band]] < 0 and claimed >= MISSED[0] * shift
+
+    @property
+    def shift(self) -> float | None:
+        """Size [1] of the offset that newer baselines of the product have."""
+        offsets = [] if self.sensor is None else self.sensor.radiometry.baseline_offsets
+        return abs(min(offset for _, offset in offsets)) if offsets else None
 
     @property
     def no_visible_band(self) -> str:
@@ -167,7 +184,7 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
         - *offset missed*: the contract says no offset, and the 1 % quantile of the darkest of
           coastal, blue, green and red is near the 1000 DN that Sentinel-2 adds since baseline
           04.00. A single date may be hazy: it is a contradiction where at least two dates, and a
-          quarter of those of its baseline, look so;
+          quarter of those of its baseline, have no darker pixels;
         - *offset applied twice*: the quantile is far below 0, for which 1000 DN stand;
         - *looks like digital numbers*, *looks like reflectance*: the scale was not applied, or is
           applied twice;
@@ -207,20 +224,24 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
             saturated=values[:, 3],
             is_integer=np.issubdtype(array.dtype, np.integer),
         )
-        rows.extend(_row(time, sample, *finding) for finding in _findings(sample))
-    return _without_haze(pd.DataFrame(rows, columns=list(COLUMNS)))
+        rows.extend(
+            (*_row(time, sample, *finding), sample.is_bright) for finding in _findings(sample)
+        )
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "is_bright"])
+    return _without_haze(table.drop(columns="is_bright"), table["is_bright"])
 
 
-def _without_haze(table: pd.DataFrame) -> pd.DataFrame:
-    """Take back what single dates seem to contradict: a hazy one looks as if its offset missed."""
-    judged = table[table["dark"].notna() & ~table["verdict"].isin(("cannot tell", "all masked"))]
-    for _, dates in judged.groupby(["sensor", "processing_baseline"]):
-        alike = dates.index[dates["verdict"] == _HAZE_LIKE]
-        if not len(alike) or len(alike) >= max(LEAST_ALIKE, SYSTEMATIC * len(dates)):
+def _without_haze(table: pd.DataFrame, is_bright: pd.Series[Any]) -> pd.DataFrame:
+    """Take back the contradiction of single dates: a hazy one looks as if its offset were left."""
+    for _, dates in table[is_bright.notna()].groupby(["sensor", "processing_baseline"]):
+        alike = dates.index[dates["verdict"] == "offset missed"]
+        n_bright = int(is_bright[dates.index].sum())
+        if not len(alike) or n_bright >= max(LEAST_ALIKE, SYSTEMATIC * len(dates)):
             continue
         table.loc[alike, "is_contradiction"] = False
-        count = f"{len(alike)} of {len(dates)} dates look" + "s" * (len(alike) == 1)
-        table.loc[alike, "message"] += f"; it may be haze, only {count} like this"
+        table.loc[alike, "message"] += (
+            f"; it may be haze: of {len(dates)} dates of the baseline {n_bright} has no dark pixel"
+        )
     return table
 
 
@@ -343,11 +364,10 @@ def _unit(sample: _Sample, darkest: int) -> Iterator[Finding]:
 
 def _offset(sample: _Sample, darkest: int) -> Iterator[Finding]:
     """Look for the offset that newer baselines of the product have."""
-    sensor, visible = sample.sensor, sample.darkest_visible
-    offsets = [] if sensor is None else [o for _, o in sensor.radiometry.baseline_offsets]
-    if not offsets:
+    shift, visible = sample.shift, sample.darkest_visible
+    if shift is None:
         return
-    shift, claimed = abs(min(offsets)), sample.reflectance(sample.dark)
+    claimed = sample.reflectance(sample.dark)
     stated = [sample.step.offset[band] for band in sample.bands]
     if claimed[darkest] < (TWICE - 1) * shift:
         yield (
@@ -359,7 +379,7 @@ def _offset(sample: _Sample, darkest: int) -> Iterator[Finding]:
         )
     elif visible is None:
         yield "cannot tell", darkest, sample.no_visible_band
-    elif not stated[visible] < 0 and MISSED[0] * shift <= claimed[visible] <= MISSED[1] * shift:
+    elif sample.is_bright and claimed[visible] <= MISSED[1] * shift:
         yield (
             "offset missed",
             visible,
