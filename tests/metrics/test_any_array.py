@@ -102,6 +102,11 @@ def test_one_date_is_never_spread_over_all():
         xh.score(cube, mean)
     whole = xh.score(cube, mean.expand_dims(time=cube["time"]), "n")  # the cure
     assert (whole["n"] == 3 * one.sizes["y"] * one.sizes["x"]).all()
+    each = xh.score(cube, mean, "n", dim=["y", "x"])  # no date counts for another
+    assert each["n"].sizes == {"time": 3, "band": 6}
+    for dim in (None, ..., "time", ["time", "y", "x"]):
+        with pytest.raises(xh.TimeAxisError, match="only one of the two has dates"):
+            xh.score(cube, mean, "n", dim=dim)
     with pytest.raises(xh.TimeAxisError, match="only one of the two has dates"):
         xh.score(cube, cube, "skill", baseline=mean)
 

@@ -10,6 +10,7 @@ import xarray as xr
 from xharmonize.cli import console
 from xharmonize.cube.check import list_findings, summarize_check
 from xharmonize.cube.contract import main_layer, read_coordinate
+from xharmonize.series.observed import has_look, is_filled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,19 +41,25 @@ def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:
 
 
 def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
-    """Return one row for each (sensor, platform): dates, period, valid share, median of dates."""
+    """Return one row for each (sensor, platform): dates, period, valid share, median of dates.
+
+    Of a smoothed series, only what was observed counts.
+    """
     layer, name = _one_layer(series)
+    filled = is_filled(series, layer)
+    layer = layer if filled is None else layer.where(~filled)
     with console.progress("Summing up"):
         table = xr.Dataset(
             {"valid": layer.notnull().mean(["y", "x"]), "mean": layer.mean(["y", "x"])}
         ).compute()
     sensors, platforms = (read_coordinate(series, n).astype(str) for n in ("sensor", "platform"))
     dates = np.datetime_as_string(series["time"].values, unit="D")
+    seen = has_look(series)
     rows = []
-    for sensor, platform in sorted(set(zip(sensors, platforms))):
-        here = (sensors == sensor) & (platforms == platform)
+    for sensor, platform in sorted(set(zip(sensors[seen], platforms[seen]))):
+        here = seen & (sensors == sensor) & (platforms == platform)
         means = table["mean"].values[here]
-        seen = means[np.isfinite(means)]
+        known = means[np.isfinite(means)]
         rows.append(
             {
                 "sensor": sensor,
@@ -61,7 +68,7 @@ def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
                 "first": min(dates[here].tolist()),
                 "last": max(dates[here].tolist()),
                 "valid [%]": round(float(table["valid"].values[here].mean()) * 100, 1),
-                f"median {name}": float(np.median(seen)) if seen.size else float("nan"),
+                f"median {name}": float(np.median(known)) if known.size else float("nan"),
             }
         )
     return rows

@@ -26,13 +26,23 @@ Dims: TypeAlias = str | Collection[Hashable] | EllipsisType | None
 
 
 def read_cubes(
-    cube: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, what: str
+    cube: xr.DataArray | xr.Dataset,
+    ref: xr.DataArray | xr.Dataset,
+    *,
+    what: str,
+    dim: Dims = None,
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return prediction and reference aligned: same dimensions, bands, dates and chunks.
 
     Bands may stand in another order; along time and other dimensions the labels both have count.
-    A dimension that only one of them has is spread over the other, but for dates: a cube of a
-    single date is compared with that date.
+    A dimension that only one of them has is spread over the other. Not so dates: a cube of a
+    single date is compared with that date, and one that has none serves all of them only where
+    these are not reduced over, which would count it many times.
+
+    Parameters
+    ----------
+    dim : str or collection of str, optional
+        Dimensions that are reduced over; all where not given.
 
     Raises
     ------
@@ -43,7 +53,7 @@ def read_cubes(
     _require_units(pred, other)
     require_same_place(pred, other, what=what)
     other = _same_bands(pred, other, what)
-    pred, other = _single_date(pred, other, what), _single_date(other, pred, what)
+    pred, other = _single_date(pred, other, dim, what), _single_date(other, pred, dim, what)
     for dim in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
         pred, other = _common_labels(pred, other, str(dim), what)
     if set(other.dims) == set(pred.dims):
@@ -167,16 +177,16 @@ def _common_labels(
     return pred.isel({dim: mine}), ref.isel({dim: place[mine]})
 
 
-def _single_date(cube: xr.DataArray, other: xr.DataArray, what: str) -> xr.DataArray:
-    """A cube without dates as one of a single date, where the other has dates.
-
-    One date says nothing of the others: it is never spread over them.
-    """
+def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str) -> xr.DataArray:
+    """A cube without dates as one of a single date, where the other has dates."""
+    kept = dims is not None and not isinstance(dims, EllipsisType)
     for dim in ("time", "pair"):
         if dim in cube.dims or dim not in other.dims:
             continue
         if dim in cube.coords:
             return cube.expand_dims(dim)
+        if kept and dim not in ([dims] if isinstance(dims, str) else dims):
+            continue
         raise TimeAxisError(
             f"{what}: only one of the two has dates, dimensions {other.dims} and {cube.dims}; "
             f"choose one with .sel({dim}=...), or say that it is for all of them with "
