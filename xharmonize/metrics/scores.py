@@ -54,8 +54,9 @@ def score(
     cube, ref : DataArray, or Dataset with ``reflectance`` or one other variable
         Prediction and reference on one grid, of the same bands and units; NaN where missing.
         Along time only the dates that both have count; a cube of one selected date is compared
-        with that date, one without any serves all dates only where `dim` keeps them. Any dimensions will do: the ``source`` and
-        ``target`` (pair, band, y, x) of `match_pairs`, an index (time, y, x), points.
+        with that date, one without any serves all dates only where `dim` keeps them. Any
+        dimensions will do: the ``source`` and ``target`` (pair, band, y, x) of `match_pairs`, an
+        index (time, y, x), points.
     metrics : str, Metric, or a sequence of these, optional
         Names as in `list_metrics`, or entries of `xharmonize.metrics` where a metric has options
         (``Sam(unit="deg")``). By default count, RMSE, MAE, bias, MRE, R², CC, KGE, PSNR and, of
