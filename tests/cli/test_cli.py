@@ -170,6 +170,21 @@ def test_pixels_that_contradict_metadata_are_refused(capsys, scenes, tmp_path):
     assert call(capsys, *run, "--force")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("dates", "index", "said"),
+    [("2018-01/2018-02", "ndmi", "cannot tell"), ("2018-09-08", "ndvi", "offset missed")],
+)
+def test_bright_bands_and_one_hazy_date_stop_no_command(capsys, data, tmp_path, dates, index, said):
+    source = data / "flanders-2018" / "catalog.json"
+    run = ["--source-collection", SOURCE, "--platform", "sentinel-2", "--datetime", dates]
+    code, out, err = call(
+        capsys, "harmonize", source, *run, "--index", index, "--out", tmp_path / "o.zarr"
+    )
+    assert code == 0, err
+    assert said in out
+    assert "no date contradicts" in err
+
+
 def test_an_api_is_a_source_too(capsys, scenes, tmp_path):
     items, collections = read_catalog(scenes)
     with serve(items, collections) as url:

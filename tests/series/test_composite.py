@@ -119,6 +119,19 @@ def test_a_chosen_look_is_whole():
             assert (look == 6)[valid.values].all()
 
 
+@pytest.mark.parametrize(
+    ("red", "nir"), [(-0.02, 0.03), (0.0, 0.3), (0.03, -0.001), (0.002, 0.003), (np.inf, 0.3)]
+)
+@pytest.mark.parametrize("chunks", [None, {"time": 1, "y": 3}], ids=["numpy", "dask"])
+def test_where_the_ndvi_is_undefined_a_look_is_never_chosen(red, nir, chunks):
+    cube = make_cube(missing=0.0, bands=["blue", "red", "nir08"])["reflectance"].isel(time=[0, 1])
+    cube[1, 1:] = np.array([red, nir], np.float32)[:, None, None]
+    cube = cube if chunks is None else cube.chunk(chunks)
+    made = cube.harmonize.composite("month", how="max_ndvi")
+    np.testing.assert_array_equal(made[0], cube[0])
+    assert cube[1:].harmonize.composite("month", how="max_ndvi").isnull().all()
+
+
 def test_the_medoid_is_the_look_nearest_to_all_others():
     cube = make_cube(missing=0.0)["reflectance"]
     made = cube.harmonize.composite("month", how="medoid")

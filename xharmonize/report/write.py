@@ -17,6 +17,7 @@ from xharmonize.cube.contract import main_layer
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
+from xharmonize.series.observed import has_look
 
 PREDICTION = "prediction"
 
@@ -200,7 +201,11 @@ def _warnings(found: Sequence[str]) -> Html:
 def _lead(cube: Any, warnings: Sequence[str]) -> str:
     layer = main_layer(cube)
     sizes = layer.sizes
-    dates = f"{sizes['time']} dates, " if "time" in sizes else ""
+    dates = ""
+    if "time" in sizes:
+        n_seen = int(has_look(layer).sum())
+        told = "" if n_seen == sizes["time"] else f" ({n_seen} of them observed)"
+        dates = f"{sizes['time']} dates{told}, "
     area = f"{sizes['y']} × {sizes['x']} pixels" if {"y", "x"} <= set(sizes) else "no grid"
     n = len(dict.fromkeys(warnings))
     return f"{dates}{area}; {n} warning{'' if n == 1 else 's'}."

@@ -14,9 +14,11 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import BandError, TimeAxisError
 from xharmonize.kernels import composite as kernels
 from xharmonize.kernels import looks
+from xharmonize.kernels.indices import ratio_index
 from xharmonize.series import axis
 from xharmonize.types import AnyArray, FloatArray, IntArray
 
@@ -55,7 +57,8 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
         ``median``, ``mean``: of the valid values, band by band. The others choose a look per
         pixel, whole, with its companions: ``max``: of the largest value (an index only);
-        ``max_ndvi``: of the largest NDVI, from red and nir08, else nir; ``medoid``: nearest to
+        ``max_ndvi``: of the largest NDVI, as `xharmonize.index` has it: where that is undefined,
+        as over a band that is not above zero, a look is never chosen; ``medoid``: nearest to
         all others in band space (Flood 2013); ``nearest``: nearest in time to the middle day of
         the period, the earlier of equals. The last two choose among looks with all bands.
 
@@ -151,8 +154,13 @@ def _require_bands(values: xr.DataArray, how: str) -> None:
             f"how='max' chooses by one value, the cube has bands {bands}; use 'max_ndvi', or "
             "composite an index"
         )
-    if how == "max_ndvi" and ("red" not in bands or not {"nir08", "nir"} & set(bands)):
-        raise BandError(f"how='max_ndvi' needs bands red and nir08 or nir; the cube has {bands}")
+    if how == "max_ndvi":
+        try:
+            _ndvi_bands(values)
+        except BandError:
+            raise BandError(
+                f"how='max_ndvi' needs bands red and nir08 or nir; the cube has {bands}"
+            ) from None
 
 
 def _composite_layers(
@@ -197,32 +205,42 @@ def _chosen(
 ) -> dict[str, Any]:
     """Choose a look per pixel by the quantity, and take all layers from it."""
     has_band = "band" in main.dims
-    bands = tuple(str(band) for band in main["band"].values) if has_band else ()
-    choose = partial(_choose_block, how=how, bands=bands, distance=tuple(distance.tolist()))
+    choose = partial(
+        _choose_block,
+        how=how,
+        has_band=has_band,
+        ndvi=_ndvi_bands(main) if how == "max_ndvi" and has_band else (),
+        distance=tuple(distance.tolist()),
+    )
     drop = 1 if has_band else None
     chosen = _map(choose, [parts[name].data], np.dtype(np.int16), drop_axis=drop)
     return {n: _map(kernels.take, [part.data, chosen], part.dtype) for n, part in parts.items()}
 
 
 def _choose_block(
-    values: FloatArray, *, how: str, bands: tuple[str, ...], distance: tuple[int, ...]
+    values: FloatArray,
+    *,
+    how: str,
+    has_band: bool,
+    ndvi: tuple[int, ...],
+    distance: tuple[int, ...],
 ) -> IntArray:
     if how == "medoid":
-        return kernels.medoid(values if bands else values[:, None])
+        return kernels.medoid(values if has_band else values[:, None])
     if how == "nearest":
-        whole = np.isfinite(values).all(axis=1) if bands else np.isfinite(values)
+        whole = np.isfinite(values).all(axis=1) if has_band else np.isfinite(values)
         nearness = -np.array(distance, np.float64).reshape(-1, *(1,) * (whole.ndim - 1))
         return kernels.largest(np.where(whole, nearness, np.nan))
-    if not bands:
+    if not ndvi:
         return kernels.largest(values)
-    red, nir = values[:, bands.index("red")], values[:, bands.index(_nir(bands))]
-    total = red + nir
-    score = np.divide(nir - red, total, out=np.full(red.shape, np.nan), where=total > 0)
-    return kernels.largest(score)
+    bands = [values[:, place] for place in ndvi]
+    return kernels.largest(ratio_index(bands, INDICES["ndvi"].terms))
 
 
-def _nir(bands: tuple[str, ...]) -> str:
-    return "nir08" if "nir08" in bands else "nir"
+def _ndvi_bands(main: xr.DataArray) -> tuple[int, ...]:
+    """Positions of the bands of the NDVI of `xharmonize.index`."""
+    names = [str(band) for band in main["band"].values]
+    return tuple(names.index(band) for band in bands_of(main, INDICES["ndvi"]))
 
 
 def _reduced(

@@ -80,7 +80,8 @@ RadialBasis
         has fewer than 3 days. A Dataset holds `origin` too: that of the day's looks, with
         ``filled`` where nothing was observed; and `uncertainty`, one standard deviation from
         posterior variances (Wahba 1983) and the larger of the stated and the residual variance.
-        On the cube's own dates other companions stay as they are, on others they are left out. A
+        On the cube's own dates other companions stay as they are, on others they are left out;
+        `sensor` and `platform` are those that looked on the day, ``unknown`` where none did. A
         DataArray comes back as one unless ``uncertainty=True``.
 
     Raises
@@ -205,9 +206,19 @@ def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArra
     times = axis.to_times(np.array(plan.nodes)[list(plan.wanted)])
     everything = [np.arange(values.sizes["time"])] * times.size
     coords = axis.merged_coords(values, everything, times, what="smooth")
+    # A day has the sensors that looked on it: the others did not see it.
+    looks = [np.flatnonzero(np.array(plan.day_of) == k) for k in _days_of_wanted(plan)]
+    seen = axis.merged_coords(values, looks, times, what="smooth")
+    coords |= {n: seen[n] for n in ("sensor", "platform") if n in seen}
     data = da.empty((times.size, *values.shape[1:]), dtype=np.float32)
     blank = xr.DataArray(data, dims=values.dims, coords=axis.without_time(values))
     return blank.assign_coords(coords)
+
+
+def _days_of_wanted(plan: Plan) -> list[int]:
+    """Number of the observed day of each output date, -1 where there is none."""
+    number = {node: k for k, node in enumerate(plan.node_of)}
+    return [number.get(node, -1) for node in plan.wanted]
 
 
 @dataclass(frozen=True)
