@@ -181,9 +181,10 @@ def _normalize_block(
             require_degrees(zenith, azimuth, f"angles= of the {who}", is_sun=who == "sun")
         except ValueError as error:
             raise RadiometryError(f"{error}; convert them to degrees") from None
-    return brdf.normalize_view(
+    found: AnyArray = brdf.normalize_view(
         values, sun_zenith, sun_azimuth, view_zenith, view_azimuth, target, weights
     )
+    return found
 
 
 def _modelled(values: xr.DataArray, cube: xr.DataArray, observed: Any) -> Any:

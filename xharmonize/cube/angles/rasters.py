@@ -21,7 +21,8 @@ _HUNDREDTH = 0.01
 _FILLS = (-32768, -9999, 32767, 40000, 65535)
 """Fill of some product or tool; counts where it could not be an angle."""
 
-_DRIVERS = ("GTiff", "JP2OpenJPEG", "netCDF")
+_DRIVER = "GTiff"
+"""What both products are delivered in, cloud-optimised or not; no file that leads to others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,28 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """An angle band whose encoding is settled: degrees = number * scale + offset.
+
+    Attributes
+    ----------
+    href : str
+    scale, offset : float
+    nodata : float
+        NaN where there is none.
+    """
+
+    href: str
+    scale: float
+    offset: float
+    nodata: float
+
+    def degrees(self, numbers: Float64Array) -> Float64Array:
+        """Return digital numbers as angles [degree]."""
+        return numbers * self.scale + self.offset
+
+
+@dataclass(frozen=True, kw_only=True)
 class Raster:
     """The four angle bands of an item, opened once to see how they lie and are encoded.
 
@@ -50,12 +73,12 @@ class Raster:
     ----------
     nodes : Nodes
         Centres of the pixels.
-    bands : mapping of str to Band
-        By the names of `ANGLES`, encoding settled.
+    bands : mapping of str to Encoded
+        By the names of `ANGLES`.
     """
 
     nodes: Nodes
-    bands: Mapping[str, Band]
+    bands: Mapping[str, Encoded]
 
     def directions(self, row: Float64Array, column: Float64Array) -> tuple[FloatArray, ...]:
         """Read the pixels around some positions.
@@ -76,14 +99,13 @@ class Raster:
         columns, column = _taken(column, self.nodes.shape[1], axis=1)
         if not rows.size or not columns.size:
             return np.full((2, 3, 1, 1), np.nan, np.float32), row, column
-        raw = {name: _read(name, band, rows, columns) for name, band in self.bands.items()}
+        raw = {name: _read(name, band.href, rows, columns) for name, band in self.bands.items()}
         missing = _missing(raw, self.bands)
         vectors = np.empty((2, 3, rows.size, columns.size), np.float32)
         for k, who in enumerate(("sun", "view")):
             names = f"{who}_zenith", f"{who}_azimuth"
             zenith, azimuth = (
-                np.where(missing, np.nan, raw[n] * self.bands[n].scale + self.bands[n].offset)
-                for n in names
+                np.where(missing, np.nan, self.bands[n].degrees(raw[n])) for n in names
             )
             try:
                 require_degrees(zenith, azimuth, f"the {who}", is_sun=who == "sun")
@@ -113,7 +135,7 @@ def open_raster(bands: Mapping[str, Band]) -> Raster:
     settled = {}
     for name in ANGLES:
         band = bands[name]
-        with _opened(name, band) as file:
+        with _opened(name, band.href) as file:
             nodes = _nodes(name, file)
             settled[name] = _settled(name, band, file)
         if first is not None and nodes != first:
@@ -123,12 +145,12 @@ def open_raster(bands: Mapping[str, Band]) -> Raster:
     return Raster(nodes=first, bands=settled)
 
 
-def _opened(name: str, band: Band) -> Any:
+def _opened(name: str, href: str) -> Any:
     import rasterio
     from rasterio.errors import RasterioError
 
     try:
-        return rasterio.open(band.href, driver=_DRIVERS, sharing=False)
+        return rasterio.open(href, driver=_DRIVER, sharing=False)
     except (RasterioError, OSError, RuntimeError) as error:
         raise BandFault(name, str(error)) from None
 
@@ -147,7 +169,7 @@ def _nodes(name: str, file: Any) -> Nodes:
     )
 
 
-def _settled(name: str, band: Band, file: Any) -> Band:
+def _settled(name: str, band: Band, file: Any) -> Encoded:
     """Encoding: what the file says, else the item, else hundredths in integers."""
     is_float = np.dtype(file.dtypes[0]).kind == "f"
     usual = (1.0 if is_float else _HUNDREDTH, 0.0)
@@ -162,7 +184,8 @@ def _settled(name: str, band: Band, file: Any) -> Band:
     if scale == 1.0 and not is_float:
         scale = _HUNDREDTH  # 1 counts as not stated
     nodata = band.nodata if file.nodata is None else float(file.nodata)
-    return Band(href=band.href, scale=scale, offset=offset, nodata=nodata)
+    nodata = np.nan if nodata is None else nodata
+    return Encoded(href=band.href, scale=scale, offset=offset, nodata=nodata)
 
 
 def _taken(place: Float64Array, size: int, *, axis: int) -> tuple[AnyArray, Float64Array]:
@@ -186,14 +209,14 @@ def _taken(place: Float64Array, size: int, *, axis: int) -> tuple[AnyArray, Floa
     return taken, np.broadcast_to(moved[:, None] if axis == 0 else moved[None], place.shape)
 
 
-def _read(name: str, band: Band, rows: AnyArray, columns: AnyArray) -> Float64Array:
+def _read(name: str, href: str, rows: AnyArray, columns: AnyArray) -> Float64Array:
     from rasterio.errors import RasterioError
     from rasterio.windows import Window
 
     y, x = int(rows[0]), int(columns[0])
     window = Window(x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
     try:
-        with _opened(name, band) as file:
+        with _opened(name, href) as file:
             raw = file.read(1, window=window)
     except (RasterioError, OSError, RuntimeError) as error:
         raise BandFault(name, str(error.__cause__ or error)) from None
@@ -202,7 +225,7 @@ def _read(name: str, band: Band, rows: AnyArray, columns: AnyArray) -> Float64Ar
     return np.asarray(raw, np.float64)
 
 
-def _missing(raw: Mapping[str, Float64Array], bands: Mapping[str, Band]) -> BoolArray:
+def _missing(raw: Mapping[str, Float64Array], bands: Mapping[str, Encoded]) -> BoolArray:
     """Where no angle is known: the numbers that mean so in any of the four bands.
 
     What could be an angle means so only as a sun zenith of 0: seen from nadir or from north, view
@@ -212,8 +235,7 @@ def _missing(raw: Mapping[str, Float64Array], bands: Mapping[str, Band]) -> Bool
     for name, values in raw.items():
         missing |= ~np.isfinite(values)
         low, high = (0, 180) if name.endswith("zenith") else (-180, 360)
-        fills = {*_FILLS, bands[name].nodata} - {None}
-        scale, offset = bands[name].scale, bands[name].offset
-        odd = [fill for fill in fills if not low <= fill * scale + offset <= high]
-        missing |= np.isin(values, odd)
+        fills = np.array([*_FILLS, bands[name].nodata])
+        degrees = bands[name].degrees(fills)
+        missing |= np.isin(values, fills[(degrees < low) | (degrees > high)])
     return np.asarray(missing)

@@ -158,6 +158,7 @@ def _stack(refs: Sequence[tuple[GranuleRef | RasterRef, ...]], like: Any, area: 
         "x",
         new_axes={"a": 2 + 2 * n_views},
         concatenate=True,
+        align_arrays=False,  # they are; aligning warns of many chunks
         dtype=np.float32,
         meta=np.empty((0,) * 4, np.float32),
         token="interpolate-angles",
@@ -165,14 +166,17 @@ def _stack(refs: Sequence[tuple[GranuleRef | RasterRef, ...]], like: Any, area: 
 
 
 def _dataset(like: xr.DataArray | xr.Dataset, stack: da.Array, area: Area) -> xr.Dataset:
-    n_views = len(area.bands) if area.per_band else 1
-    parts = (0, 1, slice(2, 2 + n_views), slice(2 + n_views, None))
-    variables = {}
-    for name, part in zip(ANGLES, parts):
-        data, dims = stack[:, part], ("time", "y", "x")
-        if isinstance(part, slice):
-            data, dims = (data, ("time", "band", "y", "x")) if area.per_band else (data[:, 0], dims)
-        variables[name] = (dims, data, dict(ATTRIBUTES[name]))
+    flat: tuple[str, ...] = ("time", "y", "x")
+    view: tuple[str, ...] = flat
+    if area.per_band:
+        split, view = 2 + len(area.bands), ("time", "band", "y", "x")
+        parts = (stack[:, 0], stack[:, 1], stack[:, 2:split], stack[:, split:])
+    else:
+        parts = (stack[:, 0], stack[:, 1], stack[:, 2], stack[:, 3])
+    variables = {
+        name: (dims, data, dict(ATTRIBUTES[name]))
+        for name, dims, data in zip(ANGLES, (flat, flat, view, view), parts)
+    }
     coords = {name: like.coords[name] for name in ("time", "item_id")}
     if area.per_band:
         coords["band"] = like.coords["band"]
