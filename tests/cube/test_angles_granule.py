@@ -7,12 +7,13 @@ import threading
 from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import dask
 import numpy as np
 import pytest
 import xarray as xr
-from helpers.angles import CORNER, N, TILE, plain_views, smooth, write_granule
+from helpers.angles import CORNER, TILE, N, plain_views, smooth, write_granule
 from scipy.interpolate import RegularGridInterpolator
 
 import xharmonize as xh
@@ -37,9 +38,7 @@ def expected(like, values, *, corner=CORNER, step=5000.0):
 
 def wide_cube(**options):
     """The whole tile at 600 m."""
-    return cube_of(
-        origin=CORNER, shape=(183, 183), resolution=600.0, missing=0.0, **options
-    )
+    return cube_of(origin=CORNER, shape=(183, 183), resolution=600.0, missing=0.0, **options)
 
 
 def read_one(tmp_path, *, like=None, **options):
@@ -49,7 +48,9 @@ def read_one(tmp_path, *, like=None, **options):
 
 
 def test_sun_and_view_are_those_of_scipy(tmp_path):
-    like, found = read_one(tmp_path, views=dict.fromkeys([(b, 1) for b in range(13)], smooth(9, 100)))
+    like, found = read_one(
+        tmp_path, views=dict.fromkeys([(b, 1) for b in range(13)], smooth(9, 100))
+    )
     for name, values in zip(ANGLES, [*smooth(), *smooth(9, 100)]):
         np.testing.assert_allclose(found[name], expected(like, values), atol=2e-4)
         assert found[name].attrs["units"] == "degree"
@@ -83,7 +84,11 @@ def test_bands_without_views_of_their_own_are_refused_per_band(tmp_path):
 def test_azimuths_across_north_are_averaged_as_directions(tmp_path):
     """The mean of 350 and 10 degrees is 0, not 180; between nodes too."""
     sun = np.full((N, N), 30.0), np.where(np.arange(N)[None, :] % 2, 10.0, 350.0) * np.ones((N, 1))
-    two = {(b, d): (np.full((N, N), 5.0), np.full((N, N), a)) for b in range(13) for d, a in ((1, 350.0), (2, 10.0))}
+    two = {
+        (b, d): (np.full((N, N), 5.0), np.full((N, N), a))
+        for b in range(13)
+        for d, a in ((1, 350.0), (2, 10.0))
+    }
     _, found = read_one(tmp_path, sun=sun, views=two)
     off = (found["sun_azimuth"] + 180) % 360 - 180
     assert float(abs(off).max()) <= 10.001
@@ -106,7 +111,7 @@ def detectors(*edges):
     """Views of detectors beside one another, sharing a node; ahead and back in turn."""
     row, column = np.mgrid[:N, :N]
     views = {}
-    for number, (first, last) in enumerate(zip(edges, edges[1:])):
+    for number, (first, last) in enumerate(pairwise(edges)):
         zenith, azimuth = 10 - 0.36 * column, 100 + 8.0 * (number % 2) + 0.0 * row
         outside = (column < first) | (column > last)
         for band in range(13):
@@ -115,11 +120,13 @@ def detectors(*edges):
 
 
 def test_detectors_are_merged_where_they_overlap(tmp_path):
-    like, found = read_one(tmp_path, views=detectors(0, 11, 22))
+    _, found = read_one(tmp_path, views=detectors(0, 11, 22))
     for column, azimuth in ((5, 100.0), (11, 104.0), (17, 108.0)):
         at = found.sel(x=CORNER[0] + 5000 * column, method="nearest").isel(y=90)
         assert float(at["view_azimuth"]) == pytest.approx(azimuth, abs=0.6)
-    exact = cube_of(dates=DATES[:1], origin=(CORNER[0] + 55000 - 5, CORNER[1] - 55000 + 5), shape=(2, 2))
+    exact = cube_of(
+        dates=DATES[:1], origin=(CORNER[0] + 55000 - 5, CORNER[1] - 55000 + 5), shape=(2, 2)
+    )
     _, at = read_one(tmp_path, like=exact, views=detectors(0, 11, 22))
     assert float(at["view_azimuth"][0, 0]) == pytest.approx(104.0, abs=1e-3)
     assert float(at["view_zenith"][0, 0]) == pytest.approx(10 - 0.36 * 11, abs=0.02)
@@ -176,7 +183,9 @@ def test_angles_do_not_depend_on_chunks_nor_on_the_area(tmp_path):
         assert again["sun_zenith"].chunksizes["y"] == like.chunk(chunks).chunksizes["y"]
         xr.testing.assert_identical(again.compute(), whole)
     part = {"y": slice(3, 9), "x": slice(11, 20)}
-    xr.testing.assert_equal(xh.read_angles(paths, like=like.isel(part), per_band=True).compute(), whole.isel(part))
+    xr.testing.assert_equal(
+        xh.read_angles(paths, like=like.isel(part), per_band=True).compute(), whole.isel(part)
+    )
     south_up = like.isel(y=slice(None, None, -1))
     flipped = xh.read_angles(paths, like=south_up)["sun_zenith"]
     np.testing.assert_array_equal(flipped.values[:, ::-1], whole["sun_zenith"].values)
@@ -253,7 +262,9 @@ def test_items_of_any_catalogue(tmp_path, key, file):
     found = xh.read_angles(items, like=like)
     np.testing.assert_allclose(found["sun_zenith"].diff("time"), 1.0, atol=1e-3)
     np.testing.assert_array_equal(found["item_id"], like["item_id"])
-    by_id = {str(name): i["assets"][key]["href"] for name, i in zip(like.item_id.values, items[::-1])}
+    by_id = {
+        str(name): i["assets"][key]["href"] for name, i in zip(like.item_id.values, items[::-1])
+    }
     xr.testing.assert_identical(xh.read_angles(by_id, like=like).compute(), found.compute())
 
 
@@ -261,7 +272,12 @@ def test_a_date_of_two_items_takes_each_pixel_from_the_one_that_has_it(tmp_path)
     """The western tile ends at x = 502000 here; the eastern one begins there."""
     like = cube_of(DATES[:1], origin=(501360.0, 5629680.0), shape=(24, 120))
     like = like.assign_coords(item_id=("time", ["west;east"]), tile=("time", ["31UDS;31UES"]))
-    west = write_granule(tmp_path / "w.xml", corner=(502000 - 110000, CORNER[1]), tile="31UDS", sun=smooth(30, slope=0))
+    west = write_granule(
+        tmp_path / "w.xml",
+        corner=(502000 - 110000, CORNER[1]),
+        tile="31UDS",
+        sun=smooth(30, slope=0),
+    )
     east = write_granule(tmp_path / "e.xml", corner=(502000, CORNER[1]), sun=smooth(40, slope=0))
     found = xh.read_angles({"west": west, "east": east}, like=like)["sun_zenith"].values
     np.testing.assert_allclose(found[0, 0], np.where(like.x < 502000, 30.0, 40.0), atol=1e-4)

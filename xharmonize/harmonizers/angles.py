@@ -175,16 +175,16 @@ def _require_known(cube: xr.DataArray, array: xr.DataArray, name: str) -> None:
 
 def _at_steps(cube: xr.DataArray, angles: xr.Dataset) -> xr.Dataset:
     """Rows of `angles` for the time steps, by item id or by time."""
-    for key in ("item_id", "time"):
-        if key in angles.coords and key in cube.coords:
-            names = [str(value) for value in read_coordinate(angles, key)]
-            wanted = [str(value) for value in read_coordinate(cube, key)]
-            place = {name: i for i, name in enumerate(names)}
-            if names == wanted:
-                return angles.assign_coords(time=cube["time"].values)
-            if len(place) == len(names) and set(wanted) <= set(place):
-                rows = angles.isel(time=[place[name] for name in wanted])
-                return rows.assign_coords(time=cube["time"].values)
+    keys = [key for key in ("item_id", "time") if key in angles.coords and key in cube.coords]
+    names = {key: [str(value) for value in read_coordinate(angles, key)] for key in keys}
+    wanted = {key: [str(value) for value in read_coordinate(cube, key)] for key in keys}
+    if names == wanted:
+        return angles
+    for key in keys:
+        place = {name: i for i, name in enumerate(names[key])}
+        if len(place) == len(names[key]) and set(wanted[key]) <= set(place):
+            rows = angles.isel(time=[place[name] for name in wanted[key]])
+            return rows.assign_coords(time=cube["time"].values)
     times = set(map(str, angles["time"].values))
     lost = [
         str(i)
