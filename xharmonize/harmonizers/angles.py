@@ -178,7 +178,7 @@ def _at_steps(cube: xr.DataArray, angles: xr.Dataset) -> xr.Dataset:
     keys = [key for key in ("item_id", "time") if key in angles.coords and key in cube.coords]
     names = {key: [str(value) for value in read_coordinate(angles, key)] for key in keys}
     wanted = {key: [str(value) for value in read_coordinate(cube, key)] for key in keys}
-    if names == wanted:
+    if keys and names == wanted:
         return angles
     for key in keys:
         place = {name: i for i, name in enumerate(names[key])}
