@@ -122,3 +122,15 @@ def test_generator(capsys):
     assert set(results) == set(generator.CASES)
     assert all(min(rates.values()) > 0 for rates in results.values())
     assert "× bare" in capsys.readouterr().out
+
+
+def test_two_orbits_come_nearer(data, capsys):
+    """Later minus earlier, as docs/reference/measurements.md says: .0079 .0104 .0088 .0207 before."""
+    found = import_benchmark("nadir_real").main(data / "austria-two-orbits", every=5)
+    before, after = (np.abs(found[case]["mean"]) for case in ("as it is", "per pixel"))
+    np.testing.assert_allclose(before, [0.0079, 0.0104, 0.0088, 0.0207], atol=3e-4)
+    assert (after < [0.0064, 0.0074, 0.0073, 0.0035]).all()
+    west, east = found["apart"][:, 0, 3], found["apart"][:, 1, 3]
+    assert (west < -0.003).all()  # one angle per item leaves this in
+    assert (east > 0.003).all()
+    assert "s a granule" in capsys.readouterr().out

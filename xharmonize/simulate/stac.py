@@ -115,7 +115,7 @@ def _sensor_properties(simulation: Simulation, acquisition: Pass, angles: Angles
         "eo:cloud_cover": round(100 * cloud_cover(simulation, acquisition), 2),
         "view:sun_elevation": round(90 - angles.sun_zenith, 4),
         "view:sun_azimuth": round(angles.sun_azimuth, 4),
-        "view:off_nadir": angles.view_zenith,
+        "view:incidence_angle": angles.view_zenith,
         "view:azimuth": angles.view_azimuth,
     }
     if orbit.sensor == "sentinel-2-l2a":

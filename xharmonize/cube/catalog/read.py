@@ -109,16 +109,17 @@ def read_scenes(
             radiometry=_radiometry_of(item["id"], radiometry),
             platform=_named_platform(item["id"], platform),
         )
-        for item in _normalized(located, modifier)
+        for item in normalized(located, modifier)
     ]
     _warn_of_rules(settled)
     scenes = sorted(drop_duplicates(s for s, _ in settled), key=lambda s: (s.datetime, s.id))
     return _with_platforms(scenes, platform)
 
 
-def _normalized(
+def normalized(
     located: Iterable[Located], modifier: Callable[[Any], Any] | None
 ) -> Iterable[dict[str, Any]]:
+    """Yield items in one shape, their hrefs signed by the modifier."""
     for item, base in located:
         normal = normalize_item(item, base=base)
         if modifier is None:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.cube.catalog.angles import ANGLES, angles_of_item
+from xharmonize.cube.catalog.angles import ANGLES, ATTRIBUTES, angles_of_item
 from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
@@ -190,9 +190,9 @@ def _lineage(scene: Scene) -> dict[str, str]:
 
 def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
     """Mean sun and view angles as coordinates along time; NaN where an item does not say."""
-    rows = [angles_of_item(scene.item["properties"]) for scene in scenes]
+    rows = [angles_of_item(scene.item) for scene in scenes]
     return {
-        name: ("time", np.array([row[name] for row in rows]), {"units": "degree"})
+        name: ("time", np.array([row[name] for row in rows]), dict(ATTRIBUTES[name]))
         for name in ANGLES
     }
 
