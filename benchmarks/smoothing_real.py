@@ -30,7 +30,6 @@ import xharmonize as xh
 
 MAX_GAP = 60
 KINDS = ("dates", "gaps")
-FORMER = "cross-validation, τ = inf"
 
 
 def settings(relaxations: tuple[float, ...] = (math.inf, 50, 30, 20, 10)) -> dict[str, Any]:
@@ -200,12 +199,11 @@ def choose(found: pd.DataFrame) -> str:
 def left_out(sums: pd.DataFrame) -> pd.DataFrame:
     """For each data set: the setting that the others choose, and its ratios on this one."""
     found = ratios(sums)
-    rows, pooled = {}, pd.Series(0.0, ["smooth", "lines", "looks"])
+    rows, totals = {}, {}
     for name in found:
         chosen = choose(found.drop(columns=name))
         own = sums.loc[chosen, name]
-        total = own.groupby(level=1).sum()
-        pooled += total
+        totals[name] = total = own.groupby(level=1).sum()
         rows[name] = {
             "chosen on the others": chosen,
             **{kind: np.sqrt(own[kind]["smooth"] / own[kind]["lines"]) for kind in KINDS},
@@ -213,14 +211,19 @@ def left_out(sums: pd.DataFrame) -> pd.DataFrame:
             "lines, RMSE": np.sqrt(total["lines"] / total["looks"]),
             "looks": int(total["looks"]),
         }
-    both = [row["both"] for row in rows.values()]
-    rows["pooled over looks"] = {
-        "both": np.sqrt(pooled["smooth"] / pooled["lines"]),
-        "lines, RMSE": np.sqrt(pooled["lines"] / pooled["looks"]),
-        "looks": int(pooled["looks"]),
+    return pd.concat([pd.DataFrame(rows).T, pooled(pd.DataFrame(totals))])
+
+
+def pooled(totals: pd.DataFrame) -> pd.DataFrame:
+    """Ratios over all data sets, from their sums: three ways of weighing them."""
+    alike = totals / totals.loc["looks"]
+    logs = np.log(totals.loc["smooth"] / totals.loc["lines"]) / 2
+    found = {
+        "pooled, data sets alike": np.sqrt(alike.loc["smooth"].sum() / alike.loc["lines"].sum()),
+        "pooled, looks alike": np.sqrt(totals.loc["smooth"].sum() / totals.loc["lines"].sum()),
+        "geometric mean": np.exp(logs.mean()),
     }
-    rows["geometric mean"] = {"both": float(np.exp(np.mean(np.log(both))))}
-    return pd.DataFrame(rows).T
+    return pd.DataFrame({"both": found})
 
 
 def compare(
@@ -229,13 +232,11 @@ def compare(
     """Print and return both tables: every setting on every data set, and chosen on the others."""
     sums = measure(sets, methods, n_seeds)
     every = ratios(sums)
-    whole = sums.T.groupby(level=2).sum().T
-    every["pooled"] = np.sqrt(whole["smooth"] / whole["lines"])
-    every["mean"] = np.exp(np.log(every[list(sets)]).mean(axis=1))
-    found = {"every setting": every.sort_values("mean"), "chosen on the others": left_out(sums)}
+    every["geometric mean"] = np.exp(np.log(every).mean(axis=1))
+    found = {"every setting": every.sort_values("geometric mean"), "left out": left_out(sums)}
     for title, table in found.items():
-        print(f"\n{title}\n{table.to_string(float_format=lambda v: f'{v:.3f}')}")
-    print(f"chosen on all of them: {choose(every[list(sets)])}")
+        print(f"\n{title}\n{table.to_string(float_format=lambda v: f'{v:.3f}', na_rep='')}")
+    print(f"chosen on all of them: {every['geometric mean'].idxmin()}")
     return found
 
 

@@ -53,7 +53,7 @@ class Whittaker:
     """
 
     penalty: float | PenaltyRule = "reml"
-    relaxation: float = 20.0
+    relaxation: float = 30.0
     candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 11))
     inflation: float = 1.2
 

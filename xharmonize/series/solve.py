@@ -214,16 +214,15 @@ def _solve(
     if isinstance(smoother, SavitzkyGolay):
         half = smoother.window / 2
         found = filters.local_polynomial(y, weights, node_of, nodes, half, smoother.order)
-    elif isinstance(smoother, Harmonic):
+        return found if with_error else (found[0], None, None)
+    if isinstance(smoother, Harmonic):
         terms = filters.harmonic_terms(
             nodes, count=smoother.count, period=smoother.period, trend=smoother.trend
         )
-        found = filters.regression(y, weights, node_of, terms)
-    else:
-        widths = np.array(smoother.widths)
-        table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
-        found = filters.radial_basis(y, weights, node_of, table, reach, widths)
-    return found if with_error else (found[0], None, None)
+        return filters.regression(y, weights, node_of, terms), None, None
+    widths = np.array(smoother.widths)
+    table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
+    return filters.radial_basis(y, weights, table, reach, widths), None, None
 
 
 def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: Plan) -> None:
