@@ -115,6 +115,18 @@ def test_smoothing():
     assert import_benchmark("smoothing").main(["--small"])["ratio"] > 1
 
 
+def test_smoothing_beside_straight_lines(capsys):
+    found = import_benchmark("smoothing_real").main(["--small"])
+    assert 0.5 < found["left out"].loc["geometric mean", "both"] < 1.1
+    assert set(found["left out"].index) > {f"simulated {seed}" for seed in range(3)}
+    assert "chosen on all of them: " in capsys.readouterr().out
+
+
+def test_coverage_of_the_uncertainty_of_smooth_series():
+    found = import_benchmark("smoothing_coverage").main(["--small"])
+    assert (found[0.6].loc["whittaker"] < found[0.0].loc["whittaker"]).all()
+
+
 def test_generator(capsys):
     pytest.importorskip("torch")
     generator = import_benchmark("generator")
