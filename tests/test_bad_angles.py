@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import xarray as xr
 from helpers.angles import smooth, write_bands, write_granule
 
 import xharmonize as xh
+from xharmonize.cube.angles.granule import read_granule
 from xharmonize.cube.angles.markup import MAX_BYTES
 from xharmonize.harmonizers import angles_from_items
 from xharmonize.testing import example_cube
@@ -102,6 +106,39 @@ def test_file_that_is_not_there(tmp_path):
     refused([item(**dict.fromkeys(("SZA", "SAA", "VZA", "VAA"), path))], "'SZA'", path)
 
 
+def test_server_that_drips_or_breaks_off(monkeypatch):
+    from xharmonize.cube.angles import markup
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            if "cut" in self.path:
+                self.wfile.write(b"<a>")
+                return
+            for _ in range(100):
+                time.sleep(0.02)
+                try:
+                    self.wfile.write(b" ")
+                except OSError:
+                    return
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(markup, "LONGEST", 0.2)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        base = f"http://127.0.0.1:{server.server_port}"
+        refused(f"{base}/MTD_TL.xml", "takes longer than 0.2 s")
+        refused(f"{base}/cut/MTD_TL.xml")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_metadata_of_another_tile_or_day(tmp_path):
     refused(write_granule(tmp_path / "a.xml", tile="32UAB"), "of tile 32UAB, the item of 31UES")
     late = write_granule(tmp_path / "b.xml", time="2018-07-06T10:50:00Z")
@@ -144,6 +181,30 @@ def test_truncated_or_foreign_xml(tmp_path):
         refused(str(path), words)
     (tmp_path / "b.xml.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03 no deflate")
     refused(str(tmp_path / "b.xml.gz"), "gzip is damaged")
+
+
+def test_random_damage_to_xml(tmp_path):
+    """Whatever bytes are changed, it is read or refused with words."""
+    whole = Path(write_granule(tmp_path / "a.xml", views={(1, 1): smooth(8, 100)})).read_bytes()
+    random, n_refused = np.random.default_rng(0), 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in random.integers(0, len(content), 3):
+            content[place] = random.integers(0, 256)
+        try:
+            read_granule(bytes(content), ("B02",))
+        except ValueError:  # and nothing else
+            n_refused += 1
+    assert n_refused > 20
+    for odd in (
+        b"<?xml version='1.0' encoding='nobody'?><a/>",
+        b"<?xml version='1.0' encoding='big5'?><a/>",
+    ):
+        with pytest.raises(ValueError, match=r"encoding|XML"):
+            read_granule(odd)
+    bogus = tmp_path / "b.xml"
+    bogus.write_bytes(whole.replace(b"EPSG:32631", b"EPSG:99999999"))
+    refused(str(bogus), "names no CRS", like=cube_of(bands=("blue",)))
 
 
 def test_xml_bomb(tmp_path):

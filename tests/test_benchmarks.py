@@ -137,7 +137,7 @@ def test_generator(capsys):
 
 
 def test_two_orbits_come_nearer(data, capsys):
-    """Later minus earlier, as docs/reference/measurements.md says: .0079 .0104 .0088 .0207 before."""
+    """Later minus earlier, as the reference says: .0079 .0104 .0088 .0207 before."""
     found = import_benchmark("nadir_real").main(data / "austria-two-orbits", every=5)
     before, after = (np.abs(found[case]["mean"]) for case in ("as it is", "per pixel"))
     np.testing.assert_allclose(before, [0.0079, 0.0104, 0.0088, 0.0207], atol=3e-4)

@@ -285,6 +285,16 @@ def test_a_date_of_two_items_takes_each_pixel_from_the_one_that_has_it(tmp_path)
     assert np.isfinite(xh.read_angles({"west": west, "east": east}, like=part)["sun_zenith"]).all()
 
 
+def test_a_cube_that_has_angles_per_item_gets_those_per_pixel(tmp_path):
+    like = cube_of()
+    like = like.assign_coords({name: ("time", [1.0, 2.0]) for name in ANGLES})
+    paths = [write_granule(tmp_path / f"{i}.xml", time=t) for i, t in enumerate(TIMES)]
+    found = xh.read_angles(paths, like=like, per_band=True)
+    assert list(found.data_vars) == ANGLES
+    assert found["sun_zenith"].dims == ("time", "y", "x")
+    assert set(found.coords) == {"time", "band", "y", "x", "item_id", "spatial_ref"}
+
+
 def test_an_index_has_the_mean_of_all_bands(tmp_path):
     like = xh.index(cube_of(), "ndvi")
     paths = [write_granule(tmp_path / f"{i}.xml", time=t) for i, t in enumerate(TIMES)]

@@ -73,8 +73,9 @@ def find_refs(
         found.append(tuple(_ref_of(w, item) for w, item in zip(step, own) if item is not None))
     if lost:
         raise TimeAxisError(
-            f"the source has no item for {len(lost)} of the cube's, the first {lost[0]!r}; it has "
-            f"{list(items)[:3]}: pass the items that the cube was opened from, or files by item "
+            f"the source has no item for {len(lost)} of the cube's, the first {lost[0]!r}; near "
+            f"these days it has {list(items)[:3]}: pass the items that the cube was opened from, "
+            "or files by item "
             "id, {'" + lost[0] + "': 'MTD_TL.xml'}"
         )
     return found

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import time
 import zlib
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import unquote, urlparse
@@ -21,7 +23,8 @@ MAX_BYTES = 32 * 2**20
 """Largest document read [byte]; Sentinel-2's granule metadata have 0.6 MB."""
 
 MAX_DEPTH = 64
-_TIMEOUT = 60  # [s]
+LONGEST = 300.0  # [s] for one document
+_TIMEOUT = 60  # [s] without a byte
 _GZIP = b"\x1f\x8b"
 
 
@@ -31,10 +34,13 @@ def read_bytes(href: str) -> bytes:
     Raises
     ------
     OSError, ValueError
-        If it cannot be read, or is larger than `MAX_BYTES`, packed or unpacked.
+        If it cannot be read within `LONGEST`, or is larger than `MAX_BYTES`, packed or unpacked.
     """
-    with _open(href) as file:
-        content = _bounded(file)
+    try:
+        with _open(href) as file:
+            content = _bounded(file)
+    except HTTPException as error:
+        raise OSError(f"the server broke off ({error!r})") from None
     if content[:2] != _GZIP:
         return content
     try:
@@ -64,10 +70,16 @@ def _open(href: str) -> Any:
 
 
 def _bounded(file: Any) -> bytes:
-    content: bytes = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES // 2**20} MiB")
-    return content
+    # As it comes, so that a server that drips is noticed.
+    read = getattr(file, "read1", file.read)
+    content, end = bytearray(), time.monotonic() + LONGEST
+    while part := read(2**20):
+        content += part
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES // 2**20} MiB")
+        if time.monotonic() > end:
+            raise OSError(f"it takes longer than {LONGEST:g} s to come")
+    return bytes(content)
 
 
 def parse(content: bytes) -> Element:
@@ -106,6 +118,6 @@ def parse(content: bytes) -> Element:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding nobody knows
         raise ValueError(f"it is no whole XML document ({error})") from None
     return builder.close()

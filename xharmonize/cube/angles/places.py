@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xharmonize.cube.geobox import is_same_crs, read_crs
 from xharmonize.types import Float64Array
 
 _SAMPLES = 17  # points a side by which an area is placed in another CRS
@@ -53,11 +54,7 @@ class Nodes:
 
     def has_crs(self, crs: str) -> bool:
         """Tell whether the nodes are in a CRS."""
-        from odc.geo.crs import CRS
-
-        from xharmonize.cube.geobox import is_same_crs
-
-        return self.crs == crs or is_same_crs(CRS(self.crs), CRS(crs))
+        return self.crs == crs or is_same_crs(read_crs(self.crs), read_crs(crs))
 
     def meets(self, bounds: tuple[float, float, float, float], crs: str) -> bool:
         """Tell whether the nodes and a box (left, bottom, right, top in `crs`) share ground."""

@@ -177,7 +177,7 @@ def _dataset(like: xr.DataArray | xr.Dataset, stack: da.Array, area: Area) -> xr
         name: (dims, data, dict(ATTRIBUTES[name]))
         for name, dims, data in zip(ANGLES, (flat, flat, view, view), parts)
     }
-    coords = {name: like.coords[name] for name in ("time", "item_id")}
-    if area.per_band:
-        coords["band"] = like.coords["band"]
+    # Variables only: a coordinate brings others along it, the cube's own angles among them.
+    names = ("time", "item_id", "band") if area.per_band else ("time", "item_id")
+    coords = {name: like.coords[name].variable for name in names}
     return write_grid(xr.Dataset(variables, coords=coords), geobox_of(like))

@@ -92,7 +92,7 @@ class GranuleRef:
                 shape=(granule.sun.shape[1], granule.sun.shape[2]),
             )
             is_near = nodes.meets(area.bounds, area.crs)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: PROJ's
             raise self.whose.fault(self.asset, self.href, str(error)) from None
         self._require_own(granule.tile, granule.time)
         views = granule.views if area.per_band else mean_direction(granule.views)[None]
