@@ -27,6 +27,7 @@ from .errors import (
     MetricError as MetricError,
     MissingDependencyError as MissingDependencyError,
     ModelError as ModelError,
+    OptionError as OptionError,
     RadiometryError as RadiometryError,
     RadiometryWarning as RadiometryWarning,
     SensorError as SensorError,

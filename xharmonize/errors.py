@@ -47,6 +47,10 @@ class TimeAxisError(XHarmonizeError, ValueError):
     """Dates are missing, unsorted or duplicated where that matters."""
 
 
+class OptionError(XHarmonizeError, ValueError):
+    """An option has a value that it cannot have; the message says which it can."""
+
+
 class CatalogError(XHarmonizeError, ValueError):
     """A STAC source cannot be read as asked."""
 

@@ -196,8 +196,8 @@ def test_files_hold_utc(tmp_path):
         (FIELDS, {}, xh.GridError, "no degrees, which GeoJSON means"),
         (FIELDS, {"crs": "EPSG:1"}, xh.GridError, "names no CRS"),
         (FIELDS, {"crs": UTM, "name": "crop"}, xh.GridError, "bare geometry has no property"),
-        (FIELDS, {"crs": UTM, "stat": "mode"}, xh.TimeAxisError, "stat='mode'"),
-        (FIELDS, {"crs": UTM, "min_valid": 2}, xh.TimeAxisError, "min_valid=2"),
+        (FIELDS, {"crs": UTM, "stat": "mode"}, xh.OptionError, "stat='mode'"),
+        (FIELDS, {"crs": UTM, "min_valid": 2}, xh.OptionError, "min_valid=2"),
         (FIELDS, {"crs": UTM, "path": "fields.xlsx"}, xh.StoreError, "'.xlsx'"),
     ],
 )

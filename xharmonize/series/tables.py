@@ -11,7 +11,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.errors import GridError, StoreError, TimeAxisError
+from xharmonize.errors import GridError, OptionError, StoreError
 from xharmonize.series import axis
 from xharmonize.series.fields import Field, place_fields, read_polygons
 from xharmonize.series.zonal import Coverage, Stat, Zonal, field_statistics
@@ -80,17 +80,19 @@ def to_table(
         If there are no polygons, one is no polygon, empty or beyond its CRS, or the cube lacks
         a CRS or has none in metres where `buffer` needs it.
     TimeAxisError
-        If an option is unknown, or there are no dates.
+        If there are no dates.
+    OptionError
+        If `stat`, `coverage` or `min_valid` has a value it cannot have.
     StoreError
         If `path` ends in something else.
     """
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
-        raise TimeAxisError(
+        raise OptionError(
             f"stat={stat!r}, coverage={coverage!r}; choose 'mean' or 'median', and 'centre' or "
             "'exact'"
         )
     if not 0 <= min_valid <= 1:
-        raise TimeAxisError(f"min_valid={min_valid}; give a share from 0 to 1")
+        raise OptionError(f"min_valid={min_valid}; give a share from 0 to 1")
     write = None if path is None else _writer(Path(path))
     quantity, values = axis.split_quantity(cube, what="to_table")
     if "y" not in values.dims or "x" not in values.dims:
