@@ -23,6 +23,7 @@ from .errors import (
     EmptyQueryError as EmptyQueryError,
     FitError as FitError,
     GridError as GridError,
+    GridWarning as GridWarning,
     MaskError as MaskError,
     MetricError as MetricError,
     MissingDependencyError as MissingDependencyError,

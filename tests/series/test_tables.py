@@ -178,7 +178,10 @@ def test_files_hold_utc(tmp_path):
     series = make_series()
     table = series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.parquet")
     pd.testing.assert_frame_equal(
-        pd.read_parquet(tmp_path / "fields.parquet"), table, check_dtype=False
+        pd.read_parquet(tmp_path / "fields.parquet"),
+        table,
+        check_dtype=False,
+        check_frame_type=False,
     )
     series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.csv")
     assert "2018-07-01 10:50:00+00:00" in (tmp_path / "fields.csv").read_text()
