@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xharmonize.models import Runtime
     from xharmonize.series.composite import CompositeHow
     from xharmonize.series.densify import Duplicates
+    from xharmonize.series.field_table import FieldTable
     from xharmonize.series.phenology import PhenologyMethod
     from xharmonize.series.screen import Direction
     from xharmonize.series.smooth import SmoothMethod, SnowRule
@@ -326,7 +327,7 @@ class HarmonizeAccessor:
         name: str | None = None,
         crs: Any = None,
         path: str | Path | None = None,
-    ) -> pd.DataFrame:
+    ) -> FieldTable:
         """Summarise the series over fields; see `xharmonize.to_table`."""
         return xh.to_table(
             self._obj,

@@ -6,6 +6,10 @@ Every error of this package derives from `XHarmonizeError` and from the builtin 
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
+
 
 class XHarmonizeError(Exception):
     """Base of all errors raised by this package."""
@@ -45,6 +49,10 @@ class GridError(XHarmonizeError, ValueError):
 
 class TimeAxisError(XHarmonizeError, ValueError):
     """Dates are missing, unsorted or duplicated where that matters."""
+
+
+class OptionError(XHarmonizeError, ValueError):
+    """An option has a value that it cannot have; the message says which it can."""
 
 
 class CatalogError(XHarmonizeError, ValueError):
@@ -97,3 +105,16 @@ class MissingDependencyError(XHarmonizeError, ImportError):
 
 class RadiometryWarning(UserWarning):
     """Metadata left something open that was settled by a rule; the message says how."""
+
+
+class GridWarning(UserWarning):
+    """A grid is too coarse for what is asked of it; the message says for how much of it."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller, the first outside this package."""
+    own = os.path.dirname(__file__) + os.sep
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

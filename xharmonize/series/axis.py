@@ -105,7 +105,7 @@ def sensors_of(values: xr.DataArray) -> AnyArray:
 
 
 def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
-    """Day number of each date: solar days where the cube has a place, UTC days elsewhere.
+    """Day number of each date: solar days where the cube has a place or says them, else UTC days.
 
     Returns
     -------
@@ -114,6 +114,8 @@ def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
     """
     if "y" in cube.dims and "x" in cube.dims and _has_crs(cube):
         return solar_days(cube)
+    if "day" in cube.coords and cube["day"].dims == ("time",) and cube["day"].dtype.kind == "M":
+        return cube["day"].values.astype("datetime64[D]").astype(np.int64)
     return cube["time"].values.astype("datetime64[D]").astype(np.int64)
 
 

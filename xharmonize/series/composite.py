@@ -15,7 +15,7 @@ from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
 from xharmonize.cube.indices import INDICES, bands_of
-from xharmonize.errors import BandError, TimeAxisError
+from xharmonize.errors import BandError, OptionError, TimeAxisError
 from xharmonize.kernels import composite as kernels
 from xharmonize.kernels import looks
 from xharmonize.kernels.indices import ratio_index
@@ -74,14 +74,16 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     Raises
     ------
     TimeAxisError
-        If `period` or `how` is unknown, or there are no dates.
+        If `period` is unknown, or there are no dates.
+    OptionError
+        If `how` is unknown.
     BandError
         If a band the choice needs is missing.
     ModelError
         If the dates are in several bandpasses.
     """
     if how not in (*CHOOSING, *REDUCING):
-        raise TimeAxisError(
+        raise OptionError(
             f"how={how!r} is unknown; choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}"
         )
     name, values = axis.split_quantity(cube, what="composite")

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError
 from xharmonize.kernels.revisit import gaps
 from xharmonize.series import axis
 from xharmonize.series.observed import known_sensors, observed_values
@@ -53,7 +53,9 @@ def frequency(
         If the cube does not say which sensor its dates are from, or was smoothed and has no
         `origin`.
     TimeAxisError
-        If a level is no share, or there are no dates.
+        If there are no dates.
+    OptionError
+        If a level is no share.
 
     References
     ----------
@@ -61,7 +63,7 @@ def frequency(
     """
     wrong = [level for level in levels if not 0 <= level < 1]
     if wrong or not levels:
-        raise TimeAxisError(f"levels={tuple(levels)}; give shares from 0 to below 1")
+        raise OptionError(f"levels={tuple(levels)}; give shares from 0 to below 1")
     _, values = axis.split_quantity(cube, what="frequency")
     sensors = axis.sensors_of(values)
     parts = [sensor.split("+") for sensor in sensors.tolist()]

@@ -11,7 +11,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import read_coordinate
-from xharmonize.errors import TimeAxisError, UnknownSensorError
+from xharmonize.errors import OptionError, TimeAxisError, UnknownSensorError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.sensors import get_sensor
 from xharmonize.series import axis
@@ -89,9 +89,11 @@ def sensor_offsets(
         If the cube does not say which sensor its dates are from.
     TimeAxisError
         If it holds one sensor only, or not the reference, or was smoothed.
+    OptionError
+        If `max_gap` or `min_valid` has a value it cannot have.
     """
     if not max_gap > 0 or not 0 <= min_valid <= 1:
-        raise TimeAxisError(
+        raise OptionError(
             f"max_gap={max_gap}, min_valid={min_valid}; give days above 0 and a share from 0 to 1"
         )
     _, values = axis.split_quantity(cube, what="sensor_offsets")

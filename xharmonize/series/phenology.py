@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import with_history
-from xharmonize.errors import BandError, TimeAxisError
+from xharmonize.errors import BandError, OptionError, TimeAxisError
 from xharmonize.kernels import phenology as kernels
 from xharmonize.series import axis
 from xharmonize.types import AnyArray, FloatArray, IntArray
@@ -104,7 +104,9 @@ def phenology(
     Raises
     ------
     TimeAxisError
-        If days are fewer than 3 or occur twice, or an argument makes no sense.
+        If days are fewer than 3 or occur twice, or `year_start` is no day.
+    OptionError
+        If another argument has a value it cannot have.
     BandError
         If the cube has bands.
 
@@ -140,11 +142,11 @@ def phenology(
 
 def _require_options(method: str, threshold: float, reach: float) -> None:
     if method not in ("threshold", "derivative"):
-        raise TimeAxisError(f"method={method!r}; choose 'threshold' or 'derivative'")
+        raise OptionError(f"method={method!r}; choose 'threshold' or 'derivative'")
     if not 0 < threshold < 1:
-        raise TimeAxisError(f"threshold={threshold}; give a share of the rise between 0 and 1")
+        raise OptionError(f"threshold={threshold}; give a share of the rise between 0 and 1")
     if not reach > 0:
-        raise TimeAxisError(f"reach={reach}; give a number of days above 0")
+        raise OptionError(f"reach={reach}; give a number of days above 0")
 
 
 def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:

@@ -12,7 +12,7 @@ from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
 from xharmonize.cube.flags import ResultFlag, cf_attrs
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.series import axis
 from xharmonize.types import AnyArray, BoolArray
@@ -103,7 +103,9 @@ def screen_outliers(
     Raises
     ------
     TimeAxisError
-        If there are fewer than 3 days, or an argument makes no sense.
+        If there are fewer than 3 days.
+    OptionError
+        If an argument makes no sense.
 
     References
     ----------
@@ -141,11 +143,11 @@ def _require_options(
 ) -> None:
     for what, value in (("threshold", threshold), ("max_gap", max_gap)):
         if not value > 0:
-            raise TimeAxisError(f"{what}={value}; give a number above 0")
+            raise OptionError(f"{what}={value}; give a number above 0")
     if not min_departure >= 0:
-        raise TimeAxisError(f"min_departure={min_departure}; give a number of 0 or more")
+        raise OptionError(f"min_departure={min_departure}; give a number of 0 or more")
     if direction not in SIGNS:
-        raise TimeAxisError(f"direction={direction!r}; choose {', '.join(map(repr, SIGNS))}")
+        raise OptionError(f"direction={direction!r}; choose {', '.join(map(repr, SIGNS))}")
 
 
 def _batches(days: Any) -> tuple[tuple[int, ...], ...]:

@@ -12,7 +12,7 @@ from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
 from xharmonize.cube.flags import Origin, cf_attrs
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.series import axis
 from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Smoother, Whittaker
 from xharmonize.series.solve import Layer, Plan, smooth_block
@@ -91,8 +91,10 @@ RadialBasis
     Raises
     ------
     TimeAxisError
-        If there are fewer than 3 days, an argument on time makes no sense, or `uncertainty` is
-        wanted of a method that tells none.
+        If there are fewer than 3 days, or `step` is no number of days.
+    OptionError
+        If another argument has a value it cannot have, such as an unknown `method`, or
+        `uncertainty` is wanted of a method that tells none.
     ModelError
         If the dates are in several bandpasses.
     RadiometryError
@@ -140,7 +142,7 @@ def _smoother(method: Any) -> Smoother:
     if isinstance(method, Whittaker | SavitzkyGolay | Harmonic | RadialBasis):
         return method
     if method not in METHODS:
-        raise TimeAxisError(
+        raise OptionError(
             f"smoothing method {method!r} is unknown; choose {', '.join(map(repr, METHODS))}, or "
             "give one with its options, such as xh.Whittaker(penalty=1e4)"
         )
@@ -149,20 +151,20 @@ def _smoother(method: Any) -> Smoother:
 
 def _require_options(max_gap: float, envelope: float | None, snow: str) -> None:
     if not max_gap > 0:
-        raise TimeAxisError(f"max_gap={max_gap}; give a number of days above 0")
+        raise OptionError(f"max_gap={max_gap}; give a number of days above 0")
     if envelope is not None and not 0.5 < envelope < 1:
-        raise TimeAxisError(
+        raise OptionError(
             f"envelope={envelope}; give the weight of values above the curve, between 0.5 and 1"
         )
     if snow not in ("gap", "mask"):
-        raise TimeAxisError(f"snow={snow!r}; choose 'gap' or 'mask'")
+        raise OptionError(f"snow={snow!r}; choose 'gap' or 'mask'")
 
 
 def _with_error(smoother: Smoother, has_error: bool, wanted: bool | None) -> bool:
     """Whether the result tells its uncertainty, which not every method can."""
     is_known = isinstance(smoother, Whittaker | SavitzkyGolay)
     if wanted and not is_known:
-        raise TimeAxisError(
+        raise OptionError(
             f"uncertainty=True, but {smoother} tells none: what it cannot follow is missing from "
             "any standard deviation of it; leave uncertainty out, or smooth by 'whittaker'"
         )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError
 
 PenaltyRule: TypeAlias = Literal["reml", "gcv", "v-curve"]
 
@@ -61,20 +61,20 @@ class Whittaker:
         object.__setattr__(self, "candidates", tuple(map(float, self.candidates)))
         if isinstance(self.penalty, str):
             if self.penalty not in ("reml", "gcv", "v-curve"):
-                raise TimeAxisError(
+                raise OptionError(
                     f"penalty={self.penalty!r}; give a number [day³], 'reml', 'gcv' or 'v-curve'"
                 )
         else:
             _require_positive("penalty", self.penalty)
         if not self.relaxation > 0:
-            raise TimeAxisError(
+            raise OptionError(
                 f"relaxation={self.relaxation}; give a number of days above 0, or math.inf"
             )
         if not (math.isfinite(self.inflation) and self.inflation >= 1):
-            raise TimeAxisError(f"inflation={self.inflation}; give a factor of 1 or more")
+            raise OptionError(f"inflation={self.inflation}; give a factor of 1 or more")
         ascending = all(a < b for a, b in zip(self.candidates, self.candidates[1:]))
         if len(self.candidates) < 3 or not ascending or not self.candidates[0] > 0:
-            raise TimeAxisError(
+            raise OptionError(
                 f"candidates={self.candidates}; give at least 3 penalties above 0, ascending"
             )
 
@@ -109,7 +109,7 @@ class SavitzkyGolay:
     def __post_init__(self) -> None:
         _require_positive("window", self.window)
         if not (isinstance(self.order, int) and 0 <= self.order <= 5):
-            raise TimeAxisError(f"order={self.order}; give a whole number from 0 to 5")
+            raise OptionError(f"order={self.order}; give a whole number from 0 to 5")
 
     def __str__(self) -> str:
         return f"savgol, window={self.window:g} days, order={self.order}"
@@ -144,7 +144,7 @@ class Harmonic:
     def __post_init__(self) -> None:
         _require_positive("period", self.period)
         if not (isinstance(self.count, int) and self.count >= 1):
-            raise TimeAxisError(f"count={self.count}; give a whole number of waves, at least 1")
+            raise OptionError(f"count={self.count}; give a whole number of waves, at least 1")
 
     def __str__(self) -> str:
         return f"harmonic, count={self.count}, period={self.period:g} days, trend={self.trend}"
@@ -177,7 +177,7 @@ class RadialBasis:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(map(float, self.widths)))
         if not self.widths:
-            raise TimeAxisError("widths=(); give at least one standard deviation [day]")
+            raise OptionError("widths=(); give at least one standard deviation [day]")
         for width in self.widths:
             _require_positive("widths", width)
 
@@ -190,4 +190,4 @@ Smoother: TypeAlias = Whittaker | SavitzkyGolay | Harmonic | RadialBasis
 
 def _require_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise TimeAxisError(f"{name}={value}; give a finite number above 0")
+        raise OptionError(f"{name}={value}; give a finite number above 0")

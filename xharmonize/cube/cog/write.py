@@ -18,6 +18,7 @@ from xharmonize.cube.cog.items import make_item, write_catalog, write_json, writ
 from xharmonize.cube.cog.qgis import write_styles
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.results import as_series, is_result
 from xharmonize.cube.store.parts import as_dataset, require_coords
 from xharmonize.errors import RadiometryError, StoreError
 from xharmonize.sensors.spec import UNKNOWN
@@ -45,7 +46,9 @@ def to_cogs(
     Parameters
     ----------
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
-        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own.
+        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own. A
+        result without dates, such as seasons by year or a fit, gets an item for each label of its
+        other dimensions; its dates become days since 1970-01-01.
     path : str or Path
         Directory: a new or empty one, or one written by this function.
     collection : str, optional
@@ -84,7 +87,10 @@ def to_cogs(
     require("pystac", extra="stac")
     folder = _writable(Path(path).expanduser())
     dataset = as_dataset(cube)
-    require_coords(dataset)
+    if is_result(cube):
+        dataset = _entries(dataset, _slug(collection or folder.name), dtype)
+    else:
+        require_coords(dataset)
     _check_dtype(dataset, dtype)
     dataset = _north_up(dataset)
     geobox = geobox_of(dataset)
@@ -100,6 +106,15 @@ def to_cogs(
         if styles:
             write_styles(target, name, layers, geobox)
     return write_catalog(folder, collection=group, description=_description(dataset))
+
+
+def _entries(result: xr.Dataset, name: str, dtype: CogDtype | None) -> xr.Dataset:
+    if dtype == "int16":
+        raise StoreError(
+            "dtype='int16' holds reflectance and indices, a result has days and other units too; "
+            "leave dtype out"
+        )
+    return as_series(result, name)
 
 
 def _write_date(
@@ -150,7 +165,7 @@ def _layer(date: xr.Dataset, name: str, band: str | None, dtype: CogDtype | None
     scale, offset, nodata = 1.0, 0.0, float("nan") if is_float else None
     if is_float and dtype == "int16":
         scale, nodata = INT16_SCALE, float(INT16_NODATA)
-    elif band is not None and not is_float and is_main:
+    elif band is not None and not is_float and is_main and "scale" in date.coords:
         at = date.sel(band=band)
         scale, offset, nodata = (float(at[key]) for key in ("scale", "offset", "nodata"))
     label = name if band is None else band if is_main else f"{name}_{band}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import xarray as xr
 
+from xharmonize.cube.results import is_result
 from xharmonize.cube.store import layout
 from xharmonize.cube.store.claims import Claim, claim, escaped, live_claims, require_free
 from xharmonize.cube.store.geo import require_fit
@@ -20,6 +21,7 @@ from xharmonize.cube.store.layout import TILE
 from xharmonize.cube.store.lock import writer_lock
 from xharmonize.cube.store.parts import FORMAT, Parts, take_apart
 from xharmonize.cube.store.read import open_lazily, read_back, source_name
+from xharmonize.cube.store.result import is_result_store, open_result, write_result
 from xharmonize.cube.store.transaction import format_in, readable_store, write_transaction
 from xharmonize.cube.store.write import (
     commit,
@@ -53,7 +55,8 @@ def to_zarr(
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
         With its contract and CRS; reflectance, an index, encoded digital numbers, and companions
         (`qa`, `origin`, `uncertainty`, …). Values, dtype and NaN are stored as they are. Dask
-        cubes are written piece by piece with the scheduler in force.
+        cubes are written piece by piece with the scheduler in force. A result without dates, such
+        as seasons or a fit, is written whole, with every variable.
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
         Directory on a file system that all workers share. A repository of Icechunk gets one commit
         on its branch ``main``; a session is written to, and its owner commits it.
@@ -82,6 +85,8 @@ def to_zarr(
         raise StoreError(f"mode is {mode!r}; it is 'w' (whole store) or 'upsert' (by key)")
     if tile is not None and tile < 1:
         raise StoreError(f"tile is {tile}; give a positive number of pixels")
+    if is_result(cube) and isinstance(path, str | Path):
+        return write_result(cube, _local(path), mode=mode)
     parts = take_apart(cube)
     if not isinstance(path, str | Path):
         return write_transaction(path, parts, mode=mode, tile=tile)
@@ -119,6 +124,8 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
         _require_version(format_in(place), "this Icechunk store")
         return read_back(open_lazily(place, state=state, chunks=chunks))
     store = _local(path)
+    if is_result_store(store):
+        return open_result(store, chunks=chunks)
     _require_ours(store)
     return read_back(open_lazily(store, chunks=chunks))
 
