@@ -54,7 +54,7 @@ class Whittaker:
 
     penalty: float | PenaltyRule = "reml"
     relaxation: float = 30.0
-    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 11))
+    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 9))
     inflation: float = 1.2
 
     def __post_init__(self) -> None:
