@@ -1,9 +1,10 @@
 """How many simulated truths lie within one standard deviation of a smooth series.
 
-``python benchmarks/smoothing_coverage.py [--small]``: seasons of five shapes (two logistic flanks, a
-bell, a cosine, two crops a year, a meadow mown four times), noise of 0.02 and 0.05, dates about
-five and ten days apart, 30 and 60 % missing, two years; errors independent, and correlated from
-date to date by 0.3 and 0.6. Printed is the share within ±1 σ by shape; .68 is right.
+``python benchmarks/smoothing_coverage.py [--small]``: seasons of five shapes (two logistic
+flanks, a bell, a cosine, two crops a year, a meadow mown four times), noise of 0.02 and 0.05,
+dates about five and ten days apart, 30 and 60 % missing, two years; errors independent, and
+correlated from date to date by 0.3 and 0.6. Printed is the share within ±1 σ by shape; .68 is
+right.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ def test_bands_are_smoothed_one_by_one(no_compute):
     one = cube.sel(band=["red"]).harmonize.smooth(xh.Whittaker(penalty=1e3))
     xr.testing.assert_allclose(lazy.sel(band=["red"]).compute(), one)
     assert lazy.attrs["history"].endswith(
-        "smooth: whittaker, penalty=1000.0, relaxation=30 days, on the observed dates, max_gap=60 days"
+        "smooth: whittaker, penalty=1000.0, relaxation=30 days, on the observed dates, "
+        "max_gap=60 days"
     )
     assert lazy.attrs["units"] == "1"
     xr.testing.assert_identical(lazy.time, cube.time)

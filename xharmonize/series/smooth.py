@@ -110,7 +110,7 @@ RadialBasis
     axis.require_one_bandpass(values, what="smooth")
     is_dataset = isinstance(cube, xr.Dataset)
     has_error = is_dataset and "uncertainty" in cube
-    with_error = _with_error(smoother, has_error, uncertainty)
+    with_error: bool = _with_error(smoother, has_error, uncertainty)
     plan = _plan(values, smoother, step=step, max_gap=max_gap, envelope=envelope, snow=snow)
     whole = axis.whole_series(values.transpose("time", ...))
     layers: list[Any] = [axis.companion(cube, n, whole) for n in ("uncertainty", "origin")]
@@ -133,7 +133,7 @@ RadialBasis
         cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
     )
     if is_dataset and step is None:
-        kept = [n for n in COMPANIONS if n in cube and n not in (*result, "uncertainty")]
+        kept = [n for n in COMPANIONS if n in cube and n not in result and n != "uncertainty"]
         result = result.assign({n: cube[n] for n in kept})
     return result.transpose(*order).assign_attrs(cube.attrs if is_dataset else {})
 
