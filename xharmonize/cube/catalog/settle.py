@@ -22,6 +22,7 @@ from xharmonize.cube.catalog.items import Item, epsg_of
 from xharmonize.cube.catalog.radiometry import Encoding, settle_encoding, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
+from xharmonize.cube.days import solar_day
 from xharmonize.cube.geobox import reproject_bounds
 from xharmonize.errors import (
     BandError,
@@ -70,23 +71,24 @@ def settle_scene(
         for band, key in spectral.items()
     }
     center, moment = _center(item), sensing_time(item)
-    solar_day = _solar_day(moment, center[0])
+    when = np.datetime64(moment, "ns")
+    day = solar_day(when, center[0])
     tile = tile_of(item)
     scene = Scene(
         id=item["id"],
         item=item,
-        datetime=np.datetime64(moment, "ns"),
+        datetime=when,
         sensor=sensor,
         step=_step(item, sensor, platform, baseline, tile, encodings),
         assets=assets,
         crs=_crs(item, spectral),
         grids={n: grid for n, key in assets.items() if (grid := _grid(item, key)) is not None},
-        solar_day=solar_day,
+        solar_day=day,
         datatake=datatake_of(
             item,
             platform=platform,
             tile=tile,
-            solar_day=solar_day.isoformat(),
+            solar_day=day.isoformat(),
             second=moment.strftime("%Y%m%dT%H%M%S"),
         ),
         tile=tile,
@@ -318,11 +320,6 @@ def _center(item: Item) -> tuple[float, float]:
     west, south, east, north = item["bbox"]
     lon = (west + east) / 2 + (180 if west > east else 0)
     return (lon + 180) % 360 - 180, (south + north) / 2
-
-
-def _solar_day(moment: dt.datetime, longitude: float) -> dt.date:
-    shift = 0.0 if math.isnan(longitude) else longitude / 15
-    return (moment + dt.timedelta(hours=shift)).date()
 
 
 def _naive(moment: dt.datetime) -> dt.datetime:

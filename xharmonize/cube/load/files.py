@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,10 @@ TOLERANCE = 1e-3
 
 KNOWN_FILES = 4096
 """Files whose headers a process keeps: an asset is read chunk by chunk."""
+
+
+Stamps: TypeAlias = tuple[Any, ...]
+"""What changes when a file does; part of the key under which its header is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +70,11 @@ class Header:
 
 def read_header(href: str) -> Header:
     """Return the header of a file; kept until the file, if it is a local one, changes."""
-    return _read_header(href, _stamps(href))
+    return _read_header(href, _stamps_of(href))
 
 
 @lru_cache(maxsize=KNOWN_FILES)
-def _read_header(href: str, stamps: tuple[Any, ...]) -> Header:
+def _read_header(href: str, _stamps: Stamps) -> Header:
     from rasterio.enums import ColorInterp, MaskFlags
 
     with open_raster(href) as file:
@@ -101,7 +105,7 @@ def open_raster(href: str) -> Iterator[Any]:
 
 
 @lru_cache(maxsize=KNOWN_FILES)
-def _has_fractions(href: str, stamps: tuple[Any, ...]) -> bool:
+def _has_fractions(href: str, _stamps: Stamps) -> bool:
     with open_raster(href) as file:
         if np.dtype(file.dtypes[0]).kind != "f":
             return False
@@ -111,10 +115,10 @@ def _has_fractions(href: str, stamps: tuple[Any, ...]) -> bool:
 
 def has_fractions(href: str) -> bool:
     """Tell whether a file holds floats that are no whole numbers, from at most 256 a side."""
-    return _has_fractions(href, _stamps(href))
+    return _has_fractions(href, _stamps_of(href))
 
 
-def _stamps(href: str) -> tuple[Any, ...]:
+def _stamps_of(href: str) -> Stamps:
     """What changes when a local file or the mask beside it does; nothing of remote ones."""
     found = []
     for path in (href, _mask_beside(href)):
