@@ -1,4 +1,4 @@
-"""Pixels that a file calls missing by a mask, an alpha band or a file beside it, in both engines."""
+"""Pixels that files call missing by a mask, an alpha band or a file beside them."""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ def test_a_file_in_another_crs_is_refused_when_read(tmp_path, engine):
     item = sentinel2(tmp_path)
     del item["bbox"]
     item["properties"]["proj:epsg"] = 32731
-    with pytest.raises(xh.AssetReadError, match="the file is in EPSG:32631, its item says EPSG:32731"):
+    with pytest.raises(
+        xh.AssetReadError, match="the file is in EPSG:32631, its item says EPSG:32731"
+    ):
         opened(item, engine=engine).compute()
 
 
@@ -104,7 +106,9 @@ def test_what_the_message_gives_mends_the_item(tmp_path, engine):
     off = state(sentinel2(tmp_path), transform=[10, 0, LEFT + 15, 0, -10, TOP])
     with pytest.raises(xh.AssetReadError, match="proj:transform") as caught:
         opened(off, engine=engine).compute()
-    assert f"the file has proj:transform [10.0, 0.0, {LEFT}, 0.0, -10.0, {TOP}]" in str(caught.value)
+    assert f"the file has proj:transform [10.0, 0.0, {LEFT}, 0.0, -10.0, {TOP}]" in str(
+        caught.value
+    )
     mended = state(off, transform=[10.0, 0.0, LEFT, 0.0, -10.0, TOP])
     assert opened(mended, engine=engine).notnull().all()
 
@@ -173,7 +177,7 @@ def test_a_turned_grid_is_refused_and_read_as_the_message_says(tmp_path, engine)
     with rasterio.open(path, "w", **{**profile, "transform": turned}) as file:
         file.write(np.ascontiguousarray(values.T), 1)
     item["assets"]["red"]["proj:transform"] = list(turned)[:6]
-    with pytest.raises(xh.GridError, match="turned against its CRS.*resampling="):
+    with pytest.raises(xh.GridError, match=r"turned against its CRS.*resampling="):
         opened(item, engine=engine)
     box = xh_box(item)
     found = opened(

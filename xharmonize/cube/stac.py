@@ -231,7 +231,9 @@ def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox
     units = {key[1] for key in parts}
     if len(units) > 1:
         raise RadiometryError(f"the items have different units, {sorted(units)}; open them apart")
-    opened = [open_part(list(part.values()), key[2], request) for key, part in parts.items()]
+    opened = []
+    for (_, _, lattice), part in parts.items():  # no comprehension: warnings count frames
+        opened.append(open_part(list(part.values()), lattice, request))
     cube = join_parts(opened, [list(part) for part in parts.values()])
     return cube if request.chunks is None else _rechunk(cube, request.chunks)
 

@@ -211,32 +211,69 @@ def read_pixels(
     fill : int
         Value of missing pixels in the result.
     """
+    result = np.full(geobox.shape.yx, np.nan)
+    for turns in _turns(header, geobox):
+        moved = geobox.translate_pix(-360 * turns / geobox.affine.a, 0) if turns else geobox
+        _read_onto(result, href, header, moved, nodata=nodata, resampling=resampling)
+    numbers: AnyArray = np.where(np.isnan(result), fill, result)
+    return (np.rint(numbers) if dtype.kind in "iu" else numbers).astype(dtype)
+
+
+def is_read_alike(header: Header, geobox: GeoBox) -> bool:
+    """Tell whether all engines read a file onto a grid alike."""
+    if not (header.is_plain and geobox.crs.geographic):
+        return header.is_plain
+    here = geobox.boundingbox
+    return here.left >= -180 and here.right <= 180 and set(_turns(header, geobox)) <= {0}
+
+
+def _read_onto(
+    result: Float64Array,
+    href: str,
+    header: Header,
+    geobox: GeoBox,
+    *,
+    nodata: int | None,
+    resampling: str,
+) -> None:
+    """Put the valid pixels of a file onto a grid, where the result has none yet."""
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
     from rasterio.windows import Window
 
-    result = np.full(geobox.shape.yx, np.nan)
     window = _window(header, geobox)
-    if window is not None:
-        rows, columns = window
-        with open_raster(href) as file:
-            cut = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
-            values = file.read(1, window=cut)
-            missing = file.read_masks(1, window=cut) == 0
-        missing |= _equals(values, header.nodata) | _equals(values, nodata)
-        reproject(
-            np.where(missing, np.nan, values.astype(np.float64)),
-            result,
-            src_transform=_affine(header.grid) * _affine(header.grid).translation(*_first(window)),
-            src_crs=header.crs,
-            src_nodata=np.nan,
-            dst_transform=_near(geobox, header),
-            dst_crs=geobox.crs.to_wkt(),
-            dst_nodata=np.nan,
-            resampling=Resampling[resampling],
-        )
-    numbers: AnyArray = np.where(np.isnan(result), fill, result)
-    return (np.rint(numbers) if dtype.kind in "iu" else numbers).astype(dtype)
+    if window is None:
+        return
+    (top, bottom), (left, right) = window
+    with open_raster(href) as file:
+        cut = Window(left, top, right - left, bottom - top)
+        values = file.read(1, window=cut)
+        missing = file.read_masks(1, window=cut) == 0
+    missing |= _equals(values, header.nodata) | _equals(values, nodata)
+    found = np.full(result.shape, np.nan)
+    affine = _affine(header.grid)
+    reproject(
+        np.where(missing, np.nan, values.astype(np.float64)),
+        found,
+        src_transform=affine * affine.translation(left, top),
+        src_crs=header.crs,
+        src_nodata=np.nan,
+        dst_transform=geobox.affine,
+        dst_crs=geobox.crs.to_wkt(),
+        dst_nodata=np.nan,
+        resampling=Resampling[resampling],
+    )
+    np.copyto(result, found, where=np.isnan(result))
+
+
+def _turns(header: Header, geobox: GeoBox) -> tuple[int, ...]:
+    """Whole turns by which a grid in degrees may lie off a file in degrees: where they meet."""
+    if not (geobox.crs.geographic and read_crs(header.crs).geographic):
+        return (0,)
+    left, _, right, _ = header.grid.bounds
+    here = geobox.boundingbox
+    turns = (-2, -1, 0, 1, 2)
+    return tuple(n for n in turns if here.left - 360 * n < right and here.right - 360 * n > left)
 
 
 def _equals(values: AnyArray, number: float | None) -> BoolArray:
@@ -249,20 +286,6 @@ def _affine(grid: Grid) -> Any:
     from affine import Affine
 
     return Affine(*grid.transform)
-
-
-def _first(window: tuple[tuple[int, int], tuple[int, int]]) -> tuple[int, int]:
-    return window[1][0], window[0][0]
-
-
-def _near(geobox: GeoBox, header: Header) -> Any:
-    """Transform of a grid, moved by whole turns next to a file in degrees."""
-    if not (geobox.crs.geographic and read_crs(header.crs).geographic):
-        return geobox.affine
-    left, _, right, _ = header.grid.bounds
-    here = geobox.boundingbox
-    turns = round(((left + right) - (here.left + here.right)) / 720)
-    return geobox.affine.translation(360 * turns, 0) * geobox.affine
 
 
 def _window(header: Header, geobox: GeoBox) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -290,11 +313,13 @@ def _positions(header: Header, geobox: GeoBox) -> tuple[Float64Array, Float64Arr
     zero, one = np.zeros(33), np.ones(33)
     edge_row = rows * np.concatenate([along, along, zero, one])
     edge_column = columns * np.concatenate([zero, one, along, along])
+    x, y = geobox.affine * (edge_column, edge_row)
     source = read_crs(header.crs)
-    forth = Transformer.from_crs(geobox.crs.to_wkt(), source.to_wkt(), always_xy=True)
-    x, y = forth.transform(*(geobox.affine * (edge_column, edge_row)))
-    if source.geographic:
-        left, _, right, _ = header.grid.bounds
-        x = unwrapped(x, (left + right) / 2)
+    if not is_same_crs(source, geobox.crs):
+        forth = Transformer.from_crs(geobox.crs.to_wkt(), source.to_wkt(), always_xy=True)
+        x, y = forth.transform(x, y)
+        if source.geographic:
+            left, _, right, _ = header.grid.bounds
+            x = unwrapped(x, (left + right) / 2)
     column, row = ~_affine(header.grid) * (np.asarray(x), np.asarray(y))
     return np.asarray(row), np.asarray(column)

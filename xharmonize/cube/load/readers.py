@@ -19,6 +19,7 @@ from xharmonize.cube.catalog.scene import Grid
 from xharmonize.cube.load.files import (
     Header,
     has_fractions,
+    is_read_alike,
     read_header,
     read_pixels,
     why_misplaced,
@@ -111,7 +112,7 @@ class AssetRef:
 
         try:
             header = self._header()
-            if header.is_plain:
+            if is_read_alike(header, geobox()):
                 pixels = plain()
             else:
                 pixels = read_pixels(
