@@ -223,7 +223,8 @@ def mean_overpass_sun_zenith(
     Parameters
     ----------
     days : (time,) float64 array
-        Days since 1970-01-01T00:00 UTC of the observations; only the local solar date counts.
+        Days since 1970-01-01T00:00 UTC of the observations; only the date in UTC counts, as in
+        HLS.
     latitude, longitude : (y, x) float64 array
         [degree]
     orbits : (orbit, 2) float64 array
@@ -240,7 +241,8 @@ def mean_overpass_sun_zenith(
         for j in range(n_y):
             for i in range(n_x):
                 lat, lon = latitude[j, i], longitude[j, i]
-                local_midnight = floor(days[t] + lon / 360) - lon / 360
+                # HLS takes the date in UTC for the local one: east of 150° it is a day behind.
+                local_midnight = floor(days[t]) - lon / 360
                 total = 0.0
                 for k in range(orbits.shape[0]):
                     hour = overpass_hour(lat, orbits[k, 0], orbits[k, 1])

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote, urljoin, urlparse
 
 from xharmonize.errors import CatalogError
+from xharmonize.kernels.longitude import box_around
 
 Item: TypeAlias = dict[str, Any]
 """A STAC item or asset as a plain dictionary."""
@@ -104,18 +105,26 @@ def normalize_item(item: Mapping[str, Any], *, base: str | None = None) -> Item:
 
 
 def bbox_of(item: Mapping[str, Any]) -> list[float] | None:
-    """Return ``[west, south, east, north]`` [degrees] of an item, from its geometry if need be."""
+    """Return ``[west, south, east, north]`` [degrees] of an item, from its geometry if need be.
+
+    West > east where it crosses 180°. A box of more than half a turn is what is left of one that
+    crosses, if the geometry says so.
+    """
+    stated = _stated_bbox(item)
+    if stated is not None and stated[2] - stated[0] <= 180:
+        return stated
+    box = box_around(_points((item.get("geometry") or {}).get("coordinates") or ()))
+    return stated if box is None else list(box)
+
+
+def _stated_bbox(item: Mapping[str, Any]) -> list[float] | None:
     box = item.get("bbox")
     if isinstance(box, Mapping):  # as GeoParquet has it
         return [float(box[key]) for key in ("xmin", "ymin", "xmax", "ymax")]
-    if box is not None:
-        values = [float(value) for value in box]
-        return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
-    points = list(_points((item.get("geometry") or {}).get("coordinates") or ()))
-    if not points:
+    if box is None:
         return None
-    lon, lat = zip(*points)
-    return [min(lon), min(lat), max(lon), max(lat)]
+    values = [float(value) for value in box]
+    return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
 
 
 def epsg_of(fields: Mapping[str, Any]) -> int | None:

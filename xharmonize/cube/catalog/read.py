@@ -45,6 +45,7 @@ def read_scenes(
     platform: PlatformChoice | None = None,
     bands: Sequence[str] | None = None,
     radiometry: RadiometryChoice | None = None,
+    skips: bool = False,
 ) -> list[Scene]:
     """Read the items of a STAC source and settle what their numbers mean.
 
@@ -73,6 +74,8 @@ def read_scenes(
     radiometry : mapping, optional
         ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: goes before
         the metadata.
+    skips : bool
+        Whether a scene may lack bands that are asked for.
 
     Returns
     -------
@@ -108,6 +111,7 @@ def read_scenes(
             bands=bands,
             radiometry=_radiometry_of(item["id"], radiometry),
             platform=_named_platform(item["id"], platform),
+            skips=skips,
         )
         for item in normalized(located, modifier)
     ]
