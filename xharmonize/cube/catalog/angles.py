@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from xharmonize.cube.catalog.fields import as_number
+
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 """Coordinates along time that hold them [degree]."""
 
@@ -31,10 +33,10 @@ def angles_of_item(properties: Mapping[str, Any]) -> dict[str, float]:
     elevation = properties.get("view:sun_elevation")
     found = {name: _first(properties, keys) for name, keys in _KEYS.items()}
     if elevation is not None:
-        found["sun_zenith"] = 90.0 - float(elevation)
+        found["sun_zenith"] = 90.0 - as_number(elevation, "view:sun_elevation")
     return found
 
 
 def _first(properties: Mapping[str, Any], keys: tuple[str, ...]) -> float:
-    values = (properties.get(key) for key in keys)
-    return next((float(value) for value in values if value is not None), np.nan)
+    there = (key for key in keys if properties.get(key) is not None)
+    return next((as_number(properties[key], key) for key in there), np.nan)

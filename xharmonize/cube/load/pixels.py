@@ -206,6 +206,7 @@ def _asset(scene: Scene, name: str, failed: int | None) -> AssetRef:
         asset=key,
         nodata=int(nodata) if np.isfinite(nodata) else None,
         failed=failed,
+        drivers=scene.drivers,
     )
 
 

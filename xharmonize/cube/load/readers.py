@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xharmonize.cube.catalog.access import DRIVERS
+from xharmonize.cube.load.guard import guarded, open_allowed
 from xharmonize.errors import AssetReadError
 from xharmonize.types import IntArray
 
@@ -33,6 +35,8 @@ class AssetRef:
         Digital number of a missing pixel, in addition to the one the file declares.
     failed : int or None
         Value given to pixels that cannot be read; None raises `AssetReadError`.
+    drivers : tuple of str
+        GDAL drivers that may read it.
     """
 
     href: str
@@ -40,9 +44,10 @@ class AssetRef:
     asset: str
     nodata: int | None = None
     failed: int | None = None
+    drivers: tuple[str, ...] = DRIVERS
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.href, self.item_id, self.asset, self.nodata, self.failed)
+        return (self.href, self.item_id, self.asset, self.nodata, self.failed, self.drivers)
 
     def __lt__(self, other: AssetRef) -> bool:
         """Order by item and asset, so that mappings of assets have one token."""
@@ -64,7 +69,7 @@ class AssetRef:
             return pixels
         # A few pixels tell most of the time.
         is_large = (pixels[::32, ::32] > 2).any() or (pixels > 2).any()
-        if not is_large and _has_fractions(self.href):
+        if not is_large and _has_fractions(self.href, self.drivers):
             raise AssetReadError(
                 f"asset {self.asset!r} of item {self.item_id!r} holds fractions, but its metadata "
                 f"say {pixels.dtype}, or nothing; state data_type, scale and offset of the asset "
@@ -100,9 +105,10 @@ class NamingReader:
 
             self._reader = AutoParallelRioReader(url=self.ref.href, **self.options)
         try:
-            pixels = self._read_plain(window)
-            if pixels is None:
-                pixels = self._reader.read(window, **options)
+            with guarded(self.ref.href, self.ref.drivers):
+                pixels = self._read_plain(window)
+                if pixels is None:
+                    pixels = self._reader.read(window, **options)
             return self.ref.with_fill(self.ref.require_numbers(pixels), fill)
         except AssetReadError:
             raise
@@ -155,7 +161,8 @@ class _NamingOdcReader:
         from rasterio.errors import RasterioError
 
         try:
-            roi, pixels = self.reader.read(cfg, dst_geobox, dst=dst, selection=selection)
+            with guarded(self.ref.href, self.ref.drivers):
+                roi, pixels = self.reader.read(cfg, dst_geobox, dst=dst, selection=selection)
             return roi, self.ref.with_fill(self.ref.require_numbers(pixels), int(cfg.fill_value))
         except AssetReadError:
             raise
@@ -169,11 +176,9 @@ class _NamingOdcReader:
 
 
 @lru_cache(maxsize=4096)  # an asset is read chunk by chunk
-def _has_fractions(href: str) -> bool:
+def _has_fractions(href: str, drivers: tuple[str, ...]) -> bool:
     """Tell whether a file holds floats that are no whole numbers, from at most 256 a side."""
-    import rasterio
-
-    with rasterio.open(href, sharing=False) as file:
+    with guarded(href, drivers), open_allowed(href, drivers) as file:
         if np.dtype(file.dtypes[0]).kind != "f":
             return False
         sample = file.read(1, out_shape=(min(256, file.height), min(256, file.width)))
