@@ -12,7 +12,15 @@ import xarray as xr
 from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
-from xharmonize.plot.style import label_dates, new_figure, sensors_of, style_of, tidy, title_of
+from xharmonize.plot.style import (
+    label_dates,
+    literal,
+    new_figure,
+    sensors_of,
+    style_of,
+    tidy,
+    title_of,
+)
 from xharmonize.series.means import deviation_of_known, mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
@@ -101,7 +109,7 @@ def series(
     axes.set_title(title, fontsize=10, loc="left")
     if seen.note:
         axes.set_title(seen.note, fontsize=7, loc="right")
-    return figure
+    return literal(figure)
 
 
 def _explain(axes: Axes) -> None:
