@@ -7,16 +7,34 @@ Every error of this package derives from `XHarmonizeError` and from the builtin 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
+
+# Controls of a terminal (line feed and tab apart), what turns the direction of writing round, and
+# halves of surrogate pairs, which no terminal or file can be given.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    r"""Return text that can be shown anywhere; control characters are spelt as Python spells them.
+
+    Examples
+    --------
+    >>> print(printable("S2A" + chr(27) + "[31m"))
+    S2A\x1b[31m
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 class XHarmonizeError(Exception):
     """Base of all errors raised by this package."""
 
     def __str__(self) -> str:
-        """Return the message unquoted (`KeyError` would print its `repr`)."""
-        return str(self.args[0]) if self.args else ""
+        """Return the message unquoted (`KeyError` would print its `repr`), fit for a terminal."""
+        return printable(self.args[0]) if self.args else ""
 
 
 class ContractError(XHarmonizeError, ValueError):
@@ -105,6 +123,10 @@ class MissingDependencyError(XHarmonizeError, ImportError):
 
 class RadiometryWarning(UserWarning):
     """Metadata left something open that was settled by a rule; the message says how."""
+
+    def __str__(self) -> str:
+        """Return the message, fit for a terminal."""
+        return printable(super().__str__())
 
 
 class GridWarning(UserWarning):

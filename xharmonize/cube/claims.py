@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.catalog.fields import stated
 from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platform
 from xharmonize.cube.catalog.radiometry import settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
@@ -32,7 +33,6 @@ _SOURCES = {
     "tile": ("tile", "s2:mgrs_tile", "grid:code"),
     "level": ("level",),
 }
-_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 _COLLECTIONS = {"01": "landsat-c1-sr", "02": "landsat-c2-l2"}
 
 
@@ -212,7 +212,8 @@ def _encoding(
 ) -> dict[str, float]:
     """Scale, offset and nodata of digital numbers, by the rules that hold for items."""
     raster = _raster_band(band)
-    flags = {key: band.coords[key].values.item() for key in _FLAGS if key in band.coords}
+    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
+    flags = {k: v for k, v in stated(coords, "boa_offset_applied") if v == v}  # not NaN
     needs_baseline = bool(sensor.radiometry.baseline_offsets) and baseline == UNKNOWN
     if (
         needs_baseline

@@ -71,6 +71,8 @@ def open_stac(
     mosaic: Mosaic | None = "pass",
     on_error: OnError = "raise",
     pad: Any = None,
+    drivers: str | Sequence[str] | None = None,
+    schemes: str | Sequence[str] | None = None,
 ) -> Any:
     """Open STAC items as a lazy cube of reflectance, its radiometry settled per time step.
 
@@ -143,6 +145,13 @@ def open_stac(
         tile that gives something to the box is wholly supplied. The box is kept in the attribute
         ``requested_bounds`` (left, bottom, right, top in the CRS), and the generator's result ends
         there. Dates that only the margin has are left out.
+    drivers : str or sequence of str, optional
+        GDAL drivers that may read assets; by default those of GeoTIFF and JPEG 2000, whose files
+        hold their pixels.
+    schemes : str or sequence of str, optional
+        Kinds of addresses that assets may have: ``"https"``, ``"s3"``, ``"file"`` for paths of this
+        machine, ``"vsizip"`` for a handler of GDAL. By default https, http, s3, gs and az; paths
+        only where the item does not come from the web.
 
     Returns
     -------
@@ -157,7 +166,8 @@ def open_stac(
     EmptyQueryError
         If no item fits the query, or overlaps the grid.
     CatalogError, CatalogConnectionError
-        If the source cannot be read.
+        If the source cannot be read, an item is malformed, or an asset has an address that is not
+        allowed.
     RadiometryError
         If metadata about scale, offset or nodata are absent or contradict each other.
     BandError, MaskError, UnknownSensorError
@@ -188,6 +198,8 @@ def open_stac(
         bands=names,
         radiometry=radiometry,
         skips=on_error == "skip",
+        drivers=drivers,
+        schemes=schemes,
     )
     scenes, wanted = with_bands(scenes, names)
     named = within(scenes, bbox) if searched is not bbox and bbox is not None else scenes

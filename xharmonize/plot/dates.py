@@ -8,8 +8,16 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
-from xharmonize.errors import ContractError
-from xharmonize.plot.style import label_dates, new_figure, sensors_of, style_of, tidy, title_of
+from xharmonize.errors import ContractError, printable
+from xharmonize.plot.style import (
+    label_dates,
+    literal,
+    new_figure,
+    sensors_of,
+    style_of,
+    tidy,
+    title_of,
+)
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.observed import has_look
 
@@ -60,12 +68,12 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
         )
         name = title_of(sensor) if platform == UNKNOWN else platform.replace("+", " and ")
         labels.append(f"{name}  ({len(dates)})")
-    axes.set_yticks(range(len(rows)), labels)
+    axes.set_yticks(range(len(rows)), list(map(printable, labels)))
     axes.set_ylim(-0.6, len(rows) - 0.4)
     label_dates(axes)
     tidy(axes)
     axes.set_title(title, fontsize=10, loc="left")
-    return figure
+    return literal(figure)
 
 
 def _rows(*cubes: xr.DataArray | xr.Dataset) -> dict[tuple[str, str], np.ndarray]:

@@ -12,7 +12,7 @@ from xharmonize.cube.contract import require_bands, select_bands
 from xharmonize.errors import MetricError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
 from xharmonize.plot.images import label_map, outer_edges, thin_out
-from xharmonize.plot.style import MISSING, new_figure
+from xharmonize.plot.style import MISSING, literal, new_figure
 from xharmonize.series.means import mean_of_known
 from xharmonize.types import AnyArray
 
@@ -91,7 +91,7 @@ def errors(
     quantity = str(one.attrs.get("long_name", one.name or "value"))
     label = f"prediction − reference: {quantity} [{unit}]\n{when}"
     figure.colorbar(image, ax=panels, label=label, shrink=0.8, extend="both")
-    return figure
+    return literal(figure)
 
 
 def _chosen(

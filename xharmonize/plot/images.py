@@ -10,7 +10,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.errors import ContractError
-from xharmonize.plot.style import MISSING, new_figure, title_of
+from xharmonize.plot.style import MISSING, literal, new_figure, title_of
 from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def maps(
         figure.colorbar(image, ax=list(axes), label=_label(pictures[0], names), shrink=0.8)
     else:
         figure.supxlabel(_colour_note(pictures[0], names, low, high, stretch), fontsize=8)
-    return figure
+    return literal(figure)
 
 
 def _colour_note(

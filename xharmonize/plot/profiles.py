@@ -15,6 +15,7 @@ from xharmonize.errors import GridError
 from xharmonize.plot.style import (
     MERGED,
     label_dates,
+    literal,
     new_figure,
     sensors_of,
     style_of,
@@ -110,7 +111,7 @@ def series(
     axes.set_title(title, fontsize=10, loc="left")
     if seen.note:
         axes.set_title(seen.note, fontsize=7, loc="right")
-    return figure
+    return literal(figure)
 
 
 def _explain(axes: Axes) -> None:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize.cube.contract import read_coordinate
-from xharmonize.errors import ContractError
+from xharmonize.errors import ContractError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +36,15 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure [inch] that belongs to no window."""
     figure_type = require("matplotlib.figure", extra="plot").Figure
     figure: Figure = figure_type(figsize=(width, height), layout="constrained", dpi=150)
+    return figure
+
+
+def literal(figure: Figure) -> Figure:
+    """Show every text of a figure as it is: names come from others, and ``$`` sets no formula."""
+    text_type = require("matplotlib.text", extra="plot").Text
+    for text in figure.findobj(text_type):
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
     return figure
 
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from xharmonize.cube.angles.rasters import Band
 from xharmonize.cube.angles.refs import GranuleRef, RasterRef, Whose
+from xharmonize.cube.catalog.access import make_access
 from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.catalog.items import Item
 from xharmonize.cube.catalog.query import make_query
@@ -64,13 +65,18 @@ def find_refs(
     if files is not None:
         return _of_files(files, steps)
     query = make_query(collection=collection, datetime=_interval(like), bbox=_box(source, like))
-    items = {item["id"]: item for item in normalized(load_items(source, query), modifier)}
+    items, is_web = {}, {}
+    for item, web in normalized(load_items(source, query), modifier):
+        items[item["id"]], is_web[item["id"]] = item, web
     similar = {_scene_of(name): item for name, item in items.items()}
     found, lost = [], []
     for step in steps:
         own = [items.get(w.item_id) or similar.get(_scene_of(w.item_id)) for w in step]
         lost += [w.item_id for w, item in zip(step, own) if item is None]
-        found.append(tuple(_ref_of(w, item) for w, item in zip(step, own) if item is not None))
+        there = [(w, item) for w, item in zip(step, own) if item is not None]
+        found.append(tuple(_ref_of(w, item) for w, item in there))
+        for (_, item), ref in zip(there, found[-1]):
+            _require_access(ref, is_web[item["id"]])
     if lost:
         raise TimeAxisError(
             f"the source has no item for {len(lost)} of the cube's, the first {lost[0]!r}; near "
@@ -79,6 +85,15 @@ def find_refs(
             "id, {'" + lost[0] + "': 'MTD_TL.xml'}"
         )
     return found
+
+
+def _require_access(ref: Ref, is_web: Mapping[str, bool]) -> None:
+    """Raise `CatalogError` if a catalogue links what it may not, as for any other asset."""
+    named = {ref.asset: ref.href} if isinstance(ref, GranuleRef) else {}
+    bands = {} if isinstance(ref, GranuleRef) else {k: b.href for k, b in ref.bands.values()}
+    for key, href in (named | bands).items():
+        where = f"asset {key!r} of item {ref.whose.item_id!r}"
+        make_access().check(href, is_web=is_web[key], where=where)
 
 
 def _steps(like: xr.DataArray | xr.Dataset) -> Iterator[list[Whose]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from xharmonize.cube.catalog.fields import as_number, name_of
 from xharmonize.cube.catalog.identity import normalize_platform
-from xharmonize.errors import CatalogError
 
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 """Coordinates along time that hold them [degree]."""
@@ -85,11 +85,5 @@ def _first(item: Mapping[str, Any], keys: tuple[str, ...]) -> float:
         value = item["properties"].get(key)
         if value is None:
             continue
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise CatalogError(
-                f"item {item['id']!r} has {key}={value!r}, which is no angle in degrees; correct "
-                "the item, or leave the field out"
-            ) from None
+        return as_number(value, f"{name_of(item)}: {key}", wanted="an angle in degrees")
     return np.nan

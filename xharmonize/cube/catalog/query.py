@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from xharmonize.cube.catalog.fields import name_of, show
 from xharmonize.cube.catalog.items import bbox_of
 from xharmonize.cube.catalog.settle import sensing_time
 from xharmonize.errors import CatalogError, GridError
@@ -132,9 +133,19 @@ def fits_properties(item: Mapping[str, Any], query: Query) -> bool:
             if value is None:
                 if operator != "neq":
                     return False
-            elif not _OPERATORS[operator](value, other):
+            elif not _fits(item, name, value, operator, other):
                 return False
     return True
+
+
+def _fits(item: Mapping[str, Any], name: str, value: Any, operator: str, other: Any) -> bool:
+    try:
+        return _OPERATORS[operator](value, other)
+    except TypeError:
+        raise CatalogError(
+            f"{name_of(item)} has {name} {show(value)}, which cannot be compared with "
+            f"{operator} {show(other)}; correct the item or the query"
+        ) from None
 
 
 def read_interval(asked: DatetimeQuery) -> tuple[dt.datetime | None, dt.datetime | None]:

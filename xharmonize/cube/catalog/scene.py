@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xharmonize.cube.catalog.items import Item
+from xharmonize.cube.catalog.access import DRIVERS
 from xharmonize.cube.contract import Step
 from xharmonize.sensors.spec import Sensor
+
+if TYPE_CHECKING:
+    from xharmonize.cube.catalog.items import Item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,8 @@ class Scene:
         Longitude and latitude of the item's centre [degrees]; NaN where it does not say.
     dtypes : mapping of str to str
         Data type by the keys of `assets`, where the metadata tells.
+    drivers : tuple of str
+        GDAL drivers that may read the assets.
     """
 
     id: str
@@ -97,3 +103,4 @@ class Scene:
     units: str = "1"
     center: tuple[float, float] = (float("nan"), float("nan"))
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    drivers: tuple[str, ...] = DRIVERS

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from xharmonize.cube.catalog.fields import as_list, malformed, name_of
 from xharmonize.cube.catalog.identity import (
     OWN,
     baseline_of,
@@ -18,8 +20,10 @@ from xharmonize.cube.catalog.identity import (
     recognize_sensor,
     tile_of,
 )
-from xharmonize.cube.catalog.items import Item, epsg_of
-from xharmonize.cube.catalog.radiometry import Encoding, settle_encoding, unit_of
+from xharmonize.cube.catalog.items import Item
+from xharmonize.cube.catalog.level import check_level
+from xharmonize.cube.catalog.projection import crs_stated, grid_stated
+from xharmonize.cube.catalog.radiometry import Encoding, raster_band, settle_encoding, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
 from xharmonize.cube.days import solar_day
@@ -36,6 +40,7 @@ from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
 APART = 1e-3
 """Distance [degree] by which an item's bbox may miss its pixels: bboxes are rounded."""
+_EARLIEST, _LATEST = dt.datetime(1678, 1, 1), dt.datetime(2262, 1, 1)  # what 64 bit of ns hold
 
 
 def settle_scene(
@@ -65,6 +70,7 @@ def settle_scene(
     platform = _known_platform(item, sensor, platform or platform_of(item))
     spectral = _spectral_assets(item, sensor, platform, bands, skips=skips)
     assets = spectral | _quality_assets(item, sensor)
+    check_level(item, sensor, spectral.values())
     baseline, override = baseline_of(item), _values_of(radiometry)
     encodings = {
         band: settle_encoding(item, key, sensor=sensor, baseline=baseline, override=override)
@@ -103,17 +109,19 @@ def settle_scene(
 def sensing_time(item: Mapping[str, Any]) -> dt.datetime:
     """Return the sensing time of an item as naive UTC; the start where there is only a range."""
     properties = item.get("properties") or {}
-    text = properties.get("datetime") or properties.get("start_datetime")
-    if text is None:
-        raise CatalogError(f"item {item.get('id')!r} has neither datetime nor start_datetime")
-    if isinstance(text, dt.datetime):
-        return _naive(text)
+    names = [name for name in ("datetime", "start_datetime") if properties.get(name) is not None]
+    if not names:
+        raise CatalogError(f"{name_of(item)} has neither datetime nor start_datetime")
+    value = properties[names[0]]
     try:
-        return _naive(dt.datetime.fromisoformat(str(text)))
-    except ValueError:
-        raise CatalogError(
-            f"item {item.get('id')!r} has datetime {text!r}, which is not RFC 3339"
-        ) from None
+        # RFC 3339 allows t and z.
+        is_text = isinstance(value, str)
+        moment = _naive(dt.datetime.fromisoformat(value.upper()) if is_text else value)
+    except (ValueError, OverflowError, AttributeError):
+        raise malformed(f"{name_of(item)}: {names[0]}", value, "a time of RFC 3339") from None
+    if not _EARLIEST <= moment <= _LATEST:
+        raise malformed(f"{name_of(item)}: {names[0]}", value, "a time from 1678 to 2261")
+    return moment
 
 
 def bandpass_of(sensor: Sensor, platform: str) -> str:
@@ -219,20 +227,26 @@ def _by_field(item: Item, field: str, values: set[str]) -> str | None:
     found: list[tuple[float, str]] = []
     for key, asset in item["assets"].items():
         bands = asset.get("eo:bands") or []
-        if len(bands) == 1 and bands[0].get(field) in values and not _is_overview(asset):
-            transform = asset.get("proj:transform")
-            found.append((abs(transform[0]) if transform else math.inf, key))
+        name = bands[0].get(field) if len(bands) == 1 else None
+        if isinstance(name, str) and name in values and not _is_overview(asset):
+            grid = _grid(item, key)
+            found.append((abs(grid.transform[0]) if grid else math.inf, key))
     return min(found)[1] if found else None
 
 
 def _thermal_asset(item: Item, name: str) -> str | None:
     """Key of an asset outside the sensor's reflectance bands, read only when asked for by key."""
     asset = item["assets"].get(name)
-    return name if asset and "data" in (asset.get("roles") or ()) else None
+    return name if asset and "data" in _roles(asset) else None
 
 
 def _is_overview(asset: Mapping[str, Any]) -> bool:
-    return bool({"overview", "thumbnail", "visual"} & set(asset.get("roles") or ()))
+    return bool({"overview", "thumbnail", "visual"} & _roles(asset))
+
+
+def _roles(asset: Mapping[str, Any]) -> set[str]:
+    roles = asset.get("roles")
+    return set(map(str, as_list(roles, f"roles of asset {asset['href']!r}"))) if roles else set()
 
 
 def _quality_assets(item: Item, sensor: Sensor) -> dict[str, str]:
@@ -255,32 +269,22 @@ def _finest(item: Item, key: str) -> str | None:
 
 def _crs(item: Item, spectral: Mapping[str, str]) -> str:
     """CRS of the spectral assets; empty where the metadata have none."""
-    fields = [item["assets"][key] for key in spectral.values()]
-    codes = {code for asset in fields if (code := epsg_of(asset)) is not None}
-    if len(codes) > 1:
+    name = name_of(item)
+    found = {crs_stated(item["assets"][key], f"{name}: asset {key!r}") for key in spectral.values()}
+    found.discard("")
+    if len(found) > 1:
         raise CatalogError(
-            f"item {item['id']!r} has assets in several CRSs, EPSG {sorted(codes)}: ask for bands "
+            f"{name} has assets in several CRSs, {', '.join(sorted(found))}: ask for bands "
             "of one CRS with bands=[...]"
         )
-    code = codes.pop() if codes else epsg_of(item["properties"])
-    if code is not None:
-        return f"EPSG:{code}"
-    for source in (*fields, item["properties"]):
-        if source.get("proj:wkt2"):
-            return str(source["proj:wkt2"])
-    return ""
+    return found.pop() if found else crs_stated(item["properties"], f"{name}: properties")
 
 
 def _grid(item: Item, key: str) -> Grid | None:
-    asset, properties = item["assets"][key], item["properties"]
-    is_own = asset.get("proj:transform") and asset.get("proj:shape")
-    holder = asset if is_own else properties
-    transform, shape = holder.get("proj:transform"), holder.get("proj:shape")
-    if transform is None or shape is None:
-        return None
-    a, b, c, d, e, f = (float(value) for value in transform)
-    rows, columns = int(shape[0]), int(shape[1])
-    return Grid(transform=(a, b, c, d, e, f), shape=(rows, columns), is_shared=not is_own)
+    asset, properties, name = item["assets"][key], item["properties"], name_of(item)
+    own = grid_stated(asset, f"{name}: asset {key!r}") if "proj:shape" in asset else None
+    shared = None if own else grid_stated(properties, f"{name}: properties")
+    return replace(shared, is_shared=True) if shared else own
 
 
 def _require_place(scene: Scene) -> None:
@@ -309,8 +313,23 @@ def _rounded(box: Sequence[float]) -> tuple[float, ...]:
 
 
 def _dtype(item: Item, key: str) -> str:
-    bands = item["assets"][key].get("raster:bands") or [{}]
-    return str(bands[0].get("data_type") or "")
+    name = raster_band(item, key).get("data_type")
+    if name is None or name == "":
+        return ""
+    dtype = _number_type(name) if isinstance(name, str) else None
+    if dtype is None:
+        where = f"{name_of(item)}: asset {key!r}: data_type"
+        raise malformed(where, name, "a type of numbers, such as 'uint16'")
+    return dtype
+
+
+@lru_cache(maxsize=1024)
+def _number_type(name: str) -> str | None:
+    try:
+        dtype = np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):
+        return None
+    return str(dtype) if dtype.kind in "iuf" else None
 
 
 def _center(item: Item) -> tuple[float, float]:

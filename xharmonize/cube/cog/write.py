@@ -95,6 +95,11 @@ def to_cogs(
     dataset = _north_up(dataset)
     geobox = geobox_of(dataset)
     names = _item_names(dataset)
+    files = Counter(layer.name for layer in _layers(dataset.isel(time=0), dtype))
+    if max(files.values()) > 1:
+        raise StoreError(
+            f"two layers would be written as {files.most_common(1)[0][0]!r}; rename one of them"
+        )
     group = _slug(collection or folder.name)
     history = _history(cube, dataset)
     # First an empty catalogue, so that a folder half written is known as ours.
@@ -175,7 +180,7 @@ def _layer(date: xr.Dataset, name: str, band: str | None, dtype: CogDtype | None
         if key in array.attrs
     }
     return Layer(
-        name=label,
+        name=_slug(label),
         variable=name,
         band=band,
         dtype=(dtype or "float32") if is_float else _integer_dtype(array.dtype),

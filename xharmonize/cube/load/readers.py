@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from xharmonize.cube.catalog.access import DRIVERS
 from xharmonize.cube.catalog.scene import Grid
 from xharmonize.cube.load.files import (
     Header,
@@ -24,6 +25,7 @@ from xharmonize.cube.load.files import (
     read_pixels,
     why_misplaced,
 )
+from xharmonize.cube.load.guard import guarded
 from xharmonize.errors import AssetReadError
 from xharmonize.types import IntArray
 
@@ -57,6 +59,8 @@ class AssetRef:
         Its pixels as the item states them, which the file is compared with.
     crs : str
         CRS that the item states; empty where it does not.
+    drivers : tuple of str
+        GDAL drivers that may read it.
     """
 
     href: str
@@ -66,10 +70,12 @@ class AssetRef:
     failed: int | None = None
     grid: Grid | None = None
     crs: str = ""
+    drivers: tuple[str, ...] = DRIVERS
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         grid = None if self.grid is None else astuple(self.grid)
-        return (self.href, self.item_id, self.asset, self.nodata, self.failed, grid, self.crs)
+        own = (self.href, self.item_id, self.asset, self.nodata, self.failed)
+        return (*own, grid, self.crs, self.drivers)
 
     def __lt__(self, other: AssetRef) -> bool:
         """Order by item and asset, so that mappings of assets have one token."""
@@ -111,19 +117,20 @@ class AssetRef:
         from rasterio.errors import RasterioError
 
         try:
-            header = self._header()
-            if is_read_alike(header, geobox()):
-                pixels = plain()
-            else:
-                pixels = read_pixels(
-                    self.href,
-                    header,
-                    geobox(),
-                    resampling=resampling,
-                    dtype=dtype,
-                    nodata=self.nodata,
-                    fill=fill,
-                )
+            with guarded(self.href, self.drivers):
+                header = self._header()
+                if is_read_alike(header, geobox()):
+                    pixels = plain()
+                else:
+                    pixels = read_pixels(
+                        self.href,
+                        header,
+                        geobox(),
+                        resampling=resampling,
+                        dtype=dtype,
+                        nodata=self.nodata,
+                        fill=fill,
+                    )
         except _Unfit as unfit:
             error = unfit.error
         except (RuntimeError, OSError, RasterioError) as cause:
