@@ -73,10 +73,16 @@ def screen_outliers(
 
     A value is an outlier where it departs from the straight line between the valid values before
     and after it, on true day spacing, by more than `threshold` robust standard deviations (1.4826
-    times the median absolute departure) of the pixel's series and by more than `min_departure`,
-    and where neither neighbour departs farther. Found ones are taken out and the rest is looked
-    at again, up to five times. A look that is an outlier in one band is one in all. Looks on one
-    day are screened one after the other: each with the first looks of the other days.
+    times the median absolute departure) of the pixel's series and by more than `min_departure`:
+    the limit. It must also lie beyond both neighbours, by half the limit and half its departure,
+    so that the shoulders of a step, such as a harvest, stay. Two values in a row are outliers
+    where both lie beyond both of their neighbours by the limit, and these are at most 16 days
+    apart and agree within half the limit. Found ones are taken out and the rest is looked at
+    again, up to five times. A look that is an outlier in one band is one in all. Looks on one day
+    are screened one after the other: each with the first looks of the other days.
+
+    What falls and is back at the next look cannot be told from a cloud: of mown grass that is
+    seen once while it is short, that look is lost.
 
     Parameters
     ----------
