@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xharmonize.metrics.inputs import Dims
     from xharmonize.metrics.registry import MetricLike
     from xharmonize.models import Runtime
+    from xharmonize.report.write import ReportMode
     from xharmonize.series.composite import CompositeHow
     from xharmonize.series.densify import Duplicates
     from xharmonize.series.field_table import FieldTable
@@ -341,7 +342,7 @@ class HarmonizeAccessor:
             path=path,
         )
 
-    def to_zarr(self, path: Any, *, mode: WriteMode = "w", tile: int | None = None) -> Any:
+    def to_zarr(self, path: Any, *, mode: WriteMode = "w-", tile: int | None = None) -> Any:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""
         return xh.to_zarr(self._obj, path, mode=mode, tile=tile)
 
@@ -349,17 +350,21 @@ class HarmonizeAccessor:
         self,
         path: str | Path,
         *,
+        mode: WriteMode = "w-",
         collection: str | None = None,
         dtype: CogDtype | None = None,
         styles: bool = True,
     ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
-        return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype, styles=styles)
+        return xh.to_cogs(
+            self._obj, path, mode=mode, collection=collection, dtype=dtype, styles=styles
+        )
 
     def write_report(
         self,
         path: str | Path,
         *,
+        mode: ReportMode = "w-",
         ref: xr.DataArray | xr.Dataset | None = None,
         source: xr.DataArray | xr.Dataset | None = None,
         tolerance: str = "2D",
@@ -370,6 +375,7 @@ class HarmonizeAccessor:
         return xh.write_report(
             self._obj,
             path,
+            mode=mode,
             ref=ref,
             source=source,
             tolerance=tolerance,

@@ -52,8 +52,8 @@ def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArra
     Raises
     ------
         CatalogError
-            If there is no such catalogue, it holds several collections and none is named, or its items
-            have bands or different assets.
+            If there is no such catalogue, it holds several collections and none is named, or its
+            items have bands or different assets.
         GridError
             If the items lie on different grids.
 
