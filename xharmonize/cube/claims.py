@@ -14,6 +14,7 @@ from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platf
 from xharmonize.cube.catalog.radiometry import settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
+from xharmonize.cube.stated import Stated, is_same
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors import UNKNOWN, Sensor
 from xharmonize.types import Level
@@ -86,6 +87,7 @@ def settle_steps(
     sensor: Sensor,
     claims: Claims,
     platforms: Sequence[str],
+    statements: Sequence[Stated],
 ) -> list[Step]:
     """Return the contract of each date.
 
@@ -101,6 +103,8 @@ def settle_steps(
         What the user says.
     platforms : sequence of str
         Along time.
+    statements : sequence of Stated
+        What each band states by its attributes and encoding; this goes before the product.
 
     Raises
     ------
@@ -108,12 +112,14 @@ def settle_steps(
         If something is contradicted or left open.
     """
     _check_product(cube, sensor)
-    is_decoded = _settle_decoded(cube, claims)
+    is_decoded = _settle_decoded(cube, claims, statements)
     ids, baselines = claims.item_ids(cube), claims.baselines(cube)
     tiles, levels = _stated(cube, "tile"), _stated(cube, "level")
     steps = []
     for i, platform in enumerate(platforms):
-        tables = _tables(cube.isel(time=i), names, sensor, claims, ids[i], baselines[i], is_decoded)
+        tables = _tables(
+            cube.isel(time=i), names, sensor, claims, statements, ids[i], baselines[i], is_decoded
+        )
         level = _level(claims.level, sensor) or (
             str(sensor.level) if levels[i] == UNKNOWN else levels[i]
         )
@@ -140,9 +146,11 @@ def _level(given: str | None, sensor: Sensor) -> str | None:
     return given
 
 
-def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
+def _settle_decoded(cube: xr.DataArray, claims: Claims, statements: Sequence[Stated]) -> bool:
     """Whether the pixels are reflectance: by dtype and arguments, never by looking at them."""
     has_line = claims.scale is not None or claims.offset is not None
+    is_applied = any(one.is_applied for one in statements)
+    states_line = any(one.has_line and not one.is_applied for one in statements)
     if np.issubdtype(cube.dtype, np.integer):
         if claims.is_decoded:
             raise RadiometryError(
@@ -155,8 +163,11 @@ def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
             "is_decoded=True says that scale and offset were applied, scale= or offset= that they "
             "are still to be: they would be applied twice; give one or the other"
         )
+    _check_decoded(claims, is_applied=is_applied, states_line=states_line)
     if claims.is_decoded is not None:
         return claims.is_decoded
+    if is_applied or states_line:
+        return is_applied
     if has_line:
         return False
     if "is_decoded" in cube.coords:
@@ -170,11 +181,29 @@ def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
     )
 
 
+def _check_decoded(claims: Claims, *, is_applied: bool, states_line: bool) -> None:
+    """Refuse an argument that what the cube states about its floats contradicts."""
+    has_line = claims.scale is not None or claims.offset is not None
+    if claims.is_decoded and states_line:
+        raise RadiometryError(
+            "is_decoded=True, but attributes of the cube state a scale or an offset that is still "
+            "to be applied; remove scale_factor and add_offset from cube.attrs if the pixels are "
+            "reflectance, else pass is_decoded=False"
+        )
+    if is_applied and (claims.is_decoded is False or has_line):
+        raise RadiometryError(
+            "xarray applied scale_factor and add_offset when it read the cube (cube.encoding), and "
+            "the arguments say that they are still to be; pass is_decoded=True, or open the file "
+            "with mask_and_scale=False"
+        )
+
+
 def _tables(
     date: xr.DataArray,
     names: Sequence[str],
     sensor: Sensor,
     claims: Claims,
+    statements: Sequence[Stated],
     item_id: str,
     baseline: str,
     is_decoded: bool,
@@ -184,6 +213,10 @@ def _tables(
     for number, name in enumerate(names):
         band = date.isel(band=number)
         given = _given(claims, name) or {}
+        own = {} if statements[number].is_applied else dict(statements[number].numbers)
+        _require_agreement(name, given, own)
+        if {"scale", "offset"} <= given.keys():
+            own = {key: value for key, value in own.items() if key == "nodata"}
         if not given.keys() >= {"scale", "offset"}:
             given = {**_own(band, sensor), **given}
         if is_decoded:
@@ -193,10 +226,12 @@ def _tables(
                 "scale": sensor.radiometry.scale,
                 "offset": np.nan if unknown else sensor.radiometry.offset_at(baseline),
                 "nodata": float(sensor.radiometry.nodata),
+                **own,
                 **given,
             }
         else:
-            line = _encoding(band, name, sensor, given, item_id, baseline)
+            _require_product(name, sensor, baseline, given, own)
+            line = _encoding(band, name, sensor, given, own, item_id, baseline)
         for key in tables:
             tables[key][name] = float(line[key])
     return dict(tables)
@@ -207,11 +242,12 @@ def _encoding(
     name: str,
     sensor: Sensor,
     given: Mapping[str, float],
+    own: Mapping[str, float],
     item_id: str,
     baseline: str,
 ) -> dict[str, float]:
     """Scale, offset and nodata of digital numbers, by the rules that hold for items."""
-    raster = _raster_band(band)
+    raster = {**_raster_band(band), **own}
     coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
     flags = {k: v for k, v in stated(coords, "boa_offset_applied") if v == v}  # not NaN
     needs_baseline = bool(sensor.radiometry.baseline_offsets) and baseline == UNKNOWN
@@ -237,6 +273,43 @@ def _encoding(
         what = str(error).split("; settle it")[0]
         raise RadiometryError(f"{what}; settle it with scale= and offset=") from error
     return {"scale": found.scale, "offset": found.offset, "nodata": found.nodata}
+
+
+def _require_agreement(name: str, given: Mapping[str, float], own: Mapping[str, float]) -> None:
+    """Raise `RadiometryError` where an argument is another number than the cube states."""
+    is_settled = {"scale", "offset"} <= given.keys()
+    for key in own.keys() & given.keys():
+        if is_same(own[key], given[key]) or (is_settled and key != "nodata"):
+            continue
+        cure = (
+            f"make both one, cube.where(cube != {own[key]:g}, {given[key]:g}), and remove the "
+            "statement from cube.attrs and cube.encoding"
+            if key == "nodata"
+            else "name both scale= and offset= to override what the cube states"
+        )
+        raise RadiometryError(
+            f"band {name!r} states {key} {own[key]:g} (attributes or encoding), {key}= says "
+            f"{given[key]:g}; {cure}"
+        )
+
+
+def _require_product(
+    name: str,
+    sensor: Sensor,
+    baseline: str,
+    given: Mapping[str, float],
+    own: Mapping[str, float],
+) -> None:
+    """Raise `RadiometryError` where the stated offset is not that of the processing baseline."""
+    if "offset" in given or not sensor.radiometry.baseline_offsets or baseline == UNKNOWN:
+        return
+    expected = sensor.radiometry.offset_at(baseline)
+    if "offset" in own and not is_same(own["offset"], expected):
+        raise RadiometryError(
+            f"band {name!r} states offset {own['offset']:g} (attributes or encoding), but "
+            f"processing baseline {baseline} means {expected:g}; name both scale= and offset= to "
+            "settle it"
+        )
 
 
 def _given(claims: Claims, name: str) -> dict[str, float]:

@@ -117,7 +117,10 @@ def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
     whichever scheduler is set.
     """
     data = cube.coords[name].variable.transpose(*DIMS, ..., missing_dims="ignore").data
-    return _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
+    values = _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
+    if name == "is_decoded":  # a file may hold truths as integers, of which ~ is never 0
+        return values.astype(bool)
+    return np.char.decode(values) if values.dtype.kind == "S" else values
 
 
 def _read_lazy(data: Any) -> AnyArray:
@@ -138,7 +141,11 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
     """Raise `ContractError` unless dimensions and contract coordinates are all there."""
     absent = [name for name in ("time", "band") if name not in cube.dims]
     if absent:
-        raise ContractError(f"the cube has no dimension {absent}; it has {tuple(cube.dims)}")
+        raise ContractError(
+            f"the cube has no dimension {absent}; it has {tuple(cube.dims)}: select with a list, "
+            "such as cube.isel(time=[0]), which keeps the dimension; a mean of dates is "
+            "xh.composite(cube, ...)"
+        )
     lost = [name for name in (*TIME_COORDS, *BAND_COORDS) if name not in cube.coords]
     if lost:
         raise ContractError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xharmonize.cube import foreign
@@ -12,6 +13,7 @@ from xharmonize.cube.claims import Claims, PerBand, settle_steps
 from xharmonize.cube.contract import with_history, write_contract
 from xharmonize.cube.platforms import PlatformChoice
 from xharmonize.cube.quality import pack_qa
+from xharmonize.cube.stated import Stated, blank
 from xharmonize.errors import ContractError
 from xharmonize.sensors import QALayer, Sensor, get_sensor
 
@@ -35,7 +37,9 @@ def describe(
 
     For cubes of plain stackstac, odc-stac or rioxarray, and for cubes that lost their contract in
     arithmetic. Pixels are not looked at; arguments go before the coordinates of the cube, these
-    before the registry. The sensing date decides nothing.
+    before the registry. What attributes or encoding state (``_FillValue``, ``scale_factor``,
+    ``add_offset``, ``nodata``, …) goes before the product's defaults, and is enough. The sensing
+    date decides nothing.
 
     Parameters
     ----------
@@ -111,14 +115,35 @@ def describe(
     labels = pixels["band"].values.tolist()
     names, layers = foreign.name_bands(labels, spec, platforms, bands)
     spectral = [i for i in range(len(names)) if i not in layers]
+    statements = foreign.statements_of(cube, pixels)
+    statements = [statements[i] for i in spectral]
     steps = settle_steps(
-        pixels.isel(band=spectral), [names[i] for i in spectral], spec, claims, platforms
+        pixels.isel(band=spectral),
+        [names[i] for i in spectral],
+        spec,
+        claims,
+        platforms,
+        statements,
     )
+    settled = _without_codes(settled, spectral, statements)
     reflectance = settled.isel(band=spectral).assign_coords(band=[names[i] for i in spectral])
     reflectance = write_contract(reflectance, steps).rename("reflectance")
     reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
     found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
     return _with_companions(reflectance, _packed(found, reflectance, spec), companions)
+
+
+def _without_codes(
+    pixels: xr.DataArray, spectral: Sequence[int], statements: Sequence[Stated]
+) -> xr.DataArray:
+    """Return floats with NaN where a band states that a value means missing; lazy."""
+    codes = np.full((1, pixels.sizes["band"]), np.nan)
+    for i, stated in zip(spectral, statements):
+        if np.issubdtype(stated.dtype, np.floating) and not stated.is_applied:
+            codes[0, i] = stated.numbers.get("nodata", np.nan)
+    is_float = np.issubdtype(pixels.dtype, np.floating)
+    whole = np.broadcast_to(codes, (pixels.sizes["time"], pixels.sizes["band"]))
+    return blank(pixels, [whole]) if is_float else pixels
 
 
 def _split(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:

@@ -2,8 +2,8 @@
 
 What other libraries leave open is settled by these rules:
 
-- Dimensions ``bands``, ``latitude``, ``lat``, ``longitude`` and ``lon`` become ``band``, ``y``
-  and ``x``.
+- Dimensions ``t``, ``bands``, ``latitude``, ``lat``, ``longitude`` and ``lon`` become
+  ``time``, ``band``, ``y`` and ``x``.
 - Variables of a Dataset become bands. Quality layers among the bands become ``qa``.
 - A cube without ``time`` dimension gets one of length one from its ``time`` coordinate.
 - stackstac writes the coordinates of pixel *corners* unless told otherwise; its ``transform``
@@ -20,11 +20,13 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
-from xharmonize.errors import BandError, GridError, MaskError, TimeAxisError
+from xharmonize.cube.stated import Stated, read_statements
+from xharmonize.errors import BandError, ContractError, GridError, MaskError, TimeAxisError
 from xharmonize.sensors import QALayer, Sensor
 from xharmonize.types import AnyArray
 
 _DIMS = {
+    "t": "time",
     "bands": "band",
     "latitude": "y",
     "lat": "y",
@@ -44,15 +46,53 @@ def as_array(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
         array.attrs = dict(cube.attrs)
     else:
         array = cube
-    present = {str(name) for name in array.dims}
-    array = array.rename({old: new for old, new in _DIMS.items() if old in present})
+    present = {str(name) for name in (*array.dims, *array.coords)}
+    array = array.rename({o: n for o, n in _DIMS.items() if o in present and n not in present})
+    array = _native(array)
     if "time" not in array.dims:
         array = _with_time(array)
     if "band" not in array.dims:
         raise BandError(f"the cube has no dimension 'band'; it has {array.dims}")
     if {"y", "x"} - set(array.dims):
         raise GridError(f"the cube has no dimensions 'y' and 'x'; it has {array.dims}")
+    extra = [str(dim) for dim in array.dims if dim not in ("time", "band", "y", "x")]
+    if extra:
+        raise ContractError(
+            f"the cube has the dimensions {extra} beside time, band, y and x; select one of each, "
+            f"such as cube.isel({extra[0]}=0, drop=True)"
+        )
     return array.transpose("time", "band", "y", "x")
+
+
+def _native(array: xr.DataArray) -> xr.DataArray:
+    """Return the pixels in a number type that kernels take; labels of bytes become text."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    if dtype != array.dtype:
+        array = array.astype(dtype)
+    texts = {n: c for n, c in array.coords.items() if c.dtype.kind in "ST"}
+    return array.assign_coords(
+        {n: (c.dims, np.array(_texts(c.values)).reshape(c.shape)) for n, c in texts.items()}
+    )
+
+
+def _texts(values: AnyArray) -> list[str]:
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.ravel(values).tolist()]
+
+
+def statements_of(cube: xr.DataArray | xr.Dataset, array: xr.DataArray) -> list[Stated]:
+    """Return what each band of `array` states, from the attributes that the cube came with."""
+    labels = array["band"].values.tolist()
+    if isinstance(cube, xr.Dataset) and len(labels) > 0 and "reflectance" not in cube:
+        found = []
+        for label in labels:
+            own = cube[label]
+            common = {k: v for k, v in cube.attrs.items() if k not in own.attrs}
+            found += read_statements(own.assign_attrs({**common, **own.attrs}), [label])
+        return found
+    source = cube["reflectance"] if isinstance(cube, xr.Dataset) else cube
+    return read_statements(source, labels)
 
 
 def _with_time(array: xr.DataArray) -> xr.DataArray:

@@ -287,16 +287,47 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
                 f"a single pixel along {dim!r} does not tell its size, and spatial_ref has no "
                 "GeoTransform; write it with cube.rio.write_transform()"
             )
+        _require_current(cube, dim, float(values[0]), stated)
         return float(values[0]) - stated / 2, stated
     step = float(values[-1] - values[0]) / (values.size - 1)
     even = values[0] + step * np.arange(values.size)
-    if step == 0 or np.abs(values - even).max() > TOLERANCE * abs(step):
+    slack = max(TOLERANCE * abs(step), _rounding(cube[dim], step))
+    if step == 0 or np.abs(values - even).max() > slack:
         raise GridError(
             f"{dim!r} is not evenly spaced (steps {np.diff(values).min():g} to "
-            f"{np.diff(values).max():g}); regrid needs a regular grid"
+            f"{np.diff(values).max():g}); a cube lies on a regular grid"
         )
     step = _tidy(step, values[0], stated, values.size)
     return _tidy_edge(float(values[0]) - step / 2, step), step
+
+
+def _rounding(coord: xr.DataArray, step: float) -> float:
+    """How far float32 coordinates may lie off their grid; not more than a tenth of a pixel."""
+    if coord.dtype.itemsize > 4:
+        return 0.0
+    largest = float(np.abs(np.asarray(coord.values, np.float64)).max())
+    return min(2 * float(np.finfo(np.float32).eps) * largest, abs(step) / 10)
+
+
+def _require_current(
+    cube: xr.DataArray | xr.Dataset, dim: str, value: float, stated: float
+) -> None:
+    """Raise `GridError` if the GeoTransform is of another grid than the coordinates."""
+    numbers = str(cube.coords["spatial_ref"].attrs["GeoTransform"]).split()
+    origin = float(numbers[0 if dim == "x" else 3])
+    pixels = (value - origin) / stated - 0.5
+    other = "y" if dim == "x" else "x"
+    is_off = abs(pixels - round(pixels)) > TOLERANCE
+    if other in cube.coords and cube.sizes.get(other, 0) > 1:
+        ends = np.asarray(cube[other].values, np.float64)
+        step = abs(ends[-1] - ends[0]) / (ends.size - 1)
+        told = abs(float(numbers[5 if dim == "x" else 1]))
+        is_off |= abs(step - told) > TOLERANCE * told
+    if is_off:
+        raise GridError(
+            f"the GeoTransform of spatial_ref ({' '.join(numbers)}) is not of this cube: a pixel "
+            f"centre lies at {dim} = {value:g}; write the grid with cube.rio.write_transform(...)"
+        )
 
 
 def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float | None:
