@@ -283,3 +283,25 @@ def test_the_modelled_sun_takes_the_date_in_utc_as_hls_does():
     hours = [overpass_hour(lat, *orbit) for orbit in orbits]
     expected = [sun_zenith_at(np.floor(day) + (hour - lon / 15) / 24, lat, lon) for hour in hours]
     assert found.item() == pytest.approx(np.mean(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["beyond", "both sides", "in two parts"])
+@pytest.mark.parametrize("crs", [4326, 32701])
+def test_fields_across_180_are_counted_whole(tmp_path, shape, crs):
+    options = {"resolution": 1e-4} if crs == 4326 else {}
+    cube = xh.open_stac(scene(tmp_path), bands=["red"], crs=crs, **options).compute()
+
+    def ring(west: float, east: float) -> list[list[float]]:
+        south, north = LAT - 0.001, LAT + 0.001
+        return [[west, south], [east, south], [east, north], [west, north], [west, south]]
+
+    geometry = {
+        "beyond": {"type": "Polygon", "coordinates": [ring(179.999, 180.001)]},
+        "both sides": {"type": "Polygon", "coordinates": [ring(179.999, -179.999)]},
+        "in two parts": {
+            "type": "MultiPolygon", "coordinates": [[ring(179.999, 180)], [ring(-180, -179.999)]],
+        },
+    }[shape]  # fmt: skip
+    table = xh.to_table(cube, [geometry])
+    assert table["n_pixels"].iloc[0] == pytest.approx(400 if crs == 4326 else 472, abs=25)
+    assert table["n"].iloc[0] > 380

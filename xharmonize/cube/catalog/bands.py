@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from xharmonize.cube.catalog.scene import Scene
@@ -84,13 +84,10 @@ def _completed(scene: Scene, bands: Sequence[str]) -> Scene:
     lacking = [band for band in bands if band not in scene.step.scale]
     if not lacking:
         return scene
+
+    def full(values: Mapping[str, float]) -> dict[str, float]:
+        return {**values, **dict.fromkeys(lacking, next(iter(values.values())))}
+
     step = scene.step
-    full = {
-        name: {**values, **dict.fromkeys(lacking, next(iter(values.values())))}
-        for name, values in (
-            ("scale", step.scale),
-            ("offset", step.offset),
-            ("nodata", step.nodata),
-        )
-    }
-    return replace(scene, step=replace(step, **full))
+    step = replace(step, scale=full(step.scale), offset=full(step.offset), nodata=full(step.nodata))
+    return replace(scene, step=step)
