@@ -22,21 +22,32 @@ _KEYS = {
 }
 
 
-def angles_of_item(properties: Mapping[str, Any]) -> dict[str, float]:
+def angles_of_item(properties: Mapping[str, Any], where: str = "properties") -> dict[str, float]:
     """Return the angles [degree] in the properties of an item (STAC view extension).
+
+    Parameters
+    ----------
+    properties : mapping
+    where : str
+        The item, for messages.
 
     Returns
     -------
     dict of str to float
         By the names of `ANGLES`; NaN where the item does not say.
+
+    Raises
+    ------
+    CatalogError
+        If one is no number.
     """
     elevation = properties.get("view:sun_elevation")
-    found = {name: _first(properties, keys) for name, keys in _KEYS.items()}
+    found = {name: _first(properties, keys, where) for name, keys in _KEYS.items()}
     if elevation is not None:
-        found["sun_zenith"] = 90.0 - as_number(elevation, "view:sun_elevation")
+        found["sun_zenith"] = 90.0 - as_number(elevation, f"{where} > view:sun_elevation")
     return found
 
 
-def _first(properties: Mapping[str, Any], keys: tuple[str, ...]) -> float:
+def _first(properties: Mapping[str, Any], keys: tuple[str, ...], where: str) -> float:
     there = (key for key in keys if properties.get(key) is not None)
-    return next((as_number(properties[key], key) for key in there), np.nan)
+    return next((as_number(properties[key], f"{where} > {key}") for key in there), np.nan)

@@ -185,12 +185,15 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
 def _lineage(scene: Scene) -> dict[str, str]:
     """History that `to_cogs` kept in the item."""
     text = scene.item["properties"].get("processing:lineage") if is_own(scene.item) else None
-    return {"history": text} if text else {}
+    return {"history": str(text)} if text else {}
 
 
 def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
     """Mean sun and view angles as coordinates along time; NaN where an item does not say."""
-    rows = [angles_of_item(scene.item["properties"]) for scene in scenes]
+    rows = [
+        angles_of_item(scene.item["properties"], f"item {scene.id!r}: properties")
+        for scene in scenes
+    ]
     return {
         name: ("time", np.array([row[name] for row in rows]), {"units": "degree"})
         for name in ANGLES
