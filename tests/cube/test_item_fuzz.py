@@ -16,7 +16,7 @@ import xharmonize as xh
 from xharmonize.cube.catalog.read import read_scenes
 
 QUICK = settings(
-    max_examples=300,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -179,7 +179,7 @@ def real(data) -> list[dict]:
     found = []
     for path in sorted((data / "stac-items").rglob("*.json")):
         document = json.loads(Path(path).read_text())
-        features = document.get("features") or [document]
+        features = document if isinstance(document, list) else document.get("features", [document])
         found += [one for one in features[:1] if one.get("type") == "Feature"]
     return found
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 Chunks: TypeAlias = "int | str | tuple[Any, ...] | Mapping[str, Any]"
 """Dask chunks: pixels a side, ``"auto"``, (y, x), (time, band, y, x), or by dimension."""
 
+MOST_PIXELS = 2**38
+"""Pixels of a grid that items alone may ask for: half a million a side."""
+
 OnError = Literal["raise", "skip"]
 """What an asset that cannot be read becomes: an error that names it, or flagged nodata."""
 
@@ -290,7 +293,14 @@ def _grid(
     from odc.geo.geobox import GeoBox
 
     if like is None:
-        return target_grid(scenes, bands, bbox=bbox, crs=crs, resolution=resolution)
+        box = target_grid(scenes, bands, bbox=bbox, crs=crs, resolution=resolution)
+        rows, columns = box.shape
+        if rows * columns > MOST_PIXELS:
+            raise GridError(
+                f"the cube would have {rows:,} x {columns:,} pixels, of item {scenes[0].id!r} and "
+                "others perhaps; give bbox= or a coarser resolution=, or like= where that is meant"
+            )
+        return box
     if crs is not None or resolution is not None:
         raise GridError("like= says the whole grid; leave out crs= and resolution=")
     if not isinstance(like, GeoBox | xr.DataArray | xr.Dataset):

@@ -85,5 +85,7 @@ def _first(item: Mapping[str, Any], keys: tuple[str, ...]) -> float:
         value = item["properties"].get(key)
         if value is None:
             continue
-        return as_number(value, f"{name_of(item)}: {key}", wanted="an angle in degrees")
+        return as_number(
+            value, f"{name_of(item)}: properties > {key}", wanted="an angle in degrees"
+        )
     return np.nan

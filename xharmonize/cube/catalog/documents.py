@@ -171,7 +171,7 @@ def _bounded_io() -> Any:
                 raise APIError(f"it links {href!r}, which is no address on the web")
             return str(super().read_text(source, *args, **kwargs))
 
-    class BoundedSession(Session):  # type: ignore[misc]
+    class BoundedSession(Session):
         """Reads a whole answer, or none."""
 
         def send(self, request: Any, **options: Any) -> Any:

@@ -100,7 +100,7 @@ def as_numbers(value: object, where: str, *, lengths: Sequence[int], wanted: str
     return [float(number) for number in found if number is not None]
 
 
-def stated(properties: Mapping[str, Any], *names: str) -> list[tuple[str, Any]]:
+def stated(properties: Mapping[Any, Any], *names: str) -> list[tuple[str, Any]]:
     """Return the properties of some names under any prefix, or none: ``s2:name``, ``name``.
 
     Which extension a catalogue files a fact under is its own choice. The order is that of `names`,

@@ -95,7 +95,7 @@ def recognize_sensor(item: Item) -> Sensor:
 
 def _own_sensor(item: Item) -> Sensor:
     """The product, with the packed flags of a cube of ours for quality layer, if it had any."""
-    sensor = get_sensor(item["properties"][f"{OWN}sensor"])
+    sensor = get_sensor(str(item["properties"][f"{OWN}sensor"]))
     packed = QALayer(
         name="qa",
         assets=("qa",),

@@ -145,9 +145,9 @@ def _step(
     return Step(
         sensor=sensor.name,
         platform=platform,
-        bandpass=own.get(f"{OWN}bandpass", bandpass_of(sensor, platform)),
+        bandpass=str(own.get(f"{OWN}bandpass", bandpass_of(sensor, platform))),
         processing_baseline=baseline,
-        level=own.get(f"{OWN}level", str(sensor.level)),
+        level=str(own.get(f"{OWN}level", sensor.level)),
         item_id=item["id"],
         tile=tile,
         scale={band: encoding.scale for band, encoding in encodings.items()},

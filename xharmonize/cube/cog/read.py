@@ -33,43 +33,38 @@ Item = Mapping[str, Any]
 def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArray | xr.Dataset:
     """Open COGs that `to_cogs` wrote of an index (or other layers without bands), lazily.
 
-        Reflectance has bands, and is opened by `open_stac`.
+    Reflectance has bands, and is opened by `open_stac`.
 
     Parameters
     ----------
-        path : str or Path
-            Directory, or its ``catalog.json``.
-        collection : str, optional
-            Which, where there are several.
+    path : str or Path
+        Directory, or its ``catalog.json``.
+    collection : str, optional
+        Which, where there are several.
 
     Returns
     -------
-        DataArray or Dataset
-            (time, y, x), sorted by time, with the contract along time, units and history; a Dataset
-            where items have several assets. Numbers are decoded to float32, NaN where nodata; flags
-            stay integers.
+    DataArray or Dataset
+        (time, y, x), sorted by time, with the contract along time, units and history; a Dataset
+        where items have several assets. Numbers are decoded to float32, NaN where nodata; flags
+        stay integers.
 
     Raises
     ------
-        CatalogError
-            If there is no such catalogue, it holds several collections and none is named, or its
-            items have bands or different assets.
-        GridError
-            If the items lie on different grids.
+    CatalogError
+        If there is no such catalogue, it holds several collections and none is named, or its items
+        have bands or different assets.
+    GridError
+        If the items lie on different grids.
 
     Examples
     --------
-        >>> from xharmonize.cube.catalog.documents import read_file
-    from xharmonize.cube.catalog.fields import as_mapping, malformed
-    from xharmonize.cube.catalog.items import check_item
-    from xharmonize.cube.catalog.projection import crs_stated, grid_stated
-    from xharmonize.cube.catalog.settle import sensing_time
-    from xharmonize.cube.cog.write import to_cogs
-        >>> from xharmonize.testing import example_cube
-        >>> ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
-        >>> catalog = to_cogs(ndvi, "ndvi-cogs")
-        >>> open_cogs("ndvi-cogs").sizes["time"]
-        3
+    >>> from xharmonize.cube.cog.write import to_cogs
+    >>> from xharmonize.testing import example_cube
+    >>> ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    >>> catalog = to_cogs(ndvi, "ndvi-cogs")
+    >>> open_cogs("ndvi-cogs").sizes["time"]
+    3
     """
     folder = Path(path).expanduser().resolve()
     folder = folder.parent if folder.name == "catalog.json" else folder

@@ -66,11 +66,16 @@ def _require_allowed(href: str, drivers: tuple[str, ...]) -> None:
 @lru_cache(maxsize=4096)  # an asset is read chunk by chunk
 def _is_known(href: str, drivers: tuple[str, ...], changed: int) -> bool:  # noqa: ARG001
     """Tell whether a file of an allowed driver holds its own pixels; raise if of none."""
-    from rasterio.env import ensure_env
+    import rasterio
     from rasterio.errors import RasterioIOError
 
+    # Whatever options the readers use: what lies beside a file of this machine is looked at.
+    beside_is_seen = "EMPTY_DIR" if is_remote(href) else "FALSE"
     try:
-        with ensure_env(open_allowed)(href, drivers) as file:
+        with (
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=beside_is_seen),
+            open_allowed(href, drivers) as file,
+        ):
             if file.tags(ns="OVERVIEWS").get("OVERVIEW_FILE"):
                 return False
             beside = [] if is_remote(href) else _beside(file)

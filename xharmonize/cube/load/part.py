@@ -198,7 +198,7 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
 def _lineage(scene: Scene) -> dict[str, str]:
     """History that `to_cogs` kept in the item."""
     text = scene.item["properties"].get("processing:lineage") if is_own(scene.item) else None
-    return {"history": text} if text else {}
+    return {"history": str(text)} if text else {}
 
 
 def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
