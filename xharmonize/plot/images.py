@@ -171,7 +171,7 @@ def _require_stretch(stretch: Any) -> None:
     """Raise `OptionError` unless it is none, a name or two ascending values."""
     if stretch is None or (isinstance(stretch, str) and stretch == "three-stage"):
         return
-    ends = () if isinstance(stretch, str) else np.ravel(stretch).tolist()
+    ends: list[Any] = [] if isinstance(stretch, str) else np.ravel(stretch).tolist()
     if len(ends) != 2 or not ends[0] < ends[1]:
         raise OptionError(
             f"stretch={stretch!r}; give (low, high) with low < high, or 'three-stage'"

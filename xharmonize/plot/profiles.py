@@ -230,8 +230,8 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
     filled = valid & ~looked
     if filled.any():
         label = f"filled ({int(filled.sum())} dates)"
-        style = {"marker": "x", "markersize": 3.0, "markeredgewidth": 0.8, "zorder": 1.4}
-        axes.plot(dates[filled], seen.mean[filled], " ", color=FILLED, label=label, **style)
+        marks = axes.plot(dates[filled], seen.mean[filled], " ", color=FILLED, label=label)
+        marks[0].set(marker="x", markersize=3.0, markeredgewidth=0.8, zorder=1.4)
 
 
 def _draw_marks(
