@@ -122,3 +122,9 @@ def test_generator(capsys):
     assert set(results) == set(generator.CASES)
     assert all(min(rates.values()) > 0 for rates in results.values())
     assert "× bare" in capsys.readouterr().out
+
+
+def test_fields(data, capsys):
+    found = import_benchmark("fields").compare(data / "flanders-2018", "2018-07")
+    assert found["0.25 to 1 ha", 60]["few"] > found["0.25 to 1 ha", 20]["few"]
+    assert 0 < found["1 ha and more", 30]["rmse"] < 0.1
