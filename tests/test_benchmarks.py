@@ -146,3 +146,9 @@ def test_two_orbits_come_nearer(data, capsys):
     assert (west < -0.003).all()  # one angle per item leaves this in
     assert (east > 0.003).all()
     assert "s a granule" in capsys.readouterr().out
+
+
+def test_fields(data, capsys):
+    found = import_benchmark("fields").compare(data / "flanders-2018", "2018-07")
+    assert found["0.25 to 1 ha", 60]["few"] > found["0.25 to 1 ha", 20]["few"]
+    assert 0 < found["1 ha and more", 30]["rmse"] < 0.1

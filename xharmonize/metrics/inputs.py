@@ -54,8 +54,8 @@ def read_cubes(
     require_same_place(pred, other, what=what)
     other = _same_bands(pred, other, what)
     pred, other = _single_date(pred, other, dim, what), _single_date(other, pred, dim, what)
-    for dim in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
-        pred, other = _common_labels(pred, other, str(dim), what)
+    for name in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
+        pred, other = _common_labels(pred, other, str(name), what)
     if set(other.dims) == set(pred.dims):
         other = other if other.dims == pred.dims else other.transpose(*pred.dims)
     elif set(other.dims) < set(pred.dims):
@@ -179,13 +179,14 @@ def _common_labels(
 
 def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str) -> xr.DataArray:
     """A cube without dates as one of a single date, where the other has dates."""
-    kept = dims is not None and not isinstance(dims, EllipsisType)
+    is_all = dims is None or isinstance(dims, EllipsisType)
+    reduced: Any = ("time", "pair") if is_all else [dims] if isinstance(dims, str) else dims
     for dim in ("time", "pair"):
         if dim in cube.dims or dim not in other.dims:
             continue
         if dim in cube.coords:
             return cube.expand_dims(dim)
-        if kept and dim not in ([dims] if isinstance(dims, str) else dims):
+        if dim not in reduced:
             continue
         raise TimeAxisError(
             f"{what}: only one of the two has dates, dimensions {other.dims} and {cube.dims}; "

@@ -13,7 +13,7 @@ from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
 from xharmonize.plot.style import (
-    MERGED,
+    FILLED,
     label_dates,
     literal,
     new_figure,
@@ -228,8 +228,11 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
             label = ", ".join(filter(None, [title_of(name), word]))
             style = style_of(name, names)
             _draw_marks(axes, seen, group, label, style, is_open=word == "harmonised")
-    if (valid & ~looked).any():
-        _draw_marks(axes, seen, valid & ~looked, "filled", (MERGED, "x"), is_open=True)
+    filled = valid & ~looked
+    if filled.any():
+        label = f"filled ({int(filled.sum())} dates)"
+        marks = axes.plot(dates[filled], seen.mean[filled], " ", color=FILLED, label=label)
+        marks[0].set(marker="x", markersize=3.0, markeredgewidth=0.8, zorder=1.4)
 
 
 def _draw_marks(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 MISSING = "#d9d9d9"
 MERGED = "#4d4d4d"
-"""Colour of what several sensors saw, or none: it is no sensor's own."""
+"""Colour of what several sensors saw: it is no sensor's own."""
+FILLED = "#a0a0a0"
+"""Colour of what no sensor saw."""
 
 _STYLES = {
     "sentinel-2": (BLUE, "o"),

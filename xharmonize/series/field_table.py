@@ -17,7 +17,7 @@ KEYS, VARIABLES = "keys", "variables"
 with their own attributes."""
 
 
-class FieldTable(pd.DataFrame):
+class FieldTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types here
     """Rows of fields, dates and bands, as `xharmonize.to_table` makes them."""
 
     @property

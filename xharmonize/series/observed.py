@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import main_layer, read_coordinate, spread_over
+from xharmonize.cube.contract import read_coordinate, spread_over
 from xharmonize.cube.flags import Origin
 from xharmonize.errors import ContractError
 from xharmonize.sensors.spec import UNKNOWN
@@ -20,7 +20,8 @@ _SEEN = np.uint8(Origin.OBSERVED | Origin.HARMONISED)
 
 def is_smoothed(cube: xr.DataArray | xr.Dataset) -> bool:
     """Tell whether the values of a series are those of a smoothed course, by its history."""
-    return _SMOOTH.search(str(main_layer(cube).attrs.get("history", ""))) is not None
+    layers = [cube, *(cube.data_vars.values() if isinstance(cube, xr.Dataset) else ())]
+    return any(_SMOOTH.search(str(layer.attrs.get("history", ""))) for layer in layers)
 
 
 def is_filled(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> xr.DataArray | None:

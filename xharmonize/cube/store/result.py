@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -89,7 +90,7 @@ def open_result(
     store: Path, *, chunks: Mapping[str, int] | None = None
 ) -> xr.DataArray | xr.Dataset:
     """Open a result lazily, as what it was written from."""
-    options = {"consolidated": False, "decode_coords": "all"}
+    options: dict[str, Any] = {"consolidated": False, "decode_coords": "all"}
     found = xr.open_zarr(store, chunks=dict(chunks or {}), **options)
     texts = {
         n: (c.dims, np.array(c.values.tolist(), str), c.attrs)
@@ -98,5 +99,6 @@ def open_result(
     }
     found = found.assign_coords(texts)
     own = found.attrs.pop(MARK)
-    found = found[own["variables"]]
-    return found if own["result"] == "Dataset" else found[own["variables"][0]]
+    whole: xr.Dataset = found[own["variables"]]
+    array: xr.DataArray = whole[own["variables"][0]]
+    return whole if own["result"] == "Dataset" else array
