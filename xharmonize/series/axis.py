@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,14 +125,6 @@ def _has_crs(cube: xr.DataArray | xr.Dataset) -> bool:
 def to_times(days: IntArray) -> AnyArray:
     """Return noon UTC of days since 1970-01-01, as datetime64[ns]."""
     return (days.astype("datetime64[D]") + NOON).astype("datetime64[ns]")
-
-
-def parse_days(text: str, *, name: str) -> int:
-    """Return the number of days in ``"10D"``."""
-    found = re.fullmatch(r"(\d+)D", str(text))
-    if found is None or int(found[1]) < 1:
-        raise TimeAxisError(f"{name}={text!r}; give a number of days such as '5D'")
-    return int(found[1])
 
 
 def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:

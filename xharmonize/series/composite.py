@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import dask.array as da
@@ -15,11 +14,11 @@ from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
 from xharmonize.cube.indices import INDICES, bands_of
-from xharmonize.errors import BandError, OptionError, TimeAxisError
+from xharmonize.errors import BandError, OptionError
 from xharmonize.kernels import composite as kernels
 from xharmonize.kernels import looks
 from xharmonize.kernels.indices import ratio_index
-from xharmonize.series import axis
+from xharmonize.series import axis, calendar
 from xharmonize.types import AnyArray, FloatArray, IntArray
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -39,7 +38,7 @@ class Period:
     @property
     def middle(self) -> int:
         """Middle day, the earlier of two."""
-        return (self.first + self.last) // 2
+        return calendar.middle_of(self.first, self.last)
 
 
 def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") -> Cube:
@@ -53,7 +52,8 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     period : str
         ``"10D"`` and the like: days counted anew from every 1 January, the last period of a year
         cut short, so that years compare; ``"dekad"``: to the 10th, the 20th and the end of the
-        month; ``"month"``. Dates count by solar day where the cube has a place, else UTC.
+        month; ``"month"``; ``"year"``. Dates count by solar day where the cube has a place, else
+        UTC. ``smooth(step=...)`` has the same periods and dates.
     how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
         ``median``, ``mean``: of the valid values, band by band. The others choose a look per
         pixel, whole, with its companions: ``max``: of the largest value (an index only);
@@ -108,39 +108,12 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
 
 def find_periods(days: IntArray, period: str) -> list[Period]:
     """Periods from the one of the first day to that of the last, empty ones among them."""
-    starts = _starts(int(days.min()), int(days.max()), period)
     found = []
-    for first, after in pairwise(starts):
-        dates = np.flatnonzero((days >= first) & (days < after))
+    for first, last in calendar.periods_of(int(days.min()), int(days.max()), period, name="period"):
+        dates = np.flatnonzero((days >= first) & (days <= last))
         ordered = dates[np.argsort(days[dates], kind="stable")]
-        found.append(Period(first=first, last=after - 1, dates=tuple(ordered.tolist())))
-    occupied = [i for i, one in enumerate(found) if one.dates]
-    return found[occupied[0] : occupied[-1] + 1]
-
-
-def _starts(first: int, last: int, period: str) -> list[int]:
-    """First days of the periods of all years that the days lie in, and the day after."""
-    ends = np.array([first, last]).astype("datetime64[D]").astype("datetime64[Y]")
-    low, high = ends.astype(np.int64).tolist()
-    begins = [_day(np.datetime64(year, "Y")) for year in range(low, high + 2)]
-    starts = [_starts_in_year(b, e, period) for b, e in pairwise(begins)]
-    return [*(day for year in starts for day in year), begins[-1]]
-
-
-def _day(date: np.datetime64) -> int:
-    return int(date.astype("datetime64[D]").astype(np.int64))
-
-
-def _starts_in_year(begin: int, end: int, period: str) -> list[int]:
-    if period in ("month", "dekad"):
-        year = np.datetime64(begin, "D").astype("datetime64[M]")
-        months = [_day(year + k) for k in range(12)]
-        return [m + d for m in months for d in ((0,) if period == "month" else (0, 10, 20))]
-    try:
-        step = axis.parse_days(period, name="period")
-    except TimeAxisError as error:
-        raise TimeAxisError(f"{error}, or 'dekad', or 'month'") from None
-    return list(range(begin, end, step))
+        found.append(Period(first=first, last=last, dates=tuple(ordered.tolist())))
+    return found
 
 
 def _like(layer: xr.DataArray, main: xr.DataArray) -> list[Any]:

@@ -13,10 +13,10 @@ from dask.base import tokenize
 from xharmonize.cube.contract import COMPANIONS, with_history
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.errors import OptionError, TimeAxisError
-from xharmonize.series import axis
+from xharmonize.series import axis, calendar
 from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Smoother, Whittaker
 from xharmonize.series.solve import Layer, Plan, smooth_block
-from xharmonize.types import AnyArray, IntArray
+from xharmonize.types import AnyArray
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 SmoothMethod: TypeAlias = Literal["whittaker", "savgol", "harmonic", "rbf"]
@@ -57,9 +57,9 @@ def smooth(
 RadialBasis
         A name stands for the method with its defaults.
     step : str, optional
-        Distance of output dates, such as ``"1D"`` or ``"5D"``; the cube's own dates if None. The
-        output dates are days whose number since 1970-01-01 is a multiple of it, at noon UTC,
-        whatever the cube's first date.
+        Output dates; the cube's own if None. ``"1D"``: every day. ``"10D"``, ``"dekad"``,
+        ``"month"``, ``"year"``: noon UTC of the middle days of the periods of `composite`, those
+        of the cube's first and last date included. On a date they share, all give the same value.
     max_gap : float
         Longest time [day] between two observations that is filled; values within longer gaps are
         NaN, and nothing is extrapolated.
@@ -185,7 +185,11 @@ def _plan(
     envelope: float | None,
     snow: str,
 ) -> Plan:
-    """Settle nodes: the observed days and the output days, in order."""
+    """Settle nodes: the observed days and the output days, in order.
+
+    Whittaker's penalty is a sum over nodes: with every day a node, the value of a day does not
+    depend on which days are asked for.
+    """
     dates = axis.days_of(values)
     days, day_of = np.unique(dates, return_inverse=True)
     if days.size < MIN_DAYS:
@@ -193,8 +197,9 @@ def _plan(
             f"smooth needs at least {MIN_DAYS} days, the cube has {days.size} "
             f"({values['time'].values.min()} …); merge more dates with xh.densify first"
         )
-    wanted = dates if step is None else _regular(days, axis.parse_days(step, name="step"))
-    nodes = np.union1d(days, wanted)
+    wanted = dates if step is None else calendar.middles_of(days, step, name="step")
+    between = np.arange(days[0], days[-1] + 1) if isinstance(smoother, Whittaker) else days
+    nodes = np.union1d(between, wanted)
     return Plan(
         smoother=smoother,
         day_of=tuple(day_of.tolist()),
@@ -205,16 +210,6 @@ def _plan(
         envelope=envelope,
         is_snow_barrier=snow == "gap",
     )
-
-
-def _regular(days: IntArray, step: int) -> IntArray:
-    first, last = -(-int(days[0]) // step) * step, int(days[-1])
-    if first > last:
-        raise TimeAxisError(
-            f"no multiple of {step} days lies between the first and the last date; choose a "
-            "shorter step"
-        )
-    return np.arange(first, last + 1, step)
 
 
 def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArray:
