@@ -205,7 +205,7 @@ def save_model(
     """
     ref = getattr(model, "ref", None)
     if not is_url(os.fspath(path)):
-        require_new(path, mode)
+        require_new(Path(path), mode)
     if isinstance(ref, ModelRef):
         copy_bundle(ref, path, card=getattr(model, "card", None))
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:

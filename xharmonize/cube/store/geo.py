@@ -223,8 +223,8 @@ def _plain(value: Any) -> Any:
 
 def _is_equal(mine: Any, held: Any) -> bool:
     if mine.dtype.kind in "fc" and held.dtype.kind in "fc":
-        return np.array_equal(mine, held, equal_nan=True)
-    return mine.shape == held.shape and mine.tolist() == held.tolist()
+        return bool(np.array_equal(mine, held, equal_nan=True))
+    return bool(mine.shape == held.shape and mine.tolist() == held.tolist())
 
 
 def _short(values: Any) -> str:

@@ -66,7 +66,7 @@ class _Checked:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.variable.dtype
+        return np.dtype(self.variable.dtype)
 
     @property
     def ndim(self) -> int:
