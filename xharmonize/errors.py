@@ -6,13 +6,35 @@ Every error of this package derives from `XHarmonizeError` and from the builtin 
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+import warnings
+
+# Controls of a terminal (line feed and tab apart), what turns the direction of writing round, and
+# halves of surrogate pairs, which no terminal or file can be given.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    r"""Return text that can be shown anywhere; control characters are spelt as Python spells them.
+
+    Examples
+    --------
+    >>> print(printable("S2A" + chr(27) + "[31m"))
+    S2A\x1b[31m
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
 
 class XHarmonizeError(Exception):
     """Base of all errors raised by this package."""
 
     def __str__(self) -> str:
-        """Return the message unquoted (`KeyError` would print its `repr`)."""
-        return str(self.args[0]) if self.args else ""
+        """Return the message unquoted (`KeyError` would print its `repr`), fit for a terminal."""
+        return printable(self.args[0]) if self.args else ""
 
 
 class ContractError(XHarmonizeError, ValueError):
@@ -45,6 +67,10 @@ class GridError(XHarmonizeError, ValueError):
 
 class TimeAxisError(XHarmonizeError, ValueError):
     """Dates are missing, unsorted or duplicated where that matters."""
+
+
+class OptionError(XHarmonizeError, ValueError):
+    """An option has a value that it cannot have; the message says which it can."""
 
 
 class CatalogError(XHarmonizeError, ValueError):
@@ -97,3 +123,20 @@ class MissingDependencyError(XHarmonizeError, ImportError):
 
 class RadiometryWarning(UserWarning):
     """Metadata left something open that was settled by a rule; the message says how."""
+
+    def __str__(self) -> str:
+        """Return the message, fit for a terminal."""
+        return printable(super().__str__())
+
+
+class GridWarning(UserWarning):
+    """A grid is too coarse for what is asked of it; the message says for how much of it."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller, the first outside this package."""
+    own = os.path.dirname(__file__) + os.sep
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

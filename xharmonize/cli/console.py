@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from xharmonize.errors import RadiometryWarning
+from xharmonize.errors import RadiometryWarning, printable
 
 # Without a terminal rich would wrap at 80 columns, and tables in a log would be hard to search.
 PIPE_WIDTH = 140
@@ -42,7 +42,12 @@ _ARGUMENT = re.compile(r"\b(platform|tile|tolerance|resolution|bands|bbox|dateti
 
 def say(text: str) -> None:
     """Print a line."""
-    OUT.print(escape(text), highlight=False)
+    OUT.print(plain(text), highlight=False)
+
+
+def plain(text: object) -> str:
+    """Return text that a terminal only shows: neither rich nor the terminal finds orders in it."""
+    return escape(printable(text))
 
 
 def complain(kind: str, message: object, colour: str) -> None:
@@ -51,20 +56,22 @@ def complain(kind: str, message: object, colour: str) -> None:
     Arguments of functions that the message says to give are named as the options they are here.
     """
     line = _ARGUMENT.sub(lambda found: f"--{found[1]}", " ".join(str(message).split()))
-    ERR.print(f"[bold {colour}]{kind}:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    ERR.print(f"[bold {colour}]{kind}:[/] {plain(line)}", highlight=False, soft_wrap=True)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     """Print rows that share their keys as a table; wide cells wrap."""
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=plain(title) or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     if not rows:
         say(f"{title}: nothing".strip(": "))
         return
     for name, value in rows[0].items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        table.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(plain(name), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+        table.add_row(*(plain(_cell(value)) for value in row.values()))
     OUT.print(table)
 
 
@@ -112,9 +119,9 @@ def _bar(description: str) -> Iterator[tuple[Progress, TaskID]]:
         TimeElapsedColumn(),
     )
     if not ERR.is_terminal:
-        ERR.print(f"{description} …", highlight=False)
+        ERR.print(f"{plain(description)} …", highlight=False)
     with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(plain(description), total=None)
         yield bar, task
         bar.update(task, total=1, completed=1)
 

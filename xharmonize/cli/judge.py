@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 import xarray as xr
-from rich.markup import escape
 
 import xharmonize as xh
 from xharmonize.cli import console
@@ -190,6 +189,7 @@ def report(
         xh.write_report(
             xh.open_series(store),
             out,
+            mode="w" if overwrite else "w-",
             ref=cubes[0],
             source=cubes[1],
             tolerance=tolerance,
@@ -202,9 +202,8 @@ def report(
 def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:
     """One row for each group and band, one column for each metric along these dimensions."""
     names = [name for name, array in scores.data_vars.items() if array.dims == tuple(dims)]
-    # Escaped: a heading in brackets is a style to the printer.
     units = {name: scores[name].attrs["units"] for name in names}
-    labels = {n: escape(f"{n} [{u}]") if u != "1" else str(n) for n, u in units.items()}
+    labels = {n: f"{n} [{u}]" if u != "1" else str(n) for n, u in units.items()}
     part = scores[names].stack(row=list(dims)) if dims else scores[names].expand_dims("row")
     rows = []
     for k in range(part.sizes["row"]):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.catalog import fields
 from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platform
 from xharmonize.cube.catalog.radiometry import offset_of_baseline, settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
@@ -33,7 +34,6 @@ _SOURCES = {
     "tile": ("tile", "s2:mgrs_tile", "grid:code"),
     "level": ("level",),
 }
-_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 _LINE = ("scale", "offset")
 _LOWEST, _HIGHEST = -32768, 65535  # what digital numbers of 16 bits reach
 _COLLECTIONS = {"01": "landsat-c1-sr", "02": "landsat-c2-l2"}
@@ -343,7 +343,7 @@ class _Band:
             return
         if is_contract and (not self.is_told or self.baseline == _baseline_of(self.pixels)):
             return
-        is_shifted = any(_flags(self.pixels).values())
+        is_shifted = _is_shifted(_flags(self.pixels))
         expected = 0.0 if is_shifted else offset_of_baseline(self.sensor, self.baseline)
         if expected is not None and not is_same(own["offset"], expected):
             whose = "the flag boa_offset_applied" if is_shifted else f"baseline {self.baseline}"
@@ -408,7 +408,13 @@ def _sibling(sensor: Sensor, scale: float, offset: float) -> str:
 
 def _flags(band: xr.DataArray) -> dict[str, Any]:
     """What the coordinates say of an offset that the catalogue applied."""
-    return {key: band.coords[key].values.item() for key in _FLAGS if key in band.coords}
+    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
+    return {k: v for k, v in fields.stated(coords, "boa_offset_applied") if v == v}  # not NaN
+
+
+def _is_shifted(flags: Mapping[str, Any]) -> bool:
+    """Whether a flag says that the catalogue applied the offset; files may hold it as text."""
+    return any(str(value).strip().lower() in ("true", "1", "1.0") for value in flags.values())
 
 
 def _baseline_of(date: xr.DataArray) -> str:
@@ -433,7 +439,7 @@ def _encoding(
         needs_baseline
         and "offset" not in given
         and "offset" not in raster
-        and not any(flags.values())
+        and not _is_shifted(flags)
     ):
         first = sensor.radiometry.baseline_offsets[0][0]
         raise RadiometryError(

@@ -111,13 +111,13 @@ def read_contract(cube: xr.DataArray | xr.Dataset) -> list[Step]:
 
 
 def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
-    """Return the values of a coordinate, whole.
+    """Return the values of a coordinate, whole, along (time, band), however the cube lies.
 
     ``cube.chunk`` makes dask arrays of coordinates too. They are metadata, tables of a few numbers
     per date, and a graph cannot be built without them: they are read here, in this thread,
     whichever scheduler is set. Bytes become text, and truths that were stored as numbers truths.
     """
-    data = cube.coords[name].variable.data
+    data = cube.coords[name].variable.transpose(*DIMS, ..., missing_dims="ignore").data
     values = _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
     if name == "is_decoded":
         return _truths(values)

@@ -6,8 +6,9 @@ with their edges on 0 or on 15 mod 30 m, depending on who cut the data.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, floor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -16,9 +17,16 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from xharmonize.errors import GridError
+from xharmonize.kernels.longitude import unwrapped
 from xharmonize.types import AnyArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+Bounds: TypeAlias = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+
+EDGE = 33
+"""Points by which an edge of a box is followed into another CRS."""
 
 TOLERANCE = 1e-3
 """Distance [pixel] within which coordinates count as evenly spaced and grids as the same."""
@@ -112,6 +120,57 @@ def read_crs(crs: Any) -> CRS:
             f"crs={crs!r} names no CRS ({str(error)[:100]}); give an EPSG code, such as "
             "'EPSG:32631', or WKT"
         ) from None
+
+
+def reproject_bounds(bounds: Bounds, source: Any, target: Any) -> Bounds:
+    """Return the box around a box in another CRS; its edges are followed, not only corners.
+
+    In degrees the box is one piece wherever it lies: across the antimeridian it reaches beyond
+    ±180°.
+
+    Raises
+    ------
+    GridError
+        If the box is empty, or lies beyond the target or across the edge of its map.
+    """
+    return _reproject_bounds(bounds, str(source), str(target))
+
+
+@lru_cache(maxsize=1024)  # thousands of items of a few tiles have a few boxes
+def _reproject_bounds(bounds: Bounds, source: str, target: str) -> Bounds:
+    from pyproj import Transformer
+
+    start, end = read_crs(source), read_crs(target)
+    if is_same_crs(start, end):
+        return bounds
+    left, bottom, right, top = bounds
+    if not (right > left and top > bottom):
+        raise GridError(
+            f"the box {bounds} is empty; give (west, south, east, north) with south < north"
+        )
+    along = np.linspace(0.0, 1.0, EDGE)
+    across, up = left + along * (right - left), bottom + along * (top - bottom)
+    x = np.concatenate([across, across, np.full(EDGE, left), np.full(EDGE, right)])
+    y = np.concatenate([np.full(EDGE, bottom), np.full(EDGE, top), up, up])
+    transformer = Transformer.from_crs(start.to_wkt(), end.to_wkt(), always_xy=True)
+    centre = transformer.transform((left + right) / 2, (bottom + top) / 2)
+    x, y = (np.asarray(values) for values in transformer.transform(x, y))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise GridError(f"the box {bounds} in {source[:40]} lies outside what {target[:40]} shows")
+    if end.geographic:
+        x = unwrapped(x, centre[0])
+    elif _is_torn(x, y):
+        raise GridError(
+            f"the box {bounds} in {source[:40]} lies across the edge of the map in {target[:40]}; "
+            "choose a CRS that shows it in one piece, such as its UTM zone, or degrees"
+        )
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def _is_torn(x: Float64Array, y: Float64Array) -> bool:
+    """Tell whether one of the four edges of an outline is torn by the edge of a map."""
+    steps = np.hypot(np.diff(x.reshape(4, EDGE)), np.diff(y.reshape(4, EDGE)))
+    return bool((steps.max(axis=1) > steps.sum(axis=1) / 2).any())
 
 
 def is_same_grid(first: GeoBox, second: GeoBox) -> bool:
@@ -319,8 +378,8 @@ def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
                 f"spatial_ref does not fit the coordinates (pixels of {step:g} from {origin:g} "
                 f"along {name!r}, where {float(values[0]):g}"
                 f"{f' and {float(values[1]):g} stand' if values.size > 1 else ' stands'}): the "
-                "cube was changed since; write the true one with cube.rio.write_transform(Affine(...)), "
-                "or keep two pixels"
+                "cube was changed since; write the true one with "
+                "cube.rio.write_transform(Affine(...)), or keep two pixels"
             )
 
 

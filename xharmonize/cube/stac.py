@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
 
+from xharmonize.cube.catalog.bands import with_bands
 from xharmonize.cube.catalog.mosaic import Mosaic, mosaic_groups
 from xharmonize.cube.catalog.query import DatetimeQuery, check_bbox
 from xharmonize.cube.catalog.read import RadiometryChoice, Source, read_scenes
@@ -26,6 +27,7 @@ from xharmonize.cube.load.grid import (
     north_up,
     overlapping,
     target_grid,
+    why_no_lattice,
 )
 from xharmonize.cube.load.merge import join_parts
 from xharmonize.cube.load.pad import bounds_of, read_margin, within
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 Chunks: TypeAlias = "int | str | tuple[Any, ...] | Mapping[str, Any]"
 """Dask chunks: pixels a side, ``"auto"``, (y, x), (time, band, y, x), or by dimension."""
+
+MOST_PIXELS = 2**38
+"""Pixels of a grid that items alone may ask for: half a million a side."""
 
 OnError = Literal["raise", "skip"]
 """What an asset that cannot be read becomes: an error that names it, or flagged nodata."""
@@ -69,6 +74,8 @@ def open_stac(
     mosaic: Mosaic | None = "pass",
     on_error: OnError = "raise",
     pad: Any = None,
+    drivers: str | Sequence[str] | None = None,
+    schemes: str | Sequence[str] | None = None,
 ) -> Any:
     """Open STAC items as a lazy cube of reflectance, its radiometry settled per time step.
 
@@ -87,10 +94,12 @@ def open_stac(
     datetime : str, datetime or pair, optional
         RFC 3339 time or interval; ``"2018"`` and ``"2018-07/2018-09"`` work too.
     bbox : (west, south, east, north), optional
-        Box [degrees of longitude and latitude], reprojected and extended to whole pixels. Without
-        it the cube covers all items.
+        Box [degrees of longitude and latitude], reprojected and extended to whole pixels. Across
+        the antimeridian west is larger than east, or one of them lies beyond ±180°; a cube in
+        degrees then counts on beyond 180°. Without it the cube covers all items.
     bands : str or sequence of str, optional
-        Common names (``"red"``, ``"nir08"``); by default the bands that all items have.
+        Common names (``"red"``, ``"nir08"``); by default the bands that all instruments have. A
+        single item that lacks one of its instrument's is missing (NaN) there, with a warning.
     crs : CRS, str or int, optional
         CRS of the cube; needed where items lie in several.
     resolution : float, optional
@@ -130,13 +139,22 @@ def open_stac(
         a Sentinel-2 datatake), of one sensor and day, or every item. Pixels of an overlap are
         taken from the first item that has them.
     on_error : {"raise", "skip"}
-        An asset that cannot be read raises `AssetReadError` when computed, or becomes nodata with
-        the flag ``skipped`` in `qa`.
+        An asset that cannot be read, or lies elsewhere than its item says, raises
+        `AssetReadError` when computed, or becomes nodata with the flag ``skipped`` in `qa`. An
+        item without a band of `bands`, or without the quality layer that the mask needs, is an
+        error, or is missing there, with a warning.
     pad : harmoniser, Lattice, str or path, optional
         A generator, or the name or path of its bundle: load the margin it looks at, so that every
         tile that gives something to the box is wholly supplied. The box is kept in the attribute
         ``requested_bounds`` (left, bottom, right, top in the CRS), and the generator's result ends
         there. Dates that only the margin has are left out.
+    drivers : str or sequence of str, optional
+        GDAL drivers that may read assets; by default those of GeoTIFF and JPEG 2000, whose files
+        hold their pixels.
+    schemes : str or sequence of str, optional
+        Kinds of addresses that assets may have: ``"https"``, ``"s3"``, ``"file"`` for paths of this
+        machine, ``"vsizip"`` for a handler of GDAL. By default https, http, s3, gs and az; paths
+        only where the item does not come from the web.
 
     Returns
     -------
@@ -151,7 +169,8 @@ def open_stac(
     EmptyQueryError
         If no item fits the query, or overlaps the grid.
     CatalogError, CatalogConnectionError
-        If the source cannot be read.
+        If the source cannot be read, an item is malformed, or an asset has an address that is not
+        allowed.
     RadiometryError
         If metadata about scale, offset or nodata are absent or contradict each other.
     BandError, MaskError, UnknownSensorError
@@ -181,9 +200,12 @@ def open_stac(
         platform=platform,
         bands=names,
         radiometry=radiometry,
+        skips=on_error == "skip",
+        drivers=drivers,
+        schemes=schemes,
     )
+    scenes, wanted = with_bands(scenes, names)
     named = within(scenes, bbox) if searched is not bbox and bbox is not None else scenes
-    wanted = _bands(named, names)
     box = _grid(named, wanted, like=like, bbox=bbox, crs=crs, resolution=resolution)
     request = Request(
         bands=wanted,
@@ -224,7 +246,9 @@ def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox
     units = {key[1] for key in parts}
     if len(units) > 1:
         raise RadiometryError(f"the items have different units, {sorted(units)}; open them apart")
-    opened = [open_part(list(part.values()), key[2], request) for key, part in parts.items()]
+    opened = []
+    for (_, _, lattice), part in parts.items():  # no comprehension: warnings count frames
+        opened.append(open_part(list(part.values()), lattice, request))
     cube = join_parts(opened, [list(part) for part in parts.values()])
     return cube if request.chunks is None else _rechunk(cube, request.chunks)
 
@@ -242,9 +266,9 @@ class _Routes:
             return None
         lattice = lattice_of(scene, self.request.bands)
         if lattice is None:
-            lacking = "neither proj:transform nor proj:shape" if scene.crs else "no CRS"
+            reason = why_no_lattice(scene, self.request.bands)
             raise GridError(
-                f"item {scene.id!r} says {lacking}, so whether its pixels have to be averaged is "
+                f"item {scene.id!r} {reason}, so whether its pixels have to be averaged is "
                 "unknown; pass resampling=, such as 'nearest' where the grid is its own"
             )
         if lattice not in self.known:
@@ -255,18 +279,6 @@ class _Routes:
                 "are not averaged; leave out decode=False, or pass resampling='nearest'"
             )
         return lattice if self.known[lattice] else None
-
-
-def _bands(scenes: Sequence[Scene], names: Sequence[str] | None) -> tuple[str, ...]:
-    """Bands asked for, or those that all items have, in order of wavelength."""
-    if names is not None:
-        return tuple(names)
-    sets = {tuple(scene.step.scale) for scene in scenes}
-    common = [name for name in next(iter(sets)) if all(name in other for other in sets)]
-    if not common:
-        sensors = sorted({scene.sensor.name for scene in scenes})
-        raise BandError(f"the items ({', '.join(sensors)}) have no band in common; open them apart")
-    return tuple(common)
 
 
 def _grid(
@@ -281,7 +293,14 @@ def _grid(
     from odc.geo.geobox import GeoBox
 
     if like is None:
-        return target_grid(scenes, bands, bbox=bbox, crs=crs, resolution=resolution)
+        box = target_grid(scenes, bands, bbox=bbox, crs=crs, resolution=resolution)
+        rows, columns = box.shape
+        if rows * columns > MOST_PIXELS:
+            raise GridError(
+                f"the cube would have {rows:,} x {columns:,} pixels, of item {scenes[0].id!r} and "
+                "others perhaps; give bbox= or a coarser resolution=, or like= where that is meant"
+            )
+        return box
     if crs is not None or resolution is not None:
         raise GridError("like= says the whole grid; leave out crs= and resolution=")
     if not isinstance(like, GeoBox | xr.DataArray | xr.Dataset):

@@ -35,6 +35,7 @@ from xharmonize.models.safetensors import (
     Tensor,
     check_weight,
     header_length,
+    is_finite,
     read_header,
     views,
 )
@@ -289,7 +290,7 @@ def _require_hash(found: str, name: str, file: File, place: Place) -> None:
 
 
 def _walk_weights(place: Place, file: File, buffer: AnyArray | None) -> dict[str, Tensor]:
-    """Read the weights once: check header and hash, and keep the bytes where asked to.
+    """Read the weights once: check header, hash and values, and keep the bytes where asked to.
 
     Parameters
     ----------
@@ -312,9 +313,18 @@ def _walk_weights(place: Place, file: File, buffer: AnyArray | None) -> dict[str
         header = read_up_to(stream, header_length(prefix, file.size, what))
         tensors = read_header(header, file.size, what)
         keep(prefix + header)
-        while piece := stream.read(min(_PIECE, file.size - done)):
-            keep(piece)
+        odd = None
+        for name, tensor in sorted(tensors.items(), key=lambda pair: pair[1].start):
+            while piece := read_up_to(stream, min(_PIECE, tensor.stop - done)):
+                keep(piece)
+                if odd is None and not is_finite(piece, tensor):
+                    odd = name
     _require_hash(digest.hexdigest(), WEIGHTS, file, place)
+    if odd is not None:
+        raise ModelError(
+            f"{what}: tensor {odd} holds values that are not finite, so every prediction would be "
+            "NaN; get the bundle again, or train the model again"
+        )
     return tensors
 
 

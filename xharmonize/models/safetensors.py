@@ -34,7 +34,9 @@ MAX_HEADER = 16 * 2**20
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 """Accepted types of tensors. Not BF16, for which numpy has no type, nor narrow integers."""
 NAME = r"(?!__metadata__$)[A-Za-z0-9_][A-Za-z0-9_.\-]*"
-_MAX_SIDE, _MAX_DIMENSIONS, _MAX_TENSORS = 2**40, 8, 10**5
+MAX_TENSORS = 10**4
+_MAX_SIDE, _MAX_DIMENSIONS = 2**40, 8
+_MAX_MARKS = 20 * MAX_TENSORS  # brackets and commas: an entry of eight dimensions has 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +102,15 @@ def read_header(header: bytes, file_size: int, what: str) -> dict[str, Tensor]:
     Raises
     ------
     ModelError
-        If the header is malformed, names a type that is not accepted, or if tensors overlap, leave
-        gaps or reach beyond the file.
+        If the header is malformed, names more than `MAX_TENSORS` or a type that is not accepted,
+        or if tensors overlap, leave gaps or reach beyond the file.
     """
-    fields = dict(check_mapping(parse_json(header, what), what, most=_MAX_TENSORS, pattern=r".*"))
+    if sum(map(header.count, (b"{", b"[", b","))) > _MAX_MARKS:  # before it is parsed
+        raise ModelError(
+            f"{what} has a header of more values than {MAX_TENSORS:,} tensors need, and at most so "
+            "many are read"
+        )
+    fields = dict(check_mapping(parse_json(header, what), what, most=MAX_TENSORS, pattern=r".*"))
     notes = check_mapping(
         fields.pop("__metadata__", {}), f"{what}: __metadata__", most=1000, pattern=r".*"
     )
@@ -169,6 +176,13 @@ def check_weight(name: str, array: AnyArray) -> AnyArray:
     if not np.isfinite(kept).all():
         raise ModelError(f"weight {name!r} holds values that are not finite; train again")
     return kept.astype(kept.dtype.newbyteorder("<"), copy=False)
+
+
+def is_finite(piece: bytes, tensor: Tensor) -> bool:
+    """Tell whether a part of a tensor's bytes holds finite numbers only."""
+    dtype = np.dtype(tensor.dtype)
+    whole = len(piece) - len(piece) % dtype.itemsize  # a file that is cut off has another hash
+    return dtype.kind != "f" or bool(np.isfinite(np.frombuffer(piece[:whole], dtype)).all())
 
 
 def views(buffer: AnyArray, tensors: Mapping[str, Tensor]) -> dict[str, AnyArray]:

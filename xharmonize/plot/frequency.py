@@ -9,7 +9,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize.errors import TimeAxisError
-from xharmonize.plot.style import new_figure, style_of, tidy, title_of
+from xharmonize.plot.style import MERGED, literal, new_figure, style_of, tidy, title_of
 from xharmonize.series.frequency import ALL
 from xharmonize.series.frequency import frequency as count
 from xharmonize.types import AnyArray
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MERGED = "#4d4d4d"
 _USEFUL = 0.5
 
 
@@ -75,7 +74,7 @@ def frequency(
     _explain(figure, scenes["level"].values)
     if title:
         figure.suptitle(title, fontsize=10)
-    return figure
+    return literal(figure)
 
 
 def _draw(axes: Axes, scenes: xr.DataArray, name: str) -> None:

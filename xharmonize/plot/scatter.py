@@ -13,7 +13,7 @@ from xharmonize.cube.contract import require_bands, select_bands
 from xharmonize.errors import MetricError
 from xharmonize.metrics import Moments, formulas, statistics
 from xharmonize.metrics.inputs import BAND, read_cubes
-from xharmonize.plot.style import ORANGE, new_figure
+from xharmonize.plot.style import ORANGE, literal, new_figure
 from xharmonize.types import AnyArray, Float64Array
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def scatter(
             axes.set_ylabel(f"reference: {quantity} [{unit}]", fontsize=8)
     figure.colorbar(image, ax=list(panels), label="pixels in a cell", shrink=0.8)
     _explain(figure)
-    return figure
+    return literal(figure)
 
 
 def _layers(pred: Any, ref: Any, bands: Sequence[str] | str | None) -> tuple[Any, Any]:

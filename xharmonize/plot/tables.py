@@ -9,7 +9,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize.errors import ModelError
-from xharmonize.plot.style import BLUE, MISSING, ORANGE, new_figure, tidy
+from xharmonize.plot.style import BLUE, MISSING, ORANGE, literal, new_figure, tidy
 from xharmonize.types import AnyArray
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
     for axes in panels.flat[len(bands) :]:
         axes.set_visible(False)
     _label(figure, panels, title, is_single=name == "table")
-    return figure
+    return literal(figure)
 
 
 def _draw(axes: Axes, knots: AnyArray, lines: AnyArray, counts: AnyArray) -> None:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xharmonize.errors import MetricError
 from xharmonize.metrics import get_metric, list_metrics
-from xharmonize.plot.style import BLUE, GREEN, ORANGE, PURPLE, SKY, new_figure, tidy
+from xharmonize.plot.style import BLUE, GREEN, ORANGE, PURPLE, SKY, literal, new_figure, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def training(losses: Losses, *, title: str = "") -> Figure:
     panels[-1].set_xlabel("epoch")
     panels[-1].locator_params(axis="x", integer=True)
     panels[0].set_title(title, fontsize=10, loc="left")
-    return figure
+    return literal(figure)
 
 
 def read_losses(losses: Losses) -> pd.DataFrame:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xharmonize.errors import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -56,7 +58,7 @@ class Html(str):
 def tag(element: str, /, *children: str | Html, **attributes: str) -> Html:
     """Return an element; an underscore at the end of an attribute's name is left out."""
     attached = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_escaped(value)}"'
         for key, value in attributes.items()
     )
     if element in VOID:
@@ -64,9 +66,13 @@ def tag(element: str, /, *children: str | Html, **attributes: str) -> Html:
     return Html(f"<{element}{attached}>{join(children)}</{element}>")
 
 
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
+
+
 def join(parts: Sequence[str | Html]) -> Html:
     """Return parts behind one another."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else _escaped(part) for part in parts))
 
 
 def table(

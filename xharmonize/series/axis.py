@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,7 +104,7 @@ def sensors_of(values: xr.DataArray) -> AnyArray:
 
 
 def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
-    """Day number of each date: solar days where the cube has a place, UTC days elsewhere.
+    """Day number of each date: solar days where the cube has a place or says them, else UTC days.
 
     Returns
     -------
@@ -114,6 +113,8 @@ def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
     """
     if "y" in cube.dims and "x" in cube.dims and _has_crs(cube):
         return solar_days(cube)
+    if "day" in cube.coords and cube["day"].dims == ("time",) and cube["day"].dtype.kind == "M":
+        return cube["day"].values.astype("datetime64[D]").astype(np.int64)
     return cube["time"].values.astype("datetime64[D]").astype(np.int64)
 
 
@@ -124,14 +125,6 @@ def _has_crs(cube: xr.DataArray | xr.Dataset) -> bool:
 def to_times(days: IntArray) -> AnyArray:
     """Return noon UTC of days since 1970-01-01, as datetime64[ns]."""
     return (days.astype("datetime64[D]") + NOON).astype("datetime64[ns]")
-
-
-def parse_days(text: str, *, name: str) -> int:
-    """Return the number of days in ``"10D"``."""
-    found = re.fullmatch(r"(\d+)D", str(text))
-    if found is None or int(found[1]) < 1:
-        raise TimeAxisError(f"{name}={text!r}; give a number of days such as '5D'")
-    return int(found[1])
 
 
 def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:

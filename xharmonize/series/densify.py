@@ -25,7 +25,7 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
-from xharmonize.errors import BandError, ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.duplicates import merge_days
@@ -86,7 +86,7 @@ def densify(
         If contract coordinates are missing, or the cubes hold different quantities.
     """
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
-        raise TimeAxisError(
+        raise OptionError(
             f"duplicates={duplicates!r} is unknown; choose 'keep', 'target', 'mean' or "
             "'lowest_uncertainty'"
         )

@@ -2,29 +2,31 @@
 
 Every fact is looked for in the properties first, then in the product names that catalogues keep
 (``s2:product_uri``, ``landsat:scene_id``), then in the item id. The sensing date decides nothing.
+Prefixes of properties are the catalogue's own choice and decide nothing either.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
+from xharmonize.cube.catalog.fields import as_whole, name_of, stated
 from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError, UnknownSensorError
 from xharmonize.sensors import find_sensor, get_sensor
 from xharmonize.sensors.spec import UNKNOWN, Flag, QALayer, Sensor
 
 _NAMES = (
-    "s2:product_uri",
-    "sentinel:product_id",
-    "s2:datatake_id",
-    "s2:granule_id",
-    "s2:tile_id",
-    "s2:datastrip_id",
-    "landsat:product_id",
-    "landsat:scene_id",
+    "product_uri",
+    "product_id",
+    "product_name",
+    "product_identifier",
+    "datatake_id",
+    "granule_id",
+    "tile_id",
+    "datastrip_id",
+    "scene_id",
 )
 _PLATFORMS = (  # (spelling without separators, STAC name)
     (re.compile(r"^(?:sentinel|s)2([a-d])$"), "sentinel-2{}"),
@@ -93,7 +95,7 @@ def recognize_sensor(item: Item) -> Sensor:
 
 def _own_sensor(item: Item) -> Sensor:
     """The product, with the packed flags of a cube of ours for quality layer, if it had any."""
-    sensor = get_sensor(item["properties"][f"{OWN}sensor"])
+    sensor = get_sensor(str(item["properties"][f"{OWN}sensor"]))
     packed = QALayer(
         name="qa",
         assets=("qa",),
@@ -144,14 +146,15 @@ def normalize_platform(name: str) -> str:
 def baseline_of(item: Item) -> str:
     """Return the processing baseline (``05.10``), or ``"unknown"``."""
     properties = item["properties"]
-    for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
-        stated = normalize_baseline(str(properties.get(key) or ""))
-        if stated:
-            return stated
-    for text in _texts(item):
-        found = _BASELINE.search(text)
+    named = [value for _, value in stated(properties, "processing_baseline")]
+    for value in (*named, properties.get("processing:version")):
+        found = normalize_baseline(str(value))
         if found:
-            return f"{found.group(1)}.{found.group(2)}"
+            return found
+    for text in _texts(item):
+        match = _BASELINE.search(text)
+        if match:
+            return f"{match.group(1)}.{match.group(2)}"
     return UNKNOWN
 
 
@@ -164,10 +167,12 @@ def normalize_baseline(text: str) -> str:
 def tile_of(item: Item) -> str:
     """Return the MGRS tile, the Landsat path and row, or ``"unknown"``."""
     properties = item["properties"]
-    path, row = properties.get("landsat:wrs_path"), properties.get("landsat:wrs_row")
-    if path is not None and row is not None:
-        return f"{int(path):03d}{int(row):03d}"
-    grid = str(properties.get("s2:mgrs_tile") or properties.get("grid:code") or "")
+    path, row = (stated(properties, name) for name in ("wrs_path", "wrs_row"))
+    if path and row:
+        numbers = (as_whole(value, f"{name_of(item)}: {key}") for key, value in (path[0], row[0]))
+        return "".join(f"{number:03d}" for number in numbers)
+    tile = next((value for _, value in stated(properties, "mgrs_tile")), None)
+    grid = str(tile or properties.get("grid:code") or "")
     match = re.search(r"(\d{1,2}[C-X][A-Z]{2})$", grid)
     if match:
         return _pad_tile(match.group(1))
@@ -201,18 +206,21 @@ def datatake_of(item: Item, *, platform: str, tile: str, solar_day: str, second:
 
 def datastrip_of(item: Item) -> str:
     """Return the sensing start of a Sentinel-2 datastrip, or ``""``: parts of one granule."""
-    match = re.search(r"_S(\d{8}T\d{6})", str(item["properties"].get("s2:datastrip_id") or ""))
-    return match.group(1) if match else ""
+    named = (str(value) for _, value in stated(item["properties"], "datastrip_id"))
+    found = (re.search(r"_S(\d{8}T\d{6})", name) for name in named)
+    return next((match.group(1) for match in found if match), "")
+
+
+def names_of(item: Item) -> Iterator[tuple[str, str]]:
+    """Yield the product names the item carries, each with its field, then its id."""
+    for key, value in stated(item["properties"], *_NAMES):
+        if value:
+            yield key, str(value)
+    yield "id", str(item["id"])
 
 
 def _texts(item: Item) -> Iterator[str]:
-    """Product names the item carries, then its id."""
-    properties: Mapping[str, Any] = item["properties"]
-    for key in _NAMES:
-        value = properties.get(key)
-        if value:
-            yield str(value)
-    yield str(item["id"])
+    return (text for _, text in names_of(item))
 
 
 def _platforms_in(text: str) -> Iterator[str]:
@@ -241,10 +249,14 @@ def _check_landsat(item: Item, sensor: Sensor) -> None:
     if expected is None:
         return
     match = _LANDSAT_ID.match(item["id"])
-    number = item["properties"].get("landsat:collection_number") or (match and match.group("c"))
-    if number is not None and f"{int(number):02d}" != expected:
+    numbers = [value for _, value in stated(item["properties"], "collection_number")]
+    number = numbers[0] if numbers else match and match.group("c")
+    if number is None:
+        return
+    number = as_whole(number, f"{name_of(item)}: collection number")
+    if f"{number:02d}" != expected:
         raise RadiometryError(
-            f"item {item['id']!r} is of Landsat Collection {int(number)}, but its collection "
+            f"item {item['id']!r} is of Landsat Collection {number}, but its collection "
             f"{item['collection']!r} is read as {sensor.name}: digital numbers of one mean other "
             "reflectance in the other; correct the item's collection"
         )

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urljoin, urlparse
 
+from xharmonize.cube.catalog.fields import (
+    as_list,
+    as_mapping,
+    as_numbers,
+    as_objects,
+    malformed,
+    name_of,
+    show,
+)
+from xharmonize.cube.catalog.projection import epsg_stated
 from xharmonize.errors import CatalogError
+from xharmonize.kernels.longitude import box_around
 
 Item: TypeAlias = dict[str, Any]
 """A STAC item or asset as a plain dictionary."""
@@ -24,6 +35,8 @@ _EXTENSIONS = (
     "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
 )
 _REPLACED = re.compile(r"^(eo|proj|projection|raster)$|/(eo|projection|raster)/v[\d.]+")
+
+_DEEPEST = 4  # of coordinates: a multipolygon
 
 _RENAMED = {  # names of STAC before 1.0 (eo extension of 0.6)
     "eo:platform": "platform",
@@ -74,63 +87,86 @@ def normalize_item(item: Mapping[str, Any], *, base: str | None = None) -> Item:
     Raises
     ------
     CatalogError
-        If it is no item: no id, no properties, no assets.
+        If it is no item (no id, no properties, no assets), or a field of it is of another kind
+        than STAC has it. What assets say of their pixels is looked at when they are read.
     """
-    name = item.get("id")
-    properties, assets = item.get("properties"), item.get("assets")
-    if name is None or not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
-        raise CatalogError(
-            f"not a STAC item: {_summary(item)}; an item has an id, properties and assets"
-        )
-    restored = _restore_properties(properties)
-    table = [band for band in restored.get("eo:bands") or () if isinstance(band, Mapping)]
-    base = base or _self_href(item)
+    name = check_item(item)
+    restored = _restore_properties(item["properties"])
+    table = as_objects(restored.get("eo:bands"), f"{name}: properties > eo:bands")
+    base = base or self_href(item)
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
-        "stac_extensions": _extensions(item.get("stac_extensions") or ()),
-        "id": str(name),
+        "stac_extensions": _extensions(as_list(item.get("stac_extensions"), f"{name}: extensions")),
+        "id": str(item["id"]),
         "collection": item.get("collection") or restored.get("collection"),
         "geometry": item.get("geometry"),
         "bbox": bbox_of(item),
         "properties": restored,
         "links": [],
         "assets": {
-            key: _restore_asset(asset, table=table, base=base)
-            for key, asset in assets.items()
-            if asset is not None and asset.get("href") is not None
+            str(key): _restore_asset(asset, table=table, base=base, where=f"{name}: asset {key!r}")
+            for key, asset in item["assets"].items()
+            if asset is not None and as_mapping(asset, f"{name}: asset {key!r}").get("href")
         },
     }
 
 
+def check_item(item: Any) -> str:
+    """Return how messages name an item; raise `CatalogError` where it is none.
+
+    Looked at is what a query asks for: id, collection, properties, and that there are assets.
+    """
+    parts = item if isinstance(item, Mapping) else {}
+    about = parts.get("properties"), parts.get("assets")
+    if parts.get("id") is None or not all(isinstance(part, Mapping) for part in about):
+        raise CatalogError(
+            f"not a STAC item: {_summary(item)}; an item has an id, properties and assets"
+        )
+    name = name_of(item)
+    if not isinstance(item["id"], str | int):
+        raise malformed(f"{name}: id", item["id"], "text")
+    for key, found in (
+        ("collection", item.get("collection")),
+        ("properties > collection", item["properties"].get("collection")),
+    ):
+        if found is not None and not isinstance(found, str):
+            raise malformed(f"{name}: {key}", found, "the id of a collection")
+    return name
+
+
 def bbox_of(item: Mapping[str, Any]) -> list[float] | None:
-    """Return ``[west, south, east, north]`` [degrees] of an item, from its geometry if need be."""
+    """Return ``[west, south, east, north]`` [degrees] of an item, from its geometry if need be.
+
+    West > east where it crosses 180°. A box of more than half a turn is what is left of one that
+    crosses, if the geometry says so.
+    """
+    stated, name = _stated_bbox(item), name_of(item)
+    if stated is not None and stated[2] - stated[0] <= 180:
+        return stated
+    geometry = as_mapping(item.get("geometry"), f"{name}: geometry")
+    box = box_around(_points(geometry.get("coordinates"), f"{name}: geometry > coordinates"))
+    return stated if box is None else list(box)
+
+
+def _stated_bbox(item: Mapping[str, Any]) -> list[float] | None:
     box = item.get("bbox")
     if isinstance(box, Mapping):  # as GeoParquet has it
-        return [float(box[key]) for key in ("xmin", "ymin", "xmax", "ymax")]
-    if box is not None:
-        values = [float(value) for value in box]
-        return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
-    points = list(_points((item.get("geometry") or {}).get("coordinates") or ()))
-    if not points:
+        box = [box.get(key) for key in ("xmin", "ymin", "xmax", "ymax")]
+    if box is None:
         return None
-    lon, lat = zip(*points)
-    return [min(lon), min(lat), max(lon), max(lat)]
-
-
-def epsg_of(fields: Mapping[str, Any]) -> int | None:
-    """Return the EPSG code that properties or an asset give as ``proj:epsg`` or ``proj:code``."""
-    epsg = fields.get("proj:epsg")
-    if epsg is not None:
-        return int(epsg)
-    code = str(fields.get("proj:code") or "")
-    authority, _, number = code.partition(":")
-    return int(number) if authority.upper() == "EPSG" and number.isdigit() else None
+    wanted = "west, south, east, north in degrees"
+    values = as_numbers(box, f"{name_of(item)}: bbox", lengths=(4, 6), wanted=wanted)
+    return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
 
 
 def make_absolute(href: str, base: str | None) -> str:
     """Return an href that needs no base: relative ones start at the file `base`."""
-    parsed = urlparse(href)
+    href = href.strip()
+    try:
+        parsed = urlparse(href)
+    except ValueError as error:
+        raise CatalogError(f"{show(href)} is no address: {error}; correct the item") from None
     if parsed.scheme == "file":
         return unquote(parsed.path)
     if parsed.scheme or os.path.isabs(href) or base is None:
@@ -154,32 +190,46 @@ def _restore_properties(properties: Mapping[str, Any]) -> Item:
 
 
 def _restore_projection(fields: Item) -> None:
-    """Write ``proj:epsg`` beside ``proj:code``, and the six numbers that make a transform."""
-    epsg = epsg_of(fields)
+    """Write ``proj:epsg`` beside ``proj:code``, and the six numbers that make a transform.
+
+    What cannot be read is left as it is: whoever reads the asset says what is wrong with it.
+    """
+    epsg = epsg_stated(fields)
     if epsg is not None:
-        fields["proj:epsg"] = epsg
-        fields["proj:code"] = f"EPSG:{epsg}"
-    if fields.get("proj:transform") is not None:
-        fields["proj:transform"] = [float(value) for value in fields["proj:transform"][:6]]
+        fields |= {"proj:epsg": epsg, "proj:code": f"EPSG:{epsg}"}
+    transform = fields.get("proj:transform")
+    if isinstance(transform, list | tuple) and len(transform) == 9:
+        fields["proj:transform"] = list(transform[:6])
 
 
 def _restore_asset(
-    asset: Mapping[str, Any], *, table: list[Mapping[str, Any]], base: str | None
+    asset: Mapping[str, Any], *, table: list[Mapping[str, Any]], base: str | None, where: str
 ) -> Item:
-    restored = {key: value for key, value in asset.items() if value is not None}
-    restored["href"] = make_absolute(str(asset["href"]), base)
+    restored = {str(key): value for key, value in asset.items() if value is not None}
+    if not isinstance(asset["href"], str):
+        raise malformed(f"{where}: href", asset["href"], "text")
+    restored["href"] = make_absolute(asset["href"], base)
     _restore_projection(restored)
-    bands = [band for band in restored.get("bands") or () if isinstance(band, Mapping)]
+    bands = as_objects(restored.get("bands"), where)
     if "raster:bands" not in restored:
         raster = _collect(restored, bands, _RASTER_FIELDS)
         if raster:
             restored["raster:bands"] = raster
-    known = restored.get("eo:bands")
-    if known:  # before STAC 1.0: numbers of the item's own table of bands
-        restored["eo:bands"] = [table[b] if isinstance(b, int) else b for b in known]
+    known = as_list(restored.get("eo:bands"), where)
+    if known:
+        restored["eo:bands"] = [_band(band, table, f"{where}: eo:bands") for band in known]
     elif bands:
         restored["eo:bands"] = _collect({}, bands, _EO_FIELDS)
     return restored
+
+
+def _band(band: Any, table: list[Mapping[str, Any]], where: str) -> Mapping[str, Any]:
+    """A band; before STAC 1.0 the number of one in the item's own table."""
+    if isinstance(band, int) and not isinstance(band, bool) and 0 <= band < len(table):
+        return table[band]
+    if not isinstance(band, Mapping):
+        raise malformed(where, band, f"bands, or numbers of the item's {len(table)} bands")
+    return band
 
 
 def _collect(
@@ -194,28 +244,46 @@ def _collect(
     return gathered if any(gathered) else []
 
 
-def _extensions(declared: Any) -> list[str]:
+def _extensions(declared: Sequence[Any]) -> list[str]:
     kept = [str(uri) for uri in declared if not _REPLACED.search(str(uri))]
     return [*kept, *_EXTENSIONS]
 
 
-def _self_href(item: Mapping[str, Any]) -> str | None:
-    for link in item.get("links") or ():
+def self_href(item: Mapping[str, Any]) -> str | None:
+    """Return the absolute address that an item gives as its own; None where it has none."""
+    for link in as_objects(item.get("links"), f"{name_of(item)}: links"):
         href = str(link.get("href") or "")
-        if link.get("rel") == "self" and (urlparse(href).scheme or os.path.isabs(href)):
+        if link.get("rel") == "self" and (_has_scheme(href) or os.path.isabs(href)):
             return href
     return None
 
 
-def _points(coordinates: Any) -> Iterator[tuple[float, float]]:
-    if coordinates and isinstance(coordinates[0], int | float):
-        yield float(coordinates[0]), float(coordinates[1])
-        return
-    for part in coordinates:
-        yield from _points(part)
+def _has_scheme(href: str) -> bool:
+    try:
+        return bool(urlparse(href).scheme)
+    except ValueError:
+        return False
 
 
-def _summary(item: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={item.get(key)!r}" for key in ("type", "id") if key in item) or str(
-        sorted(map(str, item))[:8]
-    )
+def _points(coordinates: Any, where: str) -> Iterator[tuple[float, float]]:
+    """Longitudes and latitudes of a geometry, however its rings are nested."""
+    waiting = [(coordinates, 0)]
+    while waiting:
+        found, depth = waiting.pop()
+        parts = as_list(found, where)
+        if parts and isinstance(parts[0], int | float):
+            lon, lat = as_numbers(
+                parts[:2], where, lengths=(2,), wanted="pairs of longitude and latitude"
+            )
+            yield lon, lat
+        elif depth > _DEEPEST:
+            raise malformed(where, coordinates, "rings of points")
+        else:
+            waiting += [(part, depth + 1) for part in parts]
+
+
+def _summary(item: Any) -> str:
+    if not isinstance(item, Mapping):
+        return show(item)
+    named = ", ".join(f"{key}={show(item[key])}" for key in ("type", "id") if key in item)
+    return named or show(sorted(map(str, item))[:8])

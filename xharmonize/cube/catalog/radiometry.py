@@ -5,9 +5,10 @@ Rules for Sentinel-2 Level-2A, where catalogues differ most:
 1. Products of processing baseline 04.00 and later hold DN with an offset: reflectance =
    (DN - 1000) / 10000; earlier ones none (ESA, Sentinel-2 Products Specification Document;
    Copernicus SentiWiki, "S2 Products", Level-2A).
-2. ``earthsearch:boa_offset_applied: true`` says that the catalogue subtracted the 1000 already, so
-   no offset is left. Earth Search v1 leaves ``raster:bands`` at -0.1 on such items; its maintainer
-   states that the flag is the truth (Element84/earth-search#9): the flag decides, with a warning.
+2. ``earthsearch:boa_offset_applied: true``, or the same under another prefix, says that the
+   catalogue subtracted the 1000 already, so no offset is left. Earth Search v1 leaves
+   ``raster:bands`` at -0.1 on such items; its maintainer states that the flag is the truth
+   (Element84/earth-search#9): the flag decides, with a warning.
 3. The flag false leaves rule 1. (Some such items hold shifted pixels all the same,
    Element84/earth-search#66 and #71: only pixels can tell, see ``xh.check_radiometry``.)
 4. ``raster:bands`` or the fields of STAC 1.1 settle an item that names no baseline. An offset they
@@ -23,12 +24,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xharmonize.cube.catalog.fields import as_number, as_objects, malformed, name_of, show, stated
 from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError
 from xharmonize.sensors.spec import UNKNOWN, Sensor
 
-_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+_FLAG = "boa_offset_applied"
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _THERMAL = (0.00341802, 149.0)  # [K per DN, K] USGS LSDS-1619: Landsat Collection 2 ST
 _FIXED = ("sentinel-2-l2a", "landsat-c2-l2", "landsat-c1-sr")  # one encoding, whatever is declared
 _USER_BASELINE = 99.0  # N9999: made by users with Sen2Cor, from any baseline
@@ -88,6 +91,11 @@ def settle_encoding(
         return Encoding(scale=override["scale"], offset=override["offset"], nodata=nodata)
     if is_own(item):
         numbers = {**declared, **override}
+        if not {"scale", "offset"} <= set(numbers):
+            raise RadiometryError(
+                f"item {item['id']!r} is marked as written by to_cogs, but asset {asset!r} states "
+                f"no scale and offset; {_cure(item)}"
+            )
         return Encoding(scale=numbers["scale"], offset=numbers["offset"], nodata=nodata)
     scale = override.get("scale", _settle_scale(item, asset, sensor, declared))
     if "offset" in override:
@@ -126,7 +134,7 @@ def unit_of(item: Item, assets: Iterable[str], sensor: Sensor) -> str:
 
 
 def _unit(item: Item, asset: str, sensor: Sensor) -> str:
-    band = (item["assets"][asset].get("raster:bands") or [{}])[0]
+    band = raster_band(item, asset)
     if _is_thermal(asset, sensor):
         return "K"
     return str(band.get("unit") or sensor.radiometry.units)
@@ -134,28 +142,57 @@ def _unit(item: Item, asset: str, sensor: Sensor) -> str:
 
 def _declared(item: Item, asset: str, *, needs_agreement: bool) -> dict[str, float]:
     """Gather scale, offset and nodata that an asset declares, in STAC 1.0 or 1.1 fields."""
-    fields = item["assets"][asset]
-    old = (fields.get("raster:bands") or [{}])[0]
-    bands = [b for b in fields.get("bands") or () if isinstance(b, Mapping)]
+    fields, old = item["assets"][asset], raster_band(item, asset)
+    bands = as_objects(fields.get("bands"), f"asset {asset!r}: bands")
     new = {k: fields[k] for k in ("raster:scale", "raster:offset") if fields.get(k) is not None}
-    new |= {k: v for band in bands[:1] for k, v in band.items() if k.startswith("raster:")}
-    declared = {k: float(old[k]) for k in ("scale", "offset", "nodata") if old.get(k) is not None}
+    new |= {k: v for band in bands[:1] for k, v in band.items() if str(k).startswith("raster:")}
+    declared = {
+        key: _declared_number(item, asset, key, old[key])
+        for key in ("scale", "offset", "nodata")
+        if old.get(key) is not None
+    }
     for key in ("scale", "offset"):
         other = new.get(f"raster:{key}")
         if other is None:
             continue
-        stated = declared.setdefault(key, float(other))
-        if needs_agreement and not _same(float(other), stated):
+        found = _declared_number(item, asset, key, other)
+        first = declared.setdefault(key, found)
+        if needs_agreement and not _same(found, first):
             raise _contradiction(
                 item,
-                f"asset {asset!r} says {key} {stated} in raster:bands and {other} in raster:{key}",
+                f"asset {asset!r} says {key} {first} in raster:bands and {other} in raster:{key}",
             )
     return declared
 
 
+def raster_band(item: Item, asset: str) -> Mapping[str, Any]:
+    """Return the first entry of an asset's ``raster:bands``; empty where there is none."""
+    found = item["assets"][asset].get("raster:bands")
+    if not found:
+        return {}
+    if type(found) is list and type(found[0]) is dict:  # nearly always; of ten thousand items
+        return found[0]
+    bands = as_objects(found, f"{name_of(item)}: asset {asset!r}: raster:bands")
+    return bands[0] if bands else {}
+
+
+def _declared_number(item: Item, asset: str, key: str, value: Any) -> float:
+    """A number that an asset declares; nodata may be NaN or infinite, spelt as STAC does."""
+    if type(value) is float and 0 < value < math.inf:
+        return value
+    where = f"{name_of(item)}: asset {asset!r}"
+    if key == "nodata" and str(value).lower() in ("nan", "inf", "-inf"):
+        return float(value)
+    wanted = "a number above 0" if key == "scale" else "a number"
+    number = as_number(value, f"{where}: {key}", wanted=wanted)
+    if key == "scale" and number <= 0:
+        raise malformed(f"{where}: {key}", value, wanted)
+    return number
+
+
 def _default_nodata(item: Item, asset: str, sensor: Sensor) -> float:
     """Fill value of the product; 0 where a negative one was clipped to an unsigned type."""
-    kind = str((item["assets"][asset].get("raster:bands") or [{}])[0].get("data_type") or "")
+    kind = str(raster_band(item, asset).get("data_type") or "")
     return 0.0 if kind.startswith("uint") else float(sensor.radiometry.nodata)
 
 
@@ -231,14 +268,23 @@ def _settle_baseline_offset(
 
 def flag_name(item: Item) -> str:
     """Return the property by which a catalogue says that it applied the offset."""
-    return next((name for name in _FLAGS if name in item["properties"]), _FLAGS[0])
+    return next((key for key, _ in stated(item["properties"], _FLAG)), f"earthsearch:{_FLAG}")
 
 
 def _flag(item: Item) -> bool | None:
-    value = item["properties"].get(flag_name(item))
-    if value is None:
-        return None
-    return value if isinstance(value, bool) else str(value).strip().lower() == "true"
+    """Whether the catalogue says that it applied the offset; None where it says nothing."""
+    found: dict[bool, str] = {}
+    for key, value in stated(item["properties"], _FLAG):
+        truth = _TRUTHS.get(str(value).strip().lower().removesuffix(".0"))
+        if truth is None:
+            raise RadiometryError(
+                f"item {item['id']!r} has {key} {show(value)}, which is neither true nor false; "
+                + _cure(item)
+            )
+        found[truth] = key
+    if len(found) > 1:
+        raise _contradiction(item, f"{found[True]} is true and {found[False]} is false")
+    return next(iter(found), None)
 
 
 def _spectral(asset: str, sensor: Sensor) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import copy
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 from urllib.parse import urlparse
@@ -18,8 +18,9 @@ from urllib.parse import urlparse
 import numpy as np
 
 from xharmonize._optional import require
+from xharmonize.cube.catalog.access import is_remote, make_access
 from xharmonize.cube.catalog.identity import is_own, normalize_platform
-from xharmonize.cube.catalog.items import normalize_item
+from xharmonize.cube.catalog.items import normalize_item, self_href
 from xharmonize.cube.catalog.mosaic import drop_duplicates
 from xharmonize.cube.catalog.query import DatetimeQuery, Query, make_query
 from xharmonize.cube.catalog.scene import Grid, Scene
@@ -45,6 +46,9 @@ def read_scenes(
     platform: PlatformChoice | None = None,
     bands: Sequence[str] | None = None,
     radiometry: RadiometryChoice | None = None,
+    skips: bool = False,
+    drivers: str | Sequence[str] | None = None,
+    schemes: str | Sequence[str] | None = None,
 ) -> list[Scene]:
     """Read the items of a STAC source and settle what their numbers mean.
 
@@ -73,6 +77,11 @@ def read_scenes(
     radiometry : mapping, optional
         ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: goes before
         the metadata.
+    skips : bool
+        Whether a scene may lack bands that are asked for.
+    drivers, schemes : str or sequence of str, optional
+        GDAL drivers that may read assets, and kinds of addresses they may have; by default those
+        of `xharmonize.cube.catalog.access`.
 
     Returns
     -------
@@ -84,7 +93,8 @@ def read_scenes(
     EmptyQueryError
         If no item fits.
     CatalogError, GridError
-        If the source holds no STAC, or the query is malformed.
+        If the source holds no STAC, a field is malformed, the query is, or an asset that would be
+        read has an address that is not allowed.
     CatalogConnectionError
         If a server cannot be reached.
     RadiometryError
@@ -98,33 +108,49 @@ def read_scenes(
         If a rule settled what metadata left open or stated twice.
     """
     asked = make_query(collection=collection, datetime=datetime, bbox=bbox, query=query)
+    access = make_access(drivers, schemes)
     located = load_items(source, asked)
     if not located:
         raise _empty(source, asked)
-    _check_radiometry(radiometry, {str(item.get("id")) for item, _ in located})
-    settled = [
-        settle_scene(
+    _check_radiometry(radiometry, {str(found.item.get("id")) for found in located})
+    settled = []
+    for item, is_web in normalized(located, modifier):
+        scene, notes = settle_scene(
             item,
             bands=bands,
             radiometry=_radiometry_of(item["id"], radiometry),
             platform=_named_platform(item["id"], platform),
+            skips=skips,
         )
-        for item in _normalized(located, modifier)
-    ]
+        for key in scene.assets.values():
+            where = f"asset {key!r} of item {item['id']!r}"
+            access.check(item["assets"][key]["href"], is_web=is_web[key], where=where)
+        settled.append((replace(scene, drivers=access.drivers), notes))
     _warn_of_rules(settled)
     scenes = sorted(drop_duplicates(s for s, _ in settled), key=lambda s: (s.datetime, s.id))
     return _with_platforms(scenes, platform)
 
 
-def _normalized(
+def normalized(
     located: Iterable[Located], modifier: Callable[[Any], Any] | None
-) -> Iterable[dict[str, Any]]:
-    for item, base in located:
-        normal = normalize_item(item, base=base)
-        if modifier is None:
-            yield normal
-        else:
-            yield {**normal, "assets": _signed_assets(normal, modifier)}
+) -> Iterator[tuple[dict[str, Any], dict[str, bool]]]:
+    """Yield items in one shape, and by asset whether its address comes from the web.
+
+    A modifier is the user's, and so are the addresses it gives.
+    """
+    for found in located:
+        normal = normalize_item(found.item, base=found.base)
+        given = normal["assets"]
+        is_web = found.is_web or is_remote(found.base or self_href(found.item) or "")
+        if modifier is not None:
+            normal = {**normal, "assets": _signed_assets(normal, modifier)}
+        yield (
+            normal,
+            {
+                key: is_web and asset["href"] == given[key]["href"]
+                for key, asset in normal["assets"].items()
+            },
+        )
 
 
 def _signed_assets(item: Mapping[str, Any], modifier: Callable[[Any], Any]) -> dict[str, Any]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xharmonize.cube.catalog.items import Item
+from xharmonize.cube.catalog.access import DRIVERS
 from xharmonize.cube.contract import Step
 from xharmonize.sensors.spec import Sensor
+
+if TYPE_CHECKING:
+    from xharmonize.cube.catalog.items import Item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +28,27 @@ class Grid:
         corners, in the units of the CRS.
     shape : tuple of int
         Rows and columns.
+    is_shared : bool
+        Stated for the item as a whole: assets may divide the same area into other pixels.
     """
 
     transform: tuple[float, float, float, float, float, float]
     shape: tuple[int, int]
+    is_shared: bool = False
+
+    @property
+    def corners(self) -> tuple[tuple[float, float], ...]:
+        """Coordinates (x, y) of the four corners, the first row's before the last row's."""
+        a, b, left, d, e, top = self.transform
+        rows, columns = self.shape
+        ends = ((0, 0), (0, columns), (rows, 0), (rows, columns))
+        return tuple((left + a * c + b * r, top + d * c + e * r) for r, c in ends)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top of the box around the grid."""
+        xs, ys = zip(*self.corners)
+        return (min(xs), min(ys), max(xs), max(ys))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +85,8 @@ class Scene:
         Longitude and latitude of the item's centre [degrees]; NaN where it does not say.
     dtypes : mapping of str to str
         Data type by the keys of `assets`, where the metadata tells.
+    drivers : tuple of str
+        GDAL drivers that may read the assets.
     """
 
     id: str
@@ -80,3 +103,4 @@ class Scene:
     units: str = "1"
     center: tuple[float, float] = (float("nan"), float("nan"))
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    drivers: tuple[str, ...] = DRIVERS

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from xharmonize.cube.catalog.fields import as_list, malformed, name_of
 from xharmonize.cube.catalog.identity import (
     OWN,
     baseline_of,
@@ -18,12 +21,27 @@ from xharmonize.cube.catalog.identity import (
     recognize_sensor,
     tile_of,
 )
-from xharmonize.cube.catalog.items import Item, epsg_of
-from xharmonize.cube.catalog.radiometry import Encoding, settle_encoding, unit_of
+from xharmonize.cube.catalog.items import Item
+from xharmonize.cube.catalog.level import check_level
+from xharmonize.cube.catalog.projection import crs_stated, grid_stated
+from xharmonize.cube.catalog.radiometry import Encoding, raster_band, settle_encoding, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
-from xharmonize.errors import BandError, CatalogError, RadiometryError, UnknownSensorError
+from xharmonize.cube.days import solar_day
+from xharmonize.cube.geobox import reproject_bounds
+from xharmonize.errors import (
+    BandError,
+    CatalogError,
+    GridError,
+    RadiometryError,
+    UnknownSensorError,
+)
+from xharmonize.kernels.longitude import do_meet
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
+
+APART = 1e-3
+"""Distance [degree] by which an item's bbox may miss its pixels: bboxes are rounded."""
+_EARLIEST, _LATEST = dt.datetime(1678, 1, 1), dt.datetime(2262, 1, 1)  # what 64 bit of ns hold
 
 
 def settle_scene(
@@ -32,6 +50,7 @@ def settle_scene(
     bands: Sequence[str] | None = None,
     radiometry: Mapping[str, float] | None = None,
     platform: str | None = None,
+    skips: bool = False,
 ) -> tuple[Scene, tuple[str, ...]]:
     """Return the scene of an item, and notes on what a rule settled against other metadata.
 
@@ -45,34 +64,38 @@ def settle_scene(
         ``scale``, ``offset``, ``nodata`` that go before the metadata of the item.
     platform : str, optional
         Platform that goes before the metadata of the item.
+    skips : bool
+        Whether a band that is not there is left out instead of an error.
     """
     sensor = recognize_sensor(item)
     platform = _known_platform(item, sensor, platform or platform_of(item))
-    spectral = _spectral_assets(item, sensor, platform, bands)
+    spectral = _spectral_assets(item, sensor, platform, bands, skips=skips)
     assets = spectral | _quality_assets(item, sensor)
+    check_level(item, sensor, spectral.values())
     baseline, override = baseline_of(item), _values_of(radiometry)
     encodings = {
         band: settle_encoding(item, key, sensor=sensor, baseline=baseline, override=override)
         for band, key in spectral.items()
     }
     center, moment = _center(item), sensing_time(item)
-    solar_day = _solar_day(moment, center[0])
+    when = np.datetime64(moment, "ns")
+    day = solar_day(when, center[0])
     tile = tile_of(item)
     scene = Scene(
         id=item["id"],
         item=item,
-        datetime=np.datetime64(moment, "ns"),
+        datetime=when,
         sensor=sensor,
         step=_step(item, sensor, platform, baseline, tile, encodings),
         assets=assets,
         crs=_crs(item, spectral),
         grids={n: grid for n, key in assets.items() if (grid := _grid(item, key)) is not None},
-        solar_day=solar_day,
+        solar_day=day,
         datatake=datatake_of(
             item,
             platform=platform,
             tile=tile,
-            solar_day=solar_day.isoformat(),
+            solar_day=day.isoformat(),
             second=moment.strftime("%Y%m%dT%H%M%S"),
         ),
         tile=tile,
@@ -80,23 +103,26 @@ def settle_scene(
         center=center,
         dtypes={n: kind for n, key in assets.items() if (kind := _dtype(item, key))},
     )
+    _require_place(scene)
     return scene, tuple(dict.fromkeys(note for e in encodings.values() for note in e.notes))
 
 
 def sensing_time(item: Mapping[str, Any]) -> dt.datetime:
     """Return the sensing time of an item as naive UTC; the start where there is only a range."""
     properties = item.get("properties") or {}
-    text = properties.get("datetime") or properties.get("start_datetime")
-    if text is None:
-        raise CatalogError(f"item {item.get('id')!r} has neither datetime nor start_datetime")
-    if isinstance(text, dt.datetime):
-        return _naive(text)
+    names = [name for name in ("datetime", "start_datetime") if properties.get(name) is not None]
+    if not names:
+        raise CatalogError(f"{name_of(item)} has neither datetime nor start_datetime")
+    value = properties[names[0]]
     try:
-        return _naive(dt.datetime.fromisoformat(str(text)))
-    except ValueError:
-        raise CatalogError(
-            f"item {item.get('id')!r} has datetime {text!r}, which is not RFC 3339"
-        ) from None
+        # RFC 3339 allows t and z.
+        is_text = isinstance(value, str)
+        moment = _naive(dt.datetime.fromisoformat(value.upper()) if is_text else value)
+    except (ValueError, OverflowError, AttributeError):
+        raise malformed(f"{name_of(item)}: {names[0]}", value, "a time of RFC 3339") from None
+    if not _EARLIEST <= moment <= _LATEST:
+        raise malformed(f"{name_of(item)}: {names[0]}", value, "a time from 1678 to 2261")
+    return moment
 
 
 def bandpass_of(sensor: Sensor, platform: str) -> str:
@@ -119,9 +145,9 @@ def _step(
     return Step(
         sensor=sensor.name,
         platform=platform,
-        bandpass=own.get(f"{OWN}bandpass", bandpass_of(sensor, platform)),
+        bandpass=str(own.get(f"{OWN}bandpass", bandpass_of(sensor, platform))),
         processing_baseline=baseline,
-        level=own.get(f"{OWN}level", str(sensor.level)),
+        level=str(own.get(f"{OWN}level", sensor.level)),
         item_id=item["id"],
         tile=tile,
         scale={band: encoding.scale for band, encoding in encodings.items()},
@@ -155,9 +181,12 @@ def _values_of(radiometry: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def _spectral_assets(
-    item: Item, sensor: Sensor, platform: str, bands: Sequence[str] | None
+    item: Item, sensor: Sensor, platform: str, bands: Sequence[str] | None, *, skips: bool = False
 ) -> dict[str, str]:
-    """Map cube bands to asset keys; raise `BandError` for a band asked for that is not there."""
+    """Map cube bands to asset keys; raise `BandError` for a band asked for that is not there.
+
+    With `skips` it is left out; an item that has none of them is mapped with all it has.
+    """
     known = platform if platform in sensor.platforms else UNKNOWN
     table = {band.name: band for band in sensor.instrument(known).bands}
     found = {}
@@ -165,11 +194,14 @@ def _spectral_assets(
         key = _band_asset(item, table[name]) if name in table else _thermal_asset(item, name)
         if key is not None:
             found[name] = key
-        elif bands is not None:
+        elif bands is not None and not skips:
             here = [n for n, band in table.items() if _band_asset(item, band)]
             raise BandError(
-                f"item {item['id']!r} ({sensor.name}) has no band {name!r}; it has {here}"
+                f"item {item['id']!r} ({sensor.name}) has no band {name!r}; it has {here}; "
+                'leave the item out, or pass on_error="skip" to read the band as missing there'
             )
+    if not found and skips and bands is not None:
+        return _spectral_assets(item, sensor, platform, None)
     if not found:
         cure = "; what to_cogs wrote of an index, xh.open_cogs opens" if is_own(item) else ""
         raise BandError(
@@ -196,20 +228,26 @@ def _by_field(item: Item, field: str, values: set[str]) -> str | None:
     found: list[tuple[float, str]] = []
     for key, asset in item["assets"].items():
         bands = asset.get("eo:bands") or []
-        if len(bands) == 1 and bands[0].get(field) in values and not _is_overview(asset):
-            transform = asset.get("proj:transform")
-            found.append((abs(transform[0]) if transform else math.inf, key))
+        name = bands[0].get(field) if len(bands) == 1 else None
+        if isinstance(name, str) and name in values and not _is_overview(asset):
+            grid = _grid(item, key)
+            found.append((abs(grid.transform[0]) if grid else math.inf, key))
     return min(found)[1] if found else None
 
 
 def _thermal_asset(item: Item, name: str) -> str | None:
     """Key of an asset outside the sensor's reflectance bands, read only when asked for by key."""
     asset = item["assets"].get(name)
-    return name if asset and "data" in (asset.get("roles") or ()) else None
+    return name if asset and "data" in _roles(asset) else None
 
 
 def _is_overview(asset: Mapping[str, Any]) -> bool:
-    return bool({"overview", "thumbnail", "visual"} & set(asset.get("roles") or ()))
+    return bool({"overview", "thumbnail", "visual"} & _roles(asset))
+
+
+def _roles(asset: Mapping[str, Any]) -> set[str]:
+    roles = asset.get("roles")
+    return set(map(str, as_list(roles, f"roles of asset {asset['href']!r}"))) if roles else set()
 
 
 def _quality_assets(item: Item, sensor: Sensor) -> dict[str, str]:
@@ -232,35 +270,67 @@ def _finest(item: Item, key: str) -> str | None:
 
 def _crs(item: Item, spectral: Mapping[str, str]) -> str:
     """CRS of the spectral assets; empty where the metadata have none."""
-    fields = [item["assets"][key] for key in spectral.values()]
-    codes = {code for asset in fields if (code := epsg_of(asset)) is not None}
-    if len(codes) > 1:
+    name = name_of(item)
+    found = {crs_stated(item["assets"][key], f"{name}: asset {key!r}") for key in spectral.values()}
+    found.discard("")
+    if len(found) > 1:
         raise CatalogError(
-            f"item {item['id']!r} has assets in several CRSs, EPSG {sorted(codes)}: ask for bands "
+            f"{name} has assets in several CRSs, {', '.join(sorted(found))}: ask for bands "
             "of one CRS with bands=[...]"
         )
-    code = codes.pop() if codes else epsg_of(item["properties"])
-    if code is not None:
-        return f"EPSG:{code}"
-    for source in (*fields, item["properties"]):
-        if source.get("proj:wkt2"):
-            return str(source["proj:wkt2"])
-    return ""
+    return found.pop() if found else crs_stated(item["properties"], f"{name}: properties")
 
 
 def _grid(item: Item, key: str) -> Grid | None:
-    asset, properties = item["assets"][key], item["properties"]
-    holder = asset if asset.get("proj:transform") and asset.get("proj:shape") else properties
-    transform, shape = holder.get("proj:transform"), holder.get("proj:shape")
-    if transform is None or shape is None:
-        return None
-    a, b, c, d, e, f = (float(value) for value in transform)
-    return Grid(transform=(a, b, c, d, e, f), shape=(int(shape[0]), int(shape[1])))
+    asset, properties, name = item["assets"][key], item["properties"], name_of(item)
+    own = grid_stated(asset, f"{name}: asset {key!r}") if "proj:shape" in asset else None
+    shared = None if own else grid_stated(properties, f"{name}: properties")
+    return replace(shared, is_shared=True) if shared else own
+
+
+def _require_place(scene: Scene) -> None:
+    """Raise `GridError` if the item's bbox and the grids of its assets lie apart."""
+    box = scene.item["bbox"]
+    if box is None or not scene.crs:
+        return
+    for name, grid in scene.grids.items():
+        try:
+            found = reproject_bounds(grid.bounds, scene.crs, "EPSG:4326")
+        except GridError as error:
+            raise GridError(
+                f"item {scene.id!r}, asset {scene.assets[name]!r}: proj:transform and proj:shape "
+                f"are no place on Earth in {scene.crs[:40]} ({error}); correct them in the item"
+            ) from None
+        if not do_meet(box, found, margin=APART):
+            raise GridError(
+                f"item {scene.id!r} lies at {_rounded(box)} by its bbox, its asset "
+                f"{scene.assets[name]!r} at {_rounded(found)} by proj:transform in "
+                f"{scene.crs[:40]}; correct the one that is wrong in the item"
+            )
+
+
+def _rounded(box: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in box)
 
 
 def _dtype(item: Item, key: str) -> str:
-    bands = item["assets"][key].get("raster:bands") or [{}]
-    return str(bands[0].get("data_type") or "")
+    name = raster_band(item, key).get("data_type")
+    if name is None or name == "":
+        return ""
+    dtype = _number_type(name) if isinstance(name, str) else None
+    if dtype is None:
+        where = f"{name_of(item)}: asset {key!r}: data_type"
+        raise malformed(where, name, "a type of numbers, such as 'uint16'")
+    return dtype
+
+
+@lru_cache(maxsize=1024)
+def _number_type(name: str) -> str | None:
+    try:
+        dtype = np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):
+        return None
+    return str(dtype) if dtype.kind in "iuf" else None
 
 
 def _center(item: Item) -> tuple[float, float]:
@@ -270,11 +340,6 @@ def _center(item: Item) -> tuple[float, float]:
     west, south, east, north = item["bbox"]
     lon = (west + east) / 2 + (180 if west > east else 0)
     return (lon + 180) % 360 - 180, (south + north) / 2
-
-
-def _solar_day(moment: dt.datetime, longitude: float) -> dt.date:
-    shift = 0.0 if math.isnan(longitude) else longitude / 15
-    return (moment + dt.timedelta(hours=shift)).date()
 
 
 def _naive(moment: dt.datetime) -> dt.datetime:

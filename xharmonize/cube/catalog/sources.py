@@ -5,19 +5,27 @@ pystac and pystac-client are loaded only where their objects come in or a server
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlparse
-from urllib.request import Request, urlopen
+from urllib.parse import urljoin, urlparse
 
 from xharmonize._optional import require
-from xharmonize.cube.catalog.items import Item, make_absolute
+from xharmonize.cube.catalog.documents import (
+    DEEPEST,
+    MOST_DOCUMENTS,
+    MOST_PAGES,
+    TooMuch,
+    open_client,
+    parse,
+    read_file,
+    read_remote,
+)
+from xharmonize.cube.catalog.fields import as_list, as_objects, malformed, show
+from xharmonize.cube.catalog.items import check_item, make_absolute
 from xharmonize.cube.catalog.query import Query, fits_properties, matches
 from xharmonize.errors import CatalogConnectionError, CatalogError
 
@@ -26,15 +34,16 @@ Source: TypeAlias = Any
 an item collection as dictionaries, or a list of these; the path or address of an item, an item
 collection (JSON, newline-delimited JSON or GeoParquet) or a static catalogue; a STAC API's URL."""
 
-_TIMEOUT = 60  # [s] for one document
 _ITEM_SEARCH = "/item-search"
+_IDLE_PAGES = 3  # that bring no new item
 
 
 class Located(NamedTuple):
-    """An item, and the file its relative hrefs start at."""
+    """An item, the file its relative hrefs start at, and whether it came from the web."""
 
     item: Mapping[str, Any]
     base: str | None
+    is_web: bool = False
 
 
 def load_items(source: Source, query: Query) -> list[Located]:
@@ -56,7 +65,7 @@ def load_items(source: Source, query: Query) -> list[Located]:
     if _is_a(source, "pystac", "Catalog"):
         return _keep(_walk_objects(source), query)
     if _is_a(source, "pystac_client", "ItemSearch"):
-        return _keep(_guard(source.items_as_dicts(), str(source.url)), query)
+        return _keep(_found(lambda: source, str(source.url)), query)
     if isinstance(source, Iterable):
         return [located for part in source for located in _from_part(part, query)]
     return _from_part(source, query)
@@ -67,8 +76,11 @@ def _from_part(part: Any, query: Query) -> list[Located]:
     if isinstance(part, Mapping):
         return _from_document(part, None, query)
     if _is_a(part, "pystac", "Item"):
-        item = part.to_dict(include_self_link=False, transform_hrefs=False)
-        return _keep([Located(item, part.get_self_href())], query)
+        item, href = (
+            part.to_dict(include_self_link=False, transform_hrefs=False),
+            part.get_self_href(),
+        )
+        return _keep([Located(item, href, _is_web(href))], query)
     raise CatalogError(
         f"{type(part).__name__} {str(part)[:60]!r} is no STAC source; give pystac items, "
         "dictionaries, the path of a catalogue or item collection, or the URL of a STAC API"
@@ -86,89 +98,202 @@ def _from_location(location: str, query: Query) -> list[Located]:
             "an item, or the URL of a STAC API beginning with https://"
         )
     if path.suffix in (".parquet", ".geoparquet"):
-        rustac = require("rustac", extra="parquet")
-        return _from_document(rustac.read_sync(str(path)), str(path), query)
+        return _from_document(_read_parquet(path), str(path), query)
     if path.suffix in (".ndjson", ".jsonl"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        items = [json.loads(line) for line in lines if line.strip()]
+        lines = path.read_bytes().splitlines()
+        items = [parse(line, f"a line of {str(path)!r}") for line in lines if line.strip()]
         return _keep([Located(item, str(path)) for item in items], query)
-    return _from_document(_read_file(str(path)), str(path), query)
+    return _from_document(read_file(str(path)), str(path), query)
+
+
+def _read_parquet(path: Path) -> Any:
+    rustac = require("rustac", extra="parquet")
+    try:
+        return rustac.read_sync(str(path))
+    except Exception as error:  # rustac has one class, and raises that of pyo3 too
+        raise CatalogError(f"{str(path)!r} is no GeoParquet of items: {error}") from error
 
 
 def _from_remote(url: str, query: Query) -> list[Located]:
     """Items of an address: pages are followed, a collection of an API is searched."""
-    document = _read_remote(url)
+    document = read_remote(url)
     kind = document.get("type") if isinstance(document, Mapping) else None
     if kind == "Collection" and _link(document, "items") and _link(document, "root"):
-        asked = query.collections or (str(document["id"]),)
-        root = make_absolute(str(_link(document, "root")), url)
-        return _from_remote(root, replace(query, collections=asked))
-    found, seen = _from_document(document, url, query), {url}
-    while kind == "FeatureCollection" and (following := _link(document, "next")):
-        url = make_absolute(following, url)
+        asked = query.collections or (str(document.get("id")),)
+        root = _linked(str(_link(document, "root")), url)
+        return _from_document(read_remote(root), root, replace(query, collections=asked))
+    found, seen, pages = _from_document(document, url, query), {url}, _Pages(url)
+    while kind == "FeatureCollection":
+        pages.count(document)
+        following = _link(document, "next")
+        if following is None:
+            break
+        url = _linked(following, url)
         if url in seen:
             raise CatalogError(
                 f"the pages of {url} lead back to one already read; search the API instead: give "
                 "its landing page, with collection=..."
             )
         seen.add(url)
-        document = _read_remote(url)
+        document = read_remote(url)
         found += _from_document(document, url, query)
     return found
 
 
+class _Pages:
+    """Counts the pages of a search, and notices those that bring nothing new."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.n_pages = self.n_idle = 0
+        self.seen: set[tuple[str, str]] = set()
+
+    def count(self, page: Any) -> None:
+        """Raise `CatalogError` where a search does not come to an end."""
+        features = as_list(page.get("features"), f"{self.url}: features")
+        here = {
+            (str(item.get("collection")), str(item.get("id")))
+            for item in features
+            if isinstance(item, Mapping)
+        }
+        self.n_idle = 0 if here - self.seen else self.n_idle + 1
+        self.seen |= here
+        self.n_pages += 1
+        if self.n_idle > _IDLE_PAGES:
+            raise TooMuch(
+                f"the pages of {self.url} go on and bring items already read; narrow the search "
+                "with datetime=, bbox= or collection="
+            )
+        if self.n_pages >= MOST_PAGES:
+            raise TooMuch(
+                f"the pages of {self.url} do not end after {MOST_PAGES:,}; narrow the search with "
+                "datetime=, bbox= or collection="
+            )
+
+
 def _from_document(document: Any, base: str | None, query: Query) -> list[Located]:
     """Items of a STAC document of any kind."""
-    if isinstance(document, list):
+    if isinstance(document, list | tuple):
         return [located for part in document for located in _from_document(part, base, query)]
-    kind = document.get("type") if isinstance(document, Mapping) else None
-    if kind == "FeatureCollection":
-        return _keep([Located(item, base) for item in document["features"]], query)
-    if kind == "Feature" or (
-        isinstance(document, Mapping) and "assets" in document and "properties" in document
-    ):
-        return _keep([Located(document, base)], query)
-    if kind in ("Catalog", "Collection") or (kind is None and "links" in (document or ())):
-        if base is not None and _searches(document):
-            return _search(_open_client(base), query)
-        return _keep(_walk(document, base, query, set()), query)
     where = f" of {base!r}" if base else ""
+    if not isinstance(document, Mapping):
+        raise CatalogError(f"the document{where} is {show(document)}, not STAC")
+    kind = document.get("type")
+    if kind == "FeatureCollection":
+        items = document.get("features")
+        if items is None:
+            raise CatalogError(f"the item collection{where} has no features")
+        return _keep(
+            [Located(item, base, _is_web(base)) for item in as_list(items, f"features{where}")],
+            query,
+        )
+    if kind == "Feature" or ("assets" in document and "properties" in document):
+        return _keep([Located(document, base, _is_web(base))], query)
+    if kind in ("Catalog", "Collection") or (kind is None and "links" in document):
+        if base is not None and _searches(document):
+            return _search(open_client(base), query)
+        return _keep(_walk(document, base, query), query)
     raise CatalogError(
-        f"the document{where} is of type {kind!r}, not a STAC item, item collection or catalogue"
+        f"the document{where} is of type {show(kind)}, not a STAC item, item collection or "
+        "catalogue"
     )
 
 
-def _walk(
-    document: Mapping[str, Any], base: str | None, query: Query, seen: set[str]
-) -> Iterator[Located]:
-    """Yield the items below a static catalogue, each file once; skip collections not asked for."""
-    if document.get("type") == "Collection" and query.collections:
-        nested = any(link.get("rel") == "child" for link in document.get("links") or ())
-        if document.get("id") not in query.collections and not nested:
-            return
+def _walk(document: Any, base: str | None, query: Query) -> Iterator[Located]:
+    """Yield the items below a static catalogue, each file once; skip collections not asked for.
+
+    Raises
+    ------
+    TooMuch
+        If it is deeper than `DEEPEST`, or of more documents than `MOST_DOCUMENTS` on the web.
+    """
     base = base or _link(document, "self")
-    for link in document.get("links") or ():
-        if link.get("rel") not in ("item", "child"):
+    seen: set[str] = set()
+    below = [_links(document, base, query)]
+    while below:
+        link = next(below[-1], None)
+        if link is None:
+            below.pop()
             continue
-        href = make_absolute(str(link["href"]), base)
+        rel, href = link
         if href in seen:
             continue
         seen.add(href)
-        linked = _read(href)
-        if link["rel"] == "item":
-            yield Located(linked, href)
-        else:
-            yield from _walk(linked, href, query, seen)
+        if _is_web(href) and len(seen) > MOST_DOCUMENTS:
+            raise TooMuch(
+                f"the catalogue {base} links more than {MOST_DOCUMENTS:,} documents; give a "
+                "catalogue further down, or the URL of a STAC API"
+            )
+        linked = read_remote(href) if _is_web(href) else read_file(href)
+        if rel == "item":
+            yield Located(linked, href, _is_web(href))
+            continue
+        if len(below) >= DEEPEST:
+            raise TooMuch(
+                f"the catalogue {base} is deeper than {DEEPEST} levels, in circles perhaps, at "
+                f"{href}; give a catalogue further down"
+            )
+        below.append(_links(linked, href, query))
+
+
+def _links(document: Any, base: str | None, query: Query) -> Iterator[tuple[str, str]]:
+    """Yield relation and address of what a catalogue holds."""
+    if not isinstance(document, Mapping):
+        raise CatalogError(f"{base!r} is {show(document)}, not a STAC catalogue")
+    links = _all_links(document)
+    if document.get("type") == "Collection" and query.collections:
+        nested = any(link.get("rel") == "child" for link in links)
+        if document.get("id") not in query.collections and not nested:
+            return
+    for link in links:
+        if link.get("rel") in ("item", "child"):
+            href = link.get("href")
+            if not isinstance(href, str):
+                raise malformed(f"{_name(document)}: href of a link", href, "text")
+            yield str(link["rel"]), _linked(href, base)
+
+
+def _linked(href: str, base: str | None) -> str:
+    """Address of a linked document; the web may not link files of this machine."""
+    if not _is_web(base):
+        return make_absolute(href, base)
+    try:
+        found = urljoin(str(base), href.strip())
+    except ValueError as error:
+        raise CatalogError(f"{base} links {show(href)}, which is no address: {error}") from None
+    if not _is_web(found):
+        raise CatalogError(
+            f"{base} links {show(href)}, and a catalogue on the web may link the web only"
+        )
+    return found
 
 
 def _walk_objects(catalog: Any) -> Iterator[Located]:
     """Yield the items below a pystac catalogue."""
     from pystac.errors import STACError
 
+    is_web, below, seen = _is_web(catalog.get_self_href()), [iter([catalog])], set()
     try:
-        for item in catalog.get_items(recursive=True):
-            yield Located(item.to_dict(transform_hrefs=False), item.get_self_href())
-    except STACError as error:
+        while below:
+            one = next(below[-1], None)
+            if one is None:
+                below.pop()
+                continue
+            if (one.get_self_href() or id(one)) in seen:
+                continue
+            seen.add(one.get_self_href() or id(one))
+            if len(below) > DEEPEST + 1:
+                raise TooMuch(
+                    f"the catalogue {catalog.id!r} is deeper than {DEEPEST} levels, in circles "
+                    f"perhaps, at {one.id!r}; give a catalogue further down"
+                )
+            for item in one.get_items():
+                href = item.get_self_href()
+                yield Located(item.to_dict(transform_hrefs=False), href, is_web or _is_web(href))
+            below.append(iter(one.get_children()))
+    except (STACError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, CatalogError):
+            raise
         raise CatalogError(
             f"pystac cannot walk the catalogue {catalog.id!r}: {str(error)[:300]}; "
             "give its path or address instead"
@@ -180,87 +305,73 @@ def _search(client: Any, query: Query) -> list[Located]:
     properties = query.properties if client.conforms_to("QUERY") else {}
     url = str(client.get_self_href())
 
-    def ask() -> Iterator[Item]:
-        search = client.search(
+    def ask() -> Any:
+        return client.search(
             collections=list(query.collections) or None,
             datetime=query.interval,
             bbox=query.bbox,
             query=dict(properties) or None,
         )
-        yield from search.items_as_dicts()
 
-    return [located for located in _guard(ask(), url) if fits_properties(located.item, query)]
+    found = _found(ask, url)
+    return [located for located in found if fits_properties(located.item, query)]
 
 
-def _guard(items: Iterator[Item], url: str) -> Iterator[Located]:
-    """Yield the items of a server; turn what its client raises into our errors."""
+def _found(ask: Callable[[], Any], url: str) -> Iterator[Located]:
+    """Yield the items of a search; turn what its client raises into our errors."""
     from pystac.errors import STACError
     from pystac_client.exceptions import APIError
 
+    pages = _Pages(url)
     try:
-        for item in items:
-            yield Located(item, None)
+        for page in ask().pages_as_dicts():
+            for item in as_list(page.get("features"), f"{url}: features"):
+                check_item(item)
+                yield Located(item, None, True)
+            pages.count(page)
     except (APIError, STACError) as error:
         raise CatalogConnectionError(
             f"the STAC API at {url} did not answer the search: {str(error)[:300]}; check the "
             "address and the network, or ask for less"
         ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        if isinstance(error, CatalogError):
+            raise
+        raise CatalogError(
+            f"the STAC API at {url} answers with what is no page of items: "
+            f"{type(error).__name__} {str(error)[:200]}"
+        ) from error
 
 
-def _open_client(url: str) -> Any:
-    client = require("pystac_client", extra="stac")
-    from pystac_client.exceptions import APIError
-
-    try:
-        return client.Client.open(url)
-    except APIError as error:
-        raise _unreachable(url, error) from error
+def _link(document: Any, rel: str) -> str | None:
+    links = _all_links(document)
+    return next((str(li["href"]) for li in links if li.get("rel") == rel and "href" in li), None)
 
 
-def _link(document: Mapping[str, Any], rel: str) -> str | None:
-    found = (str(li["href"]) for li in document.get("links") or () if li.get("rel") == rel)
-    return next(found, None)
+def _all_links(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return as_objects(document.get("links"), f"{_name(document)}: links")
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    return f"{document.get('type') or 'document'} {show(document.get('id'))}"
 
 
 def _searches(document: Mapping[str, Any]) -> bool:
-    return any(_ITEM_SEARCH in str(uri) for uri in document.get("conformsTo") or ())
+    uris = as_list(document.get("conformsTo"), f"{_name(document)}: conformsTo")
+    return any(_ITEM_SEARCH in str(uri) for uri in uris)
 
 
-def _read(href: str) -> Any:
-    remote = urlparse(href).scheme in ("http", "https")
-    return _read_remote(href) if remote else _read_file(href)
-
-
-def _read_file(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError as error:
-        raise CatalogError(f"the catalogue names {path!r}, which does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{path!r} is not JSON: {error}") from error
-
-
-def _read_remote(url: str) -> Any:
-    try:
-        request = Request(url, headers={"Accept": "application/json, application/geo+json"})
-        with urlopen(request, timeout=_TIMEOUT) as response:
-            return json.load(response)
-    except json.JSONDecodeError as error:
-        raise CatalogError(f"{url} answers, but not with JSON: {error}") from error
-    except (HTTPError, URLError, TimeoutError, ConnectionError) as error:
-        raise _unreachable(url, error) from error
-
-
-def _unreachable(url: str, error: Exception) -> CatalogConnectionError:
-    return CatalogConnectionError(
-        f"the STAC source {url} cannot be reached ({error}); check the address and the network, "
-        "or open it yourself with pystac_client.Client.open(...) where it needs credentials"
-    )
+def _is_web(href: str | None) -> bool:
+    return href is not None and href.strip().lower().startswith(("http://", "https://"))
 
 
 def _keep(items: Iterable[Located], query: Query) -> list[Located]:
-    return [located for located in items if matches(located.item, query)]
+    found = []
+    for located in items:
+        check_item(located.item)
+        if matches(located.item, query):
+            found.append(located)
+    return found
 
 
 def _is_a(value: Any, package: str, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,11 @@ import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.catalog.documents import read_file
+from xharmonize.cube.catalog.fields import as_mapping, malformed
+from xharmonize.cube.catalog.items import check_item
+from xharmonize.cube.catalog.projection import crs_stated, grid_stated
+from xharmonize.cube.catalog.settle import sensing_time
 from xharmonize.cube.cog.write import is_written_here
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.geobox import write_grid
@@ -66,9 +70,11 @@ def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArra
     folder = folder.parent if folder.name == "catalog.json" else folder
     group = _collection(folder, collection)
     items = sorted(
-        (json.loads(file.read_text()) for file in group.glob("*/*.json")),
-        key=lambda item: (item["properties"]["datetime"], item["id"]),
+        map(_read_item, group.glob("*/*.json")),
+        key=lambda item: (sensing_time(item), item["id"]),
     )
+    if not items:
+        raise CatalogError(f"{group} holds no items; write them again with to_cogs")
     _require_same(items, group)
     coords = _coords(items)
     arrays = {name: _layer(group, items, name, coords) for name in items[0]["assets"]}
@@ -86,6 +92,23 @@ def _collection(folder: Path, name: str | None) -> Path:
     if name is None or name not in known:
         raise CatalogError(f"collection={name!r}; {folder} holds {known}: name one of them")
     return folder / name
+
+
+def _read_item(file: Path) -> Item:
+    """An item that has what `to_cogs` wrote."""
+    item = read_file(str(file))
+    name = check_item(item)
+    for field in ("proj:transform", "proj:shape"):
+        if item["properties"].get(field) is None:
+            raise CatalogError(f"{name} in {str(file)!r} has no {field}; write it again")
+    grid_stated(item["properties"], f"{name}: properties")
+    crs_stated(item["properties"], f"{name}: properties")
+    for key, asset in item["assets"].items():
+        own = as_mapping(asset, f"{name}: asset {key!r}")
+        for field in ("href", "data_type", "unit", "title"):
+            if not isinstance(own.get(field), str):
+                raise malformed(f"{name}: asset {key!r}: {field}", own.get(field), "text")
+    return dict(item)
 
 
 def _require_same(items: Sequence[Item], group: Path) -> None:
@@ -154,7 +177,7 @@ def _flags(file: str) -> dict[str, Any]:
     """CF attributes of flags, kept as tags of the files."""
     import rasterio
 
-    with rasterio.open(file) as first:
+    with rasterio.open(file, driver="GTiff") as first:
         tags = first.tags(1)
     numbers = {n: re.findall(r"\d+", tags[n]) for n in ("flag_masks", "flag_values") if n in tags}
     found: dict[str, Any] = {name: list(map(int, values)) for name, values in numbers.items()}
@@ -171,7 +194,7 @@ def _read(
     if not block_info:
         return np.empty((0, 0, 0), np.float32)
     (date, _), (top, bottom), (left, right) = block_info[None]["array-location"]
-    with rasterio.open(files[date]) as file:
+    with rasterio.open(files[date], driver="GTiff") as file:
         numbers = file.read(1, window=Window(left, top, right - left, bottom - top))
         scale, offset, nodata = file.scales[0], file.offsets[0], file.nodata
     if not is_real:
