@@ -18,6 +18,7 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.days import solar_days
 from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.harmonizers.published import cure_of_mixture
 from xharmonize.sensors import Flag
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, IntArray
@@ -87,8 +88,8 @@ def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
     found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
     if len(found) > 1:
         raise ModelError(
-            f"{what} would merge values of bandpasses {found}; harmonise them to one first, for "
-            "instance with cube.harmonize.to_landsat()"
+            f"{what} would merge values of bandpasses {found}; harmonise them to one first: "
+            f"{cure_of_mixture(found)}"
         )
 
 
