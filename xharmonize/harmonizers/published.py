@@ -203,22 +203,22 @@ def _table(
     )
 
 
+_CALLS = {
+    "oli": "to_landsat({})",
+    "msi": "to_sentinel2({})",
+    "etm+": "to_sensor('landsat-c2-l2', {}, platform='landsat-7')",
+    "wfv": "to_sensor('gaofen-1-ard', {})",
+}
+
+
 def cure_of_bandpass(source: str, target: str) -> str:
     """Return the call by which a cube of one bandpass gets another; for messages."""
     tables = [get_table(name) for name in list_tables()]
     pairs = {table.name: {table.source_bandpass, table.target_bandpass} for table in tables}
-    name = next((name for name, pair in pairs.items() if pair == {source, target}), None)
-    if name is None:
-        return (
-            f"no published table leads from {source} to {target}; fit a model with "
-            "fit = xh.fit_linear(xh.match_pairs(cube, target)) and apply it with "
-            "cube.harmonize.apply(fit)"
-        )
-    if target == "oli":
-        return f"cube.harmonize.to_landsat({name!r})"
-    if target == "msi":
-        return f"cube.harmonize.to_sentinel2({name!r})"
-    return f"cube.harmonize.to_sensor('landsat-c2-l2', {name!r}, platform='landsat-7')"
+    name = next((repr(name) for name, pair in pairs.items() if pair == {source, target}), None)
+    model = name or "xh.fit_linear(xh.match_pairs(cube, target))"  # no published table
+    call = _CALLS.get(target, "to_sensor(sensor, {})")
+    return f"cube.harmonize.{call.format(model)}"
 
 
 def cure_of_mixture(bandpasses: Sequence[str]) -> str:
