@@ -50,7 +50,9 @@ def read_ndvi(folder: Path, dates: str) -> xr.DataArray:
     return ndvi[ndvi.notnull().mean(["y", "x"]).values > 0.95]
 
 
-def compare(folder: Path, dates: str = "2018-04/2018-09") -> dict[tuple[str, int], dict[str, float]]:
+def compare(
+    folder: Path, dates: str = "2018-04/2018-09"
+) -> dict[tuple[str, int], dict[str, float]]:
     """Share of fields with few pixels, and RMSE of their means, by size and pixel."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
