@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from xharmonize.cube.catalog.identity import (
     OWN,
     baseline_of,
@@ -22,6 +20,7 @@ from xharmonize.cube.catalog.items import Item, epsg_of
 from xharmonize.cube.catalog.radiometry import Encoding, settle_encoding, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
+from xharmonize.cube.dates import to_nanoseconds
 from xharmonize.errors import BandError, CatalogError, RadiometryError, UnknownSensorError
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
@@ -56,12 +55,13 @@ def settle_scene(
         for band, key in spectral.items()
     }
     center, moment = _center(item), sensing_time(item)
+    when = to_nanoseconds(moment, what=f"item {item['id']!r}")
     solar_day = _solar_day(moment, center[0])
     tile = tile_of(item)
     scene = Scene(
         id=item["id"],
         item=item,
-        datetime=np.datetime64(moment, "ns"),
+        datetime=when,
         sensor=sensor,
         step=_step(item, sensor, platform, baseline, tile, encodings),
         assets=assets,
