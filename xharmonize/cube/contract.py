@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.dates import require_dates
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
@@ -138,7 +139,13 @@ def _read_lazy(data: Any) -> AnyArray:
 
 
 def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
-    """Raise `ContractError` unless dimensions and contract coordinates are all there."""
+    """Raise `ContractError` unless dimensions and contract coordinates are all there.
+
+    Raises
+    ------
+    TimeAxisError
+        If `time` holds anything but dates.
+    """
     absent = [name for name in ("time", "band") if name not in cube.dims]
     if absent:
         raise ContractError(
@@ -153,6 +160,7 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
             "(xarray drops conflicting coordinates in arithmetic and in reductions); "
             "settle them with xh.describe(cube, sensor=..., platform=...)"
         )
+    require_dates(cube, what="the cube")
 
 
 def require_reflectance(cube: xr.DataArray) -> None:

@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.cube.stated import Stated, read_statements
 from xharmonize.errors import BandError, ContractError, GridError, MaskError, TimeAxisError
@@ -106,12 +108,11 @@ def _with_time(array: xr.DataArray) -> xr.DataArray:
 
 def tidy_time(array: xr.DataArray) -> xr.DataArray:
     """Return the cube with time in ns [UTC], without time zone."""
-    times = array.indexes["time"]
-    if getattr(times, "tz", None) is not None:
-        times = times.tz_convert("UTC").tz_localize(None)
-    if times.dtype.kind != "M":
-        raise TimeAxisError(f"time is {times.dtype}, not datetime64; convert it with pandas")
-    return array.assign_coords(time=("time", times.to_numpy("datetime64[ns]")))
+    zoned = array.indexes.get("time")
+    if isinstance(zoned, pd.DatetimeIndex) and zoned.tz is not None:
+        array = array.assign_coords(time=zoned.tz_convert("UTC").tz_localize(None))
+    require_dates(array, what="describe")
+    return array.assign_coords(time=("time", array["time"].values.astype("datetime64[ns]")))
 
 
 def name_bands(
