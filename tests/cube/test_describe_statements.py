@@ -114,7 +114,7 @@ def test_what_xarray_applied_is_not_applied_again(tmp_path):
     raw.rename("reflectance").to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     with xr.open_dataarray(tmp_path / "a.nc", engine="h5netcdf") as read:
         values = decoded(read.load())
-        with pytest.raises(xh.RadiometryError, match="xarray applied"):
+        with pytest.raises(xh.RadiometryError, match="encoding that scale and offset were applied"):
             decoded(read, is_decoded=False)
     assert np.isnan(values[0]).all()
     np.testing.assert_allclose(values[1:], 0.2, atol=1e-4)
@@ -144,7 +144,7 @@ def test_t_is_time():
 
 def test_an_extra_dimension_is_named_and_the_cure_works():
     array = cube().expand_dims(orbit=[1, 2])
-    with pytest.raises(xh.ContractError, match=r"\['orbit'\].*isel\(orbit=0, drop=True\)"):
+    with pytest.raises(xh.ContractError, match=r"'orbit'.*isel\(orbit=0, drop=True\)"):
         decoded(array, processing_baseline="02.12")
     decoded(array.isel(orbit=0, drop=True), processing_baseline="02.12")
 
@@ -181,6 +181,6 @@ def test_float32_coordinates_are_even():
 
 def test_a_stale_geotransform_is_refused():
     array = xh.describe(cube(), crs="EPSG:32631", processing_baseline="02.12", **SENTINEL)
-    row = array.coarsen(y=4).mean()
-    with pytest.raises(xh.GridError, match="is not of this cube"):
-        row.harmonize.decode().harmonize.to_landsat("hls-v2", resolution=30)
+    row = array.harmonize.decode().coarsen(y=4).mean()
+    with pytest.raises(xh.GridError, match=r"GeoTransform .* does not fit the coordinates"):
+        row.harmonize.to_landsat("hls-v2", resolution=30)

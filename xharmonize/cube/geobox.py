@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from xharmonize.errors import GridError
 from xharmonize.kernels.longitude import unwrapped
-from xharmonize.types import Float64Array
+from xharmonize.types import AnyArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
@@ -57,7 +57,7 @@ def geobox_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
     y_edge, y_step = _axis_of(cube, "y")
     x_edge, x_step = _axis_of(cube, "x")
     if x_step < 0:
-        raise GridError("x descends; sort the cube with cube.sortby('x')")
+        raise GridError("x descends; sort the cube with cube = cube.sortby('x')")
     shape = (cube.sizes["y"], cube.sizes["x"])
     return GeoBox(shape, Affine(x_step, 0.0, x_edge, 0.0, y_step, y_edge), crs)
 
@@ -275,7 +275,8 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
     if dim not in cube.dims or dim not in cube.coords:
         raise GridError(
             f"the cube has no dimension and coordinate {dim!r}; it has {tuple(cube.dims)}; "
-            "rename them with cube.rename(...) or settle them with xh.describe(cube, ...)"
+            "rename them with cube.rename(...), or write pixel centres with "
+            f"cube.assign_coords({dim}=...)"
         )
     values = np.asarray(cube[dim].values, np.float64)
     if values.size == 0:
@@ -285,64 +286,107 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
         if stated is None:
             raise GridError(
                 f"a single pixel along {dim!r} does not tell its size, and spatial_ref has no "
-                "GeoTransform; write it with cube.rio.write_transform()"
+                "GeoTransform; write it with cube.rio.write_transform(Affine(...)), or keep two "
+                "pixels"
             )
-        _require_current(cube, dim, float(values[0]), stated)
+        _require_fresh(cube, dim)
         return float(values[0]) - stated / 2, stated
-    step = float(values[-1] - values[0]) / (values.size - 1)
+    rounding = _rounding(cube[dim].values)
+    values, step = _on_a_line(values, rounding)
     even = values[0] + step * np.arange(values.size)
-    slack = max(TOLERANCE * abs(step), _rounding(cube[dim], step))
-    if step == 0 or np.abs(values - even).max() > slack:
-        raise GridError(
-            f"{dim!r} is not evenly spaced (steps {np.diff(values).min():g} to "
-            f"{np.diff(values).max():g}); a cube lies on a regular grid"
-        )
-    step = _tidy(step, values[0], stated, values.size)
+    allowed = TOLERANCE * abs(step)
+    if step == 0 or np.abs(values - even).max() > allowed:
+        raise GridError(_uneven(dim, values, rounding))
+    step = _tidy(step, values[0], stated, values.size, rounding)
     return _tidy_edge(float(values[0]) - step / 2, step), step
 
 
-def _rounding(coord: xr.DataArray, step: float) -> float:
-    """How far float32 coordinates may lie off their grid; not more than a tenth of a pixel."""
-    if coord.dtype.itemsize > 4:
+def _rounding(values: AnyArray) -> float:
+    """Half a unit in the last place of coordinates in less than double precision, else 0."""
+    if values.dtype.kind != "f" or values.dtype.itemsize >= 8 or not values.size:
         return 0.0
-    largest = float(np.abs(np.asarray(coord.values, np.float64)).max())
-    return min(2 * float(np.finfo(np.float32).eps) * largest, abs(step) / 10)
+    return float(np.spacing(np.abs(values).max())) / 2
 
 
-def _require_current(
-    cube: xr.DataArray | xr.Dataset, dim: str, value: float, stated: float
-) -> None:
-    """Raise `GridError` if the GeoTransform is of another grid than the coordinates."""
-    numbers = str(cube.coords["spatial_ref"].attrs["GeoTransform"]).split()
-    origin = float(numbers[0 if dim == "x" else 3])
-    pixels = (value - origin) / stated - 0.5
-    other = "y" if dim == "x" else "x"
-    is_off = abs(pixels - round(pixels)) > TOLERANCE
-    if other in cube.coords and cube.sizes.get(other, 0) > 1:
-        ends = np.asarray(cube[other].values, np.float64)
-        step = abs(ends[-1] - ends[0]) / (ends.size - 1)
-        told = abs(float(numbers[5 if dim == "x" else 1]))
-        is_off |= abs(step - told) > TOLERANCE * told
-    if is_off:
-        raise GridError(
-            f"the GeoTransform of spatial_ref ({' '.join(numbers)}) is not of this cube: a pixel "
-            f"centre lies at {dim} = {value:g}; write the grid with cube.rio.write_transform(...)"
+def _on_a_line(values: Float64Array, rounding: float) -> tuple[Float64Array, float]:
+    """Coordinates and step; of float32 those of the line through them, where rounding explains it.
+
+    Up to a twentieth of a pixel: beyond, a pixel's place is not known.
+    """
+    step = float(values[-1] - values[0]) / (values.size - 1)
+    if not 0 < rounding <= abs(step) / 20:
+        return values, step
+    number = np.arange(values.size)
+    slope, first = np.polyfit(number, values - values[0], 1)
+    line = values[0] + first + slope * number
+    is_explained = np.abs(line - values).max() <= 2 * rounding
+    return (line, float(slope)) if is_explained else (values, step)
+
+
+def _uneven(dim: str, values: Float64Array, rounding: float) -> str:
+    """Say that coordinates are not even, and what helps."""
+    steps = np.diff(values)
+    step = float(np.median(steps))
+    found = f"{dim!r} is not evenly spaced (steps {steps.min():g} to {steps.max():g})"
+    if rounding and np.ptp(steps) <= 8 * rounding:
+        return (
+            f"{found}: it is rounded to float32, which is too coarse for pixels of {step:g}; write "
+            f"exact centres with cube.assign_coords({dim}=first + step * "
+            f"np.arange({values.size}))"
         )
+    return (
+        f"{found}; grids are regular: fill the gaps with cube.reindex({dim}=first + step * "
+        f"np.arange(n), method='nearest', tolerance=step / 2), or select a part without any"
+    )
+
+
+def _transform_of(cube: xr.DataArray | xr.Dataset) -> Affine | None:
+    """The GeoTransform of ``spatial_ref``, None where there is none."""
+    if "spatial_ref" not in cube.coords:
+        return None
+    numbers = str(cube.coords["spatial_ref"].attrs.get("GeoTransform", "")).split()
+    return Affine.from_gdal(*map(float, numbers)) if len(numbers) == 6 else None
 
 
 def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float | None:
     """Step that the GeoTransform of ``spatial_ref`` states, None where there is none."""
-    if "spatial_ref" not in cube.coords:
-        return None
-    numbers = str(cube.coords["spatial_ref"].attrs.get("GeoTransform", "")).split()
-    if len(numbers) != 6:
-        return None
-    return float(numbers[1] if dim == "x" else numbers[5])
+    transform = _transform_of(cube)
+    return None if transform is None else float(transform.a if dim == "x" else transform.e)
 
 
-def _tidy(step: float, first: float, stated: float | None, size: int) -> float:
+def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
+    """Raise where coordinates contradict the GeoTransform that a single pixel depends on.
+
+    A selection of rows leaves its steps right; an average over pixels, a shift or every second row
+    does not.
+    """
+    transform = _transform_of(cube)
+    if transform is None:
+        return
+    axes = {"x": (transform.a, transform.c), "y": (transform.e, transform.f)}
+    for name, (step, origin) in axes.items():
+        values = np.asarray(cube[name].values, np.float64)
+        if not values.size:
+            continue
+        slack = 0.01 * abs(step) + 2 * _rounding(cube[name].values)
+        pixel = (values[:2] - origin) / step - 0.5 if step else np.array([0.5])
+        off = abs(pixel - np.round(pixel)) * abs(step)
+        apart = abs(abs(values[1] - values[0]) - abs(step)) if values.size > 1 else 0.0
+        if step == 0 or off.max() > slack or apart > slack:
+            raise GridError(
+                f"a single pixel along {dim!r} does not tell its size, and the GeoTransform of "
+                f"spatial_ref does not fit the coordinates (pixels of {step:g} from {origin:g} "
+                f"along {name!r}, where {float(values[0]):g}"
+                f"{f' and {float(values[1]):g} stand' if values.size > 1 else ' stands'}): the "
+                "cube was changed since; write the true one with "
+                "cube.rio.write_transform(Affine(...)), or keep two pixels"
+            )
+
+
+def _tidy(step: float, first: float, stated: float | None, size: int, rounding: float) -> float:
     """Step without the rounding of coordinates: the stated or a rounder one where they agree."""
     slack = 4 * np.finfo(np.float64).eps * (abs(first) + abs(step) * size) / max(size - 1, 1)
+    slack += 2 * rounding / max(size - 1, 1)
     candidates = [] if stated is None else [stated]
     candidates += [round(step, digits) for digits in (0, 1, 2, 3, 6, 9)]
     return next((c for c in candidates if c and abs(c - step) <= slack), step)

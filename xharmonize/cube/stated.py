@@ -165,8 +165,8 @@ def _agreed(values: Sequence[tuple[str, float]], label: Any) -> float:
             continue
         raise RadiometryError(
             f"band {label!r} states {name}={number:g} and {other}={differs:g}; if both mark "
-            f"missing pixels, make them one, cube.where(cube != {differs:g}, {number:g}); remove "
-            f"{other!r} from cube.attrs and cube.encoding"
+            f"missing pixels, make them one with cube.where(cube != {differs:g}, {number:g}); "
+            f"remove {other!r} from cube.attrs and cube.encoding"
         )
     return number
 
@@ -189,7 +189,8 @@ def blank(cube: xr.DataArray, codes: Sequence[AnyArray]) -> xr.DataArray:
     for code in codes:
         if np.isnan(code).all():
             continue
-        table = xr.DataArray(code.astype(cube.dtype), dims=("time", "band"))
-        slack = 4 * float(np.finfo(cube.dtype).eps) * abs(table)
-        cube = cube.where(~(abs(cube - table) <= slack))
+        table = xr.DataArray(code, dims=("time", "band"))
+        slack = 4 * float(np.finfo(cube.dtype).eps) * np.where(np.isfinite(code), np.abs(code), 0)
+        is_code = (cube == table) | (abs(cube - table) <= table.copy(data=slack))
+        cube = cube.where(~is_code)
     return cube

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +14,7 @@ from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
+from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, warn
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.angles import VIEW, angles_of
 from xharmonize.kernels import brdf
@@ -92,10 +91,9 @@ def nbar(
     found = angles_of(array, angles)
     is_per_item = any(found[name].ndim == 1 for name in ANGLES)
     if is_per_item:
-        warnings.warn(
+        warn(
             "angles are per item, not per pixel: the c-factor is that of the item's mean geometry",
             RadiometryWarning,
-            stacklevel=2,
         )
     normalize = partial(_normalize, angles=found, sun_zenith=sun_zenith)
     result = blocks.on_cube(cube, normalize, partial(_scale, angles=found, sun_zenith=sun_zenith))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from xharmonize.cube.catalog.scene import Scene
-from xharmonize.errors import BandError, RadiometryWarning
+from xharmonize.errors import BandError, RadiometryWarning, warn
 from xharmonize.sensors.spec import UNKNOWN
 
 
@@ -49,11 +48,10 @@ def with_bands(
                 lacking[band].append(scene.id)
     for band, ids in lacking.items():
         named = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-        warnings.warn(
+        warn(
             f"{len(ids)} of {len(scenes)} items ({named}) have no band {band!r}: it is missing "
             "(NaN) there; leave the items out, or name the bands to read with bands=",
             RadiometryWarning,
-            stacklevel=3,
         )
     return [_completed(scene, bands) for scene in scenes], bands
 

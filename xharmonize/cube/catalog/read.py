@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.catalog.settle import bandpass_of, settle_scene
 from xharmonize.cube.catalog.sources import Located, Source, describe_source, load_items
 from xharmonize.cube.platforms import PlatformChoice, settle_platform
-from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning
+from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning, warn
 
 __all__ = ["Grid", "RadiometryChoice", "Scene", "Source", "read_scenes"]
 
@@ -224,11 +223,10 @@ def _warn_of_rules(settled: Sequence[tuple[Scene, tuple[str, ...]]]) -> None:
         for note in notes:
             ids[note].append(scene.id)
     for note, named in ids.items():
-        warnings.warn(
+        warn(
             f"{len(named)} items ({', '.join(named[:3])}{', …' if len(named) > 3 else ''}): {note}"
             "; radiometry={item id: {'offset': ...}} settles it otherwise",
             RadiometryWarning,
-            stacklevel=4,
         )
 
 

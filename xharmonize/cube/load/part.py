@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from xharmonize.cube.masks import QA_ATTRS, Mask, pack_qa, qa_layers
 from xharmonize.cube.masks import mask as apply_mask
 from xharmonize.cube.quality import settable
 from xharmonize.cube.saturation import flag_saturated
-from xharmonize.errors import MaskError, RadiometryWarning
+from xharmonize.errors import MaskError, RadiometryWarning, warn
 from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.spec import Flag, QALayer, Sensor
 from xharmonize.types import AnyArray, Engine
@@ -153,11 +152,10 @@ def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
 
 def _warn_of_layer(layer: QALayer, lacking: Sequence[str]) -> None:
     named = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
-    warnings.warn(
+    warn(
         f"{len(lacking)} items ({named}) have no quality layer {layer.name!r}, so that nothing of "
         "them is known to be clear: they are missing (NaN) where the mask is applied",
         RadiometryWarning,
-        stacklevel=6,
     )
 
 
