@@ -144,7 +144,7 @@ def test_t_is_time():
 
 def test_an_extra_dimension_is_named_and_the_cure_works():
     array = cube().expand_dims(orbit=[1, 2])
-    with pytest.raises(xh.ContractError, match=r"'orbit'.*isel\(orbit=0, drop=True\)"):
+    with pytest.raises(xh.ContractError, match=r"'orbit'.*isel\(\{'orbit': 0\}, drop=True\)"):
         decoded(array, processing_baseline="02.12")
     decoded(array.isel(orbit=0, drop=True), processing_baseline="02.12")
 
@@ -182,5 +182,5 @@ def test_float32_coordinates_are_even():
 def test_a_stale_geotransform_is_refused():
     array = xh.describe(cube(), crs="EPSG:32631", processing_baseline="02.12", **SENTINEL)
     row = array.harmonize.decode().coarsen(y=4).mean()
-    with pytest.raises(xh.GridError, match="GeoTransform .* does not fit the coordinates"):
+    with pytest.raises(xh.GridError, match=r"GeoTransform .* does not fit the coordinates"):
         row.harmonize.to_landsat("hls-v2", resolution=30)

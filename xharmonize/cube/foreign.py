@@ -22,8 +22,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.contract import plain_numbers
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.cube.stated import Stated, pick, read_statements
 from xharmonize.errors import (
@@ -31,7 +34,6 @@ from xharmonize.errors import (
     ContractError,
     GridError,
     MaskError,
-    RadiometryError,
     TimeAxisError,
 )
 from xharmonize.sensors import QALayer, Sensor
@@ -71,7 +73,7 @@ def as_array(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, list[Stated
     return plain_numbers(array), stated
 
 
-def _with_our_dims(cube: Cube) -> Cube:
+def _with_our_dims(cube: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """Give dimensions, and scalar coordinates of time, our names."""
     for new, known in _DIMS.items():
         dims = [str(name) for name in cube.dims if str(name).lower() in known]
@@ -145,35 +147,8 @@ def _require_dims(array: xr.DataArray) -> None:
         if dim not in ("time", "band", "y", "x"):
             raise ContractError(
                 f"the cube has a dimension {dim!r} of {array.sizes[dim]} besides time, band, y and "
-                f"x; choose one of it with cube.isel({dim}=0, drop=True)"
+                f"x; choose one of it with cube.isel({{{dim!r}: 0}}, drop=True)"
             )
-
-
-def plain_numbers(array: xr.DataArray) -> xr.DataArray:
-    """Return numbers in native byte order and in types that kernels take; lazy.
-
-    float16 becomes float32, long doubles float64.
-
-    Raises
-    ------
-    RadiometryError
-        If the cube holds no real numbers, or signed ones that stand for unsigned ones.
-    """
-    dtype = array.dtype
-    if dtype.kind not in "iuf":
-        raise RadiometryError(
-            f"the cube holds {dtype}, not numbers; convert it with cube.astype('float32')"
-        )
-    said = array.attrs.get("_Unsigned", array.encoding.get("_Unsigned", ""))
-    if dtype.kind == "i" and str(said).lower() == "true":
-        raise RadiometryError(
-            f"the cube holds {dtype} and says _Unsigned: its numbers from {np.iinfo(dtype).max} on "
-            f"are read as negative; convert it with cube.astype('uint{8 * dtype.itemsize}')"
-        )
-    wanted = dtype.newbyteorder("=")
-    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
-        wanted = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
-    return array if wanted == dtype and dtype.isnative else array.astype(wanted)
 
 
 def _labels(array: xr.DataArray) -> list[Any]:
@@ -194,40 +169,11 @@ def tidy_time(array: xr.DataArray) -> xr.DataArray:
             f"the cube has {array.sizes['time']} dates without a coordinate 'time'; write it with "
             "cube.assign_coords(time=pd.to_datetime([...]))"
         )
-    times = array.indexes["time"]
-    if getattr(times, "tz", None) is not None:
-        times = times.tz_convert("UTC").tz_localize(None)
-    if times.dtype.kind != "M":
-        raise TimeAxisError(_not_dates(times))
-    values = times.to_numpy()
-    if np.isnat(values).any():
-        raise TimeAxisError(
-            f"{int(np.isnat(values).sum())} of {values.size} dates are NaT; leave them out with "
-            "cube.isel(time=cube.time.notnull().values)"
-        )
-    exact = values.astype("datetime64[ns]")
-    if (exact.astype("datetime64[D]") != values.astype("datetime64[D]")).any():
-        raise TimeAxisError(
-            f"dates from {str(values.min())[:10]} to {str(values.max())[:10]} reach beyond 1677 to "
-            "2262, which nanoseconds hold; leave those out with cube.sel(time=slice(...))"
-        )
-    return array.assign_coords(time=("time", exact))
-
-
-def _not_dates(times: Any) -> str:
-    """Say how to make dates of what stands along time."""
-    sample = times[0] if len(times) else None
-    if hasattr(sample, "calendar"):
-        return (
-            f"time is of calendar {sample.calendar!r}, not datetime64; convert it with "
-            "cube.convert_calendar('standard', use_cftime=False)"
-        )
-    cure = "cube.assign_coords(time=pd.to_datetime(cube.time.values))"
-    if isinstance(sample, bytes):
-        cure = "cube.assign_coords(time=pd.to_datetime(cube.time.values.astype(str)))"
-    if isinstance(sample, int | float | np.number):
-        cure = "cube.assign_coords(time=pd.to_datetime(cube.time.values, unit=...))"
-    return f"time is {times.dtype} ({str(sample)[:30]!r}), not datetime64; convert it with {cure}"
+    zoned = array.indexes.get("time")
+    if isinstance(zoned, pd.DatetimeIndex) and zoned.tz is not None:
+        array = array.assign_coords(time=zoned.tz_convert("UTC").tz_localize(None))
+    require_dates(array, what="describe")
+    return array.assign_coords(time=("time", array["time"].values.astype("datetime64[ns]")))
 
 
 def name_bands(

@@ -15,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xharmonize.cube.catalog.identity import normalize_platform
-from xharmonize.errors import RadiometryError, RadiometryWarning, UnknownSensorError, warn
+from xharmonize.errors import (
+    RadiometryError,
+    RadiometryWarning,
+    UnknownSensorError,
+    warn,
+)
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Float64Array

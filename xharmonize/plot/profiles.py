@@ -117,6 +117,8 @@ def series(
 def _explain(axes: Axes) -> None:
     """Write the legend below the axes, where it hides no observation."""
     labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return
     half = -(-len(labels) // 2)
     width = sum(max(map(len, part), default=0) for part in (labels[:half], labels[half:]))
     axes.legend(

@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, UnknownModelError, warn
+from xharmonize.errors import (
+    BandError,
+    RadiometryError,
+    RadiometryWarning,
+    UnknownModelError,
+    warn,
+)
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Level
 

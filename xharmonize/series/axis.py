@@ -9,10 +9,12 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube import dates
 from xharmonize.cube.contract import (
     BAND_COORDS,
     TIME_COORDS,
     main_layer,
+    plain_numbers,
     read_coordinate,
     spread_over,
 )
@@ -40,9 +42,9 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
     RadiometryError
         If the values are digital numbers.
     TimeAxisError
-        If there are no dates, or some of them are NaT.
+        If there are no dates, or `time` holds anything else.
     """
-    values = main_layer(cube, what=what)
+    values = plain_numbers(main_layer(cube, what=what))
     name = str(values.name or "values")
     require_dates(values, what=what)
     decoded = "is_decoded" not in values.coords or read_coordinate(values, "is_decoded").all()
@@ -65,19 +67,9 @@ def _with_read_coordinates(values: xr.DataArray) -> xr.DataArray:
 
 
 def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
-    """Raise `TimeAxisError` unless every step along `time` has a date."""
-    if "time" not in cube.dims or "time" not in cube.coords:
-        raise TimeAxisError(
-            f"{what} needs dates; the cube has dimensions {tuple(map(str, cube.dims))} and no "
-            "coordinate 'time' along one of them"
-        )
-    times = cube["time"].values
-    if times.dtype.kind != "M" or np.isnat(times).any():
-        raise TimeAxisError(
-            f"{what} needs dates; 'time' holds {times.dtype}"
-            f"{' with NaT' if times.dtype.kind == 'M' else ''}: give every step a datetime64"
-        )
-    if times.size == 0:
+    """Raise `TimeAxisError` unless every step along `time` has a date, and there are some."""
+    dates.require_dates(cube, what=what)
+    if cube.sizes["time"] == 0:
         raise TimeAxisError(f"{what} needs dates; the cube has none left")
 
 

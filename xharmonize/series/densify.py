@@ -23,6 +23,7 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
@@ -85,6 +86,8 @@ def densify(
         If a cube holds digital numbers, or only some dates are normalised to nadir view.
     ContractError
         If contract coordinates are missing, or the cubes hold different quantities.
+    TimeAxisError
+        If `time` holds anything but dates.
     """
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
         raise OptionError(
@@ -176,6 +179,7 @@ def _require_time_contract(main: xr.DataArray) -> None:
             f"{main.name!r} does not say what its dates are: coordinates {lost or ['time']} are "
             "missing; settle them with xh.describe(cube, sensor=..., platform=...)"
         )
+    require_dates(main, what="densify")
     if not np.issubdtype(main.dtype, np.floating):
         raise RadiometryError(
             f"{main.name!r} holds {main.dtype}, real values are needed; call "

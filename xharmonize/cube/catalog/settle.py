@@ -27,6 +27,7 @@ from xharmonize.cube.catalog.projection import crs_stated, grid_stated
 from xharmonize.cube.catalog.radiometry import Encoding, raster_band, settle_encoding, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
+from xharmonize.cube.dates import to_nanoseconds
 from xharmonize.cube.days import solar_day
 from xharmonize.cube.geobox import reproject_bounds
 from xharmonize.errors import (
@@ -78,7 +79,7 @@ def settle_scene(
         for band, key in spectral.items()
     }
     center, moment = _center(item), sensing_time(item)
-    when = np.datetime64(moment, "ns")
+    when = to_nanoseconds(moment, what=f"item {item['id']!r}")
     day = solar_day(when, center[0])
     tile = tile_of(item)
     scene = Scene(

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.encode import (
     CODED,
@@ -18,7 +19,7 @@ from xharmonize.cube.store.encode import (
     encode_values,
     json_attrs,
 )
-from xharmonize.errors import ContractError, StoreError, TimeAxisError
+from xharmonize.errors import ContractError, StoreError
 from xharmonize.types import AnyArray, IntArray
 
 FORMAT = 2
@@ -165,12 +166,8 @@ def _is_grid_mapping(coord: xr.DataArray) -> bool:
 
 
 def _times(dataset: xr.Dataset) -> AnyArray:
-    times = np.asarray(dataset["time"].values)
-    if times.dtype.kind != "M" or np.isnat(times).any():
-        raise TimeAxisError(
-            f"the time coordinate ({times.dtype}) is not all dates; give it datetime64 values"
-        )
-    return times
+    require_dates(dataset, what="a store")
+    return np.asarray(dataset["time"].values)
 
 
 def _block(name: str, array: xr.DataArray) -> xr.DataArray:

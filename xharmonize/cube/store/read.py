@@ -66,7 +66,8 @@ class _Checked:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.variable.dtype)
+        dtype: np.dtype[Any] = self.variable.dtype
+        return dtype
 
     @property
     def ndim(self) -> int:
