@@ -542,7 +542,8 @@ def items(tmp_path) -> list[dict[str, Any]]:
     for i, path in enumerate(sorted(catalog.parent.glob("sentinel-2-l2a/*/*.json"))):
         item = json.loads(path.read_text())
         for key, asset in item["assets"].items():
-            asset["href"] = shutil.copy(path.parent / asset["href"], tmp_path / f"{i}{key}.tif")
+            copied = tmp_path / f"{i}{key}.tif"
+            asset["href"] = str(shutil.copy(path.parent / asset["href"], copied))
         kept = ("datetime", "platform", "proj:", "s2:processing_baseline", "raster:")
         properties = {k: v for k, v in item["properties"].items() if k.startswith(kept)}
         found.append({**item, "id": f"a-{i}", "properties": properties})

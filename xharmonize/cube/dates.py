@@ -121,5 +121,5 @@ def _other_kind(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[str, str]:
             "cube.assign_coords(time=pd.to_datetime(cube['time'].values, unit='D').values)"
         )
     if isinstance(first, bytes):
-        return found, _PARSE.replace(".values)", ".values.astype(str))")
+        return found, _PARSE.replace("['time'].values", "['time'].values.astype(str)")
     return found, _PARSE

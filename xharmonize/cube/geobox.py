@@ -332,8 +332,8 @@ def _uneven(dim: str, values: Float64Array, rounding: float) -> str:
     if rounding and np.ptp(steps) <= 8 * rounding:
         return (
             f"{dim!r} is rounded to float32 (steps {steps.min():g} to {steps.max():g}), which is "
-            f"too coarse for pixels of {step:g}; write exact centres with cube.assign_coords({dim}=first + step * "
-            f"np.arange({values.size}))"
+            f"too coarse for pixels of {step:g}; write exact centres with "
+            f"cube.assign_coords({dim}=first + step * np.arange({values.size}))"
         )
     return (
         f"{found}; grids are regular: fill the gaps with cube.reindex({dim}=first + step * "
