@@ -37,7 +37,10 @@ def describe(
 
     For cubes of plain stackstac, odc-stac or rioxarray, and for cubes that lost their contract in
     arithmetic. Pixels are not looked at; arguments go before the coordinates of the cube, these
-    before the registry. The sensing date decides nothing.
+    before the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
+    ``nodata``, ``scale_factor``, ``add_offset``) goes before the registry too, and is enough; an
+    argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
+    of 1 and an offset of 0 count as not stated. The sensing date decides nothing.
 
     Parameters
     ----------
@@ -55,10 +58,12 @@ def describe(
         Default: that of the product.
     scale, offset, nodata : float or mapping of str to float, optional
         Reflectance is ``DN * scale + offset``; DN equal to nodata is missing. Default: the
-        product's, and for Sentinel-2 the offset of the baseline.
+        cube's own, then the product's, and for Sentinel-2 the offset of the baseline. In
+        reflectance, a value equal to nodata is missing.
     is_decoded : bool, optional
         Whether the pixels are reflectance already. Integers are digital numbers; floats may be
-        either, and have to be told unless `scale` or `offset` is given.
+        either, and have to be told unless `scale` or `offset` is given, or xarray applied both
+        when it read them.
     bands : sequence or mapping, optional
         Common names, in the order of the cube or by its labels.
     crs : CRS, str or int, optional
@@ -70,15 +75,18 @@ def describe(
     -------
     DataArray or Dataset
         ``(time, band, y, x)`` with the contract; a Dataset with ``reflectance`` and ``qa`` where
-        there was a quality layer among the bands, or companions.
+        there was a quality layer among the bands, or companions. In floats, missing pixels are
+        NaN.
 
     Raises
     ------
     UnknownSensorError, BandError, GridError, TimeAxisError
         If a name, a band, the CRS or time is missing or unknown.
+    ContractError
+        If there are other dimensions than time, band, y and x.
     RadiometryError
-        If the arguments contradict the dtype, the metadata or each other, or leave the scale or
-        the offset open.
+        If the arguments contradict the dtype, what the cube states, the metadata or each other,
+        or leave the scale or the offset open.
 
     Examples
     --------
