@@ -34,6 +34,7 @@ BAND_COORDS = ("scale", "offset", "nodata", "is_decoded")
 REFLECTANCE = "reflectance"
 REQUESTED_BOUNDS = "requested_bounds"
 """Attribute of a cube with a margin: the box asked for (left, bottom, right, top in its CRS)."""
+_TIMES = ("t", "time", "times", "date", "dates", "datetime")
 _TRUTHS = {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}
 COMPANIONS = ("qa", "uncertainty", "origin", "flag", "valid_fraction")
 
@@ -169,14 +170,7 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
     BandError
         If two bands have one name.
     """
-    absent = [name for name in ("time", "band") if name not in cube.dims]
-    if absent:
-        dim = absent[0]
-        a_mean = "; a mean over time is cube.harmonize.composite(...)" if dim == "time" else ""
-        raise ContractError(
-            f"the cube has no dimension {dim!r}; it has {tuple(cube.dims)}: select with a list, "
-            f"cube.isel({dim}=[0]), which keeps it{a_mean}"
-        )
+    _require_dims(cube)
     lost = [name for name in (*TIME_COORDS, *BAND_COORDS) if name not in cube.coords]
     if lost:
         raise ContractError(
@@ -199,6 +193,30 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
         )
 
 
+def _require_dims(cube: xr.DataArray | xr.Dataset) -> None:
+    """Raise `ContractError` unless there are time and band, and nothing but them and pixels."""
+    absent = next((name for name in ("time", "band") if name not in cube.dims), None)
+    other = next((str(dim) for dim in cube.dims if str(dim).lower() in _TIMES), None)
+    if absent == "time" and other:
+        raise ContractError(
+            f"the cube has no dimension 'time' but {other!r}; name it with "
+            f"cube.rename({{{other!r}: 'time'}})"
+        )
+    if absent:
+        a_mean = "; a mean over time is cube.harmonize.composite(...)" if absent == "time" else ""
+        raise ContractError(
+            f"the cube has no dimension {absent!r}; it has {tuple(cube.dims)}: select with a list, "
+            f"cube.isel({absent}=[0]), which keeps it{a_mean}"
+        )
+    pixels = cube[REFLECTANCE] if isinstance(cube, xr.Dataset) and REFLECTANCE in cube else cube
+    extra = [str(dim) for dim in pixels.dims if dim not in DIMS]
+    if extra and isinstance(pixels, xr.DataArray) and {"y", "x"} <= set(pixels.dims):
+        raise ContractError(
+            f"the cube has a dimension {extra[0]!r} of {cube.sizes[extra[0]]} besides time, band, "
+            f"y and x; choose one of it with cube.isel({{{extra[0]!r}: 0}}, drop=True)"
+        )
+
+
 def _first(names: Sequence[object], limit: int = 12) -> str:
     """Say a list of names, cut where it is long."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -215,6 +233,33 @@ def require_reflectance(cube: xr.DataArray) -> None:
             f"the cube holds digital numbers ({cube.dtype}), reflectance is needed; "
             "call cube.harmonize.decode() first"
         )
+
+
+def plain_numbers(array: xr.DataArray) -> xr.DataArray:
+    """Return numbers in native byte order and in types that kernels take; lazy.
+
+    float16 becomes float32, long doubles float64.
+
+    Raises
+    ------
+    RadiometryError
+        If the cube holds no real numbers, or signed ones that stand for unsigned ones.
+    """
+    dtype = array.dtype
+    if dtype.kind not in "iuf":
+        raise RadiometryError(
+            f"the cube holds {dtype}, not numbers; convert it with cube.astype('float32')"
+        )
+    said = array.attrs.get("_Unsigned", array.encoding.get("_Unsigned", ""))
+    if dtype.kind == "i" and str(said).lower() == "true":
+        raise RadiometryError(
+            f"the cube holds {dtype} and says _Unsigned: its numbers from {np.iinfo(dtype).max} on "
+            f"are read as negative; convert it with cube.astype('uint{8 * dtype.itemsize}')"
+        )
+    wanted = dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        wanted = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return array if wanted == dtype and dtype.isnative else array.astype(wanted)
 
 
 def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what: str) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.contract import plain_numbers
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.cube.stated import Stated, pick, read_statements
@@ -33,7 +34,6 @@ from xharmonize.errors import (
     ContractError,
     GridError,
     MaskError,
-    RadiometryError,
     TimeAxisError,
 )
 from xharmonize.sensors import QALayer, Sensor
@@ -145,35 +145,8 @@ def _require_dims(array: xr.DataArray) -> None:
         if dim not in ("time", "band", "y", "x"):
             raise ContractError(
                 f"the cube has a dimension {dim!r} of {array.sizes[dim]} besides time, band, y and "
-                f"x; choose one of it with cube.isel({dim}=0, drop=True)"
+                f"x; choose one of it with cube.isel({{{dim!r}: 0}}, drop=True)"
             )
-
-
-def plain_numbers(array: xr.DataArray) -> xr.DataArray:
-    """Return numbers in native byte order and in types that kernels take; lazy.
-
-    float16 becomes float32, long doubles float64.
-
-    Raises
-    ------
-    RadiometryError
-        If the cube holds no real numbers, or signed ones that stand for unsigned ones.
-    """
-    dtype = array.dtype
-    if dtype.kind not in "iuf":
-        raise RadiometryError(
-            f"the cube holds {dtype}, not numbers; convert it with cube.astype('float32')"
-        )
-    said = array.attrs.get("_Unsigned", array.encoding.get("_Unsigned", ""))
-    if dtype.kind == "i" and str(said).lower() == "true":
-        raise RadiometryError(
-            f"the cube holds {dtype} and says _Unsigned: its numbers from {np.iinfo(dtype).max} on "
-            f"are read as negative; convert it with cube.astype('uint{8 * dtype.itemsize}')"
-        )
-    wanted = dtype.newbyteorder("=")
-    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
-        wanted = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
-    return array if wanted == dtype and dtype.isnative else array.astype(wanted)
 
 
 def _labels(array: xr.DataArray) -> list[Any]:

@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from xharmonize.cube.contract import (
     COMPANIONS,
     REQUESTED_BOUNDS,
+    plain_numbers,
     read_coordinate,
     with_history,
 )
@@ -186,7 +187,8 @@ def _regrid_array(
     is_flags = cube.name in FLAG_LAYERS
     if not is_flags and plan.how != "nearest":
         _require_values(cube, plan.how)
-    array = cube.transpose(..., "y", "x")
+    plain = plain_numbers(cube) if cube.dtype.kind in "iuf" else cube
+    array = plain.transpose(..., "y", "x")
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     is_integer = not np.issubdtype(array.dtype, np.floating)
     kind: Kind = "bits" if is_integer else "mean"

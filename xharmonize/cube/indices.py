@@ -16,6 +16,7 @@ from dask.base import tokenize
 from xharmonize.cube.contract import (
     COMPANIONS,
     REFLECTANCE,
+    plain_numbers,
     require_bands,
     require_reflectance,
     spread_over,
@@ -230,6 +231,7 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
 
 def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
     require_reflectance(cube)
+    cube = plain_numbers(cube)
     units = str(cube.attrs.get("units", "1"))
     if units != "1":
         raise RadiometryError(

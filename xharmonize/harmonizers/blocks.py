@@ -214,7 +214,8 @@ def foreign_steps(
         if source_bandpass and step.bandpass not in (source_bandpass, target_bandpass):
             raise RadiometryError(
                 f"model {name!r} goes from {source_bandpass} to {target_bandpass}, item "
-                f"{step.item_id!r} is in {step.bandpass}; leave it out or choose another model"
+                f"{step.item_id!r} is in {step.bandpass}; leave it out, or choose another model"
+                f"{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}"
             )
         differs = step.bandpass != target_bandpass
         result.append(step.sensor in source_sensor.split("/") if is_by_sensor else differs)

@@ -12,7 +12,7 @@ import xarray as xr
 from xharmonize.cube.contract import Step, read_contract, require_contract
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
 from xharmonize.harmonizers import blocks
-from xharmonize.sensors.bandpass import BandpassTable, Line
+from xharmonize.sensors.bandpass import BandpassTable, Line, get_table, list_tables
 from xharmonize.types import Float64Array
 
 Lines = Mapping[str, Line]
@@ -200,4 +200,35 @@ def _table(
             [default if of is None else float(getattr(of[band], field)) for band in bands]
             for of in lines
         ]
+    )
+
+
+_CALLS = {
+    "oli": "to_landsat({})",
+    "msi": "to_sentinel2({})",
+    "etm+": "to_sensor('landsat-c2-l2', {}, platform='landsat-7')",
+    "wfv": "to_sensor('gaofen-1-ard', {})",
+}
+
+
+def cure_of_bandpass(source: str, target: str) -> str:
+    """Return the call by which a cube of one bandpass gets another; for messages."""
+    tables = [get_table(name) for name in list_tables()]
+    pairs = {table.name: {table.source_bandpass, table.target_bandpass} for table in tables}
+    name = next((repr(name) for name, pair in pairs.items() if pair == {source, target}), None)
+    model = name or "xh.fit_linear(xh.match_pairs(cube, target))"  # no published table
+    call = _CALLS.get(target, "to_sensor(sensor, {})")
+    return f"cube.harmonize.{call.format(model)}"
+
+
+def cure_of_mixture(bandpasses: Sequence[str]) -> str:
+    """Return how the dates of a cube get one bandpass; for messages."""
+    target = "oli" if "oli" in bandpasses else bandpasses[0]
+    others = [name for name in bandpasses if name != target]
+    if len(others) == 1:
+        return cure_of_bandpass(others[0], target)
+    calls = ", ".join(f"{name}: {cure_of_bandpass(name, target)}" for name in others)
+    return (
+        "those of each bandpass by themselves, such as "
+        f"cube.isel(time=(cube.bandpass == {others[0]!r}).values), then densify ({calls})"
     )

@@ -14,11 +14,13 @@ from xharmonize.cube.contract import (
     BAND_COORDS,
     TIME_COORDS,
     main_layer,
+    plain_numbers,
     read_coordinate,
     spread_over,
 )
 from xharmonize.cube.days import solar_days
 from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.harmonizers.published import cure_of_mixture
 from xharmonize.sensors import Flag
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, IntArray
@@ -42,7 +44,7 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
     TimeAxisError
         If there are no dates, or `time` holds anything else.
     """
-    values = main_layer(cube, what=what)
+    values = plain_numbers(main_layer(cube, what=what))
     name = str(values.name or "values")
     require_dates(values, what=what)
     decoded = "is_decoded" not in values.coords or read_coordinate(values, "is_decoded").all()
@@ -78,8 +80,8 @@ def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
     found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
     if len(found) > 1:
         raise ModelError(
-            f"{what} would merge values of bandpasses {found}; harmonise them to one first, for "
-            "instance with cube.harmonize.to_landsat()"
+            f"{what} would merge values of bandpasses {found}; harmonise them to one first: "
+            f"{cure_of_mixture(found)}"
         )
 
 

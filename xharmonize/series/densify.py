@@ -27,6 +27,7 @@ from xharmonize.cube.dates import require_dates
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
+from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.duplicates import merge_days
@@ -250,8 +251,8 @@ def _require_same_bandpass(parts: Sequence[xr.Dataset]) -> None:
     wanted = sorted({str(value) for value in read_coordinate(parts[0], "bandpass")})
     if len(wanted) > 1:
         raise ModelError(
-            f"the target cube mixes bandpasses {wanted}; harmonise it to one first, for instance "
-            "with cube.harmonize.to_landsat()"
+            f"the target cube mixes bandpasses {wanted}; harmonise it to one first: "
+            f"{cure_of_mixture(wanted)}"
         )
     for part in parts[1:]:
         bandpass = read_coordinate(part, "bandpass")
@@ -260,8 +261,8 @@ def _require_same_bandpass(parts: Sequence[xr.Dataset]) -> None:
             item = str(read_coordinate(part, "item_id")[other[0]])
             raise ModelError(
                 f"{item!r} is in bandpass {str(bandpass[other[0]])!r}, the target in "
-                f"{wanted[0] if wanted else None!r}; harmonise it first, for instance with "
-                "cube.harmonize.to_landsat()"
+                f"{wanted[0] if wanted else None!r}; harmonise it first: "
+                f"{cure_of_bandpass(str(bandpass[other[0]]), wanted[0] if wanted else '')}"
             )
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from xharmonize.cube.catalog.fields import as_whole, name_of, stated
 from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError, UnknownSensorError
-from xharmonize.sensors import find_sensor, get_sensor
+from xharmonize.sensors import find_sensor, get_sensor, list_sensors
 from xharmonize.sensors.spec import UNKNOWN, Flag, QALayer, Sensor
 
 _NAMES = (
@@ -49,6 +49,7 @@ _PRODUCTS = (  # (pattern of a product name or item id, sensor)
     (re.compile(r"^S1[A-D]_\w\w_GRD._.*_rtc$"), "sentinel-1-rtc"),
     (re.compile(r"^S1[A-D]_\w\w_GRD._"), "sentinel-1-grd"),
 )
+_LEVEL_1 = re.compile(r"(?:^|[^a-z])(?:MSI)?L1|level[\s_-]?1", re.IGNORECASE)
 _LANDSAT_ID = re.compile(
     r"^L[COTE]0[4-9]_(?P<level>L\w{3})_(?P<tile>\d{6})_.*?_(?P<c>0[12])(?:_|$)"
 )
@@ -82,15 +83,36 @@ def recognize_sensor(item: Item) -> Sensor:
     found = find_sensor(item["collection"]) if item["collection"] else None
     by_name = _sensor_of_names(item)
     if found is None and by_name is None:
-        raise UnknownSensorError(
-            f"item {item['id']!r} of collection {item['collection']!r} is of no registered sensor; "
-            "make one list it: sensor = xh.get_sensor('sentinel-2-l2a'); xh.register_sensor("
-            "dataclasses.replace(sensor, collections=(*sensor.collections, "
-            f"{item['collection']!r})), replace=True)"
-        )
+        raise _unregistered(item)
     sensor = found or get_sensor(str(by_name))
     _check_landsat(item, sensor)
     return sensor
+
+
+def _unregistered(item: Item) -> UnknownSensorError:
+    """The error of an item that is no product we know: what it may be, and what helps then."""
+    collection, platform = item["collection"], platform_of(item)
+    said = f"item {item['id']!r} of collection {collection!r} is of no registered sensor"
+    if not collection:
+        return UnknownSensorError(f"{said}: it names no collection; set its field 'collection'")
+    known = [get_sensor(name) for name in list_sensors()]
+    surface = [s.name for s in known if s.level == "SR" and platform in (*s.platforms, UNKNOWN)]
+    own = (
+        f"register a product of its own with xh.register_sensor(xh.Sensor(name={collection!r}, …))"
+    )
+    if not surface:
+        return UnknownSensorError(f"{said} (platform {platform!r}); leave it out, or {own}")
+    start = f"sensor = xh.get_sensor({surface[0]!r}); xh.register_sensor(dataclasses.replace(sensor"
+    texts = [str(value) for _, value in stated(item["properties"], "level", "product_type")]
+    if any(_LEVEL_1.search(text) for text in (collection, *texts, *_texts(item))):
+        return UnknownSensorError(
+            f"{said}: Level 1, top-of-atmosphere reflectance; register it as that, with the bands "
+            f"of {surface[0]}: {start}, name={collection!r}, level='TOA', qa=(), collections=()))"
+        )
+    return UnknownSensorError(
+        f"{said}; if its numbers are those of {' or '.join(surface)}, make that list it: {start}, "
+        f"collections=(*sensor.collections, {collection!r})), replace=True); otherwise {own}"
+    )
 
 
 def _own_sensor(item: Item) -> Sensor:
