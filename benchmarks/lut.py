@@ -198,11 +198,11 @@ def run_tile(side: int = 6863, chunk: int = 1024) -> dict[str, float]:
             start = time.perf_counter()
             cube = xh.open_series(folder / "in.zarr")
             result = xh.to_sensor(cube, "gaofen-1-ard", model, tables=_tables(cube, model, side))
-            xh.to_zarr(result, folder / "out.zarr")
+            xh.to_zarr(result, folder / "out.zarr", mode="w")
             took[label] = time.perf_counter() - start
         start = time.perf_counter()
         copied = xh.open_series(folder / "in.zarr")
-        xh.to_zarr(copied.harmonize.decode(), folder / "out.zarr")
+        xh.to_zarr(copied.harmonize.decode(), folder / "out.zarr", mode="w")
         took["decoding only"] = time.perf_counter() - start
     return took
 

@@ -2,7 +2,7 @@
 
 ``python benchmarks/smoothing.py [--small]`` prints, for 73 dates with 30 % missing: our kernel on
 one thread, whittaker-eilers (a smoother per pixel, since weights differ; and its weights updated,
-if that is faster), both choices of λ beside its ``smooth_optimal``, and `xharmonize.smooth` on Dask
+if that is faster), the choices of λ beside its ``smooth_optimal``, and `xharmonize.smooth` on Dask
 chunks with two threads. As an asv suite: `Smoothing`.
 """
 
@@ -94,6 +94,7 @@ def kernels(n_pixels: int, n_peer: int, n_runs: int) -> dict[str, float]:
     """Pixels a second of our kernels and of the peer, on one thread."""
     values, weights = make_series(n_pixels)
     node_of, bands = np.arange(N_DATES), smoothing.penalty_bands(np.arange(N_DATES) * SPACING)
+    tense = smoothing.penalty_bands(np.arange(N_DATES) * SPACING, xh.Whittaker().relaxation)
     penalty = np.full(n_pixels, PENALTY * SPACING**3)
     some, few, tenth = (
         (values[:, :n].copy(), weights[:, :n].copy())
@@ -106,6 +107,10 @@ def kernels(n_pixels: int, n_peer: int, n_runs: int) -> dict[str, float]:
         ),
         "whittaker-eilers, made anew": (partial(peer_smooth, *few), n_peer),
         "whittaker-eilers, updated": (partial(peer_update, *few), n_peer),
+        "reml": (
+            partial(smoothing.select_reml, *some, node_of, tense, CANDIDATES, 1),
+            some[0].shape[1],
+        ),
         "gcv": (
             partial(smoothing.select_gcv, *some, node_of, bands, CANDIDATES, 1.2),
             some[0].shape[1],
@@ -122,7 +127,7 @@ def kernels(n_pixels: int, n_peer: int, n_runs: int) -> dict[str, float]:
 def chunks(side: int, n_runs: int) -> dict[str, float]:
     """Pixels a second of `xharmonize.smooth` on Dask chunks, two threads."""
     cube = make_cube(side)
-    ways = {"given λ": xh.Whittaker(penalty=PENALTY * SPACING**3), "gcv": xh.Whittaker()}
+    ways = {"given λ": xh.Whittaker(penalty=PENALTY * SPACING**3), "λ by reml": xh.Whittaker()}
     with dask.config.set(scheduler="threads", num_workers=2):
         return {
             f"xh.smooth on chunks, two threads, {name}": per_second(
@@ -144,7 +149,7 @@ def compare(
     whole = found["xh.smooth on chunks, two threads, given λ"] / peer
     print(f"ours over whittaker-eilers: {ratio:.1f} (promised: at least {LIMIT:.0f})")
     print(f"xh.smooth on chunks over whittaker-eilers: {whole:.1f}")
-    for name in ("gcv", "v-curve"):
+    for name in ("reml", "gcv", "v-curve"):
         optimal = found[name] / found["whittaker-eilers, smooth_optimal"]
         print(f"choice of λ, {name}, over its smooth_optimal: {optimal:.0f}")
     return {**found, "ratio": ratio}

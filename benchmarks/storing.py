@@ -61,7 +61,7 @@ def write(kind: str, n_times: int, size: int, folder: str) -> dict[str, float]:
     if kind == "xarray":
         cube.drop_attrs().to_zarr(path, zarr_format=3, consolidated=False)
     else:
-        xh.to_zarr(cube, path, mode="upsert" if kind == "upsert" else "w")
+        xh.to_zarr(cube, path, mode="upsert" if kind == "upsert" else "w-")
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": seconds, "cpu": cpu, "peak": peak, "bytes": folder_size(path)}

@@ -115,6 +115,18 @@ def test_smoothing():
     assert import_benchmark("smoothing").main(["--small"])["ratio"] > 1
 
 
+def test_smoothing_beside_straight_lines(capsys):
+    found = import_benchmark("smoothing_real").main(["--small"])
+    assert 0.5 < found["left out"].loc["geometric mean", "dates and gaps"] < 1.1
+    assert set(found["left out"].index) > {f"simulated {seed}" for seed in range(3)}
+    assert "chosen on all of them: " in capsys.readouterr().out
+
+
+def test_coverage_of_the_uncertainty_of_smooth_series():
+    found = import_benchmark("smoothing_coverage").main(["--small"])
+    assert (found[0.6].loc["whittaker"] < found[0.0].loc["whittaker"]).all()
+
+
 def test_generator(capsys):
     pytest.importorskip("torch")
     generator = import_benchmark("generator")
@@ -122,3 +134,21 @@ def test_generator(capsys):
     assert set(results) == set(generator.CASES)
     assert all(min(rates.values()) > 0 for rates in results.values())
     assert "× bare" in capsys.readouterr().out
+
+
+def test_two_orbits_come_nearer(data, capsys):
+    """Later minus earlier, as the reference says: .0079 .0104 .0088 .0207 before."""
+    found = import_benchmark("nadir_real").main(data / "austria-two-orbits", every=5)
+    before, after = (np.abs(found[case]["mean"]) for case in ("as it is", "per pixel"))
+    np.testing.assert_allclose(before, [0.0079, 0.0104, 0.0088, 0.0207], atol=3e-4)
+    assert (after < [0.0064, 0.0074, 0.0073, 0.0035]).all()
+    west, east = found["apart"][:, 0, 3], found["apart"][:, 1, 3]
+    assert (west < -0.003).all()  # one angle per item leaves this in
+    assert (east > 0.003).all()
+    assert "s a granule" in capsys.readouterr().out
+
+
+def test_fields(data, capsys):
+    found = import_benchmark("fields").compare(data / "flanders-2018", "2018-07")
+    assert found["0.25 to 1 ha", 60]["few"] > found["0.25 to 1 ha", 20]["few"]
+    assert 0 < found["1 ha and more", 30]["rmse"] < 0.1

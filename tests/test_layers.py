@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,8 @@ DEFERRED = {
     "torch",
     "zarr",
 }
+# Grids are what every cube has: `odc.geo` is pyproj and shapely, and loads no rasterio.
+LIGHT = {"odc.geo"}
 FORBIDDEN_IN = {"kernels": {"xarray", "dask", "pandas"}, "models": {"xarray", "dask"}}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -59,8 +63,28 @@ def part_of(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
     """Yield each module a file imports, absolute, wherever the statement stands."""
+    yield from _imports_of(path, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def imports_when_loaded(path: Path) -> set[str]:
+    """Modules that a file imports outside functions and ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {name for name, _ in _imports_of(path, _run_when_loaded(tree))}
+
+
+def _run_when_loaded(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _run_when_loaded(child)
+
+
+def _imports_of(path: Path, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
     module = ["xharmonize", *path.relative_to(PACKAGE).with_suffix("").parts]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -110,17 +134,21 @@ def test_imports_go_towards_the_top_of_the_list(path):
     assert not wrong, f"{path.relative_to(PACKAGE)} ({part}) imports {sorted(wrong)}"
 
 
+def is_heavy(name: str, heavy: set[str]) -> bool:
+    """Whether a module is one of these or lies in one, and in none that is light."""
+    parts = name.split(".")
+    whole = {".".join(parts[:k]) for k in range(1, len(parts) + 1)}
+    return bool(whole & heavy) and not whole & LIGHT
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_heavy_packages_are_imported_inside_functions(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    at_top = {id(node) for node in tree.body}
     heavy = DEFERRED | (set() if part_of(path) == "kernels" else {"numba"})
     if part_of(path) == "models":
         heavy = heavy - {"torch"}
     if part_of(path) == "cluster":  # a plugin that workers unpickle is a class of a module
         heavy = heavy - {"distributed"}
-    wrong = {name for name, node in imports(path) if id(node) in at_top}
-    wrong = {name for name in wrong if name.partition(".")[0] in heavy}
+    wrong = {name for name in imports_when_loaded(path) if is_heavy(name, heavy)}
     assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)} when it is loaded"
 
 
@@ -153,3 +181,28 @@ def test_the_reader_sees_every_form_of_import(tmp_path, monkeypatch):
     assert own_parts(file) == {"cube", "series", "cli", "plot"}
     file.write_text("import xharmonize as xh\n")
     assert own_parts(file) == {"*"}
+
+
+def test_the_reader_tells_what_is_imported_when_a_module_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    file = tmp_path / "cube.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "import torch\n"
+        "from odc.geo.geobox import GeoBox\n"
+        "try:\n    import rasterio.warp\nexcept ImportError:\n    pass\n"
+        "class A:\n    from odc import stac\n    def f(self):\n        import zarr\n"
+        "if TYPE_CHECKING:\n    import matplotlib\n"
+        "def g():\n    import sklearn\n"
+    )
+    found = {name for name in imports_when_loaded(file) if is_heavy(name, DEFERRED)}
+    assert found == {"torch", "rasterio.warp", "odc", "odc.stac"}
+    with pytest.raises(AssertionError, match=r"imports .* when it is loaded"):
+        test_heavy_packages_are_imported_inside_functions(file)
+
+
+def test_the_light_parts_load_nothing_heavy():
+    code = f"import sys, {', '.join(LIGHT)}, odc.geo.geobox; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & (DEFERRED - {"odc"})

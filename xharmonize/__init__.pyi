@@ -2,6 +2,7 @@
 from . import cluster as cluster
 from . import metrics as metrics, models as models, plot as plot
 from .accessor import HarmonizeAccessor as HarmonizeAccessor
+from .cube.angles.read import read_angles as read_angles
 from .cube.check import check_radiometry as check_radiometry
 from .cube.cog.read import open_cogs as open_cogs
 from .cube.cog.write import to_cogs as to_cogs
@@ -23,10 +24,12 @@ from .errors import (
     EmptyQueryError as EmptyQueryError,
     FitError as FitError,
     GridError as GridError,
+    GridWarning as GridWarning,
     MaskError as MaskError,
     MetricError as MetricError,
     MissingDependencyError as MissingDependencyError,
     ModelError as ModelError,
+    OptionError as OptionError,
     RadiometryError as RadiometryError,
     RadiometryWarning as RadiometryWarning,
     SensorError as SensorError,

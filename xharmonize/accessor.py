@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from xharmonize.metrics.inputs import Dims
     from xharmonize.metrics.registry import MetricLike
     from xharmonize.models import Runtime
+    from xharmonize.report.write import ReportMode
     from xharmonize.series.composite import CompositeHow
     from xharmonize.series.densify import Duplicates
+    from xharmonize.series.field_table import FieldTable
     from xharmonize.series.phenology import PhenologyMethod
     from xharmonize.series.screen import Direction
     from xharmonize.series.smooth import SmoothMethod, SnowRule
@@ -326,7 +328,7 @@ class HarmonizeAccessor:
         name: str | None = None,
         crs: Any = None,
         path: str | Path | None = None,
-    ) -> pd.DataFrame:
+    ) -> FieldTable:
         """Summarise the series over fields; see `xharmonize.to_table`."""
         return xh.to_table(
             self._obj,
@@ -340,7 +342,7 @@ class HarmonizeAccessor:
             path=path,
         )
 
-    def to_zarr(self, path: Any, *, mode: WriteMode = "w", tile: int | None = None) -> Any:
+    def to_zarr(self, path: Any, *, mode: WriteMode = "w-", tile: int | None = None) -> Any:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""
         return xh.to_zarr(self._obj, path, mode=mode, tile=tile)
 
@@ -348,17 +350,21 @@ class HarmonizeAccessor:
         self,
         path: str | Path,
         *,
+        mode: WriteMode = "w-",
         collection: str | None = None,
         dtype: CogDtype | None = None,
         styles: bool = True,
     ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
-        return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype, styles=styles)
+        return xh.to_cogs(
+            self._obj, path, mode=mode, collection=collection, dtype=dtype, styles=styles
+        )
 
     def write_report(
         self,
         path: str | Path,
         *,
+        mode: ReportMode = "w-",
         ref: xr.DataArray | xr.Dataset | None = None,
         source: xr.DataArray | xr.Dataset | None = None,
         tolerance: str = "2D",
@@ -369,6 +375,7 @@ class HarmonizeAccessor:
         return xh.write_report(
             self._obj,
             path,
+            mode=mode,
             ref=ref,
             source=source,
             tolerance=tolerance,

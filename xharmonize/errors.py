@@ -6,7 +6,10 @@ Every error of this package derives from `XHarmonizeError` and from the builtin 
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import warnings
 
 # Controls of a terminal (line feed and tab apart), what turns the direction of writing round, and
 # halves of surrogate pairs, which no terminal or file can be given.
@@ -66,6 +69,10 @@ class TimeAxisError(XHarmonizeError, ValueError):
     """Dates are missing, unsorted or duplicated where that matters."""
 
 
+class OptionError(XHarmonizeError, ValueError):
+    """An option has a value that it cannot have; the message says which it can."""
+
+
 class CatalogError(XHarmonizeError, ValueError):
     """A STAC source cannot be read as asked."""
 
@@ -120,3 +127,16 @@ class RadiometryWarning(UserWarning):
     def __str__(self) -> str:
         """Return the message, fit for a terminal."""
         return printable(super().__str__())
+
+
+class GridWarning(UserWarning):
+    """A grid is too coarse for what is asked of it; the message says for how much of it."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller, the first outside this package."""
+    own = os.path.dirname(__file__) + os.sep
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -22,6 +22,7 @@ from xharmonize.cli import console
 from xharmonize.cli.app import main
 from xharmonize.cli.server import read_catalog, serve
 from xharmonize.simulate import Simulation, write_catalog
+from xharmonize.testing import example_cube
 
 SOURCE, TARGET = "sentinel-2-l2a", "landsat-c2-l2"
 PAIR = ["--source-collection", SOURCE, "--target-collection", TARGET]
@@ -170,6 +171,21 @@ def test_pixels_that_contradict_metadata_are_refused(capsys, scenes, tmp_path):
     assert call(capsys, *run, "--force")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("dates", "index", "said"),
+    [("2018-01/2018-02", "ndmi", "cannot tell"), ("2018-09-08", "ndvi", "offset missed")],
+)
+def test_bright_bands_and_one_hazy_date_stop_no_command(capsys, data, tmp_path, dates, index, said):
+    source = data / "flanders-2018" / "catalog.json"
+    run = ["--source-collection", SOURCE, "--platform", "sentinel-2", "--datetime", dates]
+    code, out, err = call(
+        capsys, "harmonize", source, *run, "--index", index, "--out", tmp_path / "o.zarr"
+    )
+    assert code == 0, err
+    assert said in out
+    assert "no date contradicts" in err
+
+
 def test_an_api_is_a_source_too(capsys, scenes, tmp_path):
     items, collections = read_catalog(scenes)
     with serve(items, collections) as url:
@@ -314,3 +330,15 @@ def test_messages_name_options_not_arguments(capsys):
     err = capsys.readouterr().err
     assert "pass --platform one of a, b; bbox=(3.0, 50.0) is no box" in err
     assert "raise --tolerance\n" in err
+
+
+def test_a_store_of_a_result_can_be_looked_at(capsys, tmp_path):
+    cube = example_cube(dates=[f"2018-{month:02}-05T10:50" for month in range(1, 13)])
+    xh.to_zarr(cube.harmonize.index("ndvi").harmonize.phenology(), tmp_path / "s.zarr")
+    code, out, err = call(capsys, "info", tmp_path / "s.zarr")
+    assert code == 0, err
+    assert "end minus start" in out
+    run = ["plot", "maps", tmp_path / "s.zarr", "--out", tmp_path / "s.png"]
+    assert call(capsys, *run)[0] == 0
+    code, _, err = call(capsys, "report", tmp_path / "s.zarr", "--out", tmp_path / "s.html")
+    assert (code, len(err.strip().splitlines()) <= 3) == (console.FAILED, True)

@@ -123,7 +123,7 @@ def test_writing_again_replaces_items_and_keeps_the_others(tmp_path):
     xh.to_cogs(example_cube(), tmp_path / "out")
     later = example_cube(dates=("2018-08-01", "2018-08-11"), seed=2)
     later = later.assign_coords(item_id=("time", ["sentinel-2a-2", "new"]))
-    items = items_of(xh.to_cogs(later, tmp_path / "out"))
+    items = items_of(xh.to_cogs(later, tmp_path / "out", mode="upsert"))
     assert [item.id for item in items] == ["sentinel-2a-0", "sentinel-2a-1", "sentinel-2a-2", "new"]
     with rasterio.open(href(items[2], "red")) as file:
         np.testing.assert_array_equal(file.read(1), later[0].sel(band="red"))
@@ -217,7 +217,7 @@ def test_companions_of_an_index_come_back_and_other_catalogues_are_told_apart(tm
     assert back["origin"].dtype == np.uint8
     assert back["origin"].attrs["flag_masks"] == [1]
     np.testing.assert_array_equal(back["origin"], origin)
-    xh.to_cogs(example_cube(), tmp_path / "out", collection="b")
+    xh.to_cogs(example_cube(), tmp_path / "out", mode="upsert", collection="b")
     with pytest.raises(xh.CatalogError, match=r"holds \['a', 'b'\]: name one"):
         xh.open_cogs(tmp_path / "out")
     with pytest.raises(xh.CatalogError, match=r"has bands; open it with xh\.open_stac"):

@@ -71,7 +71,7 @@ def read(item, **options):
         lambda path: '{"type": "gdal_streamed_alg"}',
         lambda path: "http://[",
     ],
-    ids=str,
+    ids=lambda case: getattr(case, "__name__", "case"),
 )
 def test_what_is_no_plain_address_is_refused_before_it_is_opened(secret, tmp_path, make):
     item = with_red(tmp_path, make(secret))

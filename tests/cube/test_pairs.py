@@ -121,7 +121,7 @@ def test_datasets_give_their_reflectance(cube):
 def test_refusals(cube):
     with pytest.raises(xh.GridError, match=r"one grid.*regrid\(like=\.\.\.\)"):
         xh.match_pairs(cube, landsat(("2018-07-02",), resolution=30.0))
-    with pytest.raises(xh.BandError, match="bands='red' is unknown"):
+    with pytest.raises(xh.OptionError, match="bands='red' is unknown"):
         xh.match_pairs(cube, landsat(("2018-07-02",)), bands="red")
     with pytest.raises(xh.BandError, match="no band is in both"):
         xh.match_pairs(cube.sel(band=["red"]), landsat(("2018-07-02",)).sel(band=["blue"]))

@@ -188,7 +188,7 @@ def test_a_store_can_be_overwritten_by_what_is_read_from_it(tmp_path):
     xh.to_zarr(cube, tmp_path / "a.zarr")
     series = xh.open_series(tmp_path / "a.zarr")
     with xr.set_options(keep_attrs=True):
-        xh.to_zarr((series * 2).assign_coords(series.coords), tmp_path / "a.zarr")
+        xh.to_zarr((series * 2).assign_coords(series.coords), tmp_path / "a.zarr", mode="w")
     np.testing.assert_allclose(xh.open_series(tmp_path / "a.zarr").values, cube.values * 2)
 
 

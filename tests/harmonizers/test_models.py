@@ -34,7 +34,9 @@ def test_fits_are_saved_and_opened_equal(tmp_path, suffix, kind, recwarn):
     fit = _fits()[kind]
     path = tmp_path / f"fit{suffix}"
     xh.save_model(fit, path)
-    xh.save_model(fit, path)  # replaces
+    with pytest.raises(xh.StoreError, match="exists"):
+        xh.save_model(fit, path)
+    xh.save_model(fit, path, mode="w")
     assert not [w for w in recwarn if "zarr" in str(w.category).lower()]
     opened = xh.load_model(path)
     xr.testing.assert_identical(opened.compute(), fit)

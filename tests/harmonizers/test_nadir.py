@@ -187,3 +187,24 @@ def test_hls_order_records_the_level():
     result = xh.to_landsat(xh.nbar(cube, _angles(cube)))
     assert "on NBAR reflectance" in result.attrs["history"]
     assert set(result["level"].values) == {"NBAR"}
+
+
+def test_angles_per_band_are_those_of_the_bands():
+    """Each band as if it were alone with its angles."""
+    cube = example_cube(bands=("blue", "red"))
+    near, far = _angles(cube, view=3.0), _angles(cube, view=9.0, azimuth=60.0)
+    views = {
+        name: xr.concat([far[name], near[name]], xr.Variable("band", ["red", "blue"]))
+        for name in ("view_zenith", "view_azimuth")
+    }
+    both = near.assign(views)
+    found = xh.nbar(cube, both)
+    for name, angles in (("blue", near), ("red", far)):
+        xr.testing.assert_equal(found.sel(band=[name]), xh.nbar(cube.sel(band=[name]), angles))
+    chunked = xh.nbar(cube.chunk({"band": 1, "y": 7}), both.chunk({"band": 1, "x": 11}))
+    np.testing.assert_array_equal(chunked.values, found.values)
+    dataset = cube.to_dataset(name="reflectance").assign(uncertainty=xr.full_like(cube, 0.01))
+    factor = (found / cube).values
+    scaled = xh.nbar(dataset, both)["uncertainty"].values / 0.01
+    known = np.isfinite(factor)
+    np.testing.assert_allclose(scaled[known], factor[known], rtol=1e-5)

@@ -49,15 +49,18 @@ def make_item(folder: Path, item_id: str, time: str, layers: dict[str, Any], **a
             "proj:transform": [step, 0, left, 0, -step, top],
             "raster:bands": [{"data_type": str(values.dtype), "nodata": 0}],
         }
-    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(
-        [LEFT, LEFT + SIZE], [TOP - SIZE, TOP]
-    )
+    ends = [
+        (x, y)
+        for values, step, left, top in layers.values()
+        for x, y in ((left, top), (left + step * values.shape[1], top - step * values.shape[0]))
+    ]
+    lon, lat = map(sorted, Transformer.from_crs(crs, 4326, always_xy=True).transform(*zip(*ends)))
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
         "id": item_id,
         "collection": about.pop("collection"),
-        "bbox": [lon[0] - 0.01, lat[0] - 0.01, lon[1] + 0.01, lat[1] + 0.01],
+        "bbox": [lon[0] - 0.01, lat[0] - 0.01, lon[-1] + 0.01, lat[-1] + 0.01],
         "geometry": None,
         "links": [],
         "properties": {"datetime": time, "proj:epsg": crs, **about.pop("properties", {})},

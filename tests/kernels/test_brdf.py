@@ -39,8 +39,8 @@ def test_c_factor_matches_vectors(band, azimuth):
         np.ones((1, 1, 1, 1), "float32"),
         sun,
         sun_azimuth,
-        view,
-        sun_azimuth + azimuth,
+        view[:, None],
+        sun_azimuth[:, None] + azimuth,
         sun,
         np.array([weights]),
     )
@@ -51,7 +51,7 @@ def test_missing_angle_or_value_gives_nan():
     values = np.array([0.1, np.nan, 0.3], "float32").reshape(1, 1, 1, 3)
     angle = np.array([[[30.0, 30.0, np.nan]]])
     result = brdf.normalize_view(
-        values, angle, angle, angle, angle, angle, np.array([[0.1, 0.05, 0.01]])
+        values, angle, angle, angle[:, None], angle[:, None], angle, np.array([[0.1, 0.05, 0.01]])
     )
     assert np.isnan(result.ravel()).tolist() == [False, True, True]
 

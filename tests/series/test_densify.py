@@ -240,7 +240,7 @@ def test_refusals():
         xh.densify(target, other.assign_coords(sensor=("time", ["unknown"] * 3)))
     with pytest.raises(xh.ContractError, match="different quantities"):
         xh.densify(target, xh.index(other))
-    with pytest.raises(xh.TimeAxisError, match="duplicates='drop' is unknown"):
+    with pytest.raises(xh.OptionError, match="duplicates='drop' is unknown"):
         xh.densify(target, other, duplicates="drop")
     narrow = xh.index(example_cube(bands=("red", "nir")))
     with pytest.raises(xh.BandError, match="comes from different bands"):

@@ -74,7 +74,7 @@ def test_frequency_refuses_bad_input():
     with pytest.raises(xh.ContractError, match="'sensor' is missing"):
         xh.frequency(series.drop_vars("sensor"))
     for levels in ((), (1.2,), (-0.1,)):
-        with pytest.raises(xh.TimeAxisError, match="levels="):
+        with pytest.raises(xh.OptionError, match="levels="):
             xh.frequency(series, levels=levels)
     one = xh.frequency(series.isel(time=[0]))
     assert one["revisit"].isnull().all()

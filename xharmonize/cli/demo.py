@@ -110,7 +110,7 @@ def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
     harmonized = source.harmonize.to_landsat("hls-v2", like=target)
     ndvi = target.harmonize.densify(harmonized).harmonize.index("ndvi")
     with console.progress("Writing ndvi.zarr"):
-        ndvi.harmonize.to_zarr(out / "ndvi.zarr")
+        ndvi.harmonize.to_zarr(out / "ndvi.zarr", mode="w")
     return Cubes(
         source=source,
         target=target,

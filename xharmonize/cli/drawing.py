@@ -14,6 +14,7 @@ import xharmonize as xh
 from xharmonize.cli.figures import place_of
 from xharmonize.cli.harmonize import parse_point
 from xharmonize.cube.contract import main_layer
+from xharmonize.cube.results import is_result
 from xharmonize.report.pairing import of_sensor, paired
 from xharmonize.report.pictures import clearest
 
@@ -90,9 +91,11 @@ class Drawing:
 
     def _maps(self) -> Figure:
         cubes = self._cubes()
+        bands = None if self.bands is None else list(self.bands)
+        if all(map(is_result, cubes)):
+            return xh.plot.maps(*cubes, bands=bands, stretch=_stretch(self.stretch))
         first = main_layer(cubes[0])
         time = self.time or str(first["time"].values[clearest(first)])
-        bands = None if self.bands is None else list(self.bands)
         return xh.plot.maps(*cubes, time=time, bands=bands, stretch=_stretch(self.stretch))
 
     def _cubes(self) -> list[Any]:

@@ -86,10 +86,14 @@ def place_of(series: Any, point: Point | None) -> Point | tuple[None, None]:
         return None, None
     import pyproj
 
-    from xharmonize.cube.geobox import geobox_of
+    from xharmonize.cube.geobox import centre_of, geobox_of
+    from xharmonize.kernels.longitude import unwrapped
 
-    crs = str(geobox_of(series).crs)
+    grid = geobox_of(series)
+    crs = str(grid.crs)
     x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*point)
+    if grid.crs.geographic:
+        x = unwrapped(x, centre_of(grid)[0])
     require_inside(series, {"x": float(x), "y": float(y)})
     return float(x), float(y)
 

@@ -128,8 +128,8 @@ def _n_incomplete(path: str) -> int:
     """Number of entries that a write under way, or one that was killed, has reserved."""
     import xarray as xr
 
-    complete = xr.open_zarr(path)["complete"].values
-    return int((complete == 0).sum())
+    store = xr.open_zarr(path)
+    return int((store["complete"].values == 0).sum()) if "complete" in store.variables else 0
 
 
 def _nan_last(value: float) -> tuple[bool, float]:
@@ -137,14 +137,32 @@ def _nan_last(value: float) -> tuple[bool, float]:
 
 
 def _describe_store(path: str) -> None:
+    import xarray as xr
+
     import xharmonize as xh
     from xharmonize.cli.report import print_summary
     from xharmonize.cube.contract import main_layer
+    from xharmonize.cube.results import is_result
 
     series = xh.open_series(path)
+    if is_result(series):
+        whole = series if isinstance(series, xr.Dataset) else series.to_dataset()
+        _print_variables(list(whole.data_vars.values()), path)
+        _print_history(series.attrs.get("history", ""))
+        return
     layer = main_layer(series)
     names = [name for name in getattr(series, "data_vars", ()) if name != layer.name]
-    companions = [series[name] for name in names]
+    _print_variables([layer, *(series[name] for name in names)], path)
+    print_summary(series, title="Dates")
+    hidden = _n_incomplete(path)
+    if hidden:
+        console.complain(
+            "warning", f"{hidden} dates of an interrupted write are hidden; run it again", "yellow"
+        )
+    _print_history(series.attrs.get("history") or layer.attrs.get("history", ""))
+
+
+def _print_variables(variables: list[Any], path: str) -> None:
     console.print_table(
         [
             {
@@ -154,16 +172,12 @@ def _describe_store(path: str) -> None:
                 "size": " x ".join(f"{name} {size}" for name, size in variable.sizes.items()),
                 "meaning": variable.attrs.get("long_name", ""),
             }
-            for variable in (layer, *companions)
+            for variable in variables
         ],
         title=path,
     )
-    print_summary(series, title="Dates")
-    hidden = _n_incomplete(path)
-    if hidden:
-        console.complain(
-            "warning", f"{hidden} dates of an interrupted write are hidden; run it again", "yellow"
-        )
-    history = series.attrs.get("history") or layer.attrs.get("history", "")
+
+
+def _print_history(history: Any) -> None:
     for line in str(history).splitlines():
         console.say(f"  {line}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +35,11 @@ class Job:
     upsert: bool = False
     overwrite: bool = False
     check: Literal["refuse", "warn", "skip"] = "refuse"
+
+    @property
+    def mode(self) -> Literal["w-", "w", "upsert"]:
+        """What becomes of outputs that are there."""
+        return "upsert" if self.upsert else "w" if self.overwrite else "w-"
 
 
 def run(job: Job) -> None:
@@ -124,30 +127,14 @@ def write(job: Job, result: Any) -> Any:
     stored = result
     if job.out is not None:
         with console.progress(f"Writing {job.out}"):
-            xh.to_zarr(result, job.out, mode="upsert" if job.upsert else "w")
+            xh.to_zarr(result, job.out, mode=job.mode)
         stored = xh.open_series(job.out)
         console.say(f"Zarr store: {job.out}")
     if job.cogs is not None:
         with console.progress(f"Writing {job.cogs}"):
-            _write_cogs(stored, job.cogs, replace=job.overwrite and job.cogs.exists())
+            xh.to_cogs(stored, job.cogs, mode=job.mode)
         console.say(f"COGs and STAC items: {job.cogs}")
     return stored
-
-
-def _write_cogs(series: Any, folder: Path, *, replace: bool) -> None:
-    """Write a catalogue; one that is replaced stays whole until the new one is."""
-    if not replace:
-        xh.to_cogs(series, folder)
-        return
-    place = folder.absolute()
-    beside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        # The catalogue takes its id from the name of its folder.
-        xh.to_cogs(series, beside / place.name)
-        shutil.rmtree(place)
-        (beside / place.name).rename(place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:

@@ -189,6 +189,7 @@ def report(
         xh.write_report(
             xh.open_series(store),
             out,
+            mode="w" if overwrite else "w-",
             ref=cubes[0],
             source=cubes[1],
             tolerance=tolerance,

@@ -8,55 +8,30 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cli import console
+from xharmonize.cube.check import list_findings, summarize_check
 from xharmonize.cube.contract import main_layer, read_coordinate
+from xharmonize.series.observed import has_look, is_filled
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HARMLESS = ("ok", "saturated", "all masked")
-"""Verdicts that do not contradict the metadata."""
-
-HAZE_LIKE = "offset missed"
-SYSTEMATIC = 0.25
 MOST_SHOWN = 5
 
 
 def print_check(table: pd.DataFrame) -> int:
-    """Print the findings of `xharmonize.check_radiometry`; return how many dates to refuse for.
-
-    A single date that looks as if its offset were missed may be hazy; metadata are wrong for all
-    items of a baseline alike. That finding counts where a quarter of a baseline's dates share it.
-    """
-    groups = table.groupby(["sensor", "verdict"], sort=True)
-    rows = [
-        {
-            "sensor": sensor,
-            "pixels say": verdict,
-            "dates": len(found),
-            "darkest 1 % (median)": float(found["dark"].median()),
-        }
-        for (sensor, verdict), found in groups
-    ]
-    console.print_table(rows, title="Pixels against metadata")
-    wrong = table[~table["verdict"].isin(HARMLESS)]
-    for item, message in list(zip(wrong["item_id"], wrong["message"]))[:MOST_SHOWN]:
-        console.say(f"  {item}: {message}")
-    if len(wrong) > MOST_SHOWN:
-        console.say(f"  … and {len(wrong) - MOST_SHOWN} more")
-    refused = int((wrong["verdict"] != HAZE_LIKE).sum()) + _systematic(table)
-    if len(wrong) and not refused:
-        console.complain("warning", "single dates look as if haze or an offset were left", "yellow")
+    """Print the findings of `xharmonize.check_radiometry`; return how many are contradictions."""
+    console.print_table(summarize_check(table), title="Pixels against metadata")
+    found = list_findings(table)
+    for line in found[:MOST_SHOWN]:
+        console.say(f"  {line}")
+    if len(found) > MOST_SHOWN:
+        console.say(f"  … and {len(found) - MOST_SHOWN} more")
+    refused = int(table["is_contradiction"].sum())
+    if found and not refused:
+        console.complain(
+            "warning", "see above; no date contradicts its metadata for certain", "yellow"
+        )
     return refused
-
-
-def _systematic(table: pd.DataFrame) -> int:
-    """Number of dates that look like haze, of those baselines where they are too many for haze."""
-    checked = table[table["verdict"] != "all masked"]
-    total = 0
-    for _, dates in checked.groupby(["sensor", "processing_baseline"]):
-        n_alike = int((dates["verdict"] == HAZE_LIKE).sum())
-        total += n_alike if n_alike >= SYSTEMATIC * len(dates) else 0
-    return total
 
 
 def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:
@@ -66,19 +41,25 @@ def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:
 
 
 def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
-    """Return one row for each (sensor, platform): dates, period, valid share, median of dates."""
+    """Return one row for each (sensor, platform): dates, period, valid share, median of dates.
+
+    Of a smoothed series, only what was observed counts.
+    """
     layer, name = _one_layer(series)
+    filled = is_filled(series, layer)
+    layer = layer if filled is None else layer.where(~filled)
     with console.progress("Summing up"):
         table = xr.Dataset(
             {"valid": layer.notnull().mean(["y", "x"]), "mean": layer.mean(["y", "x"])}
         ).compute()
     sensors, platforms = (read_coordinate(series, n).astype(str) for n in ("sensor", "platform"))
     dates = np.datetime_as_string(series["time"].values, unit="D")
+    seen = has_look(series)
     rows = []
-    for sensor, platform in sorted(set(zip(sensors, platforms))):
-        here = (sensors == sensor) & (platforms == platform)
+    for sensor, platform in sorted(set(zip(sensors[seen], platforms[seen]))):
+        here = seen & (sensors == sensor) & (platforms == platform)
         means = table["mean"].values[here]
-        seen = means[np.isfinite(means)]
+        known = means[np.isfinite(means)]
         rows.append(
             {
                 "sensor": sensor,
@@ -87,7 +68,7 @@ def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
                 "first": min(dates[here].tolist()),
                 "last": max(dates[here].tolist()),
                 "valid [%]": round(float(table["valid"].values[here].mean()) * 100, 1),
-                f"median {name}": float(np.median(seen)) if seen.size else float("nan"),
+                f"median {name}": float(np.median(known)) if known.size else float("nan"),
             }
         )
     return rows

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from xharmonize.cube.catalog.items import bbox_of
+from xharmonize.kernels.longitude import spans
+
 Item = dict[str, Any]
 Interval = tuple[datetime | None, datetime | None]
 
@@ -105,12 +108,13 @@ def _cql2_test(expression: str | dict[str, Any]) -> Callable[[Item], bool]:
 
 
 def _spatial_test(search: Search) -> Callable[[Item], bool]:
-    from shapely.geometry import box, shape
+    from shapely.geometry import MultiPolygon, box, shape
 
     areas = []
     if search.bbox is not None:
         west, south, east, north = (search.bbox[i] for i in _corners(len(search.bbox)))
-        areas.append(box(west, south, east, north))
+        pieces = spans((west, south, east, north))
+        areas.append(MultiPolygon([box(w, south, e, north) for w, e in pieces]))
     if search.intersects is not None:
         areas.append(shape(search.intersects))
 
@@ -118,6 +122,10 @@ def _spatial_test(search: Search) -> Callable[[Item], bool]:
         if item.get("geometry") is None:
             return False
         footprint = shape(item["geometry"])
+        west, south, east, north = bbox_of(item) or footprint.bounds
+        if west > east or max(abs(west), abs(east)) > 180:  # its ring does not show where it is
+            pieces = spans((west, south, east, north))
+            footprint = MultiPolygon([box(w, south, e, north) for w, e in pieces])
         return all(area.intersects(footprint) for area in areas)
 
     return test

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xharmonize._optional import require
 from xharmonize.cluster.devices import Choice, choose
-from xharmonize.errors import ClusterError
+from xharmonize.errors import ClusterError, warn
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,7 +92,7 @@ def local(
     if gpu and not choice.is_gpu:
         raise ClusterError(f"gpu=True, but {choice.reason}")
     if choice.is_unexpected:
-        warnings.warn(f"{choice.reason}; workers run on the cores", RuntimeWarning, stacklevel=2)
+        warn(f"{choice.reason}; workers run on the cores", RuntimeWarning)
     start = _on_gpus if choice.is_gpu else _on_cores
     client = _connect(start(n_workers, threads_per_worker, options), choice)
     place = client.dashboard_link if dashboard else "off"

@@ -31,9 +31,13 @@ Verdict: TypeAlias = Literal[
     "Collection 2 read as Collection 1",
     "Collection 1 read as Collection 2",
     "saturated",
+    "cannot tell",
     "all masked",
 ]
 """What the pixels of a time step say."""
+
+Finding: TypeAlias = tuple[Verdict, int, str]
+"""Verdict, number of the band it was seen in, and message."""
 
 COLUMNS = (
     "time",
@@ -42,6 +46,7 @@ COLUMNS = (
     "platform",
     "processing_baseline",
     "verdict",
+    "is_contradiction",
     "band",
     "dark",
     "median",
@@ -57,6 +62,14 @@ MISSED = (0.9, 1.3)
 """Dark quantile, in units of the product's offset, that says the offset is still in the pixels:
 dark surfaces have DN 1000 to 1300 there, 0 to 300 in pixels without offset."""
 
+VISIBLE = ("coastal", "blue", "green", "red")
+"""Bands in which some surface is always dark. Soil, leaves and snow are bright in the others, where
+a dark quantile of 0.1 is what a land surface has, offset or not."""
+
+SYSTEMATIC, LEAST_ALIKE = 0.25, 2
+"""Share and number of a baseline's dates without dark pixels from which it is no haze: metadata are
+wrong for all items of a baseline alike, haze lies over single dates."""
+
 TWICE = 0.5
 """Dark quantile, in units of the offset, below which pixels cannot hold the offset any more: legal
 negative reflectance of Sentinel-2 seldom goes below -0.02, half the offset is -0.05."""
@@ -71,6 +84,8 @@ N_BLOCKS = 4
 """Dask blocks looked at per time step, spread over the image."""
 
 _CLOUDY = Flag.CLOUD | Flag.CLOUD_ADJACENT | Flag.CIRRUS | Flag.CLOUD_PROBABLE
+_SETTLE = "settle it with radiometry= of open_stac, or xh.describe"
+_HARMLESS = ("ok", "saturated", "cannot tell", "all masked")
 _LEAST = 50  # valid samples of a band below which its quantiles say nothing
 
 
@@ -89,6 +104,40 @@ class _Sample:
     @property
     def sensor(self) -> Sensor | None:
         return None if self.step.sensor == UNKNOWN else get_sensor(self.step.sensor)
+
+    @property
+    def darkest_visible(self) -> int | None:
+        """Number of the darkest visible band with enough valid pixels."""
+        known = [
+            b for b, name in enumerate(self.bands) if name in VISIBLE and np.isfinite(self.dark[b])
+        ]
+        return min(known, key=lambda b: float(self.dark[b]), default=None)
+
+    @property
+    def is_bright(self) -> bool | None:
+        """Whether an offset may be left in the pixels: no visible one is darker than it is.
+
+        None where pixels cannot tell, or the product has no offset.
+        """
+        band, shift = self.darkest_visible, self.shift
+        if band is None or shift is None:
+            return None
+        claimed = float(self.reflectance(self.dark)[band])
+        return not self.step.offset[self.bands[band]] < 0 and claimed >= MISSED[0] * shift
+
+    @property
+    def shift(self) -> float | None:
+        """Size [1] of the offset that newer baselines of the product have."""
+        offsets = [] if self.sensor is None else self.sensor.radiometry.baseline_offsets
+        return abs(min(offset for _, offset in offsets)) if offsets else None
+
+    @property
+    def no_visible_band(self) -> str:
+        """Message where dark pixels say nothing."""
+        return (
+            f"cannot tell from {', '.join(self.bands)}, which are bright by nature: read one of "
+            f"{', '.join(VISIBLE)} too"
+        )
 
     def numbers(self, values: Float64Array) -> Float64Array:
         """Return reflectance or DN as DN."""
@@ -127,18 +176,22 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
     -------
     pandas.DataFrame
         One row per time step and finding; a step without one has the row ``verdict == "ok"``.
-        `dark` and `median` are of the band named in `band`, as the values of the cube; `valid` is
-        its share of valid pixels [1], `saturated` the largest share of all bands [1]. `message`
-        says what to do.
+        `is_contradiction`: whether the finding says that the metadata are wrong. `dark` and
+        `median` are of the band named in `band`, as the values of the cube; `valid` is its share
+        of valid pixels [1], `saturated` the largest share of all bands [1]. `message` says what to
+        do.
 
-        - *offset missed*: the contract says no offset, and the darkest band's 1 % quantile is near
-          the 1000 DN that Sentinel-2 adds since baseline 04.00;
+        - *offset missed*: the contract says no offset, and the 1 % quantile of the darkest of
+          coastal, blue, green and red is near the 1000 DN that Sentinel-2 adds since baseline
+          04.00. A single date may be hazy: it is a contradiction where at least two dates, and a
+          quarter of those of its baseline, have no darker pixels;
         - *offset applied twice*: the quantile is far below 0, for which 1000 DN stand;
         - *looks like digital numbers*, *looks like reflectance*: the scale was not applied, or is
           applied twice;
         - *Collection 2 read as Collection 1* (or the reverse): Landsat DN outside the range of the
           collection;
         - *saturated*: more than 1 % of a band at the end of its range;
+        - *cannot tell*: no coastal, blue, green or red, and other bands are bright by nature;
         - *all masked*: no valid pixel in the sample.
 
     Raises
@@ -171,8 +224,53 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
             saturated=values[:, 3],
             is_integer=np.issubdtype(array.dtype, np.integer),
         )
-        rows.extend(_row(time, sample, *finding) for finding in _findings(sample))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        rows.extend(
+            (*_row(time, sample, *finding), sample.is_bright) for finding in _findings(sample)
+        )
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "is_bright"])
+    return _without_haze(table.drop(columns="is_bright"), table["is_bright"])
+
+
+def _without_haze(table: pd.DataFrame, is_bright: pd.Series[Any]) -> pd.DataFrame:
+    """Take back the contradiction of single dates: a hazy one looks as if its offset were left."""
+    for _, dates in table[is_bright.notna()].groupby(["sensor", "processing_baseline"]):
+        alike = dates.index[dates["verdict"] == "offset missed"]
+        n_bright = int(is_bright[dates.index].sum())
+        if not len(alike) or n_bright >= max(LEAST_ALIKE, SYSTEMATIC * len(dates)):
+            continue
+        table.loc[alike, "is_contradiction"] = False
+        table.loc[alike, "message"] += (
+            f"; it may be haze: of {len(dates)} dates of the baseline {n_bright} has no dark pixel"
+        )
+    return table
+
+
+def summarize_check(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return one row for each sensor and verdict of a table of `check_radiometry`."""
+    return [
+        {
+            "sensor": str(sensor),
+            "pixels say": str(verdict),
+            "dates": len(found),
+            "darkest 1 % (median)": float(found["dark"].dropna().median()),
+        }
+        for (sensor, verdict), found in table.groupby(["sensor", "verdict"], sort=True)
+    ]
+
+
+def list_findings(table: pd.DataFrame) -> list[str]:
+    """Return what is to be looked at, contradiction or not, in a table of `check_radiometry`.
+
+    One line for each date, contradictions first, and one for all dates of which pixels cannot tell.
+    """
+    wrong = table[~table["verdict"].isin(("ok", "all masked", "cannot tell"))]
+    wrong = wrong.sort_values("is_contradiction", ascending=False, kind="stable")
+    lines = [
+        f"{item}: {verdict}: {message}"
+        for item, verdict, message in zip(wrong["item_id"], wrong["verdict"], wrong["message"])
+    ]
+    untold = table.loc[table["verdict"] == "cannot tell", "message"].value_counts()
+    return lines + [f"{n} date{'s' * (n != 1)}: {message}" for message, n in untold.items()]
 
 
 def _cloudless(cube: xr.Dataset) -> xr.DataArray:
@@ -186,7 +284,7 @@ def _cloudless(cube: xr.Dataset) -> xr.DataArray:
     return remove(cube[REFLECTANCE], (cube["qa"] & np.uint16(_CLOUDY)) != 0)
 
 
-def _findings(sample: _Sample) -> Iterator[tuple[Verdict, int, str]]:
+def _findings(sample: _Sample) -> Iterator[Finding]:
     """Verdict, number of the band it was seen in, and message."""
     known = np.flatnonzero(np.isfinite(sample.dark))
     if not known.size:
@@ -195,78 +293,99 @@ def _findings(sample: _Sample) -> Iterator[tuple[Verdict, int, str]]:
         else:
             yield "all masked", 0, "no valid pixel in the sample; nothing could be checked"
         return
-    found = list(_contradictions(sample, int(known[np.argmin(sample.dark[known])])))
+    darkest = int(known[np.argmin(sample.dark[known])])
+    found = list(_contradictions(sample, darkest))
     worst = int(np.argmax(sample.saturated))
     if not found and sample.saturated[worst] > MOST_SATURATED:
         share = f"{sample.saturated[worst]:.1%} of {sample.bands[worst]} is saturated"
         found.append(("saturated", worst, f"{share}; mask it with the flag 'saturated'"))
-    yield from found or [("ok", int(known[np.argmin(sample.dark[known])]), "")]
+    yield from found or [("ok", darkest, "")]
 
 
-def _contradictions(sample: _Sample, darkest: int) -> Iterator[tuple[Verdict, int, str]]:
-    """Compare the darkest band with what sensor and contract say; the first that fits."""
-    sensor, step, band = sample.sensor, sample.step, sample.bands[darkest]
-    dark, median = sample.dark[darkest], float(np.nanmax(sample.median))
-    number = float(sample.numbers(sample.dark)[darkest])
-    claimed = float(sample.reflectance(sample.dark)[darkest])
-    settle = "settle it with radiometry= of open_stac, or xh.describe"
-    if sensor is not None and sensor.level not in ("TOA", "SR", "NBAR"):
+def _contradictions(sample: _Sample, darkest: int) -> Iterator[Finding]:
+    """Compare the dark bands with what sensor and contract say; the first that fits.
+
+    What is darker than any surface is judged on the darkest band of all, what is too bright to be
+    the darkest surface on the darkest visible one.
+    """
+    if sample.sensor is not None and sample.sensor.level not in ("TOA", "SR", "NBAR"):
         return
+    for look in (_collection, _unit, _offset):
+        found = list(look(sample, darkest))
+        if found:
+            yield from found
+            return
+
+
+def _collection(sample: _Sample, darkest: int) -> Iterator[Finding]:
+    """Look for Landsat numbers of the other collection."""
     collection2 = get_sensor("landsat-c2-l2").radiometry
-    if step.sensor == "landsat-c1-sr" and (
-        collection2.valid_min <= number <= collection2.valid_max
-    ):
-        yield (
-            "Collection 2 read as Collection 1",
-            darkest,
-            f"the darkest DN of {band} is {number:.0f}, where Collection 2 begins; {settle}",
-        )
-    elif step.sensor == "landsat-c2-l2" and number < 0.9 * collection2.valid_min:
+    visible, band = sample.darkest_visible, sample.bands[darkest]
+    number = sample.numbers(sample.dark)
+    if sample.step.sensor == "landsat-c2-l2" and number[darkest] < 0.9 * collection2.valid_min:
         yield (
             "Collection 1 read as Collection 2",
             darkest,
-            f"the darkest DN of {band} is {number:.0f}, Collection 2 begins at "
-            f"{collection2.valid_min} (or its offset was taken off twice); {settle}",
+            f"the darkest DN of {band} is {number[darkest]:.0f}, Collection 2 begins at "
+            f"{collection2.valid_min} (or its offset was taken off twice); {_SETTLE}",
         )
-    elif float(np.nanmax(sample.reflectance(sample.median))) > TOO_BRIGHT:
+    if sample.step.sensor != "landsat-c1-sr" or not (
+        collection2.valid_min <= number[darkest] <= collection2.valid_max
+    ):
+        return
+    if visible is None:
+        yield "cannot tell", darkest, sample.no_visible_band
+    else:
+        yield (
+            "Collection 2 read as Collection 1",
+            visible,
+            f"the darkest DN of {sample.bands[visible]} is {number[visible]:.0f}, where "
+            f"Collection 2 begins; {_SETTLE}",
+        )
+
+
+def _unit(sample: _Sample, darkest: int) -> Iterator[Finding]:
+    """Look for a scale that was not applied, or twice."""
+    median = float(np.nanmax(sample.median))
+    if float(np.nanmax(sample.reflectance(sample.median))) > TOO_BRIGHT:
         yield (
             "looks like digital numbers",
             darkest,
-            f"the median is {median:g}: a scale was not applied; {settle}",
+            f"the median is {median:g}: a scale was not applied; {_SETTLE}",
         )
-    elif not step.is_decoded and not sample.is_integer and abs(median) < TOO_BRIGHT:
+    elif not sample.step.is_decoded and not sample.is_integer and abs(median) < TOO_BRIGHT:
         yield (
             "looks like reflectance",
             darkest,
             f"the median is {median:g} although scale and offset are said not to be applied; "
             "settle it with xh.describe(cube, is_decoded=True, ...)",
         )
-    elif sensor is not None:
-        yield from _offset(sample, sensor, darkest, dark, claimed, settle)
 
 
-def _offset(
-    sample: _Sample, sensor: Sensor, darkest: int, dark: float, claimed: float, settle: str
-) -> Iterator[tuple[Verdict, int, str]]:
+def _offset(sample: _Sample, darkest: int) -> Iterator[Finding]:
     """Look for the offset that newer baselines of the product have."""
-    offsets = [offset for _, offset in sensor.radiometry.baseline_offsets]
-    if not offsets:
+    shift, visible = sample.shift, sample.darkest_visible
+    if shift is None:
         return
-    band, shift = sample.bands[darkest], abs(min(offsets))
-    stated = sample.step.offset[band]
-    if not stated < 0 and MISSED[0] * shift <= claimed <= MISSED[1] * shift:
-        yield (
-            "offset missed",
-            darkest,
-            f"the contract says no offset, and the darkest {DARK_QUANTILE:.0%} of {band} is "
-            f"{dark:g}, as if {shift:g} were still in the pixels; {settle}",
-        )
-    elif claimed < (TWICE - 1) * shift:
+    claimed = sample.reflectance(sample.dark)
+    stated = [sample.step.offset[band] for band in sample.bands]
+    if claimed[darkest] < (TWICE - 1) * shift:
         yield (
             "offset applied twice",
             darkest,
-            f"the darkest {DARK_QUANTILE:.0%} of {band} is reflectance {claimed:.3f}: an "
-            f"offset was taken off that the pixels do not hold (contract: {stated:g}); {settle}",
+            f"the darkest {DARK_QUANTILE:.0%} of {sample.bands[darkest]} is reflectance "
+            f"{claimed[darkest]:.3f}: an offset was taken off that the pixels do not hold "
+            f"(contract: {stated[darkest]:g}); {_SETTLE}",
+        )
+    elif visible is None:
+        yield "cannot tell", darkest, sample.no_visible_band
+    elif sample.is_bright and claimed[visible] <= MISSED[1] * shift:
+        yield (
+            "offset missed",
+            visible,
+            f"the contract says no offset, and the darkest {DARK_QUANTILE:.0%} of "
+            f"{sample.bands[visible]} is {sample.dark[visible]:g}, as if {shift:g} were still in "
+            f"the pixels; {_SETTLE}",
         )
 
 
@@ -279,6 +398,7 @@ def _row(time: Any, sample: _Sample, verdict: str, band: int, message: str) -> t
         step.platform,
         step.processing_baseline,
         verdict,
+        verdict not in _HARMLESS,
         sample.bands[band] if sample.bands else "",
         float(sample.dark[band]),
         float(sample.median[band]),

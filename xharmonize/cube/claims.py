@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.catalog.fields import stated
+from xharmonize.cube.catalog import fields
 from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platform
-from xharmonize.cube.catalog.radiometry import settle_encoding
+from xharmonize.cube.catalog.radiometry import offset_of_baseline, settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
+from xharmonize.cube.stated import Stated, blank, is_same
 from xharmonize.errors import BandError, ContractError, RadiometryError
-from xharmonize.sensors import UNKNOWN, Sensor
+from xharmonize.sensors import UNKNOWN, Sensor, get_sensor, list_sensors
 from xharmonize.types import Level
 
 PerBand: TypeAlias = float | Mapping[str, float]
@@ -33,6 +34,8 @@ _SOURCES = {
     "tile": ("tile", "s2:mgrs_tile", "grid:code"),
     "level": ("level",),
 }
+_LINE = ("scale", "offset")
+_LOWEST, _HIGHEST = -32768, 65535  # what digital numbers of 16 bits reach
 _COLLECTIONS = {"01": "landsat-c1-sr", "02": "landsat-c2-l2"}
 
 
@@ -48,6 +51,10 @@ class Claims:
     nodata: PerBand | None
     is_decoded: bool | None
     item_id: str | Sequence[str] | None
+
+    def names_line(self) -> bool:
+        """Whether both scale and offset are given, which settles every contradiction."""
+        return self.scale is not None and self.offset is not None
 
     def item_ids(self, cube: xr.DataArray) -> list[str]:
         """Name of each date."""
@@ -86,6 +93,7 @@ def settle_steps(
     sensor: Sensor,
     claims: Claims,
     platforms: Sequence[str],
+    stated: Sequence[Stated],
 ) -> list[Step]:
     """Return the contract of each date.
 
@@ -101,6 +109,8 @@ def settle_steps(
         What the user says.
     platforms : sequence of str
         Along time.
+    stated : sequence of Stated
+        What each band states in its attributes or its encoding.
 
     Raises
     ------
@@ -108,12 +118,27 @@ def settle_steps(
         If something is contradicted or left open.
     """
     _check_product(cube, sensor)
-    is_decoded = _settle_decoded(cube, claims)
+    is_decoded = _settle_decoded(cube, names, claims, stated)
     ids, baselines = claims.item_ids(cube), claims.baselines(cube)
     tiles, levels = _stated(cube, "tile"), _stated(cube, "level")
     steps = []
     for i, platform in enumerate(platforms):
-        tables = _tables(cube.isel(time=i), names, sensor, claims, ids[i], baselines[i], is_decoded)
+        date = cube.isel(time=i)
+        bands = [
+            _Band(
+                pixels=date.isel(band=number),
+                name=name,
+                sensor=sensor,
+                given=_given(claims, name),
+                stated=stated[number],
+                item_id=ids[i],
+                baseline=baselines[i],
+                is_decoded=is_decoded,
+                is_told=claims.processing_baseline is not None,
+            )
+            for number, name in enumerate(names)
+        ]
+        lines = {band.name: band.settle() for band in bands}
         level = _level(claims.level, sensor) or (
             str(sensor.level) if levels[i] == UNKNOWN else levels[i]
         )
@@ -127,10 +152,52 @@ def settle_steps(
                 item_id=ids[i],
                 tile=tiles[i].removeprefix("MGRS-"),
                 is_decoded=is_decoded,
-                **tables,
+                scale={name: float(line["scale"]) for name, line in lines.items()},
+                offset={name: float(line["offset"]) for name, line in lines.items()},
+                nodata={name: float(line["nodata"]) for name, line in lines.items()},
             )
         )
     return steps
+
+
+def blank_missing(
+    cube: xr.DataArray, steps: Sequence[Step], claims: Claims, stated: Sequence[Stated]
+) -> tuple[xr.DataArray, list[Step]]:
+    """Return floats with NaN where a pixel is missing, and the contract that then holds; lazy.
+
+    Digital numbers that are floats lose their nodata, so that averages don't count it. Reflectance
+    loses the value that the cube or the user states; where it states a line as well, the value is
+    a digital number, and what decoding made of it is taken.
+    """
+    if not np.issubdtype(cube.dtype, np.floating) or not steps:
+        return cube, list(steps)
+    names = [str(name) for name in cube["band"].values]
+    if not steps[0].is_decoded:
+        codes = np.array(
+            [
+                [_as_held(step.nodata[name], said) for name, said in zip(names, stated)]
+                for step in steps
+            ]
+        )
+        nothing = dict.fromkeys(names, np.nan)
+        return blank(cube, [codes]), [replace(step, nodata=nothing) for step in steps]
+    raw, packed = np.full((2, len(steps), len(names)), np.nan)
+    for j, (name, said) in enumerate(zip(names, stated)):
+        code = _as_held(
+            _given(claims, name).get("nodata", said.numbers.get("nodata", np.nan)), said
+        )
+        for i, step in enumerate(steps):
+            packed[i, j] = code * step.scale[name] + step.offset[name]
+            number = (code - step.offset[name]) / step.scale[name]
+            if not (said.has_line and _LOWEST <= number <= _HIGHEST):
+                raw[i, j] = code
+    return blank(cube, [raw, packed]), list(steps)
+
+
+def _as_held(code: float, stated: Stated) -> float:
+    """A number as the band's own type rounds it: -9999 is -10000 in half precision."""
+    with np.errstate(over="ignore"):
+        return float(stated.dtype.type(code)) if stated.dtype.kind == "f" else code
 
 
 def _level(given: str | None, sensor: Sensor) -> str | None:
@@ -140,9 +207,18 @@ def _level(given: str | None, sensor: Sensor) -> str | None:
     return given
 
 
-def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
+def _settle_decoded(
+    cube: xr.DataArray, names: Sequence[str], claims: Claims, stated: Sequence[Stated]
+) -> bool:
     """Whether the pixels are reflectance: by dtype and arguments, never by looking at them."""
     has_line = claims.scale is not None or claims.offset is not None
+    kinds = {said.dtype.kind == "f" for said in stated}
+    if len(kinds) > 1:
+        both = ", ".join(f"{name} {said.dtype}" for name, said in zip(names, stated))
+        raise RadiometryError(
+            f"some bands are integers, others floats ({both}): digital numbers and reflectance "
+            "are not told apart; decode the integers first, or describe them apart"
+        )
     if np.issubdtype(cube.dtype, np.integer):
         if claims.is_decoded:
             raise RadiometryError(
@@ -155,6 +231,9 @@ def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
             "is_decoded=True says that scale and offset were applied, scale= or offset= that they "
             "are still to be: they would be applied twice; give one or the other"
         )
+    is_applied = any(said.is_applied for said in stated)
+    if is_applied and claims.is_decoded is not True and not claims.names_line():
+        return _is_read_decoded(claims, stated)
     if claims.is_decoded is not None:
         return claims.is_decoded
     if has_line:
@@ -165,41 +244,183 @@ def _settle_decoded(cube: xr.DataArray, claims: Claims) -> bool:
             return bool(known[0])
     raise RadiometryError(
         f"the cube holds {cube.dtype}, which may be reflectance or digital numbers (stackstac and "
-        "rioxarray return floats for both); pass is_decoded=True for reflectance, False for "
-        "digital numbers"
+        f"rioxarray return floats for both){_line_in_words(stated)}; pass is_decoded=True for "
+        "reflectance, False for digital numbers"
     )
 
 
-def _tables(
-    date: xr.DataArray,
-    names: Sequence[str],
-    sensor: Sensor,
-    claims: Claims,
-    item_id: str,
-    baseline: str,
-    is_decoded: bool,
-) -> dict[str, Any]:
-    """Scale, offset and nodata of one date, by band."""
-    tables: dict[str, dict[str, float]] = {"scale": {}, "offset": {}, "nodata": {}}
-    for number, name in enumerate(names):
-        band = date.isel(band=number)
-        given = _given(claims, name) or {}
-        if not given.keys() >= {"scale", "offset"}:
-            given = {**_own(band, sensor), **given}
-        if is_decoded:
-            # A record of what was applied; it does not matter any more where nobody knows.
-            unknown = sensor.radiometry.baseline_offsets and baseline == UNKNOWN
-            line = {
-                "scale": sensor.radiometry.scale,
-                "offset": np.nan if unknown else sensor.radiometry.offset_at(baseline),
-                "nodata": float(sensor.radiometry.nodata),
-                **given,
-            }
-        else:
-            line = _encoding(band, name, sensor, given, item_id, baseline)
-        for key in tables:
-            tables[key][name] = float(line[key])
-    return dict(tables)
+def _is_read_decoded(claims: Claims, stated: Sequence[Stated]) -> bool:
+    """Whether floats, of which xarray says that it applied a scale or an offset, are reflectance.
+
+    Not where it had a scale only: the offset may be missing from them.
+    """
+    if claims.is_decoded is False or claims.scale is not None or claims.offset is not None:
+        raise RadiometryError(
+            f"the arguments say that the cube holds digital numbers, its encoding that scale and "
+            f"offset were applied when it was read{_line_in_words(stated)}; pass is_decoded=True, "
+            "or, if they do hold digital numbers, both scale= and offset="
+        )
+    if all({"scale", "offset"} <= said.numbers.keys() for said in stated):
+        return True
+    raise RadiometryError(
+        f"the cube was decoded when it was read, with part of a line{_line_in_words(stated)}; "
+        "pass is_decoded=True if that makes reflectance of this product, or open the file with "
+        "mask_and_scale=False"
+    )
+
+
+def _line_in_words(stated: Sequence[Stated]) -> str:
+    """What the first band states of its line, for messages; empty where nothing."""
+    said = next((said for said in stated if said.has_line), None)
+    if said is None:
+        return ""
+    words = ", ".join(f"{key} {said.numbers[key]:g}" for key in _LINE if key in said.numbers)
+    return f" (it states {words})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Band:
+    """One band of one date, and all that is said of its numbers."""
+
+    pixels: xr.DataArray
+    name: str
+    sensor: Sensor
+    given: Mapping[str, float]
+    stated: Stated
+    item_id: str
+    baseline: str
+    is_decoded: bool
+    is_told: bool
+
+    def settle(self) -> dict[str, float]:
+        """Scale, offset and nodata: arguments, then the cube's own, then the product's.
+
+        Raises
+        ------
+        RadiometryError
+            If an argument contradicts the cube, unless scale and offset are both given.
+        """
+        contract = _own(self.pixels, self.sensor)
+        own = {**self.stated.numbers, **contract}
+        if not self.given.keys() >= {"scale", "offset"}:
+            self._check_arguments(own)
+            self._check_baseline(own, is_contract="offset" in contract)
+            self._check_sibling(own)
+        self._check_nodata(own)
+        numbers = {**own, **self.given}
+        if not self.is_decoded:
+            return _encoding(
+                self.pixels, self.name, self.sensor, numbers, self.item_id, self.baseline
+            )
+        # A record of what was applied; it does not matter any more where nobody knows.
+        radiometry = self.sensor.radiometry
+        unknown = radiometry.baseline_offsets and self.baseline == UNKNOWN
+        return {
+            "scale": radiometry.scale,
+            "offset": np.nan if unknown else radiometry.offset_at(self.baseline),
+            "nodata": float(radiometry.nodata),
+            **numbers,
+        }
+
+    def _check_arguments(self, own: Mapping[str, float]) -> None:
+        """Refuse ``scale=``, ``offset=`` or ``nodata=`` that the cube contradicts."""
+        for key in sorted(self.given.keys() & own.keys()):
+            if key == "nodata" and not self._can_hold(own[key]):
+                continue
+            if not is_same(self.given[key], own[key]):
+                raise self._contradiction(f"{key} {own[key]:g}", f"{key}= says {self.given[key]:g}")
+
+    def _check_baseline(self, own: Mapping[str, float], *, is_contract: bool) -> None:
+        """Refuse a stated offset that is not that of the processing baseline.
+
+        An offset of an earlier description was settled with its baseline, by rules that know more.
+        """
+        if (
+            "offset" not in own
+            or "offset" in self.given
+            or not self.sensor.radiometry.baseline_offsets
+        ):
+            return
+        if is_contract and (not self.is_told or self.baseline == _baseline_of(self.pixels)):
+            return
+        is_shifted = _is_shifted(_flags(self.pixels))
+        expected = 0.0 if is_shifted else offset_of_baseline(self.sensor, self.baseline)
+        if expected is not None and not is_same(own["offset"], expected):
+            whose = "the flag boa_offset_applied" if is_shifted else f"baseline {self.baseline}"
+            raise self._contradiction(
+                f"offset {own['offset']:g}", f"{whose} means offset {expected:g}"
+            )
+
+    def _check_sibling(self, own: Mapping[str, float]) -> None:
+        """Refuse a stated scale that belongs to another product, or lacks the offset it needs."""
+        product = self.sensor.radiometry
+        scale = own.get("scale")
+        if scale is None or is_same(scale, product.scale) or "scale" in self.given:
+            return
+        other = _sibling(self.sensor, scale, own.get("offset", 0.0))
+        if other:
+            raise self._contradiction(
+                f"scale {scale:g}",
+                f"sensor={self.sensor.name!r} has {product.scale:g} (it is that of {other!r})",
+            )
+        if "offset" not in {**own, **self.given} and not self.is_decoded:
+            raise self._contradiction(
+                f"scale {scale:g} without an offset",
+                f"the offset of {self.sensor.name!r} belongs to scale {product.scale:g}",
+            )
+
+    def _check_nodata(self, own: Mapping[str, float]) -> None:
+        """Refuse a stated nodata that the pixels cannot hold: what marks missing ones is open."""
+        code = own.get("nodata", np.nan)
+        if "nodata" not in self.given and not self._can_hold(code):
+            raise RadiometryError(
+                f"band {self.name!r} states nodata {code:g}, which {self.stated.dtype} cannot "
+                "hold: pass the number that marks missing pixels in it with nodata="
+            )
+
+    def _can_hold(self, code: float) -> bool:
+        if self.stated.dtype.kind == "f" or np.isnan(code):
+            return True
+        kept = np.iinfo(self.stated.dtype)
+        return bool(kept.min <= code <= kept.max and code % 1 == 0)
+
+    def _contradiction(self, own: str, other: str) -> RadiometryError:
+        cure = "settle it with scale= and offset= (and nodata=)"
+        if self.is_decoded:
+            cure = "leave out the argument that is wrong, or remove that from cube.attrs"
+        return RadiometryError(f"band {self.name!r} states {own}, {other}; {cure}")
+
+
+def _sibling(sensor: Sensor, scale: float, offset: float) -> str:
+    """Another product of the same satellites that has this line; empty if there is none."""
+    others = (get_sensor(name) for name in list_sensors() if name != sensor.name)
+    return next(
+        (
+            other.name
+            for other in others
+            if set(other.platforms) & set(sensor.platforms)
+            and is_same(other.radiometry.scale, scale)
+            and is_same(other.radiometry.offset, offset)
+        ),
+        "",
+    )
+
+
+def _flags(band: xr.DataArray) -> dict[str, Any]:
+    """What the coordinates say of an offset that the catalogue applied."""
+    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
+    return {k: v for k, v in fields.stated(coords, "boa_offset_applied") if v == v}  # not NaN
+
+
+def _is_shifted(flags: Mapping[str, Any]) -> bool:
+    """Whether a flag says that the catalogue applied the offset; files may hold it as text."""
+    return any(str(value).strip().lower() in ("true", "1", "1.0") for value in flags.values())
+
+
+def _baseline_of(date: xr.DataArray) -> str:
+    """Processing baseline that the coordinates of one date state."""
+    found = _stated(date.expand_dims("time"), "processing_baseline")[0]
+    return normalize_baseline(found) or found
 
 
 def _encoding(
@@ -212,14 +433,13 @@ def _encoding(
 ) -> dict[str, float]:
     """Scale, offset and nodata of digital numbers, by the rules that hold for items."""
     raster = _raster_band(band)
-    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
-    flags = {k: v for k, v in stated(coords, "boa_offset_applied") if v == v}  # not NaN
+    flags = _flags(band)
     needs_baseline = bool(sensor.radiometry.baseline_offsets) and baseline == UNKNOWN
     if (
         needs_baseline
         and "offset" not in given
         and "offset" not in raster
-        and not any(flags.values())
+        and not _is_shifted(flags)
     ):
         first = sensor.radiometry.baseline_offsets[0][0]
         raise RadiometryError(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.dates import require_dates
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
@@ -33,6 +34,7 @@ BAND_COORDS = ("scale", "offset", "nodata", "is_decoded")
 REFLECTANCE = "reflectance"
 REQUESTED_BOUNDS = "requested_bounds"
 """Attribute of a cube with a margin: the box asked for (left, bottom, right, top in its CRS)."""
+_TRUTHS = {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}
 COMPANIONS = ("qa", "uncertainty", "origin", "flag", "valid_fraction")
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -110,14 +112,37 @@ def read_contract(cube: xr.DataArray | xr.Dataset) -> list[Step]:
 
 
 def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
-    """Return the values of a coordinate, whole.
+    """Return the values of a coordinate, whole, along (time, band), however the cube lies.
 
     ``cube.chunk`` makes dask arrays of coordinates too. They are metadata, tables of a few numbers
     per date, and a graph cannot be built without them: they are read here, in this thread,
-    whichever scheduler is set.
+    whichever scheduler is set. Bytes become text, and truths that were stored as numbers truths.
     """
-    data = cube.coords[name].variable.data
-    return _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
+    data = cube.coords[name].variable.transpose(*DIMS, ..., missing_dims="ignore").data
+    values = _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
+    if name == "is_decoded":
+        return _truths(values)
+    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+
+
+def _truths(values: AnyArray) -> AnyArray:
+    """Whether each step is decoded, of the booleans or the 0 and 1 that files make of them.
+
+    Raises
+    ------
+    ContractError
+        If a value is neither; joining cubes leaves NaN.
+    """
+    if values.dtype.kind == "b":
+        return values
+    odd = [value for value in np.unique(values.astype(str)) if value not in _TRUTHS]
+    if odd:
+        raise ContractError(
+            f"coordinate 'is_decoded' holds {str(odd[0])!r}, neither true nor false; settle it "
+            "with xh.describe(cube, sensor=..., is_decoded=...)"
+        )
+    known = [_TRUTHS[value] for value in values.astype(str).ravel()]
+    return np.array(known, bool).reshape(values.shape)
 
 
 def _read_lazy(data: Any) -> AnyArray:
@@ -135,17 +160,49 @@ def _read_lazy(data: Any) -> AnyArray:
 
 
 def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
-    """Raise `ContractError` unless dimensions and contract coordinates are all there."""
+    """Raise `ContractError` unless dimensions and contract coordinates are all there.
+
+    Raises
+    ------
+    TimeAxisError
+        If `time` holds anything but dates.
+    BandError
+        If two bands have one name.
+    """
     absent = [name for name in ("time", "band") if name not in cube.dims]
     if absent:
-        raise ContractError(f"the cube has no dimension {absent}; it has {tuple(cube.dims)}")
+        dim = absent[0]
+        a_mean = "; a mean over time is cube.harmonize.composite(...)" if dim == "time" else ""
+        raise ContractError(
+            f"the cube has no dimension {dim!r}; it has {tuple(cube.dims)}: select with a list, "
+            f"cube.isel({dim}=[0]), which keeps it{a_mean}"
+        )
     lost = [name for name in (*TIME_COORDS, *BAND_COORDS) if name not in cube.coords]
     if lost:
         raise ContractError(
-            f"the cube does not say what its numbers mean: coordinates {lost} are missing "
+            f"the cube does not say what its numbers mean: coordinates {_first(lost)} are missing "
             "(xarray drops conflicting coordinates in arithmetic and in reductions); "
             "settle them with xh.describe(cube, sensor=..., platform=...)"
         )
+    require_dates(cube, what="the cube")
+    bands = cube["band"].values.tolist()
+    if any(isinstance(name, bytes) for name in bands):
+        raise BandError(
+            f"band names are bytes, {_first(bands)}; make them text with "
+            "cube.assign_coords(band=cube.band.values.astype(str))"
+        )
+    if len(set(bands)) < len(bands):
+        first = [i for i, name in enumerate(bands) if name not in bands[:i]]
+        raise BandError(
+            f"bands {_first(bands)} are there more than once; select one of each, for instance the "
+            f"first with cube.isel(band={first})"
+        )
+
+
+def _first(names: Sequence[object], limit: int = 12) -> str:
+    """Say a list of names, cut where it is long."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{list(names[:limit])}{more}"
 
 
 def require_reflectance(cube: xr.DataArray) -> None:

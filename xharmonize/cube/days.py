@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
+
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.geobox import centre_of, geobox_of
 from xharmonize.types import IntArray
+
+
+def solar_day(moment: np.datetime64, longitude: float) -> dt.date:
+    """Return the date of mean solar time at a longitude [degree]; in UTC where that is NaN."""
+    shift = 0.0 if math.isnan(longitude) else longitude / 15
+    day: dt.date = (
+        (moment + np.timedelta64(round(shift * 3600), "s")).astype("datetime64[D]").item()
+    )
+    return day
 
 
 def solar_days(cube: xr.DataArray | xr.Dataset) -> IntArray:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xharmonize.cube import foreign
-from xharmonize.cube.claims import Claims, PerBand, settle_steps
+from xharmonize.cube.claims import Claims, PerBand, blank_missing, settle_steps
 from xharmonize.cube.contract import with_history, write_contract
 from xharmonize.cube.platforms import PlatformChoice
 from xharmonize.cube.quality import pack_qa
+from xharmonize.cube.stated import Stated
 from xharmonize.errors import ContractError
 from xharmonize.sensors import QALayer, Sensor, get_sensor
 
@@ -94,7 +96,7 @@ def describe(
     -0.1
     """
     spec = get_sensor(sensor)
-    pixels, companions = _split(cube)
+    pixels, stated, companions = _split(cube)
     settled = foreign.settle_grid(pixels, crs)
     claims = Claims(
         platform=platform,
@@ -111,22 +113,35 @@ def describe(
     labels = pixels["band"].values.tolist()
     names, layers = foreign.name_bands(labels, spec, platforms, bands)
     spectral = [i for i in range(len(names)) if i not in layers]
-    steps = settle_steps(
-        pixels.isel(band=spectral), [names[i] for i in spectral], spec, claims, platforms
-    )
-    reflectance = settled.isel(band=spectral).assign_coords(band=[names[i] for i in spectral])
+    own, common = [stated[i] for i in spectral], [names[i] for i in spectral]
+    chosen = _own_type(pixels.isel(band=spectral), own)
+    steps = settle_steps(chosen, common, spec, claims, platforms, own)
+    reflectance = _own_type(settled.isel(band=spectral), own).assign_coords(band=common)
+    reflectance, steps = blank_missing(reflectance, steps, claims, own)
     reflectance = write_contract(reflectance, steps).rename("reflectance")
     reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
     found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
     return _with_companions(reflectance, _packed(found, reflectance, spec), companions)
 
 
-def _split(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
-    """Pixels as one array, and the companions of a cube of ours."""
-    if isinstance(cube, xr.DataArray) or "reflectance" not in cube:
-        return foreign.tidy_time(foreign.as_array(cube)), {}
-    companions = {str(name): cube[name] for name in cube.data_vars if name != "reflectance"}
-    return foreign.tidy_time(foreign.as_array(cube["reflectance"])), companions
+def _split(
+    cube: xr.DataArray | xr.Dataset,
+) -> tuple[xr.DataArray, list[Stated], dict[str, xr.DataArray]]:
+    """Pixels as one array, what they state of themselves, and the companions of a cube of ours."""
+    companions: dict[str, xr.DataArray] = {}
+    if isinstance(cube, xr.Dataset) and "reflectance" in cube:
+        companions = {str(name): cube[name] for name in cube.data_vars if name != "reflectance"}
+        cube = cube["reflectance"]
+    pixels, stated = foreign.as_array(cube)
+    return foreign.tidy_time(pixels), stated, companions
+
+
+def _own_type(spectral: xr.DataArray, stated: Sequence[Stated]) -> xr.DataArray:
+    """Integers again, where quality layers in floats had them converted."""
+    types = {said.dtype for said in stated}
+    if types and spectral.dtype.kind == "f" and all(dtype.kind in "iu" for dtype in types):
+        return spectral.astype(np.result_type(*types))
+    return spectral
 
 
 def _packed(

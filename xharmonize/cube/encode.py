@@ -66,7 +66,7 @@ def _decode(cube: xr.DataArray) -> xr.DataArray:
 
 def require_encoded(cube: xr.DataArray) -> None:
     """Raise `RadiometryError` unless there is something to decode, with all that it takes."""
-    is_decoded = _band_table(cube, "is_decoded")
+    is_decoded = read_coordinate(cube, "is_decoded")
     if np.issubdtype(cube.dtype, np.integer) and is_decoded.any():
         raise RadiometryError(
             f"the cube holds integers ({cube.dtype}) and says that they are decoded; "
@@ -78,8 +78,10 @@ def require_encoded(cube: xr.DataArray) -> None:
             "if it does hold digital numbers, settle it with "
             "xh.describe(cube, is_decoded=False, ...)"
         )
+    if not is_decoded.any() and np.issubdtype(cube.dtype, np.floating):
+        _require_marked_by_nan(cube)
     for name in ("scale", "offset"):
-        lost = ~np.isfinite(_band_table(cube, name)) & ~is_decoded
+        lost = ~np.isfinite(read_coordinate(cube, name)) & ~is_decoded
         if lost.any():
             time, band = (int(axis[0]) for axis in np.nonzero(lost))
             raise RadiometryError(
@@ -89,18 +91,29 @@ def require_encoded(cube: xr.DataArray) -> None:
             )
 
 
-def _band_table(cube: xr.DataArray, name: str) -> AnyArray:
-    """Values of a contract coordinate as (time, band), in whatever order the cube has them."""
-    table = read_coordinate(cube, name)
-    return table if cube.coords[name].dims == ("time", "band") else table.T
+def _require_marked_by_nan(cube: xr.DataArray) -> None:
+    """Raise where floats came of encoded integers, whose missing pixels are numbers.
+
+    Averages and interpolation count those as reflectance. Digital numbers that were described as
+    floats have NaN instead, and no nodata.
+    """
+    marked = np.unique(read_coordinate(cube, "nodata"))
+    marked = marked[np.isfinite(marked)]
+    if marked.size:
+        raise RadiometryError(
+            f"the cube was encoded in integers, where {marked[0]:g} marks missing pixels, and "
+            f"holds {cube.dtype} now: averaging or interpolating digital numbers counts the mark "
+            "as a number; call cube.harmonize.decode() first, then what made floats (if they were "
+            "not averaged, xh.describe(cube, sensor=..., is_decoded=False) makes the marks NaN)"
+        )
 
 
 def _line_table(cube: xr.DataArray) -> Float64Array:
     """Slope, intercept, nodata and floor: (time, band, 4); the identity where decoded already."""
-    is_decoded = _band_table(cube, "is_decoded")
+    is_decoded = read_coordinate(cube, "is_decoded")
     identity = {"scale": 1.0, "offset": 0.0, "nodata": np.nan}
     columns = [
-        np.where(is_decoded, value, _band_table(cube, name)) for name, value in identity.items()
+        np.where(is_decoded, value, read_coordinate(cube, name)) for name, value in identity.items()
     ]
     is_power = np.isin(read_coordinate(cube, "level"), _RADAR) & (cube.attrs.get("units") == "1")
     floor = np.where(is_power[:, None] & ~is_decoded, 0.0, -np.inf)

@@ -2,76 +2,205 @@
 
 What other libraries leave open is settled by these rules:
 
-- Dimensions ``bands``, ``latitude``, ``lat``, ``longitude`` and ``lon`` become ``band``, ``y``
-  and ``x``.
+- Dimensions are known by their usual names, in upper or lower case: ``t``, ``bands``, ``latitude``,
+  ``lat``, ``longitude``, ``lon`` and some more become ``time``, ``band``, ``y`` and ``x``.
 - Variables of a Dataset become bands. Quality layers among the bands become ``qa``.
-- A cube without ``time`` dimension gets one of length one from its ``time`` coordinate.
+- A cube without ``time`` dimension gets one of length one from its ``time`` coordinate; so does one
+  without ``band`` from its ``band``. Other dimensions of length one are dropped.
+- Bands that have numbers only are called by their descriptions in the file (``long_name``), as in
+  exports of Earth Engine.
 - stackstac writes the coordinates of pixel *corners* unless told otherwise; its ``transform``
   attribute tells, and the coordinates are moved to the centres.
+- Numbers are brought to types that kernels take: native byte order, float32 or float64.
 - Coordinates and attributes that are not ours are dropped: many hold objects no store can keep.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
-from xharmonize.errors import BandError, GridError, MaskError, TimeAxisError
+from xharmonize.cube.stated import Stated, pick, read_statements
+from xharmonize.errors import (
+    BandError,
+    ContractError,
+    GridError,
+    MaskError,
+    RadiometryError,
+    TimeAxisError,
+)
 from xharmonize.sensors import QALayer, Sensor
 from xharmonize.types import AnyArray
 
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
 _DIMS = {
-    "bands": "band",
-    "latitude": "y",
-    "lat": "y",
-    "longitude": "x",
-    "lon": "x",
+    "time": ("t", "time", "times", "date", "dates", "datetime"),
+    "band": ("band", "bands", "variable"),
+    "y": ("y", "latitude", "lat", "northing"),
+    "x": ("x", "longitude", "lon", "long", "lng", "easting"),
 }
 _KEPT_ATTRS = ("long_name", "history", "units", "standard_name")
 
 
-def as_array(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Return one (time, band, y, x) DataArray; variables of a Dataset become bands."""
+def as_array(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, list[Stated]]:
+    """Return one (time, band, y, x) DataArray, and what each of its bands states of its numbers.
+
+    Variables of a Dataset become bands.
+    """
+    cube = _with_our_dims(cube)
     if isinstance(cube, xr.Dataset):
-        names = [str(name) for name in cube.data_vars if cube[name].ndim >= 2]
-        if not names:
-            raise BandError(f"the Dataset has no band; it has {sorted(map(str, cube.data_vars))}")
+        names = _bands_of(cube)
+        stated = [said for name in names for said in _stated_by(cube[name], cube.attrs, [name])]
         array = cube[names].to_dataarray(dim="band")
         array.attrs = dict(cube.attrs)
+        array.encoding = _grid_mapping_of(cube[names[0]])
     else:
-        array = cube
-    present = {str(name) for name in array.dims}
-    array = array.rename({old: new for old, new in _DIMS.items() if old in present})
+        array = _with_dim(cube, "band")
+        labels = array["band"].values.tolist() if "band" in array.dims else []
+        stated = read_statements(array, labels)
+    array = _with_dim(array, "time")
+    _require_dims(array)
+    array = array.transpose("time", "band", "y", "x")
+    array = array.assign_coords(band=_labels(array))
+    return plain_numbers(array), stated
+
+
+def _with_our_dims(cube: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """Give dimensions, and scalar coordinates of time, our names."""
+    for new, known in _DIMS.items():
+        dims = [str(name) for name in cube.dims if str(name).lower() in known]
+        if not dims and new == "time":
+            scalars = (str(n) for n, c in cube.coords.items() if c.ndim == 0)
+            dims = [name for name in scalars if name.lower() in known]
+        if len(dims) != 1 or dims == [new]:
+            continue
+        old = dims[0]
+        if new not in cube.coords:
+            cube = cube.rename({old: new})
+        elif cube.coords[new].dims == (old,):
+            cube = cube.swap_dims({old: new})
+    if isinstance(cube, xr.Dataset):
+        mappings = [n for n, v in cube.data_vars.items() if v.ndim == 0 and _names_crs(v.attrs)]
+        cube = cube.set_coords(mappings)
+    return cube
+
+
+def _bands_of(cube: xr.Dataset) -> list[str]:
+    """Names of the variables that hold pixels."""
+    names = [str(name) for name in cube.data_vars if {"y", "x"} <= set(map(str, cube[name].dims))]
+    if names:
+        return names
+    found = {str(name): cube[name].dims for name in list(cube.data_vars)[:5]}
+    if any(len(dims) >= 2 for dims in found.values()):
+        raise GridError(f"no variable of the Dataset has dimensions 'y' and 'x': {found}; {_NAMED}")
+    raise BandError(f"the Dataset has no band, a variable of two or more dimensions: {found}")
+
+
+_NAMED = "name them so with cube.rename({'row': 'y', 'column': 'x'})"
+
+
+def _stated_by(
+    variable: xr.DataArray, common: Mapping[Any, Any], labels: Sequence[str]
+) -> list[Stated]:
+    """What a variable states, or else the whole Dataset."""
+    stated = read_statements(variable, labels)
+    if stated[0].numbers:
+        return stated
+    return read_statements(variable.assign_attrs(common), labels)
+
+
+def _grid_mapping_of(variable: xr.DataArray) -> dict[str, Any]:
+    name = variable.encoding.get("grid_mapping", variable.attrs.get("grid_mapping"))
+    return {} if name is None else {"grid_mapping": name}
+
+
+def _with_dim(array: xr.DataArray, dim: str) -> xr.DataArray:
+    """Make a dimension of length one of the scalar coordinate that a selection left."""
+    is_left = dim not in array.dims and dim in array.coords and array.coords[dim].ndim == 0
+    return array.expand_dims(dim) if is_left else array
+
+
+def _require_dims(array: xr.DataArray) -> None:
+    """Raise unless there are just our dimensions."""
     if "time" not in array.dims:
-        array = _with_time(array)
+        raise TimeAxisError(
+            f"the cube has no time, only {array.dims}; write it with "
+            "cube.expand_dims(time=[np.datetime64('2018-07-01T10:50', 'ns')]) (a mean over time "
+            "is of no date: cube.harmonize.composite(...) of a described cube keeps them)"
+        )
     if "band" not in array.dims:
-        raise BandError(f"the cube has no dimension 'band'; it has {array.dims}")
+        raise BandError(
+            f"the cube has no dimension 'band'; it has {array.dims}: name its only band with "
+            "cube.expand_dims(band=['red'])"
+        )
     if {"y", "x"} - set(array.dims):
-        raise GridError(f"the cube has no dimensions 'y' and 'x'; it has {array.dims}")
-    return array.transpose("time", "band", "y", "x")
+        raise GridError(f"the cube has no dimensions 'y' and 'x'; it has {array.dims}; {_NAMED}")
+    for dim in map(str, array.dims):
+        if dim not in ("time", "band", "y", "x"):
+            raise ContractError(
+                f"the cube has a dimension {dim!r} of {array.sizes[dim]} besides time, band, y and "
+                f"x; choose one of it with cube.isel({dim}=0, drop=True)"
+            )
 
 
-def _with_time(array: xr.DataArray) -> xr.DataArray:
-    if "time" in array.coords and array.coords["time"].ndim == 0:
-        return array.expand_dims("time")
-    raise TimeAxisError(
-        f"the cube has no time, only {array.dims}; write it with "
-        "cube.expand_dims(time=[np.datetime64('2018-07-01T10:50', 'ns')])"
-    )
+def plain_numbers(array: xr.DataArray) -> xr.DataArray:
+    """Return numbers in native byte order and in types that kernels take; lazy.
+
+    float16 becomes float32, long doubles float64.
+
+    Raises
+    ------
+    RadiometryError
+        If the cube holds no real numbers, or signed ones that stand for unsigned ones.
+    """
+    dtype = array.dtype
+    if dtype.kind not in "iuf":
+        raise RadiometryError(
+            f"the cube holds {dtype}, not numbers; convert it with cube.astype('float32')"
+        )
+    said = array.attrs.get("_Unsigned", array.encoding.get("_Unsigned", ""))
+    if dtype.kind == "i" and str(said).lower() == "true":
+        raise RadiometryError(
+            f"the cube holds {dtype} and says _Unsigned: its numbers from {np.iinfo(dtype).max} on "
+            f"are read as negative; convert it with cube.astype('uint{8 * dtype.itemsize}')"
+        )
+    wanted = dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        wanted = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return array if wanted == dtype and dtype.isnative else array.astype(wanted)
+
+
+def _labels(array: xr.DataArray) -> list[Any]:
+    """Labels of the bands: text, or numbers where the file gives them no description."""
+    labels = array["band"].values.tolist()
+    labels = [label.decode() if isinstance(label, bytes) else label for label in labels]
+    described = array.attrs.get("long_name")
+    if not isinstance(described, tuple | list) or not all(isinstance(n, int) for n in labels):
+        return labels
+    found = [pick(described, labels, i) for i in range(len(labels))]
+    return labels if None in found else [str(name) for name in found]
 
 
 def tidy_time(array: xr.DataArray) -> xr.DataArray:
     """Return the cube with time in ns [UTC], without time zone."""
-    times = array.indexes["time"]
-    if getattr(times, "tz", None) is not None:
-        times = times.tz_convert("UTC").tz_localize(None)
-    if times.dtype.kind != "M":
-        raise TimeAxisError(f"time is {times.dtype}, not datetime64; convert it with pandas")
-    return array.assign_coords(time=("time", times.to_numpy("datetime64[ns]")))
+    if "time" not in array.coords:
+        raise TimeAxisError(
+            f"the cube has {array.sizes['time']} dates without a coordinate 'time'; write it with "
+            "cube.assign_coords(time=pd.to_datetime([...]))"
+        )
+    zoned = array.indexes.get("time")
+    if isinstance(zoned, pd.DatetimeIndex) and zoned.tz is not None:
+        array = array.assign_coords(time=zoned.tz_convert("UTC").tz_localize(None))
+    require_dates(array, what="describe")
+    return array.assign_coords(time=("time", array["time"].values.astype("datetime64[ns]")))
 
 
 def name_bands(
@@ -97,7 +226,7 @@ def name_bands(
         If a label is no band of the sensor, means different bands on two platforms, or occurs
         twice.
     """
-    names = [str(label) for label in labels]
+    names = [label.decode() if isinstance(label, bytes) else str(label) for label in labels]
     if isinstance(bands, Mapping):
         names = [bands.get(name, name) for name in names]
     elif bands is not None:
@@ -115,21 +244,27 @@ def name_bands(
     ]
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise BandError(f"bands {names} name {', '.join(twice)} more than once; select one")
+        first = [i for i, name in enumerate(found) if name not in found[:i]]
+        raise BandError(
+            f"bands {names} name {', '.join(twice)} more than once; select one of each, for "
+            f"instance the first with cube.isel(band={first})"
+        )
     return found, layers
 
 
 def _band_name(label: str, sensor: Sensor, platforms: Sequence[str]) -> str:
     """Common name of a band, the same on all platforms of the cube."""
-    wanted = label.lower()
     meanings = {}
     known = set(platforms) & set(sensor.platforms) or set(sensor.platforms)
-    for platform in sorted(known):
-        for band in sensor.instrument(platform).bands:
-            keys = (band.name, band.source, *band.assets)
-            # Common names go first: they mean one band on every platform.
-            if label == band.name or wanted in {key.lower().removesuffix(".tif") for key in keys}:
-                meanings[platform] = band.name
+    for spelt in (str.lower, _plain_label):
+        for platform in sorted(known):
+            for band in sensor.instrument(platform).bands:
+                keys = (band.name, band.source, *band.assets)
+                # Common names go first: they mean one band on every platform.
+                if label == band.name or spelt(label) in {spelt(key) for key in keys}:
+                    meanings[platform] = band.name
+        if meanings:
+            break
     if label in meanings.values():
         return label
     if not meanings:
@@ -141,6 +276,12 @@ def _band_name(label: str, sensor: Sensor, platforms: Sequence[str]) -> str:
         different = ", ".join(f"{name} on {platform}" for platform, name in meanings.items())
         raise BandError(f"band {label!r} is {different}; say which with platform= or bands=")
     return next(iter(meanings.values()))
+
+
+def _plain_label(label: str) -> str:
+    """Label without what catalogues and exports add: ``B4``, ``B04_10m``, ``b04.tif``, ``Red``."""
+    bare = re.sub(r"(_\d\dm)?(\.(tiff?|jp2))?$", "", label.strip().lower())
+    return re.sub(r"^(sr)?b(and)?0*(?=\d)", r"\1b", re.sub(r"[\s_\-]", "", bare))
 
 
 def quality_values(values: xr.DataArray, layer: QALayer) -> xr.DataArray:
@@ -184,22 +325,19 @@ def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
     GridError
         If no CRS is given or found, or the one given contradicts the one found.
     """
-    from odc.geo.crs import CRS
-
-    found = _found_crs(array)
+    stated, reference = _found_crs(array)
+    found = None if stated is None else read_crs(stated)
     crs = None if crs is None else read_crs(crs)
     if found is None and crs is None:
         raise GridError("the cube has no CRS; pass crs='EPSG:...'")
-    if found is not None and crs is not None and not is_same_crs(CRS(found), crs):
+    if found is not None and crs is not None and not is_same_crs(found, crs):
         raise GridError(
-            f"the cube is in {_crs_name(CRS(found))}, crs= says {_crs_name(crs)}; leave crs= "
+            f"the cube is in {_crs_name(found)}, crs= says {_crs_name(crs)}; leave crs= "
             "out, or put it on another grid with cube.harmonize.regrid(crs=...)"
         )
     centred = _centred(array)
     kept = centred.drop_vars([n for n in centred.coords if n not in (*centred.dims, "spatial_ref")])
-    wkt = CRS(found if found is not None else crs).to_wkt()
-    reference = dict(kept.coords["spatial_ref"].attrs) if "spatial_ref" in kept.coords else {}
-    reference["crs_wkt"] = wkt
+    reference["crs_wkt"] = (crs if found is None else found).to_wkt()
     kept = kept.assign_coords(spatial_ref=xr.Variable((), 0, reference))
     kept.attrs = {name: array.attrs[name] for name in _KEPT_ATTRS if name in array.attrs}
     kept.encoding = {}
@@ -215,17 +353,42 @@ def latitude_of(array: xr.DataArray) -> float:
     return float(geobox_of(array).geographic_extent.centroid.points[0][1])
 
 
-def _found_crs(array: xr.DataArray) -> Any:
-    """CRS as the cube states it: grid mapping, stackstac's ``epsg``, or the attribute ``crs``."""
-    for name in ("spatial_ref", "crs"):
-        if name in array.coords:
-            attrs = array.coords[name].attrs
-            text = attrs.get("crs_wkt") or attrs.get("spatial_ref")
-            if text:
-                return str(text)
-    if "epsg" in array.coords and array.coords["epsg"].ndim == 0:
-        return f"EPSG:{int(array.coords['epsg'].values)}"
-    return array.attrs.get("crs")
+def _found_crs(array: xr.DataArray) -> tuple[Any, dict[str, Any]]:
+    """CRS as the cube states it, and the attributes of the grid mapping it stands in."""
+    named = [p.get("grid_mapping") for p in (array.encoding, array.attrs)]
+    scalars = [str(name) for name, value in array.coords.items() if value.ndim == 0]
+    for name in [*named, "spatial_ref", "crs", *scalars]:
+        if name in array.coords and _names_crs(array.coords[name].attrs):
+            return _crs_of_mapping(array.coords[name].attrs), dict(array.coords[name].attrs)
+    for key in ("proj:code", "proj:epsg", "epsg", "crs_wkt", "crs"):
+        value = array.attrs.get(key)
+        if key in array.coords and array.coords[key].ndim == 0:
+            value = array.coords[key].values.item()
+        if value not in (None, "", "None") and value == value:
+            return (f"EPSG:{int(value)}" if isinstance(value, int | float) else value), {}
+    return None, {}
+
+
+def _names_crs(attrs: Mapping[Any, Any]) -> bool:
+    """Tell whether these are the attributes of a grid mapping that says which CRS it is."""
+    return any(attrs.get(key) for key in ("crs_wkt", "spatial_ref", "grid_mapping_name"))
+
+
+def _crs_of_mapping(attrs: Mapping[Any, Any]) -> Any:
+    """CRS of a grid mapping: as WKT, or by the parameters of the CF conventions."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    text = attrs.get("crs_wkt") or attrs.get("spatial_ref")
+    if text:
+        return str(text)
+    try:
+        return CRS.from_cf({str(key): value for key, value in attrs.items()})
+    except (CRSError, KeyError, TypeError, ValueError) as error:
+        raise GridError(
+            f"grid mapping {attrs['grid_mapping_name']!r} names no CRS ({str(error)[:80]}); drop "
+            "its variable and pass crs='EPSG:...'"
+        ) from None
 
 
 def _centred(array: xr.DataArray) -> xr.DataArray:
@@ -241,6 +404,14 @@ def _centred(array: xr.DataArray) -> xr.DataArray:
         return array
     for dim, step, origin in (("x", numbers[0], numbers[2]), ("y", numbers[4], numbers[5])):
         values = np.asarray(array.coords[dim].values, np.float64)
+        if values.size > 1 and abs(values[1] - values[0] - step) > 1e-3 * abs(step):
+            raise GridError(
+                f"the attribute 'transform' says pixels of {step:g} along {dim!r}, its coordinates "
+                f"are {values[1] - values[0]:g} apart: the cube was changed, and it cannot be told "
+                "whether they are corners or centres; put centres there with "
+                f"cube.assign_coords({dim}=...), and remove the attribute with "
+                "cube.drop_attrs(deep=False)"
+            )
         pixels = (values[0] - origin) / step
         if abs(pixels - round(pixels)) < 1e-3:
             array = array.assign_coords({dim: values + step / 2})

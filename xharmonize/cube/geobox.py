@@ -6,8 +6,9 @@ with their edges on 0 or on 15 mod 30 m, depending on who cut the data.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, floor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -16,9 +17,16 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from xharmonize.errors import GridError
-from xharmonize.types import Float64Array
+from xharmonize.kernels.longitude import unwrapped
+from xharmonize.types import AnyArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+Bounds: TypeAlias = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+
+EDGE = 33
+"""Points by which an edge of a box is followed into another CRS."""
 
 TOLERANCE = 1e-3
 """Distance [pixel] within which coordinates count as evenly spaced and grids as the same."""
@@ -49,7 +57,7 @@ def geobox_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
     y_edge, y_step = _axis_of(cube, "y")
     x_edge, x_step = _axis_of(cube, "x")
     if x_step < 0:
-        raise GridError("x descends; sort the cube with cube.sortby('x')")
+        raise GridError("x descends; sort the cube with cube = cube.sortby('x')")
     shape = (cube.sizes["y"], cube.sizes["x"])
     return GeoBox(shape, Affine(x_step, 0.0, x_edge, 0.0, y_step, y_edge), crs)
 
@@ -112,6 +120,57 @@ def read_crs(crs: Any) -> CRS:
             f"crs={crs!r} names no CRS ({str(error)[:100]}); give an EPSG code, such as "
             "'EPSG:32631', or WKT"
         ) from None
+
+
+def reproject_bounds(bounds: Bounds, source: Any, target: Any) -> Bounds:
+    """Return the box around a box in another CRS; its edges are followed, not only corners.
+
+    In degrees the box is one piece wherever it lies: across the antimeridian it reaches beyond
+    ±180°.
+
+    Raises
+    ------
+    GridError
+        If the box is empty, or lies beyond the target or across the edge of its map.
+    """
+    return _reproject_bounds(bounds, str(source), str(target))
+
+
+@lru_cache(maxsize=1024)  # thousands of items of a few tiles have a few boxes
+def _reproject_bounds(bounds: Bounds, source: str, target: str) -> Bounds:
+    from pyproj import Transformer
+
+    start, end = read_crs(source), read_crs(target)
+    if is_same_crs(start, end):
+        return bounds
+    left, bottom, right, top = bounds
+    if not (right > left and top > bottom):
+        raise GridError(
+            f"the box {bounds} is empty; give (west, south, east, north) with south < north"
+        )
+    along = np.linspace(0.0, 1.0, EDGE)
+    across, up = left + along * (right - left), bottom + along * (top - bottom)
+    x = np.concatenate([across, across, np.full(EDGE, left), np.full(EDGE, right)])
+    y = np.concatenate([np.full(EDGE, bottom), np.full(EDGE, top), up, up])
+    transformer = Transformer.from_crs(start.to_wkt(), end.to_wkt(), always_xy=True)
+    centre = transformer.transform((left + right) / 2, (bottom + top) / 2)
+    x, y = (np.asarray(values) for values in transformer.transform(x, y))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise GridError(f"the box {bounds} in {source[:40]} lies outside what {target[:40]} shows")
+    if end.geographic:
+        x = unwrapped(x, centre[0])
+    elif _is_torn(x, y):
+        raise GridError(
+            f"the box {bounds} in {source[:40]} lies across the edge of the map in {target[:40]}; "
+            "choose a CRS that shows it in one piece, such as its UTM zone, or degrees"
+        )
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def _is_torn(x: Float64Array, y: Float64Array) -> bool:
+    """Tell whether one of the four edges of an outline is torn by the edge of a map."""
+    steps = np.hypot(np.diff(x.reshape(4, EDGE)), np.diff(y.reshape(4, EDGE)))
+    return bool((steps.max(axis=1) > steps.sum(axis=1) / 2).any())
 
 
 def is_same_grid(first: GeoBox, second: GeoBox) -> bool:
@@ -216,7 +275,8 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
     if dim not in cube.dims or dim not in cube.coords:
         raise GridError(
             f"the cube has no dimension and coordinate {dim!r}; it has {tuple(cube.dims)}; "
-            "rename them with cube.rename(...) or settle them with xh.describe(cube, ...)"
+            "rename them with cube.rename(...), or write pixel centres with "
+            f"cube.assign_coords({dim}=...)"
         )
     values = np.asarray(cube[dim].values, np.float64)
     if values.size == 0:
@@ -226,33 +286,107 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
         if stated is None:
             raise GridError(
                 f"a single pixel along {dim!r} does not tell its size, and spatial_ref has no "
-                "GeoTransform; write it with cube.rio.write_transform()"
+                "GeoTransform; write it with cube.rio.write_transform(Affine(...)), or keep two "
+                "pixels"
             )
+        _require_fresh(cube, dim)
         return float(values[0]) - stated / 2, stated
-    step = float(values[-1] - values[0]) / (values.size - 1)
+    rounding = _rounding(cube[dim].values)
+    values, step = _on_a_line(values, rounding)
     even = values[0] + step * np.arange(values.size)
-    if step == 0 or np.abs(values - even).max() > TOLERANCE * abs(step):
-        raise GridError(
-            f"{dim!r} is not evenly spaced (steps {np.diff(values).min():g} to "
-            f"{np.diff(values).max():g}); regrid needs a regular grid"
-        )
-    step = _tidy(step, values[0], stated, values.size)
+    allowed = TOLERANCE * abs(step)
+    if step == 0 or np.abs(values - even).max() > allowed:
+        raise GridError(_uneven(dim, values, rounding))
+    step = _tidy(step, values[0], stated, values.size, rounding)
     return _tidy_edge(float(values[0]) - step / 2, step), step
+
+
+def _rounding(values: AnyArray) -> float:
+    """Half a unit in the last place of coordinates in less than double precision, else 0."""
+    if values.dtype.kind != "f" or values.dtype.itemsize >= 8 or not values.size:
+        return 0.0
+    return float(np.spacing(np.abs(values).max())) / 2
+
+
+def _on_a_line(values: Float64Array, rounding: float) -> tuple[Float64Array, float]:
+    """Coordinates and step; of float32 those of the line through them, where rounding explains it.
+
+    Up to a twentieth of a pixel: beyond, a pixel's place is not known.
+    """
+    step = float(values[-1] - values[0]) / (values.size - 1)
+    if not 0 < rounding <= abs(step) / 20:
+        return values, step
+    number = np.arange(values.size)
+    slope, first = np.polyfit(number, values - values[0], 1)
+    line = values[0] + first + slope * number
+    is_explained = np.abs(line - values).max() <= 2 * rounding
+    return (line, float(slope)) if is_explained else (values, step)
+
+
+def _uneven(dim: str, values: Float64Array, rounding: float) -> str:
+    """Say that coordinates are not even, and what helps."""
+    steps = np.diff(values)
+    step = float(np.median(steps))
+    found = f"{dim!r} is not evenly spaced (steps {steps.min():g} to {steps.max():g})"
+    if rounding and np.ptp(steps) <= 8 * rounding:
+        return (
+            f"{found}: it is rounded to float32, which is too coarse for pixels of {step:g}; write "
+            f"exact centres with cube.assign_coords({dim}=first + step * "
+            f"np.arange({values.size}))"
+        )
+    return (
+        f"{found}; grids are regular: fill the gaps with cube.reindex({dim}=first + step * "
+        f"np.arange(n), method='nearest', tolerance=step / 2), or select a part without any"
+    )
+
+
+def _transform_of(cube: xr.DataArray | xr.Dataset) -> Affine | None:
+    """The GeoTransform of ``spatial_ref``, None where there is none."""
+    if "spatial_ref" not in cube.coords:
+        return None
+    numbers = str(cube.coords["spatial_ref"].attrs.get("GeoTransform", "")).split()
+    return Affine.from_gdal(*map(float, numbers)) if len(numbers) == 6 else None
 
 
 def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float | None:
     """Step that the GeoTransform of ``spatial_ref`` states, None where there is none."""
-    if "spatial_ref" not in cube.coords:
-        return None
-    numbers = str(cube.coords["spatial_ref"].attrs.get("GeoTransform", "")).split()
-    if len(numbers) != 6:
-        return None
-    return float(numbers[1] if dim == "x" else numbers[5])
+    transform = _transform_of(cube)
+    return None if transform is None else float(transform.a if dim == "x" else transform.e)
 
 
-def _tidy(step: float, first: float, stated: float | None, size: int) -> float:
+def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
+    """Raise where coordinates contradict the GeoTransform that a single pixel depends on.
+
+    A selection of rows leaves its steps right; an average over pixels, a shift or every second row
+    does not.
+    """
+    transform = _transform_of(cube)
+    if transform is None:
+        return
+    axes = {"x": (transform.a, transform.c), "y": (transform.e, transform.f)}
+    for name, (step, origin) in axes.items():
+        values = np.asarray(cube[name].values, np.float64)
+        if not values.size:
+            continue
+        slack = 0.01 * abs(step) + 2 * _rounding(cube[name].values)
+        pixel = (values[:2] - origin) / step - 0.5 if step else np.array([0.5])
+        off = abs(pixel - np.round(pixel)) * abs(step)
+        apart = abs(abs(values[1] - values[0]) - abs(step)) if values.size > 1 else 0.0
+        if step == 0 or off.max() > slack or apart > slack:
+            raise GridError(
+                f"a single pixel along {dim!r} does not tell its size, and the GeoTransform of "
+                f"spatial_ref does not fit the coordinates (pixels of {step:g} from {origin:g} "
+                f"along {name!r}, where {float(values[0]):g}"
+                f"{f' and {float(values[1]):g} stand' if values.size > 1 else ' stands'}): the "
+                "cube was changed since; write the true one with "
+                "cube.rio.write_transform(Affine(...)), or keep two pixels"
+            )
+
+
+def _tidy(step: float, first: float, stated: float | None, size: int, rounding: float) -> float:
     """Step without the rounding of coordinates: the stated or a rounder one where they agree."""
     slack = 4 * np.finfo(np.float64).eps * (abs(first) + abs(step) * size) / max(size - 1, 1)
+    slack += 2 * rounding / max(size - 1, 1)
     candidates = [] if stated is None else [stated]
     candidates += [round(step, digits) for digits in (0, 1, 2, 3, 6, 9)]
     return next((c for c in candidates if c and abs(c - step) <= slack), step)

@@ -24,6 +24,7 @@ from xharmonize.cube.geobox import (
     is_same_crs,
     is_same_grid,
     read_crs,
+    reproject_bounds,
     require_same_grid,
     snap,
     write_grid,
@@ -32,6 +33,7 @@ from xharmonize.cube.resample.aligned import Aligned
 from xharmonize.cube.resample.blocks import Chunks, Kind, Plan, output_chunks, resample
 from xharmonize.cube.resample.projected import Projected
 from xharmonize.errors import ContractError, GridError, RadiometryError
+from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
 from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray
@@ -271,14 +273,13 @@ def _bounds_in(source: GeoBox, target: CRS) -> tuple[float, float, float, float]
     bounds = (float(box.left), float(box.bottom), float(box.right), float(box.top))
     if is_same_crs(source.crs, target):
         return bounds
-    found = _transformer(source.crs, target).transform_bounds(*bounds, densify_pts=101)
-    if not np.isfinite(found).all():
+    try:
+        return reproject_bounds(bounds, source.crs, target)
+    except GridError as error:
         raise GridError(
-            f"{_name(target)} does not cover the cube ({describe_grid(source)}); choose a CRS "
-            f"whose area of use does, such as crs='EPSG:{_utm_zone(source)}'"
-        )
-    left, bottom, right, top = (float(value) for value in found)
-    return left, bottom, right, top
+            f"{_name(target)} does not cover the cube ({describe_grid(source)}) in one piece; "
+            f"choose a CRS that does, such as crs='EPSG:{_utm_zone(source)}'"
+        ) from error
 
 
 def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
@@ -295,7 +296,8 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
     one, other = source.affine, target.affine
     if is_same_crs(source.crs, target.crs):
         y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])
-        x = AxisMap(first=(other.c - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
+        left = other.c + _turns(source, target)
+        x = AxisMap(first=(left - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
         return Aligned(y=y, x=x, how=how, min_valid=min_valid)
     step_y, step_x = _local_steps(source, target)
     return Projected(
@@ -310,12 +312,21 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
     )
 
 
+def _turns(source: GeoBox, target: GeoBox) -> float:
+    """Degrees, in whole turns, that bring a geographic target next to its source."""
+    if not source.crs.geographic:
+        return 0.0
+    return 360.0 * round((centre_of(source)[0] - centre_of(target)[0]) / 360)
+
+
 def _local_steps(source: GeoBox, target: GeoBox) -> tuple[float, float]:
     """Size of a target pixel in y and x [source pixel], at the centre of the source."""
     centre_x, centre_y = centre_of(source)
     x = centre_x + np.array([0.0, source.affine.a, 0.0])
     y = centre_y + np.array([0.0, 0.0, source.affine.e])
     u, v = _transformer(source.crs, target.crs).transform(x, y)
+    if target.crs.geographic:
+        u = unwrapped(u, u[0])
     # One source pixel to the right and one down, in target pixels.
     right = np.hypot((u[1] - u[0]) / target.affine.a, (v[1] - v[0]) / target.affine.e)
     down = np.hypot((u[2] - u[0]) / target.affine.a, (v[2] - v[0]) / target.affine.e)

@@ -18,7 +18,7 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.days import solar_days
 from xharmonize.cube.geobox import require_same_grid
-from xharmonize.errors import BandError, ContractError, TimeAxisError
+from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisError
 from xharmonize.types import IntArray
 
 SAME_PASS = np.timedelta64(1, "h")
@@ -69,7 +69,7 @@ def match_pairs(
         If no two dates lie within `tolerance`.
     """
     if bands not in ("common", "all"):
-        raise BandError(f"bands={bands!r} is unknown; choose 'common' or 'all'")
+        raise OptionError(f"bands={bands!r} is unknown; choose 'common' or 'all'")
     one, other = _reflectance(source), _reflectance(target)
     require_same_grid(one, other, what="match_pairs")
     if bands == "common":

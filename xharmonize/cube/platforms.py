@@ -8,7 +8,6 @@ a revolution between the two. Sensing time and latitude give the node crossing.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xharmonize.cube.catalog.identity import normalize_platform
-from xharmonize.errors import RadiometryError, RadiometryWarning, UnknownSensorError
+from xharmonize.errors import (
+    RadiometryError,
+    RadiometryWarning,
+    UnknownSensorError,
+    warn,
+)
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Float64Array
@@ -175,11 +179,10 @@ def _settle_by_phase(
     for i, name in zip(asked, found):
         settled[i] = name
     n_2a = found.count("sentinel-2a")
-    warnings.warn(
+    warn(
         f"the platform of {len(asked)} Sentinel-2 items was inferred from the phase of the orbit: "
         f"{n_2a} sentinel-2a, {len(asked) - n_2a} sentinel-2b",
         RadiometryWarning,
-        stacklevel=4,
     )
     return settled
 
@@ -209,11 +212,10 @@ def _settle_by_mapping(
             changed.append(f"{item_id!r} ({settled[i]} → {name})")
         settled[i] = name
     if changed:
-        warnings.warn(
+        warn(
             f"platform= contradicts the metadata of {', '.join(changed[:3])}"
             f"{' and more' if len(changed) > 3 else ''}; platform= was followed",
             RadiometryWarning,
-            stacklevel=4,
         )
     return settled
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
 
+from xharmonize.cube.catalog.bands import with_bands
 from xharmonize.cube.catalog.mosaic import Mosaic, mosaic_groups
 from xharmonize.cube.catalog.query import DatetimeQuery, check_bbox
 from xharmonize.cube.catalog.read import RadiometryChoice, Source, read_scenes
@@ -26,6 +27,7 @@ from xharmonize.cube.load.grid import (
     north_up,
     overlapping,
     target_grid,
+    why_no_lattice,
 )
 from xharmonize.cube.load.merge import join_parts
 from xharmonize.cube.load.pad import bounds_of, read_margin, within
@@ -92,10 +94,12 @@ def open_stac(
     datetime : str, datetime or pair, optional
         RFC 3339 time or interval; ``"2018"`` and ``"2018-07/2018-09"`` work too.
     bbox : (west, south, east, north), optional
-        Box [degrees of longitude and latitude], reprojected and extended to whole pixels. Without
-        it the cube covers all items.
+        Box [degrees of longitude and latitude], reprojected and extended to whole pixels. Across
+        the antimeridian west is larger than east, or one of them lies beyond ±180°; a cube in
+        degrees then counts on beyond 180°. Without it the cube covers all items.
     bands : str or sequence of str, optional
-        Common names (``"red"``, ``"nir08"``); by default the bands that all items have.
+        Common names (``"red"``, ``"nir08"``); by default the bands that all instruments have. A
+        single item that lacks one of its instrument's is missing (NaN) there, with a warning.
     crs : CRS, str or int, optional
         CRS of the cube; needed where items lie in several.
     resolution : float, optional
@@ -135,8 +139,10 @@ def open_stac(
         a Sentinel-2 datatake), of one sensor and day, or every item. Pixels of an overlap are
         taken from the first item that has them.
     on_error : {"raise", "skip"}
-        An asset that cannot be read raises `AssetReadError` when computed, or becomes nodata with
-        the flag ``skipped`` in `qa`.
+        An asset that cannot be read, or lies elsewhere than its item says, raises
+        `AssetReadError` when computed, or becomes nodata with the flag ``skipped`` in `qa`. An
+        item without a band of `bands`, or without the quality layer that the mask needs, is an
+        error, or is missing there, with a warning.
     pad : harmoniser, Lattice, str or path, optional
         A generator, or the name or path of its bundle: load the margin it looks at, so that every
         tile that gives something to the box is wholly supplied. The box is kept in the attribute
@@ -194,11 +200,12 @@ def open_stac(
         platform=platform,
         bands=names,
         radiometry=radiometry,
+        skips=on_error == "skip",
         drivers=drivers,
         schemes=schemes,
     )
+    scenes, wanted = with_bands(scenes, names)
     named = within(scenes, bbox) if searched is not bbox and bbox is not None else scenes
-    wanted = _bands(named, names)
     box = _grid(named, wanted, like=like, bbox=bbox, crs=crs, resolution=resolution)
     request = Request(
         bands=wanted,
@@ -239,7 +246,9 @@ def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox
     units = {key[1] for key in parts}
     if len(units) > 1:
         raise RadiometryError(f"the items have different units, {sorted(units)}; open them apart")
-    opened = [open_part(list(part.values()), key[2], request) for key, part in parts.items()]
+    opened = []
+    for (_, _, lattice), part in parts.items():  # no comprehension: warnings count frames
+        opened.append(open_part(list(part.values()), lattice, request))
     cube = join_parts(opened, [list(part) for part in parts.values()])
     return cube if request.chunks is None else _rechunk(cube, request.chunks)
 
@@ -257,9 +266,9 @@ class _Routes:
             return None
         lattice = lattice_of(scene, self.request.bands)
         if lattice is None:
-            lacking = "neither proj:transform nor proj:shape" if scene.crs else "no CRS"
+            reason = why_no_lattice(scene, self.request.bands)
             raise GridError(
-                f"item {scene.id!r} says {lacking}, so whether its pixels have to be averaged is "
+                f"item {scene.id!r} {reason}, so whether its pixels have to be averaged is "
                 "unknown; pass resampling=, such as 'nearest' where the grid is its own"
             )
         if lattice not in self.known:
@@ -270,18 +279,6 @@ class _Routes:
                 "are not averaged; leave out decode=False, or pass resampling='nearest'"
             )
         return lattice if self.known[lattice] else None
-
-
-def _bands(scenes: Sequence[Scene], names: Sequence[str] | None) -> tuple[str, ...]:
-    """Bands asked for, or those that all items have, in order of wavelength."""
-    if names is not None:
-        return tuple(names)
-    sets = {tuple(scene.step.scale) for scene in scenes}
-    common = [name for name in next(iter(sets)) if all(name in other for other in sets)]
-    if not common:
-        sensors = sorted({scene.sensor.name for scene in scenes})
-        raise BandError(f"the items ({', '.join(sensors)}) have no band in common; open them apart")
-    return tuple(common)
 
 
 def _grid(

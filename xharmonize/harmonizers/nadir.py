@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -10,13 +9,14 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.angles.vectors import require_degrees
 from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
+from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, warn
 from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.angles import angles_of
+from xharmonize.harmonizers.angles import VIEW, angles_of
 from xharmonize.kernels import brdf
 from xharmonize.sensors.brdf import C_FACTOR, CITATION
 from xharmonize.sensors.spec import Flag
@@ -47,8 +47,9 @@ def nbar(
         Surface reflectance [1] (encoded cubes are decoded); NaN where missing.
     angles : Dataset, optional
         ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` [degree], per pixel
-        (time, y, x) or per item (time), which warns. Without it, coordinates of the cube with
-        these names. May hold ``slope`` (y, x) of the ground [degree].
+        (time, y, x), as `xharmonize.read_angles` reads them, those of the view also per band
+        (time, band, y, x); or per item (time), which warns. Without it, coordinates of the cube
+        with these names. May hold ``slope`` (y, x) of the ground [degree].
     sun_zenith : {"hls-v2", "observed"}
         Sun zenith the result holds for. ``hls-v2``: mean of the values modelled for the overpasses
         of Landsat and Sentinel-2 at each pixel's place and local date (Li et al. 2019, eq. 4),
@@ -66,8 +67,9 @@ def nbar(
     Raises
     ------
     RadiometryError
-        If angles are missing, or unknown (NaN) for an item, or a step is not surface reflectance
-        (TOA, or NBAR already).
+        If angles are missing, unknown (NaN) for an item (as the view of Landsat's, whose items say
+        where the platform points), or no degrees, or a step is not surface reflectance (TOA, or
+        NBAR already).
     BandError
         If a band has no weights.
 
@@ -89,10 +91,9 @@ def nbar(
     found = angles_of(array, angles)
     is_per_item = any(found[name].ndim == 1 for name in ANGLES)
     if is_per_item:
-        warnings.warn(
+        warn(
             "angles are per item, not per pixel: the c-factor is that of the item's mean geometry",
             RadiometryWarning,
-            stacklevel=2,
         )
     normalize = partial(_normalize, angles=found, sun_zenith=sun_zenith)
     result = blocks.on_cube(cube, normalize, partial(_scale, angles=found, sun_zenith=sun_zenith))
@@ -143,12 +144,13 @@ def _corrected(
         )
     weights = np.array([[C_FACTOR[n].iso, C_FACTOR[n].vol, C_FACTOR[n].geo] for n in names])
     fields = [_field(angles[name]) for name in ANGLES]
+    letters = ["tbyx" if name in VIEW else "tyx" for name in ANGLES]
     target = fields[0] if sun_zenith == "observed" else _modelled(values, cube, fields[0])
     return blocks.map_blocks(
-        brdf.normalize_view,
+        _normalize_block,
         values.data,
         "tbyx",
-        *((field, "tyx") for field in fields),
+        *zip(fields, letters),
         (target, "tyx"),
         (weights, "bk"),
         name="harmonize-nbar",
@@ -156,8 +158,31 @@ def _corrected(
 
 
 def _field(angle: xr.DataArray) -> Any:
-    """Angle as (time, y, x) array; per item with y and x of length 1."""
-    return angle.values[:, None, None] if angle.ndim == 1 else angle.data
+    """Angle as (time, y, x) array, of a view (time, band, y, x); length 1 where it is one value."""
+    data = angle.values[:, None, None] if angle.ndim == 1 else angle.data
+    return data[:, None] if str(angle.name) in VIEW and data.ndim == 3 else data
+
+
+def _normalize_block(
+    values: AnyArray,
+    sun_zenith: AnyArray,
+    sun_azimuth: AnyArray,
+    view_zenith: AnyArray,
+    view_azimuth: AnyArray,
+    target: AnyArray,
+    weights: Float64Array,
+) -> AnyArray:
+    """Check that angles are degrees, which only pixels show, and normalise."""
+    sides = (("sun", sun_zenith, sun_azimuth), ("view", view_zenith, view_azimuth))
+    for who, zenith, azimuth in sides:
+        try:
+            require_degrees(zenith, azimuth, f"angles= of the {who}", is_sun=who == "sun")
+        except ValueError as error:
+            raise RadiometryError(f"{error}; convert them to degrees") from None
+    found: AnyArray = brdf.normalize_view(
+        values, sun_zenith, sun_azimuth, view_zenith, view_azimuth, target, weights
+    )
+    return found
 
 
 def _modelled(values: xr.DataArray, cube: xr.DataArray, observed: Any) -> Any:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import require_contract, with_history
-from xharmonize.errors import MissingDependencyError, ModelError, UnknownModelError
+from xharmonize.cube.store.mode import require_new
+from xharmonize.errors import (
+    MissingDependencyError,
+    ModelError,
+    UnknownModelError,
+    XHarmonizeError,
+)
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import LINEAR, FittedHarmonizer
 from xharmonize.harmonizers.lut.fit import TABLES
@@ -169,7 +177,12 @@ def _from_bundle(bundle: Bundle) -> Harmonizer:
     return GeneratorHarmonizer(ref=bundle.ref, card=bundle.card)
 
 
-def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> None:
+def save_model(
+    model: xr.Dataset | Harmonizer,
+    path: str | os.PathLike[str],
+    *,
+    mode: Literal["w-", "w"] = "w-",
+) -> None:
     """Write a fit, netCDF where the path ends in ``.nc``, else a Zarr v3 store; or copy a bundle.
 
     Computes.
@@ -179,18 +192,24 @@ def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> 
     model : Dataset or Harmonizer
         A fit, from `fit_linear` and its kin, or what `load_model` returned for a bundle.
     path : str or path
-        Replaced where it exists; for a bundle only if a bundle is there.
+        File or folder to write.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses what is there; ``"w"`` replaces it, a bundle only by a bundle.
 
     Raises
     ------
+    StoreError
+        If something is at `path` and `mode` keeps it.
     ModelError
-        If it is neither, or if a bundle would replace something else.
+        If it is neither, or would replace something that is none.
     """
     ref = getattr(model, "ref", None)
+    if not is_url(os.fspath(path)):
+        require_new(Path(path), mode)
     if isinstance(ref, ModelRef):
         copy_bundle(ref, path, card=getattr(model, "card", None))
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
-        _save_fit(model, path)
+        _save_fit(model, Path(path))
     else:
         raise ModelError(
             "save_model writes fits of fit_linear, fit_pixelwise and fit_histogram, and models "
@@ -198,14 +217,37 @@ def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> 
         )
 
 
-def _save_fit(fit: xr.Dataset, path: str | os.PathLike[str]) -> None:
+def _save_fit(fit: xr.Dataset, path: Path) -> None:
+    """Write a fit beside, and put it in its place when it is whole."""
+    _require_fit_or_nothing(path)
     bare = fit.drop_encoding()
     bare = bare.assign_coords(_as_text(bare))
-    if Path(path).suffix in _NETCDF:
-        _require_h5netcdf()
-        bare.to_netcdf(path, engine="h5netcdf")
-    else:
-        bare.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        if path.suffix in _NETCDF:
+            _require_h5netcdf()
+            bare.to_netcdf(beside, engine="h5netcdf")
+        else:
+            bare.to_zarr(beside, mode="w-", zarr_format=3, consolidated=False)
+        if path.is_dir():
+            shutil.rmtree(path)
+        beside.replace(path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        beside.unlink(missing_ok=True)
+
+
+def _require_fit_or_nothing(path: Path) -> None:
+    """Raise `ModelError` if something is there that is no fit: it is never deleted."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    try:
+        found = _open(path).attrs.get("model")
+    except (OSError, ValueError, KeyError, XHarmonizeError):
+        found = None
+    if found not in _KINDS:
+        raise ModelError(f"{path} holds no fit of xharmonize and stays; name another path")
 
 
 def _as_text(fit: xr.Dataset) -> dict[str, xr.DataArray]:

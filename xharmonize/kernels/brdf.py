@@ -91,8 +91,10 @@ def normalize_view(
     ----------
     values : (time, band, y, x) float array
         Surface reflectance [1]; NaN marks a missing pixel and stays NaN.
-    sun_zenith, sun_azimuth, view_zenith, view_azimuth, target_sun_zenith : (time, y, x) float array
+    sun_zenith, sun_azimuth, target_sun_zenith : (time, y, x) float array
         [degree]; y and x may have length 1 (one value per date). NaN, and 90 or more, give NaN.
+    view_zenith, view_azimuth : (time, view, y, x) float array
+        [degree], the same; one view of all bands, or one per band.
     coefficients : (band, 3) float64 array
         Isotropic, volume and geometric weight per band.
 
@@ -102,27 +104,30 @@ def normalize_view(
         Nadir BRDF-adjusted reflectance [1].
     """
     n_times, n_bands, n_y, n_x = values.shape
+    n_views = view_zenith.shape[1]
     result = np.empty((n_times, n_bands, n_y, n_x), np.float32)
     last, last_nadir = (nan, nan, nan), nan  # neighbours often share their angles
     volume, geometry, volume_nadir, geometry_nadir = nan, nan, nan, nan
     for t in range(n_times):
         for j in range(n_y):
             for i in range(n_x):
-                sun, view = _at(sun_zenith, t, j, i), _at(view_zenith, t, j, i)
-                azimuth = _at(view_azimuth, t, j, i) - _at(sun_azimuth, t, j, i)
+                sun, sun_side = _at(sun_zenith, t, j, i), _at(sun_azimuth, t, j, i)
                 nadir_sun = _at(target_sun_zenith, t, j, i)
-                if not (nadir_sun < 90 and sun < 90 and view < 90 and isfinite(azimuth)):
-                    result[t, :, j, i] = nan
-                    continue
-                if (sun, view, azimuth) != last:
-                    last = (sun, view, azimuth)
-                    volume = ross_thick(sun, view, azimuth)
-                    geometry = li_sparse_r(sun, view, azimuth)
                 if nadir_sun != last_nadir:
                     last_nadir = nadir_sun
                     volume_nadir = ross_thick(nadir_sun, 0.0, 0.0)
                     geometry_nadir = li_sparse_r(nadir_sun, 0.0, 0.0)
                 for b in range(n_bands):
+                    v = min(b, n_views - 1)
+                    view = _at(view_zenith[:, v], t, j, i)
+                    azimuth = _at(view_azimuth[:, v], t, j, i) - sun_side
+                    if not (nadir_sun < 90 and sun < 90 and view < 90 and isfinite(azimuth)):
+                        result[t, b, j, i] = nan
+                        continue
+                    if (sun, view, azimuth) != last:
+                        last = (sun, view, azimuth)
+                        volume = ross_thick(sun, view, azimuth)
+                        geometry = li_sparse_r(sun, view, azimuth)
                     iso, vol, geo = coefficients[b]
                     nadir = iso + vol * volume_nadir + geo * geometry_nadir
                     observed = iso + vol * volume + geo * geometry
@@ -218,7 +223,8 @@ def mean_overpass_sun_zenith(
     Parameters
     ----------
     days : (time,) float64 array
-        Days since 1970-01-01T00:00 UTC of the observations; only the local solar date counts.
+        Days since 1970-01-01T00:00 UTC of the observations; only the date in UTC counts, as in
+        HLS.
     latitude, longitude : (y, x) float64 array
         [degree]
     orbits : (orbit, 2) float64 array
@@ -235,7 +241,8 @@ def mean_overpass_sun_zenith(
         for j in range(n_y):
             for i in range(n_x):
                 lat, lon = latitude[j, i], longitude[j, i]
-                local_midnight = floor(days[t] + lon / 360) - lon / 360
+                # HLS takes the date in UTC for the local one: east of 150° it is a day behind.
+                local_midnight = floor(days[t]) - lon / 360
                 total = 0.0
                 for k in range(orbits.shape[0]):
                     hour = overpass_hour(lat, orbits[k, 0], orbits[k, 1])

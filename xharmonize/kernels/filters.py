@@ -1,8 +1,10 @@
 """Smoothers of unequally spaced series besides Whittaker's: local polynomials, harmonics, kernels.
 
-All are linear: z = H y. Each returns, besides z, the variance of z for a residual variance of 1 at
-weight 1, and per pixel what an estimate of the residual variance needs: the number of
-observations, the weighted sum of squared residuals and the trace of H over them.
+All are linear: z = H y. Local polynomials return, besides z, the variance of z for a residual
+variance of 1 at weight 1, and per pixel what an estimate of the residual variance needs: the number
+of observations, the weighted sum of squared residuals and the trace of H over them. Harmonics and
+kernels do not: they flatten what they cannot follow, and that bias is the larger part of their
+error, which no variance contains.
 
 References
 ----------
@@ -219,7 +221,7 @@ def harmonic_terms(nodes: FloatArray, *, count: int, period: float, trend: bool)
 @njit(nogil=True, cache=True)
 def regression(
     values: FloatArray, weights: FloatArray, node_of: IntArray, terms: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> FloatArray:
     """Fit the same terms to each pixel by weighted least squares.
 
     Parameters
@@ -233,16 +235,12 @@ def regression(
 
     Returns
     -------
-    smooth, variance : (node, pixel) float32 array
+    (node, pixel) float32 array
         NaN where there are no more observations than terms, or they leave a term open.
-    fit : (3, pixel) float64 array
-        See the module.
     """
     n_times, n_pixels = values.shape
     n_nodes, n_terms = terms.shape
     smooth = np.full((n_nodes, n_pixels), np.nan, np.float32)
-    variance = np.full((n_nodes, n_pixels), np.nan, np.float32)
-    fit = np.zeros((3, n_pixels))
     normal, right = np.empty((n_terms, n_terms)), np.empty(n_terms)
     solved, work = np.empty(n_terms), np.empty(n_terms)
     for p in range(n_pixels):
@@ -265,14 +263,7 @@ def regression(
         for i in range(n_nodes):
             _forward(normal, terms[i], work)
             smooth[i, p] = np.dot(work, solved)
-            variance[i, p] = np.dot(work, work)
-        fit[0, p] = n
-        for i in range(n_times):
-            weight, k = weights[i, p], node_of[i]
-            if weight > 0 and values[i, p] == values[i, p]:
-                fit[1, p] += weight * (values[i, p] - smooth[k, p]) ** 2
-                fit[2, p] += weight * variance[k, p]
-    return smooth, variance, fit
+    return smooth
 
 
 def gaussian_table(
@@ -307,11 +298,10 @@ def gaussian_table(
 def radial_basis(
     values: FloatArray,
     weights: FloatArray,
-    node_of: IntArray,
     table: FloatArray,
     reach: IntArray,
     widths: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> FloatArray:
     """Average with Gaussian kernels of several widths, each counting by what it has seen.
 
     The mean under each kernel counts by the share of the kernel's area that observations (one day
@@ -321,8 +311,6 @@ def radial_basis(
     ----------
     values, weights : (time, pixel) float array
         Observed values and their weights; NaN or weight 0 where missing.
-    node_of : (time,) int array
-        Node of each time.
     table, reach
         From `gaussian_table`.
     widths : (kernel,) float64 array
@@ -330,19 +318,13 @@ def radial_basis(
 
     Returns
     -------
-    smooth, variance : (node, pixel) float32 array
+    (node, pixel) float32 array
         NaN where no observation lies within three standard deviations of the widest kernel.
-    fit : (3, pixel) float64 array
-        See the module.
     """
     n_times, n_pixels = values.shape
     n_nodes = reach.shape[0]
     smooth = np.full((n_nodes, n_pixels), np.nan, np.float32)
-    variance = np.full((n_nodes, n_pixels), np.nan, np.float32)
-    fit = np.zeros((3, n_pixels))
     y, w, share = np.empty(n_times), np.empty(n_times), np.empty(n_times)
-    time_of = np.full(n_nodes, -1)
-    time_of[node_of] = np.arange(n_times)
     for p in range(n_pixels):
         for i in range(n_times):
             is_known = weights[i, p] > 0 and values[i, p] == values[i, p]
@@ -353,19 +335,11 @@ def radial_basis(
             total = _kernel_shares(w, table[:, i], first, stop, widths, share)
             if not total > 0:
                 continue
-            value, c = 0.0, 0.0
+            value = 0.0
             for k in range(first, stop):
-                if w[k] > 0:
-                    value += share[k] * y[k] / total
-                    c += (share[k] / total) ** 2 / w[k]
-            smooth[i, p] = value
-            variance[i, p] = c
-            k = time_of[i]
-            if k >= 0 and w[k] > 0:
-                fit[0, p] += 1
-                fit[1, p] += w[k] * (y[k] - value) ** 2
-                fit[2, p] += share[k] / total
-    return smooth, variance, fit
+                value += share[k] * y[k]
+            smooth[i, p] = value / total
+    return smooth
 
 
 @njit(nogil=True, cache=True)

@@ -10,6 +10,16 @@ from xharmonize.types import BoolArray, FloatArray
 SIGMA_OF_MAD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
+BEYOND = 0.5
+"""How far a spike lies beyond both its neighbours, at least, in limits and in its departure: a
+shoulder of a step lies beyond one, the first look at cut grass hardly beyond the next."""
+
+PAIR_SPAN = 16.0
+"""Longest time [day] between the neighbours of two spikes in a row: cut grass grows back later."""
+
+PAIR_AGREES = 0.5
+"""How far apart the neighbours of two spikes in a row are at most, in limits."""
+
 
 @njit(nogil=True, cache=True)
 def between(values: FloatArray, days: FloatArray, at: FloatArray, max_gap: float) -> FloatArray:
@@ -63,11 +73,15 @@ def spikes(
     direction: int,
     n_rounds: int,
 ) -> BoolArray:
-    """Tell which values depart from the line between their valid neighbours in time.
+    """Tell which values depart from the line between their valid neighbours in time, and return.
 
-    A value is a spike where its departure exceeds both `min_departure` and `threshold` robust
-    standard deviations of the pixel's departures, and no neighbour departs farther. Spikes are
-    taken out, departures found again, and so on; the spread is that of the first round.
+    The limit is the larger of `min_departure` and `threshold` robust standard deviations of the
+    pixel's departures. A value is a spike where its departure exceeds it, it lies beyond both
+    neighbours by `BEYOND` of the limit and of its departure, and no neighbour is one that departs
+    farther. Two values in a row are spikes where both lie beyond both of their neighbours by the
+    limit, on the same side, and these neighbours agree and are near in time (`PAIR_AGREES`,
+    `PAIR_SPAN`). Spikes are taken out, departures found again, and so on; the limit is that of
+    the first round.
 
     Parameters
     ----------
@@ -95,6 +109,7 @@ def spikes(
     result = np.zeros((n_times, n_pixels), np.bool_)
     t, v = np.empty(n_times), np.empty(n_times)
     place, away = np.empty(n_times, np.int64), np.empty(n_times)
+    is_spike = np.empty(n_times, np.bool_)
     for p in range(n_pixels):
         n = 0
         for i in range(n_times):
@@ -111,22 +126,66 @@ def spikes(
                 if known.size == 0:
                     break
                 limit = max(min_departure, threshold * SIGMA_OF_MAD * np.median(known))
+            _single_spikes(v[:n], away[:n], limit, direction, is_spike[:n])
+            _double_spikes(t[:n], v[:n], limit, min(max_gap, PAIR_SPAN), direction, is_spike[:n])
             kept = 0
             for i in range(n):
-                is_spike = abs(away[i]) > limit and (direction == 0 or away[i] * direction > 0)
-                for k in (i - 1, i + 1):
-                    if 0 <= k < n and abs(away[k]) > abs(away[i]):
-                        is_spike = False
-                if is_spike:
+                if is_spike[i]:
                     result[place[i], p] = True
                 else:
                     t[kept], v[kept], place[kept] = t[i], v[i], place[i]
-                    away[kept] = away[i]
                     kept += 1
             if kept == n:
                 break
             n = kept
     return result
+
+
+@njit(nogil=True, cache=True)
+def _single_spikes(
+    v: FloatArray, away: FloatArray, limit: float, direction: int, out: BoolArray
+) -> None:
+    """Single values that depart and return; of neighbours the one that departs farthest."""
+    for i in range(v.size):
+        side = 1.0 if away[i] > 0 else -1.0
+        out[i] = (
+            abs(away[i]) > limit
+            and direction * side >= 0
+            and _beyond(v[i], v[i - 1], v[i + 1], side) >= BEYOND * max(limit, abs(away[i]))
+        )
+    last_is_spike = False
+    for i in range(v.size):
+        is_spike = out[i]
+        if is_spike and last_is_spike and abs(away[i - 1]) > abs(away[i]):
+            out[i] = False
+        if is_spike and i + 1 < v.size and out[i + 1] and abs(away[i + 1]) > abs(away[i]):
+            out[i] = False
+        last_is_spike = is_spike
+
+
+@njit(nogil=True, cache=True)
+def _double_spikes(
+    t: FloatArray, v: FloatArray, limit: float, span: float, direction: int, out: BoolArray
+) -> None:
+    """Two values in a row that depart and return, between neighbours that agree; sets them."""
+    for i in range(1, v.size - 2):
+        before, after = v[i - 1], v[i + 2]
+        if t[i + 2] - t[i - 1] > span or abs(after - before) > PAIR_AGREES * limit:
+            continue
+        side = 1.0 if v[i] > before else -1.0
+        if direction * side < 0 or out[i - 1] or out[i + 2]:
+            continue
+        if (
+            _beyond(v[i], before, after, side) > limit
+            and _beyond(v[i + 1], before, after, side) > limit
+        ):
+            out[i] = out[i + 1] = True
+
+
+@njit(nogil=True, cache=True)
+def _beyond(value: float, before: float, after: float, side: float) -> float:
+    """How far a value lies beyond the nearer of two others, to a side (1 above, -1 below)."""
+    return min((value - before) * side, (value - after) * side)
 
 
 @njit(nogil=True, cache=True)

@@ -13,11 +13,20 @@ from numba import njit
 
 from xharmonize.types import FloatArray
 
-START, PEAK, END, BASE, TOP, AMPLITUDE = range(6)
+START, PEAK, END, BASE, TOP, AMPLITUDE, CUT = range(7)
 """Positions of the results along their first axis."""
+
+CUT_START, CUT_END = 1, 2
+"""Bits of `CUT`: where a gap, or the end of the series, hides that side of the season."""
 
 RISE = 0.25
 """Rise back from a trough, as a share of its depth, beyond which lies another season."""
+
+FLAT = 0.05
+"""Height over the lowest value, as a share of the depth, that counts as the trough itself."""
+
+SHOWN = 28.0
+"""Time [day] for which a trough must be seen before a gap or the end of the series."""
 
 
 @njit(nogil=True, cache=True)
@@ -51,16 +60,19 @@ def seasons(
 
     Returns
     -------
-    (6, season, pixel) float64 array
+    (7, season, pixel) float64 array
         Start, peak and end [day], base (mean of the troughs before and after, or the one that is
-        known), value at the peak, amplitude over the base; NaN where not known.
+        known), value at the peak, amplitude over the base; NaN where not known. Last what is cut
+        off: 0, or the sum of `CUT_START` and `CUT_END`.
     """
     n_pixels = values.shape[0]
-    result = np.full((6, windows.shape[0], n_pixels), np.nan)
+    result = np.full((7, windows.shape[0], n_pixels), np.nan)
+    result[CUT] = 0
     for p in range(n_pixels):
         v = values[p]
         for s in range(windows.shape[0]):
-            top = _peak(v, days, windows[s, 0], windows[s, 1])
+            top, cut = _peak(v, days, windows[s, 0], windows[s, 1], min_amplitude)
+            result[CUT, s, p] = cut
             if top >= 0:
                 _describe(
                     v, days, top, threshold, by_derivative, reach, min_amplitude, result[:, s, p]
@@ -69,15 +81,30 @@ def seasons(
 
 
 @njit(nogil=True, cache=True)
-def _peak(v: FloatArray, days: FloatArray, first: float, after: float) -> int:
-    """Highest local maximum in a window with both neighbours known; -1 without one."""
-    top = -1
-    for i in range(1, v.size - 1):
-        if days[i] < first or days[i] >= after:
+def _peak(
+    v: FloatArray, days: FloatArray, first: float, after: float, min_amplitude: float
+) -> tuple[int, int]:
+    """Highest local maximum in a window with both neighbours known; -1 without one.
+
+    The second says on which side what is higher yet is cut off: then there is no peak.
+    """
+    top, cut = -1, 0
+    low, high, edge = np.inf, -np.inf, -np.inf
+    for i in range(v.size):
+        if days[i] < first or days[i] >= after or v[i] != v[i]:
             continue
-        if v[i] > v[i - 1] and v[i] >= v[i + 1] and (top < 0 or v[i] > v[top]):
-            top = i
-    return top
+        low, high = min(low, v[i]), max(high, v[i])
+        has_before = i > 0 and v[i - 1] == v[i - 1]
+        has_after = i + 1 < v.size and v[i + 1] == v[i + 1]
+        if has_before and has_after:
+            if v[i] > v[i - 1] and v[i] >= v[i + 1] and (top < 0 or v[i] > v[top]):
+                top = i
+        elif v[i] > edge and has_before != has_after and v[i] > v[i - 1 if has_before else i + 1]:
+            edge, cut = v[i], CUT_END if has_before else CUT_START
+    is_hidden = edge > v[top] if top >= 0 else edge == high
+    if is_hidden and edge - low >= min_amplitude:
+        return -1, cut
+    return top, 0
 
 
 @njit(nogil=True, cache=True)
@@ -86,8 +113,8 @@ def _trough(
 ) -> tuple[int, bool]:
     """Lowest place on one side of a peak, not beyond a gap or another season.
 
-    The second says whether a gap, or the end of the series, comes right after it, so that the
-    series may well have been falling on.
+    The second says whether a gap, or the end of the series, comes within `SHOWN` days after it,
+    so that the series may well have been falling on.
     """
     low = top
     i = top + step
@@ -100,7 +127,10 @@ def _trough(
         elif depth >= min_amplitude and v[i] > v[low] + RISE * depth:
             return low, False
         i += step
-    return low, low == i - step
+    near = low
+    while near != top and v[near - step] <= v[low] + FLAT * (v[top] - v[low]):
+        near -= step
+    return low, abs(days[i - step] - days[near]) < SHOWN
 
 
 @njit(nogil=True, cache=True)
@@ -146,17 +176,23 @@ def _describe(
     before, is_cut_before = _trough(v, days, top, -1, reach, min_amplitude)
     after, is_cut_after = _trough(v, days, top, 1, reach, min_amplitude)
     rise, fall = v[top] - v[before], v[top] - v[after]
-    # A side that a gap cuts off high above the other's trough does not show where it begins.
-    has_before = not is_cut_before or rise >= 0.5 * fall
-    has_after = not is_cut_after or fall >= 0.5 * rise
-    amplitude = (rise + fall) / 2 if has_before and has_after else max(rise, fall)
+    if is_cut_before and is_cut_after:
+        amplitude = max(rise, fall)  # at least
+    elif is_cut_before or is_cut_after:
+        amplitude = fall if is_cut_before else rise
+    else:
+        amplitude = (rise + fall) / 2
     if not amplitude >= min_amplitude:
         return
     out[PEAK], out[TOP] = days[top], v[top]
-    out[AMPLITUDE], out[BASE] = amplitude, v[top] - amplitude
+    out[CUT] = CUT_START * is_cut_before + CUT_END * is_cut_after
+    if not (is_cut_before and is_cut_after):
+        out[AMPLITUDE], out[BASE] = amplitude, v[top] - amplitude
     for step in (-1, 1):
-        low, depth, is_known = (before, rise, has_before) if step < 0 else (after, fall, has_after)
-        if not is_known:
+        low, depth, is_cut = (
+            (before, rise, is_cut_before) if step < 0 else (after, fall, is_cut_after)
+        )
+        if is_cut:
             continue
         if by_derivative:
             when = _steepest(v, days, top, low, step)

@@ -59,6 +59,7 @@ def affine(
     (time, band, y, x) float32 array
         NaN where missing; contiguous.
     """
+    values = _native(values)
     shape = values.shape[:2]
     slope, intercept = _table(slope, shape, "slope"), _table(intercept, shape, "intercept")
     missing = np.full(shape, np.nan) if nodata is None else _table(nodata, shape, "nodata")
@@ -72,6 +73,13 @@ def affine(
     else:
         _by_rows(_affine_float, values, (slope, intercept, missing), out)
     return out
+
+
+def _native(values: AnyArray) -> AnyArray:
+    """Values in native byte order, floats in single or double precision: what numba compiles."""
+    if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
+        return values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def _by_rows(kernel: Any, values: AnyArray, tables: tuple[AnyArray, ...], out: FloatArray) -> None:

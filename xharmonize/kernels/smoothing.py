@@ -2,13 +2,16 @@
 
 Minimised over the smooth values z at the nodes t, for every pixel on its own::
 
-    sum_i w_i (y_i - z_i)² + λ sum_i m_i D_i²
+    sum_i w_i (y_i - z_i)² + λ (sum_i m_i D_i² + sum_i h_i S_i² / τ²)
 
 D_i is the second derivative by differences over the true spacing of nodes i-1, i, i+1, and m_i the
-time it stands for, so that the second sum approaches the integral of the squared second
-derivative: λ [day³] means the same whatever the nodes, and nodes without observations (w = 0) are
-filled in consistently. On nodes one day apart this is Whittaker's and Eilers' smoother of order 2;
-on nodes h days apart their λ is ours / h³.
+time it stands for; S_i is the slope between two nodes, and h_i their distance. So the sums approach
+the integrals of the squared second and first derivative: λ [day³] means the same whatever the
+nodes, and nodes without observations (w = 0) are filled in consistently. τ [day] is the relaxation
+time: the curve is a smoothing spline in tension, and the mean of a process whose slope forgets
+itself in about τ days. Over longer times, in gaps above all, it comes close to straight lines.
+With τ = ∞, on nodes one day apart, this is Whittaker's and Eilers' smoother of order 2; on nodes
+h days apart their λ is ours / h³.
 
 The matrix is pentadiagonal and positive definite once two nodes are observed. Arrays have time
 along the first axis and pixels along the second, and loops run over pixels innermost: the
@@ -17,9 +20,11 @@ recurrences over time are sequential, pixels are not.
 References
 ----------
 Eilers 2003, "A perfect smoother", doi:10.1021/ac034173t.
+Schweikert 1966 (splines in tension), doi:10.1002/sapm1966451312.
 Frasso and Eilers 2015, "L- and V-curves for optimal smoothing", doi:10.1177/1471082X14549288.
 Craven and Wahba 1979 (generalised cross-validation), doi:10.1007/BF01404567.
 Kim and Gu 2004 (its inflated form), doi:10.1046/j.1369-7412.2003.05316.x.
+Wood 2011 (restricted likelihood beside it), doi:10.1111/j.1467-9868.2010.00749.x.
 Wahba 1983 (Bayesian intervals), doi:10.1111/j.2517-6161.1983.tb01239.x.
 Hutchinson and de Hoog 1985 (the diagonal of the inverse), doi:10.1007/BF01389878.
 """
@@ -38,13 +43,19 @@ WIDTH = 32
 """Pixels solved side by side: their scratch stays in the second-level cache."""
 
 
-def penalty_bands(nodes: FloatArray) -> FloatArray:
+LOGGED = 4
+"""Pivots multiplied before a logarithm is taken: logarithms are slow, products may overflow."""
+
+
+def penalty_bands(nodes: FloatArray, relaxation: float = np.inf) -> FloatArray:
     """Return the three diagonals of the penalty matrix.
 
     Parameters
     ----------
     nodes : (node,) float array
         Times [day], strictly ascending, at least 3.
+    relaxation : float
+        τ [day], above 0; inf leaves the first derivative out.
 
     Returns
     -------
@@ -62,6 +73,10 @@ def penalty_bands(nodes: FloatArray) -> FloatArray:
         for first in range(3 - offset):
             product = row[first] * row[first + offset]
             bands[offset, first : first + t.size - 2] += product
+    slope = 1 / (h * relaxation**2)
+    bands[0, :-1] += slope
+    bands[0, 1:] += slope
+    bands[1, :-1] -= slope
     return bands
 
 
@@ -312,6 +327,83 @@ def select_gcv(
                     best[p] = score
                     chosen[start + p] = candidates[k]
     return chosen
+
+
+@njit(nogil=True, cache=True)
+def select_reml(
+    values: FloatArray,
+    weights: FloatArray,
+    node_of: IntArray,
+    bands: FloatArray,
+    candidates: FloatArray,
+    n_free: int,
+) -> FloatArray:
+    """Choose λ per pixel by restricted maximum likelihood.
+
+    Least (n - m) log Q + log |W + λP| - (N - m) log λ, with Q the minimised sum, n observations, N
+    nodes and m functions without penalty: the smoothness under which the values, taken as a random
+    curve and independent errors, are the most likely. It errs less often than cross-validation
+    towards following every value.
+
+    Parameters
+    ----------
+    values, weights, node_of, bands, candidates
+        As in `select_gcv`.
+    n_free : int
+        m: 2 for straight lines, 1 for constants (with a finite relaxation time).
+
+    Returns
+    -------
+    (pixel,) float64 array
+        One of the candidates; the largest where there are no more than `n_free` observations.
+    """
+    n, n_pixels = bands.shape[1], values.shape[1]
+    chosen = np.full(n_pixels, candidates[-1])
+    w, y, d = np.zeros((n, WIDTH)), np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
+    e, f, z = np.zeros((n, WIDTH)), np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
+    lam, best = np.ones(WIDTH), np.zeros(WIDTH)
+    terms = np.zeros((3, WIDTH))
+    for start in range(0, n_pixels, WIDTH):
+        stop = min(start + WIDTH, n_pixels)
+        _load(values, weights, node_of, start, stop, w, y)
+        best[:] = np.inf
+        for k in range(candidates.size):
+            lam[:] = candidates[k]
+            _factor(bands, lam, w, d, e, f)
+            _solve(y, d, e, f, z)
+            _likelihood_terms(w, y, z, d, terms)
+            scale = (n - n_free) * np.log(candidates[k])
+            for p in range(stop - start):
+                free = terms[0, p] - n_free
+                if free <= 0:
+                    continue
+                score = free * np.log(max(terms[1, p], 1e-30)) + terms[2, p] - scale
+                if score < best[p]:
+                    best[p] = score
+                    chosen[start + p] = candidates[k]
+    return chosen
+
+
+@njit(nogil=True, cache=True)
+def _likelihood_terms(
+    w: FloatArray, y: FloatArray, z: FloatArray, d: FloatArray, terms: FloatArray
+) -> None:
+    """Count, minimised sum and log |W + λP|; `y` holds weighted values, `d` inverse pivots."""
+    n, width = w.shape
+    product = np.ones(width)
+    terms[:] = 0.0
+    for i in range(n):
+        for p in range(width):
+            weight = w[i, p]
+            is_known = weight > 0
+            value = y[i, p] / (weight if is_known else 1.0)
+            terms[0, p] += 1.0 if is_known else 0.0
+            terms[1, p] += y[i, p] * (value - z[i, p])
+            product[p] *= d[i, p]
+        if i % LOGGED == LOGGED - 1 or i == n - 1:
+            for p in range(width):
+                terms[2, p] -= np.log(product[p])
+                product[p] = 1.0
 
 
 @njit(nogil=True, cache=True)

@@ -9,11 +9,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.geobox import require_same_grid
-from xharmonize.errors import GridError, MetricError
+from xharmonize.errors import MetricError
 from xharmonize.kernels.statistics import count_classes
 from xharmonize.metrics.groups import positions
 from xharmonize.metrics.inputs import spread, unify
+from xharmonize.metrics.place import positions_of, require_same_place
 from xharmonize.types import AnyArray
 
 REFERENCE, PREDICTED = "reference_class", "predicted_class"
@@ -47,7 +47,7 @@ def confusion_matrix(
     """
     if set(cube.dims) != set(ref.dims) or dict(cube.sizes) != dict(ref.sizes):
         raise MetricError(f"maps of one shape are needed: {dict(cube.sizes)}, {dict(ref.sizes)}")
-    _require_same_place(cube, ref)
+    _require_same_labels(cube, ref)
     labels = _classes(cube, ref, classes)
     pred, other = unify(cube, spread(ref, cube))
     if pred.chunks is None:
@@ -79,24 +79,17 @@ def confusion_matrix(
     )
 
 
-def _require_same_place(cube: xr.DataArray, ref: xr.DataArray) -> None:
+def _require_same_labels(cube: xr.DataArray, ref: xr.DataArray) -> None:
     """Raise where two maps are of other places or dates, by whatever labels both have."""
-    if all({"y", "x", "spatial_ref"} <= set(a.coords) for a in (cube, ref)):
-        require_same_grid(cube, ref, what="confusion_matrix")
+    require_same_place(cube, ref, what="confusion_matrix")
     for dim in (d for d in cube.dims if d in cube.indexes and d in ref.indexes):
         one, other = cube.indexes[dim], ref.indexes[dim]
-        if one.equals(other) or (dim in ("y", "x") and _is_close(one, other)):
+        if (positions_of(one, other) == np.arange(len(one))).all() or dim in ("y", "x"):
             continue
-        raise (GridError if dim in ("y", "x") else MetricError)(
+        raise MetricError(
             f"the maps differ along {str(dim)!r}: {one[0]} to {one[-1]}, and {other[0]} to "
-            f"{other[-1]}; select what both have, or bring one to the other's grid"
+            f"{other[-1]}; select what both have"
         )
-
-
-def _is_close(one: AnyArray, other: AnyArray) -> bool:
-    """Whether pixel centres agree to a thousandth of a pixel."""
-    step = abs(float(one[-1] - one[0])) / max(len(one) - 1, 1)
-    return bool(np.allclose(one, other, rtol=0, atol=1e-3 * step))
 
 
 def accuracy(matrix: xr.DataArray) -> xr.Dataset:

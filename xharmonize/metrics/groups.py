@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
-from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import GridError, MetricError
+from xharmonize.metrics.place import require_same_place
 from xharmonize.types import AnyArray, IntArray
 
 By: TypeAlias = str | xr.DataArray | Sequence[str | xr.DataArray] | None
@@ -112,13 +112,10 @@ def _on_cube(classes: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
         sizes = {d: (classes.sizes[d], cube.sizes[d]) for d in ("y", "x") if d in classes.dims}
         if any(a != b for a, b in sizes.values()):
             raise GridError(f"by= lies on another grid: sizes {sizes} of classes and cube")
-    if {"y", "x"} <= set(classes.dims) & set(classes.coords) and "spatial_ref" in cube.coords:
-        settled = (
-            classes
-            if "spatial_ref" in classes.coords
-            else classes.assign_coords(spatial_ref=cube["spatial_ref"])
-        )
-        require_same_grid(settled, cube, what="by=")
+    if "spatial_ref" in cube.coords and "spatial_ref" not in classes.coords:
+        require_same_place(classes.assign_coords(spatial_ref=cube["spatial_ref"]), cube, what="by=")
+    else:
+        require_same_place(classes, cube, what="by=")
     for dim in (d for d in classes.dims if d not in ("y", "x") and d in classes.coords):
         missing = ~cube.indexes[dim].isin(classes.indexes[dim])
         if missing.any():

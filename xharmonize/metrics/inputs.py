@@ -11,20 +11,38 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, read_coordinate
-from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import BandError, ContractError, MetricError, RadiometryError, TimeAxisError
+from xharmonize.metrics.place import positions_of, require_same_place, spanned
+from xharmonize.types import Float64Array
 
 BAND = "band"
+_PAIR = (
+    "; pair them with xh.match_pairs(cube, reference, tolerance=...) and compare 'source' with "
+    "'target'"
+)
+_LINE = {"scale_factor": 1.0, "add_offset": 0.0}
+_NODATA = ("_FillValue", "missing_value", "nodata")
 Dims: TypeAlias = str | Collection[Hashable] | EllipsisType | None
 
 
 def read_cubes(
-    cube: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, what: str
+    cube: xr.DataArray | xr.Dataset,
+    ref: xr.DataArray | xr.Dataset,
+    *,
+    what: str,
+    dim: Dims = None,
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return prediction and reference aligned: same dimensions, bands, dates and chunks.
 
     Bands may stand in another order; along time and other dimensions the labels both have count.
-    A dimension that only one of them has is spread over the other.
+    A dimension that only one of them has is spread over the other. Not so dates: a cube of a
+    single date is compared with that date, and one that has none serves all of them only where
+    these are not reduced over, which would count it many times.
+
+    Parameters
+    ----------
+    dim : str or collection of str, optional
+        Dimensions that are reduced over; all where not given.
 
     Raises
     ------
@@ -33,11 +51,11 @@ def read_cubes(
     """
     pred, other = _values(cube, what), _values(ref, what)
     _require_units(pred, other)
-    if {"y", "x"} <= set(pred.dims) & set(other.dims):
-        require_same_grid(pred, other, what=what)
+    require_same_place(pred, other, what=what)
     other = _same_bands(pred, other, what)
-    for dim in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
-        pred, other = _common_labels(pred, other, str(dim), what)
+    pred, other = _single_date(pred, other, dim, what), _single_date(other, pred, dim, what)
+    for name in [d for d in pred.dims if d in other.dims and d not in (BAND, "y", "x")]:
+        pred, other = _common_labels(pred, other, str(name), what)
     if set(other.dims) == set(pred.dims):
         other = other if other.dims == pred.dims else other.transpose(*pred.dims)
     elif set(other.dims) < set(pred.dims):
@@ -54,20 +72,53 @@ def _values(cube: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
         cube = main_layer(cube, what=what)
     if not isinstance(cube, xr.DataArray):
         raise ContractError(f"{what} compares DataArrays or Datasets, not {type(cube).__name__}")
-    if not np.issubdtype(cube.dtype, np.floating):
-        raise RadiometryError(
-            f"the cube holds digital numbers ({cube.dtype}), {what} needs reflectance; "
-            "call cube.harmonize.decode() first"
-        )
     if "is_decoded" in cube.coords and not read_coordinate(cube, "is_decoded").all():
         raise RadiometryError(
-            f"scale and offset of some dates are not applied (is_decoded), {what} needs "
-            "reflectance; call cube.harmonize.decode() first"
+            f"the cube holds digital numbers ({cube.dtype}) of which scale and offset are not "
+            f"applied (is_decoded), {what} needs reflectance; call cube.harmonize.decode() first"
         )
     empty = [str(dim) for dim, size in cube.sizes.items() if size == 0]
     if empty:
         raise MetricError(f"the cube has nothing along {', '.join(empty)}; {what} needs pixels")
-    return cube
+    return _numbers(cube, what)
+
+
+def _numbers(cube: xr.DataArray, what: str) -> xr.DataArray:
+    """The values as float32 or float64 of this machine, NaN where they are the stated nodata.
+
+    Raises
+    ------
+    MetricError
+        If they are no real numbers.
+    RadiometryError
+        If a scale or offset is stated that was not applied.
+    """
+    if cube.dtype.kind not in "fiub":
+        raise MetricError(f"{what} compares numbers, not values of type {cube.dtype}")
+    stated = {name: _stated(cube, name) for name in _LINE if name in cube.attrs}
+    if any((value != _LINE[name]).any() for name, value in stated.items()):
+        raise RadiometryError(
+            f"the cube states {', '.join(f'{k}={cube.attrs[k]}' for k in stated)}, which {what} "
+            "does not apply; apply them first, with xr.decode_cf(dataset) or "
+            "xh.describe(cube, ...).harmonize.decode()"
+        )
+    is_small = cube.dtype.itemsize <= (2 if cube.dtype.kind in "iu" else 4)
+    native = np.dtype(np.float32 if is_small else np.float64)
+    numbers = cube if cube.dtype == native else cube.astype(native)
+    for value in {v for name in _NODATA for v in _stated(cube, name) if np.isfinite(v)}:
+        numbers = numbers.where(numbers != native.type(value))
+    return numbers
+
+
+def _stated(cube: xr.DataArray, name: str) -> Float64Array:
+    """Numbers that an attribute states, none where it is absent."""
+    found = cube.attrs.get(name)
+    try:
+        return np.ravel([] if found is None else found).astype(np.float64)
+    except (TypeError, ValueError):
+        raise RadiometryError(
+            f"the cube states {name}={found!r}, which is no number; correct or drop the attribute"
+        ) from None
 
 
 def _require_units(pred: xr.DataArray, ref: xr.DataArray) -> None:
@@ -108,22 +159,41 @@ def _common_labels(
     one, other = pred.indexes[dim], ref.indexes[dim]
     if one.equals(other):
         return pred, ref
+    unfit = TimeAxisError if dim == "time" else MetricError
     if not (one.is_unique and other.is_unique):
-        raise TimeAxisError(
+        raise unfit(
             f"{dim!r} differs between the cubes and has duplicates, which cannot be matched; "
             "mosaic them first, or pair them with xh.match_pairs"
         )
-    common = one.intersection(other, sort=False)
-    if not len(common):
-        raise TimeAxisError(
-            f"the cubes have no {dim} in common ({_span(one)} and {_span(other)}); pair them with "
-            "xh.match_pairs(cube, reference, tolerance=...) and compare 'source' with 'target'"
+    place = positions_of(one, other)
+    mine = np.flatnonzero(place >= 0)
+    if not len(mine):
+        raise unfit(
+            f"the cubes have no {dim} in common ({spanned(pred, dim)} and {spanned(ref, dim)})"
+            + (_PAIR if dim == "time" else "; select the same of both")
         )
-    return pred.isel({dim: one.get_indexer(common)}), ref.isel({dim: other.get_indexer(common)})
+    if len(mine) == len(one) == len(other) and (place == np.arange(len(one))).all():
+        return pred, ref
+    return pred.isel({dim: mine}), ref.isel({dim: place[mine]})
 
 
-def _span(labels: Any) -> str:
-    return f"{len(labels)} from {str(labels.min())[:19]} to {str(labels.max())[:19]}"
+def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str) -> xr.DataArray:
+    """A cube without dates as one of a single date, where the other has dates."""
+    is_all = dims is None or isinstance(dims, EllipsisType)
+    reduced: Any = ("time", "pair") if is_all else [dims] if isinstance(dims, str) else dims
+    for dim in ("time", "pair"):
+        if dim in cube.dims or dim not in other.dims:
+            continue
+        if dim in cube.coords:
+            return cube.expand_dims(dim)
+        if dim not in reduced:
+            continue
+        raise TimeAxisError(
+            f"{what}: only one of the two has dates, dimensions {other.dims} and {cube.dims}; "
+            f"choose one with .sel({dim}=...), or say that it is for all of them with "
+            f"cube.expand_dims({dim}=other[{dim!r}])"
+        )
+    return cube
 
 
 def spread(

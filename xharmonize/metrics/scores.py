@@ -53,8 +53,10 @@ def score(
     ----------
     cube, ref : DataArray, or Dataset with ``reflectance`` or one other variable
         Prediction and reference on one grid, of the same bands and units; NaN where missing.
-        Along time only the dates that both have count. Any dimensions will do: the ``source`` and
-        ``target`` (pair, band, y, x) of `match_pairs`, an index (time, y, x), points.
+        Along time only the dates that both have count; a cube of one selected date is compared
+        with that date, one without any serves all dates only where `dim` keeps them. Any
+        dimensions will do: the ``source`` and ``target`` (pair, band, y, x) of `match_pairs`, an
+        index (time, y, x), points.
     metrics : str, Metric, or a sequence of these, optional
         Names as in `list_metrics`, or entries of `xharmonize.metrics` where a metric has options
         (``Sam(unit="deg")``). By default count, RMSE, MAE, bias, MRE, R², CC, KGE, PSNR and, of
@@ -97,7 +99,7 @@ def score(
     >>> scores["bias"].dims
     ('time', 'band')
     """
-    pred, other = read_cubes(cube, ref, what="score")
+    pred, other = read_cubes(cube, ref, what="score", dim=dim)
     reduced = reduced_dims(dim, pred.dims)
     asked = resolve(metrics, data_range=data_range, has_bands=pred.sizes.get(BAND, 1) > 1)
     per_band = per_band and BAND not in reduced

@@ -58,7 +58,7 @@ def statistics(
     MetricError, UnknownMetricError, GridError, BandError, TimeAxisError, RadiometryError
         As `score`.
     """
-    pred, other = read_cubes(cube, ref, what="score")
+    pred, other = read_cubes(cube, ref, what="score", dim=dim)
     reduced = reduced_dims(dim, pred.dims)
     if BAND in reduced:
         raise MetricError("statistics keep the bands; score_statistics(per_band=False) pools them")
@@ -87,7 +87,7 @@ def collect(
 ) -> xr.Dataset:
     """Find the statistics that metrics need, of aligned cubes."""
     table = _table(pred, metrics)
-    arrays = _with_baseline(pred, ref, baseline, needed=table.errors)
+    arrays = _with_baseline(pred, ref, baseline, reduced=reduced, needed=table.errors)
     pred, ref = arrays[:2]
     groups = read_groups(by, pred, reduced)
     variables: dict[str, Any] = {}
@@ -149,6 +149,7 @@ def _with_baseline(
     ref: xr.DataArray,
     baseline: xr.DataArray | xr.Dataset | None,
     *,
+    reduced: Sequence[str],
     needed: bool,
 ) -> tuple[xr.DataArray, ...]:
     """Prediction and reference, and the baseline where it is needed, in the same chunks."""
@@ -158,7 +159,7 @@ def _with_baseline(
         raise MetricError("baseline= is for the metric 'skill', which is not asked for")
     if baseline is None:
         return pred, ref
-    matched, other = read_cubes(pred, baseline, what="baseline=")
+    matched, other = read_cubes(pred, baseline, what="baseline=", dim=reduced)
     if matched.sizes != pred.sizes:
         raise MetricError(
             f"baseline= has not all that is scored: {dict(other.sizes)} of {dict(pred.sizes)}"

@@ -87,7 +87,8 @@ def _time(value: object) -> str:
 
 def _bbox(value: object) -> tuple[float, float, float, float]:
     west, south, east, north = check_numbers(value, "bbox", length=4, low=-180, high=180)
-    if not (-90 <= south <= north <= 90 and west <= east):
+    is_across = west > east and (east - west) % 360 <= 180  # the antimeridian
+    if not (-90 <= south <= north <= 90 and (west <= east or is_across)):
         raise ModelError(f"bbox is {show(value)}; give west, south, east, north in degrees")
     return west, south, east, north
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xharmonize.errors import ModelError
+from xharmonize.kernels.longitude import unrolled
 from xharmonize.models.card import Card, Input
 from xharmonize.models.checks import (
     check_integer,
@@ -152,7 +153,7 @@ def _require_known(properties: Mapping[str, Any], what: str) -> None:
 def make_item(described: Described) -> dict[str, Any]:
     """Return the item of a card as plain values, without its checksum."""
     card = described.card
-    west, south, east, north = card.bbox or (0.0,) * 4
+    west, south, east, north = unrolled(card.bbox or (0.0,) * 4)
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     item: dict[str, Any] = {
         "type": "Feature",

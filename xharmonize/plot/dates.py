@@ -19,6 +19,7 @@ from xharmonize.plot.style import (
     title_of,
 )
 from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.series.observed import has_look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +31,8 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
     Parameters
     ----------
     *cubes : DataArray or Dataset with ``time``
-        Cubes or series; only their coordinates are read, no pixel is computed.
+        Cubes or series; only their coordinates are read, no pixel is computed. Days of a smoothed
+        series on which no sensor looked are left out.
     title : str
         Put above the figure.
 
@@ -64,7 +66,7 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
             edgecolors="white",
             linewidths=0.5,
         )
-        name = title_of(sensor) if platform == UNKNOWN else platform
+        name = title_of(sensor) if platform == UNKNOWN else platform.replace("+", " and ")
         labels.append(f"{name}  ({len(dates)})")
     axes.set_yticks(range(len(rows)), list(map(printable, labels)))
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -81,7 +83,9 @@ def _rows(*cubes: xr.DataArray | xr.Dataset) -> dict[tuple[str, str], np.ndarray
         sensors = sensors_of(cube)
         n = len(sensors)
         known = "platform" in cube.coords
-        platforms = read_coordinate(cube, "platform") if known else [UNKNOWN] * n
-        for sensor, platform, date in zip(sensors, platforms, np.atleast_1d(cube["time"].values)):
+        platforms = read_coordinate(cube, "platform") if known else np.full(n, UNKNOWN)
+        dates = np.atleast_1d(cube["time"].values)
+        seen = has_look(cube) if "time" in cube.dims else np.ones(n, bool)
+        for sensor, platform, date in zip(sensors[seen], platforms[seen], dates[seen]):
             gathered.setdefault((str(sensor), str(platform)), set()).add(date)
     return {key: np.array(sorted(gathered[key])) for key in sorted(gathered)}

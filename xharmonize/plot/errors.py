@@ -11,7 +11,7 @@ import xarray as xr
 from xharmonize.cube.contract import require_bands, select_bands
 from xharmonize.errors import MetricError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
-from xharmonize.plot.images import label_map, outer_edges, thin_out
+from xharmonize.plot.images import label_map, outer_edges, position_of, thin_out
 from xharmonize.plot.style import MISSING, literal, new_figure
 from xharmonize.series.means import mean_of_known
 from xharmonize.types import AnyArray
@@ -106,9 +106,10 @@ def _chosen(
     if len(dims) != 1 or times is None or times.dims != (dims[0],):
         raise TimeAxisError(f"the cubes have no dates along {dims}; leave time= out")
     dates = times.values
-    place = time if isinstance(time, int) else int(np.abs(dates - np.datetime64(time)).argmin())
-    if not -dates.size <= place < dates.size:
-        raise TimeAxisError(f"time={time}; both cubes have {dates.size} dates in common")
+    try:
+        place = position_of(dates, time)
+    except TimeAxisError as error:
+        raise TimeAxisError(f"{error} of the {dates.size} dates in common") from None
     day = np.datetime_as_string(dates[place], unit="D")
     return difference.isel({dims[0]: place}), str(day)
 

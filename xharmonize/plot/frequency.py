@@ -9,7 +9,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize.errors import TimeAxisError
-from xharmonize.plot.style import literal, new_figure, style_of, tidy, title_of
+from xharmonize.plot.style import MERGED, literal, new_figure, style_of, tidy, title_of
 from xharmonize.series.frequency import ALL
 from xharmonize.series.frequency import frequency as count
 from xharmonize.types import AnyArray
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MERGED = "#4d4d4d"
 _USEFUL = 0.5
 
 

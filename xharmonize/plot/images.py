@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, require_bands
-from xharmonize.errors import ContractError
+from xharmonize.errors import ContractError, OptionError, TimeAxisError
 from xharmonize.plot.style import MISSING, literal, new_figure, title_of
 from xharmonize.types import AnyArray, FloatArray
 
@@ -41,7 +42,9 @@ def maps(
     ----------
     *cubes : (time, band, y, x) or (time, y, x) DataArray or Dataset
         Reflectance [1] or an index; NaN is drawn grey. Grids and CRS may differ: each map keeps
-        its own pixels, every n-th of them where there are more than 1500 a side.
+        its own pixels, every n-th of them where there are more than 1500 a side. Of a result, such
+        as seasons or a fit, every variable is drawn with its own colours, dates as dates, one map
+        for each year or other label; `stretch` is not used there.
     time : int or str
         Which date: a position, or a date of which the nearest acquisition of each cube is taken.
     bands : str or sequence of str, optional
@@ -64,8 +67,11 @@ def maps(
     BandError
         If a cube lacks a band.
     ContractError
-        If the three-stage stretch is asked for other than true colour, or a Dataset holds neither
-        ``reflectance`` nor a single index.
+        If the three-stage stretch is asked for other than true colour.
+    GridError
+        If nothing in a Dataset lies along y and x.
+    TimeAxisError, OptionError
+        If `time` or `stretch` makes no sense.
 
     References
     ----------
@@ -77,6 +83,11 @@ def maps(
     """
     if not cubes:
         raise ContractError("no cube to draw; give at least one")
+    from xharmonize.plot.results import draw_results, is_one_quantity
+
+    _require_stretch(stretch)
+    if not all(map(is_one_quantity, cubes)):
+        return draw_results(cubes, partial(_at, time=time), bands, titles)
     layers = [_at(main_layer(cube, what="a picture"), time) for cube in cubes]
     names = _choose_bands(layers, bands)
     pictures = [_pick(layer, names) for layer in layers]
@@ -85,7 +96,7 @@ def maps(
         low, high = 0.0, 1.0
         values = [_three_stages(v, names) for v in values]
     else:
-        low, high = stretch or _percentiles(values)
+        low, high = stretch or percentiles_of(values)
     figure = new_figure(4.2 * len(cubes) + 0.8, 4.6)
     axes = np.atleast_1d(figure.subplots(1, len(cubes)))
     for i, picture in enumerate(pictures):
@@ -130,12 +141,41 @@ def _three_stages(values: FloatArray, names: list[str]) -> FloatArray:
 def _at(layer: xr.DataArray, time: int | str) -> xr.DataArray:
     if "time" not in layer.dims:
         return layer
-    return layer.isel(time=time) if isinstance(time, int) else _nearest(layer, time)
+    return layer.isel(time=position_of(layer["time"].values, time))
 
 
-def _nearest(layer: xr.DataArray, date: str) -> xr.DataArray:
-    distance = np.abs(layer["time"].values - np.datetime64(date))
-    return layer.isel(time=int(distance.argmin()))
+def position_of(dates: AnyArray, time: int | str) -> int:
+    """Position of a date: a position itself, or that of the nearest to a date.
+
+    Raises
+    ------
+    TimeAxisError
+        If there is no such position, or it is no date.
+    """
+    if isinstance(time, int | np.integer):
+        if not -dates.size <= time < dates.size:
+            raise TimeAxisError(
+                f"time={time}; there are {dates.size} dates: give a position from 0 to "
+                f"{dates.size - 1}, or a date"
+            )
+        return int(time)
+    try:
+        return int(np.abs(dates - np.datetime64(time)).argmin())
+    except (TypeError, ValueError):
+        raise TimeAxisError(
+            f"time={time!r} is no date; write it as '2018-07-01', or give a position"
+        ) from None
+
+
+def _require_stretch(stretch: Any) -> None:
+    """Raise `OptionError` unless it is none, a name or two ascending values."""
+    if stretch is None or (isinstance(stretch, str) and stretch == "three-stage"):
+        return
+    ends: list[Any] = [] if isinstance(stretch, str) else np.ravel(stretch).tolist()
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise OptionError(
+            f"stretch={stretch!r}; give (low, high) with low < high, or 'three-stage'"
+        )
 
 
 def _choose_bands(layers: Sequence[xr.DataArray], bands: Sequence[str] | str | None) -> list[str]:
@@ -167,7 +207,8 @@ def thin_out(layer: xr.DataArray) -> xr.DataArray:
     return layer.isel({dim: slice(None, None, stride) for dim, stride in strides.items()})
 
 
-def _percentiles(values: Sequence[FloatArray]) -> tuple[float, float]:
+def percentiles_of(values: Sequence[FloatArray]) -> tuple[float, float]:
+    """1st and 99th percentile of all values together."""
     finite = np.concatenate([v[np.isfinite(v)] for v in values])
     if finite.size == 0:
         return 0.0, 1.0

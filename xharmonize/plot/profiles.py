@@ -13,6 +13,7 @@ from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
 from xharmonize.plot.style import (
+    FILLED,
     label_dates,
     literal,
     new_figure,
@@ -22,6 +23,7 @@ from xharmonize.plot.style import (
     title_of,
 )
 from xharmonize.series.means import deviation_of_known, mean_of_known
+from xharmonize.series.observed import has_look
 from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def series(
 ) -> Figure:
     """Draw the series of a point or of a field, one colour and mark for each sensor.
 
-    Where the cube has ``origin``, marks are solid where observed, open where harmonised, and
-    crosses where filled.
+    Where the cube has ``origin``, marks are solid where observed, open where harmonised, and grey
+    crosses, of no sensor, where most of the place was filled.
 
     Parameters
     ----------
@@ -115,6 +117,8 @@ def series(
 def _explain(axes: Axes) -> None:
     """Write the legend below the axes, where it hides no observation."""
     labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return
     half = -(-len(labels) // 2)
     width = sum(max(map(len, part), default=0) for part in (labels[:half], labels[half:]))
     axes.legend(
@@ -187,15 +191,19 @@ def _name(field: xr.DataArray | None) -> str:
 def _origin_at(
     origin: xr.DataArray, x: float | None, y: float | None, field: xr.DataArray | None
 ) -> AnyArray:
-    """Bits that any pixel of the place has, (time,)."""
+    """Bits that any pixel of the place has (time,); `FILLED` alone where most of them have it."""
     if x is not None:
         return np.asarray(origin.sel({"x": x, "y": y}, method="nearest").values)
     within = origin if field is None else origin.where(field, origin.dtype.type(0))
     found = xr.Dataset(
         {str(bit.name): ((within & bit.value) != 0).any(["y", "x"]) for bit in Origin}
     )
+    found["n"] = (within != 0).sum(["y", "x"])
+    found["n_filled"] = (within == Origin.FILLED).sum(["y", "x"])
     bits = found.compute()
-    return np.asarray(sum(bits[str(bit.name)].values * bit.value for bit in Origin))
+    whole = np.asarray(sum(bits[str(bit.name)].values * bit.value for bit in Origin))
+    is_filled = bits["n_filled"].values > bits["n"].values / 2
+    return np.where(is_filled, np.int64(Origin.FILLED), whole)
 
 
 def _draw_smoothed(axes: Axes, seen: _Seen) -> None:
@@ -214,38 +222,47 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
     valid = np.isfinite(seen.mean)
     if is_joined:
         axes.plot(dates[valid], seen.mean[valid], color="#bbbbbb", linewidth=0.8, zorder=1)
+    looked = valid & has_look(seen.layer)
+    if seen.origin is not None:
+        looked &= (seen.origin & (Origin.OBSERVED | Origin.HARMONISED)) != 0
     for name in names:
-        for word, group in _by_origin(seen.origin, valid & (sensors == name)).items():
-            colour, marker = style_of(name, names)
-            face = "white" if word == "harmonised" else colour
+        for word, group in _by_origin(seen.origin, looked & (sensors == name)).items():
             label = ", ".join(filter(None, [title_of(name), word]))
-            axes.errorbar(
-                dates[group],
-                seen.mean[group],
-                yerr=None if seen.spread is None else seen.spread[group],
-                fmt="x" if word == "filled" else marker,
-                markersize=4.5,
-                color=colour,
-                markerfacecolor=face,
-                markeredgecolor="white" if word in ("", "observed") else colour,
-                markeredgewidth=0.5 if word in ("", "observed") else 1.0,
-                elinewidth=0.7,
-                ecolor=(colour, 0.45),
-                label=f"{label} ({int(group.sum())} dates)",
-            )
+            style = style_of(name, names)
+            _draw_marks(axes, seen, group, label, style, is_open=word == "harmonised")
+    filled = valid & ~looked
+    if filled.any():
+        label = f"filled ({int(filled.sum())} dates)"
+        marks = axes.plot(dates[filled], seen.mean[filled], " ", color=FILLED, label=label)
+        marks[0].set(marker="x", markersize=3.0, markeredgewidth=0.8, zorder=1.4)
+
+
+def _draw_marks(
+    axes: Axes, seen: _Seen, group: AnyArray, label: str, style: tuple[str, str], *, is_open: bool
+) -> None:
+    colour, marker = style
+    axes.errorbar(
+        seen.layer["time"].values[group],
+        seen.mean[group],
+        yerr=None if seen.spread is None else seen.spread[group],
+        fmt=marker,
+        markersize=4.5,
+        color=colour,
+        markerfacecolor="white" if is_open else colour,
+        markeredgecolor=colour if is_open else "white",
+        markeredgewidth=1.0 if is_open else 0.5,
+        elinewidth=0.7,
+        ecolor=(colour, 0.45),
+        label=f"{label} ({int(group.sum())} dates)",
+    )
 
 
 def _by_origin(origin: AnyArray | None, here: AnyArray) -> dict[str, AnyArray]:
-    """Dates of a sensor by how their values came about; under "" where that is not known."""
+    """Looks of a sensor by how their values came about; under "" where that is not known."""
     if origin is None:
-        return {"": here}
+        return {"": here} if here.any() else {}
     is_harmonised = (origin & Origin.HARMONISED) != 0
-    is_observed = ((origin & Origin.OBSERVED) != 0) & ~is_harmonised
-    parts = {
-        "observed": here & is_observed,
-        "harmonised": here & is_harmonised,
-        "filled": here & ~is_harmonised & ~is_observed,
-    }
+    parts = {"observed": here & ~is_harmonised, "harmonised": here & is_harmonised}
     return {word: group for word, group in parts.items() if group.any()}
 
 

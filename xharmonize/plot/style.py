@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 MISSING = "#d9d9d9"
+MERGED = "#4d4d4d"
+"""Colour of what several sensors saw: it is no sensor's own."""
+FILLED = "#a0a0a0"
+"""Colour of what no sensor saw."""
 
 _STYLES = {
     "sentinel-2": (BLUE, "o"),
@@ -27,7 +31,7 @@ _STYLES = {
     "gaofen": (GREEN, "^"),
     "sentinel-1": (PURPLE, "v"),
 }
-_SPARE = [(GREEN, "D"), (PURPLE, "P"), (SKY, "X")]
+_SPARE = [(GREEN, "d"), (PURPLE, "P"), (SKY, "X")]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -48,6 +52,8 @@ def literal(figure: Figure) -> Figure:
 
 def style_of(sensor: str, known: Sequence[str] = ()) -> tuple[str, str]:
     """Return colour and marker of a sensor: the same for one family in every figure."""
+    if "+" in sensor:
+        return MERGED, "D"
     for family, style in _STYLES.items():
         if sensor.startswith(family):
             return style
@@ -56,14 +62,17 @@ def style_of(sensor: str, known: Sequence[str] = ()) -> tuple[str, str]:
 
 
 def title_of(sensor: str) -> str:
-    """Name of a sensor for people; the name itself where it is not registered."""
+    """Name of a sensor, or of several, for people; the name itself where it is not registered."""
     from xharmonize.errors import UnknownSensorError
     from xharmonize.sensors import get_sensor
 
-    try:
-        return get_sensor(sensor).title
-    except UnknownSensorError:
-        return sensor
+    names = []
+    for name in sensor.split("+"):
+        try:
+            names.append(get_sensor(name).title)
+        except UnknownSensorError:
+            names.append(name)
+    return " and ".join(names)
 
 
 def label_dates(axes: Axes) -> None:

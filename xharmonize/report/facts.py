@@ -10,16 +10,15 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cube.check import list_findings, summarize_check
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.flags import Origin, ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import ContractError, TimeAxisError
 from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.series.observed import has_look, is_smoothed, observed_values
 
-HARMLESS = ("ok", "all masked")
-HAZE_LIKE, SYSTEMATIC = "offset missed", 0.25
-MAYBE_HAZE = " (or haze, as few dates look like this)"
-MANY_FLAGGED = 0.05
+MANY_FLAGGED, MOSTLY = 0.05, 0.5
 MOST_SHOWN = 20
 SOFTWARE = ("xharmonize", "numpy", "xarray", "dask", "numba", "torch")
 
@@ -29,13 +28,14 @@ def sensor_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
     layer = main_layer(cube)
     if "time" not in layer.dims:
         return []
-    share = _valid_share(layer)
+    share = _valid_share(seen_values(cube))
+    seen = has_look(layer)
     names = ("sensor", "platform", "bandpass", "level", "processing_baseline")
     table = [_along_time(layer, name) for name in names]
     dates = np.datetime_as_string(layer["time"].values, unit="D")
     rows = []
-    for key in sorted(set(zip(*table))):
-        here = np.all([column == value for column, value in zip(table, key)], axis=0)
+    for key in sorted(set(zip(*(column[seen] for column in table)))):
+        here = np.all([seen, *(column == value for column, value in zip(table, key))], axis=0)
         rows.append(
             dict(zip(("sensor", "platform", "bandpass", "level", "baseline"), key))
             | {
@@ -57,6 +57,15 @@ def _along_time(layer: xr.DataArray, name: str) -> Any:
 def _valid_share(layer: xr.DataArray) -> Any:
     flat = layer.notnull().all("band") if "band" in layer.dims else layer.notnull()
     return flat.mean([dim for dim in flat.dims if dim != "time"]).compute().values
+
+
+def seen_values(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Return the quantity with NaN where it was filled, as far as the cube says it; lazy."""
+    layer = main_layer(cube)
+    try:
+        return observed_values(cube, layer, what="a report")
+    except ContractError:
+        return layer
 
 
 def cube_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
@@ -138,25 +147,9 @@ def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any
         table = xh.check_radiometry(cube)
     except ContractError as error:
         return [], [f"Pixels could not be compared with the metadata: {error}"]
-    groups = table.groupby(["sensor", "verdict"], sort=True)
-    rows = [
-        {
-            "sensor": str(sensor),
-            "pixels say": str(verdict),
-            "dates": len(found),
-            "darkest 1 % (median)": float(found["dark"].dropna().median()),
-        }
-        for (sensor, verdict), found in groups
-    ]
-    wrong = table[~table["verdict"].isin(HARMLESS)]
-    n_alike = int((wrong["verdict"] == HAZE_LIKE).sum())
-    hint = "" if n_alike >= SYSTEMATIC * len(table) else MAYBE_HAZE
-    notes = [
-        f"{item}: {verdict}{hint if verdict == HAZE_LIKE else ''}: {message}"
-        for item, verdict, message in zip(wrong["item_id"], wrong["verdict"], wrong["message"])
-    ]
+    notes = list_findings(table)
     more = [f"… and {len(notes) - MOST_SHOWN} more findings like these"]
-    return rows, notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
+    return summarize_check(table), notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
 
 
 def step_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
@@ -194,13 +187,27 @@ def warnings_of(cube: xr.DataArray | xr.Dataset, shares: list[dict[str, Any]]) -
         levels = sorted(set(_along_time(layer, "level")))
         if "NBAR" in levels and len(levels) > 1:
             yield f"Dates of different levels are mixed: {', '.join(levels)}"
-        if UNKNOWN in _along_time(layer, "platform"):
-            n = int((_along_time(layer, "platform") == UNKNOWN).sum())
+        n = int((_along_time(layer, "platform")[has_look(layer)] == UNKNOWN).sum())
+        if n:
             yield f"The platform of {n} dates is unknown"
         bandpasses = sorted(set(_along_time(layer, "bandpass")))
         if len(bandpasses) > 1:
             yield f"Dates are of different bandpasses: {', '.join(bandpasses)}; harmonise them"
+    if is_smoothed(layer):
+        yield _warn_of_smoothing(cube)
     for row in shares:
         share = row["share of valid values [%]"]
         if row["layer"] == "flag" and share > 100 * MANY_FLAGGED:
             yield f"{share:.1f} % of the valid values are flagged {row['meaning']}"
+        if row["meaning"] == "filled" and share > 100 * MOSTLY:
+            yield f"{share:.1f} % of the valid values were filled: nobody observed them"
+
+
+def _warn_of_smoothing(cube: xr.DataArray | xr.Dataset) -> str:
+    """What a smoothed series is no longer."""
+    if isinstance(cube, xr.Dataset) and "origin" in cube:
+        return "The series was smoothed; only observed dates and pixels are counted"
+    return (
+        "The series was smoothed and has no 'origin': which values were observed is not known, and "
+        "valid pixels are not all observed ones; smooth it as a Dataset to know"
+    )

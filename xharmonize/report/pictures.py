@@ -11,7 +11,9 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cube.contract import main_layer
 from xharmonize.errors import XHarmonizeError
+from xharmonize.report.facts import seen_values
 from xharmonize.report.html import Html, picture
+from xharmonize.series.observed import has_look
 
 Cube = xr.DataArray | xr.Dataset
 STRETCH = (0.0, 0.2)
@@ -52,7 +54,7 @@ def of_comparison(
 
 
 def _timeline(cube: Cube) -> Html:
-    n = main_layer(cube).sizes["time"]
+    n = int(has_look(main_layer(cube)).sum())
     alt = f"Dates of acquisition of each platform; {n} in all, listed in the table of sensors."
     return picture(xh.plot.timeline(cube), alt=alt, caption="Dates of acquisition.")
 
@@ -87,12 +89,12 @@ def _course(cube: Cube) -> Html:
 
 def _map(cube: Cube) -> Html:
     layer = main_layer(cube)
-    date = layer["time"].values[clearest(layer)]
+    date = layer["time"].values[clearest(seen_values(cube))]
     day = np.datetime_as_string(date, unit="D")
     return picture(
         xh.plot.maps(cube, time=str(date), stretch=stretch_of(layer)),
         alt=f"Map of the clearest date, {day}.",
-        caption=f"The date with most valid pixels, {day}.",
+        caption=f"The date with most observed pixels, {day}.",
     )
 
 

@@ -7,24 +7,29 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer
+from xharmonize.cube.store.mode import require_new
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
+from xharmonize.series.observed import has_look
 
 PREDICTION = "prediction"
+
+ReportMode = Literal["w-", "w"]
 
 
 def write_report(
     cube: xr.DataArray | xr.Dataset,
     path: str | Path,
     *,
+    mode: ReportMode = "w-",
     ref: xr.DataArray | xr.Dataset | None = None,
     source: xr.DataArray | xr.Dataset | None = None,
     tolerance: str = "2D",
@@ -44,7 +49,9 @@ def write_report(
         Reflectance (time, band, y, x) [1] or one index (time, y, x), with its contract; NaN where
         missing.
     path : str or Path
-        File to write; one that is there is replaced.
+        File to write.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
     ref : DataArray or Dataset, optional
         The reference, on the same grid.
     source : DataArray or Dataset, optional
@@ -66,7 +73,7 @@ def write_report(
     ContractError
         If a Dataset holds neither reflectance nor one index, or `source` is given without `ref`.
     StoreError
-        If `path` is a folder, or its folder does not exist.
+        If `path` is a folder, its folder does not exist, or a file is there that `mode` keeps.
     RadiometryError
         If the cube holds digital numbers.
     TimeAxisError, GridError, BandError
@@ -86,6 +93,7 @@ def write_report(
     place = Path(path).expanduser().resolve()
     if place.is_dir() or not place.parent.is_dir():
         raise StoreError(f"{path} cannot be written; give a file in a folder that exists")
+    require_new(place, mode)
     named = title or ("Harmonised series" if ref is None else "Prediction against reference")
     sections, warnings = _sections(cube, ref, source, tolerance)
     warnings = [*notes, *warnings]
@@ -200,7 +208,11 @@ def _warnings(found: Sequence[str]) -> Html:
 def _lead(cube: Any, warnings: Sequence[str]) -> str:
     layer = main_layer(cube)
     sizes = layer.sizes
-    dates = f"{sizes['time']} dates, " if "time" in sizes else ""
+    dates = ""
+    if "time" in sizes:
+        n_seen = int(has_look(layer).sum())
+        told = "" if n_seen == sizes["time"] else f" ({n_seen} of them observed)"
+        dates = f"{sizes['time']} dates{told}, "
     area = f"{sizes['y']} × {sizes['x']} pixels" if {"y", "x"} <= set(sizes) else "no grid"
     n = len(dict.fromkeys(warnings))
     return f"{dates}{area}; {n} warning{'' if n == 1 else 's'}."

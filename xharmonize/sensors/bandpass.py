@@ -7,11 +7,16 @@ direction they were published in; `BandpassTable.inverse` turns a table round.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, UnknownModelError
+from xharmonize.errors import (
+    BandError,
+    RadiometryError,
+    RadiometryWarning,
+    UnknownModelError,
+    warn,
+)
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Level
 
@@ -196,11 +201,10 @@ class BandpassTable:
 
     def _mean(self) -> dict[str, Line]:
         """Mean of Sentinel-2A's and 2B's lines, half their difference as spread."""
-        warnings.warn(
+        warn(
             f"table {self.name!r}: the mean of the Sentinel-2A and 2B lines is used; half their "
             "difference is its uncertainty; platform= settles which one flew",
             RadiometryWarning,
-            stacklevel=3,
         )
         lines = dict(self.by_platform)
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube import dates
 from xharmonize.cube.contract import (
     BAND_COORDS,
     TIME_COORDS,
@@ -40,7 +40,7 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
     RadiometryError
         If the values are digital numbers.
     TimeAxisError
-        If there are no dates, or some of them are NaT.
+        If there are no dates, or `time` holds anything else.
     """
     values = main_layer(cube, what=what)
     name = str(values.name or "values")
@@ -65,19 +65,9 @@ def _with_read_coordinates(values: xr.DataArray) -> xr.DataArray:
 
 
 def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
-    """Raise `TimeAxisError` unless every step along `time` has a date."""
-    if "time" not in cube.dims or "time" not in cube.coords:
-        raise TimeAxisError(
-            f"{what} needs dates; the cube has dimensions {tuple(map(str, cube.dims))} and no "
-            "coordinate 'time' along one of them"
-        )
-    times = cube["time"].values
-    if times.dtype.kind != "M" or np.isnat(times).any():
-        raise TimeAxisError(
-            f"{what} needs dates; 'time' holds {times.dtype}"
-            f"{' with NaT' if times.dtype.kind == 'M' else ''}: give every step a datetime64"
-        )
-    if times.size == 0:
+    """Raise `TimeAxisError` unless every step along `time` has a date, and there are some."""
+    dates.require_dates(cube, what=what)
+    if cube.sizes["time"] == 0:
         raise TimeAxisError(f"{what} needs dates; the cube has none left")
 
 
@@ -105,7 +95,7 @@ def sensors_of(values: xr.DataArray) -> AnyArray:
 
 
 def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
-    """Day number of each date: solar days where the cube has a place, UTC days elsewhere.
+    """Day number of each date: solar days where the cube has a place or says them, else UTC days.
 
     Returns
     -------
@@ -114,6 +104,8 @@ def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
     """
     if "y" in cube.dims and "x" in cube.dims and _has_crs(cube):
         return solar_days(cube)
+    if "day" in cube.coords and cube["day"].dims == ("time",) and cube["day"].dtype.kind == "M":
+        return cube["day"].values.astype("datetime64[D]").astype(np.int64)
     return cube["time"].values.astype("datetime64[D]").astype(np.int64)
 
 
@@ -124,14 +116,6 @@ def _has_crs(cube: xr.DataArray | xr.Dataset) -> bool:
 def to_times(days: IntArray) -> AnyArray:
     """Return noon UTC of days since 1970-01-01, as datetime64[ns]."""
     return (days.astype("datetime64[D]") + NOON).astype("datetime64[ns]")
-
-
-def parse_days(text: str, *, name: str) -> int:
-    """Return the number of days in ``"10D"``."""
-    found = re.fullmatch(r"(\d+)D", str(text))
-    if found is None or int(found[1]) < 1:
-        raise TimeAxisError(f"{name}={text!r}; give a number of days such as '5D'")
-    return int(found[1])
 
 
 def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import dask.array as da
@@ -14,10 +13,12 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
-from xharmonize.errors import BandError, TimeAxisError
+from xharmonize.cube.indices import INDICES, bands_of
+from xharmonize.errors import BandError, OptionError
 from xharmonize.kernels import composite as kernels
 from xharmonize.kernels import looks
-from xharmonize.series import axis
+from xharmonize.kernels.indices import ratio_index
+from xharmonize.series import axis, calendar
 from xharmonize.types import AnyArray, FloatArray, IntArray
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -37,7 +38,7 @@ class Period:
     @property
     def middle(self) -> int:
         """Middle day, the earlier of two."""
-        return (self.first + self.last) // 2
+        return calendar.middle_of(self.first, self.last)
 
 
 def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") -> Cube:
@@ -51,11 +52,13 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     period : str
         ``"10D"`` and the like: days counted anew from every 1 January, the last period of a year
         cut short, so that years compare; ``"dekad"``: to the 10th, the 20th and the end of the
-        month; ``"month"``. Dates count by solar day where the cube has a place, else UTC.
+        month; ``"month"``; ``"year"``. Dates count by solar day where the cube has a place, else
+        UTC. ``smooth(step=...)`` has the same periods and dates.
     how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
         ``median``, ``mean``: of the valid values, band by band. The others choose a look per
         pixel, whole, with its companions: ``max``: of the largest value (an index only);
-        ``max_ndvi``: of the largest NDVI, from red and nir08, else nir; ``medoid``: nearest to
+        ``max_ndvi``: of the largest NDVI, as `xharmonize.index` has it: where that is undefined,
+        as over a band that is not above zero, a look is never chosen; ``medoid``: nearest to
         all others in band space (Flood 2013); ``nearest``: nearest in time to the middle day of
         the period, the earlier of equals. The last two choose among looks with all bands.
 
@@ -71,14 +74,16 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     Raises
     ------
     TimeAxisError
-        If `period` or `how` is unknown, or there are no dates.
+        If `period` is unknown, or there are no dates.
+    OptionError
+        If `how` is unknown.
     BandError
         If a band the choice needs is missing.
     ModelError
         If the dates are in several bandpasses.
     """
     if how not in (*CHOOSING, *REDUCING):
-        raise TimeAxisError(
+        raise OptionError(
             f"how={how!r} is unknown; choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}"
         )
     name, values = axis.split_quantity(cube, what="composite")
@@ -103,39 +108,12 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
 
 def find_periods(days: IntArray, period: str) -> list[Period]:
     """Periods from the one of the first day to that of the last, empty ones among them."""
-    starts = _starts(int(days.min()), int(days.max()), period)
     found = []
-    for first, after in pairwise(starts):
-        dates = np.flatnonzero((days >= first) & (days < after))
+    for first, last in calendar.periods_of(int(days.min()), int(days.max()), period, name="period"):
+        dates = np.flatnonzero((days >= first) & (days <= last))
         ordered = dates[np.argsort(days[dates], kind="stable")]
-        found.append(Period(first=first, last=after - 1, dates=tuple(ordered.tolist())))
-    occupied = [i for i, one in enumerate(found) if one.dates]
-    return found[occupied[0] : occupied[-1] + 1]
-
-
-def _starts(first: int, last: int, period: str) -> list[int]:
-    """First days of the periods of all years that the days lie in, and the day after."""
-    ends = np.array([first, last]).astype("datetime64[D]").astype("datetime64[Y]")
-    low, high = ends.astype(np.int64).tolist()
-    begins = [_day(np.datetime64(year, "Y")) for year in range(low, high + 2)]
-    starts = [_starts_in_year(b, e, period) for b, e in pairwise(begins)]
-    return [*(day for year in starts for day in year), begins[-1]]
-
-
-def _day(date: np.datetime64) -> int:
-    return int(date.astype("datetime64[D]").astype(np.int64))
-
-
-def _starts_in_year(begin: int, end: int, period: str) -> list[int]:
-    if period in ("month", "dekad"):
-        year = np.datetime64(begin, "D").astype("datetime64[M]")
-        months = [_day(year + k) for k in range(12)]
-        return [m + d for m in months for d in ((0,) if period == "month" else (0, 10, 20))]
-    try:
-        step = axis.parse_days(period, name="period")
-    except TimeAxisError as error:
-        raise TimeAxisError(f"{error}, or 'dekad', or 'month'") from None
-    return list(range(begin, end, step))
+        found.append(Period(first=first, last=last, dates=tuple(ordered.tolist())))
+    return found
 
 
 def _like(layer: xr.DataArray, main: xr.DataArray) -> list[Any]:
@@ -151,8 +129,13 @@ def _require_bands(values: xr.DataArray, how: str) -> None:
             f"how='max' chooses by one value, the cube has bands {bands}; use 'max_ndvi', or "
             "composite an index"
         )
-    if how == "max_ndvi" and ("red" not in bands or not {"nir08", "nir"} & set(bands)):
-        raise BandError(f"how='max_ndvi' needs bands red and nir08 or nir; the cube has {bands}")
+    if how == "max_ndvi":
+        try:
+            _ndvi_bands(values)
+        except BandError:
+            raise BandError(
+                f"how='max_ndvi' needs bands red and nir08 or nir; the cube has {bands}"
+            ) from None
 
 
 def _composite_layers(
@@ -197,32 +180,42 @@ def _chosen(
 ) -> dict[str, Any]:
     """Choose a look per pixel by the quantity, and take all layers from it."""
     has_band = "band" in main.dims
-    bands = tuple(str(band) for band in main["band"].values) if has_band else ()
-    choose = partial(_choose_block, how=how, bands=bands, distance=tuple(distance.tolist()))
+    choose = partial(
+        _choose_block,
+        how=how,
+        has_band=has_band,
+        ndvi=_ndvi_bands(main) if how == "max_ndvi" and has_band else (),
+        distance=tuple(distance.tolist()),
+    )
     drop = 1 if has_band else None
     chosen = _map(choose, [parts[name].data], np.dtype(np.int16), drop_axis=drop)
     return {n: _map(kernels.take, [part.data, chosen], part.dtype) for n, part in parts.items()}
 
 
 def _choose_block(
-    values: FloatArray, *, how: str, bands: tuple[str, ...], distance: tuple[int, ...]
+    values: FloatArray,
+    *,
+    how: str,
+    has_band: bool,
+    ndvi: tuple[int, ...],
+    distance: tuple[int, ...],
 ) -> IntArray:
     if how == "medoid":
-        return kernels.medoid(values if bands else values[:, None])
+        return kernels.medoid(values if has_band else values[:, None])
     if how == "nearest":
-        whole = np.isfinite(values).all(axis=1) if bands else np.isfinite(values)
+        whole = np.isfinite(values).all(axis=1) if has_band else np.isfinite(values)
         nearness = -np.array(distance, np.float64).reshape(-1, *(1,) * (whole.ndim - 1))
         return kernels.largest(np.where(whole, nearness, np.nan))
-    if not bands:
+    if not ndvi:
         return kernels.largest(values)
-    red, nir = values[:, bands.index("red")], values[:, bands.index(_nir(bands))]
-    total = red + nir
-    score = np.divide(nir - red, total, out=np.full(red.shape, np.nan), where=total > 0)
-    return kernels.largest(score)
+    bands = [values[:, place] for place in ndvi]
+    return kernels.largest(ratio_index(bands, INDICES["ndvi"].terms))
 
 
-def _nir(bands: tuple[str, ...]) -> str:
-    return "nir08" if "nir08" in bands else "nir"
+def _ndvi_bands(main: xr.DataArray) -> tuple[int, ...]:
+    """Positions of the bands of the NDVI of `xharmonize.index`."""
+    names = [str(band) for band in main["band"].values]
+    return tuple(names.index(band) for band in bands_of(main, INDICES["ndvi"]))
 
 
 def _reduced(

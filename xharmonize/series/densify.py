@@ -23,9 +23,10 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
-from xharmonize.errors import BandError, ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.duplicates import merge_days
@@ -84,9 +85,11 @@ def densify(
         If a cube holds digital numbers, or only some dates are normalised to nadir view.
     ContractError
         If contract coordinates are missing, or the cubes hold different quantities.
+    TimeAxisError
+        If `time` holds anything but dates.
     """
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
-        raise TimeAxisError(
+        raise OptionError(
             f"duplicates={duplicates!r} is unknown; choose 'keep', 'target', 'mean' or "
             "'lowest_uncertainty'"
         )
@@ -175,6 +178,7 @@ def _require_time_contract(main: xr.DataArray) -> None:
             f"{main.name!r} does not say what its dates are: coordinates {lost or ['time']} are "
             "missing; settle them with xh.describe(cube, sensor=..., platform=...)"
         )
+    require_dates(main, what="densify")
     if not np.issubdtype(main.dtype, np.floating):
         raise RadiometryError(
             f"{main.name!r} holds {main.dtype}, real values are needed; call "

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer
+from xharmonize.cube.dates import require_dates
 from xharmonize.errors import ContractError, RadiometryError, TimeAxisError
 
 
@@ -58,6 +59,7 @@ def to_features(
             f"features need real values, the cube holds {array.dtype}; call "
             "cube.harmonize.decode() first"
         )
+    require_dates(array, what="to_features")
     if dates is not None:
         array = array.isel(time=_positions(array, dates))
     if not array.sizes["time"]:

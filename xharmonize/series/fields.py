@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Any
 
-from xharmonize.cube.geobox import read_crs
+from xharmonize.cube.geobox import centre_of, read_crs
 from xharmonize.errors import GridError
+from xharmonize.kernels.longitude import unwrapped
 
 GEOJSON_CRS = "EPSG:4326"
 """CRS of coordinates that say nothing (RFC 7946, section 4)."""
@@ -157,12 +158,32 @@ def place_fields(fields: Sequence[Field], grid: Any) -> list[Place]:
         if field.geometry.is_empty:
             places.append(Place(number=number, field=field, rows=(0, 0), columns=(0, 0)))
             continue
+        field = _beside(field, grid)
         west, south, east, north = field.geometry.bounds
         corners = [inverse * corner for corner in ((west, south), (east, north))]
         columns = _clip([c for c, _ in corners], n_columns)
         rows = _clip([r for _, r in corners], n_rows)
         places.append(Place(number=number, field=field, rows=rows, columns=columns))
     return places
+
+
+def _beside(field: Field, grid: Any) -> Field:
+    """Move a field by whole turns next to a grid in degrees: 180.1° is -179.9° too."""
+    import shapely
+    from shapely.affinity import translate
+
+    if not grid.crs.geographic:
+        return field
+    longitude = centre_of(grid)[0]
+    west, _, east, _ = field.geometry.bounds
+    if east - west > 180:  # corners on both sides of 180°
+
+        def unwrap(x: Any, y: Any) -> tuple[Any, Any]:
+            return unwrapped(x, longitude), y
+
+        return replace(field, geometry=shapely.transform(field.geometry, unwrap, interleaved=False))
+    turns = round((longitude - (west + east) / 2) / 360)
+    return replace(field, geometry=translate(field.geometry, 360 * turns)) if turns else field
 
 
 def _clip(ends: list[float], size: int) -> tuple[int, int]:

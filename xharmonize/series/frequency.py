@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError
 from xharmonize.kernels.revisit import gaps
 from xharmonize.series import axis
+from xharmonize.series.observed import known_sensors, observed_values
 from xharmonize.types import AnyArray, FloatArray, IntArray
 
 ALL = "all"
@@ -27,7 +28,8 @@ def frequency(
     Looks of one sensor on one day are one scene, valid where any of them is: rows of one pass are
     not counted twice. A look merged of several sensors counts for each. For all sensors together,
     what counts is a day, whoever looked. Days are solar days where the cube has a place, else
-    those of UTC. A look is valid where all its bands are.
+    those of UTC. A look is valid where all its bands are. What a smoothed series was filled with,
+    by its `origin`, is not valid.
 
     Parameters
     ----------
@@ -48,9 +50,12 @@ def frequency(
     Raises
     ------
     ContractError
-        If the cube does not say which sensor its dates are from.
+        If the cube does not say which sensor its dates are from, or was smoothed and has no
+        `origin`.
     TimeAxisError
-        If a level is no share, or there are no dates.
+        If there are no dates.
+    OptionError
+        If a level is no share.
 
     References
     ----------
@@ -58,12 +63,13 @@ def frequency(
     """
     wrong = [level for level in levels if not 0 <= level < 1]
     if wrong or not levels:
-        raise TimeAxisError(f"levels={tuple(levels)}; give shares from 0 to below 1")
+        raise OptionError(f"levels={tuple(levels)}; give shares from 0 to below 1")
     _, values = axis.split_quantity(cube, what="frequency")
-    parts = [sensor.split("+") for sensor in axis.sensors_of(values).tolist()]
+    sensors = axis.sensors_of(values)
+    parts = [sensor.split("+") for sensor in sensors.tolist()]
     days = axis.days_of(values)
-    names = [*sorted({name for found in parts for name in found}), ALL]
-    valid = _valid(values)
+    names = [*known_sensors(sensors), ALL]
+    valid = _valid(observed_values(cube, values, what="frequency"))
     groups = [np.array([name in (*found, ALL) for found in parts]) for name in names]
     months = _months(days)
     counts, maps = [], []

@@ -11,11 +11,12 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import read_coordinate
-from xharmonize.errors import TimeAxisError, UnknownSensorError
+from xharmonize.errors import OptionError, TimeAxisError, UnknownSensorError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.sensors import get_sensor
 from xharmonize.series import axis
 from xharmonize.series.means import deviation_of_known, mean_of_known
+from xharmonize.series.observed import is_smoothed, known_sensors
 from xharmonize.types import AnyArray, FloatArray, IntArray
 
 
@@ -87,13 +88,20 @@ def sensor_offsets(
     ContractError
         If the cube does not say which sensor its dates are from.
     TimeAxisError
-        If it holds one sensor only, or not the reference.
+        If it holds one sensor only, or not the reference, or was smoothed.
+    OptionError
+        If `max_gap` or `min_valid` has a value it cannot have.
     """
     if not max_gap > 0 or not 0 <= min_valid <= 1:
-        raise TimeAxisError(
+        raise OptionError(
             f"max_gap={max_gap}, min_valid={min_valid}; give days above 0 and a share from 0 to 1"
         )
     _, values = axis.split_quantity(cube, what="sensor_offsets")
+    if is_smoothed(cube):
+        raise TimeAxisError(
+            "sensor_offsets compares observations, and the series was smoothed over the step; "
+            "measure it before that"
+        )
     sensors = axis.sensors_of(values)
     chosen = _reference(values, sensors, reference)
     whole = axis.whole_series(values.transpose("time", ...))
@@ -119,8 +127,8 @@ def _reference(values: xr.DataArray, sensors: AnyArray, wanted: str | None) -> s
 
 
 def _names(sensors: AnyArray) -> list[str]:
-    """Sensors by name, without looks merged of several."""
-    return sorted({name for name in sensors.tolist() if "+" not in name})
+    """Sensors by name, without looks merged of several and dates that nobody saw."""
+    return known_sensors(sensors[["+" not in name for name in sensors.tolist()]])
 
 
 def _is_own_bandpass(values: xr.DataArray, dates: AnyArray) -> bool:

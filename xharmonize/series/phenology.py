@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import with_history
-from xharmonize.errors import BandError, TimeAxisError
+from xharmonize.errors import BandError, OptionError, TimeAxisError
 from xharmonize.kernels import phenology as kernels
 from xharmonize.series import axis
 from xharmonize.types import AnyArray, FloatArray, IntArray
@@ -29,6 +29,9 @@ NUMBERS = {
     "peak_value": (kernels.TOP, "highest value"),
     "amplitude": (kernels.AMPLITUDE, "highest value over the base"),
 }
+
+CUT_MEANINGS = ("none", "start", "end", "both")
+"""What the values of `cut` mean, from 0."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,11 @@ def phenology(
 
     A year's season is that of the highest peak between two year starts; its start and end may lie
     in the year before or after. A peak is a value above its neighbours, both of which are known:
-    a series that begins or ends at its highest has no season there. Smooth the series first: NaN
-    means that nothing is known, and nothing is concluded across it. Where the cube has `qa`,
-    values under snow count as NaN.
+    a series that begins or ends at its highest has no season there. A season starts, and ends,
+    only where its trough is seen: four weeks of it at least (its height within 5 % of the rise)
+    before the series or a gap cuts it off, or a rise beyond it. Else that date is NaT, and `cut`
+    says so. Smooth the series first: NaN means that nothing is known, and nothing is
+    concluded across it. Where the cube has `qa`, values under snow count as NaN.
 
     Parameters
     ----------
@@ -97,14 +102,18 @@ def phenology(
     -------
     Dataset
         Along ``year`` (that of the year start) and the cube's other dimensions: `start`, `peak`
-        and `end`, datetime64[ns] at midnight of the day, NaT where not known
+        and `end`, datetime64[ns] at midnight of the nearest day, NaT where not known
         (``result.start.dt.dayofyear`` runs to 366 in leap years); `length` [day] from start to
-        end; `base`, `peak_value` and `amplitude` in the unit of the index, NaN where not known.
+        end; `base`, `peak_value` and `amplitude` in the unit of the index, NaN where not known;
+        `cut`, uint8 with CF ``flag_values`` and ``flag_meanings``: 0 none, 1 start, 2 end, 3 both
+        are cut off by the ends of the series or by gaps.
 
     Raises
     ------
     TimeAxisError
-        If days are fewer than 3 or occur twice, or an argument makes no sense.
+        If days are fewer than 3 or occur twice, or `year_start` is no day.
+    OptionError
+        If another argument has a value it cannot have.
     BandError
         If the cube has bands.
 
@@ -140,11 +149,11 @@ def phenology(
 
 def _require_options(method: str, threshold: float, reach: float) -> None:
     if method not in ("threshold", "derivative"):
-        raise TimeAxisError(f"method={method!r}; choose 'threshold' or 'derivative'")
+        raise OptionError(f"method={method!r}; choose 'threshold' or 'derivative'")
     if not 0 < threshold < 1:
-        raise TimeAxisError(f"threshold={threshold}; give a share of the rise between 0 and 1")
+        raise OptionError(f"threshold={threshold}; give a share of the rise between 0 and 1")
     if not reach > 0:
-        raise TimeAxisError(f"reach={reach}; give a number of days above 0")
+        raise OptionError(f"reach={reach}; give a number of days above 0")
 
 
 def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:
@@ -187,7 +196,7 @@ def _start_of(year: int, year_start: str) -> int:
 
 
 def _apply(rules: _Rules, data: Any) -> Any:
-    """Stack (6, year, ...) of the kernel's results."""
+    """Stack (7, year, ...) of the kernel's results."""
     if not isinstance(data, da.Array):
         return rules(np.asarray(data))
     data = data.rechunk({0: -1})
@@ -195,7 +204,7 @@ def _apply(rules: _Rules, data: Any) -> Any:
         rules,
         data,
         new_axis=0,
-        chunks=((6,), (len(rules.windows),), *data.chunks[1:]),
+        chunks=((7,), (len(rules.windows),), *data.chunks[1:]),
         dtype=np.float64,
         meta=np.empty((0,) * (data.ndim + 1), np.float64),
         name=f"phenology-{tokenize(rules, data.name)}",
@@ -215,11 +224,20 @@ def _described(
     for name, (place, long_name) in NUMBERS.items():
         described = {"units": units, "long_name": long_name}
         result[name] = (dims, found[place].astype(np.float32), described)
+    result["cut"] = (dims, found[kernels.CUT].astype(np.uint8), _cut_attrs())
     return result.assign_attrs({n: attrs[n] for n in ("history", "references") if n in attrs})
 
 
+def _cut_attrs() -> dict[str, Any]:
+    return {
+        "long_name": "which side of the season is cut off",
+        "flag_values": np.arange(len(CUT_MEANINGS), dtype=np.uint8),
+        "flag_meanings": " ".join(CUT_MEANINGS),
+    }
+
+
 def _to_dates(days: Any) -> Any:
-    """Days since 1970-01-01, NaN where not known, as datetime64[ns] of the day."""
+    """Days since 1970-01-01, NaN where not known, as datetime64[ns] of the nearest day."""
     if not isinstance(days, da.Array):
         return _dates_block(days)
     meta = np.empty((0,) * days.ndim, "datetime64[ns]")
@@ -228,5 +246,5 @@ def _to_dates(days: Any) -> Any:
 
 def _dates_block(days: FloatArray) -> AnyArray:
     known = np.isfinite(days)
-    whole = np.floor(np.where(known, days, 0)).astype(np.int64).astype("datetime64[D]")
+    whole = np.floor(np.where(known, days, 0) + 0.5).astype(np.int64).astype("datetime64[D]")
     return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))

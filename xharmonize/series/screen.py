@@ -12,7 +12,7 @@ from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
 from xharmonize.cube.flags import ResultFlag, cf_attrs
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.series import axis
 from xharmonize.types import AnyArray, BoolArray
@@ -73,10 +73,16 @@ def screen_outliers(
 
     A value is an outlier where it departs from the straight line between the valid values before
     and after it, on true day spacing, by more than `threshold` robust standard deviations (1.4826
-    times the median absolute departure) of the pixel's series and by more than `min_departure`,
-    and where neither neighbour departs farther. Found ones are taken out and the rest is looked
-    at again, up to five times. A look that is an outlier in one band is one in all. Looks on one
-    day are screened one after the other: each with the first looks of the other days.
+    times the median absolute departure) of the pixel's series and by more than `min_departure`:
+    the limit. It must also lie beyond both neighbours, by half the limit and half its departure,
+    so that the shoulders of a step, such as a harvest, stay. Two values in a row are outliers
+    where both lie beyond both of their neighbours by the limit, and these are at most 16 days
+    apart and agree within half the limit. Found ones are taken out and the rest is looked at
+    again, up to five times. A look that is an outlier in one band is one in all. Looks on one day
+    are screened one after the other: each with the first looks of the other days.
+
+    What falls and is back at the next look cannot be told from a cloud: of mown grass that is
+    seen once while it is short, that look is lost.
 
     Parameters
     ----------
@@ -103,7 +109,9 @@ def screen_outliers(
     Raises
     ------
     TimeAxisError
-        If there are fewer than 3 days, or an argument makes no sense.
+        If there are fewer than 3 days.
+    OptionError
+        If an argument makes no sense.
 
     References
     ----------
@@ -141,11 +149,11 @@ def _require_options(
 ) -> None:
     for what, value in (("threshold", threshold), ("max_gap", max_gap)):
         if not value > 0:
-            raise TimeAxisError(f"{what}={value}; give a number above 0")
+            raise OptionError(f"{what}={value}; give a number above 0")
     if not min_departure >= 0:
-        raise TimeAxisError(f"min_departure={min_departure}; give a number of 0 or more")
+        raise OptionError(f"min_departure={min_departure}; give a number of 0 or more")
     if direction not in SIGNS:
-        raise TimeAxisError(f"direction={direction!r}; choose {', '.join(map(repr, SIGNS))}")
+        raise OptionError(f"direction={direction!r}; choose {', '.join(map(repr, SIGNS))}")
 
 
 def _batches(days: Any) -> tuple[tuple[int, ...], ...]:

@@ -6,22 +6,31 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import OptionError
 
-PenaltyRule: TypeAlias = Literal["gcv", "v-curve"]
+PenaltyRule: TypeAlias = Literal["reml", "gcv", "v-curve"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whittaker:
-    """Penalised least squares: close to the data, small second derivative.
+    """Penalised least squares: close to the data, small second and first derivative.
+
+    On five real data sets, each smoothed by the setting that the other four chose, it came 3 to 8 %
+    nearer to withheld looks than straight lines do; at single dates of a quiet pixel, and where
+    very few looks are left, no nearer (docs/reference/measurements.md).
 
     Attributes
     ----------
-    penalty : float, "gcv" or "v-curve"
+    penalty : float, "reml", "gcv" or "v-curve"
         λ [day³], the same whatever the dates and the output step: the curve follows changes that
         take longer than about λ^(1/4) days where there is a value a day. Or how to choose one per
-        pixel from `candidates`: by generalised cross-validation, or by the V-curve, which smooths
-        more and does not take errors shared by neighbouring dates for signal.
+        pixel from `candidates`: by restricted maximum likelihood; by generalised cross-validation,
+        which now and then follows every value of a series; or by the V-curve, which smooths more
+        and does not take errors shared by neighbouring dates for signal.
+    relaxation : float
+        τ [day]: the slope of the curve is remembered over about this time. In gaps that are much
+        longer the curve comes near to a straight line; ``math.inf`` is the smoother of Whittaker
+        and Eilers, which carries slopes on through gaps.
     candidates : tuple of float
         Penalties to choose from, ascending; for the V-curve at equal ratios.
     inflation : float
@@ -30,8 +39,9 @@ class Whittaker:
 
     References
     ----------
-    Eilers 2003, doi:10.1021/ac034173t; Frasso and Eilers 2015, doi:10.1177/1471082X14549288;
-    Kim and Gu 2004, doi:10.1046/j.1369-7412.2003.05316.x.
+    Eilers 2003, doi:10.1021/ac034173t; Schweikert 1966 (splines in tension),
+    doi:10.1002/sapm1966451312; Wood 2011, doi:10.1111/j.1467-9868.2010.00749.x; Frasso and Eilers
+    2015, doi:10.1177/1471082X14549288; Kim and Gu 2004, doi:10.1046/j.1369-7412.2003.05316.x.
 
     Examples
     --------
@@ -42,29 +52,34 @@ class Whittaker:
     12
     """
 
-    penalty: float | PenaltyRule = "gcv"
-    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 11))
+    penalty: float | PenaltyRule = "reml"
+    relaxation: float = 30.0
+    candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 9))
     inflation: float = 1.2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "candidates", tuple(map(float, self.candidates)))
         if isinstance(self.penalty, str):
-            if self.penalty not in ("v-curve", "gcv"):
-                raise TimeAxisError(
-                    f"penalty={self.penalty!r}; give a number [day³], 'gcv' or 'v-curve'"
+            if self.penalty not in ("reml", "gcv", "v-curve"):
+                raise OptionError(
+                    f"penalty={self.penalty!r}; give a number [day³], 'reml', 'gcv' or 'v-curve'"
                 )
         else:
             _require_positive("penalty", self.penalty)
+        if not self.relaxation > 0:
+            raise OptionError(
+                f"relaxation={self.relaxation}; give a number of days above 0, or math.inf"
+            )
         if not (math.isfinite(self.inflation) and self.inflation >= 1):
-            raise TimeAxisError(f"inflation={self.inflation}; give a factor of 1 or more")
+            raise OptionError(f"inflation={self.inflation}; give a factor of 1 or more")
         ascending = all(a < b for a, b in zip(self.candidates, self.candidates[1:]))
         if len(self.candidates) < 3 or not ascending or not self.candidates[0] > 0:
-            raise TimeAxisError(
+            raise OptionError(
                 f"candidates={self.candidates}; give at least 3 penalties above 0, ascending"
             )
 
     def __str__(self) -> str:
-        return f"whittaker, penalty={self.penalty}"
+        return f"whittaker, penalty={self.penalty}, relaxation={self.relaxation:g} days"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +109,7 @@ class SavitzkyGolay:
     def __post_init__(self) -> None:
         _require_positive("window", self.window)
         if not (isinstance(self.order, int) and 0 <= self.order <= 5):
-            raise TimeAxisError(f"order={self.order}; give a whole number from 0 to 5")
+            raise OptionError(f"order={self.order}; give a whole number from 0 to 5")
 
     def __str__(self) -> str:
         return f"savgol, window={self.window:g} days, order={self.order}"
@@ -129,7 +144,7 @@ class Harmonic:
     def __post_init__(self) -> None:
         _require_positive("period", self.period)
         if not (isinstance(self.count, int) and self.count >= 1):
-            raise TimeAxisError(f"count={self.count}; give a whole number of waves, at least 1")
+            raise OptionError(f"count={self.count}; give a whole number of waves, at least 1")
 
     def __str__(self) -> str:
         return f"harmonic, count={self.count}, period={self.period:g} days, trend={self.trend}"
@@ -162,7 +177,7 @@ class RadialBasis:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(map(float, self.widths)))
         if not self.widths:
-            raise TimeAxisError("widths=(); give at least one standard deviation [day]")
+            raise OptionError("widths=(); give at least one standard deviation [day]")
         for width in self.widths:
             _require_positive("widths", width)
 
@@ -175,4 +190,4 @@ Smoother: TypeAlias = Whittaker | SavitzkyGolay | Harmonic | RadialBasis
 
 def _require_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise TimeAxisError(f"{name}={value}; give a finite number above 0")
+        raise OptionError(f"{name}={value}; give a finite number above 0")

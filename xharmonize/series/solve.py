@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -174,17 +175,20 @@ def _fit(y: FloatArray, weights: FloatArray, plan: Plan, *, with_error: bool) ->
 
 def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | None:
     """Choose λ per pixel on the observed days."""
-    if not isinstance(plan.smoother, Whittaker):
+    smoother = plan.smoother
+    if not isinstance(smoother, Whittaker):
         return None
-    rule = plan.smoother.penalty
+    rule = smoother.penalty
     if not isinstance(rule, str):
         return np.full(y.shape[1], float(rule))
     node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
-    bands = smoothing.penalty_bands(nodes[node_of])
-    given = (y, weights, np.arange(node_of.size), bands, np.array(plan.smoother.candidates))
+    bands = smoothing.penalty_bands(nodes[node_of], smoother.relaxation)
+    given = (y, weights, np.arange(node_of.size), bands, np.array(smoother.candidates))
     chosen: FloatArray
-    if rule == "gcv":
-        chosen = smoothing.select_gcv(*given, plan.smoother.inflation)
+    if rule == "reml":
+        chosen = smoothing.select_reml(*given, 2 if math.isinf(smoother.relaxation) else 1)
+    elif rule == "gcv":
+        chosen = smoothing.select_gcv(*given, smoother.inflation)
     else:
         chosen = smoothing.select_v_curve(*given)
     return chosen
@@ -202,7 +206,7 @@ def _solve(
     node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
     smoother = plan.smoother
     if isinstance(smoother, Whittaker):
-        bands = smoothing.penalty_bands(nodes)
+        bands = smoothing.penalty_bands(nodes, smoother.relaxation)
         if not with_error:
             return smoothing.whittaker(y, weights, node_of, bands, penalty), None, None
         found: Fit = smoothing.whittaker_error(y, weights, node_of, bands, penalty)
@@ -210,16 +214,15 @@ def _solve(
     if isinstance(smoother, SavitzkyGolay):
         half = smoother.window / 2
         found = filters.local_polynomial(y, weights, node_of, nodes, half, smoother.order)
-    elif isinstance(smoother, Harmonic):
+        return found if with_error else (found[0], None, None)
+    if isinstance(smoother, Harmonic):
         terms = filters.harmonic_terms(
             nodes, count=smoother.count, period=smoother.period, trend=smoother.trend
         )
-        found = filters.regression(y, weights, node_of, terms)
-    else:
-        widths = np.array(smoother.widths)
-        table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
-        found = filters.radial_basis(y, weights, node_of, table, reach, widths)
-    return found if with_error else (found[0], None, None)
+        return filters.regression(y, weights, node_of, terms), None, None
+    widths = np.array(smoother.widths)
+    table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
+    return filters.radial_basis(y, weights, table, reach, widths), None, None
 
 
 def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: Plan) -> None:

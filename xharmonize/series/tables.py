@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, TIME_COORDS, read_coordinate
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.errors import GridError, StoreError, TimeAxisError
+from xharmonize.cube.results import as_variables, is_date
+from xharmonize.errors import GridWarning, OptionError, StoreError, warn
 from xharmonize.series import axis
-from xharmonize.series.fields import Field, place_fields, read_polygons
+from xharmonize.series.field_table import KEYS, VARIABLES, FieldTable
+from xharmonize.series.fields import Field, Place, place_fields, read_polygons
+from xharmonize.series.result_table import result_table
 from xharmonize.series.zonal import Coverage, Stat, Zonal, field_statistics
 from xharmonize.types import AnyArray
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COMPANION_COLUMNS = ("origin", "flag", "uncertainty")
+DESCRIBING = ("units", "long_name", "history", "references")
+FEW_PIXELS = 4
 
 
 def to_table(
@@ -34,8 +40,8 @@ def to_table(
     name: str | None = None,
     crs: Any = None,
     path: str | Path | None = None,
-) -> pd.DataFrame:
-    """Summarise a series over fields, one row per field, date and band; computes.
+) -> FieldTable:
+    """Summarise a series or a result over fields, one row per field, date and band; computes.
 
     The cube is read once, in its own chunks where fields lie and nowhere else, with the scheduler
     in force; only the table is held.
@@ -43,7 +49,9 @@ def to_table(
     Parameters
     ----------
     cube : DataArray or Dataset
-        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing.
+        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Or a
+        result: seasons of `phenology`, the slopes of a fit, several indices; every variable with
+        y and x is summed up.
     polygons : object or sequence of objects
         GeoJSON-like mappings (FeatureCollection, Feature, Polygon, MultiPolygon), shapely
         geometries, or anything with ``__geo_interface__``, such as a GeoDataFrame.
@@ -66,13 +74,24 @@ def to_table(
 
     Returns
     -------
-    pandas.DataFrame
-        Sorted by field, time, band; columns ``field``, ``time`` (UTC), ``day`` (solar day),
-        ``sensor``, ``platform`` (where the cube says them), ``band`` (where there are bands); the
+    FieldTable
+        A pandas.DataFrame, which ``.to_xarray()`` makes a cube along field and time that goes on
+        into `smooth` or `phenology`. Sorted by field, time, band; columns ``field``, ``time``
+        (UTC), ``day`` (solar day), ``sensor``, ``platform`` (where the cube says them), ``band``
+        (where there are bands); the
         quantity by its name [its unit]; ``sd``, standard deviation over the valid pixels; ``n``,
         their number, or summed share; ``n_pixels``, that of all pixels of the field; and, where
         the cube has them, ``origin`` and ``flag``, OR-ed, and ``uncertainty``, the mean, over the
         valid pixels. A field without a pixel in the cube has rows with ``n_pixels`` 0.
+
+        Of a result, one row per field and label of the other dimensions (``year``, ``band``); each
+        variable by its name, dates as dates (their mean or median, to the day), with ``…_sd`` and
+        ``…_n``; flags are OR-ed.
+
+    Warns
+    -----
+    GridWarning
+        If fields are smaller than a pixel, with the share of fields of fewer than 4 pixels.
 
     Raises
     ------
@@ -80,35 +99,86 @@ def to_table(
         If there are no polygons, one is no polygon, empty or beyond its CRS, or the cube lacks
         a CRS or has none in metres where `buffer` needs it.
     TimeAxisError
-        If an option is unknown, or there are no dates.
+        If a series has no dates.
+    RadiometryError
+        If the values are digital numbers.
+    OptionError
+        If `stat`, `coverage` or `min_valid` has a value it cannot have.
     StoreError
         If `path` ends in something else.
     """
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
-        raise TimeAxisError(
+        raise OptionError(
             f"stat={stat!r}, coverage={coverage!r}; choose 'mean' or 'median', and 'centre' or "
             "'exact'"
         )
     if not 0 <= min_valid <= 1:
-        raise TimeAxisError(f"min_valid={min_valid}; give a share from 0 to 1")
+        raise OptionError(f"min_valid={min_valid}; give a share from 0 to 1")
     write = None if path is None else _writer(Path(path))
-    quantity, values = axis.split_quantity(cube, what="to_table")
-    if "y" not in values.dims or "x" not in values.dims:
-        raise GridError(f"to_table needs dimensions y and x; the cube has {values.dims}")
-    grid = geobox_of(values)
+    variables = as_variables(_with_date(cube), what="to_table")
+    grid = geobox_of(variables)
     fields = read_polygons(polygons, name=name, crs=crs, target=grid.crs, buffer=buffer)
-    has_band = "band" in values.dims
-    lead = ["time", "band"] if has_band else ["time"]
-    values = values.transpose(*lead, "y", "x")
-    companions = {n: axis.companion(cube, n, values) for n in COMPANION_COLUMNS}
-    layers = {n: data for n, data in companions.items() if data is not None}
     places = place_fields(fields, grid)
-    zonal = Zonal(stat=stat, coverage=coverage, min_valid=min_valid, companions=tuple(layers))
-    stack = field_statistics(values.data, list(layers.values()), places, grid, zonal)
-    table = _table(stack, values, quantity, fields, zonal)
+    zonal = Zonal(stat=stat, coverage=coverage, min_valid=min_valid, companions=())
+    if _is_series(variables):
+        table = _series_table(variables, fields, places, grid, zonal)
+    else:
+        table = result_table(variables, fields, places, grid, zonal)
+    _warn_of_small_fields(table, places, grid)
     if write is not None:
         write(table)
     return table
+
+
+def _is_series(cube: xr.Dataset) -> bool:
+    """Whether a cube is one quantity along time, with its companions."""
+    names = [name for name in cube.data_vars if name not in COMPANIONS]
+    is_one = REFLECTANCE in names or len(names) == 1
+    return "time" in cube.dims and is_one and not any(is_date(cube[name]) for name in names)
+
+
+def _with_date(cube: xr.DataArray | xr.Dataset) -> Any:
+    """A cube of one selected date as a series of that date."""
+    if "time" in cube.dims or "time" not in cube.coords:
+        return cube
+    scalars = {n: ("time", [cube[n].values[()]]) for n in TIME_COORDS if n in cube.coords}
+    return cube.expand_dims("time").assign_coords(scalars)
+
+
+def _series_table(
+    cube: xr.Dataset, fields: list[Field], places: list[Place], grid: Any, zonal: Zonal
+) -> FieldTable:
+    """One row per field, date and band."""
+    quantity, values = axis.split_quantity(cube, what="to_table")
+    lead = ["time", "band"] if "band" in values.dims else ["time"]
+    values = values.transpose(*lead, "y", "x")
+    companions = {n: axis.companion(cube, n, values) for n in COMPANION_COLUMNS}
+    layers = {n: data for n, data in companions.items() if data is not None}
+    zonal = replace(zonal, companions=tuple(layers))
+    stack = field_statistics(values.data, list(layers.values()), places, grid, zonal)
+    table = FieldTable(_table(stack, values, quantity, fields, zonal))
+    own = {str(k): str(v) for k, v in values.attrs.items() if k in DESCRIBING}
+    table.attrs = {KEYS: ["field", *lead], VARIABLES: {quantity: own} | {n: {} for n in layers}}
+    return table
+
+
+def _warn_of_small_fields(table: FieldTable, places: list[Place], grid: Any) -> None:
+    """Warn of fields within the cube that are smaller than a pixel."""
+    inside = [place for place in places if place.rows[1] > 0]
+    pixel = abs(grid.affine.a * grid.affine.e)
+    small = [place for place in inside if place.field.geometry.area < pixel]
+    if not small:
+        return
+    n_pixels = table["n_pixels"].to_numpy().reshape(len(places), -1)[:, 0]
+    few = sum(n_pixels[place.number] < FEW_PIXELS for place in inside) / len(inside)
+    step, unit = abs(grid.affine.a), "°" if grid.crs.geographic else " m"
+    warn(
+        f"{len(small)} of {len(inside)} fields are smaller than a pixel of {step:g}{unit}, the "
+        f"first is {small[0].field.name!r}; {few:.0%} of the fields have fewer than {FEW_PIXELS} "
+        "pixels, and their values are those of their neighbours too: put the cube on a finer "
+        "grid, such as that of its sharpest bands, before it is summed up",
+        GridWarning,
+    )
 
 
 def _table(

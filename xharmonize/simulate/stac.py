@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from xharmonize.kernels.longitude import box_around
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import Band, QALayer
 from xharmonize.simulate.atmosphere import cloud_cover
@@ -115,7 +114,7 @@ def _sensor_properties(simulation: Simulation, acquisition: Pass, angles: Angles
         "eo:cloud_cover": round(100 * cloud_cover(simulation, acquisition), 2),
         "view:sun_elevation": round(90 - angles.sun_zenith, 4),
         "view:sun_azimuth": round(angles.sun_azimuth, 4),
-        "view:off_nadir": angles.view_zenith,
+        "view:incidence_angle": angles.view_zenith,
         "view:azimuth": angles.view_azimuth,
     }
     if orbit.sensor == "sentinel-2-l2a":
@@ -251,17 +250,16 @@ def _footprint(window: Window, crs: str) -> list[list[float]]:
 
 
 def _bbox(footprint: list[list[float]]) -> list[float]:
-    lon, lat = np.array(footprint).T
-    return [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
+    return list(box_around((lon, lat) for lon, lat in footprint) or ())
 
 
 def make_collection(
     simulation: Simulation, name: str, items: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the STAC collection of one sensor."""
-    boxes = np.array([item["bbox"] for item in items])
+    corners = [corner for item in items for corner in (item["bbox"][:2], item["bbox"][2:])]
     times = sorted(item["properties"]["datetime"] for item in items)
-    box = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+    box = list(box_around(corners) or ())
     links = [
         {"rel": "root", "href": "../catalog.json", "type": "application/json"},
         {"rel": "parent", "href": "../catalog.json", "type": "application/json"},

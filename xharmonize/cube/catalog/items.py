@@ -24,6 +24,7 @@ from xharmonize.cube.catalog.fields import (
 )
 from xharmonize.cube.catalog.projection import epsg_stated
 from xharmonize.errors import CatalogError
+from xharmonize.kernels.longitude import box_around
 
 Item: TypeAlias = dict[str, Any]
 """A STAC item or asset as a plain dictionary."""
@@ -135,20 +136,28 @@ def check_item(item: Any) -> str:
 
 
 def bbox_of(item: Mapping[str, Any]) -> list[float] | None:
-    """Return ``[west, south, east, north]`` [degrees] of an item, from its geometry if need be."""
-    box, name = item.get("bbox"), name_of(item)
+    """Return ``[west, south, east, north]`` [degrees] of an item, from its geometry if need be.
+
+    West > east where it crosses 180°. A box of more than half a turn is what is left of one that
+    crosses, if the geometry says so.
+    """
+    stated, name = _stated_bbox(item), name_of(item)
+    if stated is not None and stated[2] - stated[0] <= 180:
+        return stated
+    geometry = as_mapping(item.get("geometry"), f"{name}: geometry")
+    box = box_around(_points(geometry.get("coordinates"), f"{name}: geometry > coordinates"))
+    return stated if box is None else list(box)
+
+
+def _stated_bbox(item: Mapping[str, Any]) -> list[float] | None:
+    box = item.get("bbox")
     if isinstance(box, Mapping):  # as GeoParquet has it
         box = [box.get(key) for key in ("xmin", "ymin", "xmax", "ymax")]
-    if box is not None:
-        wanted = "west, south, east, north in degrees"
-        values = as_numbers(box, f"{name}: bbox", lengths=(4, 6), wanted=wanted)
-        return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
-    geometry = as_mapping(item.get("geometry"), f"{name}: geometry")
-    points = list(_points(geometry.get("coordinates"), f"{name}: geometry > coordinates"))
-    if not points:
+    if box is None:
         return None
-    lon, lat = zip(*points)
-    return [min(lon), min(lat), max(lon), max(lat)]
+    wanted = "west, south, east, north in degrees"
+    values = as_numbers(box, f"{name_of(item)}: bbox", lengths=(4, 6), wanted=wanted)
+    return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
 
 
 def make_absolute(href: str, base: str | None) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from math import isnan
 from typing import Literal, TypeAlias
+
+import numpy as np
 
 from xharmonize.cube.catalog.identity import datastrip_of
 from xharmonize.cube.catalog.scene import Scene
+from xharmonize.cube.days import solar_day
 from xharmonize.errors import CatalogError
+from xharmonize.kernels.longitude import unwrapped
 from xharmonize.sensors.spec import UNKNOWN
 
 Mosaic: TypeAlias = Literal["none", "pass", "solar_day"]
@@ -58,10 +63,15 @@ def mosaic_groups(scenes: Sequence[Scene], how: Mosaic = "pass") -> list[list[Sc
     """
     if how not in ("none", "pass", "solar_day"):
         raise CatalogError(f"mosaic={how!r} is not known; take 'none', 'pass' or 'solar_day'")
-    groups: dict[Hashable, list[Scene]] = defaultdict(list)
+    groups: dict[Hashable, list[list[Scene]]] = defaultdict(list)
     for position, scene in enumerate(sorted(scenes, key=_when)):
-        groups[position if how == "none" else _group(scene, how)].append(scene)
-    return sorted(groups.values(), key=lambda group: _when(group[0]))
+        steps = groups[position if how == "none" else _group(scene, how)]
+        if steps and (not _is_by_day(scene, how) or _is_same_day(steps[-1][0], scene)):
+            steps[-1].append(scene)
+        else:
+            steps.append([scene])
+    found = [step for steps in groups.values() for step in steps]
+    return sorted(found, key=lambda group: _when(group[0]))
 
 
 def _granule(scene: Scene) -> tuple[str, ...]:
@@ -89,8 +99,22 @@ def _group(scene: Scene, how: Mosaic) -> Hashable:
         (band, step.scale[band], step.offset[band], step.nodata[band])
         for band in sorted(step.scale)
     )
-    seen = scene.datatake if how == "pass" else scene.solar_day
+    # The day is left to `_is_same_day`: on both sides of 180° one pass has two dates.
+    seen = scene.datatake.removesuffix(f"_{scene.solar_day}") if how == "pass" else ""
     return scene.sensor.name, step.platform, seen, scene.units, numbers
+
+
+def _is_by_day(scene: Scene, how: Mosaic) -> bool:
+    """Tell whether the day decides what a scene belongs to, and not the name of its pass alone."""
+    return how == "solar_day" or scene.datatake.endswith(f"_{scene.solar_day}")
+
+
+def _is_same_day(first: Scene, scene: Scene) -> bool:
+    """Tell whether two scenes share a solar day, counted on from the longitude of the first."""
+    here, there = first.center[0], scene.center[0]
+    if isnan(here) or isnan(there):
+        return first.solar_day == scene.solar_day
+    return solar_day(scene.datetime, float(unwrapped(np.array(there), here))) == first.solar_day
 
 
 def _when(scene: Scene) -> tuple[object, str]:

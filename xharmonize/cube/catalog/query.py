@@ -15,6 +15,7 @@ from xharmonize.cube.catalog.fields import name_of, show
 from xharmonize.cube.catalog.items import bbox_of
 from xharmonize.cube.catalog.settle import sensing_time
 from xharmonize.errors import CatalogError, GridError
+from xharmonize.kernels.longitude import do_meet, normal_box
 
 Instant: TypeAlias = "str | dt.date | np.datetime64 | None"
 """An RFC 3339 time, or a year, month or day that stands for all of it; None or ``..`` is open."""
@@ -167,7 +168,11 @@ def read_interval(asked: DatetimeQuery) -> tuple[dt.datetime | None, dt.datetime
 
 
 def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return west, south, east, north [degrees], or raise `GridError` that says what is wrong."""
+    """Return west, south, east, north [degrees], or raise `GridError` that says what is wrong.
+
+    Longitudes may lie beyond ±180° or count from 0° to 360°. Those returned lie from -180 to 180,
+    with west > east where the box crosses the antimeridian.
+    """
     cure = "give bbox=(west, south, east, north) in degrees of longitude and latitude"
     try:
         box = tuple(float(value) for value in bbox)
@@ -178,14 +183,14 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise GridError(f"bbox={tuple(bbox)} is not four finite numbers; {cure}")
     west, south, east, north = box
-    if max(abs(west), abs(east)) > 180 or max(abs(south), abs(north)) > 90:
+    too_wide = max(abs(west), abs(east)) > 360 or east - west > 360
+    if too_wide or max(abs(south), abs(north)) > 90:
         raise GridError(f"bbox={box} is outside the range of degrees, in metres perhaps; {cure}")
-    if west == east or south == north:
+    if (east - west) % 360 == 0 != east - west - 360 or south == north:
         raise GridError(f"bbox={box} has no extent; {cure}")
-    crosses = west > east and 360 - (west - east) <= 180
-    if south > north or (west > east and not crosses):
+    if south > north or (west > east and (east - west) % 360 > 180):
         raise GridError(f"bbox={box} is inverted; {cure}")
-    return west, south, east, north
+    return normal_box((west, south, east, north))
 
 
 def _read_instant(
@@ -243,15 +248,7 @@ def _in_box(item: Mapping[str, Any], bbox: tuple[float, float, float, float] | N
     box = bbox_of(item)
     if box is None:
         return False
-    west, south, east, north = bbox
-    if box[1] > north or box[3] < south:
-        return False
-    return any(a[0] <= b[1] and a[1] >= b[0] for a in _spans(west, east) for b in _spans(*box[::2]))
-
-
-def _spans(west: float, east: float) -> list[tuple[float, float]]:
-    """Longitudes covered; two pieces where they cross the antimeridian."""
-    return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    return do_meet(box, bbox)
 
 
 def _check_operators(name: str, tests: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 from urllib.parse import urlparse
@@ -27,7 +26,7 @@ from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.catalog.settle import bandpass_of, settle_scene
 from xharmonize.cube.catalog.sources import Located, Source, describe_source, load_items
 from xharmonize.cube.platforms import PlatformChoice, settle_platform
-from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning
+from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning, warn
 
 __all__ = ["Grid", "RadiometryChoice", "Scene", "Source", "read_scenes"]
 
@@ -46,6 +45,7 @@ def read_scenes(
     platform: PlatformChoice | None = None,
     bands: Sequence[str] | None = None,
     radiometry: RadiometryChoice | None = None,
+    skips: bool = False,
     drivers: str | Sequence[str] | None = None,
     schemes: str | Sequence[str] | None = None,
 ) -> list[Scene]:
@@ -76,6 +76,8 @@ def read_scenes(
     radiometry : mapping, optional
         ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: goes before
         the metadata.
+    skips : bool
+        Whether a scene may lack bands that are asked for.
     drivers, schemes : str or sequence of str, optional
         GDAL drivers that may read assets, and kinds of addresses they may have; by default those
         of `xharmonize.cube.catalog.access`.
@@ -111,13 +113,13 @@ def read_scenes(
         raise _empty(source, asked)
     _check_radiometry(radiometry, {str(found.item.get("id")) for found in located})
     settled = []
-    for found in located:
-        item, is_web = _normalized(found, modifier)
+    for item, is_web in normalized(located, modifier):
         scene, notes = settle_scene(
             item,
             bands=bands,
             radiometry=_radiometry_of(item["id"], radiometry),
             platform=_named_platform(item["id"], platform),
+            skips=skips,
         )
         for key in scene.assets.values():
             where = f"asset {key!r} of item {item['id']!r}"
@@ -128,19 +130,26 @@ def read_scenes(
     return _with_platforms(scenes, platform)
 
 
-def _normalized(
-    located: Located, modifier: Callable[[Any], Any] | None
-) -> tuple[dict[str, Any], dict[str, bool]]:
-    """The item, and by asset whether its address comes from the web: the modifier is the user's."""
-    normal = normalize_item(located.item, base=located.base)
-    given = normal["assets"]
-    is_web = located.is_web or is_remote(located.base or self_href(located.item) or "")
-    if modifier is not None:
-        normal = {**normal, "assets": _signed_assets(normal, modifier)}
-    return normal, {
-        key: is_web and asset["href"] == given[key]["href"]
-        for key, asset in normal["assets"].items()
-    }
+def normalized(
+    located: Iterable[Located], modifier: Callable[[Any], Any] | None
+) -> Iterator[tuple[dict[str, Any], dict[str, bool]]]:
+    """Yield items in one shape, and by asset whether its address comes from the web.
+
+    A modifier is the user's, and so are the addresses it gives.
+    """
+    for found in located:
+        normal = normalize_item(found.item, base=found.base)
+        given = normal["assets"]
+        is_web = found.is_web or is_remote(found.base or self_href(found.item) or "")
+        if modifier is not None:
+            normal = {**normal, "assets": _signed_assets(normal, modifier)}
+        yield (
+            normal,
+            {
+                key: is_web and asset["href"] == given[key]["href"]
+                for key, asset in normal["assets"].items()
+            },
+        )
 
 
 def _signed_assets(item: Mapping[str, Any], modifier: Callable[[Any], Any]) -> dict[str, Any]:
@@ -214,11 +223,10 @@ def _warn_of_rules(settled: Sequence[tuple[Scene, tuple[str, ...]]]) -> None:
         for note in notes:
             ids[note].append(scene.id)
     for note, named in ids.items():
-        warnings.warn(
+        warn(
             f"{len(named)} items ({', '.join(named[:3])}{', …' if len(named) > 3 else ''}): {note}"
             "; radiometry={item id: {'offset': ...}} settles it otherwise",
             RadiometryWarning,
-            stacklevel=4,
         )
 
 

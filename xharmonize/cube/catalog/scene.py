@@ -28,10 +28,27 @@ class Grid:
         corners, in the units of the CRS.
     shape : tuple of int
         Rows and columns.
+    is_shared : bool
+        Stated for the item as a whole: assets may divide the same area into other pixels.
     """
 
     transform: tuple[float, float, float, float, float, float]
     shape: tuple[int, int]
+    is_shared: bool = False
+
+    @property
+    def corners(self) -> tuple[tuple[float, float], ...]:
+        """Coordinates (x, y) of the four corners, the first row's before the last row's."""
+        a, b, left, d, e, top = self.transform
+        rows, columns = self.shape
+        ends = ((0, 0), (0, columns), (rows, 0), (rows, columns))
+        return tuple((left + a * c + b * r, top + d * c + e * r) for r, c in ends)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top of the box around the grid."""
+        xs, ys = zip(*self.corners)
+        return (min(xs), min(ys), max(xs), max(ys))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -26,9 +27,21 @@ from xharmonize.cube.catalog.projection import crs_stated, grid_stated
 from xharmonize.cube.catalog.radiometry import Encoding, raster_band, settle_encoding, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
-from xharmonize.errors import BandError, CatalogError, RadiometryError, UnknownSensorError
+from xharmonize.cube.dates import to_nanoseconds
+from xharmonize.cube.days import solar_day
+from xharmonize.cube.geobox import reproject_bounds
+from xharmonize.errors import (
+    BandError,
+    CatalogError,
+    GridError,
+    RadiometryError,
+    UnknownSensorError,
+)
+from xharmonize.kernels.longitude import do_meet
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
+APART = 1e-3
+"""Distance [degree] by which an item's bbox may miss its pixels: bboxes are rounded."""
 _EARLIEST, _LATEST = dt.datetime(1678, 1, 1), dt.datetime(2262, 1, 1)  # what 64 bit of ns hold
 
 
@@ -38,6 +51,7 @@ def settle_scene(
     bands: Sequence[str] | None = None,
     radiometry: Mapping[str, float] | None = None,
     platform: str | None = None,
+    skips: bool = False,
 ) -> tuple[Scene, tuple[str, ...]]:
     """Return the scene of an item, and notes on what a rule settled against other metadata.
 
@@ -51,10 +65,12 @@ def settle_scene(
         ``scale``, ``offset``, ``nodata`` that go before the metadata of the item.
     platform : str, optional
         Platform that goes before the metadata of the item.
+    skips : bool
+        Whether a band that is not there is left out instead of an error.
     """
     sensor = recognize_sensor(item)
     platform = _known_platform(item, sensor, platform or platform_of(item))
-    spectral = _spectral_assets(item, sensor, platform, bands)
+    spectral = _spectral_assets(item, sensor, platform, bands, skips=skips)
     assets = spectral | _quality_assets(item, sensor)
     check_level(item, sensor, spectral.values())
     baseline, override = baseline_of(item), _values_of(radiometry)
@@ -63,23 +79,24 @@ def settle_scene(
         for band, key in spectral.items()
     }
     center, moment = _center(item), sensing_time(item)
-    solar_day = _solar_day(moment, center[0])
+    when = to_nanoseconds(moment, what=f"item {item['id']!r}")
+    day = solar_day(when, center[0])
     tile = tile_of(item)
     scene = Scene(
         id=item["id"],
         item=item,
-        datetime=np.datetime64(moment, "ns"),
+        datetime=when,
         sensor=sensor,
         step=_step(item, sensor, platform, baseline, tile, encodings),
         assets=assets,
         crs=_crs(item, spectral),
         grids={n: grid for n, key in assets.items() if (grid := _grid(item, key)) is not None},
-        solar_day=solar_day,
+        solar_day=day,
         datatake=datatake_of(
             item,
             platform=platform,
             tile=tile,
-            solar_day=solar_day.isoformat(),
+            solar_day=day.isoformat(),
             second=moment.strftime("%Y%m%dT%H%M%S"),
         ),
         tile=tile,
@@ -87,6 +104,7 @@ def settle_scene(
         center=center,
         dtypes={n: kind for n, key in assets.items() if (kind := _dtype(item, key))},
     )
+    _require_place(scene)
     return scene, tuple(dict.fromkeys(note for e in encodings.values() for note in e.notes))
 
 
@@ -164,9 +182,12 @@ def _values_of(radiometry: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def _spectral_assets(
-    item: Item, sensor: Sensor, platform: str, bands: Sequence[str] | None
+    item: Item, sensor: Sensor, platform: str, bands: Sequence[str] | None, *, skips: bool = False
 ) -> dict[str, str]:
-    """Map cube bands to asset keys; raise `BandError` for a band asked for that is not there."""
+    """Map cube bands to asset keys; raise `BandError` for a band asked for that is not there.
+
+    With `skips` it is left out; an item that has none of them is mapped with all it has.
+    """
     known = platform if platform in sensor.platforms else UNKNOWN
     table = {band.name: band for band in sensor.instrument(known).bands}
     found = {}
@@ -174,11 +195,14 @@ def _spectral_assets(
         key = _band_asset(item, table[name]) if name in table else _thermal_asset(item, name)
         if key is not None:
             found[name] = key
-        elif bands is not None:
+        elif bands is not None and not skips:
             here = [n for n, band in table.items() if _band_asset(item, band)]
             raise BandError(
-                f"item {item['id']!r} ({sensor.name}) has no band {name!r}; it has {here}"
+                f"item {item['id']!r} ({sensor.name}) has no band {name!r}; it has {here}; "
+                'leave the item out, or pass on_error="skip" to read the band as missing there'
             )
+    if not found and skips and bands is not None:
+        return _spectral_assets(item, sensor, platform, None)
     if not found:
         cure = "; what to_cogs wrote of an index, xh.open_cogs opens" if is_own(item) else ""
         raise BandError(
@@ -261,7 +285,33 @@ def _crs(item: Item, spectral: Mapping[str, str]) -> str:
 def _grid(item: Item, key: str) -> Grid | None:
     asset, properties, name = item["assets"][key], item["properties"], name_of(item)
     own = grid_stated(asset, f"{name}: asset {key!r}") if "proj:shape" in asset else None
-    return own or grid_stated(properties, f"{name}: properties")
+    shared = None if own else grid_stated(properties, f"{name}: properties")
+    return replace(shared, is_shared=True) if shared else own
+
+
+def _require_place(scene: Scene) -> None:
+    """Raise `GridError` if the item's bbox and the grids of its assets lie apart."""
+    box = scene.item["bbox"]
+    if box is None or not scene.crs:
+        return
+    for name, grid in scene.grids.items():
+        try:
+            found = reproject_bounds(grid.bounds, scene.crs, "EPSG:4326")
+        except GridError as error:
+            raise GridError(
+                f"item {scene.id!r}, asset {scene.assets[name]!r}: proj:transform and proj:shape "
+                f"are no place on Earth in {scene.crs[:40]} ({error}); correct them in the item"
+            ) from None
+        if not do_meet(box, found, margin=APART):
+            raise GridError(
+                f"item {scene.id!r} lies at {_rounded(box)} by its bbox, its asset "
+                f"{scene.assets[name]!r} at {_rounded(found)} by proj:transform in "
+                f"{scene.crs[:40]}; correct the one that is wrong in the item"
+            )
+
+
+def _rounded(box: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in box)
 
 
 def _dtype(item: Item, key: str) -> str:
@@ -291,11 +341,6 @@ def _center(item: Item) -> tuple[float, float]:
     west, south, east, north = item["bbox"]
     lon = (west + east) / 2 + (180 if west > east else 0)
     return (lon + 180) % 360 - 180, (south + north) / 2
-
-
-def _solar_day(moment: dt.datetime, longitude: float) -> dt.date:
-    shift = 0.0 if math.isnan(longitude) else longitude / 15
-    return (moment + dt.timedelta(hours=shift)).date()
 
 
 def _naive(moment: dt.datetime) -> dt.datetime:

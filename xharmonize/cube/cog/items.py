@@ -20,7 +20,9 @@ import pandas as pd
 
 from xharmonize._optional import require
 from xharmonize.cube.cog.files import Layer
+from xharmonize.cube.geobox import reproject_bounds
 from xharmonize.errors import BandError, UnknownSensorError
+from xharmonize.kernels.longitude import Box, box_around, normal_box, spans
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 
@@ -60,11 +62,11 @@ def make_item(
         North-up grid of the files.
     """
     pystac = require("pystac", extra="stac")
-    outline = geobox.footprint("EPSG:4326", npoints=4)
+    bbox = normal_box(reproject_bounds(tuple(geobox.boundingbox.bbox), geobox.crs, "EPSG:4326"))
     item = pystac.Item(
         id=name,
-        geometry=outline.json,
-        bbox=list(outline.boundingbox.bbox),
+        geometry=_outline(geobox, bbox),
+        bbox=list(bbox),
         datetime=pd.Timestamp(time).tz_localize("UTC").to_pydatetime(),
         properties={**_observation(step), **_grid(geobox), **_provenance(history)},
         collection=collection,
@@ -88,6 +90,16 @@ def make_item(
     return document
 
 
+def _outline(geobox: Any, bbox: Box) -> dict[str, Any]:
+    """Footprint as GeoJSON; across 180° the two parts of its box, as RFC 7946 asks."""
+    west, south, east, north = bbox
+    if west <= east:
+        footprint: dict[str, Any] = geobox.footprint("EPSG:4326", npoints=4).json
+        return footprint
+    rings = [[[w, south], [e, south], [e, north], [w, north], [w, south]] for w, e in spans(bbox)]
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+
+
 def write_catalog(path: Path, *, collection: str, description: str) -> Path:
     """Write collection and catalogue over all items in the collection's folder.
 
@@ -99,10 +111,10 @@ def write_catalog(path: Path, *, collection: str, description: str) -> Path:
     pystac = require("pystac", extra="stac")
     folder = path / collection
     items = [json.loads(file.read_text()) for file in sorted(folder.glob("*/*.json"))]
-    boxes = [item["bbox"] for item in items]
+    corners = [corner for item in items for corner in (item["bbox"][:2], item["bbox"][2:])]
     times = sorted(pd.Timestamp(item["properties"]["datetime"]) for item in items)
     extent = pystac.Extent(
-        pystac.SpatialExtent([[f(c) for f, c in zip((min, min, max, max), zip(*boxes))]]),
+        pystac.SpatialExtent([list(box_around(corners) or ())]),
         pystac.TemporalExtent([[times[0].to_pydatetime(), times[-1].to_pydatetime()]]),
     )
     group = pystac.Collection(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import uuid
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,12 +21,16 @@ from xharmonize.cube.cog.items import make_item, write_catalog, write_json, writ
 from xharmonize.cube.cog.qgis import write_styles
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.results import as_series, is_result
+from xharmonize.cube.store.lock import exchange
+from xharmonize.cube.store.mode import already_there, require_mode
 from xharmonize.cube.store.parts import as_dataset, require_coords
+from xharmonize.cube.store.zarr import WriteMode
 from xharmonize.errors import RadiometryError, StoreError
 from xharmonize.sensors.spec import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CogDtype = Literal["float32", "int16"]
 
@@ -32,6 +39,7 @@ def to_cogs(
     cube: xr.DataArray | xr.Dataset,
     path: str | Path,
     *,
+    mode: WriteMode = "w-",
     collection: str | None = None,
     dtype: CogDtype | None = None,
     styles: bool = True,
@@ -39,15 +47,20 @@ def to_cogs(
     """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
 
     ``<path>/catalog.json`` links ``<collection>/collection.json``, which links
-    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. Called again on the same path, items of
-    the same name are replaced and the others kept. One date at a time is computed.
+    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. One date at a time is computed.
 
     Parameters
     ----------
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
-        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own.
+        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own. A
+        result without dates, such as seasons by year or a fit, gets an item for each label of its
+        other dimensions; its dates become days since 1970-01-01.
     path : str or Path
-        Directory: a new or empty one, or one written by this function.
+        Directory. One that holds what this function did not write is never touched.
+    mode : {"w-", "w", "upsert"}
+        ``"w-"`` refuses a directory that holds something; ``"w"`` replaces the catalogue, which
+        stays whole until the new one is; ``"upsert"`` replaces items of the same name and keeps
+        the others.
     collection : str, optional
         STAC collection id; the name of the directory where not given.
     dtype : {"float32", "int16"}, optional
@@ -66,7 +79,8 @@ def to_cogs(
     Raises
     ------
     StoreError
-        If the directory holds something else, or two dates would get the same item name.
+        If the directory holds something that `mode` keeps, or two dates would get the same
+        item name.
     RadiometryError
         If `dtype` is given for encoded digital numbers.
     ContractError, GridError
@@ -82,9 +96,17 @@ def to_cogs(
     3
     """
     require("pystac", extra="stac")
-    folder = _writable(Path(path).expanduser())
+    require_mode(mode, get_args(WriteMode))
+    folder = _writable(Path(path).expanduser(), mode)
+    if mode == "w" and folder.exists():
+        with _in_place_of(folder) as fresh:
+            to_cogs(cube, fresh, collection=collection, dtype=dtype, styles=styles)
+        return folder / "catalog.json"
     dataset = as_dataset(cube)
-    require_coords(dataset)
+    if is_result(cube):
+        dataset = _entries(dataset, _slug(collection or folder.name), dtype)
+    else:
+        require_coords(dataset)
     _check_dtype(dataset, dtype)
     dataset = _north_up(dataset)
     geobox = geobox_of(dataset)
@@ -105,6 +127,15 @@ def to_cogs(
         if styles:
             write_styles(target, name, layers, geobox)
     return write_catalog(folder, collection=group, description=_description(dataset))
+
+
+def _entries(result: xr.Dataset, name: str, dtype: CogDtype | None) -> xr.Dataset:
+    if dtype == "int16":
+        raise StoreError(
+            "dtype='int16' holds reflectance and indices, a result has days and other units too; "
+            "leave dtype out"
+        )
+    return as_series(result, name)
 
 
 def _write_date(
@@ -155,7 +186,7 @@ def _layer(date: xr.Dataset, name: str, band: str | None, dtype: CogDtype | None
     scale, offset, nodata = 1.0, 0.0, float("nan") if is_float else None
     if is_float and dtype == "int16":
         scale, nodata = INT16_SCALE, float(INT16_NODATA)
-    elif band is not None and not is_float and is_main:
+    elif band is not None and not is_float and is_main and "scale" in date.coords:
         at = date.sel(band=band)
         scale, offset, nodata = (float(at[key]) for key in ("scale", "offset", "nodata"))
     label = name if band is None else band if is_main else f"{name}_{band}"
@@ -232,15 +263,33 @@ def _description(dataset: xr.Dataset) -> str:
     return f"{names} from {sensors}, written by xharmonize"
 
 
-def _writable(path: Path) -> Path:
+@contextmanager
+def _in_place_of(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside, of the same name, that takes the place of `folder` when it is done."""
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    fresh = beside / folder.name  # the catalogue takes its id from the name of its folder
+    try:
+        yield fresh
+        if not exchange(fresh, folder):
+            shutil.rmtree(folder)
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _writable(path: Path, mode: WriteMode) -> Path:
     folder = path.resolve()
     if folder.is_file():
         raise StoreError(f"{folder} is a file; give a directory")
-    if folder.is_dir() and any(folder.iterdir()) and not is_written_here(folder):
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder
+    if not is_written_here(folder):
         raise StoreError(
             f"{folder} is not empty and holds no catalogue written by xharmonize; "
             "choose another directory"
         )
+    if mode == "w-":
+        raise already_there(folder, "'w' replaces it, 'upsert' adds to it")
     return folder
 
 

@@ -8,7 +8,7 @@ handed over, so that both give the same array.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -18,6 +18,7 @@ from dask.base import tokenize
 from xharmonize._optional import require
 from xharmonize.cube.load.readers import AssetRef, NamingDriver, NamingReader
 from xharmonize.errors import GridError
+from xharmonize.kernels.longitude import unwrapped
 from xharmonize.types import AnyArray, Engine, IntArray
 
 if TYPE_CHECKING:
@@ -103,9 +104,43 @@ def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -
     AssetReadError
         When computed, if an asset cannot be read and failures are not skipped.
     """
-    if engine == "odc":
-        return _read_odc(sources, reading)
-    return _read_stackstac(sources, reading)
+    read = _read_odc if engine == "odc" else _read_stackstac
+    rows = [number for number, source in enumerate(sources) if source.assets]
+    named = {name for source in sources for name in source.assets}
+    columns = [number for number, name in enumerate(reading.names) if name in named]
+    if len(rows) == len(sources) and len(columns) == len(reading.names):
+        return read(sources, reading)
+    # Engines drop items that have nothing to read, and bands that no item has.
+    shape = tuple(sum(chunks) for chunks in reading.chunks)
+    missing = da.full(shape, reading.fill, reading.dtype, chunks=reading.chunks)
+    if not rows:
+        return missing
+    part = replace(
+        reading,
+        names=tuple(reading.names[number] for number in columns),
+        chunks=((1,) * len(rows), (len(columns),), *reading.chunks[2:]),
+    )
+    found = _spread(read([sources[number] for number in rows], part), missing, rows, axis=0)
+    return _spread(found, missing, columns, axis=1).rechunk(reading.chunks)
+
+
+def _spread(found: da.Array, missing: da.Array, places: Sequence[int], *, axis: int) -> da.Array:
+    """Put slices of an array at places along an axis of another, and fill between them."""
+    size = missing.shape[axis]
+    if len(places) == size:
+        return found
+    rows = {place: number for number, place in enumerate(places)}
+    cut = (slice(None),) * axis
+    empty = missing[:, : found.shape[1]] if axis == 0 else missing
+    return da.concatenate(
+        [
+            found[(*cut, slice(rows[n], rows[n] + 1))]
+            if n in rows
+            else empty[(*cut, slice(n, n + 1))]
+            for n in range(size)
+        ],
+        axis=axis,
+    )
 
 
 def _read_stackstac(sources: Sequence[Source], reading: Reading) -> da.Array:
@@ -194,7 +229,9 @@ def _footprint(bounds: tuple[float, float, float, float], geobox: GeoBox) -> Any
     left, bottom, right, top = bounds
     margin = max(abs(geobox.resolution.x), abs(geobox.resolution.y))
     edges = (left - margin, bottom - margin, right + margin, top + margin)
-    return box(*edges, crs=geobox.crs).to_crs("EPSG:4326", resolution=100 * margin)
+    around = box(*edges, crs=geobox.crs).to_crs("EPSG:4326", resolution=100 * margin)
+    start = around.exterior.points[0][0]  # across 180° in one piece, as the grid
+    return around.transform(lambda x, y: (unwrapped(x, start), y))
 
 
 def _odc_item(source: Source, footprint: Any) -> Any:

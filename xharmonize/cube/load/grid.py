@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil, floor, isclose, sqrt
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from xharmonize.cube.catalog.query import check_bbox
 from xharmonize.cube.catalog.scene import Grid, Scene
-from xharmonize.cube.geobox import read_crs
+from xharmonize.cube.geobox import Bounds, centre_of, read_crs, reproject_bounds
 from xharmonize.errors import EmptyQueryError, GridError
+from xharmonize.kernels.longitude import near, unrolled
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-
-Bounds = tuple[float, float, float, float]
-"""Left, bottom, right, top."""
 
 SNAP = 1e-3
 """Part of a pixel [1] by which a box may miss an edge without gaining a row or column."""
@@ -72,58 +69,50 @@ class Lattice:
 
 
 def lattice_of(scene: Scene, names: Iterable[str]) -> Lattice | None:
-    """Return the lattice of the finest of some assets; None where metadata does not tell."""
-    grids = [scene.grids[name] for name in names if name in scene.grids]
+    """Return the lattice of the finest of some assets; None where there is none, or none is said.
+
+    Rows may run from south to north. Grids that are turned have no lattice; `why_no_lattice` says
+    which it is.
+    """
+    grids = grids_of(scene, names)
     if not grids or not scene.crs:
         return None
     a, b, left, d, e, top = min(grids, key=lambda grid: abs(grid.transform[0])).transform
-    if b or d or e > 0 or a < 0:
-        raise GridError(
-            f"item {scene.id!r} has a grid that is not north-up (transform {a, b, left, d, e, top})"
-            "; pass like= or crs=, resolution= and bbox="
-        )
-    return Lattice(crs=scene.crs, step=(a, -e), phase=(_modulo(left, a), _modulo(top, -e)))
+    if b or d:
+        return None
+    step = (abs(a), abs(e))
+    return Lattice(crs=scene.crs, step=step, phase=(_modulo(left, step[0]), _modulo(top, step[1])))
+
+
+def why_no_lattice(scene: Scene, names: Iterable[str]) -> str:
+    """Say why a scene has no lattice."""
+    if not scene.crs:
+        return "says no CRS"
+    grids = grids_of(scene, names)
+    if not grids:
+        return "says neither proj:transform nor proj:shape"
+    return f"has a grid turned against its CRS (proj:transform {grids[0].transform})"
+
+
+def grids_of(scene: Scene, names: Iterable[str]) -> list[Grid]:
+    """Return the grids of some assets; of all bands where the scene has none of them."""
+    found = [scene.grids[name] for name in names if name in scene.grids]
+    return found or [scene.grids[name] for name in scene.step.scale if name in scene.grids]
 
 
 def bounds_in(scene: Scene, names: Iterable[str], crs: Any) -> Bounds | None:
     """Return the box around some assets of an item in another CRS; None where nothing tells."""
-    grids = [scene.grids[name] for name in names if name in scene.grids]
+    grids = grids_of(scene, names)
     if grids and scene.crs:
-        boxes = [_box_of(grid) for grid in grids]
-        return reproject(union(boxes), scene.crs, crs)
+        return reproject_bounds(union([grid.bounds for grid in grids]), scene.crs, crs)
     box = scene.item.get("bbox")
-    if not box:
-        return None
-    flat = box if len(box) == 4 else [box[0], box[1], box[3], box[4]]
-    return reproject((flat[0], flat[1], flat[2], flat[3]), "EPSG:4326", crs)
+    return reproject_bounds(unrolled(box), "EPSG:4326", crs) if box else None
 
 
 def union(boxes: Sequence[Bounds]) -> Bounds:
     """Return the box around boxes."""
     left, bottom, right, top = zip(*boxes)
     return (min(left), min(bottom), max(right), max(top))
-
-
-def reproject(bounds: Bounds, source: Any, target: Any) -> Bounds:
-    """Return the box around a box in another CRS; its edges are followed, not only corners."""
-    return _reproject(bounds, str(source), str(target))
-
-
-@lru_cache(maxsize=1024)  # thousands of items of a few tiles have a few boxes
-def _reproject(bounds: Bounds, source: str, target: str) -> Bounds:
-    from odc.geo.crs import CRS
-    from odc.geo.geom import box
-
-    if CRS(source) == CRS(target):
-        return bounds
-    if not (bounds[2] > bounds[0] and bounds[3] > bounds[1]):
-        raise GridError(
-            f"the box {bounds} is empty; give (west, south, east, north) with west < east and "
-            "south < north"
-        )
-    span = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
-    found = box(*bounds, crs=source).to_crs(target, resolution=span / 32).boundingbox
-    return (found.left, found.bottom, found.right, found.top)
 
 
 def step_in(lattice: Lattice, geobox: GeoBox) -> float:
@@ -167,8 +156,7 @@ def target_grid(
     target_crs = _target_crs(scenes, crs)
     lattice = _target_lattice(scenes, bands, target_crs, resolution)
     if bbox is not None:
-        bounds = reproject(_lonlat(bbox), "EPSG:4326", target_crs)
-        return lattice.cover(bounds)
+        return lattice.cover(reproject_bounds(unrolled(check_bbox(bbox)), "EPSG:4326", target_crs))
     boxes = [bounds_in(scene, bands, target_crs) for scene in scenes if scene.grids]
     known = [box for box in boxes if box is not None]
     if not known:
@@ -176,7 +164,7 @@ def target_grid(
             f"item {scenes[0].id!r} says neither proj:shape nor proj:transform, so the extent of "
             "its assets is unknown; pass bbox=, resolution= and crs=, or like="
         )
-    return lattice.cover(union(known))
+    return lattice.cover(union(_side_by_side(known, target_crs)))
 
 
 def native_grid(
@@ -184,9 +172,10 @@ def native_grid(
 ) -> GeoBox:
     """Return the part of a lattice that a target grid needs of some scenes."""
     left, bottom, right, top = target.pad(1).boundingbox
-    wanted = reproject((left, bottom, right, top), target.crs, lattice.crs)
+    wanted = reproject_bounds((left, bottom, right, top), target.crs, lattice.crs)
     boxes = [bounds_in(scene, names, lattice.crs) for scene in scenes]
-    there = union([box for box in boxes if box is not None])
+    known = [wanted, *(box for box in boxes if box is not None)]
+    there = union(_side_by_side(known, lattice.crs)[1:])
     return lattice.cover(
         (
             max(wanted[0], there[0]),
@@ -205,7 +194,8 @@ def north_up(geobox: GeoBox) -> GeoBox:
 def place(scene: Scene, names: Sequence[str], geobox: GeoBox) -> Bounds:
     """Return the footprint of a scene in the CRS of a grid; the grid's where nothing tells."""
     left, bottom, right, top = geobox.boundingbox
-    return bounds_in(scene, names, geobox.crs) or (left, bottom, right, top)
+    box = bounds_in(scene, names, geobox.crs) or (left, bottom, right, top)
+    return near(box, centre_of(geobox)[0]) if geobox.crs.geographic else box
 
 
 def overlapping(scenes: Sequence[Scene], names: Sequence[str], geobox: GeoBox) -> list[Scene]:
@@ -230,14 +220,11 @@ def overlapping(scenes: Sequence[Scene], names: Sequence[str], geobox: GeoBox) -
     return found
 
 
-def _lonlat(bbox: Sequence[float]) -> Bounds:
-    west, south, east, north = check_bbox(bbox)
-    if west > east:
-        raise GridError(
-            f"bbox={tuple(bbox)} crosses the antimeridian; open its two sides one by one, or give "
-            "the grid with like="
-        )
-    return west, south, east, north
+def _side_by_side(boxes: Sequence[Bounds], crs: Any) -> Sequence[Bounds]:
+    """Move boxes in degrees by whole turns next to the first; others stay where they are."""
+    if not read_crs(crs).geographic:
+        return boxes
+    return [near(box, (boxes[0][0] + boxes[0][2]) / 2) for box in boxes]
 
 
 def _target_crs(scenes: Sequence[Scene], crs: Any) -> str:
@@ -273,11 +260,12 @@ def _target_lattice(
             f"resolution={resolution:g} would be {CRS(crs).units[0]} in {crs}, in degrees perhaps; "
             "give it in the unit of the CRS, or a geographic crs="
         )
-    found = {lattice_of(scene, bands): scene for scene in scenes}
+    whole = [scene for scene in scenes if all(band in scene.assets for band in bands)]
+    found = {lattice_of(scene, bands): scene for scene in whole or scenes}
     known = [lattice for lattice in found if lattice is not None]
     native = [lattice for lattice in known if CRS(lattice.crs) == CRS(crs)]
     if resolution is None:
-        return _native_lattice(found, native, crs)
+        return _native_lattice(found, native, bands, crs)
     _require_coarse_enough(known, crs, resolution)
     # The phase of the coarsest sensor: it is the one that would lose most by being resampled.
     steps = sorted({lattice.step for lattice in native}, reverse=True)
@@ -289,12 +277,16 @@ def _target_lattice(
 
 
 def _native_lattice(
-    found: dict[Lattice | None, Scene], native: Sequence[Lattice], crs: str
+    found: dict[Lattice | None, Scene],
+    native: Sequence[Lattice],
+    bands: Sequence[str],
+    crs: str,
 ) -> Lattice:
     if None in found:
+        reason = why_no_lattice(found[None], bands)
         raise GridError(
-            f"item {found[None].id!r} says no proj:transform, so its pixel size and the phase of "
-            "its grid are unknown; pass resolution=, crs= and bbox=, or like="
+            f"item {found[None].id!r} {reason}, so pixel size and phase of the cube are open; pass "
+            "resolution=, crs= and bbox=, or like=; and resampling=, such as 'nearest'"
         )
     steps = {lattice.step for lattice in found if lattice is not None}
     if len(steps) > 1:
@@ -341,14 +333,6 @@ def _is_metric(crs: str) -> bool:
     from odc.geo.crs import CRS
 
     return bool(CRS(crs).projected) and CRS(crs).units[0] in ("metre", "meter", "m")
-
-
-def _box_of(grid: Grid) -> Bounds:
-    a, b, left, d, e, top = grid.transform
-    rows, columns = grid.shape
-    xs = [left, left + a * columns, left + b * rows, left + a * columns + b * rows]
-    ys = [top, top + d * columns, top + e * rows, top + d * columns + e * rows]
-    return (min(xs), min(ys), max(xs), max(ys))
 
 
 def _modulo(edge: float, step: float) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.errors import GridError, UnknownModelError
+from xharmonize.kernels.longitude import do_meet, normal_box, unrolled
 from xharmonize.models.card import Card
 from xharmonize.models.lattice import Lattice
 
@@ -40,17 +41,15 @@ class Margin:
 
     def widened(self, bbox: Sequence[float]) -> tuple[float, float, float, float]:
         """A box in degrees that holds the margin, for a search."""
-        west, south, east, north = bbox
+        west, south, east, north = unrolled(bbox)
         reach = (self.lattice.tile + 1) * self.lattice.resolution * 1.1
         up = reach / METRES
         farthest = min(max(abs(south), abs(north)) + up, 89.0)
         aside = up / cos(radians(farthest))
-        return (
-            max(west - aside, -180.0),
-            max(south - up, -90.0),
-            min(east + aside, 180.0),
-            min(north + up, 90.0),
-        )
+        if east + aside - (west - aside) >= 360:
+            west, east, aside = -180.0, 180.0, 0.0
+        box = west - aside, max(south - up, -90.0), east + aside, min(north + up, 90.0)
+        return normal_box(box)
 
     def around(self, geobox: GeoBox) -> GeoBox:
         """Extend a north-up grid by whole pixels."""
@@ -110,16 +109,8 @@ def read_margin(pad: Any) -> Margin:
 
 def within(scenes: Sequence[Scene], bbox: Sequence[float]) -> list[Scene]:
     """Scenes that meet a box in degrees, or do not say where they lie; all where none does."""
-    west, south, east, north = bbox
-    found = []
-    for scene in scenes:
-        box = scene.item.get("bbox")
-        if box:
-            flat = box if len(box) == 4 else (box[0], box[1], box[3], box[4])
-            is_off = flat[0] > east or flat[2] < west or flat[1] > north or flat[3] < south
-            if is_off:
-                continue
-        found.append(scene)
+    boxes = [scene.item.get("bbox") for scene in scenes]
+    found = [s for s, box in zip(scenes, boxes) if not box or do_meet(box, bbox)]
     return found or list(scenes)
 
 

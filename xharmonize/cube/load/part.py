@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.cube.catalog.angles import ANGLES, angles_of_item
+from xharmonize.cube.catalog.angles import ANGLES, ATTRIBUTES, angles_of_item
 from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
@@ -25,7 +25,7 @@ from xharmonize.cube.masks import QA_ATTRS, Mask, pack_qa, qa_layers
 from xharmonize.cube.masks import mask as apply_mask
 from xharmonize.cube.quality import settable
 from xharmonize.cube.saturation import flag_saturated
-from xharmonize.errors import MaskError
+from xharmonize.errors import MaskError, RadiometryWarning, warn
 from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.spec import Flag, QALayer, Sensor
 from xharmonize.types import AnyArray, Engine
@@ -131,11 +131,13 @@ def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
     _require_quality(sensor, request.mask)
     for layer in needed:
         lacking = [scene.id for scene in scenes if layer.name not in scene.assets]
-        if lacking:
+        if lacking and request.skips:
+            _warn_of_layer(layer, lacking)
+        elif lacking:
             cure = "pass mask=None" if layer.is_primary else "mask without the flags it sets"
             raise MaskError(
                 f"item {lacking[0]!r} ({sensor.name}) has no quality layer {layer.name!r} (asset "
-                f"{' or '.join(layer.assets)}), which the mask needs; {cure}"
+                f"{' or '.join(layer.assets)}), which the mask needs; leave the item out, {cure}"
             )
     there = {name for scene in scenes for name in scene.assets}
     # Layers that say more about what is removed: pixels must not depend on whether qa is kept.
@@ -145,6 +147,15 @@ def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
         for layer in sensor.qa
         if layer.name in there
         and (request.qa or layer in needed or LAYOUTS[layer.layout].flags & asked & ~Flag.FILL)
+    )
+
+
+def _warn_of_layer(layer: QALayer, lacking: Sequence[str]) -> None:
+    named = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+    warn(
+        f"{len(lacking)} items ({named}) have no quality layer {layer.name!r}, so that nothing of "
+        "them is known to be clear: they are missing (NaN) where the mask is applied",
+        RadiometryWarning,
     )
 
 
@@ -190,12 +201,9 @@ def _lineage(scene: Scene) -> dict[str, str]:
 
 def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
     """Mean sun and view angles as coordinates along time; NaN where an item does not say."""
-    rows = [
-        angles_of_item(scene.item["properties"], f"item {scene.id!r}: properties")
-        for scene in scenes
-    ]
+    rows = [angles_of_item(scene.item) for scene in scenes]
     return {
-        name: ("time", np.array([row[name] for row in rows]), {"units": "degree"})
+        name: ("time", np.array([row[name] for row in rows]), dict(ATTRIBUTES[name]))
         for name in ANGLES
     }
 

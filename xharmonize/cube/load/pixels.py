@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
+from xharmonize.cube.catalog.projection import crs_stated
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.load.engines import FAILED, Chunks, Reading, Source, read_stack
 from xharmonize.cube.load.readers import AssetRef
@@ -199,13 +200,17 @@ def _read(
 
 def _asset(scene: Scene, name: str, failed: int | None) -> AssetRef:
     key = scene.assets[name]
+    asset = scene.item["assets"][key]
+    own = crs_stated(asset, f"item {scene.id!r}: asset {key!r}")
     nodata = scene.step.nodata.get(name, np.nan)
     return AssetRef(
-        href=scene.item["assets"][key]["href"],
+        href=asset["href"],
         item_id=scene.id,
         asset=key,
         nodata=int(nodata) if np.isfinite(nodata) else None,
         failed=failed,
+        grid=scene.grids.get(name),
+        crs=own or scene.crs,
         drivers=scene.drivers,
     )
 

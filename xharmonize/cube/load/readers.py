@@ -7,18 +7,38 @@ they work with any Dask scheduler, and free of rasterio until something is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar
+from dataclasses import astuple, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from xharmonize.cube.catalog.access import DRIVERS
-from xharmonize.cube.load.guard import guarded, open_allowed
+from xharmonize.cube.catalog.scene import Grid
+from xharmonize.cube.load.files import (
+    Header,
+    has_fractions,
+    is_read_alike,
+    read_header,
+    read_pixels,
+    why_misplaced,
+)
+from xharmonize.cube.load.guard import guarded
 from xharmonize.errors import AssetReadError
 from xharmonize.types import IntArray
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+
+class _Unfit(Exception):
+    """A file that opens, and is not what its item says."""
+
+    def __init__(self, error: AssetReadError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +55,10 @@ class AssetRef:
         Digital number of a missing pixel, in addition to the one the file declares.
     failed : int or None
         Value given to pixels that cannot be read; None raises `AssetReadError`.
+    grid : Grid or None
+        Its pixels as the item states them, which the file is compared with.
+    crs : str
+        CRS that the item states; empty where it does not.
     drivers : tuple of str
         GDAL drivers that may read it.
     """
@@ -44,10 +68,14 @@ class AssetRef:
     asset: str
     nodata: int | None = None
     failed: int | None = None
+    grid: Grid | None = None
+    crs: str = ""
     drivers: tuple[str, ...] = DRIVERS
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.href, self.item_id, self.asset, self.nodata, self.failed, self.drivers)
+        grid = None if self.grid is None else astuple(self.grid)
+        own = (self.href, self.item_id, self.asset, self.nodata, self.failed)
+        return (*own, grid, self.crs, self.drivers)
 
     def __lt__(self, other: AssetRef) -> bool:
         """Order by item and asset, so that mappings of assets have one token."""
@@ -60,6 +88,82 @@ class AssetRef:
             f'{reason}; leave the item out, or pass on_error="skip" to treat it as nodata'
         )
 
+    def read(
+        self,
+        plain: Callable[[], IntArray],
+        geobox: Callable[[], GeoBox],
+        *,
+        resampling: str,
+        dtype: np.dtype[Any],
+        fill: int,
+    ) -> IntArray:
+        """Read the asset onto a grid.
+
+        Parameters
+        ----------
+        plain : callable
+            Reads by an engine, what every engine reads alike.
+        geobox : callable
+            Returns the grid.
+        fill : int
+            Value of missing pixels.
+
+        Returns
+        -------
+        IntArray
+            `fill` where missing; `failed` everywhere where the asset cannot be read, or is not
+            what its item says, and failures are skipped.
+        """
+        from rasterio.errors import RasterioError
+
+        try:
+            with guarded(self.href, self.drivers):
+                header = self._header()
+                if is_read_alike(header, geobox()):
+                    pixels = plain()
+                else:
+                    pixels = read_pixels(
+                        self.href,
+                        header,
+                        geobox(),
+                        resampling=resampling,
+                        dtype=dtype,
+                        nodata=self.nodata,
+                        fill=fill,
+                    )
+        except _Unfit as unfit:
+            error = unfit.error
+        except (RuntimeError, OSError, RasterioError) as cause:
+            error = self.error(str(cause.__cause__ or cause))
+        else:
+            return self.with_fill(self.require_numbers(pixels), fill)
+        # Raised outside: rasterio's errors, if chained, do not survive the way from a worker.
+        if self.failed is None:
+            raise error
+        return np.full(geobox().shape.yx, self.failed, dtype)
+
+    def _header(self) -> Header:
+        """Return the header of the file, if it is what the item says."""
+        header = read_header(self.href)
+        if header.n_bands != 1:
+            raise _Unfit(
+                self.error(
+                    f"the file has {header.n_bands} bands, and an asset is one band; give each "
+                    "band a file of its own, or open it with rioxarray and xh.describe"
+                )
+            )
+        reason = why_misplaced(header, self.grid, self.crs)
+        if reason:
+            raise _Unfit(
+                AssetReadError(
+                    f"asset {self.asset!r} of item {self.item_id!r} lies elsewhere than its item "
+                    f"says: {reason}; correct proj:transform, proj:shape and proj:code in the "
+                    'item, leave the item out, or pass on_error="skip" to treat the asset as '
+                    f"nodata ({self.href})"
+                )
+            )
+        return header
+
     def require_numbers(self, pixels: IntArray) -> IntArray:
         """Return digital numbers; raise `AssetReadError` if they were reflectance, cut to 0 or 1.
 
@@ -69,7 +173,7 @@ class AssetRef:
             return pixels
         # A few pixels tell most of the time.
         is_large = (pixels[::32, ::32] > 2).any() or (pixels > 2).any()
-        if not is_large and _has_fractions(self.href, self.drivers):
+        if not is_large and has_fractions(self.href):
             raise AssetReadError(
                 f"asset {self.asset!r} of item {self.item_id!r} holds fractions, but its metadata "
                 f"say {pixels.dtype}, or nothing; state data_type, scale and offset of the asset "
@@ -97,28 +201,29 @@ class NamingReader:
 
     def read(self, window: Any, **options: Any) -> IntArray:
         """Read a window; see `AssetRef` for what happens on failure."""
-        from rasterio.errors import RasterioError
+        return self.ref.read(
+            partial(self._read, window, options),
+            partial(self._geobox, window),
+            resampling=self.options["resampling"].name,
+            dtype=self.options["dtype"],
+            fill=int(self.options["fill_value"]),
+        )
 
-        fill = int(self.options["fill_value"])
+    def _read(self, window: Any, options: Mapping[str, Any]) -> IntArray:
         if self._reader is None:
             from stackstac.rio_reader import AutoParallelRioReader
 
             self._reader = AutoParallelRioReader(url=self.ref.href, **self.options)
-        try:
-            with guarded(self.ref.href, self.ref.drivers):
-                pixels = self._read_plain(window)
-                if pixels is None:
-                    pixels = self._reader.read(window, **options)
-            return self.ref.with_fill(self.ref.require_numbers(pixels), fill)
-        except AssetReadError:
-            raise
-        except (RuntimeError, OSError, RasterioError) as cause:
-            reason = str(cause.__cause__ or cause)
-        # Raised outside: rasterio's errors, if chained, do not survive the way from a worker.
-        if self.ref.failed is None:
-            raise self.ref.error(reason)
-        shape = (int(window.height), int(window.width))
-        return np.full(shape, self.ref.failed, self.options["dtype"])
+        pixels = self._read_plain(window)
+        read: IntArray = self._reader.read(window, **options) if pixels is None else pixels
+        return read
+
+    def _geobox(self, window: Any) -> GeoBox:
+        from odc.geo.geobox import GeoBox
+
+        spec = self.options["spec"]
+        affine = spec.transform * spec.transform.translation(window.col_off, window.row_off)
+        return GeoBox((int(window.height), int(window.width)), affine, f"EPSG:{spec.epsg}")
 
     def _read_plain(self, window: Any) -> IntArray | None:
         """Read without the mask that stackstac always reads, where nodata says all it would."""
@@ -158,31 +263,21 @@ class _NamingOdcReader:
     def read(
         self, cfg: Any, dst_geobox: Any, *, dst: Any = None, selection: Any = None
     ) -> tuple[tuple[slice, slice], IntArray]:
-        from rasterio.errors import RasterioError
-
-        try:
-            with guarded(self.ref.href, self.ref.drivers):
-                roi, pixels = self.reader.read(cfg, dst_geobox, dst=dst, selection=selection)
-            return roi, self.ref.with_fill(self.ref.require_numbers(pixels), int(cfg.fill_value))
-        except AssetReadError:
-            raise
-        except (RuntimeError, OSError, RasterioError) as cause:
-            reason = str(cause)
-        if self.ref.failed is None:
-            raise self.ref.error(reason)
         n_y, n_x = dst_geobox.shape.yx
-        whole = (slice(0, n_y), slice(0, n_x))
-        return whole, np.full((n_y, n_x), self.ref.failed, cfg.dtype)
+        place = [(slice(0, n_y), slice(0, n_x))]
 
+        def plain() -> IntArray:
+            place[0], pixels = self.reader.read(cfg, dst_geobox, dst=dst, selection=selection)
+            return np.asarray(pixels)
 
-@lru_cache(maxsize=4096)  # an asset is read chunk by chunk
-def _has_fractions(href: str, drivers: tuple[str, ...]) -> bool:
-    """Tell whether a file holds floats that are no whole numbers, from at most 256 a side."""
-    with guarded(href, drivers), open_allowed(href, drivers) as file:
-        if np.dtype(file.dtypes[0]).kind != "f":
-            return False
-        sample = file.read(1, out_shape=(min(256, file.height), min(256, file.width)))
-    return bool((sample[np.isfinite(sample)] % 1 != 0).any())
+        pixels = self.ref.read(
+            plain,
+            lambda: dst_geobox,
+            resampling=cfg.resampling,
+            dtype=np.dtype(cfg.dtype),
+            fill=int(cfg.fill_value),
+        )
+        return place[0], pixels
 
 
 @dataclass(frozen=True, kw_only=True)

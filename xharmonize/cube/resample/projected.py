@@ -14,6 +14,7 @@ import numpy as np
 from xharmonize.cube.resample.piece import Piece, Span
 from xharmonize.errors import GridError
 from xharmonize.kernels import reproject
+from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import RegridMethod
 from xharmonize.types import AnyArray, Float64Array
 
@@ -147,6 +148,8 @@ class Projected:
         a, _, c, _, e, f = self.target
         x, y = transformer.transform(c + a * column, f + e * row)
         a, _, c, _, e, f = self.source
+        if transformer.target_crs.is_geographic:
+            x = unwrapped(x, c + a * self.source_shape[1] / 2)
         found_row, found_column = (np.asarray(y) - f) / e, (np.asarray(x) - c) / a
         is_lost = ~(np.isfinite(found_row) & np.isfinite(found_column))
         found_row[is_lost] = np.nan

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
+import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.errors import StoreError
@@ -50,6 +51,32 @@ def encode_time(values: AnyArray) -> IntArray:
 def as_text(values: AnyArray) -> list[str]:
     """Return strings, whatever the objects; the empty string and None become ``"unknown"``."""
     return [UNKNOWN if value is None or value == "" else str(value) for value in values.tolist()]
+
+
+def coded_text(coord: xr.DataArray) -> list[str]:
+    """Return a contract coordinate as strings; plain readers of a store bring its codes.
+
+    Raises
+    ------
+    StoreError
+        If it holds numbers and no meanings, or one that has none.
+    """
+    values = np.asarray(coord.values)
+    if values.dtype.kind not in "iufb":
+        return as_text(values)
+    name, known = str(coord.name), dict(zip(_numbers(coord.attrs), meanings_of(coord.attrs)))
+    strange = [value for value in values.tolist() if value not in known]
+    if strange:
+        raise StoreError(
+            f"the coordinate {name!r} holds {strange[0]!r}, a number without a meaning in its "
+            "flag_values and flag_meanings; open stores with xh.open_series, or settle it with "
+            f"cube.assign_coords({name}=...)"
+        )
+    return [known[value] for value in values.tolist()]
+
+
+def _numbers(attrs: Mapping[str, Any]) -> list[Any]:
+    return list(np.atleast_1d(np.asarray(attrs.get("flag_values", []))).tolist())
 
 
 def meanings_of(attrs: Mapping[str, Any]) -> list[str]:

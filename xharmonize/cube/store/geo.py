@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xharmonize.cube.store.encode import json_attrs
-from xharmonize.cube.store.parts import FORMAT, Parts
+from xharmonize.cube.store.parts import COMPLETE, FORMAT, GRID_MAPPING, VERSION, Parts
 from xharmonize.errors import StoreError
 
 _CONVENTIONS = {
@@ -128,6 +128,7 @@ def _variable_differences(group: Any, parts: Parts) -> list[str]:
         units = (str(block.attrs.get("units", "")), str(array.attrs.get("units", "")))
         if units[0] != units[1]:
             found.append(f"{name!r} has units {units[0]!r}, the store's {units[1]!r}")
+        found += _meaning_differences(name, block.attrs, array.attrs)
     return found
 
 
@@ -149,12 +150,8 @@ def _grid_differences(group: Any, parts: Parts) -> list[str]:
 
 
 def _coordinate_differences(group: Any, parts: Parts) -> list[str]:
-    found = []
-    if "band" in parts.statics and "band" in group:
-        mine, held = parts.statics["band"].values.tolist(), group["band"][:].tolist()
-        if mine != held:
-            found.append(f"its bands are {mine}, the store's {held}")
-    own = {"time", "complete", "spatial_ref", "sensor"}
+    found = _static_differences(group, parts)
+    own = {"time", COMPLETE, VERSION, GRID_MAPPING, "sensor"}
     held_entries = {
         n
         for n, a in group.arrays()
@@ -166,7 +163,73 @@ def _coordinate_differences(group: Any, parts: Parts) -> list[str]:
             f"its coordinates along time differ from the store's in "
             f"{sorted((mine_entries ^ held_entries) - own)}"
         )
+    for name in sorted(set(parts.entries) & held_entries):
+        found += _entry_differences(name, parts.entries[name], group[name])
     return found
+
+
+def _static_differences(group: Any, parts: Parts) -> list[str]:
+    """Of coordinates without time: the store has one value of each, for all its entries."""
+    held = {n for n, a in group.arrays() if "time" not in (a.metadata.dimension_names or ())}
+    held -= {GRID_MAPPING, "y", "x"}
+    mine = set(parts.statics) - {"y", "x"}
+    found = []
+    if mine != held:
+        found.append(
+            f"its coordinates without time differ from the store's in {sorted(mine ^ held)} "
+            "(leave them out with drop_vars, or lay them along time)"
+        )
+    for name in sorted(mine & held):
+        own, other = parts.statics[name].values, np.asarray(group[name][...])
+        if not _is_equal(own, other):
+            what = "bands are" if name == "band" else f"coordinate {name!r} is"
+            found.append(f"its {what} {_short(own)}, the store's {_short(other)}")
+    return found
+
+
+def _entry_differences(name: str, stored: Any, array: Any) -> list[str]:
+    """Of a coordinate along time: values that the store's dtype does not hold as they are."""
+    dims = tuple(array.metadata.dimension_names)
+    if stored.dims != dims or stored.values.shape[1:] != array.shape[1:]:
+        return [f"{name!r} lies along {stored.dims}, the store's along {dims}"]
+    found = _meaning_differences(name, stored.attrs, array.attrs, ("units", "dtype"))
+    is_text = stored.values.dtype.kind == "O"
+    if is_text != (array.dtype.kind not in "iuf"):
+        return [*found, f"{name!r} is {stored.values.dtype}, the store's is {array.dtype}"]
+    if not is_text:
+        with np.errstate(all="ignore"):
+            cast = stored.values.astype(array.dtype)
+        changed = ~((cast == stored.values) | ((cast != cast) & (stored.values != stored.values)))
+        if changed.any():
+            value = stored.values[changed].ravel()[0]
+            found.append(f"{name!r} holds {value!r}, which the store's {array.dtype} cannot hold")
+    return found
+
+
+def _meaning_differences(name: str, mine: Any, held: Any, more: tuple[str, ...] = ()) -> list[str]:
+    """Of attributes that say what integers stand for."""
+    keys = ("flag_values", "flag_masks", "flag_meanings", *more)
+    told = [(key, _plain(mine.get(key)), _plain(held.get(key))) for key in keys]
+    return [f"{name!r} has {k} {a!r}, the store's {b!r}" for k, a, b in told if a != b]
+
+
+def _plain(value: Any) -> Any:
+    return (
+        value.tolist()
+        if isinstance(value, np.ndarray | np.generic)
+        else (list(value) if isinstance(value, tuple) else value)
+    )
+
+
+def _is_equal(mine: Any, held: Any) -> bool:
+    if mine.dtype.kind in "fc" and held.dtype.kind in "fc":
+        return bool(np.array_equal(mine, held, equal_nan=True))
+    return bool(mine.shape == held.shape and mine.tolist() == held.tolist())
+
+
+def _short(values: Any) -> str:
+    text = str(np.asarray(values).tolist())
+    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _name(crs: Any) -> str:

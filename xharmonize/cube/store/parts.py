@@ -10,22 +10,25 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
+from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.encode import (
     CODED,
-    as_text,
+    coded_text,
     encode_time,
     encode_values,
     json_attrs,
 )
-from xharmonize.errors import ContractError, StoreError, TimeAxisError
+from xharmonize.errors import ContractError, StoreError
 from xharmonize.types import AnyArray, IntArray
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout, in the root attribute ``xharmonize``."""
 
 GRID_MAPPING = "spatial_ref"
 COMPLETE = "complete"
+VERSION = "entry_version"
+"""A random number per entry, another one each time it is written: blocks are checked against it."""
 
 Kind = Literal["DataArray", "Dataset"]
 
@@ -92,19 +95,21 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
     """
     dataset = _with_small_coords_loaded(as_dataset(cube))
     require_coords(dataset)
+    _require_complete(dataset)
+    dataset = dataset.transpose(*DIMS, ..., missing_dims="ignore")
     coords = {str(n): c for n, c in dataset.coords.items() if not _is_grid_mapping(c)}
     spread = {n: c for n, c in coords.items() if "time" in c.dims and {"y", "x"} & set(c.dims)}
     arrays = {**{str(n): dataset[n] for n in dataset.data_vars}, **spread}
     geobox = geobox_of(cube)
     mappings = [c.attrs for c in cube.coords.values() if _is_grid_mapping(c)]
     along_time = {n: c for n, c in coords.items() if "time" in c.dims and n not in spread}
-    special = {"time", COMPLETE, *CODED}
+    special = {"time", COMPLETE, VERSION, *CODED}
     parts = Parts(
         kind="DataArray" if isinstance(cube, xr.DataArray) else "Dataset",
         blocks={name: _block(name, array) for name, array in arrays.items()},
         block_coords=tuple(spread),
         times=encode_time(_times(dataset)),
-        coded={name: as_text(np.asarray(coords[name].values)) for name in CODED},
+        coded={name: coded_text(coords[name]) for name in CODED},
         entries={n: _stored(c) for n, c in along_time.items() if n not in special},
         statics={n: _stored(c) for n, c in coords.items() if "time" not in c.dims},
         crs=geobox.crs.proj,
@@ -146,17 +151,23 @@ def require_coords(dataset: xr.Dataset) -> None:
         )
 
 
+def _require_complete(dataset: xr.Dataset) -> None:
+    """Refuse entries that a killed writer left: plain ``xr.open_zarr`` shows them too."""
+    if COMPLETE in dataset.coords and not bool((dataset[COMPLETE] == 1).all()):
+        n_left = int((dataset[COMPLETE] != 1).sum())
+        raise StoreError(
+            f"{n_left} of {dataset.sizes['time']} entries are incomplete (coordinate 'complete'); "
+            "open the store with xh.open_series, which leaves them out"
+        )
+
+
 def _is_grid_mapping(coord: xr.DataArray) -> bool:
     return coord.ndim == 0 and bool({"crs_wkt", "spatial_ref"} & set(coord.attrs))
 
 
 def _times(dataset: xr.Dataset) -> AnyArray:
-    times = np.asarray(dataset["time"].values)
-    if times.dtype.kind != "M" or np.isnat(times).any():
-        raise TimeAxisError(
-            f"the time coordinate ({times.dtype}) is not all dates; give it datetime64 values"
-        )
-    return times
+    require_dates(dataset, what="a store")
+    return np.asarray(dataset["time"].values)
 
 
 def _block(name: str, array: xr.DataArray) -> xr.DataArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,86 @@ import xarray as xr
 
 from xharmonize.cube.store.encode import CODED, from_codes
 from xharmonize.cube.store.geo import is_own_key
-from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING
+from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING, VERSION
+from xharmonize.errors import StoreError
+from xharmonize.types import AnyArray, IntArray
+
+ATTEMPTS = 5
+"""How often a store that changes while its coordinates are read is opened anew."""
+
+
+def open_whole(store: Path, *, chunks: Mapping[str, int] | None) -> xr.DataArray | xr.Dataset:
+    """Open a directory as one version of it: again where a writer changed it meanwhile."""
+    for _ in range(ATTEMPTS):
+        before = _state_of(store)
+        try:
+            cube = read_back(open_lazily(store, chunks=chunks))
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            if isinstance(error, StoreError) or _state_of(store) == before:
+                raise StoreError(
+                    f"{store} cannot be read ({error}); it is damaged: restore it from a copy, or "
+                    "write it again with mode='w'"
+                ) from error
+            continue
+        if _state_of(store) == before:
+            return cube
+    raise StoreError(f"{store} changed each time it was opened ({ATTEMPTS} times); try again")
+
+
+def _state_of(store: Path) -> tuple[Any, ...]:
+    """What changes whenever a writer reserves or commits."""
+    root = (store / "zarr.json").stat()
+    return root.st_ino, root.st_mtime_ns, versions_in(store).tobytes()
+
+
+def versions_in(store: Path) -> IntArray:
+    """(row,) int64: number of the write that each entry is of, as it stands now."""
+    import zarr
+
+    array = zarr.open_array(store, path=VERSION, mode="r", zarr_format=3)
+    return np.asarray(array[:], np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Checked:
+    """Pixels of a directory, read with a check that their entries are those that were opened."""
+
+    variable: xr.Variable
+    store: Path
+    versions: IntArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.variable.dtype
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.variable.ndim
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        rows = key[0] if isinstance(key, tuple) else key
+        try:
+            values = np.asarray(self.variable[key].values)
+            now = versions_in(self.store)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"pixels of {self.store} cannot be read ({error}); it was removed, or it is "
+                "damaged: open it again, restore it, or write its entries again"
+            ) from error
+        # A writer changes the numbers before the pixels, so equal numbers mean old pixels.
+        opened = self.versions[rows]
+        now = now[: self.versions.size]
+        if now.size < self.versions.size or not np.array_equal(now[rows], opened):
+            raise StoreError(
+                f"entries of {self.store} were written again after this cube was opened; open it "
+                "again with xh.open_series"
+            )
+        return values
 
 
 def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
@@ -28,7 +108,7 @@ def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
         series = raw.isel(time=rows)
     small = small[list(coords)].isel(time=order)
     # Without the store's encoding, so that the cube can be written elsewhere in other chunks.
-    series = series.assign_coords(small.coords).drop_vars(COMPLETE).drop_encoding()
+    series = series.assign_coords(small.coords).drop_vars([COMPLETE, VERSION]).drop_encoding()
     series.attrs = {n: v for n, v in raw.attrs.items() if not is_own_key(str(n))}
     own = raw.attrs["xharmonize"]
     names = [str(name) for name in own["variables"]]  # in the order they were written
@@ -50,6 +130,7 @@ def open_lazily(
     from dask.base import tokenize
 
     raw = xr.open_zarr(store, chunks=None, decode_coords="all", consolidated=state is None)
+    is_directory = state is None
     if state is None:  # a commit renames zarr.json
         state = str((store / "zarr.json").stat().st_mtime_ns)
     # The same names never stand for different pixels.
@@ -60,11 +141,27 @@ def open_lazily(
             shape = variable.encoding.get("shards") or variable.encoding["chunks"]
             unit = dict(zip(variable.dims, shape)) if chunks is None else dict(chunks)
             unit = {dim: n for dim, n in unit.items() if dim in variable.dims}
-            blocks[name] = variable.chunk(unit, name=f"{source_name(store)}-{name}-{version}")
+            label = f"{source_name(store)}-{name}-{version}"
+            blocks[name] = _lazy_block(variable, unit, label, store if is_directory else None, raw)
     coords = {name: block for name, block in blocks.items() if name in raw.coords}
     arrays = {name: block for name, block in blocks.items() if name not in coords}
     lazy: xr.Dataset = raw.assign(arrays).assign_coords(coords)
     return lazy
+
+
+def _lazy_block(
+    variable: xr.Variable, unit: Mapping[Any, int], name: str, store: Path | None, raw: xr.Dataset
+) -> xr.Variable:
+    """Return a variable as a dask array; of a directory one that checks what it reads."""
+    if store is None:
+        return variable.chunk(unit, name=name)
+    import dask.array as da
+
+    pixels = _Checked(variable=variable, store=store, versions=np.asarray(raw[VERSION].values))
+    sizes = tuple(unit.get(dim, -1) for dim in variable.dims)
+    meta = np.empty((0,) * variable.ndim, variable.dtype)
+    data = da.from_array(pixels, chunks=sizes, name=name, meta=meta)
+    return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
 
 
 def source_name(store: Path) -> str:

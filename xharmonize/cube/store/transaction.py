@@ -18,6 +18,7 @@ from xharmonize._optional import require
 from xharmonize.cube.store import layout
 from xharmonize.cube.store.geo import require_fit
 from xharmonize.cube.store.layout import TILE
+from xharmonize.cube.store.mode import already_there
 from xharmonize.cube.store.parts import FORMAT, Parts
 from xharmonize.cube.store.write import commit, open_for_writing, reserve
 from xharmonize.errors import StoreError
@@ -32,7 +33,7 @@ AT_ONCE = 8
 
 
 def write_transaction(
-    place: Any, parts: Parts, *, mode: Literal["w", "upsert"], tile: int | None
+    place: Any, parts: Parts, *, mode: Literal["w-", "w", "upsert"], tile: int | None
 ) -> Any:
     """Write a cube into an Icechunk repository, session or store, and return what was given.
 
@@ -98,7 +99,7 @@ def _writable(place: Any, icechunk: Any) -> Any:
 
 
 def _write_session(
-    session: Any, parts: Parts, *, mode: Literal["w", "upsert"], tile: int | None
+    session: Any, parts: Parts, *, mode: Literal["w-", "w", "upsert"], tile: int | None
 ) -> None:
     attrs = _root_attrs(session.store)
     version = format_in(session.store)
@@ -107,6 +108,8 @@ def _write_session(
             "the root group of this Icechunk store was not written by xharmonize; use another "
             "repository"
         )
+    if mode == "w-" and attrs is not None:
+        raise already_there("the Icechunk store", "'w' replaces it, 'upsert' adds to it")
     if mode == "upsert" and version not in (None, FORMAT):
         raise StoreError(
             f"the store has format version {version}, this release writes {FORMAT}; write it again "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from xharmonize.cube.store.encode import (
     meanings_of,
     to_codes,
 )
-from xharmonize.cube.store.parts import COMPLETE, Parts
+from xharmonize.cube.store.parts import COMPLETE, VERSION, Parts
 from xharmonize.types import AnyArray, IntArray
 
 
@@ -51,13 +52,16 @@ def reserve(path: Path | Any, parts: Parts) -> IntArray:
     """
     group = open_for_writing(path)
     rows = _rows_for(group, parts)
-    total = max(int(rows.max(initial=-1)) + 1, group["sensor"].shape[0])
+    total = max(int(rows.max(initial=-1)) + 1, _n_owned(group))
     along_time = [n for n, a in group.arrays() if "time" in (a.metadata.dimension_names or ())]
     for name in along_time:
         array = group[name]
-        if name != "sensor" and array.shape[0] < total:
+        # Longer ones too: a killed writer had made room for more, and nobody owns those rows.
+        if name != "sensor" and array.shape[0] != total:
             array.resize((total, *array.shape[1:]))
     _set_rows(group[COMPLETE], rows, np.uint8(0))
+    # Before any pixel changes: who reads a block and then finds this number may trust the block.
+    _set_rows(group[VERSION], rows, secrets.randbits(62))
     for name, stored in parts.entries.items():
         _set_rows(group[name], rows, stored.values)
     _set_rows(group["time"], rows, parts.times)
@@ -65,7 +69,7 @@ def reserve(path: Path | Any, parts: Parts) -> IntArray:
         array = group[name]
         meanings = extend_meanings(meanings_of(array.attrs), parts.coded[name])
         array.attrs.update(flag_attrs(meanings))
-        if array.shape[0] < total:
+        if array.shape[0] != total:
             array.resize((total,))
         _set_rows(array, rows, to_codes(parts.coded[name], meanings))
     publish(path, history={}, grow=False)
@@ -145,6 +149,11 @@ def _rows_for(group: Any, parts: Parts) -> IntArray:
     fresh = iter([*free, *range(len(held), len(held) + n_missing)])
     rows = [known[key] if key in known else next(fresh) for key in parts.keys]
     return np.array(rows, np.int64)
+
+
+def _n_owned(group: Any) -> int:
+    """Rows up to the last that has a key."""
+    return int(np.flatnonzero(group["sensor"][:] != NO_CODE).max(initial=-1)) + 1
 
 
 def stored_keys(group: Any) -> list[tuple[int, str, str] | None]:

@@ -9,17 +9,20 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import xarray as xr
 
+from xharmonize.cube.results import is_result
 from xharmonize.cube.store import layout
 from xharmonize.cube.store.claims import Claim, claim, escaped, live_claims, require_free
 from xharmonize.cube.store.geo import require_fit
 from xharmonize.cube.store.layout import TILE
-from xharmonize.cube.store.lock import writer_lock
+from xharmonize.cube.store.lock import exchange, writer_lock
+from xharmonize.cube.store.mode import already_there, require_mode
 from xharmonize.cube.store.parts import FORMAT, Parts, take_apart
-from xharmonize.cube.store.read import open_lazily, read_back, source_name
+from xharmonize.cube.store.read import open_lazily, open_whole, read_back, source_name
+from xharmonize.cube.store.result import is_result_store, open_result, write_result
 from xharmonize.cube.store.transaction import format_in, readable_store, write_transaction
 from xharmonize.cube.store.write import (
     commit,
@@ -31,14 +34,15 @@ from xharmonize.cube.store.write import (
 )
 from xharmonize.errors import StoreError
 
-WriteMode = Literal["w", "upsert"]
+WriteMode = Literal["w-", "w", "upsert"]
+"""What a writer does with what is there: refuse it, replace it as a whole, or entry by entry."""
 
 
 def to_zarr(
     cube: xr.DataArray | xr.Dataset,
     path: Any,
     *,
-    mode: WriteMode = "w",
+    mode: WriteMode = "w-",
     tile: int | None = None,
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
@@ -53,13 +57,14 @@ def to_zarr(
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
         With its contract and CRS; reflectance, an index, encoded digital numbers, and companions
         (`qa`, `origin`, `uncertainty`, …). Values, dtype and NaN are stored as they are. Dask
-        cubes are written piece by piece with the scheduler in force.
+        cubes are written piece by piece with the scheduler in force. A result without dates, such
+        as seasons or a fit, is written whole, with every variable.
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
         Directory on a file system that all workers share. A repository of Icechunk gets one commit
         on its branch ``main``; a session is written to, and its owner commits it.
-    mode : {"w", "upsert"}
-        ``"w"`` writes a new store beside the old one and then takes its place; ``"upsert"`` adds
-        to the store, and makes it where there is none.
+    mode : {"w-", "w", "upsert"}
+        ``"w-"`` refuses a path that holds something; ``"w"`` writes a new store beside the old one
+        and then takes its place; ``"upsert"`` adds to the store, and makes it where there is none.
     tile : int, optional
         Edge of a shard [pixels], 1024 where not given. Settled when a store is made.
 
@@ -71,23 +76,25 @@ def to_zarr(
     Raises
     ------
     StoreError
-        If `path` is not a store of this package and format version, the cube does not fit the
+        If with ``mode="w-"`` something is there, if `path` is not a store of this package and
+        format version, the cube does not fit the
         store (grid, CRS, bands, dtype, units), a key occurs twice, another process writes one of
         the same entries (or, with ``mode="w"``, any), or a lazy cube would be upserted into the
         store it is read from.
     ContractError, GridError, TimeAxisError
         If the cube lacks contract coordinates, a CRS, an even grid or dates.
     """
-    if mode not in ("w", "upsert"):
-        raise StoreError(f"mode is {mode!r}; it is 'w' (whole store) or 'upsert' (by key)")
+    require_mode(mode, get_args(WriteMode))
     if tile is not None and tile < 1:
         raise StoreError(f"tile is {tile}; give a positive number of pixels")
+    if is_result(cube) and isinstance(path, str | Path):
+        return write_result(cube, _local(path), mode=mode)
     parts = take_apart(cube)
     if not isinstance(path, str | Path):
         return write_transaction(path, parts, mode=mode, tile=tile)
     store = _local(path)
-    if mode == "w":
-        _write_whole(store, parts, tile=tile or TILE)
+    if mode != "upsert":
+        _write_whole(store, parts, tile=tile or TILE, replace=mode == "w")
     else:
         _upsert(store, parts, tile=tile)
     return store
@@ -119,8 +126,10 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
         _require_version(format_in(place), "this Icechunk store")
         return read_back(open_lazily(place, state=state, chunks=chunks))
     store = _local(path)
+    if is_result_store(store):
+        return open_result(store, chunks=chunks)
     _require_ours(store)
-    return read_back(open_lazily(store, chunks=chunks))
+    return open_whole(store, chunks=chunks)
 
 
 def _local(path: str | Path) -> Path:
@@ -161,30 +170,35 @@ def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
     partial.rename(store)
 
 
-def _write_whole(store: Path, parts: Parts, *, tile: int) -> None:
+def _write_whole(store: Path, parts: Parts, *, tile: int, replace: bool) -> None:
     """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
     with ExitStack() as held:
         with writer_lock(store):
             claims = live_claims(store)
             require_free(claims, None)
             _clean_up(store, claims)
-            _require_replaceable(store)
+            _require_replaceable(store, replace=replace)
             held.enter_context(claim(store, None))
         partial = _beside(store, "partial")
         layout.create(partial, parts, tile=tile)
         publish(partial, history={})
         write_entries(partial, parts)
         with writer_lock(store):
+            _require_replaceable(store, replace=replace)
             _swap(partial, store)
 
 
 def _swap(partial: Path, store: Path) -> None:
+    """Put `partial` in the place of `store`: in one step where the file system can exchange."""
     if not store.exists():
         partial.rename(store)
         return
-    old = _beside(store, "old")
-    store.rename(old)
-    partial.rename(store)
+    if exchange(partial, store):
+        old = partial
+    else:
+        old = _beside(store, "old")
+        store.rename(old)
+        partial.rename(store)
     shutil.rmtree(old)
 
 
@@ -223,6 +237,12 @@ def _format_of(store: Path) -> Any:
 
 def _require_ours(store: Path) -> None:
     if not store.exists():
+        aside = sorted(store.parent.glob(f".{escaped(store.name)}.*.old"))
+        if aside:
+            raise StoreError(
+                f"there is no store at {store}: a writer was killed when it exchanged it; the old "
+                f"one is {aside[0]}, rename it to {store.name}, or write again"
+            )
         raise StoreError(f"there is no store at {store}; write one with to_zarr")
     _require_version(_format_of(store), store)
 
@@ -237,9 +257,11 @@ def _require_version(version: Any, store: Any) -> None:
         )
 
 
-def _require_replaceable(store: Path) -> None:
+def _require_replaceable(store: Path, *, replace: bool) -> None:
     if not store.exists() or (store.is_dir() and not os.listdir(store)):
         return
+    if not replace:
+        raise already_there(store, "'w' replaces it, 'upsert' adds to it")
     if _format_of(store) is None:
         raise StoreError(
             f"{store} exists and is not a store written by xharmonize; it is not deleted: "

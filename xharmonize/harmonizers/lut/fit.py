@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.errors import BandError, FitError, RadiometryWarning
+from xharmonize.errors import BandError, FitError, RadiometryWarning, warn
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.predictors import Predictor, Ranges
 from xharmonize.harmonizers.lut.tiles import Axis, crs_name, tiles_of
@@ -98,13 +97,12 @@ def warn_partial(extent: AnyArray, side: float) -> None:
     """Warn where geometry alone tells that tiles reach beyond the cube."""
     partial_share = extent[extent < 1 - 1e-9]
     if partial_share.size:
-        warnings.warn(
+        warn(
             f"{partial_share.size} of {extent.size} tiles of {side:g} m reach beyond the cube "
             f"(of one it holds no more than {partial_share.min():.1%}): their tables come from a "
             "part of them and change with the area asked for; fit on a larger cube, or give "
             "fit_tables smaller tiles with tile=",
             RadiometryWarning,
-            stacklevel=4,
         )
 
 

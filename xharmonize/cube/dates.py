@@ -1,0 +1,117 @@
+"""Times along a cube: one rule at every door.
+
+A cube's ``time`` is one datetime64 a step, UTC without time zone, and what nanoseconds can hold:
+everything is computed in them, and numpy wraps the year 9999 to 1816 without a word.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xharmonize.errors import TimeAxisError
+from xharmonize.types import AnyArray
+
+FIRST = np.datetime64("1678-01-01")
+LAST = np.datetime64("2262-01-01")
+"""Dates from `FIRST` up to `LAST`, without it, fit into nanoseconds."""
+
+_PARSE = "if they are dates, cube.assign_coords(time=pd.to_datetime(cube['time'].values).values)"
+
+
+def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str, dim: str = "time") -> None:
+    """Raise `TimeAxisError` unless every step has a date that nanoseconds can hold.
+
+    Parameters
+    ----------
+    what : str
+        What needs them, for the message.
+    dim : str
+        Dimension and coordinate of the dates.
+
+    Raises
+    ------
+    TimeAxisError
+        If there is no such coordinate, or it holds anything but datetime64 without time zone:
+        text, numbers, dates of other calendars; or NaT, or dates beyond nanoseconds. The message
+        says which value, and what to write.
+    """
+    if dim not in cube.dims or dim not in cube.coords:
+        cure = (
+            f"select with cube.isel({dim}=[0]), which keeps the dimension"
+            if dim in cube.coords
+            else "write them with cube.assign_coords(time=...)"
+        )
+        raise TimeAxisError(
+            f"{what} needs dates; the cube has dimensions {tuple(map(str, cube.dims))} and no "
+            f"coordinate {dim!r} along one of them: {cure}"
+        )
+    variable = cube.coords[dim].variable
+    if isinstance(variable.dtype, np.dtype) and variable.dtype.kind == "M":
+        require_moments(variable.values, what=what)
+    elif variable.size:
+        found, cure = _other_kind(cube, dim)
+        raise TimeAxisError(f"{what} needs dates; {dim!r} holds {found}: {cure}")
+
+
+def require_moments(times: AnyArray, *, what: str) -> None:
+    """Raise `TimeAxisError` where datetime64 values of a cube are NaT, or beyond nanoseconds."""
+    missing = np.flatnonzero(np.isnat(times))
+    if missing.size:
+        raise TimeAxisError(
+            f"{what} needs dates; 'time' holds NaT at step {missing[0]} ({missing.size} of "
+            f"{times.size}): cube.isel(time=cube['time'].notnull().values) leaves them out"
+        )
+    wrong = np.flatnonzero((times < FIRST) | (times >= LAST))
+    if wrong.size:
+        raise TimeAxisError(
+            f"{what} needs dates from 1678 to 2261, which nanoseconds can hold; 'time' is "
+            f"{np.datetime_as_string(times[wrong[0]], unit='D')} at step {wrong[0]}: correct it, "
+            f"or leave it out with cube.drop_isel(time={wrong[:10].tolist()})"
+        )
+
+
+def to_nanoseconds(moment: dt.datetime, *, what: str) -> np.datetime64:
+    """Return a moment (naive, UTC) as datetime64[ns].
+
+    Raises
+    ------
+    TimeAxisError
+        If it is beyond nanoseconds.
+    """
+    exact = np.datetime64(moment, "us")
+    if not FIRST <= exact < LAST:
+        raise TimeAxisError(
+            f"{what} is of {moment:%Y-%m-%d}, and nanoseconds can hold 1678 to 2261; correct its "
+            "datetime, or leave it out of the query, for instance with datetime='2015/2100'"
+        )
+    found: np.datetime64 = exact.astype("datetime64[ns]")
+    return found
+
+
+def _other_kind(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[str, str]:
+    """What stands there instead of dates, with the first value, and what to write."""
+    index = cube.indexes.get(dim)
+    assign = f"cube.assign_coords({dim}=cube.indexes[{dim!r}]"
+    if isinstance(index, pd.DatetimeIndex) and index.tz is not None:
+        found = f"times with a time zone ({index[0]})"
+        return found, f"{assign}.tz_convert('UTC').tz_localize(None))"
+    if isinstance(index, pd.PeriodIndex):
+        return f"periods ({index[0]})", f"{assign}.to_timestamp())"
+    first = cube.coords[dim].values.flat[0]
+    kind = type(first)
+    if kind.__module__.split(".")[0] == "cftime":
+        return (
+            f"dates of the calendar {getattr(first, 'calendar', '')!r} ({first})",
+            "cube.convert_calendar('standard', use_cftime=False, align_on='date')",
+        )
+    found = f"{cube.coords[dim].dtype} ({first!r})"
+    if isinstance(first, int | float | np.integer | np.floating):
+        return found, (
+            "say what the numbers count, for days since 1970 with "
+            "cube.assign_coords(time=pd.to_datetime(cube['time'].values, unit='D').values)"
+        )
+    return found, _PARSE
