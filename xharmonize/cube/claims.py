@@ -118,7 +118,7 @@ def settle_steps(
         If something is contradicted or left open.
     """
     _check_product(cube, sensor)
-    is_decoded = _settle_decoded(cube, names, claims, stated)
+    is_decoded = _settle_decoded(cube, names, sensor, claims, stated)
     ids, baselines = claims.item_ids(cube), claims.baselines(cube)
     tiles, levels = _stated(cube, "tile"), _stated(cube, "level")
     steps = []
@@ -208,7 +208,11 @@ def _level(given: str | None, sensor: Sensor) -> str | None:
 
 
 def _settle_decoded(
-    cube: xr.DataArray, names: Sequence[str], claims: Claims, stated: Sequence[Stated]
+    cube: xr.DataArray,
+    names: Sequence[str],
+    sensor: Sensor,
+    claims: Claims,
+    stated: Sequence[Stated],
 ) -> bool:
     """Whether the pixels are reflectance: by dtype and arguments, never by looking at them."""
     has_line = claims.scale is not None or claims.offset is not None
@@ -231,9 +235,9 @@ def _settle_decoded(
             "is_decoded=True says that scale and offset were applied, scale= or offset= that they "
             "are still to be: they would be applied twice; give one or the other"
         )
-    is_applied = any(said.is_applied for said in stated)
-    if is_applied and claims.is_decoded is not True and not claims.names_line():
-        return _is_read_decoded(claims, stated)
+    is_settled = claims.is_decoded is True or (claims.is_decoded is False and claims.names_line())
+    if any(said.is_applied for said in stated) and not is_settled:
+        return _is_read_decoded(claims, stated, sensor)
     if claims.is_decoded is not None:
         return claims.is_decoded
     if has_line:
@@ -249,18 +253,21 @@ def _settle_decoded(
     )
 
 
-def _is_read_decoded(claims: Claims, stated: Sequence[Stated]) -> bool:
+def _is_read_decoded(claims: Claims, stated: Sequence[Stated], sensor: Sensor) -> bool:
     """Whether floats, of which xarray says that it applied a scale or an offset, are reflectance.
 
-    Not where it had a scale only: the offset may be missing from them.
+    Not where it had a scale only and the product has an offset: it may be missing from them.
     """
     if claims.is_decoded is False or claims.scale is not None or claims.offset is not None:
         raise RadiometryError(
             f"the arguments say that the cube holds digital numbers, its encoding that scale and "
             f"offset were applied when it was read{_line_in_words(stated)}; pass is_decoded=True, "
-            "or, if they do hold digital numbers, both scale= and offset="
+            "or, if they do hold digital numbers, is_decoded=False with scale= and offset="
         )
-    if all({"scale", "offset"} <= said.numbers.keys() for said in stated):
+    radiometry = sensor.radiometry
+    has_offset = bool(radiometry.baseline_offsets) or radiometry.offset != 0
+    needed = {"scale", "offset"} if has_offset else {"scale"}
+    if all(needed <= said.numbers.keys() for said in stated):
         return True
     raise RadiometryError(
         f"the cube was decoded when it was read, with part of a line{_line_in_words(stated)}; "
@@ -302,8 +309,10 @@ class _Band:
         """
         contract = _own(self.pixels, self.sensor)
         own = {**self.stated.numbers, **contract}
+        raster = {} if contract else _raster_band(self.pixels)
         if not self.given.keys() >= {"scale", "offset"}:
             self._check_arguments(own)
+            self._check_item(own, raster)
             self._check_baseline(own, is_contract="offset" in contract)
             self._check_sibling(own)
         self._check_nodata(own)
@@ -329,6 +338,14 @@ class _Band:
                 continue
             if not is_same(self.given[key], own[key]):
                 raise self._contradiction(f"{key} {own[key]:g}", f"{key}= says {self.given[key]:g}")
+
+    def _check_item(self, own: Mapping[str, float], raster: Mapping[str, Any]) -> None:
+        """Refuse attributes that differ from what the item's ``raster:bands`` declare."""
+        for key in sorted(own.keys() & raster.keys() - self.given.keys()):
+            if raster[key] is not None and not is_same(float(raster[key]), own[key]):
+                raise self._contradiction(
+                    f"{key} {own[key]:g}", f"its raster:bands say {key} {raster[key]}"
+                )
 
     def _check_baseline(self, own: Mapping[str, float], *, is_contract: bool) -> None:
         """Refuse a stated offset that is not that of the processing baseline.
@@ -387,7 +404,7 @@ class _Band:
     def _contradiction(self, own: str, other: str) -> RadiometryError:
         cure = "settle it with scale= and offset= (and nodata=)"
         if self.is_decoded:
-            cure = "leave out the argument that is wrong, or remove that from cube.attrs"
+            cure = "leave the wrong argument out, or remove that from cube.attrs and cube.encoding"
         return RadiometryError(f"band {self.name!r} states {own}, {other}; {cure}")
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.dates import require_dates
+from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
@@ -34,7 +34,6 @@ BAND_COORDS = ("scale", "offset", "nodata", "is_decoded")
 REFLECTANCE = "reflectance"
 REQUESTED_BOUNDS = "requested_bounds"
 """Attribute of a cube with a margin: the box asked for (left, bottom, right, top in its CRS)."""
-_TIMES = ("t", "time", "times", "date", "dates", "datetime")
 _TRUTHS = {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}
 COMPANIONS = ("qa", "uncertainty", "origin", "flag", "valid_fraction")
 
@@ -196,7 +195,7 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
 def _require_dims(cube: xr.DataArray | xr.Dataset) -> None:
     """Raise `ContractError` unless there are time and band, and nothing but them and pixels."""
     absent = next((name for name in ("time", "band") if name not in cube.dims), None)
-    other = next((str(dim) for dim in cube.dims if str(dim).lower() in _TIMES), None)
+    other = next((str(dim) for dim in cube.dims if str(dim).lower() in NAMES), None)
     if absent == "time" and other:
         raise ContractError(
             f"the cube has no dimension 'time' but {other!r}; name it with "
@@ -267,7 +266,7 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
     present = [str(name) for name in cube["band"].values]
     missing = [name for name in names if name not in present]
     if missing:
-        raise BandError(f"{what} needs band {', '.join(missing)}; the cube has {present}")
+        raise BandError(f"{what} needs band {', '.join(missing)}; the cube has {_first(present)}")
 
 
 def select_bands(cube: Cube, names: Sequence[str]) -> Cube:

@@ -19,6 +19,9 @@ FIRST = np.datetime64("1678-01-01")
 LAST = np.datetime64("2262-01-01")
 """Dates from `FIRST` up to `LAST`, without it, fit into nanoseconds."""
 
+NAMES = ("t", "time", "times", "date", "dates", "datetime")
+"""What dimensions of dates are called elsewhere, in lower case."""
+
 _PARSE = "if they are dates, cube.assign_coords(time=pd.to_datetime(cube['time'].values).values)"
 
 
@@ -40,11 +43,14 @@ def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str, dim: str = "tim
         says which value, and what to write.
     """
     if dim not in cube.dims or dim not in cube.coords:
+        other = next((str(name) for name in cube.dims if str(name).lower() in NAMES), None)
         cure = (
             f"select with cube.isel({dim}=[0]), which keeps the dimension"
             if dim in cube.coords
-            else "write them with cube.assign_coords(time=...)"
+            else f"write them with cube.assign_coords({dim}=...)"
         )
+        if other and dim not in cube.dims:
+            cure = f"name them with cube.rename({{{other!r}: {dim!r}}})"
         raise TimeAxisError(
             f"{what} needs dates; the cube has dimensions {tuple(map(str, cube.dims))} and no "
             f"coordinate {dim!r} along one of them: {cure}"
@@ -114,4 +120,6 @@ def _other_kind(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[str, str]:
             "say what the numbers count, for days since 1970 with "
             "cube.assign_coords(time=pd.to_datetime(cube['time'].values, unit='D').values)"
         )
+    if isinstance(first, bytes):
+        return found, _PARSE.replace("['time'].values", "['time'].values.astype(str)")
     return found, _PARSE

@@ -26,7 +26,7 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import plain_numbers
-from xharmonize.cube.dates import require_dates
+from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.cube.stated import Stated, pick, read_statements
 from xharmonize.errors import (
@@ -40,7 +40,7 @@ from xharmonize.sensors import QALayer, Sensor
 from xharmonize.types import AnyArray
 
 _DIMS = {
-    "time": ("t", "time", "times", "date", "dates", "datetime"),
+    "time": NAMES,
     "band": ("band", "bands", "variable"),
     "y": ("y", "latitude", "lat", "northing"),
     "x": ("x", "longitude", "lon", "long", "lng", "easting"),
@@ -72,10 +72,10 @@ def as_array(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, list[Stated
 
 
 def _with_our_dims(cube: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """Give dimensions, and scalar coordinates of time, our names."""
+    """Give dimensions, and the scalar coordinates that a selection leaves of them, our names."""
     for new, known in _DIMS.items():
         dims = [str(name) for name in cube.dims if str(name).lower() in known]
-        if not dims and new == "time":
+        if not dims and new in ("time", "band"):
             scalars = (str(n) for n, c in cube.coords.items() if c.ndim == 0)
             dims = [name for name in scalars if name.lower() in known]
         if len(dims) != 1 or dims == [new]:

@@ -295,7 +295,8 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
     values, step = _on_a_line(values, rounding)
     even = values[0] + step * np.arange(values.size)
     allowed = TOLERANCE * abs(step)
-    if step == 0 or np.abs(values - even).max() > allowed:
+    is_rounded = rounding > abs(step) / 20 and round(step, 6) != step
+    if step == 0 or is_rounded or np.abs(values - even).max() > allowed:
         raise GridError(_uneven(dim, values, rounding))
     step = _tidy(step, values[0], stated, values.size, rounding)
     return _tidy_edge(float(values[0]) - step / 2, step), step
@@ -330,9 +331,9 @@ def _uneven(dim: str, values: Float64Array, rounding: float) -> str:
     found = f"{dim!r} is not evenly spaced (steps {steps.min():g} to {steps.max():g})"
     if rounding and np.ptp(steps) <= 8 * rounding:
         return (
-            f"{found}: it is rounded to float32, which is too coarse for pixels of {step:g}; write "
-            f"exact centres with cube.assign_coords({dim}=first + step * "
-            f"np.arange({values.size}))"
+            f"{dim!r} is rounded to float32 (steps {steps.min():g} to {steps.max():g}), which is "
+            f"too coarse for pixels of {step:g}; write exact centres with "
+            f"cube.assign_coords({dim}=first + step * np.arange({values.size}))"
         )
     return (
         f"{found}; grids are regular: fill the gaps with cube.reindex({dim}=first + step * "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xharmonize.cube.contract import main_layer
+from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.dates import require_dates
 from xharmonize.errors import ContractError, RadiometryError, TimeAxisError
 
@@ -54,7 +54,8 @@ def to_features(
         raise TimeAxisError(f"features need dates; the cube has dimensions {tuple(array.dims)}")
     if not {"y", "x"} <= set(array.dims):
         raise ContractError(f"features need pixels (y, x); the cube has {tuple(array.dims)}")
-    if not np.issubdtype(array.dtype, np.floating):
+    decoded = "is_decoded" not in array.coords or read_coordinate(array, "is_decoded").all()
+    if not np.issubdtype(array.dtype, np.floating) or not decoded:
         raise RadiometryError(
             f"features need real values, the cube holds {array.dtype}; call "
             "cube.harmonize.decode() first"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
+from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS, plain_numbers
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.encode import (
@@ -122,11 +122,13 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
 
 
 def as_dataset(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    """Return the cube as a Dataset; an unnamed variable is called after its kind."""
-    if isinstance(cube, xr.Dataset):
-        return cube
-    name = cube.name or (REFLECTANCE if "band" in cube.dims else "values")
-    return cube.to_dataset(name=str(name))
+    """Return the cube as a Dataset, in types that files hold; an unnamed variable gets a name."""
+    if not isinstance(cube, xr.Dataset):
+        cube = cube.to_dataset(
+            name=str(cube.name or (REFLECTANCE if "band" in cube.dims else "values"))
+        )
+    plain = {n: plain_numbers(v) for n, v in cube.data_vars.items() if v.dtype.kind in "iuf"}
+    return cube.assign({n: v for n, v in plain.items() if v.dtype != cube[n].dtype})
 
 
 def _with_small_coords_loaded(dataset: xr.Dataset) -> xr.Dataset:
