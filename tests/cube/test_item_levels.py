@@ -198,7 +198,7 @@ def test_a_crs_is_read_however_it_is_spelt(tmp_path, where, stated):
 
 
 def test_a_crs_of_another_authority_or_of_none(tmp_path):
-    item = sentinel2(tmp_path)
+    item = sentinel2(tmp_path) | {"bbox": None}
     del item["properties"]["proj:epsg"]
     item["properties"]["proj:code"] = "ESRI:54009"
     item |= {"bbox": None, "geometry": None}  # they are those of the UTM zone
