@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xharmonize.cube.cog.write import CogDtype
     from xharmonize.cube.grid import RegridMethod
     from xharmonize.cube.quality import MaskLike
+    from xharmonize.cube.store.mode import FileMode
     from xharmonize.cube.store.zarr import WriteMode
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from xharmonize.metrics.inputs import Dims
     from xharmonize.metrics.registry import MetricLike
     from xharmonize.models import Runtime
-    from xharmonize.report.write import ReportMode
     from xharmonize.series.composite import CompositeHow
     from xharmonize.series.densify import Duplicates
     from xharmonize.series.field_table import FieldTable
@@ -364,7 +364,7 @@ class HarmonizeAccessor:
         self,
         path: str | Path,
         *,
-        mode: ReportMode = "w-",
+        mode: FileMode = "w-",
         ref: xr.DataArray | xr.Dataset | None = None,
         source: xr.DataArray | xr.Dataset | None = None,
         tolerance: str = "2D",

@@ -189,12 +189,16 @@ def test_bright_bands_and_one_hazy_date_stop_no_command(capsys, data, tmp_path, 
 def test_an_api_is_a_source_too(capsys, scenes, tmp_path):
     items, collections = read_catalog(scenes)
     with serve(items, collections) as url:
-        code, out, _ = call(capsys, "info", url, "--collection", SOURCE)
+        code, _, err = call(capsys, "info", url, "--collection", SOURCE)
+        assert (code, "links the local path" in err) == (1, True)
+        (allowed,) = re.findall(r"pass (--schemes \S+)", err)
+        assert allowed == "--schemes https,http,s3,gs,az,file"
+        code, out, _ = call(capsys, "info", url, "--collection", SOURCE, *allowed.split())
         assert (code, SOURCE in out, TARGET in out) == (0, True, False)
         west, south, east, north = items[0]["bbox"]
         inside = f"{west + 0.001},{south + 0.001},{east - 0.001},{north - 0.001}"
         run = ["harmonize", url, *PAIR, "--bbox", inside, "--out", tmp_path / "r.zarr"]
-        assert call(capsys, *run, "--bands", "red,nir08")[0] == 0
+        assert call(capsys, *run, "--bands", "red,nir08", *allowed.split())[0] == 0
     assert list(xh.open_series(tmp_path / "r.zarr")["band"].values) == ["red", "nir08"]
 
 

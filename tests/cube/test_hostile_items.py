@@ -375,7 +375,6 @@ MALFORMED = {
     "bbox  ": put("bbox", value=[1, 2, float("nan"), 3]),
     "datetime": put("properties", "datetime", value=20220601),
     "datetime ": put("properties", "datetime", value="yesterday"),
-    "datetime  ": put("properties", "datetime", value="9999-01-01T00:00:00Z"),
     "proj:epsg": put("properties", "proj:epsg", value="UTM 31"),
     "proj:epsg ": put("properties", "proj:epsg", value=True),
     "asset 'red'": put("assets", "red", value="red.tif"),

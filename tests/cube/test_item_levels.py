@@ -198,9 +198,10 @@ def test_a_crs_is_read_however_it_is_spelt(tmp_path, where, stated):
 
 
 def test_a_crs_of_another_authority_or_of_none(tmp_path):
-    item = sentinel2(tmp_path)
+    item = sentinel2(tmp_path) | {"bbox": None}
     del item["properties"]["proj:epsg"]
     item["properties"]["proj:code"] = "ESRI:54009"
+    item |= {"bbox": None, "geometry": None}  # they are those of the UTM zone
     assert read_scenes(item)[0].crs == "ESRI:54009"
     own = "+proj=laea +lat_0=51 +lon_0=4 +datum=WGS84"
     item["properties"] |= {"proj:code": None, "proj:wkt2": pyproj.CRS(own).to_wkt()}

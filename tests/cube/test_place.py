@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import Affine
 
 import xharmonize as xh
+from xharmonize.testing import example_cube
 
 
 def state(item: dict, *, of: str = "red", **fields) -> dict:
@@ -191,3 +192,14 @@ def test_a_turned_grid_is_refused_and_read_as_the_message_says(tmp_path, engine)
 def xh_box(item: dict) -> list[float]:
     west, south, east, north = item["bbox"]
     return [west + 0.0105, south + 0.0105, east - 0.0105, north - 0.0105]
+
+
+def test_a_file_of_open_cogs_that_was_moved_is_refused(tmp_path):
+    ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    ndvi.harmonize.to_cogs(tmp_path)
+    assert xh.open_cogs(tmp_path).notnull().any()
+    path = sorted(tmp_path.glob("*/*/*.tif"))[0]
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.transform = file.transform * Affine.translation(0.5, 0)
+    with pytest.raises(xh.AssetReadError, match="lies elsewhere than its item says"):
+        xh.open_cogs(tmp_path).compute()

@@ -248,7 +248,7 @@ def test_cubes_that_cannot_be_stored_are_refused(tmp_path):
         xh.to_zarr(cube, path, mode="a")
     with pytest.raises(xh.StoreError, match="is a URL"):
         xh.to_zarr(cube, "s3://bucket/a.zarr")
-    with pytest.raises(xh.TimeAxisError, match="not all dates"):
+    with pytest.raises(xh.TimeAxisError, match=r"a store needs dates; .time. holds int64"):
         xh.to_zarr(cube.assign_coords(time=[1, 2, 3]), path)
     assert list(tmp_path.iterdir()) == []
 

@@ -72,7 +72,7 @@ def test_overpass_is_later_in_the_south_and_at_the_node_hour_on_the_equator():
     assert np.isnan(brdf.overpass_hour(82.0, 98.62, 10.5))
 
 
-def test_modelled_sun_zenith_depends_on_the_local_date_only():
+def test_modelled_sun_zenith_depends_on_the_date_only():
     place = np.array([[50.8]]), np.array([[3.0]])
     day = np.datetime64("2018-07-01").astype("datetime64[D]").astype(float)
     morning, evening, next_day = brdf.mean_overpass_sun_zenith(

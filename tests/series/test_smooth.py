@@ -166,15 +166,19 @@ def test_a_date_has_one_value_whatever_dates_are_asked_for(method, envelope):
     days = np.cumsum(np.random.default_rng(3).integers(0, 30, 40))
     dates = np.datetime64("2018-01-01T10:50", "ns") + days.astype("m8[D]")
     ndvi = ndvi.assign_coords(time=dates)[np.random.default_rng(4).permutation(40)]
-    settings = {"envelope": envelope, "uncertainty": True}
+    is_known = method not in ("harmonic", "rbf")
+    settings = {"envelope": envelope, "uncertainty": is_known}
     own = xh.smooth(ndvi, method, **settings)
     daily = xh.smooth(ndvi, method, step="1D", **settings)
     at = daily.sel(
         time=own["time"].values.astype("M8[D]").astype("M8[ns]") + np.timedelta64(12, "h")
     )
-    np.testing.assert_allclose(own["ndvi"], at["ndvi"].values, atol=1e-5)
-    np.testing.assert_allclose(own["uncertainty"], at["uncertainty"].values, atol=1e-5)
+    if not is_known:  # an array comes back as one
+        own, at, daily = (found.to_dataset(name="ndvi") for found in (own, at, daily))
+    for name in ("ndvi", "uncertainty") if is_known else ("ndvi",):
+        np.testing.assert_allclose(own[name], at[name].values, atol=1e-5)
     tenth = xh.smooth(ndvi, method, step="10D", **settings)
+    tenth = tenth if is_known else tenth.to_dataset(name="ndvi")
     known = np.isin(tenth["time"].values, daily["time"].values)
     tenth = tenth.isel(time=known)
     np.testing.assert_allclose(

@@ -39,6 +39,9 @@ EXIT_CODES = (
 # "pass platform= one of" is for callers of functions; "bbox=(3.0, 50.0)" quotes a value and stays.
 _ARGUMENT = re.compile(r"\b(platform|tile|tolerance|resolution|bands|bbox|datetime)=(?=[\s;,.]|$)")
 
+_NAMES = re.compile(r"\b(schemes)=\(([^()]*)\)")
+QUOTES = r"['\" ]|,$"
+
 
 def say(text: str) -> None:
     """Print a line."""
@@ -56,6 +59,7 @@ def complain(kind: str, message: object, colour: str) -> None:
     Arguments of functions that the message says to give are named as the options they are here.
     """
     line = _ARGUMENT.sub(lambda found: f"--{found[1]}", " ".join(str(message).split()))
+    line = _NAMES.sub(lambda found: f"--{found[1]} {re.sub(QUOTES, '', found[2])}", line)
     ERR.print(f"[bold {colour}]{kind}:[/] {plain(line)}", highlight=False, soft_wrap=True)
 
 

@@ -100,7 +100,8 @@ def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
 
     _step(3, "Open both as lazy cubes, and compare pixels with their metadata")
     source, target = (
-        xh.open_stac(items[name], collection=name, bands=list(DEFAULT_BANDS))
+        # The API is ours, and links the scenes that were just simulated on this machine.
+        xh.open_stac(items[name], collection=name, bands=list(DEFAULT_BANDS), schemes="file")
         for name in (SOURCE, TARGET)
     )
     for cube in (source, target):

@@ -10,8 +10,8 @@ import typer
 from xharmonize.cli import console
 from xharmonize.cli.choice import DEFAULT_BANDS
 from xharmonize.cli.fitting import Fitting, Method, run
-from xharmonize.cli.harmonize import CHECK, HOW, OUTPUT, WHERE, parse_bbox
-from xharmonize.cli.reading import Contradiction, Query, split_names
+from xharmonize.cli.harmonize import CHECK, HOW, OUTPUT, parse_bbox
+from xharmonize.cli.reading import WHERE, Contradiction, Drivers, Query, Schemes, split_names
 from xharmonize.types import Engine
 
 
@@ -64,6 +64,8 @@ def fit(
         str | None,
         typer.Option(help="Function that signs items, as module:function.", rich_help_panel=WHERE),
     ] = None,
+    drivers: Drivers = None,
+    schemes: Schemes = None,
     mask: Annotated[
         str,
         typer.Option(help="Quality flags to remove, separated by commas.", rich_help_panel=WHERE),
@@ -123,6 +125,8 @@ def fit(
         datetime=datetime,
         engine=engine,
         modifier=modifier,
+        drivers=drivers,
+        schemes=schemes,
         mask=mask,
         dilate=dilate,
     )

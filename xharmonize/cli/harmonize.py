@@ -10,10 +10,10 @@ import typer
 from xharmonize.cli import console
 from xharmonize.cli.choice import DEFAULT_BANDS, Choice
 from xharmonize.cli.job import Job, run
-from xharmonize.cli.reading import Contradiction, Query, split_names
+from xharmonize.cli.reading import WHERE, Contradiction, Drivers, Query, Schemes, split_names
 from xharmonize.models.refs import Device, Precision
 
-WHERE, HOW, OUTPUT, CHECK = "What to read", "How to harmonise", "What to write", "Checks"
+HOW, OUTPUT, CHECK = "How to harmonise", "What to write", "Checks"
 MODEL = "Trained models and tables"
 
 
@@ -66,6 +66,8 @@ def harmonize(
             rich_help_panel=WHERE,
         ),
     ] = None,
+    drivers: Drivers = None,
+    schemes: Schemes = None,
     mask: Annotated[
         str,
         typer.Option(
@@ -237,6 +239,8 @@ def harmonize(
         datetime=datetime,
         engine=engine,
         modifier=modifier,
+        drivers=drivers,
+        schemes=schemes,
         mask=mask,
         dilate=dilate,
         qa=qa,

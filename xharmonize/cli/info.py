@@ -12,6 +12,7 @@ import typer
 
 from xharmonize.cli import console
 from xharmonize.cli.harmonize import parse_bbox
+from xharmonize.cli.reading import Drivers, Schemes, optional_names
 
 if TYPE_CHECKING:
     from xharmonize.cube.catalog.scene import Scene
@@ -28,6 +29,8 @@ def info(
     platform: Annotated[
         str | None, typer.Option(help="Where items name no platform; see `harmonize`.")
     ] = None,
+    drivers: Drivers = None,
+    schemes: Schemes = None,
     items: Annotated[int, typer.Option(help="List so many items one by one; 0: none.", min=0)] = 20,
 ) -> None:
     """Say what a catalogue or a store holds, and what its numbers mean."""
@@ -37,7 +40,13 @@ def info(
     from xharmonize.cube.catalog.read import read_scenes
 
     scenes = read_scenes(
-        source, collection=collection, datetime=datetime, bbox=parse_bbox(bbox), platform=platform
+        source,
+        collection=collection,
+        datetime=datetime,
+        bbox=parse_bbox(bbox),
+        platform=platform,
+        drivers=optional_names(drivers),
+        schemes=optional_names(schemes),
     )
     console.print_table(group_rows(scenes), title="What it holds")
     print_bands(scenes)

@@ -6,8 +6,9 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
+import typer
 import xarray as xr
 
 import xharmonize as xh
@@ -17,6 +18,25 @@ from xharmonize.errors import BandError, GridError, MaskError, ModelError, Radio
 from xharmonize.types import Engine
 
 Cube: TypeAlias = xr.DataArray | xr.Dataset
+
+
+WHERE = "What to read"
+Drivers: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="GDAL drivers that may read assets, separated by commas. Default: those of GeoTIFF "
+        "and JPEG 2000.",
+        rich_help_panel=WHERE,
+    ),
+]
+Schemes: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Kinds of addresses that assets may have, separated by commas: https, s3, file. "
+        "Default: those of the web; and file, where items do not come from the web.",
+        rich_help_panel=WHERE,
+    ),
+]
 
 
 class Contradiction(RadiometryError):
@@ -36,6 +56,8 @@ class Query:
     dilate: float = 0.0
     qa: bool = False
     skip_unreadable: bool = False
+    drivers: str | None = None
+    schemes: str | None = None
 
 
 def open_cube(
@@ -69,6 +91,8 @@ def open_cube(
             on_error="skip" if query.skip_unreadable else "raise",
             platform=platform,
             modifier=_import_function(query.modifier) if query.modifier else None,
+            drivers=optional_names(query.drivers),
+            schemes=optional_names(query.schemes),
             **options,
         )
     sizes = cube.sizes
@@ -99,6 +123,11 @@ def check(cube: Cube, *, refuse: bool) -> None:
 def split_names(text: str) -> tuple[str, ...]:
     """Read names separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def optional_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names separated by commas; None stays None."""
+    return None if text is None else split_names(text)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,6 @@ from xharmonize.errors import (
 )
 from xharmonize.sensors import QALayer, Sensor
 from xharmonize.types import AnyArray
-
-Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
 _DIMS = {
     "time": NAMES,

@@ -52,7 +52,7 @@ def nbar(
         with these names. May hold ``slope`` (y, x) of the ground [degree].
     sun_zenith : {"hls-v2", "observed"}
         Sun zenith the result holds for. ``hls-v2``: mean of the values modelled for the overpasses
-        of Landsat and Sentinel-2 at each pixel's place and local date (Li et al. 2019, eq. 4),
+        of Landsat and Sentinel-2 at each pixel's place and date in UTC (Li et al. 2019, eq. 4),
         and the observed one beyond the latitudes the orbits reach. HLS takes one value per tile,
         at its centre; per pixel, the result does not depend on the area asked for. ``observed``:
         the view only is normalised.

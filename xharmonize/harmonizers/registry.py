@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import require_contract, with_history
-from xharmonize.cube.store.mode import require_new
+from xharmonize.cube.store.mode import FileMode, require_new
 from xharmonize.errors import (
     MissingDependencyError,
     ModelError,
@@ -181,7 +181,7 @@ def save_model(
     model: xr.Dataset | Harmonizer,
     path: str | os.PathLike[str],
     *,
-    mode: Literal["w-", "w"] = "w-",
+    mode: FileMode = "w-",
 ) -> None:
     """Write a fit, netCDF where the path ends in ``.nc``, else a Zarr v3 store; or copy a bundle.
 

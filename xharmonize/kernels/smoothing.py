@@ -47,7 +47,12 @@ LOGGED = 4
 """Pivots multiplied before a logarithm is taken: logarithms are slow, products may overflow."""
 
 
-def penalty_bands(nodes: FloatArray, relaxation: float = np.inf) -> FloatArray:
+def penalty_bands(
+    nodes: FloatArray,
+    relaxation: float = np.inf,
+    *,
+    observed: tuple[float, float] = (-np.inf, np.inf),
+) -> FloatArray:
     """Return the three diagonals of the penalty matrix.
 
     Parameters
@@ -56,6 +61,9 @@ def penalty_bands(nodes: FloatArray, relaxation: float = np.inf) -> FloatArray:
         Times [day], strictly ascending, at least 3.
     relaxation : float
         τ [day], above 0; inf leaves the first derivative out.
+    observed : (float, float)
+        First and last day that is observed [day]. Beyond them the slope costs nothing, so that
+        nodes there do not pull at the curve within.
 
     Returns
     -------
@@ -73,7 +81,8 @@ def penalty_bands(nodes: FloatArray, relaxation: float = np.inf) -> FloatArray:
         for first in range(3 - offset):
             product = row[first] * row[first + offset]
             bands[offset, first : first + t.size - 2] += product
-    slope = 1 / (h * relaxation**2)
+    is_within = (t[:-1] >= observed[0]) & (t[1:] <= observed[1])
+    slope = is_within / (h * relaxation**2)
     bands[0, :-1] += slope
     bands[0, 1:] += slope
     bands[1, :-1] -= slope

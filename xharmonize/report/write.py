@@ -7,14 +7,14 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer
-from xharmonize.cube.store.mode import require_new
+from xharmonize.cube.store.mode import FileMode, require_new
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
@@ -22,14 +22,12 @@ from xharmonize.series.observed import has_look
 
 PREDICTION = "prediction"
 
-ReportMode = Literal["w-", "w"]
-
 
 def write_report(
     cube: xr.DataArray | xr.Dataset,
     path: str | Path,
     *,
-    mode: ReportMode = "w-",
+    mode: FileMode = "w-",
     ref: xr.DataArray | xr.Dataset | None = None,
     source: xr.DataArray | xr.Dataset | None = None,
     tolerance: str = "2D",

@@ -134,7 +134,7 @@ class Harmonic:
     >>> dates = [f"2018-{month:02}-01" for month in range(1, 13)]
     >>> ndvi = example_cube(bands=("red", "nir08"), dates=dates).harmonize.index("ndvi")
     >>> ndvi.harmonize.smooth(Harmonic(count=1), step="10D").sizes["time"]
-    33
+    34
     """
 
     count: int = 3

@@ -206,7 +206,8 @@ def _solve(
     node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
     smoother = plan.smoother
     if isinstance(smoother, Whittaker):
-        bands = smoothing.penalty_bands(nodes, smoother.relaxation)
+        ends = (nodes[node_of[0]], nodes[node_of[-1]])
+        bands = smoothing.penalty_bands(nodes, smoother.relaxation, observed=ends)
         if not with_error:
             return smoothing.whittaker(y, weights, node_of, bands, penalty), None, None
         found: Fit = smoothing.whittaker_error(y, weights, node_of, bands, penalty)

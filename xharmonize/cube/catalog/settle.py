@@ -42,7 +42,6 @@ from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
 APART = 1e-3
 """Distance [degree] by which an item's bbox may miss its pixels: bboxes are rounded."""
-_EARLIEST, _LATEST = dt.datetime(1678, 1, 1), dt.datetime(2262, 1, 1)  # what 64 bit of ns hold
 
 
 def settle_scene(
@@ -121,8 +120,6 @@ def sensing_time(item: Mapping[str, Any]) -> dt.datetime:
         moment = _naive(dt.datetime.fromisoformat(value.upper()) if is_text else value)
     except (ValueError, OverflowError, AttributeError):
         raise malformed(f"{name_of(item)}: {names[0]}", value, "a time of RFC 3339") from None
-    if not _EARLIEST <= moment <= _LATEST:
-        raise malformed(f"{name_of(item)}: {names[0]}", value, "a time from 1678 to 2261")
     return moment
 
 

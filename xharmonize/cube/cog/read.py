@@ -17,11 +17,13 @@ from xharmonize.cube.catalog.documents import read_file
 from xharmonize.cube.catalog.fields import as_mapping, malformed
 from xharmonize.cube.catalog.items import check_item
 from xharmonize.cube.catalog.projection import crs_stated, grid_stated
+from xharmonize.cube.catalog.scene import Grid
 from xharmonize.cube.catalog.settle import sensing_time
 from xharmonize.cube.cog.write import is_written_here
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.geobox import write_grid
-from xharmonize.errors import CatalogError, GridError
+from xharmonize.cube.load.files import read_header, why_misplaced
+from xharmonize.errors import AssetReadError, CatalogError, GridError
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
 
@@ -56,6 +58,8 @@ def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArra
         have bands or different assets.
     GridError
         If the items lie on different grids.
+    AssetReadError
+        When computed, if a file lies elsewhere than its item says.
 
     Examples
     --------
@@ -155,9 +159,13 @@ def _layer(
     dtype = np.dtype(np.float32 if is_real else asset["data_type"])
     height, width = about["proj:shape"]
     chunks = da.core.normalize_chunks((1, CHUNK, CHUNK), (len(items), height, width), dtype=dtype)
+    crs = about.get("proj:code") or about["proj:wkt2"]
+    grid = Grid(transform=tuple(about["proj:transform"][:6]), shape=(height, width))
     data = da.map_blocks(
         _read,
         files=files,
+        grid=grid,
+        crs=crs,
         is_real=is_real,
         dtype=dtype,
         chunks=chunks,
@@ -168,7 +176,6 @@ def _layer(
     attrs |= {} if is_real else _flags(files[0])
     attrs |= {"history": about["processing:lineage"]} if "processing:lineage" in about else {}
     array = xr.DataArray(data, dims=("time", "y", "x"), coords=dict(coords), name=name, attrs=attrs)
-    crs = about.get("proj:code") or about["proj:wkt2"]
     box = GeoBox((height, width), Affine(*about["proj:transform"]), crs)
     return write_grid(array, box)
 
@@ -185,7 +192,12 @@ def _flags(file: str) -> dict[str, Any]:
 
 
 def _read(
-    *, files: Sequence[str], is_real: bool, block_info: Mapping[Any, Any] | None = None
+    *,
+    files: Sequence[str],
+    grid: Grid,
+    crs: str,
+    is_real: bool,
+    block_info: Mapping[Any, Any] | None = None,
 ) -> AnyArray:
     """Read one block of one date, decoded where it holds real values."""
     import rasterio
@@ -194,6 +206,12 @@ def _read(
     if not block_info:
         return np.empty((0, 0, 0), np.float32)
     (date, _), (top, bottom), (left, right) = block_info[None]["array-location"]
+    reason = why_misplaced(read_header(files[date]), grid, crs)
+    if reason:
+        raise AssetReadError(
+            f"{files[date]} lies elsewhere than its item says: {reason}; write it again with "
+            "to_cogs"
+        )
     with rasterio.open(files[date], driver="GTiff") as file:
         numbers = file.read(1, window=Window(left, top, right - left, bottom - top))
         scale, offset, nodata = file.scales[0], file.offsets[0], file.nodata

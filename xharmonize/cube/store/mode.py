@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from xharmonize.errors import StoreError
+
+FileMode: TypeAlias = Literal["w-", "w"]
+"""What becomes of a file or folder that is there: refused, or replaced."""
 
 
 def require_mode(mode: str, known: Sequence[str]) -> None:

@@ -22,19 +22,22 @@ ATTEMPTS = 5
 
 def open_whole(store: Path, *, chunks: Mapping[str, int] | None) -> xr.DataArray | xr.Dataset:
     """Open a directory as one version of it: again where a writer changed it meanwhile."""
+    damage: Exception | None = None
     for _ in range(ATTEMPTS):
-        before = _state_of(store)
         try:
+            before = _state_of(store)
             cube = read_back(open_lazily(store, chunks=chunks))
+            if _state_of(store) == before:
+                return cube
+        except StoreError:
+            raise
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            if isinstance(error, StoreError) or _state_of(store) == before:
-                raise StoreError(
-                    f"{store} cannot be read ({error}); it is damaged: restore it from a copy, or "
-                    "write it again with mode='w'"
-                ) from error
-            continue
-        if _state_of(store) == before:
-            return cube
+            damage = error
+    if damage is not None:
+        raise StoreError(
+            f"{store} cannot be read ({damage}); it is damaged: restore it from a copy, or write "
+            "it again with mode='w'"
+        ) from damage
     raise StoreError(f"{store} changed each time it was opened ({ATTEMPTS} times); try again")
 
 
