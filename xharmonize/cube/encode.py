@@ -14,6 +14,7 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
+from xharmonize.cube.stated import blank
 from xharmonize.errors import RadiometryError
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, Float64Array, FloatArray
@@ -89,6 +90,18 @@ def require_encoded(cube: xr.DataArray) -> None:
                 f"{str(read_coordinate(cube, 'item_id')[time])!r} is not known; "
                 f"settle it with xh.describe(cube, {name}=...)"
             )
+
+
+def nan_for_nodata(cube: xr.DataArray) -> xr.DataArray:
+    """Return digital numbers that are floats with NaN for their nodata; integers as they are.
+
+    Averages leave NaN out, and would count a number.
+    """
+    if not np.issubdtype(cube.dtype, np.floating):
+        return cube
+    code = read_coordinate(cube, "nodata")
+    nothing = np.full(code.shape, np.nan)
+    return blank(cube, [code]).assign_coords(nodata=(("time", "band"), nothing))
 
 
 def _require_marked_by_nan(cube: xr.DataArray) -> None:

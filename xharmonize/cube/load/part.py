@@ -14,8 +14,8 @@ from dask.base import tokenize
 from xharmonize.cube.catalog.angles import ANGLES, ATTRIBUTES, angles_of_item
 from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.scene import Scene
-from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
-from xharmonize.cube.encode import decode
+from xharmonize.cube.contract import REFLECTANCE, on_reflectance, with_history, write_contract
+from xharmonize.cube.encode import decode, nan_for_nodata
 from xharmonize.cube.geobox import write_grid
 from xharmonize.cube.grid import regrid_to
 from xharmonize.cube.load.grid import Lattice, native_grid, place
@@ -117,6 +117,7 @@ def open_part(
         cube = apply_mask(cube, request.mask)
     if not request.qa:
         cube = cube[[REFLECTANCE]]
+    cube = on_reflectance(cube, nan_for_nodata)
     if request.decode:
         cube = decode(cube)
     if lattice is not None:
