@@ -78,7 +78,7 @@ def test_landsat_pointing_for_its_view():
 
 def test_an_angle_of_an_item_that_is_no_number():
     properties = {"datetime": "2018-07-01T10:40:00Z", "view:sun_azimuth": "south"}
-    with pytest.raises(xh.CatalogError, match="item 'a' has view:sun_azimuth='south'"):
+    with pytest.raises(xh.CatalogError, match="item 'a': properties > view:sun_azimuth is 'south'"):
         angles_from_items([{"id": "a", "properties": properties}])
 
 
