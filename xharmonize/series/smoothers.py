@@ -15,7 +15,7 @@ PenaltyRule: TypeAlias = Literal["reml", "gcv", "v-curve"]
 class Whittaker:
     """Penalised least squares: close to the data, small second and first derivative.
 
-    On five real data sets, each smoothed by the setting that the other four chose, it came 3 to 8 %
+    On five real data sets, each smoothed by the setting that the other four chose, it came 2 to 8 %
     nearer to withheld looks than straight lines do; at single dates of a quiet pixel, and where
     very few looks are left, no nearer (docs/reference/measurements.md).
 
