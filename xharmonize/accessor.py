@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from odc.geo.geobox import GeoBox
 
+    from xharmonize._replace import GrowMode
     from xharmonize.cube.cog.write import CogDtype
     from xharmonize.cube.grid import RegridMethod
     from xharmonize.cube.quality import MaskLike
-    from xharmonize.cube.store.zarr import WriteMode
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
     from xharmonize.metrics.groups import By
@@ -340,7 +340,7 @@ class HarmonizeAccessor:
             path=path,
         )
 
-    def to_zarr(self, path: Any, *, mode: WriteMode = "w", tile: int | None = None) -> Any:
+    def to_zarr(self, path: Any, *, mode: GrowMode = "w-", tile: int | None = None) -> Any:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""
         return xh.to_zarr(self._obj, path, mode=mode, tile=tile)
 

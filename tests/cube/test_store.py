@@ -188,7 +188,7 @@ def test_a_store_can_be_overwritten_by_what_is_read_from_it(tmp_path):
     xh.to_zarr(cube, tmp_path / "a.zarr")
     series = xh.open_series(tmp_path / "a.zarr")
     with xr.set_options(keep_attrs=True):
-        xh.to_zarr((series * 2).assign_coords(series.coords), tmp_path / "a.zarr")
+        xh.to_zarr((series * 2).assign_coords(series.coords), tmp_path / "a.zarr", mode="w")
     np.testing.assert_allclose(xh.open_series(tmp_path / "a.zarr").values, cube.values * 2)
 
 
@@ -258,7 +258,7 @@ def test_directories_that_are_no_stores_are_left_alone(tmp_path):
     (tmp_path / "photos" / "one.jpg").write_text("x")
     xr.Dataset({"a": ("x", [1])}).to_zarr(tmp_path / "theirs.zarr")
     for name in ("photos", "theirs.zarr"):
-        for mode in ("w", "upsert"):
+        for mode in ("w-", "w", "upsert"):
             with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):
                 xh.to_zarr(example_cube(), tmp_path / name, mode=mode)
         with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):

@@ -11,14 +11,17 @@ import xarray as xr
 from xharmonize.cube.contract import DIMS
 from xharmonize.cube.store.encode import (
     CODED,
+    COMPLETE,
+    COMPLETENESS,
     NO_CODE,
     TIME_ATTRS,
+    VERSION,
     flag_attrs,
     json_attrs,
     nan_fill_attr,
 )
 from xharmonize.cube.store.geo import axis_attrs, crs_attrs, root_attrs
-from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING, Parts
+from xharmonize.cube.store.parts import GRID_MAPPING, Parts
 from xharmonize.errors import StoreError
 
 ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
@@ -52,7 +55,8 @@ def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = Fals
     time = zarr_array(group, "time", (0,), np.dtype(np.int64), dims=("time",))
     time.attrs.update({"standard_name": "time", "axis": "T", **TIME_ATTRS})
     complete = zarr_array(group, COMPLETE, (0,), np.dtype(np.uint8), dims=("time",))
-    complete.attrs.update(flag_attrs(["incomplete", "complete"]))
+    complete.attrs.update(flag_attrs(COMPLETENESS))
+    zarr_array(group, VERSION, (0,), np.dtype(np.int64), dims=("time",))
     for name in CODED:
         array = zarr_array(
             group, name, (0,), np.dtype(np.int16), dims=("time",), fill_value=NO_CODE
@@ -69,7 +73,7 @@ def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = Fals
 def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, tile: int) -> None:
     chunks, shards = tiling(block, tile=tile)
     # CF lists the grid mapping apart, but plain xr.open_zarr makes coordinates only of these.
-    coords = [GRID_MAPPING, COMPLETE, *CODED, *parts.entries, *parts.block_coords]
+    coords = [GRID_MAPPING, COMPLETE, VERSION, *CODED, *parts.entries, *parts.block_coords]
     coords += [n for n, s in parts.statics.items() if set(s.dims) <= set(block.dims)]
     attrs = json_attrs(block.attrs) | {"grid_mapping": GRID_MAPPING}
     attrs["coordinates"] = " ".join(n for n in coords if n not in (*DIMS, name))
@@ -133,8 +137,8 @@ def zarr_array(
     shards: tuple[int, ...] | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """Create an array: zstd, dimension names, and text as variable-length strings."""
-    from zarr.codecs import ZstdCodec
+    """Create an array: zstd, a checksum of each chunk, dimension names, text of any length."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
     from zarr.core.dtype import VariableLengthUTF8
 
     is_text = dtype.kind == "O"
@@ -148,5 +152,5 @@ def zarr_array(
         shards=shards,
         fill_value=default if fill_value is None else fill_value,
         dimension_names=dims,
-        compressors=ZstdCodec(level=3) if shape else None,
+        compressors=[*([ZstdCodec(level=3)] if shape else []), Crc32cCodec()],
     )

@@ -10,9 +10,12 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.encode import (
     CODED,
+    COMPLETE,
+    VERSION,
     as_text,
     encode_time,
     encode_values,
@@ -21,11 +24,12 @@ from xharmonize.cube.store.encode import (
 from xharmonize.errors import ContractError, StoreError, TimeAxisError
 from xharmonize.types import AnyArray, IntArray
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout, in the root attribute ``xharmonize``."""
 
 GRID_MAPPING = "spatial_ref"
-COMPLETE = "complete"
+OWN_KEYS = ("xharmonize", "zarr_conventions", "Conventions")
+OWN_PREFIXES = ("proj:", "spatial:")
 
 Kind = Literal["DataArray", "Dataset"]
 
@@ -90,15 +94,17 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
     StoreError
         If a variable does not lie along (time, y, x) or (time, band, y, x), or a key occurs twice.
     """
+    cube = at_door(cube)
     dataset = _with_small_coords_loaded(as_dataset(cube))
     require_coords(dataset)
+    _require_own_names(dataset)
     coords = {str(n): c for n, c in dataset.coords.items() if not _is_grid_mapping(c)}
     spread = {n: c for n, c in coords.items() if "time" in c.dims and {"y", "x"} & set(c.dims)}
     arrays = {**{str(n): dataset[n] for n in dataset.data_vars}, **spread}
     geobox = geobox_of(cube)
     mappings = [c.attrs for c in cube.coords.values() if _is_grid_mapping(c)]
     along_time = {n: c for n, c in coords.items() if "time" in c.dims and n not in spread}
-    special = {"time", COMPLETE, *CODED}
+    special = {"time", *CODED}
     parts = Parts(
         kind="DataArray" if isinstance(cube, xr.DataArray) else "Dataset",
         blocks={name: _block(name, array) for name, array in arrays.items()},
@@ -110,7 +116,7 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
         crs=geobox.crs.proj,
         grid_mapping=json_attrs(mappings[0]) if mappings else {},
         transform=tuple(geobox.transform)[:6],
-        attrs=json_attrs(cube.attrs) if isinstance(cube, xr.Dataset) else {},
+        attrs=_own_attrs(cube) if isinstance(cube, xr.Dataset) else {},
     )
     _require_unique(parts)
     return parts
@@ -122,6 +128,15 @@ def as_dataset(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
         return cube
     name = cube.name or (REFLECTANCE if "band" in cube.dims else "values")
     return cube.to_dataset(name=str(name))
+
+
+def is_own_key(name: str) -> bool:
+    """Whether a root attribute was written by the store and not by the cube."""
+    return name in OWN_KEYS or name.startswith(OWN_PREFIXES)
+
+
+def _own_attrs(cube: xr.Dataset) -> dict[str, Any]:
+    return {name: v for name, v in json_attrs(cube.attrs).items() if not is_own_key(name)}
 
 
 def _with_small_coords_loaded(dataset: xr.Dataset) -> xr.Dataset:
@@ -143,6 +158,22 @@ def require_coords(dataset: xr.Dataset) -> None:
         raise ContractError(
             f"the cube has lost its coordinates {lost}, a store keeps them; "
             "settle them with xh.describe(cube, sensor=..., platform=...)"
+        )
+
+    spread = [name for name in TIME_COORDS if dataset[name].dims != ("time",)]
+    if spread:
+        raise ContractError(
+            f"the coordinates {spread} do not lie along time alone; settle them with "
+            "xh.describe(cube, sensor=..., platform=...)"
+        )
+
+
+def _require_own_names(dataset: xr.Dataset) -> None:
+    taken = [name for name in (COMPLETE, VERSION) if name in dataset.variables]
+    if taken:
+        raise StoreError(
+            f"{taken} are names of coordinates that a store has of its own; rename the cube's, "
+            f"for instance cube.rename({{{taken[0]!r}: 'own_{taken[0]}'}})"
         )
 
 

@@ -9,14 +9,49 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.store.encode import CODED, from_codes
-from xharmonize.cube.store.geo import is_own_key
-from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING
+from xharmonize.cube.store.encode import CODED, COMPLETE, VERSION, from_codes
+from xharmonize.cube.store.entries import UNREADABLE, Pixels, complete_rows, unchanged
+from xharmonize.cube.store.parts import GRID_MAPPING, is_own_key
+from xharmonize.errors import StoreError
+from xharmonize.types import IntArray
+
+ATTEMPTS = 5
+"""How often opening begins again because entries are replaced meanwhile."""
 
 
-def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """Return the cube in a store opened by `open_lazily`; pixels stay lazy."""
-    complete = np.flatnonzero(np.asarray(raw[COMPLETE].values) == 1)
+def open_whole(
+    store: Path | Any, *, chunks: Mapping[str, int] | None = None
+) -> xr.DataArray | xr.Dataset:
+    """Open a store as the cube it was: entries that are whole, and belong together.
+
+    Raises
+    ------
+    StoreError
+        If the store is damaged, or entries are replaced faster than they can be read.
+    FileNotFoundError
+        If there is none; it may be in the middle of a swap.
+    """
+    for _ in range(ATTEMPTS):
+        rows, versions = complete_rows(store)
+        try:
+            raw = _open_lazily(store, rows=rows, versions=versions, chunks=chunks)
+            cube = _read_back(raw, rows[rows < raw.sizes["time"]])
+        except FileNotFoundError:
+            raise
+        except UNREADABLE as error:
+            if not unchanged(store, rows, versions[rows]):
+                continue
+            raise StoreError(
+                f"{store} cannot be read, its bytes are damaged or gone ({error}); bring it back "
+                "from a copy, or write it again with mode='w'"
+            ) from error
+        if unchanged(store, rows, versions[rows]):
+            return cube
+    raise StoreError(f"{store} is written to all the time; open it when the writer has ended")
+
+
+def _read_back(raw: xr.Dataset, complete: IntArray) -> xr.DataArray | xr.Dataset:
+    """Return the cube in these rows; pixels stay lazy."""
     # Codes are read for complete entries only: one being replaced may hold newer codes.
     small = raw.coords.to_dataset().isel(time=complete)
     coords = {name: _decoded(str(name), c) for name, c in small.coords.items() if _is_small(c)}
@@ -28,7 +63,7 @@ def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
         series = raw.isel(time=rows)
     small = small[list(coords)].isel(time=order)
     # Without the store's encoding, so that the cube can be written elsewhere in other chunks.
-    series = series.assign_coords(small.coords).drop_vars(COMPLETE).drop_encoding()
+    series = series.assign_coords(small.coords).drop_vars([COMPLETE, VERSION]).drop_encoding()
     series.attrs = {n: v for n, v in raw.attrs.items() if not is_own_key(str(n))}
     own = raw.attrs["xharmonize"]
     names = [str(name) for name in own["variables"]]  # in the order they were written
@@ -37,30 +72,38 @@ def read_back(raw: xr.Dataset) -> xr.DataArray | xr.Dataset:
     return result
 
 
-def open_lazily(
-    store: Path | Any, *, state: str | None = None, chunks: Mapping[str, int] | None = None
+def _open_lazily(
+    store: Path | Any,
+    *,
+    rows: IntArray,
+    versions: IntArray,
+    chunks: Mapping[str, int] | None,
 ) -> xr.Dataset:
-    """Open a store with its blocks as dask arrays, one shard a chunk where not said otherwise.
-
-    Parameters
-    ----------
-    state : str, optional
-        What names the state of a store that is no directory.
-    """
+    """Open a store with its blocks as dask arrays, one shard a chunk where not said otherwise."""
+    import dask.array as da
     from dask.base import tokenize
 
-    raw = xr.open_zarr(store, chunks=None, decode_coords="all", consolidated=state is None)
-    if state is None:  # a commit renames zarr.json
-        state = str((store / "zarr.json").stat().st_mtime_ns)
-    # The same names never stand for different pixels.
-    version = tokenize(str(store), state, chunks)
+    is_directory = isinstance(store, Path)
+    raw = xr.open_zarr(store, chunks=None, decode_coords="all", consolidated=is_directory)
+    whole = np.zeros(raw.sizes["time"], np.int64)
+    rows = rows[rows < whole.size]
+    whole[rows] = versions[rows]
+    # Versions are never used twice: the same names never stand for different pixels.
+    token = tokenize(str(store), whole, chunks)
     blocks = {}
     for name, variable in raw.variables.items():
         if {"time", "y", "x"} <= set(variable.dims):
             shape = variable.encoding.get("shards") or variable.encoding["chunks"]
-            unit = dict(zip(variable.dims, shape)) if chunks is None else dict(chunks)
-            unit = {dim: n for dim, n in unit.items() if dim in variable.dims}
-            blocks[name] = variable.chunk(unit, name=f"{source_name(store)}-{name}-{version}")
+            whole_axes = dict(zip(variable.dims, variable.shape))
+            unit = dict(zip(variable.dims, shape)) if chunks is None else whole_axes | {**chunks}
+            pixels = Pixels(variable=variable, name=str(name), store=store, versions=whole)
+            block = da.from_array(
+                pixels,
+                chunks=tuple(unit[dim] for dim in variable.dims),
+                name=f"{source_name(store)}-{name}-{token}",
+                meta=np.empty((0,) * variable.ndim, variable.dtype),
+            )
+            blocks[name] = xr.Variable(variable.dims, block, variable.attrs, variable.encoding)
     coords = {name: block for name, block in blocks.items() if name in raw.coords}
     arrays = {name: block for name, block in blocks.items() if name not in coords}
     lazy: xr.Dataset = raw.assign(arrays).assign_coords(coords)

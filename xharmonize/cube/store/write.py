@@ -23,14 +23,17 @@ import xarray as xr
 
 from xharmonize.cube.store.encode import (
     CODED,
+    COMPLETE,
     NO_CODE,
+    VERSION,
     extend_meanings,
     flag_attrs,
     from_codes,
     meanings_of,
     to_codes,
 )
-from xharmonize.cube.store.parts import COMPLETE, Parts
+from xharmonize.cube.store.parts import Parts
+from xharmonize.cube.store.seal import seal
 from xharmonize.types import AnyArray, IntArray
 
 
@@ -47,17 +50,17 @@ def write_entries(path: Path, parts: Parts) -> None:
 def reserve(path: Path | Any, parts: Parts) -> IntArray:
     """Give each entry a row, marked incomplete, and return the rows.
 
-    The sensor code is written last: a row without it is free, whatever else it holds.
+    The cube fits the store (`fit.require_fit`), so nothing here fails for what it holds. An entry
+    is marked incomplete, then gets another version, then other coordinates: readers rely on that
+    order. The sensor code is written last: a row without it is free, whatever else it holds.
     """
     group = open_for_writing(path)
-    rows = _rows_for(group, parts)
-    total = max(int(rows.max(initial=-1)) + 1, group["sensor"].shape[0])
-    along_time = [n for n, a in group.arrays() if "time" in (a.metadata.dimension_names or ())]
-    for name in along_time:
-        array = group[name]
-        if name != "sensor" and array.shape[0] < total:
-            array.resize((total, *array.shape[1:]))
+    held = _owned_keys(group)
+    rows = _rows_for(held, parts)
+    total = max(int(rows.max(initial=-1)) + 1, len(held))
+    _set_lengths(group, total)
     _set_rows(group[COMPLETE], rows, np.uint8(0))
+    _set_rows(group[VERSION], rows, np.random.default_rng().integers(1, 2**63 - 1, rows.size))
     for name, stored in parts.entries.items():
         _set_rows(group[name], rows, stored.values)
     _set_rows(group["time"], rows, parts.times)
@@ -65,9 +68,7 @@ def reserve(path: Path | Any, parts: Parts) -> IntArray:
         array = group[name]
         meanings = extend_meanings(meanings_of(array.attrs), parts.coded[name])
         array.attrs.update(flag_attrs(meanings))
-        if array.shape[0] < total:
-            array.resize((total,))
-        _set_rows(array, rows, to_codes(parts.coded[name], meanings))
+        _set_rows(array, rows, to_codes(parts.coded[name], meanings, name=name))
     publish(path, history={}, grow=False)
     return rows
 
@@ -86,8 +87,12 @@ def fill(path: Path, parts: Parts, rows: IntArray) -> None:
 
 
 def commit(path: Path | Any, parts: Parts, rows: IntArray) -> None:
-    """Mark rows complete, then publish the new shapes to plain readers."""
+    """Mark rows complete, then publish the new shapes to plain readers.
+
+    Arrays that a writer killed while reserving has left longer than others are cut first.
+    """
     group = open_for_writing(path)
+    _set_lengths(group, len(_owned_keys(group)))
     for name, block in parts.variables.items():
         _append_history(group[name].attrs, block.attrs)
     _set_rows(group[COMPLETE], rows, np.uint8(1))
@@ -131,14 +136,29 @@ def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) 
         "metadata": arrays,
     }
     _append_history(document["attributes"], history)
+    seal(document)
     partial = path / f"zarr.json.{uuid.uuid4().hex}.partial"
     partial.write_text(json.dumps(document, indent=2))
     os.replace(partial, root)
 
 
-def _rows_for(group: Any, parts: Parts) -> IntArray:
+def _owned_keys(group: Any) -> list[tuple[int, str, str] | None]:
+    """Keys up to the last row that has one; what a killed writer left behind it is nobody's."""
+    keys = stored_keys(group)
+    while keys and keys[-1] is None:
+        keys.pop()
+    return keys
+
+
+def _set_lengths(group: Any, total: int) -> None:
+    """Give all arrays along time the same length."""
+    for _, array in group.arrays():
+        if "time" in (array.metadata.dimension_names or ()) and array.shape[0] != total:
+            array.resize((total, *array.shape[1:]))
+
+
+def _rows_for(held: Sequence[tuple[int, str, str] | None], parts: Parts) -> IntArray:
     """Row of each key: its own where the store has it, else a free one, else a new one."""
-    held = stored_keys(group)
     known = {key: row for row, key in enumerate(held) if key is not None}
     free = [row for row, key in enumerate(held) if key is None]
     n_missing = sum(key not in known for key in parts.keys)
