@@ -66,8 +66,10 @@ def reserve(path: Path | Any, parts: Parts) -> IntArray:
     _set_rows(group["time"], rows, parts.times)
     for name in (*(n for n in CODED if n != "sensor"), "sensor"):
         array = group[name]
-        meanings = extend_meanings(meanings_of(array.attrs), parts.coded[name])
-        array.attrs.update(flag_attrs(meanings))
+        known = meanings_of(array.attrs)
+        meanings = extend_meanings(known, parts.coded[name])
+        if meanings != known:
+            array.attrs.update(flag_attrs(meanings))
         _set_rows(array, rows, to_codes(parts.coded[name], meanings, name=name))
     publish(path, history={}, grow=False)
     return rows
