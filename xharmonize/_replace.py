@@ -51,19 +51,24 @@ def require_new(
 
 
 @contextmanager
-def written_aside(target: Path, mode: str) -> Iterator[Path]:
-    """Yield a path beside `target` to write a file or folder to; it takes its place when whole.
+def written_aside(
+    target: Path, mode: str, *, cure: str = "", error: type[XHarmonizeError] = StoreError
+) -> Iterator[Path]:
+    """Yield a path of the same name to write a file or folder to; it takes its place when whole.
 
     An error in the body leaves what was at `target`. A process killed between the two renames
-    that exchange folders leaves the old one under a hidden name; `put_back` brings it back.
+    that exchange folders leaves the old one under a hidden name; the next write brings it back.
     """
-    partial = beside(target, "partial")
+    put_back(target)
+    require_new(target, mode, cure=cure, error=error)
+    hidden = beside(target, "partial")
+    hidden.mkdir(parents=True)
     try:
-        yield partial
-        require_new(target, mode)
-        exchange(partial, target)
+        yield hidden / target.name
+        require_new(target, mode, cure=cure, error=error)
+        exchange(hidden / target.name, target)
     finally:
-        remove(partial)
+        remove(hidden)
 
 
 def exchange(new: Path, target: Path) -> None:

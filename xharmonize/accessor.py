@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from odc.geo.geobox import GeoBox
 
-    from xharmonize._replace import GrowMode
+    from xharmonize._replace import GrowMode, Mode
     from xharmonize.cube.cog.write import CogDtype
     from xharmonize.cube.grid import RegridMethod
     from xharmonize.cube.quality import MaskLike
@@ -351,9 +351,12 @@ class HarmonizeAccessor:
         collection: str | None = None,
         dtype: CogDtype | None = None,
         styles: bool = True,
+        mode: GrowMode = "w-",
     ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
-        return xh.to_cogs(self._obj, path, collection=collection, dtype=dtype, styles=styles)
+        return xh.to_cogs(
+            self._obj, path, collection=collection, dtype=dtype, styles=styles, mode=mode
+        )
 
     def write_report(
         self,
@@ -364,6 +367,7 @@ class HarmonizeAccessor:
         tolerance: str = "2D",
         title: str = "",
         notes: Sequence[str] = (),
+        mode: Mode = "w-",
     ) -> Path:
         """Write a page of HTML on the cube; see `xharmonize.write_report`."""
         return xh.write_report(
@@ -374,4 +378,5 @@ class HarmonizeAccessor:
             tolerance=tolerance,
             title=title,
             notes=notes,
+            mode=mode,
         )

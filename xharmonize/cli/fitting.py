@@ -71,7 +71,7 @@ def run(job: Fitting) -> None:
     with console.progress("Fitting"):
         fit = _fit(job, model, source, target).compute()
     _print(fit)
-    xh.save_model(fit, job.out)
+    xh.save_model(fit, job.out, mode="w" if job.overwrite else "w-")
     use = f"--model {job.model} --tables" if job.method == "tables" else "--model"
     console.say(f"Kept in {job.out}; apply it with: xharmonize harmonize … {use} {job.out}")
 

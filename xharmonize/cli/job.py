@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import xharmonize as xh
+from xharmonize._replace import GrowMode
 from xharmonize.cli import console
 from xharmonize.cli.choice import Choice, Opened, open_model
 from xharmonize.cli.reading import Cube, Query, check, open_cube
@@ -37,6 +36,11 @@ class Job:
     upsert: bool = False
     overwrite: bool = False
     check: Literal["refuse", "warn", "skip"] = "refuse"
+
+    @property
+    def mode(self) -> GrowMode:
+        """What happens to what is there."""
+        return "upsert" if self.upsert else "w" if self.overwrite else "w-"
 
 
 def run(job: Job) -> None:
@@ -95,6 +99,7 @@ def require_free(job: Job) -> None:
     for path in (job.out, job.cogs, job.figures):
         if path is not None:
             _require_writable(path)
+    _require_no_figures(job)
     if job.cogs is None or not job.cogs.exists() or not any(job.cogs.iterdir()):
         return
     if not (job.upsert or job.overwrite):
@@ -107,6 +112,14 @@ def require_free(job: Job) -> None:
             f"{job.cogs} is not empty and holds no catalogue written by xharmonize; name another "
             "folder"
         )
+
+
+def _require_no_figures(job: Job) -> None:
+    from xharmonize.cli.figures import NAMES
+
+    found = [] if job.figures is None else [n for n in NAMES if (job.figures / n).exists()]
+    if found and job.mode == "w-":
+        raise StoreError(f"{job.figures / found[0]} exists; replace it with --overwrite")
 
 
 def _require_writable(path: Path) -> None:
@@ -124,30 +137,14 @@ def write(job: Job, result: Any) -> Any:
     stored = result
     if job.out is not None:
         with console.progress(f"Writing {job.out}"):
-            xh.to_zarr(result, job.out, mode="upsert" if job.upsert else "w")
+            xh.to_zarr(result, job.out, mode=job.mode)
         stored = xh.open_series(job.out)
         console.say(f"Zarr store: {job.out}")
     if job.cogs is not None:
         with console.progress(f"Writing {job.cogs}"):
-            _write_cogs(stored, job.cogs, replace=job.overwrite and job.cogs.exists())
+            xh.to_cogs(stored, job.cogs, mode=job.mode)
         console.say(f"COGs and STAC items: {job.cogs}")
     return stored
-
-
-def _write_cogs(series: Any, folder: Path, *, replace: bool) -> None:
-    """Write a catalogue; one that is replaced stays whole until the new one is."""
-    if not replace:
-        xh.to_cogs(series, folder)
-        return
-    place = folder.absolute()
-    beside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        # The catalogue takes its id from the name of its folder.
-        xh.to_cogs(series, beside / place.name)
-        shutil.rmtree(place)
-        (beside / place.name).rename(place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:

@@ -13,8 +13,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._replace import Mode, require_mode, written_aside
 from xharmonize.cube.contract import require_contract, with_history
-from xharmonize.errors import MissingDependencyError, ModelError, UnknownModelError
+from xharmonize.errors import (
+    MissingDependencyError,
+    ModelError,
+    UnknownModelError,
+    XHarmonizeError,
+)
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import LINEAR, FittedHarmonizer
 from xharmonize.harmonizers.lut.fit import TABLES
@@ -169,7 +175,9 @@ def _from_bundle(bundle: Bundle) -> Harmonizer:
     return GeneratorHarmonizer(ref=bundle.ref, card=bundle.card)
 
 
-def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> None:
+def save_model(
+    model: xr.Dataset | Harmonizer, path: str | os.PathLike[str], *, mode: Mode = "w-"
+) -> None:
     """Write a fit, netCDF where the path ends in ``.nc``, else a Zarr v3 store; or copy a bundle.
 
     Computes.
@@ -179,18 +187,20 @@ def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> 
     model : Dataset or Harmonizer
         A fit, from `fit_linear` and its kin, or what `load_model` returned for a bundle.
     path : str or path
-        Replaced where it exists; for a bundle only if a bundle is there.
+        File or folder. It is written aside and takes its place when it is whole.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses what is there; ``"w"`` replaces a fit by a fit, a bundle by a bundle.
 
     Raises
     ------
     ModelError
-        If it is neither, or if a bundle would replace something else.
+        If it is neither, if `path` exists, or if something else would be replaced.
     """
     ref = getattr(model, "ref", None)
     if isinstance(ref, ModelRef):
-        copy_bundle(ref, path, card=getattr(model, "card", None))
+        copy_bundle(ref, path, card=getattr(model, "card", None), mode=mode)
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
-        _save_fit(model, path)
+        _save_fit(model, Path(path).expanduser().absolute(), mode=mode)
     else:
         raise ModelError(
             "save_model writes fits of fit_linear, fit_pixelwise and fit_histogram, and models "
@@ -198,14 +208,28 @@ def save_model(model: xr.Dataset | Harmonizer, path: str | os.PathLike[str]) -> 
         )
 
 
-def _save_fit(fit: xr.Dataset, path: str | os.PathLike[str]) -> None:
+def _save_fit(fit: xr.Dataset, path: Path, *, mode: Mode) -> None:
+    require_mode(mode)
     bare = fit.drop_encoding()
     bare = bare.assign_coords(_as_text(bare))
-    if Path(path).suffix in _NETCDF:
-        _require_h5netcdf()
-        bare.to_netcdf(path, engine="h5netcdf")
-    else:
-        bare.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    with written_aside(path, mode, error=ModelError) as new:
+        if path.exists() and (path.is_file() or any(path.iterdir())):
+            _require_fit(path)
+        if path.suffix in _NETCDF:
+            _require_h5netcdf()
+            bare.to_netcdf(new, engine="h5netcdf")
+        else:
+            bare.to_zarr(new, mode="w-", zarr_format=3, consolidated=False)
+
+
+def _require_fit(path: Path) -> None:
+    """Raise `ModelError` where there is anything but a fit, which is not ours to replace."""
+    try:
+        found = load_model(path)
+    except (XHarmonizeError, OSError, ValueError):
+        found = None
+    if not isinstance(found, xr.Dataset):
+        raise ModelError(f"{path} holds no fit of xharmonize and stays; name another path")
 
 
 def _as_text(fit: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
@@ -30,6 +29,7 @@ def write_report(
     tolerance: str = "2D",
     title: str = "",
     notes: Sequence[str] = (),
+    mode: Mode = "w-",
 ) -> Path:
     """Write a page of HTML on a series, or on a prediction against a reference; computes.
 
@@ -44,7 +44,7 @@ def write_report(
         Reflectance (time, band, y, x) [1] or one index (time, y, x), with its contract; NaN where
         missing.
     path : str or Path
-        File to write; one that is there is replaced.
+        File to write.
     ref : DataArray or Dataset, optional
         The reference, on the same grid.
     source : DataArray or Dataset, optional
@@ -55,6 +55,8 @@ def write_report(
         Heading of the page.
     notes : sequence of str
         Warnings to add.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def write_report(
     ContractError
         If a Dataset holds neither reflectance nor one index, or `source` is given without `ref`.
     StoreError
-        If `path` is a folder, or its folder does not exist.
+        If `path` exists (``"w-"``), is a folder, or its folder does not exist.
     RadiometryError
         If the cube holds digital numbers.
     TimeAxisError, GridError, BandError
@@ -83,9 +85,11 @@ def write_report(
             f"the cube holds digital numbers ({main_layer(cube).dtype}); a report is on "
             "reflectance or an index: call cube.harmonize.decode() first"
         )
+    require_mode(mode)
     place = Path(path).expanduser().resolve()
     if place.is_dir() or not place.parent.is_dir():
         raise StoreError(f"{path} cannot be written; give a file in a folder that exists")
+    require_new(place, mode)
     named = title or ("Harmonised series" if ref is None else "Prediction against reference")
     sections, warnings = _sections(cube, ref, source, tolerance)
     warnings = [*notes, *warnings]
@@ -97,9 +101,8 @@ def write_report(
         sections=sections,
         foot=f"Made by xharmonize on {now:%Y-%m-%d %H:%M} UTC.",
     )
-    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, place)
+    with written_aside(place, mode) as new:
+        new.write_text(text, encoding="utf-8")
     return place
 
 

@@ -13,10 +13,12 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize._replace import GrowMode, require_mode, require_new, written_aside
 from xharmonize.cube.cog.files import INT16_NODATA, INT16_SCALE, Layer, write_cog
 from xharmonize.cube.cog.items import make_item, write_catalog, write_json, write_root
 from xharmonize.cube.cog.qgis import write_styles
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.parts import as_dataset, require_coords
 from xharmonize.errors import RadiometryError, StoreError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CogDtype = Literal["float32", "int16"]
+MODES = ("w-", "w", "upsert")
+CURE = "mode='w' replaces it, mode='upsert' adds to it"
 
 
 def to_cogs(
@@ -35,19 +39,19 @@ def to_cogs(
     collection: str | None = None,
     dtype: CogDtype | None = None,
     styles: bool = True,
+    mode: GrowMode = "w-",
 ) -> Path:
     """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
 
     ``<path>/catalog.json`` links ``<collection>/collection.json``, which links
-    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. Called again on the same path, items of
-    the same name are replaced and the others kept. One date at a time is computed.
+    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. One date at a time is computed.
 
     Parameters
     ----------
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
         With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own.
     path : str or Path
-        Directory: a new or empty one, or one written by this function.
+        Directory.
     collection : str, optional
         STAC collection id; the name of the directory where not given.
     dtype : {"float32", "int16"}, optional
@@ -57,6 +61,10 @@ def to_cogs(
     styles : bool
         Write a style for QGIS beside each file of reflectance or an index, and with red, green and
         blue a true-colour picture ``<item>_rgb.vrt`` that points at them.
+    mode : {"w-", "w", "upsert"}
+        ``"w-"`` writes a new catalogue and refuses what is there. ``"w"`` writes a new one beside
+        the old one, which was written by this function, and then takes its place. ``"upsert"``
+        adds to it: items of the same name are replaced and the others kept.
 
     Returns
     -------
@@ -66,7 +74,8 @@ def to_cogs(
     Raises
     ------
     StoreError
-        If the directory holds something else, or two dates would get the same item name.
+        If the directory is not empty (``"w-"``) or holds something else, or two dates would get
+        the same item name.
     RadiometryError
         If `dtype` is given for encoded digital numbers.
     ContractError, GridError
@@ -82,15 +91,34 @@ def to_cogs(
     3
     """
     require("pystac", extra="stac")
-    folder = _writable(Path(path).expanduser())
+    require_mode(mode, MODES)
+    folder = _writable(Path(path).expanduser(), mode)
+    cube = at_door(cube)
     dataset = as_dataset(cube)
     require_coords(dataset)
     _check_dtype(dataset, dtype)
     dataset = _north_up(dataset)
-    geobox = geobox_of(dataset)
     names = _item_names(dataset)
+    options = {"dtype": dtype, "styles": styles, "history": _history(cube, dataset)}
     group = _slug(collection or folder.name)
-    history = _history(cube, dataset)
+    if mode == "upsert":
+        return _write_dates(dataset, names, folder, group, **options)
+    with written_aside(folder, mode, cure=CURE) as new:
+        return folder / _write_dates(dataset, names, new, group, **options).name
+
+
+def _write_dates(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    folder: Path,
+    group: str,
+    *,
+    dtype: CogDtype | None,
+    styles: bool,
+    history: str,
+) -> Path:
+    """Write the dates into a folder, and the catalogue over them."""
+    geobox = geobox_of(dataset)
     # First an empty catalogue, so that a folder half written is known as ours.
     write_root(folder)
     for i, name in enumerate(names):
@@ -227,7 +255,7 @@ def _description(dataset: xr.Dataset) -> str:
     return f"{names} from {sensors}, written by xharmonize"
 
 
-def _writable(path: Path) -> Path:
+def _writable(path: Path, mode: GrowMode) -> Path:
     folder = path.resolve()
     if folder.is_file():
         raise StoreError(f"{folder} is a file; give a directory")
@@ -236,6 +264,7 @@ def _writable(path: Path) -> Path:
             f"{folder} is not empty and holds no catalogue written by xharmonize; "
             "choose another directory"
         )
+    require_new(folder, mode, cure=CURE)
     return folder
 
 
