@@ -117,9 +117,10 @@ def require_free(job: Job) -> None:
 def _require_no_figures(job: Job) -> None:
     from xharmonize.cli.figures import NAMES
 
-    found = [] if job.figures is None else [n for n in NAMES if (job.figures / n).exists()]
+    paths = [] if job.figures is None else [job.figures / name for name in NAMES]
+    found = [path for path in paths if path.exists()]
     if found and job.mode == "w-":
-        raise StoreError(f"{job.figures / found[0]} exists; replace it with --overwrite")
+        raise StoreError(f"{found[0]} exists; replace it with --overwrite")
 
 
 def _require_writable(path: Path) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import DIMS, TIME_COORDS, Cube
+from xharmonize.cube.contract import DIMS, TIME_COORDS
 from xharmonize.cube.store.encode import COMPLETE, VERSION, from_codes, is_completeness
 from xharmonize.errors import ContractError
 
+T = TypeVar("T")
 
-def at_door(cube: Cube) -> Cube:
+
+def at_door(cube: T) -> T:
     """Return a cube with dimensions in the order (time, band, y, x) and strings for codes.
 
     Other dimensions (`pair`, `field`, …) keep their place. What plain xarray reads from a store is
@@ -25,9 +27,10 @@ def at_door(cube: Cube) -> Cube:
     ContractError
         If a contract coordinate holds numbers that no ``flag_meanings`` explain.
     """
-    if not hasattr(cube, "coords"):  # the function that was called says what it takes
+    if not isinstance(cube, xr.DataArray | xr.Dataset):  # None, or what the function refuses
         return cube
-    return _in_order(_by_own_codes(cube))
+    settled: T = _in_order(_by_own_codes(cube))
+    return settled
 
 
 def _in_order(cube: Any) -> Any:

@@ -14,6 +14,7 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.errors import RadiometryError
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, Float64Array, FloatArray
@@ -48,6 +49,7 @@ def decode(cube: Cube) -> Cube:
         If all of it is decoded already (the offset would be applied twice), if integers claim to
         be reflectance, or if a scale or an offset is not known.
     """
+    cube = at_door(cube)
     return on_reflectance(cube, _decode)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, require_bands
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError
 from xharmonize.plot.style import MISSING, new_figure, title_of
 from xharmonize.types import AnyArray, FloatArray
@@ -75,6 +76,7 @@ def maps(
     --------
     >>> figure = maps(s2, s2_as_l8, titles=["Sentinel-2", "as Landsat"])  # doctest: +SKIP
     """
+    cubes = tuple(at_door(cube) for cube in cubes)
     if not cubes:
         raise ContractError("no cube to draw; give at least one")
     layers = [_at(main_layer(cube, what="a picture"), time) for cube in cubes]

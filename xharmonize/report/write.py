@@ -13,6 +13,7 @@ import xarray as xr
 
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
@@ -78,6 +79,7 @@ def write_report(
     --------
     >>> xh.write_report(series, "series.html")  # doctest: +SKIP
     """
+    cube, ref, source = at_door(cube), at_door(ref), at_door(source)
     if source is not None and ref is None:
         raise ContractError("source= is compared with a reference; give ref= too")
     if not np.issubdtype(main_layer(cube).dtype, np.floating):

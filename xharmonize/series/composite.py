@@ -14,6 +14,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, TimeAxisError
 from xharmonize.kernels import composite as kernels
 from xharmonize.kernels import looks
@@ -77,6 +78,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     ModelError
         If the dates are in several bandpasses.
     """
+    cube = at_door(cube)
     if how not in (*CHOOSING, *REDUCING):
         raise TimeAxisError(
             f"how={how!r} is unknown; choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}"

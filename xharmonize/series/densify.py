@@ -23,6 +23,7 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, RadiometryError, TimeAxisError
@@ -85,6 +86,8 @@ def densify(
     ContractError
         If contract coordinates are missing, or the cubes hold different quantities.
     """
+    target = at_door(target)
+    others = tuple(at_door(cube) for cube in others)
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
         raise TimeAxisError(
             f"duplicates={duplicates!r} is unknown; choose 'keep', 'target', 'mean' or "

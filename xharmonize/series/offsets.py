@@ -11,6 +11,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.door import at_door
 from xharmonize.errors import TimeAxisError, UnknownSensorError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.sensors import get_sensor
@@ -89,6 +90,7 @@ def sensor_offsets(
     TimeAxisError
         If it holds one sensor only, or not the reference.
     """
+    cube = at_door(cube)
     if not max_gap > 0 or not 0 <= min_valid <= 1:
         raise TimeAxisError(
             f"max_gap={max_gap}, min_valid={min_valid}; give days above 0 and a share from 0 to 1"

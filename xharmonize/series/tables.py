@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import GridError, StoreError, TimeAxisError
 from xharmonize.series import axis
@@ -84,6 +85,7 @@ def to_table(
     StoreError
         If `path` ends in something else.
     """
+    cube = at_door(cube)
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
         raise TimeAxisError(
             f"stat={stat!r}, coverage={coverage!r}; choose 'mean' or 'median', and 'centre' or "

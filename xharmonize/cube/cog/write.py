@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,12 +100,14 @@ def to_cogs(
     _check_dtype(dataset, dtype)
     dataset = _north_up(dataset)
     names = _item_names(dataset)
-    options = {"dtype": dtype, "styles": styles, "history": _history(cube, dataset)}
+    write = partial(
+        _write_dates, dataset, names, dtype=dtype, styles=styles, history=_history(cube, dataset)
+    )
     group = _slug(collection or folder.name)
     if mode == "upsert":
-        return _write_dates(dataset, names, folder, group, **options)
+        return write(folder, group)
     with written_aside(folder, mode, cure=CURE) as new:
-        return folder / _write_dates(dataset, names, new, group, **options).name
+        return folder / write(new, group).name
 
 
 def _write_dates(

@@ -73,7 +73,8 @@ class Pixels:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        return self.variable.dtype
+        dtype: np.dtype[Any] = self.variable.dtype
+        return dtype
 
     def __getitem__(self, key: Any) -> AnyArray:
         """Read a piece.

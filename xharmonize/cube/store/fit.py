@@ -160,7 +160,7 @@ def changed_by(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
         cast = values.astype(dtype)
         same = (cast == values) & (cast.astype(values.dtype) == values)
     same |= (cast != cast) & (values != values)
-    return values[~same]
+    return np.asarray(values[~same])
 
 
 def _are_equal(mine: AnyArray, held: AnyArray) -> bool:
