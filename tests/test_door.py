@@ -34,8 +34,11 @@ def doors() -> dict[str, object]:
             function = getattr(module, name)
             if inspect.isfunction(function) and name not in APART:
                 taken = CUBES & set(inspect.signature(function).parameters)
-                if any("xr." in str(inspect.signature(function).parameters[n]) or "Cube" in str(
-                    inspect.signature(function).parameters[n]) for n in taken):
+                if any(
+                    "xr." in str(inspect.signature(function).parameters[n])
+                    or "Cube" in str(inspect.signature(function).parameters[n])
+                    for n in taken
+                ):
                     found[f"{function.__module__}.{name}"] = function
     return found
 
@@ -64,22 +67,58 @@ def test_there_are_doors():
 
 CALLS = {
     "to_landsat": lambda c: xh.to_landsat(c, "hls-v2"),
-    "to_sentinel2": lambda c: xh.to_sentinel2(c, "hls-v2"),
-    "nbar": lambda c: c.harmonize.nbar(angles=None) if False else xh.index(c, "ndvi"),
+    "index": lambda c: xh.index(c, "ndvi"),
     "regrid": lambda c: xh.regrid(c, resolution=20),
-    "smooth": lambda c: xh.smooth(xh.index(c, "ndvi")),
+    "smooth": lambda c: xh.smooth(xh.index(c, "ndvi").transpose("x", "time", "y")),
     "smooth bands": xh.smooth,
-    "screen": lambda c: xh.screen_outliers(xh.index(c, "ndvi")),
+    "screen_outliers": lambda c: xh.screen_outliers(xh.index(c, "ndvi")),
     "composite": lambda c: xh.composite(c, "10D"),
-    "densify": lambda c: xh.densify(c, xh.to_landsat(c, "hls-v2").isel(time=[0])),
+    "densify": lambda c: xh.densify(c, c.isel(time=[0]).assign_coords(tile=("time", ["31UDS"]))),
     "frequency": xh.frequency,
-    "features": lambda c: xh.to_features(xh.index(c, "ndvi"))["reflectance"]
-    if False
-    else xh.index(c, ["ndvi"])
-    if False
-    else xh.index(c, "evi"),
-    "check": lambda c: xr.Dataset(),
-    "pairs": lambda c: xh.match_pairs(c, xh.to_landsat(c, "hls-v2")),
-    "fit": lambda c: xh.fit_linear(xh.match_pairs(c, xh.to_landsat(c, "hls-v2"))),
+    "match_pairs": lambda c: xh.match_pairs(c, xh.to_landsat(c, "hls-v2")),
+    "fit_linear": lambda c: xh.fit_linear(xh.match_pairs(c, xh.to_landsat(c, "hls-v2"))),
     "score": lambda c: xh.score(c, xh.to_landsat(c, "hls-v2"), ["rmse", "n"]),
 }
+
+
+def sized() -> xr.DataArray:
+    """As many dates as bands, and as rows and columns: only names tell them apart."""
+    dates = [f"2018-07-{day:02d}T10:50" for day in range(1, 19, 3)]
+    return example_cube(dates=dates, shape=(6, 6), missing=0.1)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+@pytest.mark.parametrize("chunks", [None, {"time": 2, "y": 3}])
+def test_the_order_of_dimensions_changes_nothing(name, chunks):
+    cube = sized() if chunks is None else sized().chunk(chunks)
+    expected = CALLS[name](cube)
+    permuted = cube.transpose(*PERMUTED)
+    actual = CALLS[name](permuted)
+    xr.testing.assert_allclose(actual.compute(), expected.compute(), rtol=1e-6)
+    assert dict(actual.sizes) == dict(expected.sizes)
+    assert permuted.dims == PERMUTED  # the argument is left as it is
+
+
+def test_the_door_settles_order_and_nothing_else():
+    cube = sized()
+    assert at_door(cube) is cube
+    assert at_door(None) is None
+    pairs = xh.match_pairs(cube, xh.to_landsat(cube, "hls-v2"))
+    assert at_door(pairs) is pairs
+    lazy = at_door(cube.chunk().transpose(*PERMUTED).expand_dims(member=2, axis=1))
+    assert_lazy(lazy)
+    assert lazy.dims == ("time", "member", "band", "y", "x")
+    dataset = at_door(
+        xr.Dataset(
+            {
+                "reflectance": cube.transpose(*PERMUTED),
+                "qa": (("x", "y", "time"), np.zeros((6, 6, 6), "uint16")),
+            },
+            attrs={"title": "a"},
+        )
+    )
+    assert dataset["reflectance"].dims == ("time", "band", "y", "x")
+    assert dataset["qa"].dims == ("time", "y", "x")
+    assert dataset["scale"].dims == ("time", "band")
+    assert dataset.attrs == {"title": "a"}
+    assert dataset["reflectance"].attrs == cube.attrs
