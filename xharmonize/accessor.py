@@ -326,6 +326,7 @@ class HarmonizeAccessor:
         name: str | None = None,
         crs: Any = None,
         path: str | Path | None = None,
+        mode: Mode = "w-",
     ) -> pd.DataFrame:
         """Summarise the series over fields; see `xharmonize.to_table`."""
         return xh.to_table(
@@ -338,6 +339,7 @@ class HarmonizeAccessor:
             name=name,
             crs=crs,
             path=path,
+            mode=mode,
         )
 
     def to_zarr(self, path: Any, *, mode: GrowMode = "w-", tile: int | None = None) -> Any:

@@ -5,6 +5,9 @@ And what is on disk is read as it was written, or not: every byte has a checksum
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import dask
 import dask.array as da
 import numpy as np
@@ -161,3 +164,48 @@ def test_a_title_may_be_changed_by_another_program(tmp_path):
     assert xh.open_series(path).sizes["time"] == 3
     xh.to_zarr(example_cube(dates=LATER), path, mode="upsert")
     assert xh.open_series(path).sizes["time"] == 5
+
+
+WRITER = """
+import sys
+import numpy as np
+import subprocess
+import sys
+
+import dask
+import xharmonize as xh
+from xharmonize.testing import example_cube
+
+dask.config.set(scheduler="synchronous")
+path, n_writes = sys.argv[1], int(sys.argv[2])
+for number in range(1, n_writes + 1):
+    cube = example_cube(chunks={"time": 1})
+    cube = cube.copy(data=cube.data * 0 + np.float32(number)).fillna(np.float32(number))
+    cube = cube.assign_coords(number=("time", [number] * 3), tile=("time", ["a", "b", "c"]))
+    cube = cube.assign_coords(processing_baseline=("time", [f"{number:02d}"] * 3))
+    xh.to_zarr(cube, path, mode="upsert" if number % 3 else "w", tile=16)
+"""
+
+
+def test_a_reader_beside_a_writer_sees_versions_that_are_whole(tmp_path):
+    """Opening and reading race with upserts and swaps of another process."""
+    path = tmp_path / "a.zarr"
+    code = [sys.executable, "-c", WRITER, str(path)]
+    subprocess.run([*code, "1"], check=True)
+    writer = subprocess.Popen([*code, "7"])
+    seen, refused = set(), 0
+    with dask.config.set(scheduler="synchronous"):
+        while writer.poll() is None:
+            try:
+                cube = xh.open_series(path).compute()
+            except xh.StoreError:
+                refused += 1
+                continue
+            for date in cube.transpose("time", ...):
+                number = int(date["number"])
+                assert np.unique(date.values).tolist() == [number]
+                assert str(date["processing_baseline"].values) == f"{number:02d}"
+                seen.add(number)
+    assert writer.returncode == 0
+    assert seen
+    assert int(xh.open_series(path)["number"].max()) == 7

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
@@ -35,6 +36,7 @@ def to_table(
     name: str | None = None,
     crs: Any = None,
     path: str | Path | None = None,
+    mode: Mode = "w-",
 ) -> pd.DataFrame:
     """Summarise a series over fields, one row per field, date and band; computes.
 
@@ -64,6 +66,8 @@ def to_table(
         Of the polygons; if None, what they say (``.crs``), else that of GeoJSON, EPSG:4326.
     path : str or Path, optional
         File to write the table to as well: ``.csv`` or ``.parquet`` (needs pyarrow).
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def to_table(
     TimeAxisError
         If an option is unknown, or there are no dates.
     StoreError
-        If `path` ends in something else.
+        If `path` ends in something else, or exists (``"w-"``).
     """
     cube = at_door(cube)
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
@@ -93,7 +97,7 @@ def to_table(
         )
     if not 0 <= min_valid <= 1:
         raise TimeAxisError(f"min_valid={min_valid}; give a share from 0 to 1")
-    write = None if path is None else _writer(Path(path))
+    write = None if path is None else _writer(Path(path), mode)
     quantity, values = axis.split_quantity(cube, what="to_table")
     if "y" not in values.dims or "x" not in values.dims:
         raise GridError(f"to_table needs dimensions y and x; the cube has {values.dims}")
@@ -156,13 +160,19 @@ def _table(
     return pd.DataFrame(columns)
 
 
-def _writer(path: Path) -> Callable[[Any], None]:
+def _writer(path: Path, mode: Mode) -> Callable[[Any], None]:
     """What writes a table to a path, settled before anything is computed."""
     from xharmonize._optional import require
 
-    if path.suffix == ".csv":
-        return lambda table: table.to_csv(path, index=False)
+    if path.suffix not in (".csv", ".parquet"):
+        raise StoreError(f"{path} ends in {path.suffix!r}; tables are written to .csv or .parquet")
     if path.suffix == ".parquet":
         require("pyarrow", extra="parquet")
-        return lambda table: table.to_parquet(path, index=False)
-    raise StoreError(f"{path} ends in {path.suffix!r}; tables are written to .csv or .parquet")
+    require_mode(mode)
+    require_new(path, mode)
+
+    def write(table: Any) -> None:
+        with written_aside(path, mode) as new:
+            (table.to_csv if path.suffix == ".csv" else table.to_parquet)(new, index=False)
+
+    return write
