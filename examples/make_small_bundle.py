@@ -54,7 +54,7 @@ def main(out: str | Path, n_places: int = 48, n_others: int = 12, n_steps: int =
         scores={f"rmse: {band}": value for band, value in scores[card.name].items()},
         provenance={**card.provenance, "scored on": f"{summary(others)}, physics of variant b"},
     )
-    write_bundle(out, card, weights, readme=readme(card, scores))
+    write_bundle(out, card, weights, readme=readme(card, scores), mode="w")
     print((Path(out) / "README.md").read_text(encoding="utf-8"))
 
 

@@ -49,7 +49,7 @@ def main(out: str | Path, n_places: int = 6, n_others: int = 3, n_steps: int = 4
         scores=scores,
         provenance={**card.provenance, "scored on": f"{summary(others)}, physics of variant b"},
     )
-    write_bundle(out, card, weights, readme=readme(card))
+    write_bundle(out, card, weights, readme=readme(card), mode="w")
     print((Path(out) / "README.md").read_text(encoding="utf-8"))
 
 

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from odc.geo.geobox import GeoBox
 
+    from xharmonize._replace import GrowMode, Mode
     from xharmonize.cube.cog.write import CogDtype
     from xharmonize.cube.grid import RegridMethod
     from xharmonize.cube.quality import MaskLike
-    from xharmonize.cube.store.mode import FileMode
-    from xharmonize.cube.store.zarr import WriteMode
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
     from xharmonize.metrics.groups import By
@@ -328,6 +327,7 @@ class HarmonizeAccessor:
         name: str | None = None,
         crs: Any = None,
         path: str | Path | None = None,
+        mode: Mode = "w-",
     ) -> FieldTable:
         """Summarise the series over fields; see `xharmonize.to_table`."""
         return xh.to_table(
@@ -340,9 +340,10 @@ class HarmonizeAccessor:
             name=name,
             crs=crs,
             path=path,
+            mode=mode,
         )
 
-    def to_zarr(self, path: Any, *, mode: WriteMode = "w-", tile: int | None = None) -> Any:
+    def to_zarr(self, path: Any, *, mode: GrowMode = "w-", tile: int | None = None) -> Any:
         """Write a Zarr v3 store; see `xharmonize.to_zarr`."""
         return xh.to_zarr(self._obj, path, mode=mode, tile=tile)
 
@@ -350,35 +351,35 @@ class HarmonizeAccessor:
         self,
         path: str | Path,
         *,
-        mode: WriteMode = "w-",
         collection: str | None = None,
         dtype: CogDtype | None = None,
         styles: bool = True,
+        mode: GrowMode = "w-",
     ) -> Path:
         """Write COGs with STAC items; see `xharmonize.to_cogs`."""
         return xh.to_cogs(
-            self._obj, path, mode=mode, collection=collection, dtype=dtype, styles=styles
+            self._obj, path, collection=collection, dtype=dtype, styles=styles, mode=mode
         )
 
     def write_report(
         self,
         path: str | Path,
         *,
-        mode: FileMode = "w-",
         ref: xr.DataArray | xr.Dataset | None = None,
         source: xr.DataArray | xr.Dataset | None = None,
         tolerance: str = "2D",
         title: str = "",
         notes: Sequence[str] = (),
+        mode: Mode = "w-",
     ) -> Path:
         """Write a page of HTML on the cube; see `xharmonize.write_report`."""
         return xh.write_report(
             self._obj,
             path,
-            mode=mode,
             ref=ref,
             source=source,
             tolerance=tolerance,
             title=title,
             notes=notes,
+            mode=mode,
         )

@@ -155,6 +155,15 @@ def test_outputs_are_replaced_or_added_to_only_when_asked(capsys, scenes, tmp_pa
     )
     assert (code, "no catalogue written by xharmonize" in err) == (console.FAILED, True)
     assert (tmp_path / "mine" / "notes.txt").exists()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "maps.png").write_text("mine")
+    code, _, err = call(
+        capsys, "harmonize", scenes, *PAIR, "--cogs", tmp_path / "c", "--figures",
+        tmp_path / "figures",
+    )  # fmt: skip
+    assert (code, "--overwrite" in err) == (console.FAILED, True)
+    assert (tmp_path / "figures" / "maps.png").read_text() == "mine"
+    assert not (tmp_path / "c").exists()
 
 
 def test_pixels_that_contradict_metadata_are_refused(capsys, scenes, tmp_path):

@@ -65,6 +65,14 @@ def test_score_compares_two_sensors_of_one_store_in_groups(capsys, stores, tmp_p
     rows = json.loads((tmp_path / "s.json").read_text())
     assert [row["metric"] for row in rows] == ["rmse", "cc"]
     assert {row["platform"] for row in rows} == {"sentinel-2a"}
+    code, _, err = call(capsys, *run, "--out", tmp_path / "s.json")
+    assert (code, "--overwrite" in err) == (console.FAILED, True)
+    assert call(capsys, *run, "--pooled", "--out", tmp_path / "s.json", "--overwrite")[0] == 0
+    picture = ["plot", "series", stores / "ndvi.zarr", "--out", tmp_path / "s.png"]
+    (tmp_path / "s.png").write_text("mine")
+    code, _, err = call(capsys, *picture)
+    assert (code, "--overwrite" in err) == (console.FAILED, True)
+    assert (tmp_path / "s.png").read_text() == "mine"
     assert "sentinel-2a" in out
 
 

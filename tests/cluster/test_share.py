@@ -113,7 +113,7 @@ def test_a_bundle_at_a_url_is_shared(bundle):
 
 
 def test_a_bundle_that_changed_since_it_was_loaded_is_not_sent(bundle):
-    write_bundle(bundle.location, small_card(), {"w": np.zeros(3, "f4")})
+    write_bundle(bundle.location, small_card(), {"w": np.zeros(3, "f4")}, mode="w")
     with (
         running_cluster(1) as client,
         pytest.raises(ModelError, match="has changed since it was loaded"),

@@ -123,6 +123,8 @@ def test_writing_again_replaces_items_and_keeps_the_others(tmp_path):
     xh.to_cogs(example_cube(), tmp_path / "out")
     later = example_cube(dates=("2018-08-01", "2018-08-11"), seed=2)
     later = later.assign_coords(item_id=("time", ["sentinel-2a-2", "new"]))
+    with pytest.raises(xh.StoreError, match="exists; mode='w' replaces it, mode='upsert' adds"):
+        xh.to_cogs(later, tmp_path / "out")
     items = items_of(xh.to_cogs(later, tmp_path / "out", mode="upsert"))
     assert [item.id for item in items] == ["sentinel-2a-0", "sentinel-2a-1", "sentinel-2a-2", "new"]
     with rasterio.open(href(items[2], "red")) as file:
@@ -130,6 +132,25 @@ def test_writing_again_replaces_items_and_keeps_the_others(tmp_path):
     extent = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
     interval = next(iter(extent.get_children())).extent.temporal.intervals[0]
     assert (interval[0].month, interval[1].month) == (7, 8)
+
+
+def test_a_catalogue_is_replaced_as_a_whole(tmp_path):
+    path = xh.to_cogs(example_cube(), tmp_path / "out")
+
+    def fail(block):
+        raise OSError("no such tile")
+
+    later = example_cube(dates=("2018-08-01", "2018-08-11"), seed=2, chunks={"time": 1})
+    broken = later.copy(data=later.data.map_blocks(fail, dtype="f4", meta=later.data._meta))
+    with pytest.raises(OSError, match="no such tile"):
+        xh.to_cogs(broken, tmp_path / "out", mode="w")
+    assert len(items_of(path)) == 3
+    assert xh.to_cogs(later, tmp_path / "out", mode="w") == path
+    assert len(items_of(path)) == 2
+    assert pystac.Catalog.from_file(str(path)).id == "out"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(xh.StoreError, match="mode is 'a'; it is one of 'w-'"):
+        xh.to_cogs(later, tmp_path / "out", mode="a")
 
 
 def test_other_directories_and_names_that_clash_are_refused(tmp_path):
@@ -217,7 +238,7 @@ def test_companions_of_an_index_come_back_and_other_catalogues_are_told_apart(tm
     assert back["origin"].dtype == np.uint8
     assert back["origin"].attrs["flag_masks"] == [1]
     np.testing.assert_array_equal(back["origin"], origin)
-    xh.to_cogs(example_cube(), tmp_path / "out", mode="upsert", collection="b")
+    xh.to_cogs(example_cube(), tmp_path / "out", collection="b", mode="upsert")
     with pytest.raises(xh.CatalogError, match=r"holds \['a', 'b'\]: name one"):
         xh.open_cogs(tmp_path / "out")
     with pytest.raises(xh.CatalogError, match=r"has bands; open it with xh\.open_stac"):

@@ -258,7 +258,7 @@ def test_directories_that_are_no_stores_are_left_alone(tmp_path):
     (tmp_path / "photos" / "one.jpg").write_text("x")
     xr.Dataset({"a": ("x", [1])}).to_zarr(tmp_path / "theirs.zarr")
     for name in ("photos", "theirs.zarr"):
-        for mode in ("w", "upsert"):
+        for mode in ("w-", "w", "upsert"):
             with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):
                 xh.to_zarr(example_cube(), tmp_path / name, mode=mode)
         with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):

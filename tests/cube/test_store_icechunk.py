@@ -65,7 +65,10 @@ def test_a_session_is_left_to_its_owner(repository):
 def test_writing_whole_replaces_and_history_stays_readable(repository):
     xh.to_zarr(example_cube(), repository)
     first = repository.lookup_branch("main")
-    xh.to_zarr(example_cube(seed=9).isel(time=[0]), repository, mode="w")
+    one = example_cube(seed=9).isel(time=[0])
+    with pytest.raises(xh.StoreError, match="mode='w' replaces it, mode='upsert' adds to it"):
+        xh.to_zarr(one, repository)
+    xh.to_zarr(one, repository, mode="w")
     assert xh.open_series(repository).sizes["time"] == 1
     old = xh.open_series(repository.readonly_session(snapshot_id=first))
     xr.testing.assert_equal(old.compute(), example_cube())

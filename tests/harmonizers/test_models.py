@@ -34,14 +34,49 @@ def test_fits_are_saved_and_opened_equal(tmp_path, suffix, kind, recwarn):
     fit = _fits()[kind]
     path = tmp_path / f"fit{suffix}"
     xh.save_model(fit, path)
-    with pytest.raises(xh.StoreError, match="exists"):
+    with pytest.raises(xh.ModelError, match="exists; mode='w' replaces it"):
         xh.save_model(fit, path)
     xh.save_model(fit, path, mode="w")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert not [w for w in recwarn if "zarr" in str(w.category).lower()]
     opened = xh.load_model(path)
     xr.testing.assert_identical(opened.compute(), fit)
     cube = example_cube()
     xr.testing.assert_identical(xh.to_landsat(cube, str(path)).compute(), xh.to_landsat(cube, fit))
+
+
+def test_a_fit_replaces_a_fit_and_nothing_else(tmp_path):
+    fit = _fits()["pixelwise"]
+    for name in ("photos", "notes.nc"):
+        if name == "photos":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "one.jpg").write_text("x")
+        else:
+            (tmp_path / name).write_text("x")
+        with pytest.raises(xh.ModelError, match="exists"):
+            xh.save_model(fit, tmp_path / name)
+        with pytest.raises(xh.ModelError, match="holds no fit of xharmonize and stays"):
+            xh.save_model(fit, tmp_path / name, mode="w")
+    with pytest.raises(xh.StoreError, match="mode is 'a'; it is one of 'w-'"):
+        xh.save_model(fit, tmp_path / "fit.zarr", mode="a")
+    xh.save_model(fit, tmp_path / "fit.zarr")
+    again = xh.load_model(tmp_path / "fit.zarr")  # read lazily from where it is written
+    xh.save_model(again, tmp_path / "fit.zarr", mode="w")
+    xr.testing.assert_identical(xh.load_model(tmp_path / "fit.zarr").compute(), fit)
+    assert (tmp_path / "photos" / "one.jpg").exists()
+
+
+def test_a_fit_that_cannot_be_written_leaves_the_one_there(tmp_path):
+    fit = _fits()["ols"]
+    xh.save_model(fit, tmp_path / "fit.zarr")
+    with pytest.raises(Exception, match="object"):
+        xh.save_model(
+            fit.assign(bad=("band", [object()] * fit.sizes["band"])),
+            tmp_path / "fit.zarr",
+            mode="w",
+        )
+    xr.testing.assert_identical(xh.load_model(tmp_path / "fit.zarr"), fit)
+    assert [p.name for p in tmp_path.iterdir()] == ["fit.zarr"]
 
 
 def test_built_in_models_are_listed():

@@ -89,7 +89,9 @@ def test_opening_loads_no_torch(folder):
 
 
 def test_a_bundle_is_replaced_as_a_whole_and_nothing_else_is(folder):
-    ref = write_bundle(folder, lut_card(), {"a": np.ones(3, np.float32)})
+    with pytest.raises(xh.ModelError, match="exists; mode='w' replaces it"):
+        write_bundle(folder, lut_card(), {"a": np.ones(3, np.float32)})
+    ref = write_bundle(folder, lut_card(), {"a": np.ones(3, np.float32)}, mode="w")
     assert open_bundle(folder).ref == ref
     assert sorted(os.listdir(folder)) == ["item.json", "weights.safetensors"]
     assert os.listdir(folder.parent) == ["tiny"]
@@ -160,7 +162,7 @@ for number in range(1, 100):
                 if not left[0]:
                     os.kill(os.getpid(), 9)
         sys.addaudithook(strike)
-        write_bundle(parent / "tiny", generator_card(), weights(1))
+        write_bundle(parent / "tiny", generator_card(), weights(1), mode="w")
         os._exit(0)
     killed = os.waitpid(child, 0)[1] != 0
     if (parent / "tiny").exists():
@@ -172,7 +174,7 @@ for number in range(1, 100):
         if path.name.startswith("."):
             [file.unlink() for file in path.iterdir()]
             path.rmdir()
-    write_bundle(parent / "tiny", generator_card(), weights(0))
+    write_bundle(parent / "tiny", generator_card(), weights(0), mode="w")
     if not killed:
         break
 """
@@ -373,7 +375,7 @@ def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(folder, monke
 
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(xh.ModelError, match=r"cannot be written.*Permission denied"):
-        write_bundle(folder, lut_card(), weights())
+        write_bundle(folder, lut_card(), weights(), mode="w")
     assert open_bundle(folder).ref == ref
     assert os.listdir(folder.parent) == ["tiny"]
 
@@ -465,7 +467,7 @@ def test_a_worker_that_sees_no_bundle_says_what_to_do(folder):
 
 def test_a_bundle_exchanged_after_loading_is_refused(folder):
     ref = open_bundle(folder).ref
-    write_bundle(folder, generator_card(), weights(seed=1))
+    write_bundle(folder, generator_card(), weights(seed=1), mode="w")
     with pytest.raises(xh.ModelError, match="is not the one that model 'tiny-conv' was loaded"):
         read_weights(ref)
     with pytest.raises(xh.ModelError, match="load the model again"):
@@ -492,7 +494,9 @@ def test_a_copy_is_the_same_model(folder, tmp_path):
 def test_a_copy_may_say_other_things_of_the_same_weights(folder):
     ref = open_bundle(folder).ref
     card = replace(generator_card(), lattice=Lattice(resolution=30, tile=256, buffer=32))
-    changed = copy_bundle(ref, folder, card=card)  # onto itself
+    with pytest.raises(xh.ModelError, match="exists; mode='w' replaces it"):
+        copy_bundle(ref, folder, card=card)
+    changed = copy_bundle(ref, folder, card=card, mode="w")  # onto itself
     assert changed.digest != ref.digest
     assert open_bundle(folder) == Bundle(ref=changed, card=card)
     assert (folder / "README.md").read_text() == README

@@ -71,7 +71,11 @@ def series(landsat, source):
 def comparison(landsat, source, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "r.html"
     pred = xh.to_landsat(source, "hls-v2").copy(data=landsat.data + np.float32(0.01))
-    xh.write_report(pred, path, ref=landsat, source=source, title="A & B <i>")
+    path.write_text("mine")
+    with pytest.raises(xh.StoreError, match="exists; mode='w' replaces it"):
+        xh.write_report(pred, path)
+    assert path.read_text() == "mine"
+    xh.write_report(pred, path, ref=landsat, source=source, title="A & B <i>", mode="w")
     return read(path)
 
 

@@ -183,7 +183,11 @@ def test_files_hold_utc(tmp_path):
         check_dtype=False,
         check_frame_type=False,
     )
-    series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.csv")
+    (tmp_path / "fields.csv").write_text("mine")
+    with pytest.raises(xh.StoreError, match="exists; mode='w' replaces it"):
+        series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.csv")
+    assert (tmp_path / "fields.csv").read_text() == "mine"
+    series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.csv", mode="w")
     assert "2018-07-01 10:50:00+00:00" in (tmp_path / "fields.csv").read_text()
 
 

@@ -65,7 +65,7 @@ def test_the_simulation_is_written_down(catalog):
 
 
 def test_a_catalogue_is_not_overwritten_unasked(catalog, tmp_path):
-    with pytest.raises(StoreError, match="overwrite=True"):
+    with pytest.raises(StoreError, match="exists; mode='w' replaces it"):
         write_catalog(TINY, catalog.parent)
     with pytest.raises(EmptyQueryError, match="longer period"):
         write_catalog(replace(TINY, sensors=("landsat-c2-l2",), end="2022-06-07"), tmp_path)

@@ -53,7 +53,7 @@ def demo(
     _step(1, f"Simulate {len(simulation.passes())} scenes as COGs with STAC items")
     from xharmonize.cli.simulate import write_scenes
 
-    catalog = write_scenes(simulation, out / "scenes", overwrite=True)
+    catalog = write_scenes(simulation, out / "scenes", mode="w")
     items = _search(catalog)
     cubes = _harmonize(items, out)
     _draw(cubes, simulation, out)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NEAR = np.timedelta64(4 * 24 * 3600, "s")
 Point: TypeAlias = tuple[float, float]
 STRETCH = (0.0, 0.18)
+NAMES = ("maps.png", "series.png", "timeline.png")
 
 
 def draw(
@@ -52,14 +53,14 @@ def draw(
     """
     folder.mkdir(parents=True, exist_ok=True)
     x, y = place_of(series, point)
-    figures = {
-        "maps.png": draw_maps(main_layer(source), main_layer(harmonized), target, series),
-        "series.png": plot.series(series, field=field, x=x, y=y, truth=truth),
-        "timeline.png": plot.timeline(series, title="Acquisitions"),
-    }
-    for name, figure in figures.items():
+    figures = (
+        draw_maps(main_layer(source), main_layer(harmonized), target, series),
+        plot.series(series, field=field, x=x, y=y, truth=truth),
+        plot.timeline(series, title="Acquisitions"),
+    )
+    for name, figure in zip(NAMES, figures):
         figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return [folder / name for name in NAMES]
 
 
 def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None, series: Any) -> Figure:

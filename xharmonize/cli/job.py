@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import xharmonize as xh
+from xharmonize._replace import GrowMode
 from xharmonize.cli import console
 from xharmonize.cli.choice import Choice, Opened, open_model
 from xharmonize.cli.reading import Cube, Query, check, open_cube
@@ -37,8 +38,8 @@ class Job:
     check: Literal["refuse", "warn", "skip"] = "refuse"
 
     @property
-    def mode(self) -> Literal["w-", "w", "upsert"]:
-        """What becomes of outputs that are there."""
+    def mode(self) -> GrowMode:
+        """What happens to what is there."""
         return "upsert" if self.upsert else "w" if self.overwrite else "w-"
 
 
@@ -98,6 +99,7 @@ def require_free(job: Job) -> None:
     for path in (job.out, job.cogs, job.figures):
         if path is not None:
             _require_writable(path)
+    _require_no_figures(job)
     if job.cogs is None or not job.cogs.exists() or not any(job.cogs.iterdir()):
         return
     if not (job.upsert or job.overwrite):
@@ -110,6 +112,15 @@ def require_free(job: Job) -> None:
             f"{job.cogs} is not empty and holds no catalogue written by xharmonize; name another "
             "folder"
         )
+
+
+def _require_no_figures(job: Job) -> None:
+    from xharmonize.cli.figures import NAMES
+
+    paths = [] if job.figures is None else [job.figures / name for name in NAMES]
+    found = [path for path in paths if path.exists()]
+    if found and job.mode == "w-":
+        raise StoreError(f"{found[0]} exists; replace it with --overwrite")
 
 
 def _require_writable(path: Path) -> None:

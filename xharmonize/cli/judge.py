@@ -11,6 +11,7 @@ import typer
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._replace import require_new
 from xharmonize.cli import console
 from xharmonize.cli.drawing import DEFAULT_TOLERANCE, Drawing, Kind, open_both
 from xharmonize.cli.info import _n_incomplete
@@ -54,6 +55,9 @@ def score(
     out: Annotated[
         Path | None, typer.Option(help="Also write the scores: scores.csv or scores.json.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+    ] = False,
 ) -> None:
     """Score a store against a reference.
 
@@ -64,6 +68,7 @@ def score(
     """
     if out is not None and out.suffix not in (".csv", ".json"):
         raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
+    _require_new(out, overwrite)
     both = open_both(pred, ref, sensor, ref_sensor)
     other_prediction = None
     if baseline is None:
@@ -125,6 +130,9 @@ def plot(
         str | None, typer.Option(help=f"{TOLERANCE} Default: {DEFAULT_TOLERANCE}.")
     ] = None,
     title: Annotated[str, typer.Option(help="Put above the figure.")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+    ] = False,
 ) -> None:
     """Draw a picture of one or more stores.
 
@@ -148,6 +156,7 @@ def plot(
     complaint = drawing.complaint()
     if complaint:
         raise typer.BadParameter(complaint)
+    _require_new(out, overwrite)
     with console.progress(f"Drawing {kind}"):
         drawing.figure().savefig(out)
     console.say(f"Picture: {out}")
@@ -180,8 +189,7 @@ def report(
     """
     if source is not None and ref is None:
         raise typer.BadParameter("--source is compared with a reference: give --ref too")
-    if out.exists() and not overwrite:
-        raise xh.StoreError(f"{out} exists; replace it with --overwrite")
+    _require_new(out, overwrite)
     hidden = _n_incomplete(str(store)) if (store / "zarr.json").is_file() else 0
     lost = f"{hidden} dates of an interrupted write are hidden; run the write again"
     cubes = [None if path is None else xh.open_series(path) for path in (ref, source)]
@@ -197,6 +205,11 @@ def report(
             notes=[lost] if hidden else [],
         )
     console.say(f"Report: {out}")
+
+
+def _require_new(out: Path | None, overwrite: bool) -> None:
+    if out is not None:
+        require_new(out, "w" if overwrite else "w-", cure="replace it with --overwrite")
 
 
 def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from xharmonize._replace import Mode
 from xharmonize.cli import console
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ def simulate(
         variant=variant,
         baseline=baseline,
     )
-    catalog = write_scenes(simulation, out, overwrite=overwrite)
+    catalog = write_scenes(simulation, out, mode="w" if overwrite else "w-")
     console.say(f"{len(simulation.passes())} scenes: {catalog}")
 
 
-def write_scenes(simulation: Simulation, out: Path, *, overwrite: bool) -> Path:
+def write_scenes(simulation: Simulation, out: Path, *, mode: Mode) -> Path:
     """Write a simulation with a progress bar; return its ``catalog.json``."""
     from xharmonize.simulate import write_catalog
 
     with console.counted("Simulating scenes") as show:
-        return write_catalog(simulation, out, overwrite=overwrite, progress=show)
+        return write_catalog(simulation, out, mode=mode, progress=show)

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import REFLECTANCE, Step, read_contract
+from xharmonize.cube.door import at_door
 from xharmonize.cube.masks import remove
 from xharmonize.errors import ContractError
 from xharmonize.sensors import get_sensor
@@ -206,6 +207,7 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
     >>> list(xh.check_radiometry(example_cube()).verdict)
     ['ok', 'ok', 'ok']
     """
+    cube = at_door(cube)
     if samples < 1:
         raise ContractError(f"samples={samples}; give the number of pixels per step and band")
     array = cube if isinstance(cube, xr.DataArray) else _cloudless(cube)

@@ -14,6 +14,7 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.cube.stated import blank
 from xharmonize.errors import RadiometryError
 from xharmonize.kernels.radiometry import affine
@@ -49,6 +50,7 @@ def decode(cube: Cube) -> Cube:
         If all of it is decoded already (the offset would be applied twice), if integers claim to
         be reflectance, or if a scale or an offset is not known.
     """
+    cube = at_door(cube)
     return on_reflectance(cube, _decode)
 
 

@@ -18,6 +18,7 @@ from xharmonize.cube.contract import (
     read_coordinate,
     with_history,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import (
     centre_of,
     describe_grid,
@@ -110,6 +111,7 @@ def regrid(
     RadiometryError
         If digital numbers would be averaged.
     """
+    cube = at_door(cube)
     if how not in ("area", "nearest", "bilinear"):
         raise GridError(f"how={how!r} is unknown; choose 'area', 'nearest' or 'bilinear'")
     source = geobox_of(cube)

@@ -22,6 +22,7 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.kernels import indices as kernels
@@ -215,6 +216,7 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
     RadiometryError
         If the cube holds digital numbers or is not in units of reflectance.
     """
+    cube = at_door(cube)
     spec = INDICES.get(name)
     if spec is None:
         raise BandError(f"index {name!r} is unknown; choose one of {', '.join(list_indices())}")

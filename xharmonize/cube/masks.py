@@ -16,6 +16,7 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of
 from xharmonize.cube.quality import (
     CLEAR,
@@ -164,6 +165,7 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     >>> import xharmonize as xh
     >>> wide = xh.Mask(names=("clear", "dark"), dilate=60, dilate_unit="metres")
     """
+    cube = at_door(cube)
     settings = as_mask(mask)
     given: Any = cube  # the accessor lets DataArrays come here too
     if not isinstance(given, xr.Dataset) or "qa" not in given:

@@ -17,6 +17,7 @@ from xharmonize.cube.contract import (
     with_history,
 )
 from xharmonize.cube.days import solar_days
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisError
 from xharmonize.types import IntArray
@@ -68,6 +69,7 @@ def match_pairs(
     TimeAxisError
         If no two dates lie within `tolerance`.
     """
+    source, target = at_door(source), at_door(target)
     if bands not in ("common", "all"):
         raise OptionError(f"bands={bands!r} is unknown; choose 'common' or 'all'")
     one, other = _reflectance(source), _reflectance(target)

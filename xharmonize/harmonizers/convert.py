@@ -16,6 +16,7 @@ from xharmonize.cube.contract import (
     read_coordinate,
     require_contract,
 )
+from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
@@ -54,6 +55,7 @@ def to_landsat(
     >>> round(float(result.sel(band="swir22").mean() / cube.sel(band="swir22").mean()), 3)
     0.988
     """
+    cube = at_door(cube)
     return to_sensor(
         cube,
         LANDSAT,
@@ -91,6 +93,7 @@ def to_sentinel2(
     >>> str(landsat.bandpass.values[0]), str(result.bandpass.values[0])
     ('oli', 'msi')
     """
+    cube = at_door(cube)
     return to_sensor(
         cube,
         SENTINEL2,
@@ -183,6 +186,7 @@ def to_sensor(
     >>> str(etm.bandpass.values[0]), str(oli.bandpass.values[0])
     ('etm+', 'oli')
     """
+    cube = at_door(cube)
     require_contract(cube)
     if not cube.sizes["time"]:
         raise TimeAxisError("the cube has no date; a selection before may have left none")

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from xharmonize._replace import Mode
 from xharmonize.cube.contract import (
     COMPANIONS,
     REFLECTANCE,
@@ -137,14 +138,14 @@ class GeneratorHarmonizer:
         """
         return replace(self, card=replace(self.card, lattice=replace(self.lattice, tile=tile)))
 
-    def save(self, path: str | os.PathLike[str]) -> ModelRef:
-        """Write the bundle to a folder; `xharmonize.load_model` opens it.
+    def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
+        """Write the bundle to a folder, a new one, or with ``"w"`` in place of a bundle.
 
         A model that was given another tile is written with it.
         """
         from xharmonize.models.bundle import copy_bundle
 
-        return copy_bundle(self.ref, path, card=self.card)
+        return copy_bundle(self.ref, path, card=self.card, mode=mode)
 
     def __call__(self, cube: Any, /) -> Any:
         """Return the cube in the target's bandpass, on the lattice's grid; lazy.

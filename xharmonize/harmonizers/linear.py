@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import read_contract, require_bands, require_contract, select_bands
+from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
@@ -79,6 +80,7 @@ def fit_linear(
         If there are fewer than `n_min` samples, a source band does not vary, or an option has no
         meaning for the method.
     """
+    pairs, predictors = at_door(pairs), at_door(predictors)
     _require_options(method, ratio=ratio, ridge=ridge)
     data = read_pairs(pairs, predictors=predictors, allow_mixed_levels=allow_mixed_levels)
     if method == "multiband":

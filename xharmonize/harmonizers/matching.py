@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract
+from xharmonize.cube.door import at_door
 from xharmonize.errors import FitError
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.harmonizers import HISTOGRAM
@@ -54,6 +55,7 @@ def fit_histogram(
     ----------
     Gonzalez, R. C., & Woods, R. E. (2018). Digital Image Processing, 4th ed., section 3.3.
     """
+    cube, source = at_door(cube), at_door(source)
     low, high = map(float, limits)
     if not low < high or bins < 2 or per not in ("series", "date"):
         raise FitError(f"limits={limits} must ascend, bins={bins} be 2 or more, per={per!r} known")

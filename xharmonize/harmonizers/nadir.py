@@ -12,6 +12,7 @@ import xarray as xr
 from xharmonize.cube.angles.vectors import require_degrees
 from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, warn
@@ -83,6 +84,7 @@ def nbar(
     Roy et al. (2016), doi:10.1016/j.rse.2016.01.023. Zhang et al. (2016),
     doi:10.1109/TGRS.2015.2480684. Li et al. (2019), doi:10.1109/TGRS.2018.2885967.
     """
+    cube, angles = at_door(cube), at_door(angles)
     if sun_zenith not in ("hls-v2", "observed"):
         raise RadiometryError(f"sun_zenith={sun_zenith!r} is unknown; 'hls-v2' or 'observed'")
     require_contract(cube)

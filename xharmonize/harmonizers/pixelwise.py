@@ -13,6 +13,7 @@ import xarray as xr
 from odc.geo.crs import CRS
 
 from xharmonize.cube.contract import require_contract, select_bands
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import BandError, FitError, GridError
@@ -88,6 +89,7 @@ def fit_pixelwise(
     reflectance adjustment approach. Remote Sensing of Environment 235.
     doi:10.1016/j.rse.2019.111439
     """
+    source, target = at_door(source), at_door(target)
     if fallback not in ("line", "difference"):
         raise FitError(f"fallback={fallback!r} is unknown; choose 'line' or 'difference'")
     stages = np.array(days, np.int64)

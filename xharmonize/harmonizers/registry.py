@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._replace import Mode, require_mode, written_aside
 from xharmonize.cube.contract import require_contract, with_history
-from xharmonize.cube.store.mode import FileMode, require_new
 from xharmonize.errors import (
     MissingDependencyError,
     ModelError,
@@ -178,10 +176,7 @@ def _from_bundle(bundle: Bundle) -> Harmonizer:
 
 
 def save_model(
-    model: xr.Dataset | Harmonizer,
-    path: str | os.PathLike[str],
-    *,
-    mode: FileMode = "w-",
+    model: xr.Dataset | Harmonizer, path: str | os.PathLike[str], *, mode: Mode = "w-"
 ) -> None:
     """Write a fit, netCDF where the path ends in ``.nc``, else a Zarr v3 store; or copy a bundle.
 
@@ -192,24 +187,20 @@ def save_model(
     model : Dataset or Harmonizer
         A fit, from `fit_linear` and its kin, or what `load_model` returned for a bundle.
     path : str or path
-        File or folder to write.
+        File or folder. It is written aside and takes its place when it is whole.
     mode : {"w-", "w"}
-        ``"w-"`` refuses what is there; ``"w"`` replaces it, a bundle only by a bundle.
+        ``"w-"`` refuses what is there; ``"w"`` replaces a fit by a fit, a bundle by a bundle.
 
     Raises
     ------
-    StoreError
-        If something is at `path` and `mode` keeps it.
     ModelError
-        If it is neither, or would replace something that is none.
+        If it is neither, if `path` exists, or if something else would be replaced.
     """
     ref = getattr(model, "ref", None)
-    if not is_url(os.fspath(path)):
-        require_new(Path(path), mode)
     if isinstance(ref, ModelRef):
-        copy_bundle(ref, path, card=getattr(model, "card", None))
+        copy_bundle(ref, path, card=getattr(model, "card", None), mode=mode)
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
-        _save_fit(model, Path(path))
+        _save_fit(model, Path(path).expanduser().absolute(), mode=mode)
     else:
         raise ModelError(
             "save_model writes fits of fit_linear, fit_pixelwise and fit_histogram, and models "
@@ -217,36 +208,27 @@ def save_model(
         )
 
 
-def _save_fit(fit: xr.Dataset, path: Path) -> None:
-    """Write a fit beside, and put it in its place when it is whole."""
-    _require_fit_or_nothing(path)
+def _save_fit(fit: xr.Dataset, path: Path, *, mode: Mode) -> None:
+    require_mode(mode)
     bare = fit.drop_encoding()
     bare = bare.assign_coords(_as_text(bare))
-    beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
-    try:
+    with written_aside(path, mode, error=ModelError) as new:
+        if path.exists() and (path.is_file() or any(path.iterdir())):
+            _require_fit(path)
         if path.suffix in _NETCDF:
             _require_h5netcdf()
-            bare.to_netcdf(beside, engine="h5netcdf")
+            bare.to_netcdf(new, engine="h5netcdf")
         else:
-            bare.to_zarr(beside, mode="w-", zarr_format=3, consolidated=False)
-        if path.is_dir():
-            shutil.rmtree(path)
-        beside.replace(path)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        beside.unlink(missing_ok=True)
+            bare.to_zarr(new, mode="w-", zarr_format=3, consolidated=False)
 
 
-def _require_fit_or_nothing(path: Path) -> None:
-    """Raise `ModelError` if something is there that is no fit: it is never deleted."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
+def _require_fit(path: Path) -> None:
+    """Raise `ModelError` where there is anything but a fit, which is not ours to replace."""
     try:
-        found = _open(path).attrs.get("model")
-    except (OSError, ValueError, KeyError, XHarmonizeError):
+        found = load_model(path)
+    except (XHarmonizeError, OSError, ValueError):
         found = None
-    if found not in _KINDS:
+    if not isinstance(found, xr.Dataset):
         raise ModelError(f"{path} holds no fit of xharmonize and stays; name another path")
 
 

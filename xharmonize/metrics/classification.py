@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.kernels.statistics import count_classes
 from xharmonize.metrics.groups import positions
@@ -45,6 +46,7 @@ def confusion_matrix(
     MetricError
         If dimensions or their labels differ, or classes are not given for a lazy map.
     """
+    cube, ref = at_door(cube), at_door(ref)
     if set(cube.dims) != set(ref.dims) or dict(cube.sizes) != dict(ref.sizes):
         raise MetricError(f"maps of one shape are needed: {dict(cube.sizes)}, {dict(ref.sizes)}")
     _require_same_labels(cube, ref)

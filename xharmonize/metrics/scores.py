@@ -12,6 +12,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.metrics.entries import Metric, WindowMetric
 from xharmonize.metrics.groups import By
@@ -99,6 +100,7 @@ def score(
     >>> scores["bias"].dims
     ('time', 'band')
     """
+    cube, ref, baseline = at_door(cube), at_door(ref), at_door(baseline)
     pred, other = read_cubes(cube, ref, what="score", dim=dim)
     reduced = reduced_dims(dim, pred.dims)
     asked = resolve(metrics, data_range=data_range, has_bands=pred.sizes.get(BAND, 1) > 1)

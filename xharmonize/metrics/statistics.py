@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import MetricError
 from xharmonize.metrics.blocks import IndexRow, Plan, Table, Window
@@ -58,6 +59,7 @@ def statistics(
     MetricError, UnknownMetricError, GridError, BandError, TimeAxisError, RadiometryError
         As `score`.
     """
+    cube, ref, baseline = at_door(cube), at_door(ref), at_door(baseline)
     pred, other = read_cubes(cube, ref, what="score", dim=dim)
     reduced = reduced_dims(dim, pred.dims)
     if BAND in reduced:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from xharmonize._optional import require
+from xharmonize._replace import Mode
 from xharmonize.errors import ModelError
 from xharmonize.models import places
 from xharmonize.models.card import Card
@@ -68,31 +69,34 @@ def write_bundle(
     weights: Mapping[str, AnyArray],
     *,
     readme: str | None = None,
+    mode: Mode = "w-",
 ) -> ModelRef:
     """Write a bundle as a whole: nobody sees a half of one.
 
-    One that is there is renamed away, and for that moment there is none; if the process is killed
-    then, the old one is left beside `path` under a hidden name.
+    One that is replaced is renamed away, and for that moment there is none; if the process is
+    killed then, the old one is left beside `path` under a hidden name until the next write.
 
     Parameters
     ----------
     path : str or path
-        Folder of this machine. A bundle that is there is replaced; anything else is left alone.
+        Folder of this machine.
     card : Card
     weights : mapping of str to array
         float16, float32, float64 or int64, by the names the architecture gives them.
     readme : str, optional
         A card for people, Markdown.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses what is there, ``"w"`` replaces a bundle; anything else is left alone.
 
     Raises
     ------
     ModelError
-        If `path` holds something that is no bundle, if weights have another type or are not
-        finite, or if the card holds what an item cannot hold.
+        If `path` exists, or with ``"w"`` holds something that is no bundle, if weights have another
+        type or are not finite, or if the card holds what an item cannot hold.
     """
     arrays = {name: check_weight(name, array) for name, array in weights.items()}
     target = local_target(path)
-    with staged(target, _bundle_files) as folder:
+    with staged(target, _bundle_files, mode=mode) as folder:
         save = require("safetensors.numpy", extra="train").save_file
         save(arrays, folder / WEIGHTS)
         # The library keeps the file to its owner; workers may be another user's.
@@ -163,7 +167,11 @@ def read_weights(ref: ModelRef) -> dict[str, AnyArray]:
 
 
 def copy_bundle(
-    ref: ModelRef, path: str | os.PathLike[str], *, card: Card | None = None
+    ref: ModelRef,
+    path: str | os.PathLike[str],
+    *,
+    card: Card | None = None,
+    mode: Mode = "w-",
 ) -> ModelRef:
     """Copy a bundle to a folder of this machine, as a whole; see `write_bundle`.
 
@@ -175,6 +183,8 @@ def copy_bundle(
         Folder to write to.
     card : Card, optional
         Says other things of the same weights (another tile, say) in the copy.
+    mode : {"w-", "w"}
+        As for `write_bundle`. Onto itself, and saying the same, nothing happens.
 
     Returns
     -------
@@ -195,7 +205,7 @@ def copy_bundle(
     if place.filesystem is None and place.root == str(target) and _digest(item) == ref.digest:
         _check_folder(place, described)
     else:
-        with staged(target, _bundle_files) as folder:
+        with staged(target, _bundle_files, mode=mode) as folder:
             for name in described.files:
                 _copy_file(place, name, described.files[name], folder / name)
             write_file(folder / ITEM, item)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from xharmonize._replace import Mode, put_back, require_mode, require_new
 from xharmonize.errors import ModelError
 from xharmonize.models.places import find_place, is_url
 
@@ -37,7 +38,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def staged(target: Path, bundle_files: Callable[[Path], Collection[str] | None]) -> Iterator[Path]:
+def staged(
+    target: Path, bundle_files: Callable[[Path], Collection[str] | None], *, mode: Mode
+) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place when the body is done.
 
     Parameters
@@ -46,13 +49,18 @@ def staged(target: Path, bundle_files: Callable[[Path], Collection[str] | None])
         Absent, an empty folder, or a bundle; anything else is refused before the body runs.
     bundle_files : callable
         Names of the files of the bundle in a folder, all of them; None where it is no bundle.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a bundle too.
 
     Raises
     ------
     ModelError
         If `target` holds something else, or cannot be written.
     """
-    _require_replaceable(target, bundle_files)
+    require_mode(mode)
+    if not os.path.lexists(target):
+        put_back(target)  # of a process killed between two renames
+    _require_replaceable(target, bundle_files, mode)
     folder = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         folder.mkdir(parents=True)
@@ -60,7 +68,7 @@ def staged(target: Path, bundle_files: Callable[[Path], Collection[str] | None])
         raise ModelError(f"{target} cannot be written: {error}") from error
     try:
         yield folder
-        _put_in_place(folder, target, _require_replaceable(target, bundle_files))
+        _put_in_place(folder, target, _require_replaceable(target, bundle_files, mode))
     except OSError as error:
         raise ModelError(f"{target} cannot be written: {error}") from error
     finally:
@@ -69,7 +77,7 @@ def staged(target: Path, bundle_files: Callable[[Path], Collection[str] | None])
 
 
 def _require_replaceable(
-    target: Path, bundle_files: Callable[[Path], Collection[str] | None]
+    target: Path, bundle_files: Callable[[Path], Collection[str] | None], mode: Mode
 ) -> Collection[str]:
     """Files that go with `target`; raise `ModelError` where it is not ours to replace."""
     if not os.path.lexists(target):
@@ -82,6 +90,7 @@ def _require_replaceable(
             f"{target} holds something that is no bundle; choose another path, or remove it "
             "yourself"
         )
+    require_new(target, mode, error=ModelError)
     return files
 
 
@@ -97,8 +106,8 @@ def _put_in_place(folder: Path, target: Path, files: Collection[str]) -> None:
         if aside is not None:
             aside.rename(target)
         raise
-    if aside is not None:
-        _remove(aside, files)
+    if aside is not None:  # what is called old is whole, always
+        _remove(aside.rename(aside.with_suffix(".part")), files)
 
 
 def _remove(folder: Path, files: Collection[str]) -> None:

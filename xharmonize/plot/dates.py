@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, printable
 from xharmonize.plot.style import (
     label_dates,
@@ -49,6 +50,7 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
     --------
     >>> figure = timeline(s2, l8)  # doctest: +SKIP
     """
+    cubes = tuple(at_door(cube) for cube in cubes)
     rows = _rows(*cubes)
     if not rows:
         raise ContractError("no date to draw; give at least one cube with dates")

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import require_bands, select_bands
+from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
 from xharmonize.plot.images import label_map, outer_edges, position_of, thin_out
@@ -68,6 +69,7 @@ def errors(
     --------
     >>> figure = errors(s2_as_l8, l8, time="2018-07-01", bands=["red", "nir08"])  # doctest: +SKIP
     """
+    pred, ref = at_door(pred), at_door(ref)
     if limit is not None and not limit > 0:
         raise MetricError(f"limit={limit}; give the error [unit of the values] of the last colour")
     one, other = (thin_out(layer) for layer in read_cubes(pred, ref, what="errors"))

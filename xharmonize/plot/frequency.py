@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize.cube.door import at_door
 from xharmonize.errors import TimeAxisError
 from xharmonize.plot.style import MERGED, literal, new_figure, style_of, tidy, title_of
 from xharmonize.series.frequency import ALL
@@ -53,6 +54,7 @@ def frequency(
     --------
     >>> figure = frequency(series)  # doctest: +SKIP
     """
+    cube = at_door(cube)
     is_count = isinstance(cube, xr.Dataset) and "scenes" in cube and "level" in cube.dims
     found = cube if is_count else count(cube)
     scenes = found["scenes"].compute().transpose("sensor", "month", "level").sortby("level")

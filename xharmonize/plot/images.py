@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, require_bands
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, OptionError, TimeAxisError
 from xharmonize.plot.style import MISSING, literal, new_figure, title_of
 from xharmonize.types import AnyArray, FloatArray
@@ -81,6 +82,7 @@ def maps(
     --------
     >>> figure = maps(s2, s2_as_l8, titles=["Sentinel-2", "as Landsat"])  # doctest: +SKIP
     """
+    cubes = tuple(at_door(cube) for cube in cubes)
     if not cubes:
         raise ContractError("no cube to draw; give at least one")
     from xharmonize.plot.results import draw_results, is_one_quantity

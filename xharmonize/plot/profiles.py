@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, require_bands
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
 from xharmonize.plot.style import (
@@ -86,6 +87,7 @@ def series(
     --------
     >>> figure = series(ndvi, x=501500, y=5629500)  # doctest: +SKIP
     """
+    cube, field, truth, smoothed = at_door(cube), at_door(field), at_door(truth), at_door(smoothed)
     seen = _taken(cube, band, x, y, field)
     figure = new_figure(8.5, 4.2)
     axes = figure.subplots()

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize.cube.contract import require_bands, select_bands
+from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.metrics import Moments, formulas, statistics
 from xharmonize.metrics.inputs import BAND, read_cubes
@@ -74,6 +75,7 @@ def scatter(
     --------
     >>> figure = scatter(s2_as_l8, l8)  # doctest: +SKIP
     """
+    pred, ref = at_door(pred), at_door(ref)
     if (bins is not None and bins < 2) or (limits is not None and not limits[0] < limits[1]):
         raise MetricError(f"bins={bins}, limits={limits}; give at least 2 cells and low < high")
     one, other = _layers(pred, ref, bands)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
-from xharmonize.cube.store.mode import FileMode, require_new
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, RadiometryError, StoreError
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
@@ -27,12 +26,12 @@ def write_report(
     cube: xr.DataArray | xr.Dataset,
     path: str | Path,
     *,
-    mode: FileMode = "w-",
     ref: xr.DataArray | xr.Dataset | None = None,
     source: xr.DataArray | xr.Dataset | None = None,
     tolerance: str = "2D",
     title: str = "",
     notes: Sequence[str] = (),
+    mode: Mode = "w-",
 ) -> Path:
     """Write a page of HTML on a series, or on a prediction against a reference; computes.
 
@@ -48,8 +47,6 @@ def write_report(
         missing.
     path : str or Path
         File to write.
-    mode : {"w-", "w"}
-        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
     ref : DataArray or Dataset, optional
         The reference, on the same grid.
     source : DataArray or Dataset, optional
@@ -60,6 +57,8 @@ def write_report(
         Heading of the page.
     notes : sequence of str
         Warnings to add.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
 
     Returns
     -------
@@ -71,7 +70,7 @@ def write_report(
     ContractError
         If a Dataset holds neither reflectance nor one index, or `source` is given without `ref`.
     StoreError
-        If `path` is a folder, its folder does not exist, or a file is there that `mode` keeps.
+        If `path` exists (``"w-"``), is a folder, or its folder does not exist.
     RadiometryError
         If the cube holds digital numbers.
     TimeAxisError, GridError, BandError
@@ -81,6 +80,7 @@ def write_report(
     --------
     >>> xh.write_report(series, "series.html")  # doctest: +SKIP
     """
+    cube, ref, source = at_door(cube), at_door(ref), at_door(source)
     if source is not None and ref is None:
         raise ContractError("source= is compared with a reference; give ref= too")
     if not np.issubdtype(main_layer(cube).dtype, np.floating):
@@ -88,6 +88,7 @@ def write_report(
             f"the cube holds digital numbers ({main_layer(cube).dtype}); a report is on "
             "reflectance or an index: call cube.harmonize.decode() first"
         )
+    require_mode(mode)
     place = Path(path).expanduser().resolve()
     if place.is_dir() or not place.parent.is_dir():
         raise StoreError(f"{path} cannot be written; give a file in a folder that exists")
@@ -103,9 +104,8 @@ def write_report(
         sections=sections,
         foot=f"Made by xharmonize on {now:%Y-%m-%d %H:%M} UTC.",
     )
-    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, place)
+    with written_aside(place, mode) as new:
+        new.write_text(text, encoding="utf-8")
     return place
 
 

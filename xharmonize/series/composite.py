@@ -13,6 +13,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import BandError, OptionError
 from xharmonize.kernels import composite as kernels
@@ -82,6 +83,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     ModelError
         If the dates are in several bandpasses.
     """
+    cube = at_door(cube)
     if how not in (*CHOOSING, *REDUCING):
         raise OptionError(
             f"how={how!r} is unknown; choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}"

@@ -14,6 +14,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import FitError, ModelError
 from xharmonize.types import AnyArray, FloatArray, IntArray
@@ -103,6 +104,7 @@ def fit_classifier(
     Cortes, C., & Vapnik, V. (1995). Support-vector networks. Machine Learning, 20, 273-297.
     doi:10.1007/BF00994018
     """
+    features, labels = at_door(features), at_door(labels)
     samples = _samples(features, labels, groups)
     _require_groups(samples, folds)
     return _fit(samples, samples.every, folds=folds, max_per_class=max_per_class, seed=seed)
@@ -129,6 +131,7 @@ def cross_classify(
     (y, x) int32 DataArray
         Class; 0 where unlabelled or where a feature is missing.
     """
+    features, labels = at_door(features), at_door(labels)
     samples = _samples(features, labels, groups)
     _require_groups(samples, folds)
     found = np.zeros(labels.shape, np.int32)
@@ -161,6 +164,7 @@ def classify(features: xr.DataArray, classifier: CropClassifier) -> xr.DataArray
     ModelError
         If a feature is not there.
     """
+    features = at_door(features)
     present = [str(name) for name in features["feature"].values]
     lacking = [name for name in classifier.features if name not in present]
     if lacking:

@@ -24,6 +24,7 @@ from xharmonize.cube.contract import (
     with_history,
 )
 from xharmonize.cube.dates import require_dates
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
@@ -89,6 +90,8 @@ def densify(
     TimeAxisError
         If `time` holds anything but dates.
     """
+    target = at_door(target)
+    others = tuple(at_door(cube) for cube in others)
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
         raise OptionError(
             f"duplicates={duplicates!r} is unknown; choose 'keep', 'target', 'mean' or "

@@ -11,6 +11,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.dates import require_dates
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, RadiometryError, TimeAxisError
 
 
@@ -49,6 +50,7 @@ def to_features(
     >>> [str(name) for name in features["feature"].values]
     ['2018-07-01 red', '2018-07-01 nir08']
     """
+    cube = at_door(cube)
     array = main_layer(cube, what="to_features")
     if "time" not in array.dims:
         raise TimeAxisError(f"features need dates; the cube has dimensions {tuple(array.dims)}")

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError
 from xharmonize.kernels.revisit import gaps
 from xharmonize.series import axis
@@ -61,6 +62,7 @@ def frequency(
     ----------
     Li and Roy 2017 (revisit of Sentinel-2 and Landsat), doi:10.3390/rs9090902.
     """
+    cube = at_door(cube)
     wrong = [level for level in levels if not 0 <= level < 1]
     if wrong or not levels:
         raise OptionError(f"levels={tuple(levels)}; give shares from 0 to below 1")

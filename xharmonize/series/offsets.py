@@ -11,6 +11,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError, TimeAxisError, UnknownSensorError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.sensors import get_sensor
@@ -92,6 +93,7 @@ def sensor_offsets(
     OptionError
         If `max_gap` or `min_valid` has a value it cannot have.
     """
+    cube = at_door(cube)
     if not max_gap > 0 or not 0 <= min_valid <= 1:
         raise OptionError(
             f"max_gap={max_gap}, min_valid={min_valid}; give days above 0 and a share from 0 to 1"

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, OptionError, TimeAxisError
 from xharmonize.kernels import phenology as kernels
 from xharmonize.series import axis
@@ -121,6 +122,7 @@ def phenology(
     ----------
     Jönsson and Eklundh 2004, doi:10.1016/j.cageo.2004.05.006.
     """
+    cube = at_door(cube)
     _require_options(method, threshold, reach)
     _, values = axis.split_quantity(cube, what="phenology")
     if "band" in values.dims:

@@ -11,6 +11,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.kernels import neighbours as kernels
@@ -117,6 +118,7 @@ def screen_outliers(
     ----------
     Leys et al. 2013 (median absolute deviation), doi:10.1016/j.jesp.2013.03.013.
     """
+    cube = at_door(cube)
     _require_options(threshold, min_departure, max_gap, direction)
     name, values = axis.split_quantity(cube, what="screen_outliers")
     has_band = "band" in values.dims

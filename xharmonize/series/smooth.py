@@ -11,6 +11,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.door import at_door
 from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.series import axis, calendar
@@ -104,6 +105,7 @@ RadialBasis
     ----------
     Eilers 2003, doi:10.1021/ac034173t. Wahba 1983, doi:10.1111/j.2517-6161.1983.tb01239.x.
     """
+    cube = at_door(cube)
     smoother = _smoother(method)
     _require_options(max_gap, envelope, snow)
     name, values = axis.split_quantity(cube, what="smooth")

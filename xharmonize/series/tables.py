@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, TIME_COORDS, read_coordinate
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.results import as_variables, is_date
 from xharmonize.errors import GridWarning, OptionError, StoreError, warn
@@ -40,6 +42,7 @@ def to_table(
     name: str | None = None,
     crs: Any = None,
     path: str | Path | None = None,
+    mode: Mode = "w-",
 ) -> FieldTable:
     """Summarise a series or a result over fields, one row per field, date and band; computes.
 
@@ -71,6 +74,8 @@ def to_table(
         Of the polygons; if None, what they say (``.crs``), else that of GeoJSON, EPSG:4326.
     path : str or Path, optional
         File to write the table to as well: ``.csv`` or ``.parquet`` (needs pyarrow).
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
 
     Returns
     -------
@@ -105,8 +110,9 @@ def to_table(
     OptionError
         If `stat`, `coverage` or `min_valid` has a value it cannot have.
     StoreError
-        If `path` ends in something else.
+        If `path` ends in something else, or exists (``"w-"``).
     """
+    cube = at_door(cube)
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
         raise OptionError(
             f"stat={stat!r}, coverage={coverage!r}; choose 'mean' or 'median', and 'centre' or "
@@ -114,7 +120,7 @@ def to_table(
         )
     if not 0 <= min_valid <= 1:
         raise OptionError(f"min_valid={min_valid}; give a share from 0 to 1")
-    write = None if path is None else _writer(Path(path))
+    write = None if path is None else _writer(Path(path), mode)
     variables = as_variables(_with_date(cube), what="to_table")
     grid = geobox_of(variables)
     fields = read_polygons(polygons, name=name, crs=crs, target=grid.crs, buffer=buffer)
@@ -224,13 +230,19 @@ def _table(
     return pd.DataFrame(columns)
 
 
-def _writer(path: Path) -> Callable[[Any], None]:
+def _writer(path: Path, mode: Mode) -> Callable[[Any], None]:
     """What writes a table to a path, settled before anything is computed."""
     from xharmonize._optional import require
 
-    if path.suffix == ".csv":
-        return lambda table: table.to_csv(path, index=False)
+    if path.suffix not in (".csv", ".parquet"):
+        raise StoreError(f"{path} ends in {path.suffix!r}; tables are written to .csv or .parquet")
     if path.suffix == ".parquet":
         require("pyarrow", extra="parquet")
-        return lambda table: table.to_parquet(path, index=False)
-    raise StoreError(f"{path} ends in {path.suffix!r}; tables are written to .csv or .parquet")
+    require_mode(mode)
+    require_new(path, mode)
+
+    def write(table: Any) -> None:
+        with written_aside(path, mode) as new:
+            (table.to_csv if path.suffix == ".csv" else table.to_parquet)(new, index=False)
+
+    return write

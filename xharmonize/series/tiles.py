@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_crs
 from xharmonize.errors import BandError, GridError, TimeAxisError
 from xharmonize.series import axis
@@ -47,6 +48,7 @@ def compare_tiles(cube: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Data
     TimeAxisError
         If no date is in both.
     """
+    cube, other = at_door(cube), at_door(other)
     _, one = axis.split_quantity(cube, what="compare_tiles")
     _, two = axis.split_quantity(other, what="compare_tiles")
     first, second = _overlap(one, two)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xharmonize._replace import Mode, require_mode, require_new
 from xharmonize.errors import EmptyQueryError, StoreError
 from xharmonize.sensors import get_sensor
 from xharmonize.simulate.config import TILE, Pass, Simulation
@@ -30,7 +31,7 @@ def write_catalog(
     simulation: Simulation,
     path: str | Path,
     *,
-    overwrite: bool = False,
+    mode: Mode = "w-",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Simulate all passes and write them as COGs with a static STAC catalogue.
@@ -44,8 +45,8 @@ def write_catalog(
         What to simulate.
     path : str or Path
         Folder of the catalogue; created.
-    overwrite : bool
-        Replace a simulated catalogue that is there already.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a simulated catalogue that is there, ``"w"`` replaces it.
     progress : callable, optional
         Called with the number of steps done and their total.
 
@@ -57,8 +58,7 @@ def write_catalog(
     Raises
     ------
     StoreError
-        If a simulated catalogue is there already and `overwrite` is False, or anything else is in
-        the way.
+        If a simulated catalogue is there already (``"w-"``), or anything else is in the way.
     EmptyQueryError
         If no sensor passes within the period.
     """
@@ -70,7 +70,8 @@ def write_catalog(
             f"none of {list(simulation.sensors)} passes between {simulation.start} and "
             f"{simulation.end}; choose a longer period"
         )
-    _clear(folder, simulation, overwrite=overwrite)
+    require_mode(mode)
+    _clear(folder, simulation, mode)
     # Written first too: what a killed run leaves is known as a simulation's.
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "simulation.json", asdict(simulation))
@@ -85,7 +86,7 @@ def write_catalog(
     return target
 
 
-def _clear(folder: Path, simulation: Simulation, *, overwrite: bool) -> None:
+def _clear(folder: Path, simulation: Simulation, mode: Mode) -> None:
     """Remove an earlier simulation; never scenes that something else wrote."""
     target = folder / "catalog.json"
     in_the_way = [name for name in (target.name, *simulation.sensors) if (folder / name).exists()]
@@ -93,8 +94,7 @@ def _clear(folder: Path, simulation: Simulation, *, overwrite: bool) -> None:
         raise StoreError(
             f"{folder} holds {in_the_way[0]!r}, which no simulation wrote; choose another folder"
         )
-    if target.exists() and not overwrite:
-        raise StoreError(f"{target} is there already; pass overwrite=True or another path")
+    require_new(target, mode)
     target.unlink(missing_ok=True)
     for name in simulation.sensors:
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize._replace import GrowMode, require_mode, require_new, written_aside
 from xharmonize.cube.cog.files import INT16_NODATA, INT16_SCALE, Layer, write_cog
 from xharmonize.cube.cog.items import make_item, write_catalog, write_json, write_root
 from xharmonize.cube.cog.qgis import write_styles
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.results import as_series, is_result
-from xharmonize.cube.store.lock import exchange
-from xharmonize.cube.store.mode import already_there, require_mode
 from xharmonize.cube.store.parts import as_dataset, require_coords
-from xharmonize.cube.store.zarr import WriteMode
 from xharmonize.errors import RadiometryError, StoreError
 from xharmonize.sensors.spec import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 CogDtype = Literal["float32", "int16"]
+MODES = ("w-", "w", "upsert")
+CURE = "mode='w' replaces it, mode='upsert' adds to it"
 
 
 def to_cogs(
     cube: xr.DataArray | xr.Dataset,
     path: str | Path,
     *,
-    mode: WriteMode = "w-",
     collection: str | None = None,
     dtype: CogDtype | None = None,
     styles: bool = True,
+    mode: GrowMode = "w-",
 ) -> Path:
     """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
 
@@ -57,10 +56,6 @@ def to_cogs(
         other dimensions; its dates become days since 1970-01-01.
     path : str or Path
         Directory. One that holds what this function did not write is never touched.
-    mode : {"w-", "w", "upsert"}
-        ``"w-"`` refuses a directory that holds something; ``"w"`` replaces the catalogue, which
-        stays whole until the new one is; ``"upsert"`` replaces items of the same name and keeps
-        the others.
     collection : str, optional
         STAC collection id; the name of the directory where not given.
     dtype : {"float32", "int16"}, optional
@@ -70,6 +65,10 @@ def to_cogs(
     styles : bool
         Write a style for QGIS beside each file of reflectance or an index, and with red, green and
         blue a true-colour picture ``<item>_rgb.vrt`` that points at them.
+    mode : {"w-", "w", "upsert"}
+        ``"w-"`` writes a new catalogue and refuses what is there. ``"w"`` writes a new one beside
+        the old one, which was written by this function, and then takes its place. ``"upsert"``
+        adds to it: items of the same name are replaced and the others kept.
 
     Returns
     -------
@@ -79,8 +78,8 @@ def to_cogs(
     Raises
     ------
     StoreError
-        If the directory holds something that `mode` keeps, or two dates would get the same
-        item name.
+        If the directory is not empty (``"w-"``) or holds something else, or two dates would get
+        the same item name.
     RadiometryError
         If `dtype` is given for encoded digital numbers.
     ContractError, GridError
@@ -96,12 +95,9 @@ def to_cogs(
     3
     """
     require("pystac", extra="stac")
-    require_mode(mode, get_args(WriteMode))
+    require_mode(mode, MODES)
     folder = _writable(Path(path).expanduser(), mode)
-    if mode == "w" and folder.exists():
-        with _in_place_of(folder) as fresh:
-            to_cogs(cube, fresh, collection=collection, dtype=dtype, styles=styles)
-        return folder / "catalog.json"
+    cube = at_door(cube)
     dataset = as_dataset(cube)
     if is_result(cube):
         dataset = _entries(dataset, _slug(collection or folder.name), dtype)
@@ -109,15 +105,34 @@ def to_cogs(
         require_coords(dataset)
     _check_dtype(dataset, dtype)
     dataset = _north_up(dataset)
-    geobox = geobox_of(dataset)
     names = _item_names(dataset)
     files = Counter(layer.name for layer in _layers(dataset.isel(time=0), dtype))
     if max(files.values()) > 1:
         raise StoreError(
             f"two layers would be written as {files.most_common(1)[0][0]!r}; rename one of them"
         )
+    write = partial(
+        _write_dates, dataset, names, dtype=dtype, styles=styles, history=_history(cube, dataset)
+    )
     group = _slug(collection or folder.name)
-    history = _history(cube, dataset)
+    if mode == "upsert":
+        return write(folder, group)
+    with written_aside(folder, mode, cure=CURE) as new:
+        return folder / write(new, group).name
+
+
+def _write_dates(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    folder: Path,
+    group: str,
+    *,
+    dtype: CogDtype | None,
+    styles: bool,
+    history: str,
+) -> Path:
+    """Write the dates into a folder, and the catalogue over them."""
+    geobox = geobox_of(dataset)
     # First an empty catalogue, so that a folder half written is known as ours.
     write_root(folder)
     for i, name in enumerate(names):
@@ -263,21 +278,7 @@ def _description(dataset: xr.Dataset) -> str:
     return f"{names} from {sensors}, written by xharmonize"
 
 
-@contextmanager
-def _in_place_of(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside, of the same name, that takes the place of `folder` when it is done."""
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    fresh = beside / folder.name  # the catalogue takes its id from the name of its folder
-    try:
-        yield fresh
-        if not exchange(fresh, folder):
-            shutil.rmtree(folder)
-            fresh.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _writable(path: Path, mode: WriteMode) -> Path:
+def _writable(path: Path, mode: GrowMode) -> Path:
     folder = path.resolve()
     if folder.is_file():
         raise StoreError(f"{folder} is a file; give a directory")
@@ -288,8 +289,7 @@ def _writable(path: Path, mode: WriteMode) -> Path:
             f"{folder} is not empty and holds no catalogue written by xharmonize; "
             "choose another directory"
         )
-    if mode == "w-":
-        raise already_there(folder, "'w' replaces it, 'upsert' adds to it")
+    require_new(folder, mode, cure=CURE)
     return folder
 
 

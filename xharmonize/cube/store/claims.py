@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xharmonize._replace import escaped
 from xharmonize.errors import StoreError
 
 Key = tuple[int, str, str]
@@ -88,11 +89,6 @@ def claim(store: Path, keys: Sequence[Key] | None) -> Iterator[None]:
         for path in (partial, file):
             path.unlink(missing_ok=True)
         os.close(descriptor)
-
-
-def escaped(name: str) -> str:
-    """Return a file name as a pattern that matches only itself."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _is_held(file: Path) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
-import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.errors import StoreError
@@ -28,6 +27,14 @@ NO_TIME = np.iinfo(np.int64).min
 
 NO_CODE = -1
 """Sensor code of an entry whose key has not been written: the entry is free."""
+
+COMPLETE = "complete"
+"""1 where an entry is whole."""
+
+VERSION = "entry_version"
+"""A number of each write of an entry, never used twice: readers see by it that pixels changed."""
+
+COMPLETENESS = ("incomplete", "complete")
 
 TIME_ATTRS = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"}
 
@@ -50,33 +57,8 @@ def encode_time(values: AnyArray) -> IntArray:
 
 def as_text(values: AnyArray) -> list[str]:
     """Return strings, whatever the objects; the empty string and None become ``"unknown"``."""
-    return [UNKNOWN if value is None or value == "" else str(value) for value in values.tolist()]
-
-
-def coded_text(coord: xr.DataArray) -> list[str]:
-    """Return a contract coordinate as strings; plain readers of a store bring its codes.
-
-    Raises
-    ------
-    StoreError
-        If it holds numbers and no meanings, or one that has none.
-    """
-    values = np.asarray(coord.values)
-    if values.dtype.kind not in "iufb":
-        return as_text(values)
-    name, known = str(coord.name), dict(zip(_numbers(coord.attrs), meanings_of(coord.attrs)))
-    strange = [value for value in values.tolist() if value not in known]
-    if strange:
-        raise StoreError(
-            f"the coordinate {name!r} holds {strange[0]!r}, a number without a meaning in its "
-            "flag_values and flag_meanings; open stores with xh.open_series, or settle it with "
-            f"cube.assign_coords({name}=...)"
-        )
-    return [known[value] for value in values.tolist()]
-
-
-def _numbers(attrs: Mapping[str, Any]) -> list[Any]:
-    return list(np.atleast_1d(np.asarray(attrs.get("flag_values", []))).tolist())
+    texts = (v.decode() if isinstance(v, bytes) else v for v in values.tolist())
+    return [UNKNOWN if text is None or text == "" else str(text) for text in texts]
 
 
 def meanings_of(attrs: Mapping[str, Any]) -> list[str]:
@@ -90,13 +72,29 @@ def flag_attrs(meanings: Sequence[str]) -> dict[str, Any]:
     return {"flag_values": list(range(len(words))), "flag_meanings": " ".join(words)}
 
 
+def is_completeness(attrs: Mapping[str, Any]) -> bool:
+    """Whether these are the attributes of a store's `COMPLETE`, and not of a user's coordinate."""
+    return meanings_of(attrs) == [*COMPLETENESS]
+
+
 def extend_meanings(known: Sequence[str], values: Iterable[str]) -> list[str]:
     """Return `known` and then the new `values` in order of appearance; codes never change."""
     return list(dict.fromkeys([*known, *values]))
 
 
-def to_codes(values: Sequence[str], meanings: Sequence[str]) -> IntArray:
-    """Return the int16 code of each value."""
+def to_codes(values: Sequence[str], meanings: Sequence[str], *, name: str) -> IntArray:
+    """Return the int16 code of each value.
+
+    Raises
+    ------
+    StoreError
+        If there are more meanings than codes.
+    """
+    if len(meanings) > np.iinfo(np.int16).max:
+        raise StoreError(
+            f"{name!r} would have {len(meanings)} different values, a store holds "
+            f"{np.iinfo(np.int16).max}; write to another store"
+        )
     code = {meaning: i for i, meaning in enumerate(meanings)}
     return np.array([code[value] for value in values], np.int16)
 
@@ -149,6 +147,11 @@ def encode_values(values: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
     """Return values as stored, and the CF attributes that xarray decodes them by.
 
     Datetimes become int64, booleans uint8, strings and other objects `object` arrays of str.
+
+    Raises
+    ------
+    StoreError
+        If they are of a kind a store does not hold, which text would hide.
     """
     kind = values.dtype.kind
     if kind == "M":
@@ -157,5 +160,10 @@ def encode_values(values: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
         return values.astype(np.uint8), {"dtype": "bool"}
     if kind in "iuf":
         return values, {}
+    if kind not in "OUST":
+        raise StoreError(
+            f"a coordinate holds {values.dtype}, which a store does not hold; drop it with "
+            "cube.drop_vars(name), or give it numbers, dates or text"
+        )
     text = np.array(as_text(values.ravel()), dtype=object)
     return text.reshape(values.shape), {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import xarray as xr
 from xharmonize.cube.contract import DIMS
 from xharmonize.cube.store.encode import (
     CODED,
+    COMPLETE,
+    COMPLETENESS,
     NO_CODE,
     TIME_ATTRS,
+    VERSION,
     flag_attrs,
     json_attrs,
     nan_fill_attr,
 )
 from xharmonize.cube.store.geo import axis_attrs, crs_attrs, root_attrs
-from xharmonize.cube.store.parts import COMPLETE, GRID_MAPPING, VERSION, Parts
+from xharmonize.cube.store.parts import GRID_MAPPING, Parts
 from xharmonize.errors import StoreError
 
 ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
@@ -42,30 +46,30 @@ def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = Fals
 
     mode = "w" if overwrite else "w-"
     group = zarr.open_group(place, mode=mode, zarr_format=3, attributes=root_attrs(parts))
-    grid = zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=())
-    grid.attrs.update(crs_attrs(parts))
+    zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=(), attrs=crs_attrs(parts))
     axes = axis_attrs(parts)
     for name, stored in parts.statics.items():
-        array = zarr_array(group, name, stored.values.shape, stored.values.dtype, dims=stored.dims)
-        array.attrs.update({**axes.get(name, {}), **stored.attrs})
-        array[...] = stored.values
-    time = zarr_array(group, "time", (0,), np.dtype(np.int64), dims=("time",))
-    time.attrs.update({"standard_name": "time", "axis": "T", **TIME_ATTRS})
-    complete = zarr_array(group, COMPLETE, (0,), np.dtype(np.uint8), dims=("time",))
-    complete.attrs.update(flag_attrs(["incomplete", "complete"]))
-    version = zarr_array(group, VERSION, (0,), np.dtype(np.int64), dims=("time",))
-    version.attrs["long_name"] = "random number of the write that made the entry"
-    for name in CODED:
-        array = zarr_array(
-            group, name, (0,), np.dtype(np.int16), dims=("time",), fill_value=NO_CODE
-        )
-        array.attrs.update(flag_attrs([]))
-    for name, stored in parts.entries.items():
-        shape = (0, *stored.values.shape[1:])
-        array = zarr_array(group, name, shape, stored.values.dtype, dims=stored.dims)
-        array.attrs.update(stored.attrs)
+        attrs = {**axes.get(name, {}), **stored.attrs}
+        shape, dtype = stored.values.shape, stored.values.dtype
+        zarr_array(group, name, shape, dtype, dims=stored.dims, attrs=attrs)[...] = stored.values
+    _create_entries(group, parts)
     for name, block in parts.blocks.items():
         _create_block(group, name, block, parts, tile=tile)
+
+
+def _create_entries(group: Any, parts: Parts) -> None:
+    along: dict[str, Any] = {"shape": (0,), "dims": ("time",)}
+    attrs = {"standard_name": "time", "axis": "T", **TIME_ATTRS}
+    zarr_array(group, "time", dtype=np.dtype(np.int64), attrs=attrs, **along)
+    attrs = flag_attrs(COMPLETENESS)
+    zarr_array(group, COMPLETE, dtype=np.dtype(np.uint8), attrs=attrs, **along)
+    zarr_array(group, VERSION, dtype=np.dtype(np.int64), attrs={}, **along)
+    for name in CODED:
+        dtype, attrs = np.dtype(np.int16), flag_attrs([])
+        zarr_array(group, name, dtype=dtype, attrs=attrs, fill_value=NO_CODE, **along)
+    for name, stored in parts.entries.items():
+        shape, dtype = (0, *stored.values.shape[1:]), stored.values.dtype
+        zarr_array(group, name, shape, dtype, dims=stored.dims, attrs=stored.attrs)
 
 
 def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, tile: int) -> None:
@@ -80,17 +84,17 @@ def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, t
         attrs["dtype"] = "bool"
     if block.dtype.kind == "f":
         attrs["_FillValue"] = nan_fill_attr()
-    array = zarr_array(
+    zarr_array(
         group,
         name,
         (0, *block.shape[1:]),
         dtype,
         dims=tuple(map(str, block.dims)),
+        attrs=attrs,
         chunks=chunks,
         shards=None if shards == chunks else shards,
         fill_value=_missing(block, parts),
     )
-    array.attrs.update(attrs)
 
 
 def tiling(block: xr.DataArray, *, tile: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -131,12 +135,13 @@ def zarr_array(
     dtype: np.dtype[Any],
     *,
     dims: tuple[str, ...],
+    attrs: Mapping[str, Any],
     chunks: tuple[int, ...] | None = None,
     shards: tuple[int, ...] | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """Create an array: zstd with checksum, dimension names, text as variable-length strings."""
-    from zarr.codecs import ZstdCodec
+    """Create an array: zstd, a checksum of each chunk, dimension names, text of any length."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
     from zarr.core.dtype import VariableLengthUTF8
 
     is_text = dtype.kind == "O"
@@ -150,5 +155,6 @@ def zarr_array(
         shards=shards,
         fill_value=default if fill_value is None else fill_value,
         dimension_names=dims,
-        compressors=ZstdCodec(level=3, checksum=True) if shape else None,
+        attributes=dict(attrs),
+        compressors=[*([ZstdCodec(level=3)] if shape else []), Crc32cCodec()],
     )

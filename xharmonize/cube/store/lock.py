@@ -111,17 +111,3 @@ def _holder(descriptor: int) -> str:
         return f"process {said['pid']} on host {said['host']}"
     except (ValueError, KeyError, TypeError):
         return text.strip()
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, so that a kill leaves both; False where that is impossible.
-
-    Linux has a system call for it, ``renameat2`` with ``RENAME_EXCHANGE``, on most file systems.
-    """
-    import ctypes
-
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return False
-    here, flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return bool(call(here, os.fsencode(one), here, os.fsencode(other), flag) == 0)

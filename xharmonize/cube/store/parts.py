@@ -11,10 +11,13 @@ import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, DIMS, REFLECTANCE, TIME_COORDS, plain_numbers
 from xharmonize.cube.dates import require_dates
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.store.encode import (
     CODED,
-    coded_text,
+    COMPLETE,
+    VERSION,
+    as_text,
     encode_time,
     encode_values,
     json_attrs,
@@ -26,9 +29,8 @@ FORMAT = 2
 """Version of the layout, in the root attribute ``xharmonize``."""
 
 GRID_MAPPING = "spatial_ref"
-COMPLETE = "complete"
-VERSION = "entry_version"
-"""A random number per entry, another one each time it is written: blocks are checked against it."""
+OWN_KEYS = ("xharmonize", "zarr_conventions", "Conventions")
+OWN_PREFIXES = ("proj:", "spatial:")
 
 Kind = Literal["DataArray", "Dataset"]
 
@@ -93,29 +95,29 @@ def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
     StoreError
         If a variable does not lie along (time, y, x) or (time, band, y, x), or a key occurs twice.
     """
+    cube = at_door(cube)
     dataset = _with_small_coords_loaded(as_dataset(cube))
     require_coords(dataset)
-    _require_complete(dataset)
-    dataset = dataset.transpose(*DIMS, ..., missing_dims="ignore")
+    _require_own_names(dataset)
     coords = {str(n): c for n, c in dataset.coords.items() if not _is_grid_mapping(c)}
     spread = {n: c for n, c in coords.items() if "time" in c.dims and {"y", "x"} & set(c.dims)}
     arrays = {**{str(n): dataset[n] for n in dataset.data_vars}, **spread}
     geobox = geobox_of(cube)
     mappings = [c.attrs for c in cube.coords.values() if _is_grid_mapping(c)]
     along_time = {n: c for n, c in coords.items() if "time" in c.dims and n not in spread}
-    special = {"time", COMPLETE, VERSION, *CODED}
+    special = {"time", *CODED}
     parts = Parts(
         kind="DataArray" if isinstance(cube, xr.DataArray) else "Dataset",
         blocks={name: _block(name, array) for name, array in arrays.items()},
         block_coords=tuple(spread),
         times=encode_time(_times(dataset)),
-        coded={name: coded_text(coords[name]) for name in CODED},
+        coded={name: as_text(np.asarray(coords[name].values)) for name in CODED},
         entries={n: _stored(c) for n, c in along_time.items() if n not in special},
         statics={n: _stored(c) for n, c in coords.items() if "time" not in c.dims},
         crs=geobox.crs.proj,
         grid_mapping=json_attrs(mappings[0]) if mappings else {},
         transform=tuple(geobox.transform)[:6],
-        attrs=json_attrs(cube.attrs) if isinstance(cube, xr.Dataset) else {},
+        attrs=_own_attrs(cube) if isinstance(cube, xr.Dataset) else {},
     )
     _require_unique(parts)
     return parts
@@ -129,6 +131,15 @@ def as_dataset(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
         )
     plain = {n: plain_numbers(v) for n, v in cube.data_vars.items() if v.dtype.kind in "iuf"}
     return cube.assign({n: v for n, v in plain.items() if v.dtype != cube[n].dtype})
+
+
+def is_own_key(name: str) -> bool:
+    """Whether a root attribute was written by the store and not by the cube."""
+    return name in OWN_KEYS or name.startswith(OWN_PREFIXES)
+
+
+def _own_attrs(cube: xr.Dataset) -> dict[str, Any]:
+    return {name: v for name, v in json_attrs(cube.attrs).items() if not is_own_key(name)}
 
 
 def _with_small_coords_loaded(dataset: xr.Dataset) -> xr.Dataset:
@@ -152,14 +163,20 @@ def require_coords(dataset: xr.Dataset) -> None:
             "settle them with xh.describe(cube, sensor=..., platform=...)"
         )
 
+    spread = [name for name in TIME_COORDS if dataset[name].dims != ("time",)]
+    if spread:
+        raise ContractError(
+            f"the coordinates {spread} do not lie along time alone; settle them with "
+            "xh.describe(cube, sensor=..., platform=...)"
+        )
 
-def _require_complete(dataset: xr.Dataset) -> None:
-    """Refuse entries that a killed writer left: plain ``xr.open_zarr`` shows them too."""
-    if COMPLETE in dataset.coords and not bool((dataset[COMPLETE] == 1).all()):
-        n_left = int((dataset[COMPLETE] != 1).sum())
+
+def _require_own_names(dataset: xr.Dataset) -> None:
+    taken = [name for name in (COMPLETE, VERSION) if name in dataset.variables]
+    if taken:
         raise StoreError(
-            f"{n_left} of {dataset.sizes['time']} entries are incomplete (coordinate 'complete'); "
-            "open the store with xh.open_series, which leaves them out"
+            f"{taken} are names of coordinates that a store has of its own; rename the cube's, "
+            f"for instance cube.rename({{{taken[0]!r}: 'own_{taken[0]}'}})"
         )
 
 

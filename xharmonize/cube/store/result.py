@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize._replace import written_aside
 from xharmonize.cube.results import as_variables
 from xharmonize.cube.store.encode import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.errors import StoreError
@@ -33,20 +32,12 @@ def write_result(cube: xr.DataArray | xr.Dataset, store: Path, *, mode: str) -> 
             "with mode='w'"
         )
     is_there = store.is_file() or (store.is_dir() and any(store.iterdir()))
-    if is_there and (mode != "w" or not is_result_store(store)):
+    if is_there and not is_result_store(store):
         raise StoreError(
-            f"{store} exists"
-            + ("" if is_result_store(store) else " and holds no result written by xharmonize")
-            + "; choose another path"
-            + ("" if not is_result_store(store) else ", or replace it with mode='w'")
+            f"{store} exists and holds no result written by xharmonize; choose another path"
         )
-    own = f".{store.name}.{uuid.uuid4().hex}"
-    partial, old = (store.with_name(f"{own}.{what}") for what in ("partial", "old"))
-    _bare(cube).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
-    if store.exists():
-        store.rename(old)
-    partial.rename(store)
-    shutil.rmtree(old, ignore_errors=True)
+    with written_aside(store, mode) as new:
+        _bare(cube).to_zarr(new, mode="w-", zarr_format=3, consolidated=False)
     return store
 
 

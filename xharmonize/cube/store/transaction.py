@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, product
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize._replace import GrowMode
 from xharmonize.cube.store import layout
-from xharmonize.cube.store.geo import require_fit
+from xharmonize.cube.store.fit import require_fit
 from xharmonize.cube.store.layout import TILE
-from xharmonize.cube.store.mode import already_there
 from xharmonize.cube.store.parts import FORMAT, Parts
 from xharmonize.cube.store.write import commit, open_for_writing, reserve
 from xharmonize.errors import StoreError
@@ -32,9 +32,7 @@ AT_ONCE = 8
 """Shards computed before they are written: at most 200 MB of six bands."""
 
 
-def write_transaction(
-    place: Any, parts: Parts, *, mode: Literal["w-", "w", "upsert"], tile: int | None
-) -> Any:
+def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> Any:
     """Write a cube into an Icechunk repository, session or store, and return what was given.
 
     A repository gets one commit on its branch ``main``. A session (or its store) is written to and
@@ -62,8 +60,8 @@ def write_transaction(
     return place
 
 
-def readable_store(place: Any) -> tuple[Any, str]:
-    """Return the Zarr store to read a repository, session or store by, and what names its state.
+def readable_store(place: Any) -> Any:
+    """Return the Zarr store to read a repository, session or store by.
 
     Raises
     ------
@@ -73,10 +71,7 @@ def readable_store(place: Any) -> tuple[Any, str]:
     icechunk = require("icechunk", extra="icechunk")
     if isinstance(place, icechunk.Repository):
         place = place.readonly_session(BRANCH)
-    session = _session(place, icechunk)
-    # What a session has not committed has no name: its state is told by the session itself.
-    state = f"{id(session)}" if session.has_uncommitted_changes else ""
-    return session.store, f"{session.snapshot_id}{state}"
+    return _session(place, icechunk).store
 
 
 def _session(place: Any, icechunk: Any) -> Any:
@@ -98,9 +93,7 @@ def _writable(place: Any, icechunk: Any) -> Any:
     return session
 
 
-def _write_session(
-    session: Any, parts: Parts, *, mode: Literal["w-", "w", "upsert"], tile: int | None
-) -> None:
+def _write_session(session: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> None:
     attrs = _root_attrs(session.store)
     version = format_in(session.store)
     if attrs is not None and version is None:
@@ -109,13 +102,16 @@ def _write_session(
             "repository"
         )
     if mode == "w-" and attrs is not None:
-        raise already_there("the Icechunk store", "'w' replaces it, 'upsert' adds to it")
+        raise StoreError(
+            "there is a store in this Icechunk repository; mode='w' replaces it, mode='upsert' "
+            "adds to it"
+        )
     if mode == "upsert" and version not in (None, FORMAT):
         raise StoreError(
             f"the store has format version {version}, this release writes {FORMAT}; write it again "
             "with mode='w'"
         )
-    if mode == "w" or version is None:
+    if mode != "upsert" or version is None:
         layout.create(session.store, parts, tile=tile or TILE, overwrite=attrs is not None)
     group = open_for_writing(session.store)
     require_fit(group, parts, path="in Icechunk")

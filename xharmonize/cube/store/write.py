@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,14 +23,17 @@ import xarray as xr
 
 from xharmonize.cube.store.encode import (
     CODED,
+    COMPLETE,
     NO_CODE,
+    VERSION,
     extend_meanings,
     flag_attrs,
     from_codes,
     meanings_of,
     to_codes,
 )
-from xharmonize.cube.store.parts import COMPLETE, VERSION, Parts
+from xharmonize.cube.store.parts import Parts
+from xharmonize.cube.store.seal import seal
 from xharmonize.types import AnyArray, IntArray
 
 
@@ -48,30 +50,27 @@ def write_entries(path: Path, parts: Parts) -> None:
 def reserve(path: Path | Any, parts: Parts) -> IntArray:
     """Give each entry a row, marked incomplete, and return the rows.
 
-    The sensor code is written last: a row without it is free, whatever else it holds.
+    The cube fits the store (`fit.require_fit`), so nothing here fails for what it holds. An entry
+    is marked incomplete, then gets another version, then other coordinates: readers rely on that
+    order. The sensor code is written last: a row without it is free, whatever else it holds.
     """
     group = open_for_writing(path)
-    rows = _rows_for(group, parts)
-    total = max(int(rows.max(initial=-1)) + 1, _n_owned(group))
-    along_time = [n for n, a in group.arrays() if "time" in (a.metadata.dimension_names or ())]
-    for name in along_time:
-        array = group[name]
-        # Longer ones too: a killed writer had made room for more, and nobody owns those rows.
-        if name != "sensor" and array.shape[0] != total:
-            array.resize((total, *array.shape[1:]))
+    held = _owned_keys(group)
+    rows = _rows_for(held, parts)
+    total = max(int(rows.max(initial=-1)) + 1, len(held))
+    _set_lengths(group, total)
     _set_rows(group[COMPLETE], rows, np.uint8(0))
-    # Before any pixel changes: who reads a block and then finds this number may trust the block.
-    _set_rows(group[VERSION], rows, secrets.randbits(62))
+    _set_rows(group[VERSION], rows, np.random.default_rng().integers(1, 2**63 - 1, rows.size))
     for name, stored in parts.entries.items():
         _set_rows(group[name], rows, stored.values)
     _set_rows(group["time"], rows, parts.times)
     for name in (*(n for n in CODED if n != "sensor"), "sensor"):
         array = group[name]
-        meanings = extend_meanings(meanings_of(array.attrs), parts.coded[name])
-        array.attrs.update(flag_attrs(meanings))
-        if array.shape[0] != total:
-            array.resize((total,))
-        _set_rows(array, rows, to_codes(parts.coded[name], meanings))
+        known = meanings_of(array.attrs)
+        meanings = extend_meanings(known, parts.coded[name])
+        if meanings != known:
+            array.attrs.update(flag_attrs(meanings))
+        _set_rows(array, rows, to_codes(parts.coded[name], meanings, name=name))
     publish(path, history={}, grow=False)
     return rows
 
@@ -90,8 +89,12 @@ def fill(path: Path, parts: Parts, rows: IntArray) -> None:
 
 
 def commit(path: Path | Any, parts: Parts, rows: IntArray) -> None:
-    """Mark rows complete, then publish the new shapes to plain readers."""
+    """Mark rows complete, then publish the new shapes to plain readers.
+
+    Arrays that a writer killed while reserving has left longer than others are cut first.
+    """
     group = open_for_writing(path)
+    _set_lengths(group, len(_owned_keys(group)))
     for name, block in parts.variables.items():
         _append_history(group[name].attrs, block.attrs)
     _set_rows(group[COMPLETE], rows, np.uint8(1))
@@ -135,25 +138,35 @@ def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) 
         "metadata": arrays,
     }
     _append_history(document["attributes"], history)
+    seal(document)
     partial = path / f"zarr.json.{uuid.uuid4().hex}.partial"
     partial.write_text(json.dumps(document, indent=2))
     os.replace(partial, root)
 
 
-def _rows_for(group: Any, parts: Parts) -> IntArray:
+def _owned_keys(group: Any) -> list[tuple[int, str, str] | None]:
+    """Keys up to the last row that has one; what a killed writer left behind it is nobody's."""
+    keys = stored_keys(group)
+    while keys and keys[-1] is None:
+        keys.pop()
+    return keys
+
+
+def _set_lengths(group: Any, total: int) -> None:
+    """Give all arrays along time the same length."""
+    for _, array in group.arrays():
+        if "time" in (array.metadata.dimension_names or ()) and array.shape[0] != total:
+            array.resize((total, *array.shape[1:]))
+
+
+def _rows_for(held: Sequence[tuple[int, str, str] | None], parts: Parts) -> IntArray:
     """Row of each key: its own where the store has it, else a free one, else a new one."""
-    held = stored_keys(group)
     known = {key: row for row, key in enumerate(held) if key is not None}
     free = [row for row, key in enumerate(held) if key is None]
     n_missing = sum(key not in known for key in parts.keys)
     fresh = iter([*free, *range(len(held), len(held) + n_missing)])
     rows = [known[key] if key in known else next(fresh) for key in parts.keys]
     return np.array(rows, np.int64)
-
-
-def _n_owned(group: Any) -> int:
-    """Rows up to the last that has a key."""
-    return int(np.flatnonzero(group["sensor"][:] != NO_CODE).max(initial=-1)) + 1
 
 
 def stored_keys(group: Any) -> list[tuple[int, str, str] | None]:

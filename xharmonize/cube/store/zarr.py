@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import xarray as xr
 
+from xharmonize._replace import (
+    GrowMode,
+    beside,
+    escaped,
+    exchange,
+    put_back,
+    remove,
+    require_mode,
+    require_new,
+)
 from xharmonize.cube.results import is_result
 from xharmonize.cube.store import layout
-from xharmonize.cube.store.claims import Claim, claim, escaped, live_claims, require_free
-from xharmonize.cube.store.geo import require_fit
+from xharmonize.cube.store.claims import Claim, claim, live_claims, require_free
+from xharmonize.cube.store.fit import require_fit
 from xharmonize.cube.store.layout import TILE
-from xharmonize.cube.store.lock import exchange, writer_lock
-from xharmonize.cube.store.mode import already_there, require_mode
+from xharmonize.cube.store.lock import writer_lock
 from xharmonize.cube.store.parts import FORMAT, Parts, take_apart
-from xharmonize.cube.store.read import open_lazily, open_whole, read_back, source_name
+from xharmonize.cube.store.read import open_whole, source_name
 from xharmonize.cube.store.result import is_result_store, open_result, write_result
+from xharmonize.cube.store.seal import differing, is_sound
 from xharmonize.cube.store.transaction import format_in, readable_store, write_transaction
 from xharmonize.cube.store.write import (
     commit,
@@ -34,15 +41,16 @@ from xharmonize.cube.store.write import (
 )
 from xharmonize.errors import StoreError
 
-WriteMode = Literal["w-", "w", "upsert"]
-"""What a writer does with what is there: refuse it, replace it as a whole, or entry by entry."""
+MODES = ("w-", "w", "upsert")
+DAMAGED = "is damaged, or was changed by another program"
+CURE = "mode='w' replaces it, mode='upsert' adds to it"
 
 
 def to_zarr(
     cube: xr.DataArray | xr.Dataset,
     path: Any,
     *,
-    mode: WriteMode = "w-",
+    mode: GrowMode = "w-",
     tile: int | None = None,
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
@@ -63,8 +71,9 @@ def to_zarr(
         Directory on a file system that all workers share. A repository of Icechunk gets one commit
         on its branch ``main``; a session is written to, and its owner commits it.
     mode : {"w-", "w", "upsert"}
-        ``"w-"`` refuses a path that holds something; ``"w"`` writes a new store beside the old one
-        and then takes its place; ``"upsert"`` adds to the store, and makes it where there is none.
+        ``"w-"`` writes a new store and refuses what is there. ``"w"`` writes a new store beside
+        the old one and then takes its place. ``"upsert"`` adds to the store, and makes it where
+        there is none.
     tile : int, optional
         Edge of a shard [pixels], 1024 where not given. Settled when a store is made.
 
@@ -76,15 +85,15 @@ def to_zarr(
     Raises
     ------
     StoreError
-        If with ``mode="w-"`` something is there, if `path` is not a store of this package and
-        format version, the cube does not fit the
-        store (grid, CRS, bands, dtype, units), a key occurs twice, another process writes one of
+        If `path` exists (``"w-"``) or is not a store of this package and format version, the cube
+        does not fit the store (grid, CRS, bands, dtype, units, flags, coordinates), a key occurs
+        twice, another process writes one of
         the same entries (or, with ``mode="w"``, any), or a lazy cube would be upserted into the
         store it is read from.
     ContractError, GridError, TimeAxisError
         If the cube lacks contract coordinates, a CRS, an even grid or dates.
     """
-    require_mode(mode, get_args(WriteMode))
+    require_mode(mode, MODES)
     if tile is not None and tile < 1:
         raise StoreError(f"tile is {tile}; give a positive number of pixels")
     if is_result(cube) and isinstance(path, str | Path):
@@ -93,15 +102,18 @@ def to_zarr(
     if not isinstance(path, str | Path):
         return write_transaction(path, parts, mode=mode, tile=tile)
     store = _local(path)
-    if mode != "upsert":
-        _write_whole(store, parts, tile=tile or TILE, replace=mode == "w")
-    else:
+    if mode == "upsert":
         _upsert(store, parts, tile=tile)
+    else:
+        _write_whole(store, parts, mode=mode, tile=tile or TILE)
     return store
 
 
 def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
     """Open a store of `to_zarr` as the cube it was: complete entries only, sorted by time.
+
+    The cube stands for the store as it is now. Where an entry is replaced later, or the whole
+    store, reading its pixels is an error, and never gives new values under old dates.
 
     Parameters
     ----------
@@ -119,17 +131,27 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
     Raises
     ------
     StoreError
-        If `path` holds no store of this package and format version.
+        If `path` holds no store of this package and format version, or it is damaged. When
+        computed: if bytes are damaged, or the entries were replaced since.
     """
     if not isinstance(path, str | Path):
-        place, state = readable_store(path)
+        place = readable_store(path)
         _require_version(format_in(place), "this Icechunk store")
-        return read_back(open_lazily(place, state=state, chunks=chunks))
+        return open_whole(place, chunks=chunks)
     store = _local(path)
-    if is_result_store(store):
-        return open_result(store, chunks=chunks)
-    _require_ours(store)
-    return open_whole(store, chunks=chunks)
+    for _ in range(2):
+        _finish_swap(store)
+        if is_result_store(store):
+            return open_result(store, chunks=chunks)
+        _require_ours(store)
+        try:
+            return open_whole(store, chunks=chunks)
+        except FileNotFoundError as error:  # between the two renames of a swap, or damaged
+            missing = error
+    raise StoreError(
+        f"{store} lacks a file ({missing}); bring it back from a copy, or write it again with "
+        "mode='w'"
+    ) from missing
 
 
 def _local(path: str | Path) -> Path:
@@ -151,6 +173,7 @@ def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
             if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
                 _make_empty(store, parts, tile=tile or TILE)
             _require_ours(store)
+            _require_undamaged(store)
             _require_other_source(store, parts)
             group = open_for_writing(store)
             require_fit(group, parts, path=store)
@@ -164,46 +187,47 @@ def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
 
 def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
     """Make the store aside, so that it appears at `store` in one step."""
-    partial = _beside(store, "partial")
+    partial = beside(store, "partial")
     layout.create(partial, parts, tile=tile)
     publish(partial, history={})
-    partial.rename(store)
+    exchange(partial, store)
 
 
-def _write_whole(store: Path, parts: Parts, *, tile: int, replace: bool) -> None:
+def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
     """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
     with ExitStack() as held:
         with writer_lock(store):
             claims = live_claims(store)
+            if claims:
+                _require_replaceable(store, mode)
             require_free(claims, None)
             _clean_up(store, claims)
-            _require_replaceable(store, replace=replace)
+            _require_replaceable(store, mode)
             held.enter_context(claim(store, None))
-        partial = _beside(store, "partial")
-        layout.create(partial, parts, tile=tile)
-        publish(partial, history={})
-        write_entries(partial, parts)
-        with writer_lock(store):
-            _require_replaceable(store, replace=replace)
-            _swap(partial, store)
+        partial = beside(store, "partial")
+        try:
+            layout.create(partial, parts, tile=tile)
+            publish(partial, history={})
+            write_entries(partial, parts)
+            with writer_lock(store):
+                _require_replaceable(store, mode)
+                exchange(partial, store)
+        finally:
+            remove(partial)
 
 
-def _swap(partial: Path, store: Path) -> None:
-    """Put `partial` in the place of `store`: in one step where the file system can exchange."""
-    if not store.exists():
-        partial.rename(store)
+def _finish_swap(store: Path) -> None:
+    """Bring back the old store where a writer was killed between the two renames of a swap."""
+    if store.exists() or not any(store.parent.glob(f".{escaped(store.name)}.*.old")):
         return
-    if exchange(partial, store):
-        old = partial
-    else:
-        old = _beside(store, "old")
-        store.rename(old)
-        partial.rename(store)
-    shutil.rmtree(old)
-
-
-def _beside(store: Path, what: str) -> Path:
-    return store.with_name(f".{store.name}.{uuid.uuid4().hex}.{what}")
+    try:
+        with writer_lock(store):
+            put_back(store)
+    except OSError as error:
+        raise StoreError(
+            f"a writer was killed while it put a new store at {store}; the old one is beside it, "
+            f"as .{store.name}.<id>.old, and cannot be renamed by you ({error})"
+        ) from error
 
 
 def _clean_up(store: Path, claims: Sequence[Claim]) -> None:
@@ -211,13 +235,9 @@ def _clean_up(store: Path, claims: Sequence[Claim]) -> None:
     if claims:
         return
     hidden = f".{escaped(store.name)}.*"
-    for old in store.parent.glob(f"{hidden}.old"):
-        if store.exists():
-            shutil.rmtree(old)
-        else:  # killed between the two renames of a swap: the old store comes back
-            old.rename(store)
+    put_back(store)
     for partial in store.parent.glob(f"{hidden}.partial"):
-        shutil.rmtree(partial)
+        remove(partial)
     for unborn in store.parent.glob(f"{hidden}.partial-claim"):
         unborn.unlink()
     if (store / "zarr.json").exists() and _format_of(store) is not None:
@@ -237,14 +257,22 @@ def _format_of(store: Path) -> Any:
 
 def _require_ours(store: Path) -> None:
     if not store.exists():
-        aside = sorted(store.parent.glob(f".{escaped(store.name)}.*.old"))
-        if aside:
-            raise StoreError(
-                f"there is no store at {store}: a writer was killed when it exchanged it; the old "
-                f"one is {aside[0]}, rename it to {store.name}, or write again"
-            )
         raise StoreError(f"there is no store at {store}; write one with to_zarr")
     _require_version(_format_of(store), store)
+    if not is_sound(json.loads((store / "zarr.json").read_text())):
+        raise StoreError(
+            f"{store} {DAMAGED}: its zarr.json is not what was written; bring it back from a copy, "
+            "or write the store again with mode='w'"
+        )
+
+
+def _require_undamaged(store: Path) -> None:
+    """Raise `StoreError` where arrays are not described as they were published."""
+    document = json.loads((store / "zarr.json").read_text())
+    arrays = {p.parent.name: json.loads(p.read_text()) for p in store.glob("*/zarr.json")}
+    found = differing(document, arrays)
+    if found:
+        raise StoreError(f"{store} {DAMAGED}: {found} are not stored as its root document says")
 
 
 def _require_version(version: Any, store: Any) -> None:
@@ -257,16 +285,15 @@ def _require_version(version: Any, store: Any) -> None:
         )
 
 
-def _require_replaceable(store: Path, *, replace: bool) -> None:
-    if not store.exists() or (store.is_dir() and not os.listdir(store)):
+def _require_replaceable(store: Path, mode: str) -> None:
+    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
         return
-    if not replace:
-        raise already_there(store, "'w' replaces it, 'upsert' adds to it")
     if _format_of(store) is None:
         raise StoreError(
             f"{store} exists and is not a store written by xharmonize; it is not deleted: "
             "choose another path or remove it yourself"
         )
+    require_new(store, mode, cure=CURE)
 
 
 def _require_other_source(store: Path, parts: Parts) -> None:

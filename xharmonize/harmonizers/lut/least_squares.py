@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.door import at_door
 from xharmonize.errors import FitError
 from xharmonize.harmonizers.linear import (
     MIN_SAMPLES_PER_COEFFICIENT,
@@ -86,6 +87,7 @@ def fit_lut(
     Liu, Z.-Q. et al. (2023), Bandpass alignment from Sentinel-2 to Gaofen-1 ARD products with
     UNet-induced tile-adaptive lookup tables, Remote Sensing 15, 2563, doi:10.3390/rs15102563.
     """
+    pairs = at_door(pairs)
     if knots < 2 or not smooth > 0:
         raise FitError(f"knots={knots} must be 2 or more and smooth={smooth} positive")
     data = read_pairs(pairs, allow_mixed_levels=allow_mixed_levels)

@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from xharmonize._replace import Mode
 from xharmonize.cube.contract import read_contract
 from xharmonize.harmonizers.lut.base import LookUp
 from xharmonize.harmonizers.lut.check import require_card, require_tables
@@ -71,11 +72,11 @@ class LutHarmonizer(LookUp):
         """Least valid share of a target pixel [1] when regridding first."""
         return self.card.min_valid_fraction
 
-    def save(self, path: str | os.PathLike[str]) -> ModelRef:
-        """Write the bundle to a folder; `xharmonize.load_model` opens it."""
+    def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
+        """Write the bundle to a folder (a new one, or with ``"w"`` in place of a bundle)."""
         from xharmonize.models.bundle import copy_bundle
 
-        return copy_bundle(self.ref, path, card=self.card)
+        return copy_bundle(self.ref, path, card=self.card, mode=mode)
 
     def predictor(self) -> Predictor:
         """The network."""

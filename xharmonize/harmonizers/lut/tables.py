@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers.lut.base import LookUp
 from xharmonize.harmonizers.protocol import Model
@@ -74,6 +75,7 @@ def fit_tables(
     Liu, Z.-Q. et al. (2023), Bandpass alignment from Sentinel-2 to Gaofen-1 ARD products with
     UNet-induced tile-adaptive lookup tables, Remote Sensing 15, 2563, doi:10.3390/rs15102563.
     """
+    cube = at_door(cube)
     from xharmonize.harmonizers.registry import as_harmonizer
 
     harmonizer = as_harmonizer(model)
