@@ -68,7 +68,8 @@ def _by_own_codes(cube: Any) -> Any:
     decoded = {}
     for name in TIME_COORDS:
         coord = cube.coords.get(name)
-        if coord is not None and coord.dtype.kind in "biufcmM":
+        # The shares of `frequency` lie along a dimension that is called level, too.
+        if coord is not None and coord.dtype.kind in "biufcmM" and set(coord.dims) <= {"time"}:
             decoded[name] = _text(name, coord)
     return cube.assign_coords(decoded) if decoded else cube
 
