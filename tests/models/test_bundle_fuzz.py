@@ -3,8 +3,10 @@
 import copy
 import hashlib
 import json
+import tempfile
 import tracemalloc
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,28 +135,34 @@ def test_any_header_is_refused_or_read_as_the_library_does(data):
     assert_library_agrees(len(changed).to_bytes(8, "little") + changed + WEIGHTS[PREFIX + length :])
 
 
+@pytest.fixture(scope="module")
+def bundle_files(tmp_path_factory):
+    """The files of a whole bundle, by name."""
+    folder = tmp_path_factory.mktemp("whole") / "bundle"
+    write_bundle(folder, generator_card(), weights(), readme="# A network\n")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_a_damaged_bundle_is_refused_or_equal(tmp_path_factory, data):
-    folder = tmp_path_factory.getbasetemp() / "fuzzed"
-    write_bundle(folder, generator_card(), weights(), readme="# A network\n")
-    original = open_bundle(folder)
-    name = data.draw(st.sampled_from(["item.json", "weights.safetensors", "README.md"]))
-    (folder / name).write_bytes(data.draw(damages((folder / name).read_bytes())))
-    try:
-        bundle = open_bundle(folder)
-        assert bundle.card == original.card
-        found = read_weights(bundle.ref)
+def test_a_damaged_bundle_is_refused_or_equal(bundle_files, data):
+    name = data.draw(st.sampled_from(sorted(bundle_files)))
+    damaged = {**bundle_files, name: data.draw(damages(bundle_files[name]))}
+    with tempfile.TemporaryDirectory() as folder:  # a draw may end an example at any point
+        for file, content in damaged.items():
+            (Path(folder) / file).write_bytes(content)
+        try:
+            bundle = open_bundle(folder)
+            assert bundle.card == generator_card()
+            found = read_weights(bundle.ref)
+        except XHarmonizeError as error:
+            str(error).encode()
+            return
         assert {key: array.tolist() for key, array in found.items()} == {
             key: array.tolist() for key, array in weights().items()
         }
-    except XHarmonizeError as error:
-        str(error).encode()
-    (folder / "item.json").unlink()
-    for path in folder.iterdir():
-        path.unlink()
 
 
 @pytest.mark.parametrize(
