@@ -58,7 +58,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def part_of(path: Path) -> str:
     """Name of the layer a file belongs to; empty for the package's own `__init__`."""
     head = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if head == "__init__" else head
+    return {"__init__": "", "__main__": "cli"}.get(head, head)
 
 
 def imports(path: Path) -> Iterator[tuple[str, ast.stmt | ast.expr]]:

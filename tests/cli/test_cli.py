@@ -20,6 +20,7 @@ import zarr
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.app import main
+from xharmonize.cli.figures import place_of
 from xharmonize.cli.server import read_catalog, serve
 from xharmonize.simulate import Simulation, write_catalog
 from xharmonize.testing import example_cube
@@ -54,6 +55,12 @@ def call(capsys, *arguments: str | Path) -> tuple[int, str, str]:
 def test_the_installed_command_prints_its_version():
     command = Path(sys.executable).with_name("xharmonize")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == xh.__version__
+
+
+def test_python_dash_m_is_the_command_too():
+    command = [sys.executable, "-m", "xharmonize", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == xh.__version__
 
 
@@ -274,7 +281,10 @@ def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--source-collection", SOURCE, "--point", "50,3", "--figures", "f"], "lies outside"),
+        (
+            ["--source-collection", SOURCE, "--point", "50,3", "--figures", "f"],
+            "give LON,LAT there",
+        ),
         (["--source-collection", SOURCE, "--mask", "none", "--dilate", "30"], "drop one"),
         (["--source-collection", SOURCE, "--mask", ","], "names no flag"),
         (["--bands", "red,rededge1"], "name one with --source-collection"),
@@ -331,6 +341,16 @@ def test_info_lists_what_a_store_holds(capsys, scenes, tmp_path):
     code, out, _ = call(capsys, "info", tmp_path / "plain.zarr")
     assert code == 0
     assert "surface reflectance" in out
+
+
+def test_a_point_outside_is_answered_in_degrees_and_a_point_taken_from_there_is_inside():
+    cube = example_cube()
+    with pytest.raises(xh.GridError, match=r"point 3,5 lies outside") as caught:
+        place_of(cube, (3.0, 5.0))
+    west, east, south, north = map(float, re.findall(r"-?\d+\.\d+", str(caught.value)))
+    x, y = place_of(cube, ((west + east) / 2, (south + north) / 2))
+    assert x == pytest.approx(float(cube["x"].mean()), abs=10)
+    assert y == pytest.approx(float(cube["y"].mean()), abs=10)
 
 
 def test_messages_name_options_not_arguments(capsys):

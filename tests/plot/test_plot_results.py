@@ -27,6 +27,19 @@ def titles(figure) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
+def test_a_flag_is_drawn_by_its_meanings_not_on_a_scale(seasons):
+    figure = seasons.harmonize.plot.maps()
+    figure.canvas.draw()
+    bar = next(
+        axes for axes in figure.axes if axes.get_ylabel() == "which side of the season is cut off"
+    )
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["none", "start", "end", "both"]
+    picture = next(axes for axes in figure.axes if axes.get_title() == "cut, 2018").images[0]
+    assert picture.cmap.N == 4
+    drawn = picture.get_array()
+    np.testing.assert_array_equal(drawn, seasons["cut"].sel(year=2018))
+
+
 def test_every_variable_and_year_has_a_map(seasons):
     figure = seasons.chunk({"y": 5}).harmonize.plot.maps()
     assert titles(figure) == [

@@ -57,6 +57,16 @@ def test_the_smoothed_course_has_a_band(dense):
     assert {"smoothed", "± one standard deviation"} <= set(legend(axes))
 
 
+def test_pixels_that_come_and_go_make_no_step_in_the_smoothed_mean(dense):
+    smoothed = xh.smooth(dense["ndvi"], step="1D").compute()
+    smoothed[:] = 0.4
+    smoothed[:, :, -1] = np.nan
+    smoothed[5, :, -1] = 0.9  # a column that one sensor alone sees, on one day
+    (axes,) = plot.series(dense, smoothed=smoothed).axes
+    line = next(line for line in axes.lines if line.get_label() == "smoothed")
+    np.testing.assert_allclose(line.get_ydata(), 0.4, atol=1e-6)
+
+
 def test_frequency_draws_the_counts_of_each_sensor(dense):
     figure = plot.frequency(dense)
     counts = xh.frequency(dense).compute()

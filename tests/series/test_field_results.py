@@ -174,6 +174,13 @@ def test_fields_smaller_than_a_pixel_are_warned_about(ndvi):
         coarse.harmonize.to_table(features({"a": box(0, 0, 4, 4)}), crs=UTM)
 
 
+def test_fields_that_all_lie_elsewhere_are_warned_about(ndvi):
+    away = shapely.box(LEFT - 1e5, TOP, LEFT - 9e4, TOP + 1e4)
+    with pytest.warns(xh.GridWarning, match=r"no field meets the cube, which goes from .*'away'"):
+        table = ndvi.harmonize.to_table(features({"away": away}), crs=UTM)
+    assert (table["n_pixels"] == 0).all()
+
+
 @pytest.mark.filterwarnings("error::xharmonize.errors.GridWarning")
 def test_fields_of_a_pixel_or_outside_are_not(ndvi):
     outside = shapely.box(LEFT - 100, TOP, LEFT - 99, TOP + 1)

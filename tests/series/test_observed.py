@@ -57,6 +57,20 @@ def test_frequency_counts_what_was_observed(dense, smoothed):
     assert found["scenes"].sel(sensor="all", level=0).values.tolist() == [5, 1]
 
 
+def test_a_cloudy_look_is_not_seen_because_another_sensor_saw_its_day(dense):
+    cloudy = dense.copy(deep=True)
+    is_look = (dense["sensor"] == L8) & (dense["time"].dt.strftime("%m-%d") == "06-17")
+    for name in ("ndvi", "origin"):
+        cloudy[name] = cloudy[name].where(~is_look, np.nan if name == "ndvi" else 0)
+    cloudy["origin"] = cloudy["origin"].astype("uint8")
+    smooth = cloudy.harmonize.smooth(max_gap=60)
+    origin = smooth["origin"].values[is_look.values]
+    assert np.isfinite(smooth["ndvi"].values[is_look.values]).all()
+    assert set(np.unique(origin)) == {4}  # filled: the target sensor is never harmonised
+    counts = [c.harmonize.frequency()["n_valid"] for c in (cloudy, smooth)]
+    np.testing.assert_array_equal(*counts)
+
+
 def test_frequency_of_a_smoothed_series_does_not_depend_on_chunks(smoothed):
     assert_chunk_invariant(xh.frequency, smoothed, chunkings=[{"time": 3, "y": 2}, {"x": 3}])
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xharmonize import plot
 from xharmonize.cube.contract import main_layer, read_coordinate
+from xharmonize.errors import GridError
 from xharmonize.plot.images import TRUE_COLOUR
 from xharmonize.plot.profiles import require_inside
 from xharmonize.types import AnyArray
@@ -95,7 +96,14 @@ def place_of(series: Any, point: Point | None) -> Point | tuple[None, None]:
     x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*point)
     if grid.crs.geographic:
         x = unwrapped(x, centre_of(grid)[0])
-    require_inside(series, {"x": float(x), "y": float(y)})
+    try:
+        require_inside(series, {"x": float(x), "y": float(y)})
+    except GridError as error:
+        west, south, east, north = grid.geographic_extent.boundingbox
+        raise GridError(
+            f"the point {point[0]:g},{point[1]:g} lies outside the series, which covers longitude "
+            f"{west:.4f} to {east:.4f} and latitude {south:.4f} to {north:.4f}; give LON,LAT there"
+        ) from error
     return float(x), float(y)
 
 

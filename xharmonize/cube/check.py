@@ -242,7 +242,7 @@ def _without_haze(table: pd.DataFrame, is_bright: pd.Series[Any]) -> pd.DataFram
             continue
         table.loc[alike, "is_contradiction"] = False
         table.loc[alike, "message"] += (
-            f"; it may be haze: of {len(dates)} dates of the baseline {n_bright} has no dark pixel"
+            f"; it may be haze: no dark pixel on {n_bright} of {len(dates)} dates of the baseline"
         )
     return table
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIN_VALID = 0.5
+# Share of the longest course that a pixel must be known for, to count in the mean of a course.
+STEADY = 0.9
 _WIDEST = 95  # characters that two columns of a legend have room for
 
 
@@ -100,7 +102,7 @@ def series(
             label="truth (simulated)",
         )
     if smoothed is not None:
-        _draw_smoothed(axes, _taken(smoothed, band, x, y, field))
+        _draw_smoothed(axes, _taken(smoothed, band, x, y, field, is_course=True))
     _draw_sensors(axes, seen, is_joined=smoothed is None)
     attrs = seen.layer.attrs
     quantity = attrs.get("long_name", seen.layer.name or "value")
@@ -161,10 +163,12 @@ def _taken(
     x: float | None,
     y: float | None,
     field: xr.DataArray | None,
+    *,
+    is_course: bool = False,
 ) -> _Seen:
-    """Compute the course of a place."""
+    """Compute the course of a place; that of a smoothed series has the same pixels throughout."""
     layer = _band_of(main_layer(cube, what="a picture"), band)
-    mean, spread = _place(layer, x, y, field)
+    mean, spread = _place(layer, x, y, field, is_course=is_course)
     is_point = x is not None
     note = "" if spread is None else f"mean of the {_name(field)}, bar: SD between pixels"
     companions = cube if isinstance(cube, xr.Dataset) else xr.Dataset()
@@ -269,7 +273,12 @@ def _by_origin(origin: AnyArray | None, here: AnyArray) -> dict[str, AnyArray]:
 
 
 def _place(
-    layer: xr.DataArray, x: float | None, y: float | None, field: xr.DataArray | None
+    layer: xr.DataArray,
+    x: float | None,
+    y: float | None,
+    field: xr.DataArray | None,
+    *,
+    is_course: bool = False,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Mean, and spread where there are several pixels, of each date; NaN where too few are."""
     if (x is None) != (y is None) or (x is not None and field is not None):
@@ -282,6 +291,7 @@ def _place(
     n_pixels = int(field.sum()) if field is not None else layer.sizes["y"] * layer.sizes["x"]
     if n_pixels == 0:
         raise GridError("the field holds no pixel; give one that overlaps the cube")
+    flat = _steady(flat, n_pixels) if is_course else flat
     sums = xr.Dataset(
         {
             "mean": mean_of_known(flat, ["y", "x"]),
@@ -292,6 +302,13 @@ def _place(
     enough = sums["n"].values >= MIN_VALID * n_pixels
     mean = np.where(enough, sums["mean"].values, np.nan).astype(float)
     return mean, np.where(enough, sums["std"].values, np.nan).astype(float)
+
+
+def _steady(layer: xr.DataArray, n_pixels: int) -> xr.DataArray:
+    """Keep pixels known nearly as long as the longest: one that comes and goes makes a step."""
+    n_days = layer.count("time").compute()
+    is_steady = n_days >= STEADY * n_days.max()
+    return layer.where(is_steady) if int(is_steady.sum()) >= MIN_VALID * n_pixels else layer
 
 
 def require_inside(layer: xr.DataArray | xr.Dataset, at: Mapping[str, float]) -> None:

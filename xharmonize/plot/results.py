@@ -98,8 +98,38 @@ def _panels_of(
     return found
 
 
+def _flags_of(layer: xr.DataArray) -> dict[float, str]:
+    """Meaning of each code of a CF flag that excludes the others; empty for a quantity."""
+    meanings = str(layer.attrs.get("flag_meanings", "")).split()
+    codes = np.atleast_1d(layer.attrs.get("flag_values", [])).astype(float).tolist()
+    return dict(zip(codes, meanings)) if len(codes) == len(meanings) else {}
+
+
+def _draw_flags(figure: Figure, axes: Any, panel: _Panel, flags: dict[float, str]) -> None:
+    """Give each code a colour and its meaning: there is nothing between two codes."""
+    codes = sorted(flags)
+    ranks = np.searchsorted(codes, panel.values).astype(float)
+    known = np.isin(panel.values, codes)
+    image = axes.imshow(
+        np.ma.masked_invalid(np.where(known, ranks, np.nan)),
+        extent=outer_edges(panel.layer),
+        vmin=-0.5,
+        vmax=len(codes) - 0.5,
+        cmap=require("matplotlib", extra="plot").colormaps["viridis"].resampled(len(codes)),
+        interpolation="nearest",
+    )
+    label_map(axes, panel.layer)
+    axes.set_title(panel.title, fontsize=9)
+    bar = figure.colorbar(image, ax=axes, shrink=0.85, ticks=range(len(codes)))
+    bar.ax.set_yticklabels([flags[code] for code in codes], fontsize=7)
+    bar.set_label(str(panel.layer.attrs.get("long_name", panel.name)), fontsize=7)
+
+
 def _draw(figure: Figure, axes: Any, panel: _Panel, low: float, high: float) -> None:
     axes.set_facecolor(MISSING)
+    if flags := _flags_of(panel.layer):
+        _draw_flags(figure, axes, panel, flags)
+        return
     image = axes.imshow(
         np.ma.masked_invalid(panel.values),
         extent=outer_edges(panel.layer),

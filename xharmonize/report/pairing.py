@@ -10,7 +10,8 @@ import xarray as xr
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
-from xharmonize.errors import TimeAxisError
+from xharmonize.errors import RadiometryWarning, TimeAxisError, warn
+from xharmonize.sensors.spec import UNKNOWN
 
 _NAMED = ("sensor", "platform", "tile", "level", "processing_baseline")
 
@@ -53,6 +54,7 @@ def paired(
     if same or one.indexes["time"].equals(other.indexes["time"]):
         return one, other
     pairs = match_pairs(_with_band(one), _with_band(other), tolerance=tolerance)
+    _warn_of_itself(pairs)
     named = {name: ("pair", pairs[f"{name}_source"].values) for name in _NAMED}
     named["time"] = ("pair", pairs["time_target"].values)
     layers = []
@@ -60,6 +62,23 @@ def paired(
         layer = pairs[role].assign_coords(named).assign_attrs(own.attrs).rename(own.name)
         layers.append(layer if "band" in own.dims else layer.isel(band=0, drop=True))
     return layers[0], layers[1]
+
+
+def _warn_of_itself(pairs: xr.Dataset) -> None:
+    """Warn where an image is compared with itself: a merged series holds the reference too."""
+    names = ("item_id_source", "item_id_target")
+    if not all(name in pairs.coords for name in names):
+        return
+    one, other = (pairs[name].values.astype(str) for name in names)
+    is_same = (one == other) & (one != UNKNOWN)
+    if is_same.any():
+        warn(
+            f"{int(is_same.sum())} of {is_same.size} pairs compare an image with itself, the first "
+            f"is {one[is_same][0]!r}, so their error is 0: the prediction holds the reference's "
+            "own dates; compare the dates of the other sensor only, "
+            "cube.isel(time=(cube['sensor'] == 'sentinel-2-l2a').values)",
+            RadiometryWarning,
+        )
 
 
 def shared_pixels(one: xr.DataArray, other: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -9,7 +9,7 @@ from math import ceil, floor
 from typing import Any
 
 from xharmonize.cube.geobox import centre_of, read_crs
-from xharmonize.errors import GridError
+from xharmonize.errors import GridError, GridWarning, warn
 from xharmonize.kernels.longitude import unwrapped
 
 GEOJSON_CRS = "EPSG:4326"
@@ -165,6 +165,24 @@ def place_fields(fields: Sequence[Field], grid: Any) -> list[Place]:
         rows = _clip([r for _, r in corners], n_rows)
         places.append(Place(number=number, field=field, rows=rows, columns=columns))
     return places
+
+
+def warn_if_none_meets(fields: Sequence[Field], places: Sequence[Place], grid: Any) -> None:
+    """Warn if all fields lie elsewhere: their table holds no value."""
+    if any(place.rows[1] > 0 and place.columns[1] > 0 for place in places):
+        return
+    some = next((field for field in fields if not field.geometry.is_empty), None)
+    if some is None:  # a buffer that leaves nothing of them
+        return
+    west, south, east, north = some.geometry.bounds
+    box = grid.extent.boundingbox
+    warn(
+        f"no field meets the cube, which goes from ({box.left:g}, {box.bottom:g}) to "
+        f"({box.right:g}, {box.top:g}) in {crs_name(grid.crs)}; field {some.name!r} goes there "
+        f"from ({west:g}, {south:g}) to ({east:g}, {north:g}): give fields of the cube's area, "
+        "longitude before latitude, or their CRS with crs=...",
+        GridWarning,
+    )
 
 
 def _beside(field: Field, grid: Any) -> Field:

@@ -211,6 +211,7 @@ def _plan(
         max_gap=float(max_gap),
         envelope=envelope,
         is_snow_barrier=snow == "gap",
+        is_per_look=step is None,
     )
 
 

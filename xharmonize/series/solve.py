@@ -40,6 +40,8 @@ class Plan:
         Days since 1970-01-01, observed or wanted, ascending.
     wanted : tuple of int
         For each output date, its node.
+    is_per_look : bool
+        Whether the output dates are the looks themselves, two of one day included.
     """
 
     smoother: Smoother
@@ -50,6 +52,7 @@ class Plan:
     max_gap: float
     envelope: float | None
     is_snow_barrier: bool
+    is_per_look: bool = False
 
     @property
     def is_all_wanted(self) -> bool:
@@ -238,10 +241,12 @@ def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, pla
 
 
 def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
-    """Origin at each output date: that of the day's looks, or filled."""
-    at_node = np.zeros((len(plan.nodes), valid.shape[1]), np.uint8)
+    """Origin at each output date: that of the look, or of the day's looks, or filled."""
     given = np.uint8(Origin.OBSERVED) if origin is None else origin.astype(np.uint8)
     looks = np.where(valid, given, np.uint8(0))
+    if plan.is_per_look:  # a cloudy look did not see what another of its day saw
+        return np.where(looks == 0, np.uint8(Origin.FILLED), looks)
+    at_node = np.zeros((len(plan.nodes), valid.shape[1]), np.uint8)
     for i, day in enumerate(plan.day_of):
         at_node[plan.node_of[day]] |= looks[i]
     at_node[at_node == 0] = Origin.FILLED

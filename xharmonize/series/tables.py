@@ -18,7 +18,7 @@ from xharmonize.cube.results import as_variables, is_date
 from xharmonize.errors import GridWarning, OptionError, StoreError, warn
 from xharmonize.series import axis
 from xharmonize.series.field_table import KEYS, VARIABLES, FieldTable
-from xharmonize.series.fields import Field, Place, place_fields, read_polygons
+from xharmonize.series.fields import Field, Place, place_fields, read_polygons, warn_if_none_meets
 from xharmonize.series.result_table import result_table
 from xharmonize.series.zonal import Coverage, Stat, Zonal, field_statistics
 from xharmonize.types import AnyArray
@@ -96,7 +96,8 @@ def to_table(
     Warns
     -----
     GridWarning
-        If fields are smaller than a pixel, with the share of fields of fewer than 4 pixels.
+        If fields are smaller than a pixel, with the share of fields of fewer than 4 pixels,
+        or no field meets the cube.
 
     Raises
     ------
@@ -125,6 +126,7 @@ def to_table(
     grid = geobox_of(variables)
     fields = read_polygons(polygons, name=name, crs=crs, target=grid.crs, buffer=buffer)
     places = place_fields(fields, grid)
+    warn_if_none_meets(fields, places, grid)
     zonal = Zonal(stat=stat, coverage=coverage, min_valid=min_valid, companions=())
     if _is_series(variables):
         table = _series_table(variables, fields, places, grid, zonal)
