@@ -39,7 +39,7 @@ def masked(scl):
 def test_flags_are_cf(masked):
     assert masked.qa.dtype == np.uint16
     assert masked.qa.attrs["flag_meanings"].split() == list(FLAG_NAMES)
-    assert masked.qa.attrs["flag_masks"] == [2**i for i in range(16)]
+    assert masked.qa.attrs["flag_masks"].tolist() == [2**i for i in range(16)]
 
 
 def test_clear_keeps_what_users_keep(masked, scl):

@@ -9,7 +9,7 @@ import xarray as xr
 from helpers.benchmarks import import_benchmark
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.kernels import neighbours
 from xharmonize.testing import assert_chunk_invariant, example_cube
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import blank_missing, companions_of, quantities_of
 from xharmonize.cube.contract import (
-    COMPANIONS,
     REFLECTANCE,
     read_coordinate,
     require_contract,
@@ -178,7 +178,9 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     if settings.dilate:
         line += f", dilated by {settings.dilate:g} {settings.dilate_unit}"
     changed = {name: _without(cube[name], removed, line) for name in _maskable(cube)}
-    return cube.assign({**changed, "qa": qa})
+    layers = {name: cube[name] for name in companions_of(cube)} | {"qa": qa}
+    first = next(iter(changed.values()))
+    return cube.assign({**changed, **blank_missing(layers, first)})
 
 
 def _with_saturation(cube: xr.Dataset, mask: Mask) -> xr.DataArray:
@@ -192,8 +194,7 @@ def _with_saturation(cube: xr.Dataset, mask: Mask) -> xr.DataArray:
 
 
 def _maskable(cube: xr.Dataset) -> list[str]:
-    names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
-    found = [name for name in names if {"time", "y", "x"} <= set(cube[name].dims)]
+    found = [name for name in quantities_of(cube) if {"time", "y", "x"} <= set(cube[name].dims)]
     if not found:
         raise ContractError(
             f"the Dataset has nothing to mask; it has {sorted(map(str, cube.data_vars))}"

@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import carry_companions
 from xharmonize.cube.contract import (
     REFLECTANCE,
     Step,
@@ -23,10 +24,9 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.encode import decode, require_encoded
 from xharmonize.errors import BandError, RadiometryError
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.kernels.radiometry import affine
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.types import AnyArray, Float64Array
+from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 UNCERTAINTY = "uncertainty"
@@ -297,12 +297,23 @@ def on_cube(
     result = on_reflectance(cube, reflectance, carry=False)
     if isinstance(cube, xr.DataArray) or isinstance(result, xr.DataArray):
         return result
-    carried = carry_companions(cube, result, sources or {})
+    carried = carry_companions(
+        cube,
+        result["band"].values,
+        sources=sources or {},
+        is_changed=is_bandpass_changed(cube, result),
+    )
     if uncertainty is not None and UNCERTAINTY in cube:
         sigma = spread_over(cube[UNCERTAINTY], cube[REFLECTANCE])
         sigma = uncertainty(sigma, cube[REFLECTANCE])
         carried[UNCERTAINTY] = sigma.assign_attrs(cube[UNCERTAINTY].attrs)
     return result.assign(carried)
+
+
+def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
+    """Tell for each date whether the result follows another bandpass than the cube."""
+    changed: BoolArray = read_coordinate(cube, "bandpass") != read_coordinate(result, "bandpass")
+    return changed
 
 
 def describe_levels(steps: Sequence[Step], is_foreign: Sequence[bool]) -> str:

@@ -11,9 +11,9 @@ import xarray as xr
 
 from xharmonize.cube.angles.vectors import require_degrees
 from xharmonize.cube.catalog.angles import ANGLES
+from xharmonize.cube.companions import ResultFlag, with_flags
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, warn
 from xharmonize.harmonizers import blocks
@@ -251,7 +251,6 @@ def _flag(cube: xr.Dataset, slope: xr.DataArray | None) -> xr.DataArray:
     if slope is not None:
         steep = (slope > STEEPEST_SLOPE).transpose("y", "x").drop_vars(list(slope.coords))
         outside = outside | steep
-    flag = outside.astype(np.uint8) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
-    if "flag" in cube:
-        flag = cube["flag"] | flag.astype(cube["flag"].dtype)
-    return flag.assign_attrs(cf_attrs(ResultFlag, dtype=str(flag.dtype), long_name="flags"))
+    return with_flags(
+        cube.get("flag"), outside.astype(np.uint8) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
+    )

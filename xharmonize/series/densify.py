@@ -11,9 +11,15 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize.cube.catalog.angles import ANGLES
+from xharmonize.cube.companions import (
+    COMPANIONS,
+    Origin,
+    blank_missing,
+    blank_of,
+    companions_of,
+)
 from xharmonize.cube.contract import (
     BAND_COORDS,
-    COMPANIONS,
     REFLECTANCE,
     TIME_COORDS,
     main_layer,
@@ -25,7 +31,6 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
@@ -144,13 +149,14 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
     if "band" in main.dims:
         require_reflectance(main)
     _require_time_contract(main)
-    kept = [name, *(n for n in COMPANIONS if n in cube)]
+    companions = companions_of(cube)
     coords = {n: (cube[n].dims, read_coordinate(cube, n)) for n in _contract_of(main)}
-    part = cube[kept].assign_coords(coords)
+    part = cube[[name, *companions]].assign_coords(coords)
     order = ("time", "band", "y", "x") if "band" in main.dims else ("time", "y", "x")
     part = part.transpose(*order)
+    part = part.assign(blank_missing({n: part[n] for n in companions}, part[name]))
     if "origin" in part:
-        return part.assign(origin=part["origin"].where(np.isfinite(part[name]), 0).astype("uint8"))
+        return part
     values = _origin(part[name].data, _origin_codes(part))
     return part.assign(origin=part[name].copy(data=values).drop_attrs())
 
@@ -300,7 +306,7 @@ def _completed(
         if name in part:
             layer = _spread(part[name], dims, part)
         else:
-            layer = _blank(part, dims, models[0].dtype)
+            layer = _blank(part, dims, models[0].dtype, blank_of(name))
         dtype = np.result_type(*(model.dtype for model in models))
         part = part.assign({name: (dims, layer.astype(dtype).data, models[0].attrs)})
     return part.assign_coords(rank=("time", np.full(part.sizes["time"], rank)))
@@ -312,11 +318,12 @@ def _spread(layer: xr.DataArray, dims: Sequence[Hashable], part: xr.Dataset) -> 
     return layer.reset_coords(drop=True).expand_dims(missing).transpose(*dims).variable
 
 
-def _blank(part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any]) -> xr.Variable:
-    """A companion without information: NaN, or no flag; as lazy as the values."""
+def _blank(
+    part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any], fill: float
+) -> xr.Variable:
+    """A companion that says nothing, as lazy as the values."""
     main = main_layer(part, what="densify")
     shape = tuple(part.sizes[dim] for dim in dims)
-    fill = np.nan if np.issubdtype(dtype, np.floating) else 0
     if main.chunks is None:
         return xr.Variable(dims, np.full(shape, fill, dtype))
     chunks = tuple(main.chunksizes[dim] for dim in dims)
@@ -355,6 +362,6 @@ def _described(
     counts = [f"{part.sizes['time']} dates of {sensor}" for part, sensor in zip(parts, sensors)]
     line = f"densify: {', '.join(counts)}"
     merged[name].attrs = with_history(attrs, line)
-    merged["origin"].attrs = cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
+    merged["origin"].attrs = COMPANIONS["origin"].attrs
     merged[name].encoding = {}
     return merged.assign_attrs(target.attrs if isinstance(target, xr.Dataset) else {})

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import Origin, join_bands
 from xharmonize.cube.contract import read_coordinate, spread_over
-from xharmonize.cube.flags import Origin
 from xharmonize.errors import ContractError
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray
@@ -36,7 +36,11 @@ def is_filled(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> xr.DataA
         return None
     origin = cube["origin"]
     if "band" in origin.dims and "band" not in values.dims:
-        origin = origin.sel(band=values["band"]) if "band" in values.coords else origin.max("band")
+        origin = (
+            origin.sel(band=values["band"])
+            if "band" in values.coords
+            else join_bands(origin, "origin")
+        )
     origin = spread_over(origin, values).transpose(*values.dims)
     is_new = ((origin & np.uint8(Origin.FILLED)) != 0) & ((origin & _SEEN) == 0)
     return values.copy(data=is_new.data).drop_attrs()
