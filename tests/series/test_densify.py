@@ -137,7 +137,7 @@ def test_target_rule_fills_from_the_others():
     np.testing.assert_array_equal(day["reflectance"], one.where(one.notnull(), two))
     expected = np.where(one.notnull(), 1, np.where(two.notnull(), 2, 0))
     np.testing.assert_array_equal(day["origin"], expected)
-    assert day["sensor"].item() == "landsat-c2-l2+sentinel-2-l2a"
+    assert day["sensor"].item() == "landsat-c2-l2|sentinel-2-l2a"
     assert day["bandpass"].item() == "oli"
     assert day["time"].item() == target["time"][1].item()
 

@@ -25,6 +25,7 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.encode import decode, require_encoded
 from xharmonize.errors import BandError, RadiometryError
 from xharmonize.kernels.radiometry import affine
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
@@ -217,9 +218,22 @@ def foreign_steps(
                 f"{step.item_id!r} is in {step.bandpass}; leave it out, or choose another model"
                 f"{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}"
             )
-        differs = step.bandpass != target_bandpass
-        result.append(step.sensor in source_sensor.split("/") if is_by_sensor else differs)
+        if is_by_sensor:
+            result.append(_is_of_sensor(step, Names.of(source_sensor), name))
+        else:
+            result.append(step.bandpass != target_bandpass)
     return result
+
+
+def _is_of_sensor(step: Step, sources: Names, name: str) -> bool:
+    """Whether a step is of the sensors a model changes; it cannot be of those and others."""
+    own = Names.of(step.sensor)
+    if own & sources and not own <= sources:
+        raise RadiometryError(
+            f"model {name!r} changes {sources}, item {step.item_id!r} was merged of {own}; apply "
+            "the model before dates are merged"
+        )
+    return own <= sources
 
 
 def foreign_to_fit(cube: xr.DataArray, fit: xr.Dataset, name: str) -> list[bool]:
@@ -318,7 +332,7 @@ def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
 
 def describe_levels(steps: Sequence[Step], is_foreign: Sequence[bool]) -> str:
     """Levels of the steps that are changed, for the history."""
-    return "/".join(sorted({s.level for s, foreign in zip(steps, is_foreign) if foreign}))
+    return str(Names.of(s.level for s, foreign in zip(steps, is_foreign) if foreign))
 
 
 def drop_note(cube: xr.DataArray, used: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ from xharmonize.harmonizers.tiles.place import (
 from xharmonize.models.card import Card
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef, Runtime
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors import Names
 
 FLAG = "flag"
 
@@ -199,14 +199,14 @@ class GeneratorHarmonizer:
         for step, foreign in zip(read_contract(array), is_foreign):
             if not foreign:
                 continue
-            if card.source_sensor and step.sensor not in card.source_sensor.split("/"):
+            if card.source_sensor and not Names.of(step.sensor) <= Names.of(card.source_sensor):
                 raise ModelError(
                     f"model {card.name!r} was trained on {card.source_sensor}, item "
                     f"{step.item_id!r} is {step.sensor}; choose a model for that sensor"
                 )
-            if card.levels and step.level != UNKNOWN and step.level not in card.levels:
+            if not Names.of(step.level).fit(Names.of(card.levels)):
                 raise RadiometryError(
-                    f"model {card.name!r} was trained on {'/'.join(card.levels)} reflectance, item "
+                    f"model {card.name!r} was trained on {Names.of(card.levels)} reflectance, item "
                     f"{step.item_id!r} is {step.level}; choose a model for that level"
                 )
         if any(is_foreign):

@@ -19,6 +19,7 @@ from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, war
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.angles import VIEW, angles_of
 from xharmonize.kernels import brdf
+from xharmonize.sensors import Names
 from xharmonize.sensors.brdf import C_FACTOR, CITATION
 from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray, Float64Array
@@ -109,10 +110,12 @@ def _require_surface_reflectance(cube: xr.DataArray | xr.Dataset) -> None:
     for step in read_contract(cube):
         if step.level == "SR":
             continue
-        reason = {
+        reasons = {
             "NBAR": "is normalised already: nbar would be applied twice",
             "TOA": "is top-of-atmosphere reflectance; nbar needs surface reflectance",
-        }.get(step.level, "says no level; settle it with xh.describe(cube, level='SR')")
+        }
+        found = [reason for level, reason in reasons.items() if level in Names.of(step.level)]
+        reason = (found or ["says no level; settle it with xh.describe(cube, level='SR')"])[0]
         raise RadiometryError(f"item {step.item_id!r} ({step.level}) {reason}")
 
 

@@ -15,6 +15,7 @@ from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import ContractError, TimeAxisError
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.observed import has_look, is_smoothed, observed_values
 
@@ -182,7 +183,7 @@ def warnings_of(cube: xr.DataArray | xr.Dataset, shares: list[dict[str, Any]]) -
     """Yield what metadata and flags warn of."""
     layer = main_layer(cube)
     if "time" in layer.dims:
-        levels = sorted(set(_along_time(layer, "level")))
+        levels = sorted(Names.of(_along_time(layer, "level")))
         if "NBAR" in levels and len(levels) > 1:
             yield f"Dates of different levels are mixed: {', '.join(levels)}"
         n = int((_along_time(layer, "platform")[has_look(layer)] == UNKNOWN).sum())

@@ -34,7 +34,7 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
-from xharmonize.sensors import get_sensor
+from xharmonize.sensors import Names, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.duplicates import merge_days
 from xharmonize.types import AnyArray
@@ -67,7 +67,7 @@ def densify(
         ``lowest_uncertainty``: they become one, each value the valid one with the smallest
         `uncertainty`, known before unknown, equals in the order of ``target``. A merged look
         takes the time of the first look in that order; contract coordinates that differ are
-        joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
+        joined by ``|``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
     allow_mixed_levels : bool
         Merge dates normalised to nadir view (NBAR) with dates that are not. Their difference
         changes with the view, and would show as change of the ground.
@@ -207,13 +207,17 @@ def _require_time_contract(main: xr.DataArray) -> None:
 def _origin_codes(part: xr.Dataset) -> AnyArray:
     """Origin of each date: observed in its product's own bandpass, or harmonised."""
     steps = zip(*(read_coordinate(part, name) for name in ("sensor", "platform", "bandpass")))
-    codes = [
-        Origin.OBSERVED
-        if get_sensor(str(sensor)).bandpass_of(str(platform)) == bandpass
-        else Origin.HARMONISED
-        for sensor, platform, bandpass in steps
-    ]
-    return np.array(codes, np.uint8)
+    return np.array([_origin_of(*map(str, step)) for step in steps], np.uint8)
+
+
+def _origin_of(sensors: str, platforms: str, bandpass: str) -> Origin:
+    """Origin of a date, of all sensors where it was merged of several."""
+    result = Origin(0)
+    for sensor in map(get_sensor, Names.of(sensors)):
+        flown = Names.of(platforms) & set(sensor.platforms) or Names.of(platforms)
+        own = {sensor.bandpass_of(platform) for platform in flown}
+        result |= Origin.OBSERVED if bandpass in own else Origin.HARMONISED
+    return result
 
 
 def _origin(values: Any, codes: AnyArray) -> Any:
@@ -280,10 +284,11 @@ def _require_same_view(parts: Sequence[xr.Dataset]) -> None:
     names = ("level", "item_id")
     levels, items = (np.concatenate([read_coordinate(p, n) for p in parts]) for n in names)
     is_nadir = levels == "NBAR"
-    if is_nadir.any() and not is_nadir.all():
-        odd = int(np.argmin(is_nadir))
+    has_nadir = ["NBAR" in Names.of(level) for level in levels]
+    if any(has_nadir) and not is_nadir.all():
+        odd, nadir = int(np.argmin(is_nadir)), has_nadir.index(True)
         raise RadiometryError(
-            f"{str(items[np.argmax(is_nadir)])!r} is NBAR and {str(items[odd])!r} is "
+            f"{str(items[nadir])!r} is {levels[nadir]} and {str(items[odd])!r} is "
             f"{levels[odd]}: normalise all with cube.harmonize.nbar(), or none; or pass "
             "allow_mixed_levels=True"
         )

@@ -14,6 +14,7 @@ from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.days import solar_days
 from xharmonize.kernels import looks as kernels
+from xharmonize.sensors import Names
 from xharmonize.types import AnyArray
 
 Kernel: TypeAlias = Callable[..., AnyArray]
@@ -61,7 +62,7 @@ def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> x
         extra = [error] if kernel is kernels.least_uncertain and error is not None else []
         valid = validity_of(layers[name], layer)
         result[key] = (layer.dims, _combine(kernel, valid, layer, extra), layer.attrs)
-    joined = {n: ("time", [_joined(group[n].values)]) for n in TIME_COORDS}
+    joined = {n: ("time", [str(Names.of(group[n].values))]) for n in TIME_COORDS}
     return result.assign_coords(joined)
 
 
@@ -92,7 +93,3 @@ def _combine(
         name=f"densify-looks-{tokenize(kernel, *(array.name for array in aligned))}",
     )
     return lazy
-
-
-def _joined(values: AnyArray) -> str:
-    return "+".join(dict.fromkeys(str(value) for value in values))

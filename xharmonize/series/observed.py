@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,7 +10,7 @@ import xarray as xr
 from xharmonize.cube.companions import Origin, join_bands
 from xharmonize.cube.contract import read_coordinate, spread_over
 from xharmonize.errors import ContractError
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors.spec import UNKNOWN, Names
 from xharmonize.types import AnyArray, BoolArray
 
 _SMOOTH = re.compile(r"(^|: )smooth: ", re.MULTILINE)
@@ -82,5 +81,5 @@ def has_look(cube: xr.DataArray | xr.Dataset) -> BoolArray:
 
 def known_sensors(sensors: AnyArray) -> list[str]:
     """Names of the sensors of all dates, merged looks taken apart; unknown only if all are."""
-    names: set[Any] = {name for value in sensors.tolist() for name in value.split("+")}
+    names = Names.of(sensors)
     return sorted(names - {UNKNOWN}) or sorted(names)
