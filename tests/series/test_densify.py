@@ -263,7 +263,7 @@ def test_duplicates_by_lowest_uncertainty():
     for chunks in (None, CHUNKS):
         given = cubes if chunks is None else [cube.chunk(chunks) for cube in cubes]
         series = xh.densify(*given, duplicates="lowest_uncertainty")
-        day = series.isel(time=series["sensor"].str.contains(r"\+").values)
+        day = series.isel(time=series["sensor"].str.contains(r"\|").values)
         assert day.sizes["time"] == 2  # the 6th and the 11th
         np.testing.assert_array_equal(day["reflectance"][0], expected)
         assert float(day["uncertainty"][0].max()) == pytest.approx(0.03)

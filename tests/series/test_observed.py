@@ -40,7 +40,7 @@ def test_days_have_the_sensors_that_looked_on_them(dense):
     sensors = dict(zip(days.tolist(), daily["sensor"].values.tolist()))
     assert sensors["2018-06-01"] == L8
     assert sensors["2018-06-05"] == S2
-    assert sensors["2018-06-17"] == f"{L8}+{S2}"
+    assert sensors["2018-06-17"] == f"{L8}|{S2}"
     assert sensors["2018-06-06"] == "unknown"
     assert (
         dict(zip(days.tolist(), daily["platform"].values.tolist()))["2018-06-05"] == "sentinel-2a"

@@ -2,6 +2,7 @@
 
 from xharmonize.sensors.registry import find_sensor, get_sensor, list_sensors, register_sensor
 from xharmonize.sensors.spec import (
+    SEPARATOR,
     UNKNOWN,
     Band,
     Flag,
@@ -13,6 +14,7 @@ from xharmonize.sensors.spec import (
 )
 
 __all__ = [
+    "SEPARATOR",
     "UNKNOWN",
     "Band",
     "Flag",
