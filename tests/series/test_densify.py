@@ -201,6 +201,11 @@ def test_nadir_and_directional_reflectance_are_not_mixed_unasked():
         xh.densify(target, nadir)
     mixed = xh.densify(target, nadir, allow_mixed_levels=True)
     assert set(mixed["level"].values) == {"NBAR", "SR"}
+    month = mixed.harmonize.composite("month")
+    assert month["level"].values.tolist() == ["NBAR|SR"]
+    for cube in (target, nadir):
+        with pytest.raises(xh.RadiometryError, match=r"is NBAR\|SR.*allow_mixed_levels"):
+            xh.densify(cube, month["reflectance"])
     both = target.assign_coords(level=("time", ["NBAR"] * target.sizes["time"]))
     assert set(both.harmonize.densify(nadir)["level"].values) == {"NBAR"}
 
@@ -270,3 +275,10 @@ def test_duplicates_by_lowest_uncertainty():
         assert set(np.unique(day["origin"][0, :, :, :5])) == {1, 2}
     with pytest.raises(xh.ContractError, match="needs a companion 'uncertainty'"):
         xh.densify(target, other, duplicates="lowest_uncertainty")
+
+
+def test_a_date_of_several_sensors_is_observed_and_harmonised():
+    month = xh.densify(landsat(), harmonised()).harmonize.composite("month")
+    assert month["sensor"].item() == "landsat-c2-l2|sentinel-2-l2a"
+    assert int(xh.densify(month["reflectance"])["origin"].max()) == 3
+    assert int(xh.densify(landsat().harmonize.composite("month"))["origin"].max()) == 1
