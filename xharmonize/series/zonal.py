@@ -26,7 +26,7 @@ Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Zonal:
-    """What is to be known of each field.
+    """How the pixels of a field are summed up.
 
     Attributes
     ----------
