@@ -225,3 +225,19 @@ def test_what_ground_outside_adds_is_declared(monkeypatch):
     assert (given.harmonize.regrid(like=like)["qa"][:, 0] == 1).all()
     monkeypatch.setitem(COMPANIONS, "qa", replace(COMPANIONS["qa"], outside=4))
     assert (given.harmonize.regrid(like=like)["qa"][:, 0] == 4).all()
+
+
+@pytest.mark.parametrize("name", [name for name, own in COMPANIONS.items() if own.flags])
+def test_flags_that_became_floats_are_refused(name):
+    cube = with_all()
+    floats = cube.assign({name: cube[name].astype("float64")})
+    steps = (
+        lambda given: given.harmonize.index("ndvi"),
+        lambda given: given.harmonize.regrid(resolution=30),
+        lambda given: xh.densify(given),
+        lambda given: given.harmonize.to_landsat("hls-v2"),
+    )
+    for step in steps:
+        with pytest.raises(xh.ContractError, match=rf"'{name}' holds float64.*fillna"):
+            step(floats)
+        step(floats.assign({name: floats[name].fillna(0).astype(COMPANIONS[name].dtype)}))

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import xarray as xr
 
+from xharmonize.errors import ContractError
 from xharmonize.kernels import looks as kernels
 from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray, BoolArray
@@ -193,8 +194,21 @@ COMPANIONS: dict[str, Companion] = {
 
 
 def companions_of(cube: xr.DataArray | xr.Dataset) -> list[str]:
-    """Return the companions that a cube has, in the order in which they are declared."""
-    return [name for name in COMPANIONS if isinstance(cube, xr.Dataset) and name in cube]
+    """Return the companions that a cube has, in the order in which they are declared.
+
+    Raises
+    ------
+    ContractError
+        If flags are floats, as filling and averaging make them: their bits are lost.
+    """
+    found = [name for name in COMPANIONS if isinstance(cube, xr.Dataset) and name in cube]
+    for own in (COMPANIONS[name] for name in found):
+        if own.flags is not None and cube[own.name].dtype.kind == "f":
+            raise ContractError(
+                f"{own.name!r} holds {cube[own.name].dtype}, and bits are integers; where it was "
+                f"not averaged, restore it with cube[{own.name!r}].fillna(0).astype({own.dtype!r})"
+            )
+    return found
 
 
 def quantities_of(cube: xr.Dataset) -> list[str]:

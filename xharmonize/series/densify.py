@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.companions import (
@@ -157,8 +156,9 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
     part = part.assign(blank_missing({n: part[n] for n in companions}, part[name]))
     if "origin" in part:
         return part
-    values = _origin(part[name].data, _origin_codes(part))
-    return part.assign(origin=part[name].copy(data=values).drop_attrs())
+    codes = xr.Variable("time", _origin_codes(part))
+    origin = np.isfinite(part[name].variable) * codes  # 0 where the value is missing
+    return part.assign(origin=part[name].copy(data=origin.data).drop_attrs())
 
 
 def _with_angles(parts: list[xr.Dataset]) -> list[xr.Dataset]:
@@ -218,26 +218,6 @@ def _origin_of(sensors: str, platforms: str, bandpass: str) -> Origin:
         own = {sensor.bandpass_of(platform) for platform in flown}
         result |= Origin.OBSERVED if bandpass in own else Origin.HARMONISED
     return result
-
-
-def _origin(values: Any, codes: AnyArray) -> Any:
-    """Origin of each value: that of its date, 0 where it is missing."""
-    table = codes.reshape(-1, *(1,) * (values.ndim - 1))
-    if not isinstance(values, da.Array):
-        return _origin_block(values, table)
-    lazy = da.from_array(table, chunks=(values.chunks[0], *((1,),) * (values.ndim - 1)))
-    return da.map_blocks(
-        _origin_block,
-        values,
-        lazy,
-        name=f"densify-origin-{tokenize(values.name, codes)}",
-        dtype=np.uint8,
-        meta=np.empty((0,) * values.ndim, np.uint8),
-    )
-
-
-def _origin_block(values: AnyArray, codes: AnyArray) -> AnyArray:
-    return np.where(np.isfinite(values), codes, np.uint8(0))
 
 
 def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:
