@@ -199,14 +199,17 @@ def companions_of(cube: xr.DataArray | xr.Dataset) -> list[str]:
     Raises
     ------
     ContractError
-        If flags are floats, as filling and averaging make them: their bits are lost.
+        If one holds floats in place of integers, as filling and averaging make them, or integers
+        in place of floats.
     """
     found = [name for name in COMPANIONS if isinstance(cube, xr.Dataset) and name in cube]
     for own in (COMPANIONS[name] for name in found):
-        if own.flags is not None and cube[own.name].dtype.kind == "f":
+        kind, declared = cube[own.name].dtype.kind, np.dtype(own.dtype).kind
+        if (kind == "f") != (declared == "f"):
+            averaged = ".fillna(0)" if kind == "f" else ""
             raise ContractError(
-                f"{own.name!r} holds {cube[own.name].dtype}, and bits are integers; where it was "
-                f"not averaged, restore it with cube[{own.name!r}].fillna(0).astype({own.dtype!r})"
+                f"{own.name!r} holds {cube[own.name].dtype} in place of {own.dtype}; unless it was "
+                f"averaged, restore it with cube[{own.name!r}]{averaged}.astype({own.dtype!r})"
             )
     return found
 

@@ -157,7 +157,7 @@ def _regrid_dataset(
     cube: xr.Dataset, step: Callable[..., Any], geobox: GeoBox, *, valid_fraction: bool
 ) -> xr.Dataset:
     """Resample every layer by the rule of its kind."""
-    mains = quantities_of(cube)
+    mains, companions = quantities_of(cube), companions_of(cube)
     if valid_fraction and len(mains) != 1:
         raise ContractError(f"valid_fraction=True needs one quantity; the Dataset has {mains}")
     results: dict[Hashable, xr.DataArray] = {}
@@ -171,7 +171,7 @@ def _regrid_dataset(
     keep = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
     result = xr.Dataset(results, coords=keep, attrs=_kept_attrs(cube.attrs))
     if mains:
-        layers = {n: result[n] for n in companions_of(result)}
+        layers = {name: result[name] for name in companions}
         result = result.assign(blank_missing(layers, result[mains[0]]))
     return write_grid(result, geobox)
 
