@@ -18,7 +18,7 @@ from helpers.generators import BANDS, LATTICE, Plain, generator, sentinel, small
 
 import xharmonize as xh
 from xharmonize import testing
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, ContractError, GridError, ModelError, RadiometryError
 from xharmonize.models import Domain, Lattice, Runtime

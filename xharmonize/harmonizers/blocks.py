@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import carry_companions
 from xharmonize.cube.contract import (
     REFLECTANCE,
     Step,
@@ -23,10 +24,10 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.encode import decode, require_encoded
 from xharmonize.errors import BandError, RadiometryError
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.kernels.radiometry import affine
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.types import AnyArray, Float64Array
+from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 UNCERTAINTY = "uncertainty"
@@ -217,9 +218,22 @@ def foreign_steps(
                 f"{step.item_id!r} is in {step.bandpass}; leave it out, or choose another model"
                 f"{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}"
             )
-        differs = step.bandpass != target_bandpass
-        result.append(step.sensor in source_sensor.split("/") if is_by_sensor else differs)
+        if is_by_sensor:
+            result.append(_is_of_sensor(step, Names.of(source_sensor), name))
+        else:
+            result.append(step.bandpass != target_bandpass)
     return result
+
+
+def _is_of_sensor(step: Step, sources: Names, name: str) -> bool:
+    """Whether a step is of the sensors a model changes; it cannot be of those and others."""
+    own = Names.of(step.sensor)
+    if own & sources and not own <= sources:
+        raise RadiometryError(
+            f"model {name!r} changes {sources}, item {step.item_id!r} was merged of {own}; apply "
+            "the model before dates are merged"
+        )
+    return own <= sources
 
 
 def foreign_to_fit(cube: xr.DataArray, fit: xr.Dataset, name: str) -> list[bool]:
@@ -297,7 +311,12 @@ def on_cube(
     result = on_reflectance(cube, reflectance, carry=False)
     if isinstance(cube, xr.DataArray) or isinstance(result, xr.DataArray):
         return result
-    carried = carry_companions(cube, result, sources or {})
+    carried = carry_companions(
+        cube,
+        result["band"].values,
+        sources=sources or {},
+        is_changed=is_bandpass_changed(cube, result),
+    )
     if uncertainty is not None and UNCERTAINTY in cube:
         sigma = spread_over(cube[UNCERTAINTY], cube[REFLECTANCE])
         sigma = uncertainty(sigma, cube[REFLECTANCE])
@@ -305,9 +324,15 @@ def on_cube(
     return result.assign(carried)
 
 
+def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
+    """Tell for each date whether the result follows another bandpass than the cube."""
+    changed: BoolArray = read_coordinate(cube, "bandpass") != read_coordinate(result, "bandpass")
+    return changed
+
+
 def describe_levels(steps: Sequence[Step], is_foreign: Sequence[bool]) -> str:
     """Levels of the steps that are changed, for the history."""
-    return "/".join(sorted({s.level for s, foreign in zip(steps, is_foreign) if foreign}))
+    return str(Names.of(s.level for s, foreign in zip(steps, is_foreign) if foreign))
 
 
 def drop_note(cube: xr.DataArray, used: Sequence[str]) -> str:

@@ -14,8 +14,14 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from xharmonize._replace import Mode
-from xharmonize.cube.contract import (
+from xharmonize.cube.companions import (
     COMPANIONS,
+    blank_missing,
+    carry_companions,
+    companions_of,
+    with_flags,
+)
+from xharmonize.cube.contract import (
     REFLECTANCE,
     REQUESTED_BOUNDS,
     on_reflectance,
@@ -24,12 +30,10 @@ from xharmonize.cube.contract import (
     require_contract,
     select_bands,
 )
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.grid import regrid_to
 from xharmonize.errors import ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.harmonizers.tiles.graph import run_plan
 from xharmonize.harmonizers.tiles.place import (
     make_plan,
@@ -40,7 +44,7 @@ from xharmonize.harmonizers.tiles.place import (
 from xharmonize.models.card import Card
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef, Runtime
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors import Names
 
 FLAG = "flag"
 
@@ -195,14 +199,14 @@ class GeneratorHarmonizer:
         for step, foreign in zip(read_contract(array), is_foreign):
             if not foreign:
                 continue
-            if card.source_sensor and step.sensor not in card.source_sensor.split("/"):
+            if card.source_sensor and not Names.of(step.sensor) <= Names.of(card.source_sensor):
                 raise ModelError(
                     f"model {card.name!r} was trained on {card.source_sensor}, item "
                     f"{step.item_id!r} is {step.sensor}; choose a model for that sensor"
                 )
-            if card.levels and step.level != UNKNOWN and step.level not in card.levels:
+            if not Names.of(step.level).fit(Names.of(card.levels)):
                 raise RadiometryError(
-                    f"model {card.name!r} was trained on {'/'.join(card.levels)} reflectance, item "
+                    f"model {card.name!r} was trained on {Names.of(card.levels)} reflectance, item "
                     f"{step.item_id!r} is {step.level}; choose a model for that level"
                 )
         if any(is_foreign):
@@ -232,7 +236,7 @@ class GeneratorHarmonizer:
                 bits,
                 dims=("time", "y", "x"),
                 coords={"time": result["time"]},
-                attrs=cf_attrs(ResultFlag, dtype="uint8", long_name="what is known of a value"),
+                attrs=COMPANIONS[FLAG].attrs,
             )
             layer = write_grid(layer, target)
             flags.append(layer.isel(y=slice(None, None, -1)) if is_turned else layer)
@@ -266,21 +270,19 @@ class GeneratorHarmonizer:
         self, cube: xr.Dataset, result: xr.Dataset, flags: Sequence[xr.DataArray]
     ) -> dict[str, xr.DataArray]:
         """Companions on the result's grid, but ``uncertainty``, which no network propagates."""
-        names = [name for name in COMPANIONS if name in cube and name != blocks.UNCERTAINTY]
+        names = [name for name in companions_of(cube) if COMPANIONS[name].over_bands is not None]
         layers = cube[names]
         if names:
             layers = _put_beside(layers, result[REFLECTANCE], min_valid=0.0)
-        carried = carry_companions(layers.assign_coords(bandpass=cube["bandpass"]), result, {})
-        if "origin" in carried:
-            is_there = result[REFLECTANCE].notnull()
-            kept = carried["origin"].where(is_there, 0).astype(carried["origin"].dtype)
-            carried["origin"] = kept.transpose(*is_there.dims)
+        carried = carry_companions(
+            layers,
+            result["band"].values,
+            sources={},
+            is_changed=blocks.is_bandpass_changed(cube, result),
+        )
+        carried = blank_missing(carried, result[REFLECTANCE])
         if flags:
-            own = flags[0]
-            if FLAG in carried:
-                past = carried[FLAG]
-                own = (past | own).transpose(*past.dims).astype(np.uint8).assign_attrs(own.attrs)
-            carried[FLAG] = own
+            carried[FLAG] = with_flags(carried.get(FLAG), flags[0])
         return carried
 
 
@@ -296,5 +298,4 @@ def _no_flags(result: xr.DataArray) -> xr.DataArray:
     """The layer of steps that are in the target's bandpass already."""
     layer = xr.zeros_like(result.isel(band=0, drop=True), dtype=np.uint8)
     kept = {n: c for n, c in layer.coords.items() if n in ("time", "y", "x", "spatial_ref")}
-    attrs = cf_attrs(ResultFlag, dtype="uint8", long_name="what is known of a value")
-    return xr.DataArray(layer.data, dims=layer.dims, coords=kept, attrs=attrs)
+    return xr.DataArray(layer.data, dims=layer.dims, coords=kept, attrs=COMPANIONS[FLAG].attrs)

@@ -17,6 +17,7 @@ from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
 from xharmonize.harmonizers.protocol import FittedProperties
 from xharmonize.kernels import regression
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
@@ -364,11 +365,11 @@ class FittedHarmonizer(FittedProperties):
 def require_level(
     array: xr.DataArray, is_foreign: Sequence[bool], fit: xr.Dataset, name: str
 ) -> None:
-    """Raise `RadiometryError` unless the level of the steps to change is that of the fit."""
-    level = str(fit.attrs.get("source_level", UNKNOWN))
+    """Raise `RadiometryError` unless the steps to change are of levels that the fit has seen."""
+    levels = Names.of(fit.attrs.get("source_level", UNKNOWN))
     for step, foreign in zip(read_contract(array), is_foreign):
-        if foreign and UNKNOWN not in (level, step.level) and step.level not in level.split("/"):
+        if foreign and not Names.of(step.level).fit(levels):
             raise RadiometryError(
-                f"{name} was fitted on {level} reflectance, item {step.item_id!r} is {step.level}; "
-                "fit on pairs of that level"
+                f"{name} was fitted on {levels} reflectance, item {step.item_id!r} is "
+                f"{step.level}; fit on pairs of that level"
             )

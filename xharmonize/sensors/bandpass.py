@@ -17,6 +17,7 @@ from xharmonize.errors import (
     UnknownModelError,
     warn,
 )
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Level
 
@@ -163,7 +164,7 @@ class BandpassTable:
 
     def require(self, *, level: str, bandpass: str | None = None) -> None:
         """Raise `RadiometryError` unless the table may be applied at this level and bandpass."""
-        if level not in self.levels:
+        if not Names.of(level) <= Names.of(self.levels):
             cure = (
                 "settle it with xh.describe(cube, level=...)"
                 if level == UNKNOWN

@@ -9,8 +9,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import with_flags
 from xharmonize.cube.contract import REFLECTANCE, require_contract
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.linear import require_level
@@ -20,7 +20,6 @@ from xharmonize.harmonizers.lut.fit import fit_dataset, ranges_for
 from xharmonize.harmonizers.lut.predictors import Predictor
 from xharmonize.harmonizers.protocol import FittedProperties
 
-FLAG_ATTRS = cf_attrs(ResultFlag, dtype="uint8", long_name="what is to be known about the value")
 _FACTS = (
     "source_bandpass",
     "source_sensor",
@@ -169,11 +168,7 @@ def _merged(result: xr.Dataset, found: list[Any]) -> xr.DataArray:
             joined = da if isinstance(marks, da.Array) else np
             parts = [marks[at[t] : at[t] + 1] if t in at else none for t in range(n_times)]
             data = joined.concatenate(parts)
-    flag = template.copy(data=data).assign_attrs(FLAG_ATTRS)
-    flag.attrs = dict(FLAG_ATTRS)
-    if "flag" in result:
-        flag = (flag | result["flag"]).transpose(*flag.dims).assign_attrs(FLAG_ATTRS)
-    return flag.rename("flag")
+    return with_flags(result.get("flag"), template.copy(data=data))
 
 
 class FittedLookUp(LookUp, FittedProperties):

@@ -9,19 +9,19 @@ import xarray as xr
 from xharmonize.cube.contract import Step
 from xharmonize.errors import ModelError, RadiometryError
 from xharmonize.models.card import Card
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors import Names
 
 
 def require_card(card: Card, step: Step) -> None:
     """Raise `RadiometryError` unless sensor and level of a step are those of the card."""
-    if card.source_sensor and step.sensor not in (card.source_sensor, UNKNOWN):
+    if not Names.of(step.sensor).fit(Names.of(card.source_sensor)):
         raise RadiometryError(
             f"model {card.name!r} is for {card.source_sensor}, item {step.item_id!r} is "
             f"{step.sensor}; leave it out or choose another model"
         )
-    if card.levels and step.level not in (*card.levels, UNKNOWN):
+    if not Names.of(step.level).fit(Names.of(card.levels)):
         raise RadiometryError(
-            f"model {card.name!r} is for {'/'.join(card.levels)} reflectance, item "
+            f"model {card.name!r} is for {Names.of(card.levels)} reflectance, item "
             f"{step.item_id!r} is {step.level}; choose a model for that level"
         )
 
