@@ -46,7 +46,7 @@ def register_architecture(name: str, factory: Factory, *, replace: bool = False)
         Name that cards use.
     factory : callable
         Takes a `Card` and returns a `torch.nn.Module` whose ``forward`` takes one tensor per input
-        of the card, in their order: (n, channel, y, x) for a generator, (n, band, bin) for tables.
+        of the card, in their order, as its kind says.
         It is called on the meta device, so all tensors have to be parameters or persistent buffers.
         The network must not change its inputs: they may be the caller's.
     replace : bool
