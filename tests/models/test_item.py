@@ -83,7 +83,7 @@ def changed(path, value, card=None):
 WRONG = {
     "properties/xharmonize:format_version": ("2.0", "newer version of xharmonize .format 2.0"),
     "properties/xharmonize:wavelengths": ([1], "not known: 'xharmonize:wavelengths'"),
-    "properties/xharmonize:kind": ("diffusion", "known are 'generator', 'lut'"),
+    "properties/xharmonize:kind": ("diffusion", "known are .*'generator', 'lut'"),
     "properties/mlm:input/0/value_scaling": ([], r"needs 2 numbers for mean; it has \(\)"),
     "properties/mlm:input/0/bands": (["blue"], "needs 1 numbers for mean"),
     "properties/mlm:input/0/input/shape": ([-1, 2, 9, 9], r"\[2\] is 9.*must be 384"),
@@ -178,3 +178,49 @@ def test_what_is_no_item_is_refused(text, message):
 def test_what_cannot_be_read_back_is_not_written(wrong):
     with pytest.raises(xh.ModelError):
         write_item(described(replace(generator_card(), **wrong)))
+
+
+def newer(version="1.7", **more):
+    """The item of a newer version: fields at the top, in an input, and in a part."""
+    item = make_item(described(generator_card()))
+    item["properties"]["xharmonize:format_version"] = version
+    item["properties"] |= {"mlm:batch_size_suggestion": 4, "xharmonize:season": {"from": 3}}
+    item["properties"]["mlm:input"][1]["xharmonize:noise"] = [0.1]
+    item["properties"]["xharmonize:lattice"]["skew"] = None
+    item["properties"] |= more
+    return item
+
+
+def test_what_a_newer_minor_version_says_besides_is_kept():
+    item = newer()
+    found = check_item(item)
+    assert found.card == generator_card()
+    assert make_item(found) == item
+    assert read_item(write_item(found)) == found
+
+
+def test_it_stays_where_the_card_is_given_other_parts():
+    found = check_item(newer())
+    one = replace(found, card=replace(found.card, inputs=found.card.inputs[:1]))
+    properties = make_item(one)["properties"]
+    assert properties["xharmonize:season"] == {"from": 3}
+    assert "xharmonize:noise" not in properties["mlm:input"][0]
+    assert read_item(write_item(one)) == replace(one, more=check_item(make_item(one)).more)
+
+
+@pytest.mark.parametrize(
+    ("version", "more", "message"),
+    [
+        ("2.0", {}, r"newer version of xharmonize \(format 2.0; this one reads 1.0"),
+        ("10.0", {}, "newer version"),
+        ("1.0", {}, "fields that are not known: 'mlm:batch_size_suggestion, xharmonize:season'"),
+        ("1.7", {"xharmonize:kind": "diffusion"}, "kind 'diffusion' is unknown"),
+        ("1.7", {"mlm:entrypoint": "os:system"}, "not known: 'mlm:batch.*, mlm:entrypoint"),
+        ("1.7", {"mlm:tasks": ["segmentation"]}, "must be 'regression'"),
+        ("1", {}, "has format '1'; this package reads 1.0"),
+        (1, {}, "has format 1; this package reads 1.0"),
+    ],
+)
+def test_what_a_newer_version_must_not_say(version, more, message):
+    with pytest.raises(xh.ModelError, match=message):
+        check_item(newer(version, **more))

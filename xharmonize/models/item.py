@@ -320,7 +320,8 @@ def _read_card(item: Mapping[str, Any], properties: Mapping[str, Any], what: str
             f"{what}: mlm:input or mlm:output is not that of a model of kind {kind.kind!r} "
             f"({type(error).__name__}: {show(error)}); write the bundle again with write_bundle"
         ) from None
-    return read_part(values, kind, what)
+    card: Card = read_part(values, kind, what)
+    return card
 
 
 def _differences(
