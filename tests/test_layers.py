@@ -40,6 +40,8 @@ DEFERRED = {
     "distributed",
     "matplotlib",
     "odc",
+    "pydantic",
+    "pydantic_core",
     "pystac",
     "pystac_client",
     "rasterio",
