@@ -115,7 +115,7 @@ class Matching:
     def __get_pydantic_core_schema__(self, source: type, _: Any) -> Any:
         from pydantic_core import core_schema
 
-        # \\Z, not $, which would let a line end through.
+        # \Z, not $, which would let a line end through.
         pattern = re.compile(rf"\A(?:{self.pattern})\Z")
         return core_schema.str_schema(pattern=pattern, max_length=self.most, strict=True)
 
@@ -130,7 +130,10 @@ class Sized:
     def __get_pydantic_core_schema__(self, source: type, handler: Any) -> Any:
         from pydantic_core import core_schema
 
-        return core_schema.no_info_before_validator_function(self._require, handler(source))
+        values = handler(source)
+        if values["type"] == "tuple":
+            values["fail_fast"] = True  # a million wrong values are one error
+        return core_schema.no_info_before_validator_function(self._require, values)
 
     def _require(self, value: Any) -> Any:
         """Refuse a wrong number before the values are looked at."""
