@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 
 import numpy as np
 import pytest
 from helpers.bundles import generator_card, lut_card
 
 import xharmonize as xh
-from xharmonize.models import Card, Output, open_bundle, register_kind, write_bundle
+from xharmonize.models import Card, Output, kinds, open_bundle, register_kind, write_bundle
 from xharmonize.models.item import Described, File, make_item, write_item
 from xharmonize.testing import example_cube
 
@@ -88,6 +89,18 @@ def test_a_name_is_given_once():
         with pytest.raises(xh.ModelError, match="choose another name"):
             register_kind(card)
     assert register_kind(gain_kind.GainCard) is gain_kind.GainCard
+
+
+@pytest.mark.parametrize("value", ["helpers.gain_kind:GainCard", "helpers.nothing:GainCard"])
+def test_an_entry_point_makes_it_known(monkeypatch, value):
+    points = EntryPoints([EntryPoint("gain", value, kinds.GROUP)])
+    monkeypatch.setattr(kinds, "entry_points", lambda **_: points)
+    monkeypatch.delitem(kinds._KINDS, "gain")
+    if "nothing" in value:
+        with pytest.raises(xh.ModelError, match=r"announced as 'helpers\.nothing:GainCard'"):
+            kinds.find_kind("gain", "item.json")
+    else:
+        assert kinds.find_kind("gain", "item.json") is gain_kind.GainCard
 
 
 @pytest.mark.parametrize("card", [generator_card(), lut_card(), gain_card()])

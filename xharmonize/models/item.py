@@ -59,7 +59,6 @@ _NAMES = {
     "created": "datetime",
 }
 _OPTIONAL = {"description", "hyperparameters"}  # left out where there is nothing to say
-_WRITTEN_ELSEWHERE = {"bbox", "output"}
 Path: TypeAlias = tuple[str | int, ...]
 Count: TypeAlias = Annotated[int, Within(0, 2**40)]
 Version: TypeAlias = Annotated[str, Matching(rf"({VERSION})?", 64)]
@@ -268,8 +267,8 @@ def _properties_of(described: Described) -> dict[str, Any]:
 
 def _keys(card: type[Card]) -> dict[str, str]:
     """Property that holds each field of a card; a kind's own are kept as they are."""
-    inputs = {one.name for one in fields(card)} & card.in_inputs
-    names = (one.name for one in fields(card) if one.name not in _WRITTEN_ELSEWHERE | inputs)
+    elsewhere = {"bbox", "output", *card.in_inputs}
+    names = [one.name for one in fields(card) if one.name not in elsewhere]
     return {name: _NAMES.get(name, f"{OWN}{name}") for name in names}
 
 

@@ -16,6 +16,7 @@ from xharmonize.errors import ModelError
 from xharmonize.models.card import Card
 from xharmonize.models.kinds.generator import GeneratorCard
 from xharmonize.models.kinds.lut import LutCard
+from xharmonize.models.registry import load_announced
 
 __all__ = ["GeneratorCard", "LutCard", "find_kind", "register_kind"]
 
@@ -65,13 +66,7 @@ def find_kind(name: object, what: str) -> type[Card]:
     """
     if isinstance(name, str) and name not in _KINDS:
         for point in entry_points(group=GROUP, name=name):
-            try:
-                register_kind(point.load())
-            except (ImportError, AttributeError) as error:
-                raise ModelError(
-                    f"kind {name!r} is announced as {point.value!r}, which cannot be loaded: "
-                    f"{error}; install that package anew"
-                ) from error
+            register_kind(load_announced(point, "kind"))
     if not isinstance(name, str) or name not in _KINDS:
         known = ", ".join(map(repr, sorted({*_KINDS, *entry_points(group=GROUP).names})))
         raise ModelError(
