@@ -38,10 +38,9 @@ from xharmonize.harmonizers.tiles.graph import run_plan
 from xharmonize.harmonizers.tiles.place import (
     make_plan,
     north_up,
-    require_lattice,
     require_on_lattice,
 )
-from xharmonize.models.card import Card
+from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.sensors import Names
@@ -64,7 +63,7 @@ class GeneratorHarmonizer:
     ----------
     ref : ModelRef
         Handle on the bundle.
-    card : Card
+    card : GeneratorCard
         What the bundle says of itself.
     flags : bool
         Also return the companion ``flag``, (time, y, x), bits of `ResultFlag`: ``partial_context``
@@ -78,13 +77,13 @@ class GeneratorHarmonizer:
     """
 
     ref: ModelRef
-    card: Card
+    card: GeneratorCard
     flags: bool = False
     runtime: Runtime | None = field(default=None)
 
     def __post_init__(self) -> None:
         """Refuse a card of another kind."""
-        require_lattice(self.card)
+        GeneratorCard.of(self.card, "a generator")
 
     @property
     def name(self) -> str:
@@ -124,7 +123,7 @@ class GeneratorHarmonizer:
     @property
     def lattice(self) -> Lattice:
         """Where tiles lie."""
-        return require_lattice(self.card)
+        return self.card.lattice
 
     def with_tile(self, tile: int) -> GeneratorHarmonizer:
         """Return the model with a larger tile and the buffer it has: less work for a pixel.

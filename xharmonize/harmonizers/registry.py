@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,6 @@ from xharmonize.harmonizers.lut.harmonizers import (
     HistogramHarmonizer,
     TablesHarmonizer,
 )
-from xharmonize.harmonizers.lut.network import LutHarmonizer
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import TableHarmonizer
@@ -169,11 +169,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
 
 def _from_bundle(bundle: Bundle) -> Harmonizer:
     """The harmoniser of a bundle; its weights are read by workers."""
-    if bundle.card.kind == "lut":
-        return LutHarmonizer(ref=bundle.ref, card=bundle.card)
-    from xharmonize.harmonizers.generator import GeneratorHarmonizer
-
-    return GeneratorHarmonizer(ref=bundle.ref, card=bundle.card)
+    harmonizer: Harmonizer = resolve_name(bundle.card.harmonizer)(ref=bundle.ref, card=bundle.card)
+    return harmonizer
 
 
 def save_model(

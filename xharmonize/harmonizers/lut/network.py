@@ -13,8 +13,8 @@ from xharmonize.cube.contract import read_contract
 from xharmonize.harmonizers.lut.base import LookUp
 from xharmonize.harmonizers.lut.check import require_card, require_tables
 from xharmonize.harmonizers.lut.predictors import Network, Predictor
-from xharmonize.harmonizers.lut.refine import has_refinement, refine
-from xharmonize.models.card import Card
+from xharmonize.harmonizers.lut.refine import refine
+from xharmonize.models.kinds import LutCard
 from xharmonize.models.refs import ModelRef, Runtime
 
 
@@ -40,7 +40,7 @@ class LutHarmonizer(LookUp):
     """
 
     ref: ModelRef
-    card: Card
+    card: LutCard
     tables: xr.Dataset | None = None
     flags: bool = False
     runtime: Runtime | None = None
@@ -91,7 +91,7 @@ class LutHarmonizer(LookUp):
             "target_bandpass": target,
             "direction": f"{source or 'any'} to {target}",
             "min_valid_fraction": self.card.min_valid_fraction,
-            "is_refined": int(has_refinement(self.card)),
+            "is_refined": int(self.card.has_refinement),
         }
 
     def foreign(self, cube: xr.DataArray) -> list[bool]:
