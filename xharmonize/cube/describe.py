@@ -40,8 +40,8 @@ def describe(
     before the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
     ``nodata``, ``scale_factor``, ``add_offset``) goes before the registry too, and is enough; an
     argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
-    of 1 and an offset of 0 count as not stated. What names, coordinates and attributes say of level,
-    product, platform and baseline counts as it does in items. The sensing date decides nothing.
+    of 1 and an offset of 0 count as not stated. What names, coordinates and attributes say of
+    level, product, platform and baseline counts as it does in items. The sensing date decides nothing.
 
     Parameters
     ----------
