@@ -41,7 +41,8 @@ def describe(
     ``nodata``, ``scale_factor``, ``add_offset``) goes before the registry too, and is enough; an
     argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
     of 1 and an offset of 0 count as not stated. What names, coordinates and attributes say of
-    level, product, platform and baseline counts as it does in items. The sensing date decides nothing.
+    level, product, platform and baseline counts as it does in items. The sensing date decides
+    nothing.
 
     Parameters
     ----------
