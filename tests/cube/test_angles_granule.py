@@ -325,3 +325,12 @@ def test_real_metadata_agree_with_their_own_means(data):
     assert float(found["sun_azimuth"]) == pytest.approx(151.832, abs=0.02)
     assert float(found["view_zenith"]) == pytest.approx(6.662, abs=0.05)
     assert float(found["view_azimuth"]) == pytest.approx(105.59, abs=0.5)
+
+
+def test_the_cube_may_lie_in_any_order_of_dimensions(tmp_path):
+    paths = [write_granule(tmp_path / f"{i}.xml", time=t) for i, t in enumerate(TIMES)]
+    like = cube_of()
+    permuted = xh.read_angles(paths, like=like.transpose("x", "band", "y", "time"), per_band=True)
+    xr.testing.assert_identical(
+        permuted.compute(), xh.read_angles(paths, like=like, per_band=True).compute()
+    )

@@ -9,12 +9,22 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.catalog import fields
-from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platform
-from xharmonize.cube.catalog.radiometry import offset_of_baseline, settle_encoding
+from xharmonize.cube.catalog.identity import (
+    baseline_of,
+    normalize_baseline,
+    normalize_platform,
+    platform_of,
+)
+from xharmonize.cube.catalog.items import Item
+from xharmonize.cube.catalog.radiometry import (
+    is_offset_applied,
+    offset_of_baseline,
+    settle_encoding,
+)
 from xharmonize.cube.contract import Step, read_coordinate
+from xharmonize.cube.metadata import check_products, items_of
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
-from xharmonize.cube.stated import Stated, blank, is_same
+from xharmonize.cube.stated import Stated, blank, is_same, read_numbers
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors import UNKNOWN, Sensor, get_sensor, list_sensors
 from xharmonize.types import Level
@@ -24,19 +34,14 @@ PerBand: TypeAlias = float | Mapping[str, float]
 
 _SOURCES = {
     "platform": ("platform",),
-    "processing_baseline": (
-        "processing_baseline",
-        "s2:processing_baseline",
-        "sentinel:processing_baseline",
-        "processing:version",
-    ),
+    "processing_baseline": ("processing_baseline",),
     "item_id": ("item_id", "id"),
     "tile": ("tile", "s2:mgrs_tile", "grid:code"),
     "level": ("level",),
 }
 _LINE = ("scale", "offset")
+_PERCENT = ("%", "percent", "per cent", "pct")
 _LOWEST, _HIGHEST = -32768, 65535  # what digital numbers of 16 bits reach
-_COLLECTIONS = {"01": "landsat-c1-sr", "02": "landsat-c2-l2"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +65,18 @@ class Claims:
         """Name of each date."""
         return _per_date(self.item_id, cube, "item_id") or _stated(cube, "item_id")
 
+    def items(self, cube: xr.DataArray) -> list[Item]:
+        """What the cube says of each date."""
+        return items_of(cube, self.item_ids(cube))
+
     def baselines(self, cube: xr.DataArray) -> list[str]:
         """Processing baseline of each date."""
         given = _per_date(self.processing_baseline, cube, "processing_baseline")
-        found = given or _stated(cube, "processing_baseline")
-        return [normalize_baseline(text) or text for text in found]
+        if given:
+            return [normalize_baseline(text) or text for text in given]
+        texts = _stated(cube, "processing_baseline")
+        found = map(baseline_of, self.items(cube))
+        return [text if baseline == UNKNOWN else baseline for baseline, text in zip(found, texts)]
 
     def platforms(self, cube: xr.DataArray, sensor: Sensor, *, latitude: float) -> list[str]:
         """Platform of each date; those of other sensors are refused."""
@@ -74,6 +86,8 @@ class Claims:
             else normalize_platform(name)
             for name in _stated(cube, "platform")
         ]
+        if "sensor" not in cube.coords and not isinstance(self.platform, Mapping):
+            stated = [platform_of(item) for item in self.items(cube)]
         settled = settle_platform(
             self.platform,
             platforms=stated,
@@ -117,9 +131,13 @@ def settle_steps(
     RadiometryError
         If something is contradicted or left open.
     """
-    _check_product(cube, sensor)
+    items = claims.items(cube)
+    _require_one_product(cube)
+    level = _level(claims.level, sensor)
+    check_products(items, sensor if level is None else replace(sensor, level=level))
+    _check_units(cube, claims)
     is_decoded = _settle_decoded(cube, names, sensor, claims, stated)
-    ids, baselines = claims.item_ids(cube), claims.baselines(cube)
+    baselines = claims.baselines(cube)
     tiles, levels = _stated(cube, "tile"), _stated(cube, "level")
     steps = []
     for i, platform in enumerate(platforms):
@@ -131,7 +149,7 @@ def settle_steps(
                 sensor=sensor,
                 given=_given(claims, name),
                 stated=stated[number],
-                item_id=ids[i],
+                item=items[i],
                 baseline=baselines[i],
                 is_decoded=is_decoded,
                 is_told=claims.processing_baseline is not None,
@@ -139,17 +157,14 @@ def settle_steps(
             for number, name in enumerate(names)
         ]
         lines = {band.name: band.settle() for band in bands}
-        level = _level(claims.level, sensor) or (
-            str(sensor.level) if levels[i] == UNKNOWN else levels[i]
-        )
         steps.append(
             Step(
                 sensor=sensor.name,
                 platform=platform,
                 bandpass=sensor.bandpass_of(platform),
                 processing_baseline=baselines[i],
-                level=level,
-                item_id=ids[i],
+                level=level or (str(sensor.level) if levels[i] == UNKNOWN else levels[i]),
+                item_id=items[i]["id"],
                 tile=tiles[i].removeprefix("MGRS-"),
                 is_decoded=is_decoded,
                 scale={name: float(line["scale"]) for name, line in lines.items()},
@@ -294,7 +309,7 @@ class _Band:
     sensor: Sensor
     given: Mapping[str, float]
     stated: Stated
-    item_id: str
+    item: Item
     baseline: str
     is_decoded: bool
     is_told: bool
@@ -318,9 +333,7 @@ class _Band:
         self._check_nodata(own)
         numbers = {**own, **self.given}
         if not self.is_decoded:
-            return _encoding(
-                self.pixels, self.name, self.sensor, numbers, self.item_id, self.baseline
-            )
+            return _encoding(self.pixels, self.name, self.sensor, numbers, self.item, self.baseline)
         # A record of what was applied; it does not matter any more where nobody knows.
         radiometry = self.sensor.radiometry
         unknown = radiometry.baseline_offsets and self.baseline == UNKNOWN
@@ -358,9 +371,9 @@ class _Band:
             or not self.sensor.radiometry.baseline_offsets
         ):
             return
-        if is_contract and (not self.is_told or self.baseline == _baseline_of(self.pixels)):
+        if is_contract and (not self.is_told or self.baseline == baseline_of(self.item)):
             return
-        is_shifted = _is_shifted(_flags(self.pixels))
+        is_shifted = is_offset_applied(self.item)
         expected = 0.0 if is_shifted else offset_of_baseline(self.sensor, self.baseline)
         if expected is not None and not is_same(own["offset"], expected):
             whose = "the flag boa_offset_applied" if is_shifted else f"baseline {self.baseline}"
@@ -423,51 +436,30 @@ def _sibling(sensor: Sensor, scale: float, offset: float) -> str:
     )
 
 
-def _flags(band: xr.DataArray) -> dict[str, Any]:
-    """What the coordinates say of an offset that the catalogue applied."""
-    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
-    return {k: v for k, v in fields.stated(coords, "boa_offset_applied") if v == v}  # not NaN
-
-
-def _is_shifted(flags: Mapping[str, Any]) -> bool:
-    """Whether a flag says that the catalogue applied the offset; files may hold it as text."""
-    return any(str(value).strip().lower() in ("true", "1", "1.0") for value in flags.values())
-
-
-def _baseline_of(date: xr.DataArray) -> str:
-    """Processing baseline that the coordinates of one date state."""
-    found = _stated(date.expand_dims("time"), "processing_baseline")[0]
-    return normalize_baseline(found) or found
-
-
 def _encoding(
     band: xr.DataArray,
     name: str,
     sensor: Sensor,
     given: Mapping[str, float],
-    item_id: str,
+    date: Item,
     baseline: str,
 ) -> dict[str, float]:
     """Scale, offset and nodata of digital numbers, by the rules that hold for items."""
     raster = _raster_band(band)
-    flags = _flags(band)
     needs_baseline = bool(sensor.radiometry.baseline_offsets) and baseline == UNKNOWN
     if (
         needs_baseline
         and "offset" not in given
         and "offset" not in raster
-        and not _is_shifted(flags)
+        and not is_offset_applied(date)
     ):
         first = sensor.radiometry.baseline_offsets[0][0]
         raise RadiometryError(
-            f"item {item_id!r} of {str(band['time'].values)[:10]} names no processing baseline, "
+            f"item {date['id']!r} of {str(band['time'].values)[:10]} names no processing baseline, "
             f"and {sensor.name} has an offset from {first} on; pass processing_baseline= or offset="
         )
-    item = {
-        "id": item_id,
-        "properties": flags,
-        "assets": {name: {"raster:bands": [{"data_type": str(band.dtype), **raster}]}},
-    }
+    assets = {name: {"raster:bands": [{"data_type": str(band.dtype), **raster}]}}
+    item = {**date, "assets": assets}
     try:
         found = settle_encoding(item, name, sensor=sensor, baseline=baseline, override=given)
     except RadiometryError as error:
@@ -506,17 +498,33 @@ def _own(band: xr.DataArray, sensor: Sensor) -> dict[str, float]:
 
 
 def _raster_band(band: xr.DataArray) -> dict[str, Any]:
-    """``raster:bands`` as stackstac keeps it: an object per band, or per date and band."""
-    if "raster:bands" not in band.coords or band.coords["raster:bands"].ndim:
-        return {}
-    value = band.coords["raster:bands"].values.item()
+    """What coordinates state of a band: ``raster:bands`` as stackstac keeps it, or numbers.
+
+    stackstac makes coordinates of the fields of STAC 1.1, ``raster:scale``, ``raster:offset`` and
+    ``nodata``, per band, or per date and band.
+    """
+    coords = {str(k): v.values.item() for k, v in band.coords.items() if v.ndim == 0}
+    value = coords.pop("raster:bands", None)
     if isinstance(value, (list, tuple)):
         value = value[0] if value else {}
-    return dict(value) if isinstance(value, Mapping) else {}
+    is_ours = "sensor" in coords  # whose scale, offset and nodata are the contract
+    numbers = {} if is_ours else read_numbers(coords)
+    return {**(value if isinstance(value, Mapping) else {}), **numbers}
 
 
-def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
-    """Refuse a product the cube's own coordinates contradict."""
+def _check_units(cube: xr.DataArray, claims: Claims) -> None:
+    """Refuse units that are not 1, as percent: scale and offset of the product don't fit them."""
+    units = str(cube.attrs.get("units", "")).strip().lower()
+    if units in _PERCENT and not (claims.names_line() and not claims.is_decoded):
+        raise RadiometryError(
+            f"the cube states units {units!r}, and reflectance here is a fraction of 1: pass "
+            "scale=0.01 and offset=0.0, with is_decoded=False, or if it is wrong remove it from "
+            "cube.attrs"
+        )
+
+
+def _require_one_product(cube: xr.DataArray) -> None:
+    """Refuse dates that the cube's own coordinates give to several products."""
     if "sensor" in cube.coords:
         names = {str(name) for name in np.atleast_1d(read_coordinate(cube, "sensor"))}
         if len(names) > 1:
@@ -524,15 +532,6 @@ def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
                 f"the dates of the cube come from {', '.join(sorted(names))}; describe those of "
                 "each sensor by themselves, then join them with xr.concat(..., dim='time')"
             )
-    key = "landsat:collection_number"
-    if key in cube.coords and sensor.name in _COLLECTIONS.values():
-        for number in {str(value) for value in np.atleast_1d(cube.coords[key].values)}:
-            product = _COLLECTIONS.get(number)
-            if product not in (None, sensor.name):
-                raise RadiometryError(
-                    f"the cube says Landsat Collection {number}, which is {product!r}, not "
-                    f"{sensor.name!r}: their digital numbers differ; pass sensor={product!r}"
-                )
 
 
 def _per_date(given: str | Sequence[str] | None, cube: xr.DataArray, name: str) -> list[str]:

@@ -40,7 +40,9 @@ def describe(
     before the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
     ``nodata``, ``scale_factor``, ``add_offset``) goes before the registry too, and is enough; an
     argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
-    of 1 and an offset of 0 count as not stated. The sensing date decides nothing.
+    of 1 and an offset of 0 count as not stated. What names, coordinates and attributes say of
+    level, product, platform and baseline counts as it does in items. The sensing date decides
+    nothing.
 
     Parameters
     ----------
@@ -86,7 +88,8 @@ def describe(
         If there are other dimensions than time, band, y and x.
     RadiometryError
         If the arguments contradict the dtype, what the cube states, the metadata or each other,
-        or leave the scale or the offset open.
+        or leave the scale or the offset open; if the cube is of another level or product, or in
+        percent.
 
     Examples
     --------

@@ -20,8 +20,8 @@ from xharmonize.errors import RadiometryError
 from xharmonize.types import AnyArray
 
 _NAMES = {
-    "scale": ("scalefactor", "scales", "rasterscale"),
-    "offset": ("addoffset", "offsets", "rasteroffset"),
+    "scale": ("scale", "scalefactor", "scales", "rasterscale"),
+    "offset": ("offset", "addoffset", "offsets", "rasteroffset"),
     "nodata": ("fillvalue", "missingvalue", "nodata", "nodatavalue", "nodatavalues", "nodatavals"),
 }
 """Spellings of files and libraries, in lower case and without anything but letters."""
@@ -98,14 +98,41 @@ def _gather(
     """Numbers under all spellings, with the names they stand under; neutral ones left out."""
     found: dict[str, list[tuple[str, float]]] = {}
     for name, value in fields.items():
-        plain = re.sub(r"[^a-z]", "", str(name).lower())
-        key = next((key for key, names in _NAMES.items() if plain in names), None)
+        key = _key_of(name)
         if key is None:
             continue
         number = _number(str(name), value, labels, position)
         if number is not None and not math.isnan(number) and number != _NEUTRAL[key]:
             found.setdefault(key, []).append((str(name), number))
     return found
+
+
+def read_numbers(coords: Mapping[str, Any]) -> dict[str, float]:
+    """Return scale, offset and nodata that scalar coordinates of one band state.
+
+    A scale of 1 and an offset of 0 together count as not stated.
+
+    Raises
+    ------
+    RadiometryError
+        If a number cannot be read, or two of them disagree.
+    """
+    found: dict[str, list[tuple[str, float]]] = {}
+    for name, value in coords.items():
+        key = _key_of(name)
+        number = None if key is None else _number(name, value, [""], 0)
+        if key is not None and number is not None and not math.isnan(number):
+            found.setdefault(key, []).append((name, number))
+    numbers = {key: _agreed(values, coords.get("band", "")) for key, values in found.items()}
+    if all(numbers.get(key, _NEUTRAL[key]) == _NEUTRAL[key] for key in ("scale", "offset")):
+        return {key: number for key, number in numbers.items() if key == "nodata"}
+    return numbers
+
+
+def _key_of(name: Any) -> str | None:
+    """Which of the numbers an attribute or a coordinate holds, by its name."""
+    plain = re.sub(r"[^a-z]", "", str(name).lower())
+    return next((key for key, names in _NAMES.items() if plain in names), None)
 
 
 def _number(name: str, value: Any, labels: Sequence[Any], position: int) -> float | None:

@@ -14,13 +14,13 @@ from xharmonize.plot.style import (
     label_dates,
     literal,
     new_figure,
-    sensors_of,
     style_of,
     tidy,
     title_of,
 )
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.series.axis import sensors_of
 from xharmonize.series.observed import has_look
 
 if TYPE_CHECKING:

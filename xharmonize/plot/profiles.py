@@ -18,11 +18,11 @@ from xharmonize.plot.style import (
     label_dates,
     literal,
     new_figure,
-    sensors_of,
     style_of,
     tidy,
     title_of,
 )
+from xharmonize.series.axis import sensors_of
 from xharmonize.series.means import deviation_of_known, mean_of_known
 from xharmonize.series.observed import has_look
 from xharmonize.types import AnyArray, FloatArray

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from xharmonize._optional import require
-from xharmonize.cube.contract import read_coordinate
-from xharmonize.errors import ContractError, printable
+from xharmonize.errors import printable
 from xharmonize.sensors import Names
 
 if TYPE_CHECKING:
@@ -90,13 +87,3 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
-
-
-def sensors_of(cube: xr.DataArray | xr.Dataset) -> Any:
-    """Return the sensor of each date, (time,) array of str."""
-    if "sensor" not in cube.coords or "time" not in cube["sensor"].dims:
-        raise ContractError(
-            "the cube does not say which sensor saw each date: coordinate 'sensor' is missing; "
-            "settle it with xh.describe(cube, sensor=...)"
-        )
-    return read_coordinate(cube, "sensor").astype(str)

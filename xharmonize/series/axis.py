@@ -84,8 +84,8 @@ def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
         )
 
 
-def sensors_of(values: xr.DataArray) -> AnyArray:
-    """Return the sensor of each date, or raise `ContractError`."""
+def sensors_of(values: xr.DataArray | xr.Dataset) -> AnyArray:
+    """Return the sensor of each date, (time,) of str, or raise `ContractError`."""
     if "sensor" not in values.coords or values["sensor"].dims != ("time",):
         raise ContractError(
             "the cube does not say which sensor its dates are from: coordinate 'sensor' is "

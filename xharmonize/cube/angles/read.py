@@ -26,6 +26,7 @@ from xharmonize.cube.angles.refs import (
     open_step,
 )
 from xharmonize.cube.catalog.angles import ANGLES, ATTRIBUTES
+from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.errors import BandError, ContractError
 from xharmonize.sensors import get_sensor
@@ -93,6 +94,7 @@ def read_angles(
     >>> angles = xh.read_angles(items, like=s2)  # doctest: +SKIP
     >>> nadir = s2.harmonize.nbar(angles)  # doctest: +SKIP
     """
+    like = at_door(like)
     absent = [name for name in ("time", "y", "x") if name not in like.dims]
     if absent or "item_id" not in like.coords:
         raise ContractError(

@@ -85,7 +85,7 @@ def recognize_sensor(item: Item) -> Sensor:
     if found is None and by_name is None:
         raise _unregistered(item)
     sensor = found or get_sensor(str(by_name))
-    _check_landsat(item, sensor)
+    check_landsat(item, sensor, cure="correct the item's collection")
     return sensor
 
 
@@ -167,17 +167,21 @@ def normalize_platform(name: str) -> str:
 
 def baseline_of(item: Item) -> str:
     """Return the processing baseline (``05.10``), or ``"unknown"``."""
+    return next((baseline for _, baseline in baselines_of(item)), UNKNOWN)
+
+
+def baselines_of(item: Item) -> Iterator[tuple[str, str]]:
+    """Yield every processing baseline that an item states, with the field that states it."""
     properties = item["properties"]
-    named = [value for _, value in stated(properties, "processing_baseline")]
-    for value in (*named, properties.get("processing:version")):
+    version = ("processing:version", properties.get("processing:version"))
+    for key, value in (*stated(properties, "processing_baseline"), version):
         found = normalize_baseline(str(value))
         if found:
-            return found
-    for text in _texts(item):
+            yield key, found
+    for key, text in names_of(item):
         match = _BASELINE.search(text)
         if match:
-            return f"{match.group(1)}.{match.group(2)}"
-    return UNKNOWN
+            yield key, f"{match.group(1)}.{match.group(2)}"
 
 
 def normalize_baseline(text: str) -> str:
@@ -265,8 +269,8 @@ def _has_c1_reflectance(item: Item) -> bool:
     return any(key == "pixel_qa" or key.startswith("sr_") for key in item["assets"])
 
 
-def _check_landsat(item: Item, sensor: Sensor) -> None:
-    """Refuse an item whose Landsat Collection is not that of its sensor."""
+def check_landsat(item: Item, sensor: Sensor, *, cure: str) -> None:
+    """Raise `RadiometryError` if an item's Landsat Collection is not that of its sensor."""
     expected = {"landsat-c1-sr": "01", "landsat-c2-l2": "02"}.get(sensor.name)
     if expected is None:
         return
@@ -277,10 +281,10 @@ def _check_landsat(item: Item, sensor: Sensor) -> None:
         return
     number = as_whole(number, f"{name_of(item)}: collection number")
     if f"{number:02d}" != expected:
+        said = f" its collection {item['collection']!r}" if item["collection"] else ""
         raise RadiometryError(
-            f"item {item['id']!r} is of Landsat Collection {number}, but its collection "
-            f"{item['collection']!r} is read as {sensor.name}: digital numbers of one mean other "
-            "reflectance in the other; correct the item's collection"
+            f"item {item['id']!r} is of Landsat Collection {number}, but{said} is read as "
+            f"{sensor.name}: digital numbers of one mean other reflectance in the other; {cure}"
         )
 
 

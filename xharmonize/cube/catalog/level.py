@@ -47,7 +47,13 @@ class Statement(NamedTuple):
     meaning: str
 
 
-def check_level(item: Item, sensor: Sensor, assets: Iterable[str]) -> None:
+def check_level(
+    item: Item,
+    sensor: Sensor,
+    assets: Iterable[str] = (),
+    *,
+    cure: str = "correct the collection or the field that is wrong, or leave the item out",
+) -> None:
     """Refuse an item whose names, properties or assets are of another level or product.
 
     Parameters
@@ -58,6 +64,8 @@ def check_level(item: Item, sensor: Sensor, assets: Iterable[str]) -> None:
         What the item is read as.
     assets : iterable of str
         Keys of the assets that are read.
+    cure : str
+        What helps, for the message.
 
     Raises
     ------
@@ -75,11 +83,11 @@ def check_level(item: Item, sensor: Sensor, assets: Iterable[str]) -> None:
         return
     for where, words, meaning in statements:
         if meaning not in expected:
+            said = f" of collection {item['collection']!r}" if item["collection"] else ""
             raise RadiometryError(
-                f"item {item['id']!r} of collection {item['collection']!r} is read as "
+                f"item {item['id']!r}{said} is read as "
                 f"{sensor.name} ({sensor.level}), but its {where} says {words}, which is {meaning}"
-                f"{'' if meaning == OTHER else ' reflectance'}: correct the collection or the "
-                f"field that is wrong, or leave the item out"
+                f"{'' if meaning == OTHER else ' reflectance'}: {cure}"
             )
 
 

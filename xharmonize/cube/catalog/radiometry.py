@@ -15,6 +15,8 @@ Rules for Sentinel-2 Level-2A, where catalogues differ most:
    declare for a baseline that has none was copied from newer products: the baseline decides, with
    a warning. Where they declare none for a baseline that has one and no flag explains it, the
    pixels may be shifted or not: nothing is guessed, it is an error.
+5. An item may state its baseline more than once, in properties and in names. Where two of them mean
+   different offsets, it is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xharmonize.cube.catalog.fields import as_number, as_objects, malformed, name_of, show, stated
-from xharmonize.cube.catalog.identity import is_own
+from xharmonize.cube.catalog.identity import baselines_of, is_own
 from xharmonize.cube.catalog.items import Item
 from xharmonize.errors import RadiometryError
 from xharmonize.sensors.spec import UNKNOWN, Sensor
@@ -234,7 +236,7 @@ def _settle_baseline_offset(
 ) -> tuple[float, tuple[str, ...]]:
     """Offset of a product that changed it with the processing baseline (rules 1 to 4 above)."""
     expected = offset_of_baseline(sensor, baseline)
-    flag = _flag(item)
+    flag = is_offset_applied(item)
     if flag is True:
         if declared is None or _same(declared, 0.0):
             return 0.0, ()
@@ -242,6 +244,7 @@ def _settle_baseline_offset(
             f"{flag_name(item)} is true but raster:bands says offset {declared}: the flag was "
             "followed, so the pixels are read without offset (Element84/earth-search#9)",
         )
+    _require_one_baseline(item, sensor, baseline)
     if declared is None and expected is None:
         raise RadiometryError(
             f"item {item['id']!r} names neither a processing baseline nor an offset "
@@ -266,12 +269,25 @@ def _settle_baseline_offset(
     return declared, ()
 
 
+def _require_one_baseline(item: Item, sensor: Sensor, baseline: str) -> None:
+    """Raise unless all baselines that an item states mean the offset of the one it is read by."""
+    expected = offset_of_baseline(sensor, baseline)
+    for key, other in baselines_of(item):
+        offset = offset_of_baseline(sensor, other)
+        if None not in (expected, offset) and not _same(float(offset or 0.0), expected):
+            raise _contradiction(
+                item,
+                f"processing baseline {baseline} means offset {expected}, its {key} says {other}, "
+                f"which means {offset}",
+            )
+
+
 def flag_name(item: Item) -> str:
     """Return the property by which a catalogue says that it applied the offset."""
     return next((key for key, _ in stated(item["properties"], _FLAG)), f"earthsearch:{_FLAG}")
 
 
-def _flag(item: Item) -> bool | None:
+def is_offset_applied(item: Item) -> bool | None:
     """Whether the catalogue says that it applied the offset; None where it says nothing."""
     found: dict[bool, str] = {}
     for key, value in stated(item["properties"], _FLAG):
