@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.contract import (
     BAND_COORDS,
@@ -213,16 +213,8 @@ def _origin_codes(part: xr.Dataset) -> AnyArray:
 def _origin(values: Any, codes: AnyArray) -> Any:
     """Origin of each value: that of its date, 0 where it is missing."""
     table = codes.reshape(-1, *(1,) * (values.ndim - 1))
-    if not isinstance(values, da.Array):
-        return _origin_block(values, table)
-    lazy = da.from_array(table, chunks=(values.chunks[0], *((1,),) * (values.ndim - 1)))
-    return da.map_blocks(
-        _origin_block,
-        values,
-        lazy,
-        name=f"densify-origin-{tokenize(values.name, codes)}",
-        dtype=np.uint8,
-        meta=np.empty((0,) * values.ndim, np.uint8),
+    return map_blocks(
+        _origin_block, "...,...->...", values, table, dtype=np.uint8, name="densify-origin"
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.days import solar_days
 from xharmonize.kernels import looks as kernels
@@ -83,19 +82,16 @@ def _combine(
     if "band" in valid.dims and "band" not in layer.dims:
         valid = valid.any("band")
     arrays = [valid.data, layer.data, *(other.data for other in extra)]
-    if not any(isinstance(array, da.Array) for array in arrays):
-        return kernel(*map(np.asarray, arrays))
-    values = da.asarray(layer.data).rechunk({0: -1})
-    aligned = [da.asarray(array).rechunk(values.chunks) for array in arrays]
-    lazy: AnyArray = da.map_blocks(
+    combined: AnyArray = map_blocks(
         kernel,
-        *aligned,
-        chunks=((1,), *values.chunks[1:]),
+        ",".join(["t..."] * len(arrays)) + "->t...",
+        *arrays,
+        whole="t",
+        sizes={"t": 1},
         dtype=layer.dtype,
-        meta=np.empty((0,) * layer.ndim, layer.dtype),
-        name=f"densify-looks-{tokenize(kernel, *(array.name for array in aligned))}",
+        name="densify-looks",
     )
-    return lazy
+    return combined
 
 
 def _joined(values: AnyArray) -> str:
