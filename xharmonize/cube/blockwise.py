@@ -20,7 +20,8 @@ import xarray as xr
 # tasks in all its arguments and translated into these first: slow, and wrong where an argument is
 # a tuple that looks like a key. dask has not published the classes yet; only this module names
 # them, so that the day they move (constraints.txt pins dask) is mended here.
-from dask._task_spec import List, Task, TaskRef
+from dask._task_spec import List, TaskRef
+from dask._task_spec import Task as Task
 from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.types import AnyArray
@@ -61,6 +62,7 @@ def map_blocks(
     new: Mapping[str, Sizes] | None = None,
     sizes: Mapping[str, Sizes] | None = None,
     whole: str = "",
+    paired: Mapping[str, tuple[str, tuple[int, ...]]] | None = None,
     on_host: bool = False,
 ) -> Any:
     """Apply a block function to arrays: at once to arrays in memory, else as a graph.
@@ -87,6 +89,9 @@ def map_blocks(
         stands for that length of each block.
     whole : str
         Dimensions of the result that lie in one block as well.
+    paired : mapping of str to (str, tuple of int), optional
+        Dimensions whose chunks, given here, lie beside those of another dimension, each of as many
+        blocks: tables of the tiles under blocks of pixels.
     on_host : bool
         The function returns numpy arrays even of blocks in GPU memory.
 
@@ -100,6 +105,9 @@ def map_blocks(
     inputs, out = _letters(signature, [np.ndim(array) for array in arrays])
     gathered = {*whole} | {*"".join(inputs)} - {*out}
     chunks = _common_chunks(arrays, inputs, gathered)
+    beside = paired or {}
+    chunks |= {letter: own for letter, (_, own) in beside.items()}
+    blocks = str.maketrans({letter: other for letter, (other, _) in beside.items()})
     cut = [
         _cut(array, [chunks[d] if n != 1 else (1,) for d, n in zip(letters, np.shape(array))])
         for array, letters in zip(arrays, inputs)
@@ -110,7 +118,7 @@ def map_blocks(
     return da.blockwise(
         function,
         out,
-        *(item for pair in zip(cut, inputs) for item in pair),
+        *(item for pair in zip(cut, (i.translate(blocks) for i in inputs)) for item in pair),
         new_axes=dict(new or {}),
         adjust_chunks=own | dict(sizes or {}),
         align_arrays=False,  # they are cut alike; aligning once more warns of many chunks
@@ -158,12 +166,20 @@ def _cut(array: Any, chunks: Sequence[tuple[int, ...]]) -> Any:
     return array.rechunk(tuple(chunks))
 
 
-def cut_like(array: Any, like: Any) -> Any:
-    """Return an array as lazy as another, in the chunks of its last dimensions."""
+def cut_like(array: Any, like: Any, axes: Sequence[int] | None = None) -> Any:
+    """Return an array as lazy as another, in its chunks along `axes`, by default the last ones."""
     if not is_lazy(like):
         return array
-    chunks = like.chunks[like.ndim - array.ndim :]
+    along = range(like.ndim - array.ndim, like.ndim) if axes is None else axes
+    chunks = [like.chunks[axis] for axis in along]
     return _cut(array, [own if n != 1 else (1,) for own, n in zip(chunks, array.shape)])
+
+
+def cut_into(array: Any, unit: Sequence[int]) -> da.Array:
+    """Return a lazy array in blocks of a size; one in memory is not hashed for a name."""
+    if is_lazy(array):
+        return array.rechunk(tuple(unit))
+    return da.from_array(np.asarray(array), chunks=tuple(unit), name=False)
 
 
 def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) -> Any:
@@ -184,6 +200,10 @@ def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) ->
         return array if fill is None else np.pad(array, ends, constant_values=fill)
     narrow = [axis for axis, n in enumerate(ends) if array.shape[axis] < max(n)]
     array = array.rechunk(dict.fromkeys(narrow, -1))
+    if fill is not None and narrow:  # overlap refuses arrays that are shorter than the margin
+        around = [n if axis in narrow else (0, 0) for axis, n in enumerate(ends)]
+        array = da.pad(array, around, constant_values=fill).rechunk(dict.fromkeys(narrow, -1))
+        depth |= dict.fromkeys(narrow, 0)
     if fill is None:  # there is nothing around a block that is the whole axis
         depth |= {axis: 0 for axis, n in enumerate(array.numblocks) if n == 1}
         return da.overlap.overlap(array, depth, "none") if any(depth.values()) else array
