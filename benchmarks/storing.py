@@ -81,28 +81,32 @@ def measure(kind: str, n_times: int, size: int) -> dict[str, float]:
     return result
 
 
-def compare(short: int = SHORT, long: int = LONG, size: int = SIZE) -> dict[str, float]:
-    """Print and return the ratios."""
-    runs = {
-        "w, short": measure("w", short, size),
-        "w, long": measure("w", long, size),
-        "upsert, long": measure("upsert", long, size),
-        "xarray, long": measure("xarray", long, size),
-    }
-    for name, run in runs.items():
-        n_times = long if "long" in name else short
-        megabytes = n_times * 6 * size**2 * 4 / 1e6
-        print(
-            f"{name:13} {n_times:4} dates {run['seconds']:7.2f} s "
-            f"(cpu {run['cpu']:6.2f} s) {megabytes / run['seconds']:7.0f}"
-            f" MB/s  peak {run['peak']:6.0f} MB  on disk {run['bytes'] / 1e6:7.1f} MB"
-        )
-    memory = runs["w, long"]["peak"] / runs["w, short"]["peak"]
-    speed = runs["w, long"]["seconds"] / runs["xarray, long"]["seconds"]
-    print(f"peak memory, {long / short:.0f}x longer: {memory:.2f}x (limit 1.3x)")
-    processor = runs["w, long"]["cpu"] / runs["xarray, long"]["cpu"]
-    print(f"time beside xarray's to_zarr: {speed:.2f}x, processor time {processor:.2f}x")
-    return {"memory": memory, "speed": speed}
+def report(name: str, n_times: int, size: int) -> dict[str, float]:
+    """Measure a run and print it; `name` begins with its kind."""
+    run = measure(name.partition(",")[0], n_times, size)
+    megabytes = n_times * 6 * size**2 * 4 / 1e6
+    print(
+        f"{name:13} {n_times:4} dates {run['seconds']:7.2f} s "
+        f"(cpu {run['cpu']:6.2f} s) {megabytes / run['seconds']:7.0f}"
+        f" MB/s  peak {run['peak']:6.0f} MB  on disk {run['bytes'] / 1e6:7.1f} MB"
+    )
+    return run
+
+
+def growth(short: int = SHORT, long: int = LONG, size: int = SIZE) -> float:
+    """Print and return peak memory of a long write over that of a short one."""
+    runs = [report(f"w, {name}", n, size) for name, n in (("short", short), ("long", long))]
+    ratio = runs[1]["peak"] / runs[0]["peak"]
+    print(f"peak memory, {long / short:.0f}x longer: {ratio:.2f}x (limit 1.3x)")
+    return ratio
+
+
+def speed(n_times: int = LONG, size: int = SIZE) -> float:
+    """Print and return time of a write over that of xarray's plain one."""
+    runs = {kind: report(kind, n_times, size) for kind in ("w", "upsert", "xarray")}
+    seconds, processor = (runs["w"][key] / runs["xarray"][key] for key in ("seconds", "cpu"))
+    print(f"time beside xarray's to_zarr: {seconds:.2f}x, processor time {processor:.2f}x")
+    return seconds
 
 
 class Storing:
@@ -111,10 +115,10 @@ class Storing:
     timeout = 600
 
     def track_memory_growth(self) -> float:
-        return compare()["memory"]
+        return growth()
 
     def track_time_beside_xarray(self) -> float:
-        return compare()["speed"]
+        return speed()
 
 
 def main() -> None:
@@ -125,7 +129,8 @@ def main() -> None:
         kind, n_times, size, folder = options.one
         print(json.dumps(write(kind, int(n_times), int(size), folder)))
     else:
-        compare()
+        growth()
+        speed()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rioxarray  # noqa: F401  (registers .rio)
@@ -12,6 +14,35 @@ import xarray as xr
 from xharmonize import testing
 
 REPOSITORY = Path(__file__).parents[1]
+LONGEST = (
+    "test_benchmarks.py",
+    "cube/test_store_sweep.py",
+    "cube/test_store_kill.py",
+    "series/test_series_real.py",
+    "series/test_crops.py",
+    "test_flanders.py",
+    "test_examples.py",
+    "test_docs.py",
+    "cli/test_cli.py",
+    "metrics/test_score.py",
+    "cube/test_grid.py",
+    "cluster/test_share.py",
+    "cluster/test_kill.py",
+)
+"""Files of few tests that take minutes. They begin first, so that none is left to one process at
+the end (``--dist loadfile`` would begin with the files of most tests)."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist keep the order of `pytest_collection_modifyitems`."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, the others as they are."""
+    place = {REPOSITORY / "tests" / name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def real_data() -> Path | None:
@@ -41,3 +72,20 @@ def cube(request: pytest.FixtureRequest) -> xr.DataArray:
 def no_compute():
     """A scheduler that refuses to run: use as a context manager, ``with no_compute():``."""
     return testing.no_compute
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Any]:
+    """Two worker processes of one thread, for all files: ``compute(scheduler=client)``.
+
+    Never the default scheduler: what names no scheduler runs in this process, in any order of the
+    tests.
+    """
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,22 @@ def part_of(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
     """Yield each module a file imports, absolute, wherever the statement stands."""
-    yield from _imports_of(path, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    yield from _imports_of(path, _nodes(path.read_text(encoding="utf-8"))[0])
 
 
 def imports_when_loaded(path: Path) -> set[str]:
     """Modules that a file imports outside functions and ``if TYPE_CHECKING``."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {name for name, _ in _imports_of(path, _run_when_loaded(tree))}
+    nodes = _nodes(path.read_text(encoding="utf-8"))[1]
+    return {name for name, _ in _imports_of(path, nodes)}
+
+
+@cache
+def _nodes(text: str) -> tuple[list[ast.AST], list[ast.AST]]:
+    """Nodes that may import, of a whole file and of what runs when it is loaded: parsed once."""
+    tree = ast.parse(text)
+    kinds = (ast.Import, ast.ImportFrom, ast.Call)
+    every, loaded = ast.walk(tree), _run_when_loaded(tree)
+    return tuple([node for node in nodes if isinstance(node, kinds)] for nodes in (every, loaded))
 
 
 def _run_when_loaded(node: ast.AST) -> Iterator[ast.AST]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,17 +74,6 @@ def test_chunks_do_not_matter(
         lazy = dense_ndvi(sentinel2.chunk(chunks), landsat.chunk({"y": 5, "x": 7}))
     testing.assert_lazy(lazy)
     assert_same(lazy.compute(scheduler="synchronous"), expected)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "distributed"])

@@ -198,19 +198,12 @@ def test_an_unreadable_quality_layer_is_not_clear(tmp_path, engine):
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_works_in_other_processes_and_errors_come_back(tmp_path, kind):
-    distributed = pytest.importorskip("distributed")
+def test_works_in_other_processes_and_errors_come_back(tmp_path, kind, client):
     items = [sentinel2(tmp_path, "good"), sentinel2(tmp_path, "bad", "2022-06-03T10:50:00Z")]
     Path(items[1]["assets"]["red"]["href"]).write_bytes(b"not a tiff")
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
-        good = xh.open_stac(items[0], engine=kind).compute()
-        with pytest.raises(xh.AssetReadError, match="asset 'red' of item 'bad'"):
-            xh.open_stac(items, engine=kind).compute()
+    good = xh.open_stac(items[0], engine=kind).compute(scheduler=client)
+    with pytest.raises(xh.AssetReadError, match="asset 'red' of item 'bad'"):
+        xh.open_stac(items, engine=kind).compute(scheduler=client)
     xr.testing.assert_identical(good, xh.open_stac(items[0], engine=kind).compute())
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
 
 import xharmonize as xh
 from xharmonize import testing
@@ -72,17 +71,6 @@ HARMONIZERS: dict[str, Callable[[xr.DataArray, xr.DataArray], xr.DataArray]] = {
     "other zone": lambda s2, l8: s2.harmonize.regrid(crs="EPSG:32632", resolution=30),
 }
 TOLERANCE = 1e-6
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "distributed"])

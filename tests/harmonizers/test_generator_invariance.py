@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import xarray as xr
 
 pytest.importorskip("torch")
 
-from distributed import Client, LocalCluster
 from helpers.generators import LATTICE, generator, sentinel, small_card
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -72,17 +70,6 @@ def test_wholly_supplied_tiles_do_not_depend_on_the_area(name, west, north, shap
         np.where(is_full, one, 0), np.where(is_full, other, 0), rtol=0, atol=0.5 * TOLERANCE
     )
     np.testing.assert_array_equal(found["flag"].values[is_full], whole["flag"].values[is_full])
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize("name", ["core", "blend"])

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, Step, read_contract
 from xharmonize.cube.door import at_door
 from xharmonize.cube.masks import remove
@@ -420,20 +421,14 @@ def _statistics(
         for b, band in enumerate(bands):
             missing[t, b] = np.nan if step.is_decoded else step.nodata[band]
             ceiling[t, b] = _ceiling(step, band)
-    taken = _thin_out(da.asarray(array.data), samples)
-    limits = da.from_array(np.stack([missing, ceiling], -1), chunks=(*taken.chunks[:2], -1))
-    table = da.blockwise(
+    table = map_blocks(
         _statistics_block,
-        "tbk",
-        taken,
-        "tbn",
-        limits,
-        "tbl",
-        new_axes={"k": 4},
-        concatenate=True,
+        "tbn,tbl->tbk",
+        _thin_out(da.asarray(array.data), samples),
+        np.stack([missing, ceiling], -1),
+        new={"k": 4},
         dtype=np.float64,
-        meta=np.empty((0, 0, 0)),
-        token="check-radiometry",
+        name="check-radiometry",
     )
     result: AnyArray = table.compute()
     return result

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import (
     Cube,
     on_reflectance,
@@ -136,22 +137,8 @@ def _line_table(cube: xr.DataArray) -> Float64Array:
 
 
 def _apply(cube: xr.DataArray, table: Float64Array) -> Any:
-    if cube.chunks is None:
-        return _decode_block(np.asarray(cube.data), table)
-    import dask.array as da
-
-    lines = da.from_array(table, chunks=(cube.chunks[0], cube.chunks[1], -1))
-    return da.blockwise(
-        _decode_block,
-        "tbyx",
-        cube.data,
-        "tbyx",
-        lines,
-        "tbk",
-        dtype=np.float32,
-        meta=np.empty((0,) * 4, np.float32),
-        concatenate=True,
-        token="decode",
+    return map_blocks(
+        _decode_block, "tbyx,tbk->tbyx", cube.data, table, dtype=np.float32, name="decode"
     )
 
 

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import plain_numbers
 from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
@@ -265,17 +267,8 @@ def quality_values(values: xr.DataArray, layer: QALayer) -> xr.DataArray:
     """
     if np.issubdtype(values.dtype, np.integer):
         return values
-    settings: dict[str, Any] = {
-        "layer_dtype": layer.dtype,
-        "fill": layer.fill,
-        "layer_name": layer.name,
-    }
-    if values.chunks is None:
-        return values.copy(data=_whole(np.asarray(values.data), **settings))
-    meta = np.empty((0,) * values.ndim, layer.dtype)
-    data = values.data.map_blocks(
-        _whole, **settings, dtype=layer.dtype, meta=meta, token="quality-values"
-    )
+    whole = partial(_whole, layer_dtype=layer.dtype, fill=layer.fill, layer_name=layer.name)
+    data = map_blocks(whole, "...->...", values.data, dtype=layer.dtype, name="quality-values")
     return values.copy(data=data)
 
 

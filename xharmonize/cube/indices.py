@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import (
     COMPANIONS,
     ResultFlag,
@@ -314,18 +313,8 @@ def _companions(
 
 def _map(function: Callable[..., AnyArray], data: list[Any], name: str, dtype: str) -> Any:
     """Apply a block function to aligned arrays, at once or lazily."""
-    lazy = next((array for array in data if isinstance(array, da.Array)), None)
-    if lazy is None:
-        return function(*data)
-    # A companion in memory has to be cut like the values: map_blocks hands numpy arrays over whole.
-    data = [a if isinstance(a, da.Array) else da.from_array(a, lazy.chunks) for a in data]
-    return da.map_blocks(
-        function,
-        *data,
-        name=f"{name}-{tokenize(function, *data)}",
-        dtype=dtype,
-        meta=np.empty((0,) * 3, dtype),
-    )
+    signature = f"{','.join(['...'] * len(data))}->..."
+    return map_blocks(function, signature, *data, dtype=dtype, name=name)
 
 
 def _value_block(*bands: AnyArray, terms: RatioTerms) -> AnyArray:

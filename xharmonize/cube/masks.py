@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks, with_margin, without_margin
 from xharmonize.cube.companions import blank_missing, companions_of, quantities_of
 from xharmonize.cube.contract import (
     REFLECTANCE,
@@ -36,7 +37,7 @@ from xharmonize.cube.saturation import flag_saturated
 from xharmonize.errors import ContractError, GridError, MaskError, RadiometryError
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import UNKNOWN, Flag, Names, Sensor, get_sensor
-from xharmonize.types import AnyArray, BoolArray, IntArray
+from xharmonize.types import AnyArray, IntArray
 
 __all__ = [
     "FLAG_NAMES",
@@ -113,27 +114,14 @@ def remove(cube: xr.DataArray, removed: xr.DataArray) -> xr.DataArray:
     cube = cube.transpose("time", "band", "y", "x")
     missing = _missing_table(cube)
     where = removed.transpose("time", "y", "x").data
-    if cube.chunks is None and removed.chunks is None:
-        written = kernels.write_missing(np.asarray(cube.data), np.asarray(where), missing)
-        return cube.copy(data=written)
-    import dask.array as da
-
-    if cube.chunks is None:
-        t, y, x = where.chunks
-        cube = cube.chunk({"time": t, "band": -1, "y": y, "x": x})
-    t, b, y, x = cube.data.chunks
-    data = da.blockwise(
+    data = map_blocks(
         kernels.write_missing,
-        "tbyx",
+        "tbyx,tyx,tb->tbyx",
         cube.data,
-        "tbyx",
-        da.asarray(where).rechunk((t, y, x)),
-        "tyx",
-        da.from_array(missing, chunks=(t, b)),
-        "tb",
+        where,
+        missing,
         dtype=cube.dtype,
-        meta=np.empty((0,) * 4, cube.dtype),
-        token="mask",
+        name="mask",
     )
     return cube.copy(data=data)
 
@@ -277,54 +265,21 @@ def _radius_pixels(qa: xr.DataArray, mask: Mask) -> tuple[float, float]:
 
 def _selected(qa: xr.DataArray, bits: IntArray) -> xr.DataArray:
     """Where any of the date's bits is set."""
-    if qa.chunks is None:
-        return qa.copy(data=kernels.select(np.asarray(qa.data), bits))
-    import dask.array as da
-
-    data = da.blockwise(
-        kernels.select,
-        "tyx",
-        qa.data,
-        "tyx",
-        da.from_array(bits, chunks=(qa.chunks[0],)),
-        "t",
-        dtype=bool,
-        meta=np.empty((0,) * 3, bool),
-        token="mask-select",
-    )
+    data = map_blocks(kernels.select, "tyx,t->tyx", qa.data, bits, dtype=bool, name="mask-select")
     return qa.copy(data=data)
 
 
 def _grow(removed: xr.DataArray, radius: tuple[float, float]) -> xr.DataArray:
     """Dilate, in halos as wide as the radius, so that chunks do not matter."""
-    if removed.chunks is None:
-        return removed.copy(data=kernels.dilate(np.asarray(removed.data), radius))
-    import dask.array as da
-
-    depth = {0: 0}
-    chunks = {}
-    for axis, reach in zip((1, 2), radius):
-        whole = math.ceil(reach) >= min(removed.chunks[axis])
-        # A halo wider than the narrowest chunk needs wider chunks; the result gets the old ones.
-        depth[axis] = 0 if whole else math.ceil(reach)
-        chunks[axis] = -1 if whole else removed.chunks[axis]
-    data = da.map_overlap(
-        _grow_block,
-        removed.data.rechunk(chunks),
-        depth=depth,
-        boundary="none",
-        trim=True,
-        allow_rechunk=False,
+    margin = {axis: math.ceil(reach) for axis, reach in zip((1, 2), radius)}
+    grown = map_blocks(
+        partial(kernels.dilate, radius=radius),
+        "tyx->tyx",
+        with_margin(removed.data, margin),
         dtype=bool,
-        meta=np.empty((0,) * 3, bool),
-        radius=radius,
-        token="mask-dilate",
+        name="mask-dilate",
     )
-    return removed.copy(data=data.rechunk(removed.chunks))
-
-
-def _grow_block(removed: BoolArray, *, radius: tuple[float, float]) -> BoolArray:
-    return kernels.dilate(removed, radius)
+    return removed.copy(data=without_margin(grown, removed.data, margin))
 
 
 def _missing_table(cube: xr.DataArray) -> AnyArray:

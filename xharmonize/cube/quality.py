@@ -7,18 +7,18 @@ import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS
 from xharmonize.errors import MaskError
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import Flag, QALayer, Sensor
 from xharmonize.sensors.qa import LAYOUTS, probability_layout
-from xharmonize.types import IntArray
 
 CLEAR = "clear"
 """Mask name that stands for the flags in `Sensor.clear`, date by date."""
@@ -236,20 +236,9 @@ def _unpack(
     table = kernels.lookup_table(layout, fields if layer.layout == "qa-radsat" else None)
     if not layer.is_primary:
         table = table & np.uint16(~Flag.FILL & 0xFFFF)
-    if values.chunks is None:
-        return values.copy(data=_decode_block(np.asarray(values.data), table=table))
-    data = values.data.map_blocks(
-        _decode_block,
-        table=table,
-        dtype=np.uint16,
-        meta=np.empty((0,) * values.ndim, np.uint16),
-        token="unpack-qa",
-    )
+    unpack = partial(kernels.decode_qa, table=table)
+    data = map_blocks(unpack, "...->...", values.data, dtype=np.uint16, name="unpack-qa")
     return values.copy(data=data)
-
-
-def _decode_block(qa: IntArray, *, table: IntArray) -> IntArray:
-    return kernels.decode_qa(qa, table)
 
 
 def _require_flag(name: str) -> None:

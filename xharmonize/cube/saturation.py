@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import read_coordinate, require_contract
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import UNKNOWN, Flag, get_sensor
@@ -56,27 +57,16 @@ def _limits(cube: xr.DataArray) -> IntArray:
 
 
 def _flags(cube: xr.DataArray, limit: IntArray, missing: IntArray) -> AnyArray:
-    if cube.chunks is None:
-        return _flags_block(np.asarray(cube.data), limit, missing)
-    import dask.array as da
-
-    whole = cube.data.rechunk({1: -1})
-    chunks = whole.chunks[:2]
-    lazy: AnyArray = da.blockwise(
+    flags: AnyArray = map_blocks(
         _flags_block,
-        "tyx",
-        whole,
-        "tbyx",
-        da.from_array(limit, chunks=chunks),
-        "tb",
-        da.from_array(missing, chunks=chunks),
-        "tb",
+        "tbyx,tb,tb->tyx",
+        cube.data,
+        limit,
+        missing,
         dtype=np.uint16,
-        meta=np.empty((0,) * 3, np.uint16),
-        concatenate=True,
-        token="flag-saturated",
+        name="flag-saturated",
     )
-    return lazy
+    return flags
 
 
 def _flags_block(values: AnyArray, limit: IntArray, missing: IntArray) -> IntArray:

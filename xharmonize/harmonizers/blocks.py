@@ -1,4 +1,4 @@
-"""What all harmonisers share: blockwise maps, steps to change, the contract of the result."""
+"""What all harmonisers share: steps to change, the contract of the result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import carry_companions
 from xharmonize.cube.contract import (
     REFLECTANCE,
@@ -56,58 +56,6 @@ class Target:
     history: str
 
 
-def map_blocks(
-    function: Callable[..., AnyArray],
-    values: Any,
-    dims: str,
-    *tables: tuple[Any, str],
-    out: str = "tbyx",
-    name: str,
-    new: Mapping[str, int] | None = None,
-) -> Any:
-    """Apply a kernel to an array and small tables, eagerly to numpy and blockwise to dask.
-
-    Parameters
-    ----------
-    function : callable
-        ``function(values, *tables)`` of numpy arrays; float32 out.
-    values : (dims) array
-        Numpy or dask.
-    dims : str
-        One letter per dimension of `values`. Those not in `out` are gathered into one chunk.
-    *tables : (array, str)
-        Further arrays and their dimensions; chunked like `values` where they share a dimension.
-    out : str
-        Dimensions of the result.
-    name : str
-        Prefix of the names of dask tasks.
-    new : mapping of str to int, optional
-        Length of dimensions of the result that no argument has.
-    """
-    if not isinstance(values, da.Array):
-        return function(values, *(np.asarray(table) for table, _ in tables))
-    values = values.rechunk({i: -1 for i, dim in enumerate(dims) if dim not in out})
-    chunks = dict(zip(dims, values.chunks))
-    arguments: list[Any] = [values, dims]
-    for table, letters in tables:
-        like = tuple(
-            chunks[d] if d in out and d in chunks and size == sum(chunks[d]) else -1
-            for d, size in zip(letters, np.shape(table))
-        )
-        is_dask = isinstance(table, da.Array)
-        arguments += [table.rechunk(like) if is_dask else da.from_array(table, like), letters]
-    return da.blockwise(
-        function,
-        out,
-        *arguments,
-        new_axes=dict(new or {}),
-        concatenate=True,
-        dtype=np.float32,
-        meta=np.empty((0,) * len(out), np.float32),
-        token=name,
-    )
-
-
 def decoded(reflectance: xr.DataArray) -> xr.DataArray:
     """Return the cube as float reflectance, decoding it where it holds digital numbers."""
     require_contract(reflectance)
@@ -143,11 +91,12 @@ def apply_lines(
         nodata = np.where(is_raw, missing, np.nan)
     data = map_blocks(
         _affine,
+        "tbyx,tb,tb,tb->tbyx",
         chosen.data,
-        "tbyx",
-        (slope, "tb"),
-        (offset, "tb"),
-        (nodata, "tb"),
+        slope,
+        offset,
+        nodata,
+        dtype=np.float32,
         name="harmonize-linear",
     )
     return rebuild(array, data, target)

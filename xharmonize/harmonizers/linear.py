@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import read_contract, require_bands, require_contract, select_bands
 from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
@@ -195,24 +195,18 @@ def sum_pairs(
     dtype: type = np.float64,
 ) -> AnyArray:
     """Moments of each pair (pair, ...): chunks are summed in space, in `dtype`."""
-    if not isinstance(source.data, da.Array) and not isinstance(target.data, da.Array):
-        return np.asarray(block(source.values, target.values)[:, 0, 0])
-    first, second = (da.asarray(array.data).rechunk({1: -1}) for array in (source, target))
-    partial = da.blockwise(
+    new = dict(zip("kl", shape))
+    sums = map_blocks(
         block,
-        "pyx" + "kl"[: len(shape)],
-        first,
-        "psyx",
-        second,
-        "pbyx",
-        adjust_chunks={"y": 1, "x": 1},
-        new_axes=dict(zip("kl", shape)),
-        concatenate=True,
+        f"psyx,pbyx->pyx{''.join(new)}",
+        source.data,
+        target.data,
+        new=new,
+        sizes={"y": 1, "x": 1},
         dtype=dtype,
-        meta=np.empty((0,) * (3 + len(shape)), dtype),
-        token="fit-linear",
+        name="fit-linear",
     )
-    return np.asarray(partial.sum(axis=(1, 2)).compute())
+    return np.asarray(sums.sum(axis=(1, 2)))
 
 
 def _line_block(source: AnyArray, target: AnyArray) -> Float64Array:
@@ -312,12 +306,13 @@ class FittedHarmonizer(FittedProperties):
     def _mix(self, array: xr.DataArray) -> xr.DataArray:
         """Map all source bands to all target bands."""
         matrix, sources, names = self._matrix(array)
-        data = blocks.map_blocks(
+        data = map_blocks(
             regression.apply_matrix,
+            "tsyx,bs,b->tbyx",
             select_bands(array, sources).data,
-            "tsyx",
-            (matrix, "bs"),
-            (self.fit["intercept"].values, "b"),
+            matrix,
+            self.fit["intercept"].values,
+            dtype=np.float32,
             name="harmonize-linear",
         )
         return blocks.rebuild(array, data, self._target(array, names, sources))

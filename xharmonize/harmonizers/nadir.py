@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.angles.vectors import require_degrees
+from xharmonize.cube.blockwise import cut_like, map_blocks
 from xharmonize.cube.catalog.angles import ANGLES
 from xharmonize.cube.companions import ResultFlag, with_flags
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
@@ -149,15 +149,16 @@ def _corrected(
         )
     weights = np.array([[C_FACTOR[n].iso, C_FACTOR[n].vol, C_FACTOR[n].geo] for n in names])
     fields = [_field(angles[name]) for name in ANGLES]
-    letters = ["tbyx" if name in VIEW else "tyx" for name in ANGLES]
-    target = fields[0] if sun_zenith == "observed" else _modelled(values, cube, fields[0])
-    return blocks.map_blocks(
+    letters = ",".join("tbyx" if name in VIEW else "tyx" for name in ANGLES)
+    target = fields[0] if sun_zenith == "observed" else _modelled(cube, values.data, fields[0])
+    return map_blocks(
         _normalize_block,
+        f"tbyx,{letters},tyx,bk->tbyx",
         values.data,
-        "tbyx",
-        *zip(fields, letters),
-        (target, "tyx"),
-        (weights, "bk"),
+        *fields,
+        target,
+        weights,
+        dtype=np.float32,
         name="harmonize-nbar",
     )
 
@@ -190,35 +191,16 @@ def _normalize_block(
     return found
 
 
-def _modelled(values: xr.DataArray, cube: xr.DataArray, observed: Any) -> Any:
+def _modelled(cube: xr.DataArray, values: Any, observed: Any) -> Any:
     """Sun zenith (time, y, x) [degree] at the modelled overpasses, per pixel."""
     geobox = geobox_of(cube)
     y, x = cube["y"].values.astype(float), cube["x"].values.astype(float)
     days = cube["time"].values.astype("datetime64[ns]").astype(np.int64) / 86_400e9
     block = partial(_modelled_block, crs=geobox.crs.to_wkt())
-    if not isinstance(values.data, da.Array):
-        return block(days, y, x, np.asarray(observed))
-    chunks = dict(zip("tbyx", values.chunks or ()))
-    arrays = [da.from_array(v, (chunks[d],)) for v, d in ((days, "t"), (y, "y"), (x, "x"))]
-    like = tuple(
-        chunks[d] if size == sum(chunks[d]) else -1 for d, size in zip("tyx", observed.shape)
-    )
-    seen = observed if isinstance(observed, da.Array) else da.from_array(observed, like)
-    return da.blockwise(
-        block,
-        "tyx",
-        arrays[0],
-        "t",
-        arrays[1],
-        "y",
-        arrays[2],
-        "x",
-        seen.rechunk(like),
-        "tyx" if observed.shape[1:] == values.shape[2:] else "tuv",
-        concatenate=True,
-        dtype=np.float64,
-        meta=np.empty((0,) * 3),
-        token="harmonize-nbar-sun",
+    # The values say how the axes are cut, where the observed angles are one number per date.
+    days, y, x = (cut_like(v, values, [n]) for v, n in ((days, 0), (y, 2), (x, 3)))
+    return map_blocks(
+        block, "t,y,x,tyx->tyx", days, y, x, observed, dtype=np.float64, name="harmonize-nbar-sun"
     )
 
 

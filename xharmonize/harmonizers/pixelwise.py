@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from odc.geo.crs import CRS
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import require_contract, select_bands
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
@@ -133,31 +133,20 @@ def _fallback(
     source: Any, target: Any, *, keep: BoolArray, solve: Callable[[Float64Array], Float64Array]
 ) -> Any:
     """Slope and intercept (band, 2) over all pixels and the pairs that `keep` marks."""
-    moments = partial(_pool, keep=keep)
-    if not isinstance(source, da.Array) and not isinstance(target, da.Array):
-        return solve(moments(source, target)[:, :, 0, 0])
-    x, y = (da.asarray(array).rechunk({0: -1, 1: -1}) for array in (source, target))
-    sums = da.blockwise(
-        moments,
-        "bkyx",
-        x,
-        "pbyx",
-        y,
-        "pbyx",
-        adjust_chunks={"y": 1, "x": 1},
-        new_axes={"k": 6},
-        concatenate=True,
+    sums = map_blocks(
+        partial(_pool, keep=keep),
+        "pbyx,pbyx->bkyx",
+        source,
+        target,
+        new={"k": 6},
+        sizes={"y": 1, "x": 1},
+        whole="b",
         dtype=np.float64,
-        meta=np.empty((0,) * 4),
-        token="fit-pixelwise-pool",
+        name="fit-pixelwise-pool",
     )
-    total = sums.sum(axis=(2, 3)).rechunk(-1)
-    return total.map_blocks(
-        solve,
-        chunks=(total.chunks[0], (2,)),
-        meta=np.empty((0, 0)),
-        name=None,
-        token="fit-pixelwise",
+    total = sums.sum(axis=(2, 3))
+    return map_blocks(
+        solve, "bk->bn", total, new={"n": 2}, whole="b", dtype=np.float64, name="fit-pixelwise"
     )
 
 
@@ -170,25 +159,15 @@ def _lines(
     needs: tuple[int, float, float],
 ) -> Any:
     """Slope, intercept, number of pairs and stage: (4, band, y, x) float32."""
-    kernel = partial(_fit_block, lag=lag, stages=stages, needs=needs)
-    if not isinstance(source, da.Array) and not isinstance(target, da.Array):
-        return kernel(source, target, fallback)
-    x, y = (da.asarray(array).rechunk({0: -1}) for array in (source, target))
-    constant = fallback.rechunk((x.chunks[1], -1))
-    return da.blockwise(
-        kernel,
-        "qbyx",
-        x,
-        "pbyx",
-        y,
-        "pbyx",
-        constant,
-        "bk",
-        new_axes={"q": 4},
-        concatenate=True,
+    return map_blocks(
+        partial(_fit_block, lag=lag, stages=stages, needs=needs),
+        "pbyx,pbyx,bk->qbyx",
+        source,
+        target,
+        fallback,
+        new={"q": 4},
         dtype=np.float32,
-        meta=np.empty((0,) * 4, np.float32),
-        token="fit-pixelwise",
+        name="fit-pixelwise",
     )
 
 
@@ -226,7 +205,7 @@ def _dataset(lines: Any, fallback: Any, data: Pairs, names: Sequence[str]) -> xr
     dims = ("band", "y", "x")
     coords = {"band": list(names), "y": data.target["y"], "x": data.target["x"]}
     stage = lines[3].astype(np.int16)
-    stage = (da if isinstance(stage, da.Array) else np).where(stage < 0, FALLBACK, stage)
+    stage = np.where(stage < 0, FALLBACK, stage)
     fit = xr.Dataset(
         {
             "slope": (dims, lines[0]),
@@ -268,12 +247,13 @@ class PixelwiseHarmonizer(FittedProperties):
     def _map(self, array: xr.DataArray) -> xr.DataArray:
         names = self._names(array)
         fit = self._on_grid_of(array).sel(band=names)
-        data = blocks.map_blocks(
+        data = map_blocks(
             _apply_pixel_lines,
+            "tbyx,byx,byx->tbyx",
             select_bands(array, names).data,
-            "tbyx",
-            (fit["slope"].data, "byx"),
-            (fit["intercept"].data, "byx"),
+            fit["slope"].data,
+            fit["intercept"].data,
+            dtype=np.float32,
             name="harmonize-linear",
         )
         target = blocks.Target(

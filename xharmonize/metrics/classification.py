@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from string import ascii_lowercase
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.kernels.statistics import count_classes
@@ -52,26 +54,18 @@ def confusion_matrix(
     _require_same_labels(cube, ref)
     labels = _classes(cube, ref, classes)
     pred, other = unify(cube, spread(ref, cube))
-    if pred.chunks is None:
-        counts: Any = _count(np.asarray(pred.data), np.asarray(other.data), labels)
-    else:
-        index = tuple(range(pred.ndim))
-        new = {pred.ndim: len(labels), pred.ndim + 1: len(labels)}
-        parts = da.blockwise(
-            _count_block,
-            (*index, *new),
-            pred.data,
-            index,
-            other.data,
-            index,
-            labels=labels,
-            new_axes=new,
-            adjust_chunks=dict.fromkeys(index, 1),
-            dtype=np.int64,
-            meta=np.empty((0,) * (pred.ndim + 2), np.int64),
-            token="confusion-matrix",
-        )
-        counts = parts.sum(axis=index)
+    letters = ascii_lowercase[: pred.ndim]
+    parts = map_blocks(
+        partial(_count_block, labels=labels),
+        f"{letters},{letters}->{letters}RP",
+        pred.data,
+        other.data,
+        new={"R": len(labels), "P": len(labels)},
+        sizes=dict.fromkeys(letters, 1),
+        dtype=np.int64,
+        name="confusion-matrix",
+    )
+    counts = parts.sum(axis=tuple(range(pred.ndim)))
     return xr.DataArray(
         counts,
         dims=(REFERENCE, PREDICTED),
@@ -178,15 +172,10 @@ def _classes(cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | Non
     return labels
 
 
-def _count(pred: AnyArray, ref: AnyArray, labels: AnyArray) -> AnyArray:
-    """Matrix (class, class) of a block."""
+def _count_block(pred: AnyArray, ref: AnyArray, *, labels: AnyArray) -> AnyArray:
+    """Matrix (class, class) of a block, with an axis of length one for each of its own."""
     order = np.argsort(labels)
     place = [np.ascontiguousarray(positions(a, labels[order]).reshape(-1)) for a in (pred, ref)]
     sorted_counts = count_classes(place[0], place[1], len(labels))
     back = np.argsort(order)
-    return np.asarray(sorted_counts[np.ix_(back, back)])
-
-
-def _count_block(pred: AnyArray, ref: AnyArray, *, labels: AnyArray) -> AnyArray:
-    """Matrix of a block, with an axis of length one for each of its own."""
-    return _count(pred, ref, labels)[(None,) * pred.ndim]
+    return np.asarray(sorted_counts[np.ix_(back, back)])[(None,) * pred.ndim]

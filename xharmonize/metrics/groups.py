@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import is_lazy, map_blocks
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.errors import GridError, MetricError
 from xharmonize.metrics.place import require_same_place
@@ -79,7 +81,7 @@ def read_groups(by: By, cube: xr.DataArray, reduced: Sequence[str]) -> Groups:
         name = str(array.name if array.name is not None else "group")
         _require_free(name, array, cube, reduced, labels)
         labels[name], part = _codes(array, name)
-        if cube.chunks is not None:
+        if is_lazy(cube):
             part = part.chunk({d: cube.chunksizes[d] for d in part.dims})
         codes = part if codes is None else _combined(codes, part, len(labels[name]))
     if codes is None:
@@ -143,7 +145,7 @@ def _require_free(
 def _codes(array: xr.DataArray, name: str) -> tuple[AnyArray, xr.DataArray]:
     """Labels and the position of each value among them, -1 where it is missing."""
     flags = array.attrs.get("flag_values")
-    if array.chunks is not None and flags is None:
+    if is_lazy(array) and flags is None:
         raise MetricError(
             f"by={name!r} is lazy and does not list its classes, and nothing is computed while a "
             "score is set up; load it with .load(), or list them in attrs['flag_values']"
@@ -158,10 +160,9 @@ def _codes(array: xr.DataArray, name: str) -> tuple[AnyArray, xr.DataArray]:
         labels = labels[labels == labels]  # neither NaN nor NaT
     if not labels.size:
         raise MetricError(f"by={name!r} has no class: all its values are missing")
-    codes = xr.apply_ufunc(
-        positions, array, kwargs={"labels": labels}, dask="parallelized", output_dtypes=[np.int32]
-    )
-    return labels, codes
+    find = partial(positions, labels=labels)
+    codes = map_blocks(find, "...->...", array.data, dtype=np.int32, name="score-groups")
+    return labels, array.copy(data=codes)
 
 
 def positions(values: AnyArray, labels: AnyArray) -> IntArray:

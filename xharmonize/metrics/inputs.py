@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.errors import BandError, ContractError, MetricError, RadiometryError, TimeAxisError
 from xharmonize.metrics.place import positions_of, require_same_place, spanned
@@ -227,10 +228,10 @@ def spread(
 
 def unify(*arrays: xr.DataArray) -> Any:
     """Arrays cut into the same chunks, bands together; as they are where none is lazy."""
-    lazy = next((array for array in arrays if array.chunks is not None), None)
+    lazy = next(filter(is_lazy, arrays), None)
     if lazy is None:
         return arrays
-    cut = [array if array.chunks is not None else array.chunk(lazy.chunksizes) for array in arrays]
+    cut = [array if is_lazy(array) else array.chunk(lazy.chunksizes) for array in arrays]
     if len(lazy.chunksizes.get(BAND, ())) > 1 or len({array.chunks for array in cut}) > 1:
         index = tuple(range(lazy.ndim))
         pairs = [item for array in cut for item in (array.data, index)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
+from string import ascii_letters
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.errors import BandError, MetricError
 from xharmonize.kernels import angles
 from xharmonize.kernels import statistics as kernels
@@ -143,23 +143,17 @@ def merge_over(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
     is_moments = core == FIELDS["moments"][0]
     axes = tuple(variable.dims.index(d) for d in dims)
     rest = tuple(d for d in variable.dims if d not in dims)
-    data = variable.data
     if not axes:
         return variable
-    if isinstance(data, da.Array):
-        whole = data.rechunk(dict.fromkeys((*axes, data.ndim - 1), -1))
-        merged: Any = da.map_blocks(
-            _merge_axes,
-            whole,
-            axes=axes,
-            is_moments=is_moments,
-            drop_axis=axes,
-            dtype=np.float64,
-            meta=np.empty((0,) * len(rest)),
-            name=f"score-merge-{tokenize(whole, axes, is_moments)}",
-        )
-    else:
-        merged = _merge_axes(data, axes=axes, is_moments=is_moments)
+    letters = ascii_letters[: variable.ndim]
+    merged = map_blocks(
+        partial(_merge_axes, axes=axes, is_moments=is_moments),
+        f"{letters}->{''.join(d for axis, d in enumerate(letters) if axis not in axes)}",
+        variable.data,
+        whole=letters[-1],
+        dtype=np.float64,
+        name="score-merge",
+    )
     return xr.Variable(rest, merged, attrs=variable.attrs)
 
 

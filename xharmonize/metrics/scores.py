@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
@@ -27,9 +26,6 @@ from xharmonize.metrics.registry import (
 )
 from xharmonize.metrics.statistics import collect, settings
 from xharmonize.types import AnyArray
-
-FORMULAS = "score-formulas-"
-"""Begins the name of the tasks that apply formulas."""
 
 
 def score(
@@ -219,25 +215,15 @@ def _values(
     is_kept = has_band and metrics[0].has_band and per_band
     is_pooled = has_band and metrics[0].has_band and not per_band
     dims = [d for d in rows.dims[:-1] if is_kept or d != BAND]
-    dropped = [rows.ndim - 1] if is_kept or not has_band else [rows.ndim - 2, rows.ndim - 1]
+    n_dropped = 1 if is_kept or not has_band else 2
     formulas = tuple(m.pool if is_pooled else m.compute for m in metrics)
-    data: Any = rows.data
-    if not isinstance(data, da.Array):
-        return {
-            metric.name: xr.Variable(dims, np.asarray(formula(data)).astype(metric.dtype))
-            for metric, formula in zip(metrics, formulas)
-        }
-    whole = data.rechunk(dict.fromkeys(dropped, -1))
-    stacked = da.map_blocks(
-        _stacked,
-        whole,
-        formulas=formulas,
-        drop_axis=dropped,
-        new_axis=[len(dims)],
-        chunks=(*(whole.chunks[i] for i in range(len(dims))), (len(metrics),)),
-        name=f"{FORMULAS}{tokenize(whole.name, metrics, per_band)}",
+    stacked = map_blocks(
+        partial(_stacked, formulas=formulas),
+        f"...{'bf'[-n_dropped:]}->...m",
+        rows.data,
+        new={"m": len(metrics)},
         dtype=np.float64,
-        meta=np.empty((0,) * (len(dims) + 1)),
+        name="score-formulas",
     )
     return {m.name: xr.Variable(dims, _picked(stacked, k, m)) for k, m in enumerate(metrics)}
 
@@ -248,18 +234,12 @@ def _stacked(rows: AnyArray, *, formulas: Sequence[Callable[..., AnyArray]]) -> 
 
 
 def _picked(stacked: Any, k: int, metric: Metric) -> Any:
-    """One metric of a stack: an array with a task per block, built without dask's indexing."""
-    name = f"score-{metric.name}-{stacked.name.removeprefix(FORMULAS)}"
-    tasks = {
-        (name, *place): (_pick, (stacked.name, *place, 0), k, metric.dtype)
-        for place in np.ndindex(stacked.numblocks[:-1])
-    }
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[stacked])
-    meta = np.empty((0,) * (stacked.ndim - 1), metric.dtype)
-    return da.Array(graph, name, chunks=stacked.chunks[:-1], meta=meta)
+    """One metric of a stack."""
+    pick = partial(_pick, k=k, dtype=metric.dtype)
+    return map_blocks(pick, "...m->...", stacked, dtype=metric.dtype, name=f"score-{metric.name}")
 
 
-def _pick(block: AnyArray, k: int, dtype: str) -> AnyArray:
+def _pick(block: AnyArray, *, k: int, dtype: str) -> AnyArray:
     return np.asarray(block[..., k], dtype)
 
 

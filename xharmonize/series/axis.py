@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube import dates
+from xharmonize.cube.blockwise import cut_like, is_lazy
 from xharmonize.cube.contract import (
     BAND_COORDS,
     TIME_COORDS,
@@ -60,7 +60,7 @@ def _with_read_coordinates(values: xr.DataArray) -> xr.DataArray:
     lazy = {
         str(name): (coord.dims, read_coordinate(values, str(name)), coord.attrs)
         for name, coord in values.coords.items()
-        if coord.chunks is not None and not {"y", "x"} & set(coord.dims)
+        if is_lazy(coord) and not {"y", "x"} & set(coord.dims)
     }
     return values.assign_coords(lazy) if lazy else values
 
@@ -124,7 +124,7 @@ def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> x
 
     New blocks nest in the old ones: no old block is read for two reasons.
     """
-    if values.chunks is None:
+    if not is_lazy(values):
         return values
     sizes = values.sizes
     fixed = int(np.prod([sizes[dim] for dim in whole if dim in sizes])) * values.dtype.itemsize
@@ -154,9 +154,7 @@ def companion(cube: xr.DataArray | xr.Dataset, name: str, values: xr.DataArray) 
         return None
     layer = spread_over(cube[name], values)
     layer = layer.transpose(*values.dims)
-    if values.chunks is None:
-        return layer.data
-    return da.asarray(layer.data).rechunk(values.chunks)
+    return cut_like(layer.data, values.data)
 
 
 def is_snow(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> Any:

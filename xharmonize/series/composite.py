@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS, MergeKernel, blank_of, companions_of, validity_of
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
@@ -187,9 +187,16 @@ def _chosen(
         ndvi=_ndvi_bands(main) if how == "max_ndvi" and has_band else (),
         distance=tuple(distance.tolist()),
     )
-    drop = 1 if has_band else None
-    chosen = _map(choose, [parts[name].data], np.dtype(np.int16), drop_axis=drop)
-    return {n: _map(kernels.take, [part.data, chosen], part.dtype) for n, part in parts.items()}
+    dims = "tb..." if has_band else "t..."
+    chosen = _map(choose, f"{dims}->t...", [parts[name].data], np.dtype(np.int16))
+    return {
+        n: _map(kernels.take, _with_choice(part), [part.data, chosen], part.dtype)
+        for n, part in parts.items()
+    }
+
+
+def _with_choice(part: xr.DataArray) -> str:
+    return "tb...,t...->tb..." if "band" in part.dims else "t...,t...->t..."
 
 
 def _choose_block(
@@ -229,42 +236,15 @@ def _reduced(
         own = COMPANIONS[layer_name]
         kernel = (own.over_median if is_median else None) or own.over_observations
     valid = validity_of(parts[name], part)
-    return _map(kernel, [valid.data, part.data], part.dtype)
+    return _map(kernel, "t...,t...->t...", [valid.data, part.data], part.dtype)
 
 
 def _map(
-    function: Callable[..., AnyArray],
-    arrays: list[Any],
-    dtype: np.dtype[Any],
-    *,
-    drop_axis: int | None = None,
+    function: Callable[..., AnyArray], signature: str, arrays: list[Any], dtype: np.dtype[Any]
 ) -> Any:
-    """Apply a block function to looks, at once or lazily; the first axis becomes 1.
-
-    Arrays are aligned from the last axis on, as in numpy; looks and bands lie in one block.
-    """
-    if not any(isinstance(array, da.Array) for array in arrays):
-        return function(*arrays)
-    first = next(array for array in arrays if isinstance(array, da.Array))
-    place = first.chunks[-2:] if first.ndim > 2 else first.chunks[1:]
-    n_place = len(place)
-    data = [da.asarray(array) for array in arrays]
-    data = [
-        array.rechunk((*((n,) for n in array.shape[: array.ndim - n_place]), *place))
-        for array in data
-    ]
-    lead = max(data, key=lambda array: array.ndim)
-    chunks = [(1,), *lead.chunks[1:]]
-    if drop_axis is not None:
-        del chunks[drop_axis]
-    return da.map_blocks(
-        function,
-        *data,
-        chunks=tuple(chunks),
-        drop_axis=drop_axis,
-        dtype=dtype,
-        meta=np.empty((0,) * len(chunks), dtype),
-        name=f"composite-{tokenize(function, *(array.name for array in data))}",
+    """Apply a block function to looks, at once or lazily; the first axis becomes 1."""
+    return map_blocks(
+        function, signature, *arrays, whole="tb", sizes={"t": 1}, dtype=dtype, name="composite"
     )
 
 
@@ -282,6 +262,5 @@ def _assembled(
         coords[key] = ("time", days.astype("datetime64[ns]"))
     result = xr.Dataset(coords=axis.without_time(main)).assign_coords(coords)
     for n, data in made.items():
-        join = da.concatenate if main.chunks is not None else np.concatenate
-        result[n] = (layers[n].dims, join(data, axis=0), layers[n].attrs)
+        result[n] = (layers[n].dims, np.concatenate(data, axis=0), layers[n].attrs)
     return result

@@ -7,12 +7,14 @@ harmonizing dense time series of Landsat-8 and Sentinel-2 images, IEEE JSTARS 14
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
@@ -175,23 +177,18 @@ def classify(features: xr.DataArray, classifier: CropClassifier) -> xr.DataArray
     chosen = features
     if present != list(classifier.features):
         chosen = features.sel(feature=list(classifier.features))
-    result: xr.DataArray = xr.apply_ufunc(
-        _predict,
-        chosen,
-        kwargs={"pipeline": classifier.pipeline},
-        input_core_dims=[["feature"]],
-        dask="parallelized",
-        dask_gufunc_kwargs={"allow_rechunk": True},
-        output_dtypes=[np.int32],
-    )
-    result = result.drop_vars([n for n, c in result.coords.items() if "feature" in c.dims])
+    chosen = chosen.transpose("feature", ...)
+    predict = partial(_predict, pipeline=classifier.pipeline)
+    data = map_blocks(predict, "f...->...", chosen.data, dtype=np.int32, name="classify")
+    result = chosen.isel(feature=0, drop=True).copy(data=data).drop_attrs(deep=False)
     note = f"classify: {len(classifier.features)} features, classes {classifier.classes}"
     history = with_history(features.attrs, note)["history"]
     return result.rename("class").assign_attrs(long_name="crop class", history=history)
 
 
 def _predict(values: FloatArray, *, pipeline: Any) -> IntArray:
-    """Class of each pixel of (y, x, feature) values."""
+    """Class of each pixel of (feature, y, x) values."""
+    values = np.moveaxis(values, 0, -1)
     known = np.isfinite(values).all(axis=-1)
     found = np.zeros(values.shape[:-1], np.int32)
     if known.any():

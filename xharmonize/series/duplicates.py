@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.days import solar_days
@@ -80,16 +79,13 @@ def _combine(
 ) -> AnyArray:
     """Apply a kernel over the observations."""
     arrays = [valid.data, layer.data, *(other.data for other in extra)]
-    if not any(isinstance(array, da.Array) for array in arrays):
-        return kernel(*map(np.asarray, arrays))
-    values = da.asarray(layer.data).rechunk({0: -1})
-    aligned = [da.asarray(array).rechunk(values.chunks) for array in arrays]
-    lazy: AnyArray = da.map_blocks(
+    combined: AnyArray = map_blocks(
         kernel,
-        *aligned,
-        chunks=((1,), *values.chunks[1:]),
+        ",".join(["t..."] * len(arrays)) + "->t...",
+        *arrays,
+        whole="t",
+        sizes={"t": 1},
         dtype=layer.dtype,
-        meta=np.empty((0,) * layer.ndim, layer.dtype),
-        name=f"densify-looks-{tokenize(kernel, *(array.name for array in aligned))}",
+        name="densify-looks",
     )
-    return lazy
+    return combined

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError
 from xharmonize.kernels.revisit import gaps
@@ -105,9 +105,7 @@ def _seen(valid: Any, dates: IntArray, day_of: IntArray, n_days: int) -> Any:
     looks = [dates[day_of == k] for k in range(n_days)]
     if all(len(found) == 1 for found in looks):
         return valid[np.concatenate(looks)]
-    stack = da.stack if isinstance(valid, da.Array) else np.stack
-    joined = stack([valid[found].any(axis=0) for found in looks])
-    return joined.rechunk({0: -1}) if isinstance(joined, da.Array) else joined
+    return np.stack([valid[found].any(axis=0) for found in looks])
 
 
 def _scenes(seen: Any, days: IntArray, months: AnyArray, levels: FloatArray) -> Any:
@@ -116,29 +114,25 @@ def _scenes(seen: Any, days: IntArray, months: AnyArray, levels: FloatArray) -> 
     counts = (share[:, None] > levels).astype(np.int64)
     month_of = days.astype("datetime64[D]").astype("datetime64[M]")
     membership = (months[:, None] == month_of).astype(np.int64)
-    if not isinstance(counts, da.Array):
-        return membership @ counts
-    return da.from_array(membership, chunks=-1) @ counts.rechunk(-1)
+    return map_blocks(
+        np.matmul, "md,dl->ml", membership, counts, whole="l", dtype=np.int64, name="frequency"
+    )
 
 
 def _gap_maps(seen: Any, days: IntArray, first: int, last: int) -> Any:
     """Number of valid days, mean and longest time between them (3, ...)."""
-    arguments = (tuple(days.tolist()), first, last)
-    if not isinstance(seen, da.Array):
-        return _gaps_block(np.asarray(seen), arguments)
-    return da.map_blocks(
-        _gaps_block,
+    return map_blocks(
+        partial(_gaps_block, days=tuple(days.tolist()), first=first, last=last),
+        "t...->t...",
         seen,
-        arguments,
-        chunks=((3,), *seen.chunks[1:]),
+        sizes={"t": 3},
+        whole="t",
         dtype=np.float32,
-        meta=np.empty((0,) * seen.ndim, np.float32),
-        name=f"frequency-{tokenize(seen.name, arguments)}",
+        name="frequency",
     )
 
 
-def _gaps_block(seen: AnyArray, arguments: tuple[tuple[int, ...], int, int]) -> FloatArray:
-    days, first, last = arguments
+def _gaps_block(seen: AnyArray, *, days: tuple[int, ...], first: int, last: int) -> FloatArray:
     flat = np.ascontiguousarray(seen.reshape(seen.shape[0], -1))
     found: FloatArray = gaps(flat, np.array(days, np.float64), float(first), float(last))
     return found.reshape(3, *seen.shape[1:])
@@ -152,8 +146,7 @@ def _described(
     counts: list[Any],
     maps: list[Any],
 ) -> xr.Dataset:
-    stack = da.stack if values.chunks is not None else np.stack
-    scenes, mapped = stack(counts), stack(maps)
+    scenes, mapped = np.stack(counts), np.stack(maps)
     place = tuple(dim for dim in values.dims if dim not in ("time", "band"))
     coords = {n: c for n, c in axis.without_time(values).items() if "band" not in c.dims}
     result = xr.Dataset(coords=coords).assign_coords(

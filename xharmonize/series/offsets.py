@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError, TimeAxisError, UnknownSensorError
@@ -167,7 +165,15 @@ def _compare(
         sign=1.0 if is_own_sparse else -1.0,
         max_gap=float(max_gap),
     )
-    data = _apply(comparison, values.data, sparse.size)
+    data = map_blocks(
+        comparison,
+        "t...->t...",
+        values.data,
+        sizes={"t": int(sparse.size)},
+        whole="t",
+        dtype=np.float32,
+        name="sensor-offsets",
+    )
     axes = {dim: values[dim].variable for dim in ("band",) if dim in values.coords}
     difference = xr.DataArray(data, dims=values.dims, coords={**axes, "time": sparse})
     place = [dim for dim in ("y", "x") if dim in values.dims]
@@ -186,19 +192,6 @@ def _compare(
 
 def _in_order(dates: IntArray, days: IntArray) -> IntArray:
     return dates[np.argsort(days[dates], kind="stable")]
-
-
-def _apply(comparison: _Comparison, data: Any, n_dates: int) -> Any:
-    if not isinstance(data, da.Array):
-        return comparison(np.asarray(data))
-    return da.map_blocks(
-        comparison,
-        data,
-        chunks=((n_dates,), *data.chunks[1:]),
-        dtype=np.float32,
-        meta=np.empty((0,) * data.ndim, np.float32),
-        name=f"sensor-offsets-{tokenize(comparison, data.name)}",
-    )
 
 
 def _summary(

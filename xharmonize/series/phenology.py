@@ -6,11 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, OptionError, TimeAxisError
@@ -199,17 +198,15 @@ def _start_of(year: int, year_start: str) -> int:
 
 def _apply(rules: _Rules, data: Any) -> Any:
     """Stack (7, year, ...) of the kernel's results."""
-    if not isinstance(data, da.Array):
-        return rules(np.asarray(data))
-    data = data.rechunk({0: -1})
-    return da.map_blocks(
+    return map_blocks(
         rules,
+        "t...->kt...",
         data,
-        new_axis=0,
-        chunks=((7,), (len(rules.windows),), *data.chunks[1:]),
+        new={"k": 7},
+        sizes={"t": len(rules.windows)},
+        whole="t",
         dtype=np.float64,
-        meta=np.empty((0,) * (data.ndim + 1), np.float64),
-        name=f"phenology-{tokenize(rules, data.name)}",
+        name="phenology",
     )
 
 
@@ -240,10 +237,9 @@ def _cut_attrs() -> dict[str, Any]:
 
 def _to_dates(days: Any) -> Any:
     """Days since 1970-01-01, NaN where not known, as datetime64[ns] of the nearest day."""
-    if not isinstance(days, da.Array):
-        return _dates_block(days)
-    meta = np.empty((0,) * days.ndim, "datetime64[ns]")
-    return days.map_blocks(_dates_block, dtype=meta.dtype, meta=meta, token="phenology-dates")
+    return map_blocks(
+        _dates_block, "...->...", days, dtype="datetime64[ns]", name="phenology-dates"
+    )
 
 
 def _dates_block(days: FloatArray) -> AnyArray:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import ResultFlag, blank_missing, companions_of, with_flags
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
@@ -135,7 +134,8 @@ def screen_outliers(
         has_band=has_band,
     )
     # Variables: xarray would compute lazy coordinates to compare those of two arrays.
-    outlier = xr.Variable(whole.dims, _apply(rules, whole.data)).transpose(*values.dims)
+    found = map_blocks(rules, "...->...", whole.data, dtype=bool, name="screen-outliers")
+    outlier = xr.Variable(whole.dims, found).transpose(*values.dims)
     kept = (values.where(~outlier) if mask else values).rename(values.name)
     verb = "masked" if mask else "flagged"
     line = f"screen_outliers: {verb} beyond {threshold:g} robust standard deviations, {direction}"
@@ -170,18 +170,6 @@ def _batches(days: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(
         tuple(found[k] if k < len(found) else found[0] for found in looks.values())
         for k in range(depth)
-    )
-
-
-def _apply(rules: _Rules, data: Any) -> Any:
-    if not isinstance(data, da.Array):
-        return rules(np.asarray(data))
-    return da.map_blocks(
-        rules,
-        data,
-        dtype=bool,
-        meta=np.empty((0,) * data.ndim, bool),
-        name=f"screen-outliers-{tokenize(rules, data.name)}",
     )
 
 

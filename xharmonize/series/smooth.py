@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS, companions_of
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
@@ -254,14 +254,13 @@ def _apply(plan: Plan, values: xr.DataArray, layers: list[Any], wanted: tuple[La
     """Stack (layer, time, ...) of what is wanted."""
     block = _Block(plan, tuple(layer is not None for layer in layers), wanted)
     data = [values.data, *(layer for layer in layers if layer is not None)]
-    if values.chunks is None:
-        return block(*(np.asarray(array) for array in data))
-    return da.map_blocks(
+    return map_blocks(
         block,
+        ",".join(["t..."] * len(data)) + "->lt...",
         *data,
-        new_axis=0,
-        chunks=((len(wanted),), (len(plan.wanted),), *values.chunks[1:]),
+        new={"l": len(wanted)},
+        sizes={"t": len(plan.wanted)},
+        whole="t",
         dtype=np.float32,
-        meta=np.empty((0,) * (values.ndim + 1), np.float32),
-        name=f"smooth-{tokenize(block, *(array.name for array in data))}",
+        name="smooth",
     )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import Any, Literal, TypeAlias
 
 import dask
-import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
+from xharmonize.cube.blockwise import array_of, blocks_holding, chunks_of, is_lazy, window_task
 from xharmonize.cube.companions import Pooling
 from xharmonize.series.fields import Place
 from xharmonize.types import AnyArray, FloatArray
@@ -76,12 +74,11 @@ def field_statistics(
 
 def _groups(places: Sequence[Place], values: Any) -> dict[Any, list[Place]]:
     """Fields by the chunk that holds the middle of their window."""
-    sizes = values.chunks[-2:] if isinstance(values, da.Array) else None
-    edges = [list(accumulate(chunks)) for chunks in sizes] if sizes else [[], []]
+    chunks = chunks_of(values)[-2:]
     found: dict[Any, list[Place]] = {}
     for place in places:
         middles = [sum(ends) // 2 for ends in (place.rows, place.columns)]
-        key = tuple(bisect_right(edge, middle) for edge, middle in zip(edges, middles))
+        key = tuple(blocks_holding((m, m + 1), own)[0].start for m, own in zip(middles, chunks))
         found.setdefault(key, []).append(place)
     return found
 
@@ -92,26 +89,23 @@ def _read(
     """Statistics of a group of fields, lazy where the values are."""
     rows = (min(p.rows[0] for p in group), max(p.rows[1] for p in group))
     columns = (min(p.columns[0] for p in group), max(p.columns[1] for p in group))
-    cut = [array[..., slice(*rows), slice(*columns)] for array in (values, *layers)]
     summarise = partial(
         _summarise_block, group=tuple(group), corner=(rows[0], columns[0]), grid=grid, zonal=zonal
     )
-    if not isinstance(values, da.Array):
+    if not is_lazy(values):
+        cut = [array[..., slice(*rows), slice(*columns)] for array in (values, *layers)]
         return summarise(*cut)
-    lead = dict.fromkeys((values.ndim - 2, values.ndim - 1), -1)
-    data = [da.asarray(array).rechunk(lead) for array in cut]
-    n_lead = values.ndim - 2
+    names = [array.name for array in (values, *layers)]
     shapes = tuple(place.field.geometry.wkb for place in group)
-    return da.map_blocks(
-        summarise,
-        *data,
-        drop_axis=[values.ndim - 2, values.ndim - 1],
-        new_axis=[0, 1],
-        chunks=((zonal.n_columns,), (len(group),), *data[0].chunks[:n_lead]),
-        dtype=np.float64,
-        meta=np.empty((0,) * (n_lead + 2), np.float64),
-        name=f"to-table-{tokenize(shapes, rows, columns, zonal, *(a.name for a in data))}",
-    )
+    name = f"to-table-{tokenize(shapes, rows, columns, zonal, names)}"
+    held = list(map(blocks_holding, (rows, columns), values.chunks[-2:]))
+    tasks = {
+        (name, 0, 0, *lead): window_task((name, 0, 0, *lead), summarise, names, lead, *held)
+        for lead in np.ndindex(*values.numblocks[:-2])
+    }
+    chunks = ((zonal.n_columns,), (len(group),), *values.chunks[:-2])
+    meta = np.empty((0,) * len(chunks), np.float64)
+    return array_of(name, tasks, sources=[values, *layers], chunks=chunks, meta=meta)
 
 
 def _summarise_block(

@@ -12,9 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import Task
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.cube.angles.find import AnglesSource, find_refs
 from xharmonize.cube.angles.granule import BANDS
@@ -25,6 +23,7 @@ from xharmonize.cube.angles.refs import (
     angles_block,
     open_step,
 )
+from xharmonize.cube.blockwise import array_of, map_blocks, task
 from xharmonize.cube.catalog.angles import ANGLES, ATTRIBUTES
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of, write_grid
@@ -137,34 +136,26 @@ def _stack(refs: Sequence[tuple[GranuleRef | RasterRef, ...]], like: Any, area: 
         for dim, size in (("time", 1), ("y", _SIDE), ("x", _SIDE))
     )
     name = "read-angles-" + tokenize(refs, area)
-    graph = {(name, i): Task((name, i), open_step, step, area) for i, step in enumerate(refs)}
-    opened = da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=[]),
-        name,
-        chunks=((1,) * len(refs),),
-        meta=np.empty(0, object),
+    tasks = {(name, i): task((name, i), open_step, step, area) for i, step in enumerate(refs)}
+    opened = array_of(
+        name, tasks, sources=[], chunks=((1,) * len(refs),), meta=np.empty(0, object)
     ).rechunk((times,))
     y, x = (
         da.from_array(like[dim].values.astype(float), (size,))
         for dim, size in (("y", ys), ("x", xs))
     )
     n_views = len(area.bands) if area.per_band else 1
-    return da.blockwise(
+    stack: da.Array = map_blocks(
         partial(angles_block, area=area),
-        "tayx",
+        "t,y,x->tayx",
         opened,
-        "t",
         y,
-        "y",
         x,
-        "x",
-        new_axes={"a": 2 + 2 * n_views},
-        concatenate=True,
-        align_arrays=False,  # they are; aligning warns of many chunks
+        new={"a": 2 + 2 * n_views},
         dtype=np.float32,
-        meta=np.empty((0,) * 4, np.float32),
-        token="interpolate-angles",
+        name="interpolate-angles",
     )
+    return stack
 
 
 def _dataset(like: xr.DataArray | xr.Dataset, stack: da.Array, area: Area) -> xr.Dataset:

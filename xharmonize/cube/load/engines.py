@@ -16,6 +16,7 @@ import numpy as np
 from dask.base import tokenize
 
 from xharmonize._optional import require
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.load.readers import AssetRef, NamingDriver, NamingReader
 from xharmonize.errors import GridError
 from xharmonize.kernels.longitude import unwrapped
@@ -250,16 +251,11 @@ def _odc_item(source: Source, footprint: Any) -> Any:
 
 def _stack_bands(bands: Sequence[da.Array], *, dtype: np.dtype[Any]) -> da.Array:
     # One blockwise step and one copy, where da.stack would add two tasks per band and chunk.
-    pairs = [part for band in bands for part in (band, "tyx")]
-    return da.blockwise(
-        _stack_block,
-        "tbyx",
-        *pairs,
-        new_axes={"b": len(bands)},
-        dtype=dtype,
-        meta=np.empty((0, 0, 0, 0), dtype),
-        name="stack-bands-" + tokenize(*[band.name for band in bands]),
+    signature = f"{','.join(['tyx'] * len(bands))}->tbyx"
+    stack: da.Array = map_blocks(
+        _stack_block, signature, *bands, new={"b": len(bands)}, dtype=dtype, name="stack-bands"
     )
+    return stack
 
 
 def _stack_block(*blocks: IntArray) -> AnyArray:

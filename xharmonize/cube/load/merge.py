@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from dask import array as da
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import (
     BAND_COORDS,
     REFLECTANCE,
@@ -87,30 +87,25 @@ def _merge_pieces(cube: xr.Dataset, sizes: Sequence[int]) -> xr.Dataset:
     steps = read_contract(cube[REFLECTANCE])
     merged = [merge_steps(steps[i : i + n]) for i, n in zip(firsts, sizes)]
     result = cube.isel(time=firsts)
-    result[REFLECTANCE] = result[REFLECTANCE].copy(data=_merge(values, flags, values, sizes))
+    result[REFLECTANCE] = result[REFLECTANCE].copy(data=_merge(values, flags, values))
     if flags is not None:
-        result["qa"] = result["qa"].copy(data=_merge(values, flags, flags, sizes))
+        result["qa"] = result["qa"].copy(data=_merge(values, flags, flags))
     renewed = write_contract(result[REFLECTANCE], merged)
     return result.assign_coords({n: renewed.coords[n] for n in (*TIME_COORDS, *BAND_COORDS)})
 
 
-def _merge(values: da.Array, flags: da.Array | None, what: da.Array, sizes: Sequence[int]) -> Any:
+def _merge(values: da.Array, flags: da.Array | None, what: da.Array) -> Any:
     index = "tbyx" if what.ndim == 4 else "tyx"
-    others = () if flags is None else (flags, "tyx")
-    return da.blockwise(
+    others = [] if flags is None else [flags]
+    return map_blocks(
         _merge_block,
-        index,
+        f"tbyx,{index}{',tyx' * len(others)}->{index}",
         values,
-        "tbyx",
         what,
-        index,
         *others,
-        align_arrays=False,
-        concatenate=True,
-        adjust_chunks={"t": lambda _: 1},
+        sizes={"t": 1},
         dtype=what.dtype,
-        meta=np.empty((0,) * what.ndim, what.dtype),
-        name="merge-pieces-" + tokenize(values.name, what.name, sizes),
+        name="merge-pieces",
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.catalog.angles import ANGLES, ATTRIBUTES, angles_of_item
 from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.scene import Scene
@@ -236,15 +237,14 @@ def _packed(
 
 
 def _fill_flag(numbers: da.Array, fill: int) -> da.Array:
-    return da.map_blocks(
-        _fill_flag_block,
-        numbers.rechunk({1: -1}),
-        fill=fill,
-        drop_axis=1,
+    flags: da.Array = map_blocks(
+        partial(_fill_flag_block, fill=fill),
+        "tbyx->tyx",
+        numbers,
         dtype=np.uint16,
-        meta=np.empty((0, 0, 0), np.uint16),
-        name="flag-fill-" + tokenize(numbers.name, fill),
+        name="flag-fill",
     )
+    return flags
 
 
 def _fill_flag_block(numbers: AnyArray, *, fill: int) -> AnyArray:

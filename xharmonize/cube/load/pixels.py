@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
 
+from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.catalog.projection import crs_stated
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.load.engines import FAILED, Chunks, Reading, Source, read_stack
@@ -123,7 +124,7 @@ def load_pixels(
         names = tuple(layer.name for layer in load.layers)
         layers = _read(placed, load, names, chunks, wide, NO_QUALITY, "nearest")
     if max(sizes) > 1:
-        choice = _choose(numbers, sizes, fill)
+        choice = _choose(numbers, fill)
         numbers = _take(numbers, choice)
         layers = None if layers is None else _take(layers, choice)
     split = {} if layers is None else _split(layers, load.layers)
@@ -215,18 +216,17 @@ def _asset(scene: Scene, name: str, failed: int | None) -> AssetRef:
     )
 
 
-def _choose(numbers: da.Array, sizes: Sequence[int], fill: int) -> da.Array:
+def _choose(numbers: da.Array, fill: int) -> da.Array:
     """Number of the scene that each pixel of a time step is taken from: (time, y, x) uint8."""
-    return da.map_blocks(
-        _choose_block,
+    choice: da.Array = map_blocks(
+        partial(_choose_block, fill=fill),
+        "tbyx->tyx",
         numbers,
-        fill=fill,
-        drop_axis=1,
-        chunks=((1,) * len(sizes), *numbers.chunks[2:]),
+        sizes={"t": 1},
         dtype=np.uint8,
-        meta=np.empty((0, 0, 0), np.uint8),
-        name="choose-scene-" + tokenize(numbers.name, fill),
+        name="choose-scene",
     )
+    return choice
 
 
 def _choose_block(numbers: IntArray, *, fill: int) -> AnyArray:
@@ -241,19 +241,18 @@ def _choose_block(numbers: IntArray, *, fill: int) -> AnyArray:
 
 
 def _take(stack: da.Array, choice: da.Array) -> da.Array:
-    return da.blockwise(
+    # Blocks are whole time steps: of several scenes in the stack, of one in the choice.
+    taken: da.Array = map_blocks(
         _take_block,
-        "tbyx",
+        "tbyx,syx->tbyx",
         stack,
-        "tbyx",
         choice,
-        "tyx",
-        align_arrays=False,
-        adjust_chunks={"t": lambda _: 1},
+        paired={"s": ("t", choice.chunks[0])},
+        sizes={"t": 1},
         dtype=stack.dtype,
-        meta=np.empty((0, 0, 0, 0), stack.dtype),
-        name="merge-scenes-" + tokenize(stack.name, choice.name),
+        name="merge-scenes",
     )
+    return taken
 
 
 def _take_block(stack: AnyArray, choice: AnyArray) -> AnyArray:
@@ -266,16 +265,12 @@ def _take_block(stack: AnyArray, choice: AnyArray) -> AnyArray:
 def _split(stack: da.Array, layers: Sequence[QALayer]) -> dict[str, da.Array]:
     """Give each quality layer its own type and fill."""
     return {
-        layer.name: da.map_blocks(
-            _split_block,
+        layer.name: map_blocks(
+            partial(_split_block, number=number, fill=layer.fill, kind=np.dtype(layer.dtype)),
+            "tbyx->tyx",
             stack,
-            number=number,
-            fill=layer.fill,
-            kind=np.dtype(layer.dtype),
-            drop_axis=1,
             dtype=layer.dtype,
-            meta=np.empty((0, 0, 0), layer.dtype),
-            name=f"quality-layer-{layer.name}-" + tokenize(stack.name, number, layer),
+            name=f"quality-layer-{layer.name}",
         )
         for number, layer in enumerate(layers)
     }
@@ -289,14 +284,8 @@ def _split_block(stack: AnyArray, *, number: int, fill: int, kind: np.dtype[Any]
 
 
 def _failed(stack: da.Array) -> da.Array:
-    return da.map_blocks(
-        _failed_block,
-        stack,
-        drop_axis=1,
-        dtype=bool,
-        meta=np.empty((0, 0, 0), bool),
-        name="find-failed-" + tokenize(stack.name),
-    )
+    failed: da.Array = map_blocks(_failed_block, "tbyx->tyx", stack, dtype=bool, name="find-failed")
+    return failed
 
 
 def _failed_block(stack: AnyArray) -> BoolArray:
@@ -305,15 +294,9 @@ def _failed_block(stack: AnyArray) -> BoolArray:
 
 
 def _repair(stack: da.Array, fill: int, dtype: np.dtype[Any]) -> da.Array:
-    return da.map_blocks(
-        _repair_block,
-        stack,
-        fill=fill,
-        kind=dtype,
-        dtype=dtype,
-        meta=np.empty((0, 0, 0, 0), dtype),
-        name="fill-failed-" + tokenize(stack.name, fill, str(dtype)),
-    )
+    repair = partial(_repair_block, fill=fill, kind=dtype)
+    whole: da.Array = map_blocks(repair, "tbyx->tbyx", stack, dtype=dtype, name="fill-failed")
+    return whole
 
 
 def _repair_block(stack: AnyArray, *, fill: int, kind: np.dtype[Any]) -> AnyArray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xharmonize.cube.resample.piece import Piece, Span
+from xharmonize.cube.blockwise import Span
+from xharmonize.cube.resample.piece import Piece
 from xharmonize.kernels import regrid as kernels
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
 from xharmonize.types import AnyArray

@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeAlias
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
+from xharmonize.cube.blockwise import Span, array_of, blocks_holding, is_lazy, task, window_task
 from xharmonize.cube.resample.aligned import Aligned
-from xharmonize.cube.resample.piece import Piece, Span
+from xharmonize.cube.resample.piece import Piece
 from xharmonize.cube.resample.projected import Projected
 from xharmonize.types import AnyArray
 
@@ -32,14 +32,14 @@ Plan: TypeAlias = Aligned | Projected
 
 
 def resample(
-    source: AnyArray | da.Array,
+    source: Any,
     plan: Plan,
     shape: tuple[int, int],
     *,
     kind: Kind,
     chunks: Chunks,
     outside: AnyArray | None = None,
-) -> AnyArray | da.Array:
+) -> Any:
     """Resample the last two dimensions of a numpy array at once, of a dask array lazily.
 
     Parameters
@@ -57,31 +57,34 @@ def resample(
     outside : (...) integer array, optional
         For ``bits``: value outside the source, for each image.
     """
-    lead = source.shape[:-2]
-    table = np.broadcast_to(np.asarray(0 if outside is None else outside, source.dtype), lead)
-    if not isinstance(source, da.Array):
-        piece = _piece(plan, (0, shape[0]), (0, shape[1]), lead, table.ravel())
+    value = np.asarray(0 if outside is None else outside, source.dtype)
+    table = np.broadcast_to(value, source.shape[:-2])
+    resampling = partial(_resample_block, plan=plan, kind=kind)
+    if not is_lazy(source):
+        rows, columns = (0, shape[0]), (0, shape[1])
+        piece = _piece(rows, columns, plan.window(rows, columns), table)
+        if piece.is_outside:
+            return _outside(piece, kind)
         (y0, y1), (x0, x1) = piece.window
-        return _resample_block([[source[..., y0:y1, x0:x1]]], piece, plan, kind)
+        return resampling(source[..., y0:y1, x0:x1], piece)
     token = tokenize(source.name, plan, shape, kind, chunks, table)
     name = f"regrid-{kind.replace('+', '-')}-{token}"
     extra = (0,) if kind == "mean+fraction" else ()
-    function = partial(_resample_block, plan=plan, kind=kind)
-    graph = {
-        (name, *extra, *index): (function, keys, piece)
-        for index, keys, piece in _pieces(source, plan, chunks, table)
-    }
+    tasks = {}
+    for (*lead, j, i), piece in _pieces(source, plan, chunks, table):
+        key = (name, *extra, *lead, j, i)
+        if piece.is_outside:
+            tasks[key] = task(key, _outside, piece, kind)
+            continue
+        held = map(blocks_holding, piece.window, source.chunks[-2:])
+        tasks[key] = window_task(key, resampling, [source.name], lead, *held, piece)
     out_chunks = (*((2,),) * len(extra), *source.chunks[:-2], *chunks)
-    return da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=[source]),
-        name,
-        chunks=out_chunks,
-        meta=np.empty((0,) * len(out_chunks), source.dtype),
-    )
+    meta = np.empty((0,) * len(out_chunks), source.dtype)
+    return array_of(name, tasks, sources=[source], chunks=out_chunks, meta=meta)
 
 
 def output_chunks(
-    source: da.Array | AnyArray,
+    source: Any,
     shape: tuple[int, int],
     steps: tuple[float, float],
     *,
@@ -98,7 +101,7 @@ def output_chunks(
     within : pair of tuples of int, optional
         Chunks of the target that are cut into even pieces; none straddles a border of theirs.
     """
-    if not isinstance(source, da.Array):
+    if not is_lazy(source):
         return (shape[0],), (shape[1],)
     sizes = [max(chunk) / abs(step) for chunk, step in zip(source.chunks[-2:], steps)]
     limits = [min(max(round(size), 1), MAX_CHUNK) for size in sizes]
@@ -119,65 +122,28 @@ def _cut(chunks: tuple[int, ...], limit: int) -> tuple[int, ...]:
 
 
 def _pieces(
-    source: da.Array,
-    plan: Plan,
-    chunks: Chunks,
-    outside: AnyArray,
-) -> Iterator[tuple[tuple[int, ...], list[Any], Piece]]:
-    """Block number, source keys [y][x] and piece of each output block."""
-    starts = [[0, *accumulate(sizes)] for sizes in source.chunks]
-    places = [list(pairwise(s)) for s in ([0, *accumulate(sizes)] for sizes in chunks)]
-    leads = list(product(*(range(len(sizes)) for sizes in source.chunks[:-2])))
-    for (j, rows), (i, columns) in product(enumerate(places[0]), enumerate(places[1])):
-        window = plan.window(rows, columns)
-        blocks_y, crop_y = _blocks_of(window[0], starts[-2])
-        blocks_x, crop_x = _blocks_of(window[1], starts[-1])
+    source: da.Array, plan: Plan, chunks: Chunks, outside: AnyArray
+) -> Iterator[tuple[tuple[int, ...], Piece]]:
+    """Number and piece of each output block."""
+    leads, places = (
+        list(product(*(enumerate(pairwise([0, *accumulate(sizes)])) for sizes in axes)))
+        for axes in (source.chunks[:-2], chunks)
+    )
+    for (j, rows), (i, columns) in places:
+        window = plan.window(rows, columns)  # once for all dates and bands: it may be projected
         for lead in leads:
-            keys = [[(source.name, *lead, y, x) for x in blocks_x] for y in blocks_y]
-            cut = tuple(slice(starts[d][n], starts[d][n + 1]) for d, n in enumerate(lead))
-            piece = Piece(
-                rows=rows,
-                columns=columns,
-                window=window,
-                crop=(crop_y, crop_x),
-                lead=outside[cut].shape,
-                outside=outside[cut].ravel(),
-            )
-            yield (*lead, j, i), keys, piece
+            table = outside[tuple(slice(*span) for _, span in lead)]
+            yield (*(n for n, _ in lead), j, i), _piece(rows, columns, window, table)
 
 
-def _blocks_of(span: Span, starts: list[int]) -> tuple[list[int], Span]:
-    """Source blocks that hold a span of pixels, and the span counted from the first of them."""
-    if span[1] <= span[0]:
-        return [], (0, 0)
-    found = [n for n, (a, b) in enumerate(pairwise(starts)) if a < span[1] and b > span[0]]
-    first = starts[found[0]]
-    return found, (span[0] - first, span[1] - first)
-
-
-def _piece(
-    plan: Plan, rows: Span, columns: Span, lead: tuple[int, ...], outside: AnyArray
-) -> Piece:
-    window = plan.window(rows, columns)
-    crop = tuple((0, stop - start) for start, stop in window)
+def _piece(rows: Span, columns: Span, window: tuple[Span, Span], outside: AnyArray) -> Piece:
     return Piece(
-        rows=rows,
-        columns=columns,
-        window=window,
-        crop=(crop[0], crop[1]),
-        lead=lead,
-        outside=outside,
+        rows=rows, columns=columns, window=window, lead=outside.shape, outside=outside.ravel()
     )
 
 
-def _resample_block(blocks: list[list[AnyArray]], piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
-    """Resample one output block from the source blocks that hold its window."""
-    if any(start == stop for start, stop in piece.window):
-        return _outside(piece, kind)
-    rows = [np.concatenate(row, axis=-1) if len(row) > 1 else row[0] for row in blocks]
-    whole = np.concatenate(rows, axis=-2) if len(rows) > 1 else rows[0]
-    (y0, y1), (x0, x1) = piece.crop
-    window = whole[..., y0:y1, x0:x1]
+def _resample_block(window: AnyArray, piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
+    """Resample one output block from its window of the source."""
     if kind == "bits":
         return plan.bits(window, piece)
     mean, fraction = plan.mean(window, piece)

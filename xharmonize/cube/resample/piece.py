@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from xharmonize.cube.blockwise import Span
 from xharmonize.types import AnyArray
-
-Span: TypeAlias = tuple[int, int]
-"""First index, and the one after the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +18,6 @@ class Piece:
         Target pixels.
     window : ((int, int), (int, int))
         Source rows and columns.
-    crop : ((int, int), (int, int))
-        The window within the source blocks that hold it.
     lead : tuple of int
         Sizes of the block's leading dimensions.
     outside : (n,) integer array
@@ -32,9 +27,13 @@ class Piece:
     rows: Span
     columns: Span
     window: tuple[Span, Span]
-    crop: tuple[Span, Span]
     lead: tuple[int, ...]
     outside: AnyArray
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether no source pixel lies under it."""
+        return any(start == stop for start, stop in self.window)
 
     @property
     def origin(self) -> tuple[int, int]:

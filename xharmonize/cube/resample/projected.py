@@ -11,7 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from xharmonize._cache import Cache
-from xharmonize.cube.resample.piece import Piece, Span
+from xharmonize.cube.blockwise import Span
+from xharmonize.cube.resample.piece import Piece
 from xharmonize.errors import GridError
 from xharmonize.kernels import reproject
 from xharmonize.kernels.longitude import unwrapped

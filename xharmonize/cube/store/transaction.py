@@ -16,6 +16,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import GrowMode
+from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.store import layout
 from xharmonize.cube.store.fit import require_fit
 from xharmonize.cube.store.layout import TILE
@@ -161,12 +162,7 @@ def _fill(session: Any, parts: Parts, rows: IntArray) -> None:
 
 def _shards(block: xr.DataArray, *, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Any]]:
     """Where each shard starts, and its values: lazy where the block is."""
-    import dask.array as da
-
-    source = block.data
-    if block.chunks is None:
-        source = da.from_array(np.asarray(source), chunks=tuple(unit), name=False)
-    source = source.rechunk(tuple(unit))
+    source = cut_into(block.data, unit)
     starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in source.chunks]
     return zip(product(*starts), source.to_delayed().ravel().tolist())
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.store.encode import (
     CODED,
     COMPLETE,
@@ -204,11 +205,8 @@ def _write_array(block: xr.DataArray, *, path: Path, rows: IntArray, unit: Seque
     """Return a lazy array whose blocks write shards as they are computed."""
     import dask.array as da
 
-    source = block.data
-    if block.chunks is None:
-        source = da.from_array(np.asarray(source), chunks=tuple(unit), name=False)
     # One row, all bands and one tile a task: no two tasks touch the same shard.
-    source = source.rechunk(tuple(unit))
+    source = cut_into(block.data, unit)
     return da.map_blocks(
         write_block,
         source,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import chunks_of, map_blocks
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.contract import read_coordinate, select_bands
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs
@@ -64,8 +64,8 @@ class Tables:
     domain: tuple[Float64Array, Float64Array] | None = None
 
 
-_SAME_AXIS = str.maketrans("YVXU", "yyxx")
-"""Tiles and pixels of one axis are cut into as many blocks: blockwise pairs them by letter."""
+_PIXELS = dict(zip("YVXU", "yyxx"))
+"""Dimension of the pixels that tiles along another lie under, tables (Y, X) and flags (V, U)."""
 
 
 def one_table(cube: xr.DataArray, values: Any, ranges: Any) -> Tables:
@@ -171,17 +171,22 @@ def look_up(cube: xr.DataArray, tables: Tables, *, flags: bool) -> tuple[Any, An
     chosen = select_bands(cube, tables.bands)
     chosen, lines = split_lines(chosen)
     values = chosen.data
-    is_lazy = isinstance(values, da.Array)
-    if is_lazy and flags:
-        values = values.rechunk({1: -1})
-    block = partial(_map_block, has_lines=lines is not None, flags=flags)
     layout = _arguments(tables, lines, values.shape, flags=flags)
-    if not is_lazy:
-        sizes = {dim: (int(n),) for dim, n in zip("tbyx", values.shape)}
-        spans = _all_spans(layout, sizes)
-        result = block(values, *(np.asarray(_taken(array, dims, spans)) for array, dims in layout))
-    else:
-        result = _lazily(block, values, layout, flags=flags)
+    spans = _all_spans(layout, dict(zip("tbyx", chunks_of(values))))
+    result = map_blocks(
+        partial(_map_block, has_lines=lines is not None, flags=flags),
+        f"{','.join(['tbyx', *(dims for _, dims in layout)])}->tbyx",
+        values,
+        *(_taken(array, dims, spans) for array, dims in layout),
+        sizes={"b": values.shape[1] + 1} if flags else None,
+        whole="b" if flags else "",
+        paired={
+            dim: (_PIXELS[dim], tuple(stop - start for start, stop in found))
+            for dim, found in spans.items()
+        },
+        dtype=np.float32,
+        name="harmonize-lut",
+    )
     return (result[:, :-1], result[:, -1].astype(np.uint8)) if flags else (result, None)
 
 
@@ -209,42 +214,6 @@ def _arguments(
         if tables.flags is not None:
             found += [(tables.flags, "tVU"), (tables.tile_rows, "y"), (tables.tile_columns, "x")]
     return found
-
-
-def _lazily(block: Any, values: da.Array, layout: list[tuple[Any, str]], *, flags: bool) -> Any:
-    """One task per block, given the tables of its own tiles only."""
-    chunks = dict(zip("tbyx", values.chunks))
-    spans = _all_spans(layout, chunks)
-    arguments: list[Any] = []
-    for array, dims in layout:
-        if dims in ("y", "x"):
-            arguments += [da.from_array(np.asarray(array), (chunks[dims],)), dims]
-            continue
-        taken = _taken(array, dims, spans)
-        sizes: list[Any] = []
-        for n, dim in zip(taken.shape, dims):
-            if dim in spans:
-                sizes.append(tuple(b - a for a, b in spans[dim]))
-            else:
-                sizes.append(chunks[dim] if dim in chunks and n == sum(chunks[dim]) else (n,))
-        if isinstance(taken, da.Array):
-            taken = taken.rechunk(tuple(sizes))
-        else:
-            taken = da.from_array(taken, tuple(sizes))
-        arguments += [taken, dims.translate(_SAME_AXIS)]
-    return da.blockwise(
-        block,
-        "tbyx",
-        values,
-        "tbyx",
-        *arguments,
-        adjust_chunks={"b": (values.shape[1] + 1,)} if flags else None,
-        concatenate=True,
-        align_arrays=False,
-        dtype=np.float32,
-        meta=np.empty((0,) * 4, np.float32, like=values._meta),
-        token="harmonize-lut",
-    )
 
 
 def _taken(array: Any, dims: str, spans: dict[str, Any]) -> Any:

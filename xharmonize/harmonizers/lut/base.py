@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -165,9 +164,8 @@ def _merged(result: xr.Dataset, found: list[Any]) -> xr.DataArray:
         at = {int(place): k for k, place in enumerate(places)}
         data = marks
         if len(at) < n_times:
-            joined = da if isinstance(marks, da.Array) else np
             parts = [marks[at[t] : at[t] + 1] if t in at else none for t in range(n_times)]
-            data = joined.concatenate(parts)
+            data = np.concatenate(parts)
     return with_flags(result.get("flag"), template.copy(data=data))
 
 

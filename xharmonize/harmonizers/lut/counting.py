@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -10,8 +11,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
+from xharmonize.cube.blockwise import array_of, block_of, chunks_of, is_lazy, map_blocks, task
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.encode import require_encoded
 from xharmonize.harmonizers import blocks
@@ -62,38 +63,30 @@ def count_tiles(
     """
     cube, lines = split_lines(cube)
     values = cube.data
-    if not isinstance(values, da.Array):
-        return _count_block(values, rows, columns, low, high, *(lines or ()), bins=bins)
-    cuts = [[0, *np.cumsum(sizes).tolist()] for sizes in values.chunks[2:]]
+    cuts = [[0, *np.cumsum(sizes).tolist()] for sizes in chunks_of(values)[2:]]
     firsts = [[int(a[i]) for i in cut[:-1]] for a, cut in zip((rows, columns), cuts)]
     sizes = [
         tuple(int(tile[stop - 1]) - int(tile[start]) + 1 for start, stop in pairwise(cut))
         for tile, cut in zip((rows, columns), cuts)
     ]
-    tables: list[Any] = []
-    for line in lines or ():
-        tables += [da.from_array(line, values.chunks[:2]), "tb"]
-    partial_counts = da.blockwise(
+    counts = map_blocks(
         partial(_count_block, bins=bins),
-        "tyxbk",
+        f"tbyx,y,x,b,b{',tb' * len(lines or ())}->tyxbk",
         values,
-        "tbyx",
-        da.from_array(rows, values.chunks[2]),
-        "y",
-        da.from_array(columns, values.chunks[3]),
-        "x",
-        da.from_array(low, values.chunks[1]),
-        "b",
-        da.from_array(high, values.chunks[1]),
-        "b",
-        *tables,
-        adjust_chunks={"y": sizes[0], "x": sizes[1]},
-        new_axes={"k": bins},
+        rows,
+        columns,
+        low,
+        high,
+        *(lines or ()),
+        new={"k": bins},
+        sizes={"y": sizes[0], "x": sizes[1]},
         dtype=np.int64,
-        meta=np.empty((0,) * 5, np.int64),
-        token="fit-tables-count",
+        name="fit-tables-count",
+        on_host=True,
     )
-    return _add_blocks(partial_counts, firsts, sizes, int(rows[-1]) + 1, int(columns[-1]) + 1)
+    if not is_lazy(counts):
+        return counts
+    return _add_blocks(counts, firsts, sizes, int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def _count_block(
@@ -129,20 +122,24 @@ def _add_blocks(
         ]
         for axis, n_tiles in zip(zip(firsts, sizes), (n_rows, n_columns))
     ]
-    graph = {}
+    tasks = {}
     for t in range(counts.numblocks[0]):
         for b in range(counts.numblocks[3]):
             for j, in_rows in enumerate(holders[0]):
                 for i, in_columns in enumerate(holders[1]):
                     places = [(p, q) for _, p in in_rows for _, q in in_columns]
-                    keys = [(counts.name, t, r, c, b, 0) for r, _ in in_rows for c, _ in in_columns]
-                    graph[(name, t, j, i, b, 0)] = (partial(_add, places=places), keys)
+                    parts = [
+                        block_of(counts.name, (t, r, c, b, 0))
+                        for r, _ in in_rows
+                        for c, _ in in_columns
+                    ]
+                    key = (name, t, j, i, b, 0)
+                    tasks[key] = task(key, _add, parts, tuple(places))
     chunks = (counts.chunks[0], (1,) * n_rows, (1,) * n_columns, *counts.chunks[3:])
-    layer = HighLevelGraph.from_collections(name, graph, dependencies=[counts])
-    return da.Array(layer, name, chunks=chunks, meta=np.empty((0,) * 5, np.int64))
+    return array_of(name, tasks, sources=[counts], chunks=chunks, meta=np.empty((0,) * 5, np.int64))
 
 
-def _add(parts: list[IntArray], places: list[tuple[int, int]]) -> IntArray:
+def _add(parts: list[IntArray], places: Sequence[tuple[int, int]]) -> IntArray:
     total = parts[0][:, places[0][0], places[0][1]].copy()
     for part, (row, column) in zip(parts[1:], places[1:]):
         total += part[:, row, column]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import cut_like, map_blocks
 from xharmonize.cube.companions import COMPANIONS, ResultFlag
 from xharmonize.cube.contract import (
     REFLECTANCE,
@@ -115,8 +115,7 @@ def _coverage(counts: Any, tile_y: Axis, tile_x: Axis, side: float) -> Any:
 
 def _blank(tables: Any, share: Any, least: float) -> Any:
     """Tables, but NaN where the valid share of a tile is too small."""
-    where = da.where if isinstance(share, da.Array) else np.where
-    return where((share >= least)[..., None, None], tables, np.nan)
+    return np.where((share >= least)[..., None, None], tables, np.nan)
 
 
 def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges) -> Any:
@@ -124,18 +123,13 @@ def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges)
     reaches_beyond = np.where(extent < 1 - 1e-9, int(ResultFlag.PARTIAL_CONTEXT), 0)
     flags = np.broadcast_to(reaches_beyond.astype(np.uint8), counts.shape[:3])
     if domain is None:
-        return da.from_array(flags, counts.chunks[:3]) if isinstance(counts, da.Array) else flags
-    if not isinstance(counts, da.Array):
-        return flags | _is_far(counts, domain, ranges) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
-    is_far = da.blockwise(
+        return cut_like(flags, counts, (0, 1, 2))
+    is_far = map_blocks(
         partial(_is_far, domain=domain, ranges=ranges),
-        "tyx",
-        counts.rechunk({3: -1, 4: -1}),
-        "tyxbk",
-        concatenate=True,
+        "tyxbk->tyx",
+        counts,
         dtype=bool,
-        meta=np.empty((0,) * 3, bool),
-        token="fit-tables-domain",
+        name="fit-tables-domain",
     )
     return flags | is_far * np.uint8(ResultFlag.OUT_OF_DOMAIN)
 

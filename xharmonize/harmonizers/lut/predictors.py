@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.blockwise import is_lazy, map_blocks
 from xharmonize.errors import FitError, ModelError
 from xharmonize.harmonizers.lut.tiles import MGRS_SQUARE
 from xharmonize.kernels import histogram
@@ -105,22 +106,15 @@ def map_counts(
     n_last : int
         Length of the last dimension of the result.
     """
-    if not isinstance(counts, da.Array) and not isinstance(extra, da.Array):
-        return function(counts) if extra is None else function(counts, np.asarray(extra))
-    counts = da.asarray(counts)
-    counts = counts.rechunk({3: -1, 4: -1})
-    arguments: list[Any] = [counts, "tyxbk"]
-    if extra is not None:
-        arguments += [da.asarray(extra).rechunk(-1), "uvwbk"]
-    return da.blockwise(
+    given = [counts] if extra is None else [counts, extra]
+    return map_blocks(
         function,
-        "tyxbn",
-        *arguments,
-        new_axes={"n": n_last},
-        concatenate=True,
+        f"{','.join(['tyxbk'] * len(given))}->tyxbn",
+        *given,
+        new={"n": n_last},
+        whole="b",
         dtype=np.float64,
-        meta=np.empty((0,) * 5),
-        token=name,
+        name=name,
     )
 
 
@@ -150,7 +144,7 @@ class Constant:
         """The table, for each date and tile."""
         chosen = [self.ranges.bands.index(name) for name in ranges.bands]
         shape = (*counts.shape[:4], self.ranges.knots)
-        if isinstance(counts, da.Array) or isinstance(self.table, da.Array):
+        if is_lazy(counts) or is_lazy(self.table):
             table = da.asarray(self.table)[chosen]
             return da.broadcast_to(table, shape, chunks=(*da.asarray(counts).chunks[:4], -1))
         return np.broadcast_to(np.asarray(self.table)[chosen], shape)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
+from xharmonize.cube.blockwise import chunks_of, cut_like, map_blocks, with_margin
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.kernels.cuda import lut_kernels
 from xharmonize.models.kinds import LutCard
@@ -29,27 +29,17 @@ def refine(
     """
     if not card.has_refinement:
         return data, marks
-    block = partial(_refine_block, ref=ref, card=card, runtime=runtime)
-    if isinstance(data, da.Array):
-        data = data.rechunk({1: -1})
-        padded = da.overlap.overlap(
-            data, {2: HALO, 3: HALO}, {2: np.nan, 3: np.nan}, allow_rechunk=True
-        )
-        refined = da.map_blocks(
-            block,
-            padded,
-            chunks=tuple(
-                tuple(size - 2 * HALO * (axis > 1) for size in sizes)
-                for axis, sizes in enumerate(padded.chunks)
-            ),
-            dtype=np.float32,
-            meta=np.empty((0,) * 4, np.float32, like=padded._meta),
-            name=None,
-            token="harmonize-refine",
-        )
-    else:
-        edge = (HALO, HALO)
-        refined = block(np.pad(data, ((0, 0), (0, 0), edge, edge), constant_values=np.nan))
+    padded = with_margin(data, {2: HALO, 3: HALO}, fill=np.nan)
+    sizes = [tuple(size - 2 * HALO for size in chunk) for chunk in chunks_of(padded)[2:]]
+    refined = map_blocks(
+        partial(_refine_block, ref=ref, card=card, runtime=runtime),
+        "tbyx->tbyx",
+        padded,
+        sizes=dict(zip("yx", sizes)),
+        whole="b",
+        dtype=np.float32,
+        name="harmonize-refine",
+    )
     return refined, None if marks is None else _mark_edge(marks)
 
 
@@ -79,6 +69,4 @@ def _mark_edge(marks: Any) -> Any:
     is_edge = np.zeros(marks.shape[1:], bool)
     is_edge[[0, -1]] = is_edge[:, [0, -1]] = True
     bit = (is_edge * np.uint8(ResultFlag.PARTIAL_CONTEXT)).astype(np.uint8)
-    if isinstance(marks, da.Array):
-        return marks | da.from_array(bit, marks.chunks[1:])
-    return marks | bit
+    return marks | cut_like(bit, marks)

@@ -328,39 +328,3 @@ def _judge(
 def _within(span: Span, outer: Span) -> slice:
     """A span counted from the start of another."""
     return slice(span[0] - outer[0], span[1] - outer[0])
-
-
-def cut_window(blocks: list[list[AnyArray]], rows: Span, columns: Span) -> AnyArray:
-    """Copy a window out of the source blocks that hold it, and nothing besides, where they lie.
-
-    Parameters
-    ----------
-    blocks : lists of (time, band, y, x) array
-        [y][x].
-    rows, columns : (int, int)
-        Pixels, counted from the first of the blocks.
-    """
-    size = (rows[1] - rows[0], columns[1] - columns[0])
-    window = np.empty((*blocks[0][0].shape[:2], *size), np.float32, like=blocks[0][0])
-    top = -rows[0]
-    for line in blocks:
-        left = -columns[0]
-        height = line[0].shape[2]
-        for block in line:
-            (y, inner_y), (x, inner_x) = (
-                _overlap(first, length, whole)
-                for first, length, whole in (
-                    (top, height, size[0]),
-                    (left, block.shape[3], size[1]),
-                )
-            )
-            window[:, :, y, x] = block[:, :, inner_y, inner_x]
-            left += block.shape[3]
-        top += height
-    return window
-
-
-def _overlap(first: int, length: int, whole: int) -> tuple[slice, slice]:
-    """Where a block that starts at `first` lies in a window, and the part of it that does."""
-    start, stop = max(first, 0), max(min(first + length, whole), max(first, 0))
-    return slice(start, stop), slice(start - first, stop - first)

@@ -10,17 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, product
+from itertools import product
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph, Layer
+from dask.highlevelgraph import Layer
 
-from xharmonize.harmonizers.tiles.axis import Axis, Part, Span
-from xharmonize.harmonizers.tiles.block import cut_window, generate
+from xharmonize.cube.blockwise import (
+    Held,
+    Task,
+    array_of,
+    block_of,
+    blocks_holding,
+    is_lazy,
+    task,
+    window_task,
+)
+from xharmonize.harmonizers.tiles.axis import Part
+from xharmonize.harmonizers.tiles.block import generate
 from xharmonize.harmonizers.tiles.merge import Group, merge, neighbours
 from xharmonize.harmonizers.tiles.plan import Plan
 from xharmonize.types import AnyArray
@@ -28,7 +37,7 @@ from xharmonize.types import AnyArray
 NAME = "harmonize-generator"
 
 
-def run_plan(source: AnyArray | da.Array, plan: Plan) -> tuple[Any, Any]:
+def run_plan(source: Any, plan: Plan) -> tuple[Any, Any]:
     """Run a plan over a cube, at once in numpy, lazily in dask.
 
     Parameters
@@ -45,7 +54,7 @@ def run_plan(source: AnyArray | da.Array, plan: Plan) -> tuple[Any, Any]:
     flags : (time, y, x) uint8 array or None
         Where the plan wants them.
     """
-    if not isinstance(source, da.Array):
+    if not is_lazy(source):
         return _run_at_once(source, plan)
     source = source.rechunk({1: -1})
     token = tokenize(source.name, plan)
@@ -53,28 +62,26 @@ def run_plan(source: AnyArray | da.Array, plan: Plan) -> tuple[Any, Any]:
     blocks = Blocks(
         source=source.name, n_times=len(source.chunks[0]), chunks=source.chunks[2:], plan=plan
     )
-    graph = HighLevelGraph.from_collections(name, TileLayer(name, blocks), dependencies=[source])
     chunks = (source.chunks[0], plan.rows.chunks, plan.columns.chunks)
     n_bands = len(plan.card.output.bands)
+    tiles = _array(TileLayer(name, blocks), chunks, n_bands, source, source)
     if not plan.is_partial:
-        return _array(graph, name, chunks, n_bands, source), None
+        return tiles, None
     found = []
     for item, bands in (("reflectance", n_bands), ("flag", None))[: 1 + plan.flags]:
-        merged = f"{NAME}-{item}-{token}"
-        layer = TileLayer(merged, Merges(partial=name, item=item, blocks=blocks))
-        layers = {**graph.layers, merged: layer}
-        whole = HighLevelGraph(layers, {**graph.dependencies, merged: {name}})
-        found.append(_array(whole, merged, chunks, bands, source))
+        merges = Merges(partial=name, item=item, blocks=blocks)
+        layer = TileLayer(f"{NAME}-{item}-{token}", merges)
+        found.append(_array(layer, chunks, bands, tiles, source))
     return found[0], found[1] if plan.flags else None
 
 
 def _array(
-    graph: HighLevelGraph, name: str, chunks: Any, n_bands: int | None, source: da.Array
+    layer: TileLayer, chunks: Any, n_bands: int | None, before: da.Array, source: da.Array
 ) -> da.Array:
     dtype = np.uint8 if n_bands is None else np.float32
     chunks = chunks if n_bands is None else (chunks[0], (n_bands,), *chunks[1:])
     meta = np.empty((0,) * len(chunks), dtype, like=source._meta)
-    return da.Array(graph, name, chunks=chunks, meta=meta)
+    return array_of(layer.name, layer, sources=[before], chunks=chunks, meta=meta)
 
 
 def _run_at_once(source: AnyArray, plan: Plan) -> tuple[Any, Any]:
@@ -106,13 +113,9 @@ def _window(source: AnyArray, rows: Part, columns: Part) -> AnyArray:
     return source[:, :, slice(*rows.window), slice(*columns.window)]
 
 
-def _generate_block(blocks: list[list[AnyArray]], plan: Plan, group: Group, corner: Group) -> Any:
-    """One task: join the source blocks, cut the window, run the tiles."""
-    parts = plan.part(group)
-    rows, columns = (
-        (part.window[0] - first, part.window[1] - first) for part, first in zip(parts, corner)
-    )
-    found = generate(cut_window(blocks, rows, columns), plan, parts)
+def _generate_block(window: AnyArray, plan: Plan, group: Group) -> Any:
+    """One task: run the tiles of a window."""
+    found = generate(window, plan, plan.part(group))
     return found if plan.is_partial else found[0]
 
 
@@ -148,36 +151,23 @@ class Blocks:
         """The task of a key."""
         time, place = key[1], key[-2:]
         axes = (self.plan.rows, self.plan.columns)
-        found = [self._spans[number][n] for number, n in enumerate(place)]
+        held = [self._held[number][n] for number, n in enumerate(place)]
         group = tuple(axis.groups[n] for axis, n in zip(axes, place))
-        rows, columns = (blocks for blocks, _ in found)
-        keys = List(
-            *(
-                List(*(TaskRef((self.source, time, 0, y, x)) for x in range(*columns)))
-                for y in range(*rows)
-            )
+        return window_task(
+            key, _generate_block, [self.source], (time, 0), held[0], held[1], self.plan, group
         )
-        corner = tuple(start for _, start in found)
-        return Task(key, _generate_block, keys, self.plan, group, corner)
 
     @cached_property
-    def _spans(self) -> list[list[tuple[Span, int]]]:
-        """Per axis and group, the source blocks that hold its window, and where they start."""
+    def _held(self) -> list[list[Held]]:
+        """Per axis and group, the source blocks that hold its window."""
         axes = (self.plan.rows, self.plan.columns)
         return [
             [
-                _blocks_of(axis, group, [0, *accumulate(sizes)], self.plan.flags)
+                blocks_holding(axis.part(group, flags=self.plan.flags).window, sizes)
                 for group in axis.groups
             ]
             for axis, sizes in zip(axes, self.chunks)
         ]
-
-
-def _blocks_of(axis: Axis, group: int, starts: list[int], flags: bool) -> tuple[Span, int]:
-    window = axis.part(group, flags=flags).window
-    first = int(np.searchsorted(starts, window[0], side="right")) - 1
-    last = int(np.searchsorted(starts, window[1], side="left"))
-    return (first, last), starts[first]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,19 +198,11 @@ class Merges:
         """The task of a key."""
         plan, axes = self.blocks.plan, (self.blocks.plan.rows, self.blocks.plan.columns)
         group = tuple(axis.groups[n] for axis, n in zip(axes, key[-2:]))
-        refs = List(
-            *(
-                TaskRef(
-                    (
-                        self.partial,
-                        key[1],
-                        *(n - axis.groups[0] for axis, n in zip(axes, near)),
-                    )
-                )
-                for near in neighbours(plan, (group[0], group[1]))
-            )
-        )
-        return Task(key, merge, refs, plan, group, self.item)
+        parts = [
+            block_of(self.partial, (key[1], *(n - a.groups[0] for a, n in zip(axes, near))))
+            for near in neighbours(plan, (group[0], group[1]))
+        ]
+        return task(key, merge, parts, plan, group, self.item)
 
 
 class TileLayer(Layer):  # type: ignore[misc]

@@ -1,0 +1,336 @@
+"""Eager or lazy, and which blocks hold a window: the one place that knows Dask's graphs.
+
+Callers name a block function and the dimensions of its arrays. Arrays in memory are computed at
+once; where any is lazy, a graph of block tasks is built and nothing is computed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+# Tasks that name their inputs. A tuple, dask's documented form, is searched for keys and further
+# tasks in all its arguments and translated into these first: slow, and wrong where an argument is
+# a tuple that looks like a key. dask has not published the classes yet; only this module names
+# them, so that the day they move (constraints.txt pins dask) is mended here.
+from dask._task_spec import List, TaskRef
+from dask._task_spec import Task as Task
+from dask.highlevelgraph import HighLevelGraph
+
+from xharmonize.types import AnyArray
+
+Span: TypeAlias = tuple[int, int]
+"""First index, and the one after the last."""
+
+Held: TypeAlias = tuple[range, Span]
+"""Blocks of one axis, and a span counted from the start of the first of them."""
+
+Sizes: TypeAlias = int | tuple[int, ...]
+
+_TRAILING = "αβγδεζηθ"
+"""Letters that an ellipsis stands for, aligned from the last dimension on."""
+
+
+def is_lazy(array: Any) -> bool:
+    """Whether an array is a graph: dask's, or an xarray object that holds one."""
+    if isinstance(array, (xr.DataArray, xr.Variable)):
+        return array.chunks is not None  # `.data` would read what lies in a file
+    return isinstance(array, da.Array)
+
+
+def chunks_of(array: Any) -> tuple[tuple[int, ...], ...]:
+    """Chunks of an array along each dimension; one chunk where it lies in memory."""
+    found: tuple[tuple[int, ...], ...] = (
+        array.chunks if is_lazy(array) else tuple((size,) for size in np.shape(array))
+    )
+    return found
+
+
+def map_blocks(
+    function: Callable[..., Any],
+    signature: str,
+    *arrays: Any,
+    name: str,
+    dtype: npt.DTypeLike,
+    new: Mapping[str, Sizes] | None = None,
+    sizes: Mapping[str, Sizes] | None = None,
+    whole: str = "",
+    paired: Mapping[str, tuple[str, tuple[int, ...]]] | None = None,
+    on_host: bool = False,
+) -> Any:
+    """Apply a block function to arrays: at once to arrays in memory, else as a graph.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*blocks)`` returns one block of the result.
+    signature : str
+        One letter per dimension of each array and of the result, as for `numpy.einsum`:
+        ``"tbyx,tb->tbyx"``. An ellipsis stands for all other dimensions, aligned from the last.
+        A dimension that the result lacks lies in one block. Arrays that share a dimension are cut
+        alike, as the first lazy one is; one of length 1 is broadcast.
+    *arrays : array
+        Numpy, cupy or dask; sequences of numbers in memory.
+    name : str
+        Begins the names of tasks.
+    dtype : dtype
+        Of the result.
+    new : mapping of str to int or tuple of int, optional
+        Length, or chunks, of dimensions that no array has.
+    sizes : mapping of str to int or tuple of int, optional
+        Chunks of the result along dimensions that the function shortens or lengthens; a number
+        stands for that length of each block.
+    whole : str
+        Dimensions of the result that lie in one block as well.
+    paired : mapping of str to (str, tuple of int), optional
+        Dimensions whose chunks, given here, lie beside those of another dimension, each of as many
+        blocks: tables of the tiles under blocks of pixels.
+    on_host : bool
+        The function returns numpy arrays even of blocks in GPU memory.
+
+    Returns
+    -------
+    array
+        Lazy where any of `arrays` is.
+    """
+    if not any(map(is_lazy, arrays)):
+        return function(*map(_as_array, arrays))
+    inputs, out = _letters(signature, [np.ndim(array) for array in arrays])
+    gathered = {*whole} | {*"".join(inputs)} - {*out}
+    chunks = _common_chunks(arrays, inputs, gathered)
+    beside = paired or {}
+    chunks |= {letter: own for letter, (_, own) in beside.items()}
+    blocks = str.maketrans({letter: other for letter, (other, _) in beside.items()})
+    cut = [
+        _cut(array, [chunks[d] if n != 1 else (1,) for d, n in zip(letters, np.shape(array))])
+        for array, letters in zip(arrays, inputs)
+    ]
+    first = next(part for part, array in zip(cut, arrays) if is_lazy(array))
+    like = {} if on_host else {"like": first._meta}
+    own = {d: chunks[d] for d in out if d in chunks}
+    return da.blockwise(
+        function,
+        out,
+        *(item for pair in zip(cut, (i.translate(blocks) for i in inputs)) for item in pair),
+        new_axes=dict(new or {}),
+        adjust_chunks=own | dict(sizes or {}),
+        align_arrays=False,  # they are cut alike; aligning once more warns of many chunks
+        concatenate=True,
+        dtype=np.dtype(dtype),
+        meta=np.empty((0,) * len(out), dtype, **like),
+        token=name,
+    )
+
+
+def _letters(signature: str, n_dims: Sequence[int]) -> tuple[list[str], str]:
+    """Letters of each array and of the result, ellipses written out."""
+    before, out = signature.split("->")
+    inputs = before.split(",")
+    free = [n - len(part.replace("...", "")) for n, part in zip(n_dims, inputs, strict=True)]
+    trailing = [_TRAILING[len(_TRAILING) - n :] for n in free]
+    longest = max((t for t, part in zip(trailing, inputs) if "..." in part), key=len, default="")
+    written = [part.replace("...", t) for part, t in zip(inputs, trailing)]
+    return written, out.replace("...", longest)
+
+
+def _common_chunks(
+    arrays: Sequence[Any], inputs: Sequence[str], gathered: set[str]
+) -> dict[str, tuple[int, ...]]:
+    """Chunks of each dimension: those of the first lazy array that is not broadcast along it."""
+    found: dict[str, tuple[int, ...]] = {}
+    # A stable sort: lazy arrays come first, in the order given.
+    for array, letters in sorted(zip(arrays, inputs), key=lambda pair: not is_lazy(pair[0])):
+        for letter, own in zip(letters, chunks_of(array), strict=True):
+            held = sum(found.get(letter, (1,)))
+            if sum(own) not in (1, held) and held != 1:
+                raise ValueError(f"dimension {letter!r} has {held} and {sum(own)} elements")
+            if letter not in found or held == 1 != sum(own):
+                found[letter] = (sum(own),) if letter in gathered else own
+    return found
+
+
+def _as_array(array: Any) -> Any:
+    return array if hasattr(array, "shape") else np.asarray(array)
+
+
+def _cut(array: Any, chunks: Sequence[tuple[int, ...]]) -> Any:
+    if not is_lazy(array):
+        return da.from_array(_as_array(array), tuple(chunks))
+    return array.rechunk(tuple(chunks))
+
+
+def cut_like(array: Any, like: Any, axes: Sequence[int] | None = None) -> Any:
+    """Return an array as lazy as another, in its chunks along `axes`, by default the last ones."""
+    if not is_lazy(like):
+        return array
+    along = range(like.ndim - array.ndim, like.ndim) if axes is None else axes
+    chunks = [like.chunks[axis] for axis in along]
+    return _cut(array, [own if n != 1 else (1,) for own, n in zip(chunks, array.shape)])
+
+
+def cut_into(array: Any, unit: Sequence[int]) -> da.Array:
+    """Return a lazy array in blocks of a size; one in memory is not hashed for a name."""
+    if is_lazy(array):
+        return array.rechunk(tuple(unit))
+    return da.from_array(np.asarray(array), chunks=tuple(unit), name=False)
+
+
+def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) -> Any:
+    """Return an array whose blocks hold the cells around them too.
+
+    Parameters
+    ----------
+    array : array
+        Numpy or dask. Chunks that are narrower than the margin are joined.
+    margin : mapping of int to int or (int, int)
+        Cells before and after a block, by axis.
+    fill : number, optional
+        Value beyond the array, and around an array in memory; by default nothing is added there.
+    """
+    depth = {axis: margin.get(axis, 0) for axis in range(array.ndim)}
+    ends = [n if isinstance(n, tuple) else (n, n) for n in depth.values()]
+    if not is_lazy(array):
+        return array if fill is None else np.pad(array, ends, constant_values=fill)
+    narrow = [axis for axis, n in enumerate(ends) if array.shape[axis] < max(n)]
+    array = array.rechunk(dict.fromkeys(narrow, -1))
+    if fill is not None and narrow:  # overlap refuses arrays that are shorter than the margin
+        around = [n if axis in narrow else (0, 0) for axis, n in enumerate(ends)]
+        array = da.pad(array, around, constant_values=fill).rechunk(dict.fromkeys(narrow, -1))
+        depth |= dict.fromkeys(narrow, 0)
+    if fill is None:  # there is nothing around a block that is the whole axis
+        depth |= {axis: 0 for axis, n in enumerate(array.numblocks) if n == 1}
+        return da.overlap.overlap(array, depth, "none") if any(depth.values()) else array
+    return da.overlap.overlap(array, depth, fill)
+
+
+def without_margin(array: Any, like: Any, margin: Mapping[int, int]) -> Any:
+    """Cut off again what `with_margin` added between blocks, and give the chunks of `like`."""
+    if not is_lazy(array):
+        return array
+    depth = {axis: n for axis, n in margin.items() if array.numblocks[axis] > 1}
+    inner = da.overlap.trim_internal(array, depth, "none") if depth else array
+    return inner.rechunk(like.chunks)
+
+
+def blocks_holding(span: Span, chunks: Sequence[int]) -> Held:
+    """Blocks of an axis that hold a span of cells, and the span counted from the first of them."""
+    if span[1] <= span[0]:
+        return range(0), (0, 0)
+    starts = [0, *accumulate(chunks)]
+    first, last = bisect_right(starts, span[0]) - 1, bisect_left(starts, span[1])
+    return range(first, last), (span[0] - starts[first], span[1] - starts[first])
+
+
+def window_task(
+    key: tuple[Any, ...],
+    function: Callable[..., Any],
+    sources: Sequence[str],
+    lead: Sequence[int],
+    rows: Held,
+    columns: Held,
+    *arguments: Any,
+) -> Task:
+    """Return the task ``function(*windows, *arguments)`` of windows that span several blocks.
+
+    Parameters
+    ----------
+    key : tuple
+        Of the task: name of the array and number of the block.
+    sources : sequence of str
+        Names of dask arrays (..., y, x) that are cut alike.
+    lead : sequence of int
+        Number of the block along all dimensions but the last two.
+    rows, columns : Held
+        See `blocks_holding`.
+    """
+    blocks = [
+        [[block_of(name, (*lead, y, x)) for x in columns[0]] for y in rows[0]] for name in sources
+    ]
+    return task(key, _on_windows, blocks, (rows[1], columns[1]), function, arguments)
+
+
+def _on_windows(
+    sources: list[list[list[AnyArray]]],
+    crop: tuple[Span, Span],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> Any:
+    return function(*(cut_window(blocks, *crop) for blocks in sources), *arguments)
+
+
+def cut_window(blocks: Sequence[Sequence[AnyArray]], rows: Span, columns: Span) -> AnyArray:
+    """Return a window of the blocks that hold it: a view of one block, a copy of several.
+
+    Parameters
+    ----------
+    blocks : sequences of (..., y, x) array
+        [y][x].
+    rows, columns : (int, int)
+        Cells, counted from the first of the blocks.
+    """
+    first = blocks[0][0]
+    if len(blocks) == len(blocks[0]) == 1:
+        return first[..., slice(*rows), slice(*columns)]
+    # The window alone is copied: joining whole blocks first would take several times its memory.
+    size = (rows[1] - rows[0], columns[1] - columns[0])
+    window = np.empty((*first.shape[:-2], *size), first.dtype, like=first)
+    for line, (y, own_y) in zip(blocks, _overlaps([b[0].shape[-2] for b in blocks], rows)):
+        for block, (x, own_x) in zip(line, _overlaps([b.shape[-1] for b in line], columns)):
+            window[..., y, x] = block[..., own_y, own_x]
+    return window
+
+
+def _overlaps(sizes: Sequence[int], span: Span) -> Iterator[tuple[slice, slice]]:
+    """Where each block lies in a span, and the part of the block that does."""
+    for size, end in zip(sizes, accumulate(sizes)):
+        start = end - size
+        low, high = max(start, span[0]), max(start, span[0], min(end, span[1]))
+        yield slice(low - span[0], high - span[0]), slice(low - start, high - start)
+
+
+def block_of(name: str, index: Sequence[int]) -> TaskRef:
+    """Stands for a block of the dask array `name` among the arguments of a `task`."""
+    return TaskRef((name, *index))
+
+
+def task(key: tuple[Any, ...], function: Callable[..., Any], *arguments: Any) -> Task:
+    """Return a task; lists among its arguments may hold blocks, nothing else is looked into."""
+    return Task(key, function, *map(_with_blocks, arguments))
+
+
+def _with_blocks(argument: Any) -> Any:
+    return List(*map(_with_blocks, argument)) if isinstance(argument, list) else argument
+
+
+def array_of(
+    name: str,
+    tasks: Mapping[tuple[Any, ...], Task],
+    *,
+    sources: Sequence[da.Array],
+    chunks: Sequence[tuple[int, ...]],
+    meta: AnyArray,
+) -> da.Array:
+    """Return the dask array whose blocks are these tasks.
+
+    Parameters
+    ----------
+    name : str
+        Of the array: the verb and a token of all that the blocks depend on.
+    tasks : mapping of tuple to Task, or Layer
+        By key, ``(name, *block number)``.
+    sources : sequence of dask array
+        Whose blocks the tasks take.
+    chunks : sequence of tuple of int
+        Of the array.
+    meta : array
+        Of its dtype, where it lies, without elements.
+    """
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=list(sources))
+    return da.Array(graph, name, chunks=tuple(chunks), meta=meta)
