@@ -93,11 +93,15 @@ def read_margin(pad: Any) -> Margin:
     UnknownModelError
         If there is no bundle of that name.
     """
+    from xharmonize.models.bundle import HasBundle
+
     if isinstance(pad, Lattice):
         return Margin(lattice=pad)
     if isinstance(pad, (str, os.PathLike)):
-        pad = _open(os.fspath(pad))
-    card = pad if isinstance(pad, Card) else getattr(pad, "card", None)
+        pad = _open(os.fspath(pad)).card
+    if isinstance(pad, HasBundle) and pad.bundle is not None:
+        pad = pad.bundle.card
+    card = pad
     if not isinstance(card, Card) or card.lattice is None:
         named = getattr(pad, "name", pad if isinstance(pad, str) else type(pad).__name__)
         raise GridError(
