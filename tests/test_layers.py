@@ -17,6 +17,7 @@ ORDER = [
     "kernels",
     "models",
     "cube",
+    "tiles",
     "metrics",
     "harmonizers",
     "series",
