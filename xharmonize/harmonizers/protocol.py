@@ -107,16 +107,13 @@ class Scope:
         """Raise unless all that a date was made of is among what the model states."""
         if not stated or _names(value) <= stated:
             return
-        known = " or ".join(sorted(stated))
+        known = " or ".join(sorted(stated)) + (" reflectance" if what == "level" else "")
+        made = f"model {self.name!r} was made for {known}, item {step.item_id!r}"
         if value == UNKNOWN:
             raise RadiometryError(
-                f"model {self.name!r} was made for {what} {known}, item {step.item_id!r}: its "
-                f"{what} is unknown; settle it with xh.describe(cube, {what}=...)"
+                f"{made}: its {what} is unknown; settle it with xh.describe(cube, {what}=...)"
             )
-        raise RadiometryError(
-            f"model {self.name!r} was made for {what} {known}, item {step.item_id!r} is {value}; "
-            "leave it out, or choose another model"
-        )
+        raise RadiometryError(f"{made} is {value}; leave it out, or choose another model")
 
 
 def _names(text: str) -> frozenset[str]:
