@@ -149,8 +149,9 @@ def to_sensor(
         made from the cube in the same graph, and depend on the area asked for where a tile of
         theirs reaches beyond it.
     flags : bool
-        Also return the ``flag`` companion: out of the training domain, saturated, partial context
-        and near missing data, as far as the model knows; the result is then a Dataset.
+        Also return the ``flag`` companion, in a Dataset: out of the training domain, saturated,
+        partial context, near missing data. Its ``comment`` says which bits the model can set; one
+        that knows nothing of single values, as lines, sets none.
     runtime : Runtime, optional
         Device, precision and batch size of networks.
 
@@ -166,11 +167,12 @@ def to_sensor(
     Raises
     ------
     RadiometryError
-        If a platform is unknown, or level or bandpass do not fit the model.
+        If a platform is unknown, or bandpass, sensor or level of a date are unknown or not what
+        the model was made for.
     BandError
         If the model starts from B8A (``nir08``) and the cube only has B08 (``nir``).
     ModelError
-        If the model leads to another bandpass, or cannot take an option.
+        If the model leads to another bandpass, does not take an option, or needs further cubes.
     GridError
         If the grids do not fit.
     TimeAxisError
