@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -222,3 +223,23 @@ def test_a_model_of_several_sources_is_given_them_by_name():
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with pytest.raises(xh.ModelError, match=r"model\(coarse, fine=...\)"):
         xh.to_landsat(cube(), model)
+
+
+KINDS = r"Bandpass|Linear|Pixelwise|Histogram|GlobalLut|TileLut|Lut|Generator|Function"
+GUESSES = {
+    "the class": rf"isinstance\([^)]*\b({KINDS})Harmonizer\b",
+    "the class of tables": r"isinstance\([^)]*\bLookUp\b",
+    "its fields": r"__dataclass_fields__",
+    "what it has": r"(getattr|hasattr)\([^)]*\"(card|ref|bundle|lattice)\"",
+}
+
+
+@pytest.mark.parametrize("what", GUESSES)
+def test_nobody_guesses_what_a_model_is(what):
+    package = Path(xh.__file__).parent
+    found = [
+        f"{path.relative_to(package)}: {match.group()}"
+        for path in package.rglob("*.py")
+        for match in re.finditer(GUESSES[what], path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,7 +13,6 @@ import xarray as xr
 
 from xharmonize.cube.contract import (
     REFLECTANCE,
-    Step,
     read_coordinate,
     require_contract,
     select_bands,
@@ -303,11 +302,6 @@ def _flag(result: xr.Dataset, own: xr.DataArray | None, comment: str) -> xr.Data
         flag = (past | flag).transpose(*past.dims)
     attrs = cf_attrs(ResultFlag, dtype="uint8", long_name="flags of the value")
     return flag.astype(np.uint8).drop_attrs().assign_attrs({**attrs, "comment": comment})
-
-
-def describe_levels(steps: Iterable[Step]) -> str:
-    """Levels of some steps, for the history."""
-    return "/".join(sorted({step.level for step in steps}))
 
 
 def drop_note(cube: xr.DataArray, used: Sequence[str]) -> str:

@@ -178,9 +178,10 @@ class BandpassHarmonizer(Base):
     def _whose(self, due: Sequence[Step]) -> str:
         """Whose lines are applied to what, for the history."""
         platforms = sorted({self._platform(step) for step in due})
+        levels = "/".join(sorted({step.level for step in due}))
         return (
             f"{self.table.direction}, lines of {', '.join(platforms)}, on "
-            f"{blocks.describe_levels(due)} reflectance ({self.citation})"
+            f"{levels} reflectance ({self.citation})"
         )
 
 

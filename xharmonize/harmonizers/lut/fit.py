@@ -13,7 +13,6 @@ from xharmonize.cube.contract import (
     REFLECTANCE,
     TIME_COORDS,
     read_contract,
-    require_bands,
     require_contract,
     select_bands,
 )
@@ -85,8 +84,6 @@ _FLAG_ATTRS = cf_attrs(ResultFlag, dtype="uint8", long_name="what is to be known
 def ranges_for(array: xr.DataArray, predictor: Predictor) -> Ranges:
     """Bands, limits, bins and knots for the bands the cube has."""
     ranges, present = predictor.ranges, [str(name) for name in array["band"].values]
-    if predictor.needs_all_bands:
-        require_bands(array, ranges.bands, what=f"model {predictor.name!r}")
     ranges = ranges.of(present)
     if not ranges.bands:
         raise BandError(f"{predictor.name} is for {predictor.ranges.bands}; the cube has {present}")

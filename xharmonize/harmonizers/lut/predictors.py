@@ -72,10 +72,6 @@ class Predictor(Protocol):
         """Side of a tile where the user names none [m]."""
 
     @property
-    def needs_all_bands(self) -> bool:
-        """Whether a cube that lacks some of its bands is refused."""
-
-    @property
     def domain(self) -> Domain | None:
         """What it was trained on, as far as known."""
 
@@ -137,7 +133,6 @@ class Constant:
     ranges: Ranges
     table: Any
     tile: float = MGRS_SQUARE
-    needs_all_bands: bool = False
     domain: Domain | None = None
 
     @property
@@ -172,7 +167,6 @@ class Matching:
     reference: Any
     limits: tuple[float, float]
     tile: float = MGRS_SQUARE
-    needs_all_bands: bool = False
     domain: Domain | None = None
 
     @property
@@ -206,7 +200,6 @@ class Network:
     ref: ModelRef
     card: Card
     runtime: Runtime = field(default_factory=Runtime)
-    needs_all_bands: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a bundle that makes no tables, or tables for other bands than it reads."""
@@ -253,7 +246,7 @@ class Network:
             knots=parts.knots,
         )
 
-    def tables(self, counts: Any, ranges: Ranges) -> Any:  # noqa: ARG002  (always all bands)
+    def tables(self, counts: Any, ranges: Ranges) -> Any:  # noqa: ARG002  (all bands: `check`)
         """Tables of the network; NaN where a tile lacks valid pixels in a band."""
         block = partial(_predict, ref=self.ref, card=self.card, runtime=self.runtime)
         return map_counts(block, counts, n_last=self.ranges.knots, name="fit-tables-predict")
