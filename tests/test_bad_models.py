@@ -137,6 +137,13 @@ def test_model_for_another_level(tmp_path):
         xh.to_landsat(sentinel(), model)
 
 
+def test_date_of_no_known_level(tmp_path):
+    model = generator(tmp_path, small_card("small-conv", levels=("NBAR",)))
+    dates = sentinel(dates=1).assign_coords(level=("time", ["unknown"]))
+    with pytest.raises(xh.RadiometryError, match=r"item .* level is unknown; .*xh\.describe"):
+        xh.to_landsat(dates, model)
+
+
 def test_model_for_another_target(tmp_path):
     model = generator(tmp_path, small_card("small-conv", target_bandpass="wfv"))
     with pytest.raises(xh.ModelError, match="from msi to wfv, not to oli"):
