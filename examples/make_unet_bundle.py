@@ -20,7 +20,7 @@ from make_small_bundle import DAYS, OTHER_DAYS, describe, fit, summary
 from simulated_pairs import OLI, Pair, Window, cut, simulate
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.harmonizers.generator import GeneratorHarmonizer
 from xharmonize.models import Card, Lattice, Output, write_bundle
 from xharmonize.models.registry import seeded

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 
 
 def main(source: str, path: str, out: str) -> None:

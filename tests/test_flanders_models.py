@@ -14,7 +14,7 @@ from helpers.benchmarks import import_benchmark
 
 import xharmonize as xh
 from xharmonize.cli.app import main
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")

@@ -11,7 +11,7 @@ from helpers.generators import generator, small_card
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.app import main
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.models import Lattice
 from xharmonize.simulate import Simulation, write_catalog
 

@@ -271,7 +271,7 @@ def test_items_of_any_catalogue(tmp_path, key, file):
 def test_a_date_of_two_items_takes_each_pixel_from_the_one_that_has_it(tmp_path):
     """The western tile ends at x = 502000 here; the eastern one begins there."""
     like = cube_of(DATES[:1], origin=(501360.0, 5629680.0), shape=(24, 120))
-    like = like.assign_coords(item_id=("time", ["west;east"]), tile=("time", ["31UDS;31UES"]))
+    like = like.assign_coords(item_id=("time", ["east|west"]), tile=("time", ["31UDS|31UES"]))
     west = write_granule(
         tmp_path / "w.xml",
         corner=(502000 - 110000, CORNER[1]),
@@ -283,6 +283,13 @@ def test_a_date_of_two_items_takes_each_pixel_from_the_one_that_has_it(tmp_path)
     np.testing.assert_allclose(found[0, 0], np.where(like.x < 502000, 30.0, 40.0), atol=1e-4)
     part = like.isel(x=slice(0, 20))  # wholly west: the eastern granule may lie elsewhere
     assert np.isfinite(xh.read_angles({"west": west, "east": east}, like=part)["sun_zenith"]).all()
+
+
+@pytest.mark.parametrize("name", ["sensor", "platform"])
+def test_a_date_of_several_sensors_has_no_angles_of_its_own(tmp_path, name):
+    like = cube_of().assign_coords({name: ("time", ["sentinel-2a", "landsat-8|sentinel-2a"])})
+    with pytest.raises(xh.TimeAxisError, match=rf"merged of {name}s landsat-8\|sentinel-2a"):
+        xh.read_angles([tmp_path / "0.xml", tmp_path / "1.xml"], like=like)
 
 
 def test_a_cube_that_has_angles_per_item_gets_those_per_pixel(tmp_path):

@@ -149,6 +149,8 @@ def test_few_blocks_are_read():
 def test_radar_and_unknown_sensors_are_left_alone():
     cube = claim(example_cube(shape=SHAPE), sensor="unknown")
     assert verdicts(cube) == {"ok"}
+    both = claim(example_cube(shape=SHAPE), sensor="landsat-c2-l2|sentinel-2-l2a")
+    assert verdicts(both) == {"ok"}
     radar = example_cube("sentinel-1-rtc", platform="sentinel-1a", bands=["vv", "vh"], shape=SHAPE)
     assert verdicts(radar) == {"ok"}
 

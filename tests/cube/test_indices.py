@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.contract import TIME_COORDS
-from xharmonize.cube.flags import ResultFlag
 from xharmonize.cube.indices import INDICES
 from xharmonize.testing import assert_chunk_invariant, example_cube
 

@@ -99,7 +99,7 @@ def test_two_crss_need_an_argument(tmp_path, engine):
     assert cube.sizes["time"] == 2
     both = xh.open_stac(zones, crs=32631, resolution=30, engine=engine)
     assert both.sizes["time"] == 1
-    assert both.item_id.item() == "east;s2"
+    assert both.item_id.item() == "east|s2"
     apart = xh.open_stac(zones, crs=32631, resolution=30, engine=engine, mosaic="none")
     expected = apart[0].where(apart[0].notnull(), apart[1])
     np.testing.assert_array_equal(both[0], expected)

@@ -16,7 +16,7 @@ from helpers.generators import LATTICE, generator, small_card
 from pyproj import Transformer
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.simulate import Simulation, write_catalog
 

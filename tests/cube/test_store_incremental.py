@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cube.flags import Origin
+from xharmonize.cube.companions import Origin
 from xharmonize.testing import example_cube
 
 DATES = tuple(f"2018-07-{day:02d}T10:50" for day in range(1, 31, 3))

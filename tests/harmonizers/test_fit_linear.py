@@ -156,6 +156,32 @@ def test_a_fit_on_other_levels_is_refused(pairs):
         xh.to_landsat(source.assign_coords(level=("time", ["TOA"] * 3)), xh.fit_linear(pairs))
 
 
+def test_what_was_made_of_several_levels_needs_a_fit_on_each_of_them():
+    source, target = _cubes()
+    levels = ("time", ["SR", "NBAR", "NBAR"])
+    source, target = (cube.assign_coords(level=levels) for cube in (source, target))
+    pairs = xh.match_pairs(source, target, tolerance="1D")
+    fit = xh.fit_linear(pairs)
+    assert fit.attrs["source_level"] == "NBAR|SR"
+    both = source.harmonize.composite("month")
+    assert both["level"].values.tolist() == ["NBAR|SR"]
+    assert xh.to_landsat(both, fit)["bandpass"].values.tolist() == ["oli"]
+    nadir = source[1:].harmonize.composite("month")
+    assert xh.to_landsat(nadir, fit)["level"].values.tolist() == ["NBAR"]
+    only = xh.fit_linear(pairs.isel(pair=[1, 2]))
+    assert xh.to_landsat(nadir, only)["bandpass"].values.tolist() == ["oli"]
+    with pytest.raises(xh.RadiometryError, match=r"was fitted on NBAR .* NBAR\|SR"):
+        xh.to_landsat(both, only)
+
+
+def test_both_sides_of_each_pair_are_of_one_level(pairs):
+    mixed = [("pair", ["SR", "NBAR", "SR"]), ("pair", ["SR", "SR", "NBAR"])]
+    crossed = pairs.assign_coords(level_source=mixed[0], level_target=mixed[1])
+    with pytest.raises(xh.RadiometryError, match="the source is NBAR and the target SR"):
+        xh.fit_linear(crossed)
+    xh.fit_linear(crossed.assign_coords(level_target=mixed[0]))
+
+
 def test_multiband_needs_all_its_bands(pairs):
     fit = xh.fit_linear(pairs, method="multiband")
     with pytest.raises(xh.BandError, match="needs band green"):

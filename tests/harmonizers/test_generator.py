@@ -19,7 +19,7 @@ from helpers.generators import BANDS, LATTICE, Plain, generator, sentinel, small
 
 import xharmonize as xh
 from xharmonize import testing
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, ContractError, GridError, ModelError, RadiometryError
 from xharmonize.harmonizers.tiles.graph import Beside, run_plan

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xharmonize import testing
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.harmonizers.generator import GeneratorHarmonizer
 
 FOLDER = tempfile.TemporaryDirectory()

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.models import Card, Domain, Histograms, ModelRef, Output, write_bundle
 from xharmonize.models.registry import seeded
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube

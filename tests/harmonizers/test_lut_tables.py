@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.errors import BandError, ModelError
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 

@@ -8,6 +8,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.harmonizers import Harmonizer
+from xharmonize.harmonizers.blocks import foreign_steps
 from xharmonize.testing import example_cube
 
 
@@ -141,3 +142,13 @@ def test_a_model_that_leads_elsewhere_is_refused():
         xh.to_sentinel2(_target(), "roy-2016")
     with pytest.raises(xh.UnknownSensorError):
         xh.to_sensor(example_cube(), "landsat-99", "hls-v2")
+
+
+def test_a_date_of_the_sensor_to_change_and_another_is_refused():
+    options = {"source_bandpass": "oli", "target_bandpass": "oli", "source_sensor": "hls-s30"}
+    cube = example_cube("hls-s30", bands=("red", "nir08"))
+    names = ["hls-l30", "hls-s30", "hls-l30|hls-s30"]
+    cube = cube.assign_coords(sensor=("time", names), bandpass=("time", ["oli"] * 3))
+    assert foreign_steps(cube[:2], name="x", **options) == [False, True]
+    with pytest.raises(xh.RadiometryError, match="before dates are merged"):
+        foreign_steps(cube, name="x", **options)

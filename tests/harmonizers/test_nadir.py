@@ -162,6 +162,8 @@ def test_twice_toa_and_unknown_levels_are_refused():
     once = xh.nbar(cube, _angles(cube))
     with pytest.raises(xh.RadiometryError, match="twice"):
         xh.nbar(once, _angles(cube))
+    with pytest.raises(xh.RadiometryError, match=r"NBAR\|SR.*twice"):
+        xh.nbar(cube.assign_coords(level=("time", ["SR", "NBAR|SR", "SR"])), _angles(cube))
     for level, words in (("TOA", "top-of-atmosphere"), ("unknown", r"describe\(cube, level")):
         with pytest.raises(xh.RadiometryError, match=words):
             xh.nbar(cube.assign_coords(level=("time", [level] * 3)), _angles(cube))

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 import xharmonize as xh
-from xharmonize.sensors import find_sensor, get_sensor, list_sensors, register_sensor
+from xharmonize.sensors import (
+    SEPARATOR,
+    UNKNOWN,
+    Names,
+    find_sensor,
+    get_sensor,
+    list_sensors,
+    register_sensor,
+)
 from xharmonize.sensors.qa import LAYOUTS
 
 
@@ -161,3 +169,41 @@ def test_centres_agree_with_the_response_curves(data):
         near = (wavelength > band.low - 50) & (wavelength < band.high + 50)
         weight = table[column].to_numpy(float)[near]
         assert band.center == pytest.approx(np.average(wavelength[near], weights=weight), abs=0.1)
+
+
+def test_names_in_one_string_are_spelt_in_one_way():
+    assert str(Names.of(["b", "a|b", "a"])) == str(Names.of("b|a")) == f"a{SEPARATOR}b"
+    assert str(Names.of(np.array(["SR", "SR"]))) == "SR"
+    assert str(Names.of([])) == str(Names.of("")) == UNKNOWN
+    assert Names.of(str(Names.of(["etm+", "oli"]))) == {"etm+", "oli"}
+    assert "NBAR" in Names.of("NBAR|SR")
+
+
+@pytest.mark.parametrize(
+    ("own", "allowed", "is_fit"),
+    [
+        ("SR", "SR", True),
+        ("SR", "NBAR|SR", True),
+        ("NBAR|SR", "SR|NBAR", True),
+        ("NBAR|SR", "SR", False),
+        ("TOA", "NBAR|SR", False),
+        ("SR|unknown", "SR", True),
+        ("unknown", "SR", True),
+        ("SR", "unknown", True),
+        ("SR", "", True),
+        ("NBAR", "SR|unknown", False),
+    ],
+)
+def test_what_was_made_of_several_is_fit_for_what_each_is(own, allowed, is_fit):
+    assert Names.of(own).fit(Names.of(allowed)) is is_fit
+
+
+def test_no_product_has_the_separator_in_its_name(registry):
+    words = {
+        word
+        for sensor in map(get_sensor, list_sensors())
+        for word in (sensor.name, *sensor.collections, *sensor.platforms, sensor.level)
+    }
+    assert not [word for word in words if SEPARATOR in word]
+    with pytest.raises(xh.SensorError, match="stands between names"):
+        register_sensor(replace(get_sensor("landsat-c2-l2"), name="a|b", collections=()))

@@ -137,7 +137,7 @@ def test_target_rule_fills_from_the_others():
     np.testing.assert_array_equal(day["reflectance"], one.where(one.notnull(), two))
     expected = np.where(one.notnull(), 1, np.where(two.notnull(), 2, 0))
     np.testing.assert_array_equal(day["origin"], expected)
-    assert day["sensor"].item() == "landsat-c2-l2+sentinel-2-l2a"
+    assert day["sensor"].item() == "landsat-c2-l2|sentinel-2-l2a"
     assert day["bandpass"].item() == "oli"
     assert day["time"].item() == target["time"][1].item()
 
@@ -201,6 +201,11 @@ def test_nadir_and_directional_reflectance_are_not_mixed_unasked():
         xh.densify(target, nadir)
     mixed = xh.densify(target, nadir, allow_mixed_levels=True)
     assert set(mixed["level"].values) == {"NBAR", "SR"}
+    month = mixed.harmonize.composite("month")
+    assert month["level"].values.tolist() == ["NBAR|SR"]
+    for cube in (target, nadir):
+        with pytest.raises(xh.RadiometryError, match=r"is NBAR\|SR.*allow_mixed_levels"):
+            xh.densify(cube, month["reflectance"])
     both = target.assign_coords(level=("time", ["NBAR"] * target.sizes["time"]))
     assert set(both.harmonize.densify(nadir)["level"].values) == {"NBAR"}
 
@@ -263,10 +268,17 @@ def test_duplicates_by_lowest_uncertainty():
     for chunks in (None, CHUNKS):
         given = cubes if chunks is None else [cube.chunk(chunks) for cube in cubes]
         series = xh.densify(*given, duplicates="lowest_uncertainty")
-        day = series.isel(time=series["sensor"].str.contains(r"\+").values)
+        day = series.isel(time=series["sensor"].str.contains(r"\|").values)
         assert day.sizes["time"] == 2  # the 6th and the 11th
         np.testing.assert_array_equal(day["reflectance"][0], expected)
         assert float(day["uncertainty"][0].max()) == pytest.approx(0.03)
         assert set(np.unique(day["origin"][0, :, :, :5])) == {1, 2}
     with pytest.raises(xh.ContractError, match="needs a companion 'uncertainty'"):
         xh.densify(target, other, duplicates="lowest_uncertainty")
+
+
+def test_a_date_of_several_sensors_is_observed_and_harmonised():
+    month = xh.densify(landsat(), harmonised()).harmonize.composite("month")
+    assert month["sensor"].item() == "landsat-c2-l2|sentinel-2-l2a"
+    assert int(xh.densify(month["reflectance"])["origin"].max()) == 3
+    assert int(xh.densify(landsat().harmonize.composite("month"))["origin"].max()) == 1

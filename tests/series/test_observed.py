@@ -40,7 +40,7 @@ def test_days_have_the_sensors_that_looked_on_them(dense):
     sensors = dict(zip(days.tolist(), daily["sensor"].values.tolist()))
     assert sensors["2018-06-01"] == L8
     assert sensors["2018-06-05"] == S2
-    assert sensors["2018-06-17"] == f"{L8}+{S2}"
+    assert sensors["2018-06-17"] == f"{L8}|{S2}"
     assert sensors["2018-06-06"] == "unknown"
     assert (
         dict(zip(days.tolist(), daily["platform"].values.tolist()))["2018-06-05"] == "sentinel-2a"
@@ -92,13 +92,13 @@ def test_the_timeline_has_observed_dates_only(dense, smoothed):
     drawn = [c.get_offsets() for c in figure.axes[0].collections]
     assert len({float(x) for part in drawn for x, _ in part}) in (6, 7)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert not any("+" in label or "unknown" in label for label in labels)
+    assert not any("|" in label or "unknown" in label for label in labels)
 
 
 def test_a_plot_colours_observed_dates_only(smoothed):
     figure = xh.plot.series(smoothed)
     labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert not any("+" in label or "unknown" in label for label in labels)
+    assert not any("|" in label or "unknown" in label for label in labels)
     counts = {label.rpartition(" (")[0]: int(label.split("(")[-1].split()[0]) for label in labels}
     n_filled = int((smoothed["origin"] == 4).sum() > 0) and counts["filled"]
     assert sum(counts.values()) == smoothed.sizes["time"]
@@ -110,10 +110,10 @@ def test_a_plot_colours_observed_dates_only(smoothed):
 
 
 def test_several_sensors_have_a_colour_of_their_own():
-    both = f"{L8}+{S2}"
+    both = f"{L8}|{S2}"
     assert style_of(both)[0] == MERGED
     assert MERGED not in {style_of(name)[0] for name in (L8, S2, "gaofen-1-wfv")}
-    assert "+" not in title_of(both)
+    assert "|" not in title_of(both)
     assert title_of(L8) in title_of(both)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 from helpers.benchmarks import import_benchmark
 
 import xharmonize as xh
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.kernels import neighbours
 from xharmonize.testing import assert_chunk_invariant, example_cube
 
@@ -217,7 +217,7 @@ def test_the_reference_is_the_sensor_whose_bandpass_the_values_follow():
 def test_looks_merged_of_both_sensors_are_left_out():
     ndvi, _ = make_series(offset=0.1, spikes=0)
     merged = ndvi["sensor"].values.astype("U40")
-    merged[::3] = "landsat-c2-l2+sentinel-2-l2a"
+    merged[::3] = "landsat-c2-l2|sentinel-2-l2a"
     found = xh.sensor_offsets(ndvi.assign_coords(sensor=("time", merged)))
     assert found["sensor"].size == 1
     assert float(np.abs(found["offset"]).item()) == pytest.approx(0.1, abs=0.02)

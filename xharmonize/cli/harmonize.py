@@ -124,7 +124,7 @@ def harmonize(
         bool,
         typer.Option(
             "--flags",
-            help="Write what is to be known of a value as a layer: outside the training data, "
+            help="Write the flags of the result as a layer: outside the training data, "
             "near missing pixels, beyond the table, partial context.",
             rich_help_panel=MODEL,
         ),

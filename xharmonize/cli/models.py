@@ -59,7 +59,7 @@ def _show_card(card: Card, *, digest: str) -> None:
         "name": card.name,
         "kind": f"{card.kind}, {card.architecture}",
         "direction": f"{card.source_bandpass or 'any'} to {card.target_bandpass}",
-        "for": f"{card.source_sensor or 'any sensor'}, {'/'.join(card.levels) or 'any level'}",
+        "for": f"{card.source_sensor or 'any sensor'}, {' or '.join(card.levels) or 'any level'}",
         **_reads(card),
         "gives": " ".join(card.output.bands),
         **card.provenance,

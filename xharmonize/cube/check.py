@@ -19,7 +19,7 @@ from xharmonize.cube.contract import REFLECTANCE, Step, read_contract
 from xharmonize.cube.door import at_door
 from xharmonize.cube.masks import remove
 from xharmonize.errors import ContractError
-from xharmonize.sensors import get_sensor
+from xharmonize.sensors import Names, get_sensor
 from xharmonize.sensors.spec import UNKNOWN, Flag, Sensor
 from xharmonize.types import AnyArray, Float64Array
 
@@ -104,7 +104,7 @@ class _Sample:
 
     @property
     def sensor(self) -> Sensor | None:
-        return None if self.step.sensor == UNKNOWN else get_sensor(self.step.sensor)
+        return _sensor_of(self.step)
 
     @property
     def darkest_visible(self) -> int | None:
@@ -439,11 +439,18 @@ def _statistics(
     return result
 
 
+def _sensor_of(step: Step) -> Sensor | None:
+    """The sensor of a step; None where it is unknown, or the step was merged of several."""
+    names = Names.of(step.sensor)
+    return None if UNKNOWN in names or len(names) > 1 else get_sensor(step.sensor)
+
+
 def _ceiling(step: Step, band: str) -> float:
     """Value of the cube from which on a pixel is saturated."""
-    if step.sensor == UNKNOWN:
+    sensor = _sensor_of(step)
+    if sensor is None:
         return float("inf")
-    radiometry = get_sensor(step.sensor).radiometry
+    radiometry = sensor.radiometry
     if not step.is_decoded:
         return float(radiometry.valid_max)
     # Half a digital number of tolerance: the value was rounded to float32.

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import companions_of, quantities_of
 from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors.spec import UNKNOWN
@@ -35,7 +36,6 @@ REFLECTANCE = "reflectance"
 REQUESTED_BOUNDS = "requested_bounds"
 """Attribute of a cube with a margin: the box asked for (left, bottom, right, top in its CRS)."""
 _TRUTHS = {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}
-COMPANIONS = ("qa", "uncertainty", "origin", "flag", "valid_fraction")
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
@@ -294,7 +294,7 @@ def main_layer(cube: xr.DataArray | xr.Dataset, *, what: str = "this") -> xr.Dat
     """
     if isinstance(cube, xr.DataArray):
         return cube
-    names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
+    names = quantities_of(cube)
     if REFLECTANCE not in names and len(names) != 1:
         raise ContractError(
             f"{what} needs a Dataset with 'reflectance' or one index; it has {sorted(names)}: "
@@ -340,5 +340,5 @@ def on_reflectance(
         )
     result = function(cube[REFLECTANCE]).to_dataset(name=REFLECTANCE)
     if carry:
-        result = result.assign({n: cube[n] for n in COMPANIONS if n in cube})
+        result = result.assign({n: cube[n] for n in companions_of(cube)})
     return result.assign_attrs(cube.attrs)

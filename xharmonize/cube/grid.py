@@ -11,8 +11,8 @@ import xarray as xr
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from xharmonize.cube.companions import COMPANIONS, blank_missing, companions_of, quantities_of
 from xharmonize.cube.contract import (
-    COMPANIONS,
     REQUESTED_BOUNDS,
     plain_numbers,
     read_coordinate,
@@ -37,7 +37,6 @@ from xharmonize.cube.resample.projected import Projected
 from xharmonize.errors import ContractError, GridError, RadiometryError
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
-from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray
 
 __all__ = [
@@ -53,7 +52,7 @@ __all__ = [
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
-FLAG_LAYERS = ("qa", "origin", "flag")
+VALID_FRACTION = "valid_fraction"
 _STALE_ATTRS = ("transform", "spec", "resolution", "res", "crs", REQUESTED_BOUNDS)
 
 
@@ -158,7 +157,7 @@ def _regrid_dataset(
     cube: xr.Dataset, step: Callable[..., Any], geobox: GeoBox, *, valid_fraction: bool
 ) -> xr.Dataset:
     """Resample every layer by the rule of its kind."""
-    mains = [str(n) for n in cube.data_vars if n not in COMPANIONS]
+    mains, companions = quantities_of(cube), companions_of(cube)
     if valid_fraction and len(mains) != 1:
         raise ContractError(f"valid_fraction=True needs one quantity; the Dataset has {mains}")
     results: dict[Hashable, xr.DataArray] = {}
@@ -166,13 +165,14 @@ def _regrid_dataset(
         wanted = valid_fraction and name in mains
         if not {"y", "x"} <= set(array.dims):
             results[name] = array
-        elif name != "valid_fraction" or not valid_fraction:
+        elif name != VALID_FRACTION or not valid_fraction:
             found = step(array, valid_fraction=wanted)
             results.update(found.data_vars if wanted else {name: found})
     keep = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
     result = xr.Dataset(results, coords=keep, attrs=_kept_attrs(cube.attrs))
-    if "origin" in result and mains:
-        result["origin"] = result["origin"].where(result[mains[0]].notnull(), 0)
+    if mains:
+        layers = {name: result[name] for name in companions}
+        result = result.assign(blank_missing(layers, result[mains[0]]))
     return write_grid(result, geobox)
 
 
@@ -186,8 +186,7 @@ def _regrid_array(
     valid_fraction: bool,
 ) -> Any:
     """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
-    is_flags = cube.name in FLAG_LAYERS
-    if not is_flags and plan.how != "nearest":
+    if not _is_flags(cube) and plan.how != "nearest":
         _require_values(cube, plan.how)
     plain = plain_numbers(cube) if cube.dtype.kind in "iuf" else cube
     array = plain.transpose(..., "y", "x")
@@ -220,13 +219,13 @@ def _regrid_array(
     if not valid_fraction:
         return wrap(data, cube.name, attrs)
     name = cube.name or "reflectance"
-    share = {"long_name": "valid fraction of the pixel", "units": "1"}
-    return xr.Dataset(
-        {
-            name: wrap(data[0], name, attrs),
-            "valid_fraction": wrap(data[1].astype("float32"), "valid_fraction", share),
-        }
-    )
+    own = COMPANIONS[VALID_FRACTION]
+    fraction = wrap(data[1].astype(own.dtype), own.name, own.attrs)
+    return xr.Dataset({name: wrap(data[0], name, attrs), own.name: fraction})
+
+
+def _is_flags(array: xr.DataArray) -> bool:
+    return array.name in COMPANIONS and COMPANIONS[str(array.name)].on_regrid == "or"
 
 
 def _require_values(cube: xr.DataArray, how: RegridMethod) -> None:
@@ -362,9 +361,9 @@ def _name(crs: CRS) -> str:
 def _outside(array: xr.DataArray) -> AnyArray:
     """Value of pixels outside the source, for each image: fill, nodata, or else 0."""
     lead = array.transpose(..., "y", "x").dims[:-2]
-    if array.name == "qa":
-        return np.array(int(Flag.FILL))
-    if array.name in FLAG_LAYERS or "nodata" not in array.coords:
+    if _is_flags(array):
+        return np.array(COMPANIONS[str(array.name)].outside)
+    if "nodata" not in array.coords:
         return np.array(int(array.attrs.get("_FillValue", 0)))
     nodata = array["nodata"]
     missing = [dim for dim in lead if dim not in nodata.dims]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,8 +13,15 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.cube.contract import (
+from xharmonize.cube.companions import (
     COMPANIONS,
+    ResultFlag,
+    blank_missing,
+    companions_of,
+    join_bands,
+    with_flags,
+)
+from xharmonize.cube.contract import (
     REFLECTANCE,
     plain_numbers,
     require_bands,
@@ -23,7 +30,6 @@ from xharmonize.cube.contract import (
     with_history,
 )
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.kernels import indices as kernels
 from xharmonize.kernels.indices import RatioTerms
@@ -284,41 +290,26 @@ def _companions(
     bands = bands_of(cube[REFLECTANCE], spec)
     data = [_band(cube[REFLECTANCE], band).data for band in bands]
     found = {}
-    for name in (companion for companion in COMPANIONS if companion in cube):
-        whole = cube[name]
-        if name == "uncertainty":
-            whole = spread_over(whole, cube[REFLECTANCE])
-        layers = [_band(whole, band) for band in bands]
-        if name == "uncertainty":
-            values = _map(
-                partial(_uncertainty_block, terms=spec.terms),
-                [*data, *(layer.data for layer in layers)],
-                f"index-uncertainty-{spec.name}",
-                "float32",
-            )
-            found[name] = layers[0].copy(data=values)
-        elif name == "valid_fraction":
-            found[name] = _merged(layers, np.minimum)
-        else:
-            found[name] = _merged(layers, np.bitwise_or)
-    if "origin" in found:
-        found["origin"] = found["origin"].where(value.notnull(), 0)
+    for name in companions_of(cube):
+        layer = cube[name]
+        if COMPANIONS[name].over_bands is not None:
+            used = layer.sel(band=list(bands)) if "band" in layer.dims else layer
+            found[name] = join_bands(used, name)
+            continue
+        layer = spread_over(layer, cube[REFLECTANCE])
+        layers = [_band(layer, band) for band in bands]
+        values = _map(
+            partial(_uncertainty_block, terms=spec.terms),
+            [*data, *(one.data for one in layers)],
+            f"index-uncertainty-{spec.name}",
+            "float32",
+        )
+        found[name] = layers[0].copy(data=values)
     undefined = _map(
         partial(_flag_block, terms=spec.terms), data, f"index-flag-{spec.name}", "uint8"
     )
-    flag = value.copy(data=undefined).rename("flag")
-    flag.attrs = cf_attrs(ResultFlag, dtype="uint8", long_name="flags of the value")
-    found["flag"] = flag if "flag" not in found else found["flag"] | flag.variable
-    found["flag"].attrs = flag.attrs
-    return found
-
-
-def _merged(layers: Sequence[xr.DataArray], combine: Callable[..., Any]) -> xr.DataArray:
-    """Combine the layers of several bands; one layer where it has no bands."""
-    result = layers[0]
-    for layer in layers[1:]:
-        result = result.copy(data=combine(result.data, layer.data))
-    return result
+    flag = with_flags(found.get("flag"), value.copy(data=undefined))
+    return blank_missing({**found, "flag": flag}, value)
 
 
 def _map(function: Callable[..., AnyArray], data: list[Any], name: str, dtype: str) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import blank_missing, companions_of, quantities_of
 from xharmonize.cube.contract import (
-    COMPANIONS,
     REFLECTANCE,
     read_coordinate,
     require_contract,
@@ -33,7 +35,7 @@ from xharmonize.cube.quality import (
 from xharmonize.cube.saturation import flag_saturated
 from xharmonize.errors import ContractError, GridError, MaskError, RadiometryError
 from xharmonize.kernels import qa as kernels
-from xharmonize.sensors import UNKNOWN, Flag, Sensor, get_sensor
+from xharmonize.sensors import UNKNOWN, Flag, Names, Sensor, get_sensor
 from xharmonize.types import AnyArray, BoolArray, IntArray
 
 __all__ = [
@@ -178,7 +180,9 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     if settings.dilate:
         line += f", dilated by {settings.dilate:g} {settings.dilate_unit}"
     changed = {name: _without(cube[name], removed, line) for name in _maskable(cube)}
-    return cube.assign({**changed, "qa": qa})
+    layers = {name: cube[name] for name in companions_of(cube)} | {"qa": qa}
+    first = next(iter(changed.values()))
+    return cube.assign({**changed, **blank_missing(layers, first)})
 
 
 def _with_saturation(cube: xr.Dataset, mask: Mask) -> xr.DataArray:
@@ -192,8 +196,7 @@ def _with_saturation(cube: xr.Dataset, mask: Mask) -> xr.DataArray:
 
 
 def _maskable(cube: xr.Dataset) -> list[str]:
-    names = [str(name) for name in cube.data_vars if name not in COMPANIONS]
-    found = [name for name in names if {"time", "y", "x"} <= set(cube[name].dims)]
+    found = [name for name in quantities_of(cube) if {"time", "y", "x"} <= set(cube[name].dims)]
     if not found:
         raise ContractError(
             f"the Dataset has nothing to mask; it has {sorted(map(str, cube.data_vars))}"
@@ -216,18 +219,21 @@ def _bits_by_date(qa: xr.DataArray, mask: Mask) -> IntArray:
             "the quality layer does not say which sensor its dates come from; "
             "settle it with xh.describe(cube, sensor=...)"
         )
-    names = [str(name) for name in read_coordinate(qa, "sensor")]
+    dates = [Names.of(name) for name in read_coordinate(qa, "sensor")]
+    names = Names().union(*dates)
     if UNKNOWN in names and CLEAR in mask.names:
         raise MaskError(
             "'clear' depends on the sensor, and the sensor of some dates is unknown; name the "
             "flags to remove, or settle it with xh.describe(cube, sensor=...)"
         )
-    sensors = {name: get_sensor(name) for name in set(names) - {UNKNOWN}}
+    sensors = {name: get_sensor(name) for name in names - {UNKNOWN}}
     _require_settable(mask, sensors.values(), has_unknown=UNKNOWN in names)
     _require_threshold(qa, mask)
     explicit = mask.flags(None)
     flags = {name: mask.flags(sensor) for name, sensor in sensors.items()}
-    return np.array([flags.get(name, explicit) for name in names], np.uint16)
+    # A date merged of several sensors may hold pixels of each.
+    merged = [reduce(operator.or_, (flags.get(n, explicit) for n in date)) for date in dates]
+    return np.array(merged, np.uint16)
 
 
 def _require_settable(mask: Mask, sensors: Collection[Sensor], *, has_unknown: bool) -> None:

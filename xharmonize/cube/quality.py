@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import COMPANIONS
 from xharmonize.errors import MaskError
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import Flag, QALayer, Sensor
@@ -25,11 +26,7 @@ CLEAR = "clear"
 FLAG_NAMES = tuple(flag.label for flag in Flag)
 """Names a mask may combine, besides ``"clear"``."""
 
-QA_ATTRS: dict[str, Any] = {
-    "long_name": "pixel quality",
-    "flag_masks": [int(flag) for flag in Flag],
-    "flag_meanings": " ".join(FLAG_NAMES),
-}
+QA_ATTRS = COMPANIONS["qa"].attrs
 """CF attributes of a packed ``qa`` layer."""
 
 PROBABILITY = "cloud-probability"
@@ -191,7 +188,7 @@ def pack_qa(
         for name, values in layers.items()
     ]
     packed = reduce(operator.or_, unpacked)
-    attrs = dict(QA_ATTRS)
+    attrs: dict[str, Any] = dict(QA_ATTRS)
     if any(known[name].layout == PROBABILITY for name in layers):
         attrs[THRESHOLD_ATTR] = threshold
     packed.attrs = attrs

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import carry_companions, with_flags
 from xharmonize.cube.contract import (
     REFLECTANCE,
     read_coordinate,
@@ -20,11 +20,9 @@ from xharmonize.cube.contract import (
     with_history,
 )
 from xharmonize.cube.encode import decode, require_encoded
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.errors import BandError, ContractError
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.kernels.radiometry import affine
-from xharmonize.types import AnyArray, Float64Array
+from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 UNCERTAINTY, FLAG = "uncertainty", "flag"
@@ -270,7 +268,7 @@ def on_cube(
     result = found[[REFLECTANCE]]
     if isinstance(cube, xr.Dataset):
         result = result.assign_attrs(cube.attrs)
-        result = result.assign((carry or partial(carry_companions, sources={}))(cube, result))
+        result = result.assign((carry or _carried)(cube, result))
         if UNCERTAINTY in found:
             sigma = found[UNCERTAINTY].assign_attrs(cube[UNCERTAINTY].attrs)
             result = result.assign({UNCERTAINTY: sigma})
@@ -294,14 +292,21 @@ def no_flags(array: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(layer.data, dims=layer.dims)
 
 
+def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
+    """Tell for each date whether the result follows another bandpass than the cube."""
+    changed: BoolArray = read_coordinate(cube, "bandpass") != read_coordinate(result, "bandpass")
+    return changed
+
+
+def _carried(cube: xr.Dataset, result: xr.Dataset) -> Mapping[str, xr.DataArray]:
+    changed = is_bandpass_changed(cube, result)
+    return carry_companions(cube, result["band"].values, sources={}, is_changed=changed)
+
+
 def _flag(result: xr.Dataset, own: xr.DataArray | None, comment: str) -> xr.DataArray:
     """The companion ``flag``: bits that were found, beside those that were carried."""
-    flag = no_flags(result[REFLECTANCE]) if own is None else own.reset_coords(drop=True)
-    if FLAG in result:
-        past = result[FLAG].reset_coords(drop=True)
-        flag = (past | flag).transpose(*past.dims)
-    attrs = cf_attrs(ResultFlag, dtype="uint8", long_name="flags of the value")
-    return flag.astype(np.uint8).drop_attrs().assign_attrs({**attrs, "comment": comment})
+    found = no_flags(result[REFLECTANCE]) if own is None else own.reset_coords(drop=True)
+    return with_flags(result.get(FLAG), found).assign_attrs(comment=comment)
 
 
 def drop_note(cube: xr.DataArray, used: Sequence[str]) -> str:

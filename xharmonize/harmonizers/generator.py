@@ -12,12 +12,17 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, REQUESTED_BOUNDS, select_bands
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import (
+    COMPANIONS,
+    ResultFlag,
+    blank_missing,
+    carry_companions,
+    companions_of,
+)
+from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS, select_bands
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.grid import regrid_to
 from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.harmonizers.protocol import Checked, OfBundle
 from xharmonize.harmonizers.tiles.graph import run_plan
 from xharmonize.harmonizers.tiles.place import (
@@ -150,17 +155,17 @@ class GeneratorHarmonizer(OfBundle):
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
     ) -> Mapping[str, xr.DataArray]:
         """Companions on the result's grid, but ``uncertainty``, which no network propagates."""
-        names = [name for name in COMPANIONS if name in cube and name != blocks.UNCERTAINTY]
+        names = [name for name in companions_of(cube) if COMPANIONS[name].over_bands is not None]
         layers = cube[names]
         if names:
             layers = _put_beside(layers, result[REFLECTANCE], min_valid=0.0)
-        layers = layers.assign_coords(bandpass=cube["bandpass"])
-        carried = carry_companions(layers, result, self.renamed(checked))
-        if "origin" in carried:
-            is_there = result[REFLECTANCE].notnull()
-            kept = carried["origin"].where(is_there, 0).astype(carried["origin"].dtype)
-            carried["origin"] = kept.transpose(*is_there.dims)
-        return carried
+        carried = carry_companions(
+            layers,
+            result["band"].values,
+            sources=self.renamed(checked),
+            is_changed=blocks.is_bandpass_changed(cube, result),
+        )
+        return blank_missing(carried, result[REFLECTANCE])
 
 
 def _put_beside(rest: Any, changed: Any, *, min_valid: float) -> Any:

@@ -13,6 +13,7 @@ from xharmonize.errors import FitError
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.harmonizers import HISTOGRAM
 from xharmonize.harmonizers.lut.tiles import whole
+from xharmonize.sensors import Names
 
 
 def fit_histogram(
@@ -90,9 +91,9 @@ def _reflectance(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
 def _facts(array: xr.DataArray, side: str) -> dict[str, Any]:
     steps = read_contract(array)
     return {
-        f"{side}_bandpass": "/".join(sorted({step.bandpass for step in steps})),
-        f"{side}_sensor": "/".join(sorted({step.sensor for step in steps})),
-        f"{side}_level": "/".join(sorted({step.level for step in steps})),
+        f"{side}_bandpass": str(Names.of(step.bandpass for step in steps)),
+        f"{side}_sensor": str(Names.of(step.sensor for step in steps)),
+        f"{side}_level": str(Names.of(step.level for step in steps)),
     }
 
 

@@ -11,14 +11,15 @@ import xarray as xr
 
 from xharmonize.cube.angles.vectors import require_degrees
 from xharmonize.cube.catalog.angles import ANGLES
+from xharmonize.cube.companions import ResultFlag, with_flags
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, warn
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.angles import VIEW, angles_of
 from xharmonize.kernels import brdf
+from xharmonize.sensors import Names
 from xharmonize.sensors.brdf import C_FACTOR, CITATION
 from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray, Float64Array
@@ -108,10 +109,12 @@ def _require_surface_reflectance(cube: xr.DataArray | xr.Dataset) -> None:
     for step in read_contract(cube):
         if step.level == "SR":
             continue
-        reason = {
+        reasons = {
             "NBAR": "is normalised already: nbar would be applied twice",
             "TOA": "is top-of-atmosphere reflectance; nbar needs surface reflectance",
-        }.get(step.level, "says no level; settle it with xh.describe(cube, level='SR')")
+        }
+        found = [reason for level, reason in reasons.items() if level in Names.of(step.level)]
+        reason = (found or ["says no level; settle it with xh.describe(cube, level='SR')"])[0]
         raise RadiometryError(f"item {step.item_id!r} ({step.level}) {reason}")
 
 
@@ -248,7 +251,6 @@ def _flag(cube: xr.Dataset, slope: xr.DataArray | None) -> xr.DataArray:
     if slope is not None:
         steep = (slope > STEEPEST_SLOPE).transpose("y", "x").drop_vars(list(slope.coords))
         outside = outside | steep
-    flag = outside.astype(np.uint8) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
-    if "flag" in cube:
-        flag = cube["flag"] | flag.astype(cube["flag"].dtype)
-    return flag.assign_attrs(cf_attrs(ResultFlag, dtype=str(flag.dtype), long_name="flags"))
+    return with_flags(
+        cube.get("flag"), outside.astype(np.uint8) * np.uint8(ResultFlag.OUT_OF_DOMAIN)
+    )

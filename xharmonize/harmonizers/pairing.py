@@ -11,7 +11,8 @@ import xarray as xr
 from xharmonize.cube.contract import REFLECTANCE, read_coordinate, require_reflectance
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import FitError, RadiometryError
-from xharmonize.types import IntArray
+from xharmonize.sensors import UNKNOWN, Names
+from xharmonize.types import AnyArray, IntArray
 
 _FIELDS = ("bandpass", "level", "platform", "sensor")
 
@@ -27,7 +28,7 @@ class Pairs:
     source_time, target_time : (pair,) datetime64 array
         When the two were observed [UTC].
     facts : dict of str to str
-        ``source_bandpass``, ``target_level``… : the values met, joined by a slash.
+        ``source_bandpass``, ``target_level``… : the values met, joined by `Names`.
     """
 
     source: xr.DataArray
@@ -99,12 +100,8 @@ def read_pairs(
         for side in ("source", "target")
         for field in _FIELDS
     }
-    levels = facts["source_level"], facts["target_level"]
-    if levels[0] != levels[1] and "NBAR" in levels and not allow_mixed_levels:
-        raise RadiometryError(
-            f"the source is {levels[0]} and the target {levels[1]}: normalising one sensor of a "
-            "pair only biases the fit; apply nbar to both, or pass allow_mixed_levels=True"
-        )
+    if not allow_mixed_levels:
+        _require_same_view(pairs)
     return Pairs(
         source=source.transpose("pair", "source_band", "y", "x"),
         target=target.transpose("pair", "band", "y", "x"),
@@ -112,6 +109,17 @@ def read_pairs(
         target_time=read_coordinate(pairs, "time_target"),
         facts=facts,
     )
+
+
+def _require_same_view(pairs: xr.Dataset) -> None:
+    """Raise `RadiometryError` where one side of a pair is normalised to nadir view only."""
+    sides = (_along_pairs(pairs, "level_source"), _along_pairs(pairs, "level_target"))
+    for source, target in zip(*np.broadcast_arrays(*sides)):
+        if source != target and "NBAR" in Names.of([source, target]):
+            raise RadiometryError(
+                f"the source is {source} and the target {target}: normalising one sensor of a "
+                "pair only biases the fit; apply nbar to both, or pass allow_mixed_levels=True"
+            )
 
 
 def _looks(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
@@ -130,7 +138,11 @@ def _looks(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
 
 
 def _values(pairs: xr.Dataset, name: str) -> str:
-    """Distinct values of a coordinate along the pairs, joined by a slash."""
-    if name not in pairs.coords:
-        return "unknown"
-    return "/".join(sorted(set(map(str, np.atleast_1d(read_coordinate(pairs, name))))))
+    """Distinct values of a coordinate along the pairs, joined by `Names`."""
+    return str(Names.of(_along_pairs(pairs, name)))
+
+
+def _along_pairs(pairs: xr.Dataset, name: str) -> AnyArray:
+    known = name in pairs.coords
+    found: AnyArray = np.atleast_1d(read_coordinate(pairs, name) if known else UNKNOWN)
+    return found

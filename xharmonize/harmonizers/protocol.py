@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runt
 import xarray as xr
 
 from xharmonize._replace import Mode
+from xharmonize.cube.companions import ResultFlag, carry_companions
 from xharmonize.cube.contract import Step, read_contract, require_bands
-from xharmonize.cube.flags import ResultFlag
 from xharmonize.errors import ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.models.bundle import Bundle, copy_bundle
 from xharmonize.models.card import Card
 from xharmonize.models.refs import ModelRef, Runtime
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors import UNKNOWN, Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ class Scope:
         """
         self._require_bandpass(step)
         if self.sensors and self.source_bandpass == self.target_bandpass:
-            own = _names(step.sensor)
+            own = Names.of(step.sensor)
             if UNKNOWN not in own and not own & self.sensors:
                 return False
         elif step.bandpass == self.target_bandpass:
@@ -105,7 +103,7 @@ class Scope:
 
     def _require(self, what: str, value: str, stated: frozenset[str], step: Step) -> None:
         """Raise unless all that a date was made of is among what the model states."""
-        if not stated or _names(value) <= stated:
+        if not stated or Names.of(value) <= stated:
             return
         known = " or ".join(sorted(stated)) + (" reflectance" if what == "level" else "")
         made = f"model {self.name!r} was made for {known}, item {step.item_id!r}"
@@ -116,14 +114,9 @@ class Scope:
         raise RadiometryError(f"{made} is {value}; leave it out, or choose another model")
 
 
-def _names(text: str) -> frozenset[str]:
-    """Names in one string, as a composite's level NBAR+SR."""
-    return frozenset(filter(None, re.split(r"[|/;+]", text)))
-
-
 def _stated(text: object) -> frozenset[str]:
     """What a model states: nothing where it was made of what nobody knew."""
-    names = _names(str(text))
+    names = Names.of(text)
     return frozenset() if UNKNOWN in names else names
 
 
@@ -385,7 +378,12 @@ class Base:
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
     ) -> Mapping[str, xr.DataArray]:
         """Companions of a cube, but ``uncertainty``, for the bands and grid of its result."""
-        return carry_companions(cube, result, self.renamed(checked))
+        return carry_companions(
+            cube,
+            result["band"].values,
+            sources=self.renamed(checked),
+            is_changed=blocks.is_bandpass_changed(cube, result),
+        )
 
     def renamed(self, checked: Checked) -> Mapping[str, str]:  # noqa: ARG002
         """Source band of each band of the result that has another name."""

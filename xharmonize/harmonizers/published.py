@@ -14,6 +14,7 @@ from xharmonize.cube.contract import REFLECTANCE, Step
 from xharmonize.errors import BandError, RadiometryError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.protocol import Base, Checked, Scope
+from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import BandpassTable, Line, get_table, list_tables
 from xharmonize.types import Float64Array
 
@@ -178,7 +179,7 @@ class BandpassHarmonizer(Base):
     def _whose(self, due: Sequence[Step]) -> str:
         """Whose lines are applied to what, for the history."""
         platforms = sorted({self._platform(step) for step in due})
-        levels = "/".join(sorted({step.level for step in due}))
+        levels = Names.of(step.level for step in due)
         return (
             f"{self.table.direction}, lines of {', '.join(platforms)}, on "
             f"{levels} reflectance ({self.citation})"

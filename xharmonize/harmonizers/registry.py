@@ -37,6 +37,7 @@ from xharmonize.harmonizers.published import BandpassHarmonizer
 from xharmonize.models.bundle import ITEM, Bundle, HasBundle, copy_bundle, open_bundle
 from xharmonize.models.listing import Listed, list_bundles
 from xharmonize.models.places import is_url
+from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import get_table, list_tables
 
 _KINDS: dict[str, Callable[..., Harmonizer]] = {
@@ -107,7 +108,7 @@ def list_models() -> pd.DataFrame:
     rows: dict[str, tuple[str, ...]] = {
         table.name: (
             table.direction,
-            "/".join(table.levels),
+            str(Names.of(table.levels)),
             table.title.split(",")[0],
             LINEAR,
             "built in",
@@ -127,7 +128,7 @@ def _row(listed: Listed) -> tuple[str, ...]:
     if card is None:
         return "", "", f"unreadable: {listed.problem}", "", listed.location
     direction = f"{card.source_bandpass or 'any'} to {card.target_bandpass}"
-    return direction, "/".join(card.levels), card.title, card.kind, listed.location
+    return direction, str(Names.of(card.levels)), card.title, card.kind, listed.location
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:

@@ -203,7 +203,7 @@ def flag_outside(
     flags : (time, y, x) uint8 array
         Changed in place.
     bit : int
-        Of `xharmonize.cube.flags.ResultFlag`.
+        Of `xharmonize.cube.companions.ResultFlag`.
     """
     limits = (np.asarray(edge).astype(values.dtype) for edge in (low, high))
     _flag_outside(np.ascontiguousarray(values), *limits, flags, np.uint8(bit))

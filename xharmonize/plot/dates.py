@@ -19,6 +19,7 @@ from xharmonize.plot.style import (
     tidy,
     title_of,
 )
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.observed import has_look
 
@@ -68,7 +69,7 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
             edgecolors="white",
             linewidths=0.5,
         )
-        name = title_of(sensor) if platform == UNKNOWN else platform.replace("+", " and ")
+        name = title_of(sensor) if platform == UNKNOWN else " and ".join(sorted(Names.of(platform)))
         labels.append(f"{name}  ({len(dates)})")
     axes.set_yticks(range(len(rows)), list(map(printable, labels)))
     axes.set_ylim(-0.6, len(rows) - 0.4)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import Origin
 from xharmonize.cube.contract import main_layer, require_bands
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import Origin
 from xharmonize.errors import GridError
 from xharmonize.plot.style import (
     FILLED,

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, require_bands
+from xharmonize.cube.companions import quantities_of
+from xharmonize.cube.contract import REFLECTANCE, require_bands
 from xharmonize.cube.results import as_variables, cells_of, is_date, label_text, to_days
 from xharmonize.plot.images import label_map, outer_edges, percentiles_of, thin_out
 from xharmonize.plot.style import MISSING, new_figure
@@ -37,7 +38,7 @@ class _Panel:
 def is_one_quantity(cube: Cube) -> bool:
     """Whether a cube is reflectance or one index, along no dimensions but time and band."""
     if isinstance(cube, xr.Dataset):
-        names = [name for name in cube.data_vars if name not in COMPANIONS]
+        names = quantities_of(cube)
         if REFLECTANCE not in names and len(names) != 1:
             return False
         cube = cube[REFLECTANCE if REFLECTANCE in names else names[0]]

@@ -10,6 +10,7 @@ import xarray as xr
 from xharmonize._optional import require
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.errors import ContractError, printable
+from xharmonize.sensors import Names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def literal(figure: Figure) -> Figure:
 
 def style_of(sensor: str, known: Sequence[str] = ()) -> tuple[str, str]:
     """Return colour and marker of a sensor: the same for one family in every figure."""
-    if "+" in sensor:
+    if len(Names.of(sensor)) > 1:
         return MERGED, "D"
     for family, style in _STYLES.items():
         if sensor.startswith(family):
@@ -67,7 +68,7 @@ def title_of(sensor: str) -> str:
     from xharmonize.sensors import get_sensor
 
     names = []
-    for name in sensor.split("+"):
+    for name in sorted(Names.of(sensor)):
         try:
             names.append(get_sensor(name).title)
         except UnknownSensorError:

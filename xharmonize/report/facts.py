@@ -11,10 +11,11 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cube.check import list_findings, summarize_check
+from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import main_layer, read_coordinate
-from xharmonize.cube.flags import Origin, ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import ContractError, TimeAxisError
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.observed import has_look, is_smoothed, observed_values
 
@@ -122,14 +123,12 @@ def share_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
         return []
     layer = main_layer(cube)
     wanted: dict[tuple[str, str], Any] = {}
-    for name, bits in (("origin", Origin), ("flag", ResultFlag)):
+    for name in ("origin", "flag"):
         if name not in cube:
             continue
         values = cube[name]
-        valid = layer.notnull()
-        if "band" in valid.dims and "band" not in values.dims:
-            valid = valid.any("band")
-        for bit in bits:
+        valid = validity_of(layer, values)
+        for bit in COMPANIONS[name].flags or ():
             held = ((values & values.dtype.type(bit)) != 0) & valid
             wanted[name, str(bit.name).lower()] = held.sum() / valid.sum()
     (found,) = dask.compute(wanted)
@@ -184,7 +183,7 @@ def warnings_of(cube: xr.DataArray | xr.Dataset, shares: list[dict[str, Any]]) -
     """Yield what metadata and flags warn of."""
     layer = main_layer(cube)
     if "time" in layer.dims:
-        levels = sorted(set(_along_time(layer, "level")))
+        levels = sorted(Names.of(_along_time(layer, "level")))
         if "NBAR" in levels and len(levels) > 1:
             yield f"Dates of different levels are mixed: {', '.join(levels)}"
         n = int((_along_time(layer, "platform")[has_look(layer)] == UNKNOWN).sum())

@@ -2,20 +2,24 @@
 
 from xharmonize.sensors.registry import find_sensor, get_sensor, list_sensors, register_sensor
 from xharmonize.sensors.spec import (
+    SEPARATOR,
     UNKNOWN,
     Band,
     Flag,
     Instrument,
+    Names,
     QALayer,
     Radiometry,
     Sensor,
 )
 
 __all__ = [
+    "SEPARATOR",
     "UNKNOWN",
     "Band",
     "Flag",
     "Instrument",
+    "Names",
     "QALayer",
     "Radiometry",
     "Sensor",

@@ -11,7 +11,7 @@ from xharmonize.sensors.landsat import LANDSAT_C1_SR, LANDSAT_C2_L2
 from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.sentinel1 import SENTINEL_1_GRD, SENTINEL_1_RTC
 from xharmonize.sensors.sentinel2 import SENTINEL_2_L2A
-from xharmonize.sensors.spec import Flag, Sensor
+from xharmonize.sensors.spec import SEPARATOR, Flag, Sensor
 
 _SENSORS: dict[str, Sensor] = {
     sensor.name: sensor
@@ -67,11 +67,16 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
     Raises
     ------
     SensorError
-        If the name is taken, or the product has no instrument, names a quality layout or a mask
-        flag that does not exist, or lists a collection that is another product's.
+        If the name is taken or holds ``|``, or the product has no instrument, names a quality
+        layout or a mask flag that does not exist, or lists a collection that is another product's.
     """
     if sensor.name in _SENSORS and not replace:
         raise SensorError(f"sensor {sensor.name!r} is registered; pass replace=True to replace it")
+    if SEPARATOR in "".join((sensor.name, *sensor.platforms)):
+        raise SensorError(
+            f"sensor {sensor.name!r} or a platform of it has {SEPARATOR!r} in its name, which "
+            "stands between names; leave it out"
+        )
     if not sensor.instruments or not all(inst.bands for inst in sensor.instruments):
         raise SensorError(f"sensor {sensor.name!r} needs an instrument with bands")
     layouts = [layer.layout for layer in sensor.qa if layer.layout not in LAYOUTS]

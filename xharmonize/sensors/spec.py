@@ -6,6 +6,7 @@ A `Sensor` is a *product* (Sentinel-2 L2A, Landsat Collection 2 Level 2, …). I
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntFlag
 
@@ -14,6 +15,42 @@ from xharmonize.types import Level
 
 UNKNOWN = "unknown"
 """Explicit value of a contract coordinate nobody could settle."""
+
+
+SEPARATOR = "|"
+"""Stands between names in one string. No product, platform, level, tile or path holds it, as they
+hold ``/``, ``-``, ``_``, ``;`` and ``+`` (``etm+``)."""
+
+
+class Names(frozenset[str]):
+    """Names that stand in one string, as the level ``NBAR|SR`` of a composite of both.
+
+    ``str()`` spells them in one way, sorted; ``in`` and the operators of sets compare them.
+
+    Examples
+    --------
+    >>> str(Names.of(["SR", "NBAR", "SR"]))
+    'NBAR|SR'
+    >>> sorted(Names.of("NBAR|SR")), "SR" in Names.of("NBAR|SR")
+    (['NBAR', 'SR'], True)
+    """
+
+    @classmethod
+    def of(cls, texts: object) -> Names:
+        """Return the names in a string, or in all of several strings, such as a coordinate's."""
+        many = texts if isinstance(texts, Iterable) and not isinstance(texts, str) else [texts]
+        return cls(name for text in many for name in str(text).split(SEPARATOR) if name)
+
+    def __str__(self) -> str:
+        """Spell the names as one string; ``"unknown"`` where there are none."""
+        return SEPARATOR.join(sorted(self)) or UNKNOWN
+
+    def fit(self, allowed: Names) -> bool:
+        """Tell whether all names that are known are among `allowed`; none allowed: any is.
+
+        What was made of several things is fit for what is fit for each of them.
+        """
+        return not allowed - {UNKNOWN} or self - {UNKNOWN} <= allowed
 
 
 class Flag(IntFlag):

@@ -21,8 +21,7 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.days import solar_days
 from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAxisError
 from xharmonize.harmonizers.published import cure_of_mixture
-from xharmonize.sensors import Flag
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors import Flag, Names
 from xharmonize.types import AnyArray, IntArray
 
 BLOCK_BYTES = 64 * 2**20
@@ -185,13 +184,13 @@ def merged_coords(
     Returns
     -------
     dict
-        Strings that differ are joined by ``+``; items are named after the verb and the day;
+        Strings that differ are joined by `Names`; items are named after the verb and the day;
         tables per band are those of the first date; angles are left out.
     """
     coords: dict[str, Any] = {"time": times}
     for name in (n for n in TIME_COORDS if n in cube.coords and n != "item_id"):
         values = read_coordinate(cube, name).astype(str)
-        coords[name] = ("time", np.array([_joined(values[group]) for group in groups], str))
+        coords[name] = ("time", np.array([str(Names.of(values[group])) for group in groups], str))
     if "item_id" in cube.coords:
         days = times.astype("datetime64[D]")
         coords["item_id"] = ("time", np.array([f"{what}-{day}" for day in days], str))
@@ -205,8 +204,3 @@ def merged_coords(
 def without_time(cube: xr.DataArray) -> Mapping[Any, Any]:
     """Coordinates that do not lie along time."""
     return {name: c for name, c in cube.coords.items() if "time" not in c.dims}
-
-
-def _joined(values: AnyArray) -> str:
-    parts = {part for value in values.tolist() for part in value.split("+")}
-    return "+".join(sorted(parts)) if parts else UNKNOWN

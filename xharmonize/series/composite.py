@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.companions import COMPANIONS, MergeKernel, blank_of, companions_of, validity_of
+from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import BandError, OptionError
@@ -95,9 +96,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     first = [dim for dim in ("time", "band") if dim in values.dims]
     main = values.transpose(*first, ...)
     layers = {name: main}
-    if isinstance(cube, xr.Dataset):
-        kept = [n for n in COMPANIONS if n in cube]
-        layers |= {n: cube[n].transpose(*_like(cube[n], main)) for n in kept}
+    layers |= {n: cube[n].transpose(*_like(cube[n], main)) for n in companions_of(cube)}
     made = _composite_layers(layers, name, periods, how)
     result = _assembled(made, layers, name, periods)
     line = f"composite: {how} of every {period}"
@@ -150,7 +149,7 @@ def _composite_layers(
     for one in periods:
         parts = {n: _gathered(layer, one.dates) for n, layer in layers.items()}
         if not one.dates:
-            blank = {n: _blank(layer) for n, layer in layers.items()}
+            blank = {n: _blank(layer, blank_of(n)) for n, layer in layers.items()}
         elif how in CHOOSING:
             distance = np.abs(days[list(one.dates)] - one.middle)
             blank = _chosen(parts, name, how, main, distance)
@@ -168,9 +167,8 @@ def _gathered(layer: xr.DataArray, dates: tuple[int, ...]) -> xr.DataArray:
     return part.chunk({dim: -1 for dim in ("time", "band") if dim in part.dims})
 
 
-def _blank(layer: xr.DataArray) -> Any:
+def _blank(layer: xr.DataArray, fill: float) -> Any:
     shape = (1, *layer.shape[1:])
-    fill = np.nan if np.issubdtype(layer.dtype, np.floating) else 0
     if layer.chunks is None:
         return np.full(shape, fill, layer.dtype)
     chunks = [(n,) if d == "band" else c for d, c, n in zip(layer.dims, layer.chunks, shape)]
@@ -224,28 +222,14 @@ def _reduced(
     layer_name: str, name: str, part: xr.DataArray, parts: dict[str, xr.DataArray], how: str
 ) -> Any:
     """Median or mean of the valid values, and what companions become."""
-    values = parts[name]
-    valid: Any = np.isfinite(values)
-    if "band" in valid.dims and "band" not in part.dims:
-        valid = valid.any("band")
+    is_median = how == "median"
     if layer_name == name:
-        kernel: Callable[..., AnyArray] = (
-            kernels.median_valid if how == "median" else looks.mean_valid
-        )
-    elif layer_name == "uncertainty":
-        kernel = _error_of_median if how == "median" else looks.error_of_mean
-    elif np.issubdtype(part.dtype, np.floating):
-        kernel = looks.mean_valid
+        kernel: MergeKernel = kernels.median_valid if is_median else looks.mean_valid
     else:
-        kernel = looks.flags_of_valid
+        own = COMPANIONS[layer_name]
+        kernel = (own.over_median if is_median else None) or own.over_observations
+    valid = validity_of(parts[name], part)
     return _map(kernel, [valid.data, part.data], part.dtype)
-
-
-def _error_of_median(valid: AnyArray, error: AnyArray) -> AnyArray:
-    """That of the mean, and √(π/2) of it from three looks on (normal errors)."""
-    several = valid.sum(axis=0, keepdims=True) > 2
-    factor = np.where(several, np.sqrt(np.pi / 2), 1.0)
-    return (looks.error_of_mean(valid, error) * factor).astype(error.dtype)
 
 
 def _map(

@@ -8,12 +8,17 @@ from typing import Any, Literal, TypeAlias
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from xharmonize.cube.catalog.angles import ANGLES
+from xharmonize.cube.companions import (
+    COMPANIONS,
+    Origin,
+    blank_missing,
+    blank_of,
+    companions_of,
+)
 from xharmonize.cube.contract import (
     BAND_COORDS,
-    COMPANIONS,
     REFLECTANCE,
     TIME_COORDS,
     main_layer,
@@ -25,11 +30,10 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.cube.grid import require_same_grid
 from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
-from xharmonize.sensors import get_sensor
+from xharmonize.sensors import Names, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.duplicates import merge_days
 from xharmonize.types import AnyArray
@@ -62,7 +66,7 @@ def densify(
         ``lowest_uncertainty``: they become one, each value the valid one with the smallest
         `uncertainty`, known before unknown, equals in the order of ``target``. A merged look
         takes the time of the first look in that order; contract coordinates that differ are
-        joined by ``+``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
+        joined by ``|``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
     allow_mixed_levels : bool
         Merge dates normalised to nadir view (NBAR) with dates that are not. Their difference
         changes with the view, and would show as change of the ground.
@@ -144,15 +148,17 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
     if "band" in main.dims:
         require_reflectance(main)
     _require_time_contract(main)
-    kept = [name, *(n for n in COMPANIONS if n in cube)]
+    companions = companions_of(cube)
     coords = {n: (cube[n].dims, read_coordinate(cube, n)) for n in _contract_of(main)}
-    part = cube[kept].assign_coords(coords)
+    part = cube[[name, *companions]].assign_coords(coords)
     order = ("time", "band", "y", "x") if "band" in main.dims else ("time", "y", "x")
     part = part.transpose(*order)
+    part = part.assign(blank_missing({n: part[n] for n in companions}, part[name]))
     if "origin" in part:
-        return part.assign(origin=part["origin"].where(np.isfinite(part[name]), 0).astype("uint8"))
-    values = _origin(part[name].data, _origin_codes(part))
-    return part.assign(origin=part[name].copy(data=values).drop_attrs())
+        return part
+    codes = xr.Variable("time", _origin_codes(part))
+    origin = np.isfinite(part[name].variable) * codes  # 0 where the value is missing
+    return part.assign(origin=part[name].copy(data=origin.data).drop_attrs())
 
 
 def _with_angles(parts: list[xr.Dataset]) -> list[xr.Dataset]:
@@ -201,33 +207,17 @@ def _require_time_contract(main: xr.DataArray) -> None:
 def _origin_codes(part: xr.Dataset) -> AnyArray:
     """Origin of each date: observed in its product's own bandpass, or harmonised."""
     steps = zip(*(read_coordinate(part, name) for name in ("sensor", "platform", "bandpass")))
-    codes = [
-        Origin.OBSERVED
-        if get_sensor(str(sensor)).bandpass_of(str(platform)) == bandpass
-        else Origin.HARMONISED
-        for sensor, platform, bandpass in steps
-    ]
-    return np.array(codes, np.uint8)
+    return np.array([_origin_of(*map(str, step)) for step in steps], np.uint8)
 
 
-def _origin(values: Any, codes: AnyArray) -> Any:
-    """Origin of each value: that of its date, 0 where it is missing."""
-    table = codes.reshape(-1, *(1,) * (values.ndim - 1))
-    if not isinstance(values, da.Array):
-        return _origin_block(values, table)
-    lazy = da.from_array(table, chunks=(values.chunks[0], *((1,),) * (values.ndim - 1)))
-    return da.map_blocks(
-        _origin_block,
-        values,
-        lazy,
-        name=f"densify-origin-{tokenize(values.name, codes)}",
-        dtype=np.uint8,
-        meta=np.empty((0,) * values.ndim, np.uint8),
-    )
-
-
-def _origin_block(values: AnyArray, codes: AnyArray) -> AnyArray:
-    return np.where(np.isfinite(values), codes, np.uint8(0))
+def _origin_of(sensors: str, platforms: str, bandpass: str) -> Origin:
+    """Origin of a date, of all sensors where it was merged of several."""
+    result = Origin(0)
+    for sensor in map(get_sensor, Names.of(sensors)):
+        flown = Names.of(platforms) & set(sensor.platforms) or Names.of(platforms)
+        own = {sensor.bandpass_of(platform) for platform in flown}
+        result |= Origin.OBSERVED if bandpass in own else Origin.HARMONISED
+    return result
 
 
 def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:
@@ -274,10 +264,11 @@ def _require_same_view(parts: Sequence[xr.Dataset]) -> None:
     names = ("level", "item_id")
     levels, items = (np.concatenate([read_coordinate(p, n) for p in parts]) for n in names)
     is_nadir = levels == "NBAR"
-    if is_nadir.any() and not is_nadir.all():
-        odd = int(np.argmin(is_nadir))
+    has_nadir = ["NBAR" in Names.of(level) for level in levels]
+    if any(has_nadir) and not is_nadir.all():
+        odd, nadir = int(np.argmin(is_nadir)), has_nadir.index(True)
         raise RadiometryError(
-            f"{str(items[np.argmax(is_nadir)])!r} is NBAR and {str(items[odd])!r} is "
+            f"{str(items[nadir])!r} is {levels[nadir]} and {str(items[odd])!r} is "
             f"{levels[odd]}: normalise all with cube.harmonize.nbar(), or none; or pass "
             "allow_mixed_levels=True"
         )
@@ -300,7 +291,7 @@ def _completed(
         if name in part:
             layer = _spread(part[name], dims, part)
         else:
-            layer = _blank(part, dims, models[0].dtype)
+            layer = _blank(part, dims, models[0].dtype, blank_of(name))
         dtype = np.result_type(*(model.dtype for model in models))
         part = part.assign({name: (dims, layer.astype(dtype).data, models[0].attrs)})
     return part.assign_coords(rank=("time", np.full(part.sizes["time"], rank)))
@@ -312,11 +303,12 @@ def _spread(layer: xr.DataArray, dims: Sequence[Hashable], part: xr.Dataset) -> 
     return layer.reset_coords(drop=True).expand_dims(missing).transpose(*dims).variable
 
 
-def _blank(part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any]) -> xr.Variable:
-    """A companion without information: NaN, or no flag; as lazy as the values."""
+def _blank(
+    part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any], fill: float
+) -> xr.Variable:
+    """A companion that says nothing, as lazy as the values."""
     main = main_layer(part, what="densify")
     shape = tuple(part.sizes[dim] for dim in dims)
-    fill = np.nan if np.issubdtype(dtype, np.floating) else 0
     if main.chunks is None:
         return xr.Variable(dims, np.full(shape, fill, dtype))
     chunks = tuple(main.chunksizes[dim] for dim in dims)
@@ -355,6 +347,6 @@ def _described(
     counts = [f"{part.sizes['time']} dates of {sensor}" for part, sensor in zip(parts, sensors)]
     line = f"densify: {', '.join(counts)}"
     merged[name].attrs = with_history(attrs, line)
-    merged["origin"].attrs = cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
+    merged["origin"].attrs = COMPANIONS["origin"].attrs
     merged[name].encoding = {}
     return merged.assign_attrs(target.attrs if isinstance(target, xr.Dataset) else {})

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import TIME_COORDS
 from xharmonize.cube.days import solar_days
 from xharmonize.kernels import looks as kernels
+from xharmonize.sensors import Names
 from xharmonize.types import AnyArray
 
 Kernel: TypeAlias = Callable[..., AnyArray]
@@ -53,35 +55,30 @@ def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> x
     """One date from several, those of higher priority first."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
-    valid: Any = np.isfinite(layers[name])
     error = layers.get("uncertainty")
     result = group.isel(time=[0])
     for key, layer in layers.items():
         kernel = _kernel(key, layer, layers[name], how)
         extra = [error] if kernel is kernels.least_uncertain and error is not None else []
+        valid = validity_of(layers[name], layer)
         result[key] = (layer.dims, _combine(kernel, valid, layer, extra), layer.attrs)
-    joined = {n: ("time", [_joined(group[n].values)]) for n in TIME_COORDS}
+    joined = {n: ("time", [str(Names.of(group[n].values))]) for n in TIME_COORDS}
     return result.assign_coords(joined)
 
 
 def _kernel(name: str, layer: xr.DataArray, values: xr.DataArray, how: MergeRule) -> Kernel:
-    """What makes one of several looks: flags are of every look that gave the value."""
+    """What makes one observation of several."""
     if how == "target":
         return kernels.first_valid
     if how == "lowest_uncertainty" and set(layer.dims) == set(values.dims):
         return kernels.least_uncertain
-    if name == "uncertainty":
-        return kernels.error_of_mean
-    is_number = np.issubdtype(layer.dtype, np.floating)
-    return kernels.mean_valid if is_number else kernels.flags_of_valid
+    return COMPANIONS[name].over_observations if name in COMPANIONS else kernels.mean_valid
 
 
 def _combine(
     kernel: Kernel, valid: xr.DataArray, layer: xr.DataArray, extra: list[xr.DataArray]
 ) -> AnyArray:
-    """Apply a kernel over the looks; a layer without bands is valid where any band is."""
-    if "band" in valid.dims and "band" not in layer.dims:
-        valid = valid.any("band")
+    """Apply a kernel over the observations."""
     arrays = [valid.data, layer.data, *(other.data for other in extra)]
     if not any(isinstance(array, da.Array) for array in arrays):
         return kernel(*map(np.asarray, arrays))
@@ -96,7 +93,3 @@ def _combine(
         name=f"densify-looks-{tokenize(kernel, *(array.name for array in aligned))}",
     )
     return lazy
-
-
-def _joined(values: AnyArray) -> str:
-    return "+".join(dict.fromkeys(str(value) for value in values))

@@ -13,6 +13,7 @@ from dask.base import tokenize
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError
 from xharmonize.kernels.revisit import gaps
+from xharmonize.sensors import Names
 from xharmonize.series import axis
 from xharmonize.series.observed import known_sensors, observed_values
 from xharmonize.types import AnyArray, FloatArray, IntArray
@@ -68,7 +69,7 @@ def frequency(
         raise OptionError(f"levels={tuple(levels)}; give shares from 0 to below 1")
     _, values = axis.split_quantity(cube, what="frequency")
     sensors = axis.sensors_of(values)
-    parts = [sensor.split("+") for sensor in sensors.tolist()]
+    parts = [Names.of(sensor) for sensor in sensors]
     days = axis.days_of(values)
     names = [*known_sensors(sensors), ALL]
     valid = _valid(observed_values(cube, values, what="frequency"))

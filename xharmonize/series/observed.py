@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import Origin, join_bands
 from xharmonize.cube.contract import read_coordinate, spread_over
-from xharmonize.cube.flags import Origin
 from xharmonize.errors import ContractError
-from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.sensors.spec import UNKNOWN, Names
 from xharmonize.types import AnyArray, BoolArray
 
 _SMOOTH = re.compile(r"(^|: )smooth: ", re.MULTILINE)
@@ -36,7 +35,11 @@ def is_filled(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> xr.DataA
         return None
     origin = cube["origin"]
     if "band" in origin.dims and "band" not in values.dims:
-        origin = origin.sel(band=values["band"]) if "band" in values.coords else origin.max("band")
+        origin = (
+            origin.sel(band=values["band"])
+            if "band" in values.coords
+            else join_bands(origin, "origin")
+        )
     origin = spread_over(origin, values).transpose(*values.dims)
     is_new = ((origin & np.uint8(Origin.FILLED)) != 0) & ((origin & _SEEN) == 0)
     return values.copy(data=is_new.data).drop_attrs()
@@ -78,5 +81,5 @@ def has_look(cube: xr.DataArray | xr.Dataset) -> BoolArray:
 
 def known_sensors(sensors: AnyArray) -> list[str]:
     """Names of the sensors of all dates, merged looks taken apart; unknown only if all are."""
-    names: set[Any] = {name for value in sensors.tolist() for name in value.split("+")}
+    names = Names.of(sensors)
     return sorted(names - {UNKNOWN}) or sorted(names)

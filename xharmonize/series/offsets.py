@@ -14,7 +14,7 @@ from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError, TimeAxisError, UnknownSensorError
 from xharmonize.kernels import neighbours as kernels
-from xharmonize.sensors import get_sensor
+from xharmonize.sensors import Names, get_sensor
 from xharmonize.series import axis
 from xharmonize.series.means import deviation_of_known, mean_of_known
 from xharmonize.series.observed import is_smoothed, known_sensors
@@ -130,7 +130,7 @@ def _reference(values: xr.DataArray, sensors: AnyArray, wanted: str | None) -> s
 
 def _names(sensors: AnyArray) -> list[str]:
     """Sensors by name, without looks merged of several and dates that nobody saw."""
-    return known_sensors(sensors[["+" not in name for name in sensors.tolist()]])
+    return known_sensors(sensors[[len(Names.of(name)) == 1 for name in sensors]])
 
 
 def _is_own_bandpass(values: xr.DataArray, dates: AnyArray) -> bool:

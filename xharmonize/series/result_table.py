@@ -57,7 +57,7 @@ def _columns(
     dims = ("field", *lead)
     if is_bits(array):
         ones = xr.ones_like(array, dtype=np.float32).data
-        flags = replace(zonal, companions=("flag",))
+        flags = replace(zonal, poolings=("or",))
         stack = field_statistics(ones, [array.data], places, grid, flags)
         return {name: (dims, stack[4].astype(np.int64))}, _first(stack[3])
     numbers = to_days(array).astype(np.float64)

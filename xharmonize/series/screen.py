@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.companions import ResultFlag, blank_missing, companions_of, with_flags
+from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.kernels import neighbours as kernels
 from xharmonize.series import axis
@@ -189,14 +189,9 @@ def _with_flags(
     cube: xr.Dataset, values: xr.DataArray, outlier: xr.Variable, name: str, *, mask: bool
 ) -> xr.Dataset:
     """Return the values with the companions of the cube and the outlier bit."""
-    result = values.to_dataset(name=name).assign({n: cube[n] for n in COMPANIONS if n in cube})
-    bit = outlier.astype(np.uint8) * np.uint8(ResultFlag.OUTLIER)
-    flag = bit | cube["flag"].variable if "flag" in cube else bit
-    attrs = cf_attrs(ResultFlag, dtype="uint8", long_name="flags of the value")
-    result["flag"] = flag.transpose(*values.dims)
-    result["flag"].attrs = attrs
-    if mask and "origin" in cube:
-        origin = cube["origin"].variable * (~outlier).astype(np.uint8)
-        result["origin"] = origin.transpose(*values.dims)
-        result["origin"].attrs = cube["origin"].attrs
-    return result.assign_attrs(cube.attrs)
+    bits = outlier.astype(np.uint8) * np.uint8(ResultFlag.OUTLIER)
+    layers = {n: cube[n] for n in companions_of(cube)}
+    layers["flag"] = with_flags(cube.get("flag"), values.copy(data=bits.data))
+    if mask:
+        layers = blank_missing(layers, values)
+    return values.to_dataset(name=name).assign(layers).assign_attrs(cube.attrs)

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xharmonize.cube.contract import COMPANIONS, with_history
+from xharmonize.cube.companions import COMPANIONS, companions_of
+from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
-from xharmonize.cube.flags import Origin, cf_attrs
 from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.series import axis, calendar
 from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Smoother, Whittaker
@@ -129,14 +129,13 @@ RadialBasis
     result = smoothed.to_dataset(name=name)
     if with_error:
         result["uncertainty"] = template.copy(data=stack[2]).assign_attrs(
-            {"units": str(values.attrs.get("units", "1")), "long_name": "standard deviation"}
+            COMPANIONS["uncertainty"].attrs, units=str(values.attrs.get("units", "1"))
         )
-    result["origin"] = template.copy(data=stack[1].astype(np.uint8)).assign_attrs(
-        cf_attrs(Origin, dtype="uint8", long_name="how the value came about")
-    )
+    origin = template.copy(data=stack[1].astype(np.uint8))
+    result["origin"] = origin.assign_attrs(COMPANIONS["origin"].attrs)
     if is_dataset and step is None:
-        kept = [n for n in COMPANIONS if n in cube and n not in result and n != "uncertainty"]
-        result = result.assign({n: cube[n] for n in kept})
+        kept = [n for n in companions_of(cube) if COMPANIONS[n].over_bands is not None]
+        result = result.assign({n: cube[n] for n in kept if n not in result})
     return result.transpose(*order).assign_attrs(cube.attrs if is_dataset else {})
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from xharmonize.cube.flags import Origin
+from xharmonize.cube.companions import Origin
 from xharmonize.kernels import filters, gaps, smoothing
 from xharmonize.series.smoothers import Harmonic, SavitzkyGolay, Smoother, Whittaker
 from xharmonize.types import AnyArray, BoolArray, FloatArray

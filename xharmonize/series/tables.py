@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
-from xharmonize.cube.contract import COMPANIONS, REFLECTANCE, TIME_COORDS, read_coordinate
+from xharmonize.cube.companions import COMPANIONS, companions_of, quantities_of
+from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS, read_coordinate
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.results import as_variables, is_date
@@ -26,7 +27,6 @@ from xharmonize.types import AnyArray
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPANION_COLUMNS = ("origin", "flag", "uncertainty")
 DESCRIBING = ("units", "long_name", "history", "references")
 FEW_PIXELS = 4
 
@@ -86,8 +86,9 @@ def to_table(
         (where there are bands); the
         quantity by its name [its unit]; ``sd``, standard deviation over the valid pixels; ``n``,
         their number, or summed share; ``n_pixels``, that of all pixels of the field; and, where
-        the cube has them, ``origin`` and ``flag``, OR-ed, and ``uncertainty``, the mean, over the
-        valid pixels. A field without a pixel in the cube has rows with ``n_pixels`` 0.
+        the cube has them, ``origin`` and ``flag``, OR-ed, and ``uncertainty`` and
+        ``valid_fraction``, the mean, over the valid pixels. A field without a pixel in the cube has
+        rows with ``n_pixels`` 0.
 
         Of a result, one row per field and label of the other dimensions (``year``, ``band``); each
         variable by its name, dates as dates (their mean or median, to the day), with ``…_sd`` and
@@ -125,7 +126,7 @@ def to_table(
     grid = geobox_of(variables)
     fields = read_polygons(polygons, name=name, crs=crs, target=grid.crs, buffer=buffer)
     places = place_fields(fields, grid)
-    zonal = Zonal(stat=stat, coverage=coverage, min_valid=min_valid, companions=())
+    zonal = Zonal(stat=stat, coverage=coverage, min_valid=min_valid)
     if _is_series(variables):
         table = _series_table(variables, fields, places, grid, zonal)
     else:
@@ -138,7 +139,7 @@ def to_table(
 
 def _is_series(cube: xr.Dataset) -> bool:
     """Whether a cube is one quantity along time, with its companions."""
-    names = [name for name in cube.data_vars if name not in COMPANIONS]
+    names = quantities_of(cube)
     is_one = REFLECTANCE in names or len(names) == 1
     return "time" in cube.dims and is_one and not any(is_date(cube[name]) for name in names)
 
@@ -158,13 +159,13 @@ def _series_table(
     quantity, values = axis.split_quantity(cube, what="to_table")
     lead = ["time", "band"] if "band" in values.dims else ["time"]
     values = values.transpose(*lead, "y", "x")
-    companions = {n: axis.companion(cube, n, values) for n in COMPANION_COLUMNS}
-    layers = {n: data for n, data in companions.items() if data is not None}
-    zonal = replace(zonal, companions=tuple(layers))
-    stack = field_statistics(values.data, list(layers.values()), places, grid, zonal)
-    table = FieldTable(_table(stack, values, quantity, fields, zonal))
+    poolings = {n: p for n in companions_of(cube) if (p := COMPANIONS[n].over_pixels) is not None}
+    layers = [axis.companion(cube, name, values) for name in poolings]
+    zonal = replace(zonal, poolings=tuple(poolings.values()))
+    stack = field_statistics(values.data, layers, places, grid, zonal)
+    table = FieldTable(_table(stack, values, quantity, fields, zonal, list(poolings)))
     own = {str(k): str(v) for k, v in values.attrs.items() if k in DESCRIBING}
-    table.attrs = {KEYS: ["field", *lead], VARIABLES: {quantity: own} | {n: {} for n in layers}}
+    table.attrs = {KEYS: ["field", *lead], VARIABLES: {quantity: own} | {n: {} for n in poolings}}
     return table
 
 
@@ -193,6 +194,7 @@ def _table(
     quantity: str,
     fields: list[Field],
     zonal: Zonal,
+    companions: list[str],
 ) -> pd.DataFrame:
     """Long table of the statistics (column, field, time, [band])."""
     import pandas as pd
@@ -220,11 +222,12 @@ def _table(
         columns[key] = spread(read_coordinate(values, key).astype(str)[order].astype(object), 1)
     if bands != [""]:
         columns["band"] = spread(np.array(bands, object), 2)
-    names = [quantity, "sd", "n", "n_pixels", *zonal.companions]
+    names = [quantity, "sd", "n", "n_pixels", *companions]
+    flags = [name for name, pooling in zip(companions, zonal.poolings) if pooling == "or"]
     for key, layer in zip(names, stack):
         flat = layer.reshape(-1)
         is_count = key in ("n", "n_pixels") and zonal.coverage == "centre"
-        if is_count or key in ("origin", "flag"):
+        if is_count or key in flags:
             flat = flat.astype(np.int64)
         columns[key] = flat
     return pd.DataFrame(columns)

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
+from xharmonize.cube.companions import Pooling
 from xharmonize.series.fields import Place
 from xharmonize.types import AnyArray, FloatArray
 
@@ -25,23 +26,23 @@ Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Zonal:
-    """What is to be known of each field.
+    """How the pixels of a field are summed up.
 
     Attributes
     ----------
-    companions : tuple of str
-        ``origin`` and ``flag`` are OR-ed, ``uncertainty`` is averaged.
+    poolings : tuple of {"or", "mean"}
+        How the pixels of each companion are summed up.
     """
 
     stat: Stat
     coverage: Coverage
     min_valid: float
-    companions: tuple[str, ...]
+    poolings: tuple[Pooling, ...] = ()
 
     @property
     def n_columns(self) -> int:
         """Value, standard deviation, number of valid pixels, of all pixels, and companions."""
-        return 4 + len(self.companions)
+        return 4 + len(self.poolings)
 
 
 def field_statistics(
@@ -62,8 +63,8 @@ def field_statistics(
     """
     result = np.full((zonal.n_columns, len(places), *values.shape[:-2]), np.nan)
     result[2:4] = 0
-    for k, name in enumerate(zonal.companions):
-        if name != "uncertainty":
+    for k, pooling in enumerate(zonal.poolings):
+        if pooling == "or":
             result[4 + k] = 0
     inside = [place for place in places if place.rows[1] > 0]
     groups = list(_groups(inside, values).values())
@@ -172,8 +173,8 @@ def _columns(
     is_enough = (total > 0) & (total >= zonal.min_valid * whole * (1 - 1e-9))
     columns = [np.where(is_enough, v, np.nan) for v in (value, deviation)]
     columns += [total, np.full(total.shape, whole)]
-    for name, layer in zip(zonal.companions, companions):
-        if name == "uncertainty":
+    for pooling, layer in zip(zonal.poolings, companions):
+        if pooling == "mean":
             columns.append((counted * np.where(valid, layer, 0.0)).sum(axis=-1) / known)
         else:
             bits = np.where(valid, layer, layer.dtype.type(0))

@@ -22,6 +22,7 @@ from xharmonize.cube.catalog.sources import Source, load_items
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import GridError, RadiometryError, TimeAxisError
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 
 AnglesSource: TypeAlias = "Source | str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any]"
@@ -97,11 +98,19 @@ def _require_access(ref: Ref, is_web: Mapping[str, bool]) -> None:
 
 
 def _steps(like: xr.DataArray | xr.Dataset) -> Iterator[list[Whose]]:
-    """The items of each time step; one that was merged names several."""
+    """The items of each time step; one that was merged of a pass names several."""
+    for name in ("sensor", "platform"):
+        known = read_coordinate(like, name) if name in like.coords else ()
+        merged = [Names.of(value) for value in known if len(Names.of(value)) > 1]
+        if merged:
+            raise TimeAxisError(
+                f"a date was merged of {name}s {merged[0]}, each of which has angles of its own; "
+                "read the angles of the cubes before they are merged"
+            )
     ids, times = read_coordinate(like, "item_id"), like["time"].values
     tiles = read_coordinate(like, "tile") if "tile" in like.coords else [UNKNOWN] * len(ids)
     for names, tile, time in zip(ids, tiles, times.astype("datetime64[ns]")):
-        yield [Whose(item_id=name, tile=str(tile), time=time) for name in str(names).split(";")]
+        yield [Whose(item_id=n, tile=str(tile), time=time) for n in sorted(Names.of(names))]
 
 
 def _files(source: Any) -> Mapping[str, Any] | Sequence[Any] | None:

@@ -15,6 +15,7 @@ from xharmonize.cube.angles.rasters import Band, BandFault, Raster, open_raster
 from xharmonize.cube.angles.vectors import mean_direction
 from xharmonize.errors import AssetReadError
 from xharmonize.kernels.directions import interpolate_directions
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, Float64Array, FloatArray
 
@@ -103,7 +104,7 @@ class GranuleRef:
     def _require_own(self, tile: str, time: np.datetime64 | None) -> None:
         """Raise `AssetReadError` for the metadata of another tile or another day."""
         own = self.whose
-        if tile and own.tile != UNKNOWN and tile not in own.tile.split(";"):
+        if tile and own.tile != UNKNOWN and tile not in Names.of(own.tile):
             reason = f"it is of tile {tile}, the item of {own.tile}"
             raise own.fault(self.asset, self.href, reason)
         if time is not None and abs(time - own.time) > _DAY:

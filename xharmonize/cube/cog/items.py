@@ -20,6 +20,7 @@ import pandas as pd
 
 from xharmonize._optional import require
 from xharmonize.cube.cog.files import Layer
+from xharmonize.cube.companions import role_of
 from xharmonize.cube.geobox import reproject_bounds
 from xharmonize.errors import BandError, UnknownSensorError
 from xharmonize.kernels.longitude import Box, box_around, normal_box, spans
@@ -76,7 +77,7 @@ def make_item(
             href=f"./{name}_{layer.name}.tif",
             title=layer.description,
             media_type=COG_TYPE,
-            roles=["data-mask"] if layer.variable == "qa" else ["data"],
+            roles=[role_of(layer.variable)],
             extra_fields=_asset_fields(layer, step, geobox),
         )
         item.add_asset(layer.name, asset)

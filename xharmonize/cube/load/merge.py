@@ -20,7 +20,7 @@ from xharmonize.cube.contract import (
     read_contract,
     write_contract,
 )
-from xharmonize.sensors.spec import UNKNOWN, Flag
+from xharmonize.sensors.spec import UNKNOWN, Flag, Names
 from xharmonize.types import AnyArray
 
 
@@ -66,7 +66,7 @@ def merge_steps(steps: Sequence[Step]) -> Step:
     """Return the contract of items that became one step: the first's, with every item named.
 
     Items of one step share sensor, platform, scale, offset and nodata. Item ids and tiles are
-    joined by ``;``; a baseline they do not share is unknown.
+    joined by `Names`; a baseline they do not share is unknown.
     """
     first = steps[0]
     if len(steps) == 1:
@@ -74,8 +74,8 @@ def merge_steps(steps: Sequence[Step]) -> Step:
     baselines = {step.processing_baseline for step in steps}
     return replace(
         first,
-        item_id=";".join(step.item_id for step in steps),
-        tile=";".join(sorted({step.tile for step in steps})),
+        item_id=str(Names.of(step.item_id for step in steps)),
+        tile=str(Names.of(step.tile for step in steps)),
         processing_baseline=first.processing_baseline if len(baselines) == 1 else UNKNOWN,
     )
 

@@ -11,8 +11,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.contract import read_coordinate, select_bands
-from xharmonize.cube.flags import ResultFlag
 from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs
 from xharmonize.errors import BandError, GridError, ModelError
 from xharmonize.harmonizers.lut.counting import split_lines

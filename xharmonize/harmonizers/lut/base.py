@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.contract import REFLECTANCE
-from xharmonize.cube.flags import ResultFlag
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.lut.apply import Tables, look_up, tables_for

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import COMPANIONS, ResultFlag
 from xharmonize.cube.contract import (
     REFLECTANCE,
     TIME_COORDS,
@@ -16,7 +17,6 @@ from xharmonize.cube.contract import (
     require_contract,
     select_bands,
 )
-from xharmonize.cube.flags import ResultFlag, cf_attrs
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, FitError, RadiometryWarning, warn
 from xharmonize.harmonizers.lut.counting import count_tiles
@@ -59,7 +59,11 @@ def fit_dataset(
         "tables": ((*DIMS, "band", "knot"), tables, {"units": "1", "long_name": "look-up table"}),
         "histograms": ((*DIMS, "band", "bin"), counts, {"long_name": "valid pixels per bin"}),
         "tile_coverage": (DIMS, share, {"units": "1", "long_name": "valid share of the tile"}),
-        "tile_flag": (DIMS, _flags(counts, extent, predictor.domain, ranges), _FLAG_ATTRS),
+        "tile_flag": (
+            DIMS,
+            _flags(counts, extent, predictor.domain, ranges),
+            COMPANIONS["flag"].attrs,
+        ),
     }
     words = f"fit_tables: {predictor.name}, tiles of {side:g} m, {facts['direction']}"
     attrs = {
@@ -76,9 +80,6 @@ def fit_dataset(
     }
     coords = _coords(array, ranges, tile_y, tile_x, extent, predictor.domain)
     return xr.Dataset(variables, coords, attrs)
-
-
-_FLAG_ATTRS = cf_attrs(ResultFlag, dtype="uint8", long_name="what is to be known about the tile")
 
 
 def ranges_for(array: xr.DataArray, predictor: Predictor) -> Ranges:

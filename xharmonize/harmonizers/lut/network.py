@@ -13,6 +13,7 @@ from xharmonize.harmonizers.lut.predictors import Network, Predictor
 from xharmonize.harmonizers.lut.refine import has_refinement, refine
 from xharmonize.harmonizers.protocol import OfBundle
 from xharmonize.models.refs import Runtime
+from xharmonize.sensors import Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class LutHarmonizer(OfBundle, LookUp):
         return {
             "source_bandpass": source,
             "source_sensor": self.card.source_sensor,
-            "source_level": "/".join(self.card.levels),
+            "source_level": str(Names.of(self.card.levels)),
             "target_bandpass": target,
             "direction": f"{source or 'any'} to {target}",
             "min_valid_fraction": self.card.min_valid_fraction,

@@ -8,7 +8,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.kernels.cuda import lut_kernels
 from xharmonize.models.card import Card
 from xharmonize.models.refs import ModelRef, Runtime

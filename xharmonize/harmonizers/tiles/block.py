@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xharmonize.cube.flags import ResultFlag
+from xharmonize.cube.companions import ResultFlag
 from xharmonize.harmonizers.tiles.axis import Part, Span
 from xharmonize.harmonizers.tiles.plan import Plan
 from xharmonize.kernels import footprints, patches
