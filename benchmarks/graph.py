@@ -22,9 +22,8 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.models import registry
+from xharmonize.models import GeneratorCard, Input, Output, registry
 from xharmonize.models.bundle import write_bundle
-from xharmonize.models.card import Card, Input, Output
 from xharmonize.models.lattice import Lattice
 from xharmonize.testing import example_cube
 
@@ -47,7 +46,7 @@ def forward(fine: Any) -> Any:
     return fine[:, :, 1::3, 1::3] + (square @ square)[0, 0]
 
 
-def constant_cost(card: Card) -> Any:
+def constant_cost(card: GeneratorCard) -> Any:
     """A network of any weight that does what `forward` does."""
     from torch import nn, zeros
 
@@ -73,11 +72,10 @@ def write_model(folder: Path, megabytes: int) -> Any:
     register()
     numbers = (1.0,) * len(BANDS)
     zeros = (0.0,) * len(BANDS)
-    card = Card(
+    card = GeneratorCard(
         name=f"constant-cost-{megabytes}",
         title="A network of constant cost",
         description="Takes every third pixel; its weights are ballast.",
-        kind="generator",
         architecture=NAME,
         hyperparameters={"megabytes": megabytes},
         source_bandpass="msi",

@@ -56,20 +56,18 @@ def make_cube(n_dates: int, n_chunks: int) -> Any:
 def make_model(kind: str, folder: Path) -> Any:
     """A small network with seeded weights, or the histograms of a reference."""
     import xharmonize as xh
-    from xharmonize.models import registry
+    from xharmonize.models import GeneratorCard, Input, Output, registry
     from xharmonize.models.bundle import write_bundle
-    from xharmonize.models.card import Card, Input, Output
     from xharmonize.models.lattice import Lattice
 
     if kind == "tables":
         reference = make_cube(1, 1).assign_coords(bandpass=("time", ["oli"]))
         return xh.fit_histogram(reference, bins=256, limits=(0.0, 0.5)).compute()
     numbers = (0.2,) * len(BANDS)
-    card = Card(
+    card = GeneratorCard(
         name="seeded",
         title="Seeded weights",
         description="A small network for measuring memory.",
-        kind="generator",
         architecture="small-conv",
         hyperparameters={"width": 8, "depth": 2},
         source_bandpass="msi",

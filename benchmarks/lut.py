@@ -159,7 +159,7 @@ def make_tile(side: int, chunk: int) -> xr.Dataset:
 
 def make_models(folder: Path, tile: float) -> dict[str, Any]:
     """Histogram matching to a stored target, and a UNet-LUT of full width with drawn weights."""
-    from xharmonize.models import Card, Histograms, Output, write_bundle
+    from xharmonize.models import Histograms, LutCard, Output, write_bundle
     from xharmonize.models.registry import seeded
     from xharmonize.testing import example_cube
 
@@ -170,11 +170,10 @@ def make_models(folder: Path, tile: float) -> dict[str, Any]:
     common = {"source_bandpass": "msi", "target_bandpass": "wfv", "architecture": "unet-lut"}
     found: dict[str, Any] = {"matching": xh.fit_histogram(reference, bins=256)}
     for name, refine in (("UNet-LUT", False), ("UNet-LUT with its convolution", True)):
-        card = Card(
+        card = LutCard(
             name="unet-lut",
             title="UNet-LUT",
             description="Drawn weights",
-            kind="lut",
             hyperparameters={"refine": refine, "residual": True},
             histograms=Histograms(bands=bands, bins=256, knots=256, low=low, high=high, tile=tile),
             output=Output(bands=bands, mean=low, scale=high),

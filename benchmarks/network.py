@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xharmonize.models import Card, Input, Lattice, Output, Runtime
+from xharmonize.models import GeneratorCard, Input, Lattice, Output, Runtime
 from xharmonize.models.network import prepare
 from xharmonize.models.pipeline import run
 from xharmonize.models.registry import build_empty, seeded
@@ -37,14 +37,13 @@ CASES: dict[str, tuple[Runtime, int]] = {
 }
 
 
-def make_card(*, tile: int = 128, buffer: int = 32, **hyperparameters: Any) -> Card:
+def make_card(*, tile: int = 128, buffer: int = 32, **hyperparameters: Any) -> GeneratorCard:
     """The generator of MGAN: 10 m and 20 m bands of Sentinel-2 to Landsat's at 30 m."""
     fine, coarse = ("blue", "green", "red", "nir"), ("swir16", "swir22")
-    return Card(
+    return GeneratorCard(
         name="mgan-seeded",
         title="MGAN with seeded weights",
         description="For measurements only: it has not been trained.",
-        kind="generator",
         architecture="mgan-unet",
         hyperparameters=hyperparameters,
         source_bandpass="msi",
@@ -58,7 +57,7 @@ def make_card(*, tile: int = 128, buffer: int = 32, **hyperparameters: Any) -> C
     )
 
 
-def make_batch(card: Card, n: int) -> list[np.ndarray]:
+def make_batch(card: GeneratorCard, n: int) -> list[np.ndarray]:
     """One float32 array (n, channel, y, x) per input."""
     random = np.random.default_rng(0)
     sides = [int(card.lattice.tile * card.lattice.cells(one.gsd)) for one in card.inputs]
@@ -66,7 +65,7 @@ def make_batch(card: Card, n: int) -> list[np.ndarray]:
     return [random.standard_normal(shape, np.float32) for shape in shapes]
 
 
-def flops_per_tile(card: Card) -> int:
+def flops_per_tile(card: GeneratorCard) -> int:
     """Operations of the network for one tile of the card's lattice; computes nothing."""
     counted = []
 
@@ -100,7 +99,7 @@ def rate(
 
 
 def measure(
-    card: Card, side: int, n_runs: int, clock: Callable[[], float] = time.perf_counter
+    card: GeneratorCard, side: int, n_runs: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Median rate of the product and of each case [operations/s], taking turns."""
     per_tile, weights = flops_per_tile(card), seeded(card)

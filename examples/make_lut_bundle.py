@@ -22,7 +22,7 @@ from simulated_pairs import OLI, Pair, simulate
 
 import xharmonize as xh
 from xharmonize.kernels.histogram import normalise
-from xharmonize.models import Card, Histograms, Output, write_bundle
+from xharmonize.models import Histograms, LutCard, Output, write_bundle
 from xharmonize.models.registry import build, seeded
 from xharmonize.tiles import sampling
 
@@ -70,14 +70,13 @@ def at_landsat_pixels(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     return look.values[inner], pair.landsat.sel(band=list(OLI)).values[inner]
 
 
-def describe(places: str) -> Card:
+def describe(places: str) -> LutCard:
     """Say what the network takes and gives."""
-    return Card(
+    return LutCard(
         name="unet-lut-simulated",
         title="UNet-LUT fitted on simulated scenes, Sentinel-2 to Landsat-8/9",
         description="A look-up table per band, from the histograms of a tile and date. Quickly "
         "fitted on simulated scenes, to show how a bundle is made and used.",
-        kind="lut",
         architecture="unet-lut",
         hyperparameters={"refine": False, "residual": True},
         source_sensor="sentinel-2-l2a",
@@ -96,7 +95,7 @@ def describe(places: str) -> Card:
 
 
 def fit(
-    card: Card, images: Sequence[tuple[np.ndarray, np.ndarray]], *, n_steps: int
+    card: LutCard, images: Sequence[tuple[np.ndarray, np.ndarray]], *, n_steps: int
 ) -> dict[str, np.ndarray]:
     """Fit the network of a card, and return its weights."""
     torch.manual_seed(0)

@@ -27,7 +27,7 @@ from simulated_pairs import (
 )
 
 import xharmonize as xh
-from xharmonize.models import Card, Input, Lattice, Output, write_bundle
+from xharmonize.models import GeneratorCard, Input, Lattice, Output, write_bundle
 from xharmonize.models.registry import build, seeded
 from xharmonize.tiles import sampling
 
@@ -59,14 +59,13 @@ def main(out: str | Path, n_places: int = 48, n_others: int = 12, n_steps: int =
     print((Path(out) / "README.md").read_text(encoding="utf-8"))
 
 
-def describe(windows: Sequence[Window], places: Mapping[int, str]) -> Card:
+def describe(windows: Sequence[Window], places: Mapping[int, str]) -> GeneratorCard:
     """Say what the network takes and gives, and what it was trained on."""
-    return Card(
+    return GeneratorCard(
         name="small-conv-simulated",
         title="Small network fitted on simulated scenes, Sentinel-2 to Landsat-8/9",
         description="Convolutions over 7 x 7 pixels of 30 m, added to the area-weighted mean. "
         "Quickly fitted on simulated scenes, to show how a bundle is made and used.",
-        kind="generator",
         architecture="small-conv",
         source_sensor="sentinel-2-l2a",
         source_bandpass="msi",
@@ -93,7 +92,7 @@ def summary(places: Mapping[int, str]) -> str:
 
 
 def fit(
-    card: Card,
+    card: GeneratorCard,
     windows: Sequence[Window],
     weights: Mapping[str, np.ndarray],
     *,
@@ -157,7 +156,7 @@ def score(pairs: Sequence[Pair], convert: Callable[[Pair], Any]) -> dict[str, fl
     return {band: round(float(value), 5) for band, value in zip(OLI, rmse)}
 
 
-def readme(card: Card, scores: Mapping[str, Mapping[str, float]]) -> str:
+def readme(card: GeneratorCard, scores: Mapping[str, Mapping[str, float]]) -> str:
     """Write the card for people: what it is, what it was fitted on, how well it does."""
     facts = {**card.provenance, "licence": card.licence}
     table = [

@@ -22,7 +22,7 @@ from simulated_pairs import OLI, Pair, Window, cut, simulate
 import xharmonize as xh
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.harmonizers.generator import GeneratorHarmonizer
-from xharmonize.models import Card, Lattice, Output, write_bundle
+from xharmonize.models import GeneratorCard, Lattice, Output, write_bundle
 from xharmonize.models.registry import seeded
 
 LATTICE = Lattice(resolution=30.0, tile=64, buffer=16, phase=(15.0, 15.0))
@@ -63,7 +63,7 @@ def largest_tile() -> dict[str, tuple[float, float]]:
     return {"center": (west + side / 2, north - side / 2), "size": (side, side)}
 
 
-def describe_unet(windows: Sequence[Window], small: Card) -> Card:
+def describe_unet(windows: Sequence[Window], small: GeneratorCard) -> GeneratorCard:
     """Say what the network gives; it takes what the small one takes."""
     targets = np.stack([window.target for window in windows]).astype(float)
     mean, scale = (f(targets, axis=(0, 2, 3)).round(4).tolist() for f in (np.mean, np.std))
@@ -113,7 +113,7 @@ def score_tiles(model: GeneratorHarmonizer, pairs: Sequence[Pair]) -> dict[str, 
     }
 
 
-def readme(card: Card) -> str:
+def readme(card: GeneratorCard) -> str:
     """Write the card for people."""
     names = list(dict.fromkeys(name.rpartition(": ")[0] for name in card.scores))
     rows = [

@@ -100,7 +100,7 @@ def test_malformed_header(folder):
 
 def test_wrong_band_count(folder):
     edit(folder, lambda item: item["properties"]["mlm:input"][0]["bands"].append("coastal"))
-    refused(folder, "has 5 bands, but scaling for 4")
+    refused(folder, "needs 5 numbers for mean")
 
 
 def test_weights_for_other_bands(tmp_path):
@@ -121,7 +121,7 @@ def test_unknown_architecture(folder):
 
 
 def test_newer_format(folder):
-    edit(folder, lambda item: item["properties"].update({"xharmonize:format_version": 99}))
+    edit(folder, lambda item: item["properties"].update({"xharmonize:format_version": "99.0"}))
     refused(folder, "written by a newer version of xharmonize")
 
 

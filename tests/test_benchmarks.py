@@ -152,3 +152,10 @@ def test_fields(data, capsys):
     found = import_benchmark("fields").compare(data / "flanders-2018", "2018-07")
     assert found["0.25 to 1 ha", 60]["few"] > found["0.25 to 1 ha", 20]["few"]
     assert 0 < found["1 ha and more", 30]["rmse"] < 0.1
+
+
+def test_our_reader_of_weights_holds_them_once():
+    pytest.importorskip("safetensors")
+    found = import_benchmark("weights").main(20.0)
+    ours, library = (found[name][1] - found["bare"][1] for name in ("ours", "library"))
+    assert ours < 40 < library + 5

@@ -40,14 +40,13 @@ def bundle(tmp_path_factory) -> Path:
     from make_small_bundle import LATTICE
     from simulated_pairs import INPUTS, OLI
 
-    from xharmonize.models import Card, Input, Output, write_bundle
+    from xharmonize.models import GeneratorCard, Input, Output, write_bundle
     from xharmonize.models.registry import seeded
 
-    card = Card(
+    card = GeneratorCard(
         name="small",
         title="Small",
         description="",
-        kind="generator",
         architecture="small-conv",
         source_bandpass="msi",
         target_bandpass="oli",

@@ -16,6 +16,7 @@ HEAVY = [
     "matplotlib",
     "numba",
     "odc",
+    "pydantic",
     "pystac",
     "pystac_client",
     "rasterio",
@@ -34,6 +35,17 @@ def run(code: str) -> str:
 
 def test_the_import_loads_nothing_heavy():
     code = f"import sys, xharmonize; print([m for m in {HEAVY} if m in sys.modules])"
+    assert run(code) == "[]"
+
+
+def test_models_are_there_without_their_checks():
+    """Building a graph with built-in coefficients checks no card, and loads no pydantic."""
+    code = (
+        "import sys, xharmonize as xh\n"
+        "from xharmonize.testing import example_cube\n"
+        "xh.to_landsat(example_cube(), 'hls-v2')\n"
+        "print([m for m in ('pydantic', 'torch') if m in sys.modules])"
+    )
     assert run(code) == "[]"
 
 

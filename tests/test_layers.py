@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "xharmonize"
-BASE = {"errors", "types", "options", "_optional", "_replace"}
+BASE = {"errors", "types", "options", "_cache", "_optional", "_replace"}
 ORDER = [
     "sensors",
     "kernels",
@@ -41,6 +41,8 @@ DEFERRED = {
     "distributed",
     "matplotlib",
     "odc",
+    "pydantic",
+    "pydantic_core",
     "pystac",
     "pystac_client",
     "rasterio",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xharmonize.models import GeneratorCard, Input, Output
 from xharmonize.models.bundle import write_bundle
-from xharmonize.models.card import Card, Input, Output
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef
 
@@ -19,15 +19,14 @@ distributed = pytest.importorskip("distributed")
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 
 
-def small_card(name: str = "small") -> Card:
+def small_card(name: str = "small") -> GeneratorCard:
     """A generator from 10 m to 30 m over tiles of 32 output pixels."""
     numbers = (0.2,) * len(BANDS)
     source = Input(name="fine", bands=BANDS, gsd=10.0, mean=numbers, scale=numbers)
-    return Card(
+    return GeneratorCard(
         name=name,
         title="Small network",
         description="Seeded weights, for tests.",
-        kind="generator",
         architecture="small-conv",
         source_bandpass="msi",
         target_bandpass="oli",

@@ -214,7 +214,7 @@ def test_regridding_across_180_and_back_keeps_the_ground(tmp_path):
 
 
 def test_the_margin_of_a_model_goes_round():
-    margin = Margin(lattice=ModelLattice(resolution=30.0, tile=64, buffer=8))
+    margin = Margin(of=ModelLattice(resolution=30.0, tile=64, buffer=8))
     west, _, east, _ = margin.widened((179.99, -17, -179.99, -16))
     assert 179.9 < west < 179.99
     assert -179.99 < east < -179.9

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import pytest
 
 import xharmonize as xh
+from xharmonize._cache import Cache
 from xharmonize.cube.resample import projected
 from xharmonize.kernels.reproject import pixel_weights
 from xharmonize.testing import example_cube
@@ -20,17 +22,17 @@ def _weights(shape):
 
 def test_weights_used_last_are_held_up_to_a_limit():
     one = _weights((4, 4))
-    recent = projected.Recent(2 * one.nbytes)
-    made = []
+    recent = Cache(max_bytes=2 * one.nbytes)
+    made, size = [], attrgetter("nbytes")
 
     def make(key):
         made.append(key)
         return one
 
     for name in "abacab":
-        recent.get(name, partial(make, name))
+        recent.get(name, partial(make, name), size)
     assert made == ["a", "b", "c", "b"]  # b went when c came: a had been used after it
-    assert recent.get("b", partial(make, "b")) is one
+    assert recent.get("b", partial(make, "b"), size) is one
 
 
 def test_strips_of_rows_change_nothing(monkeypatch):

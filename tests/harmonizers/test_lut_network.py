@@ -12,7 +12,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cube.companions import ResultFlag
-from xharmonize.models import Card, Domain, Histograms, ModelRef, Output, write_bundle
+from xharmonize.models import Domain, Histograms, LutCard, ModelRef, Output, write_bundle
 from xharmonize.models.registry import seeded
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
@@ -21,13 +21,12 @@ TILE = 120.0
 LOW, HIGH = (0.0, 0.0), (0.4, 0.8)
 
 
-def make_card(**options) -> Card:
+def make_card(**options) -> LutCard:
     hyperparameters = {"depth": 2, "residual": True, "refine": False}
     fields = {
         "name": "small-tables",
         "title": "Small tables",
         "description": "For tests.",
-        "kind": "lut",
         "architecture": "unet-lut",
         "hyperparameters": hyperparameters,
         "source_sensor": "sentinel-2-l2a",
@@ -37,7 +36,7 @@ def make_card(**options) -> Card:
         "histograms": Histograms(bands=BANDS, bins=64, knots=64, low=LOW, high=HIGH, tile=TILE),
         "output": Output(bands=BANDS, mean=LOW, scale=HIGH),
     }
-    return Card(**fields | options)
+    return LutCard(**fields | options)
 
 
 @pytest.fixture(scope="module")

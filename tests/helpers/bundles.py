@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xharmonize.models import Card, Domain, Histograms, Input, Lattice, Output
+from xharmonize.models import Domain, GeneratorCard, Histograms, Input, Lattice, LutCard, Output
 
 
 def domain():
@@ -18,11 +18,10 @@ def domain():
 
 def generator_card():
     """Two bands at 10 m and one at 20 m to two bands at 30 m."""
-    return Card(
+    return GeneratorCard(
         name="tiny-conv",
         title="A small network",
         description="Made for tests.\nTrained on nothing.",
-        kind="generator",
         architecture="small-conv",
         hyperparameters={"width": 8, "kernels": [3, 3], "is_residual": True, "slope": 0.2},
         source_sensor="sentinel-2-l2a",
@@ -61,11 +60,10 @@ def generator_card():
 
 def lut_card():
     """Histograms of two bands to tables of the same."""
-    return Card(
+    return LutCard(
         name="tiny-lut",
         title="Tables from histograms",
         description="",
-        kind="lut",
         architecture="unet-lut",
         source_bandpass="msi",
         target_bandpass="oli",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xharmonize.models import Card, Histograms, Input, Lattice, Output
+from xharmonize.models import GeneratorCard, Histograms, Input, Lattice, LutCard, Output
 
 OLI = ("blue", "green", "red", "nir08", "swir16", "swir22")
 
@@ -28,18 +28,17 @@ def generator_card(
     tile: int = 16,
     resolution: float = 30.0,
     **hyperparameters: Any,
-) -> Card:
+) -> GeneratorCard:
     """10 m and 20 m bands of Sentinel-2 to 30 m, unless said otherwise."""
     if inputs is None:
         inputs = (
             source("10m", ("blue", "green", "red", "nir"), 10.0),
             source("20m", ("swir16", "swir22"), 20.0),
         )
-    return Card(
+    return GeneratorCard(
         name="small",
         title="Small",
         description="For tests.",
-        kind="generator",
         architecture=architecture,
         hyperparameters=hyperparameters,
         source_bandpass="msi",
@@ -50,14 +49,13 @@ def generator_card(
     )
 
 
-def lut_card(n_bins: int = 256, **hyperparameters: Any) -> Card:
+def lut_card(n_bins: int = 256, **hyperparameters: Any) -> LutCard:
     """Four bands to four."""
     bands = ("blue", "green", "red", "nir")
-    return Card(
+    return LutCard(
         name="tables",
         title="Tables",
         description="For tests.",
-        kind="lut",
         architecture="unet-lut",
         hyperparameters=hyperparameters,
         source_bandpass="msi",

@@ -13,7 +13,7 @@ import xarray as xr
 from helpers.cards import generator_card, source
 from xharmonize import testing
 from xharmonize.harmonizers.generator import GeneratorHarmonizer
-from xharmonize.models import Card, Lattice
+from xharmonize.models import GeneratorCard, Lattice
 from xharmonize.models.bundle import read_weights, write_bundle
 from xharmonize.models.registry import build, seeded
 
@@ -23,7 +23,9 @@ CORNER = (500160.0, 5600160.0)
 LATTICE = Lattice(resolution=30.0, tile=16, buffer=4)
 
 
-def small_card(architecture: str = "mgan-unet", lattice: Lattice = LATTICE, **changes: Any) -> Card:
+def small_card(
+    architecture: str = "mgan-unet", lattice: Lattice = LATTICE, **changes: Any
+) -> GeneratorCard:
     """A deep network: each of its outputs depends on the whole tile."""
     sizes = {"mgan-unet": {"width": 4, "depth": 4, "max_factor": 2}, "small-conv": {"width": 4}}
     card = generator_card(architecture, **sizes[architecture])
@@ -35,7 +37,9 @@ def small_card(architecture: str = "mgan-unet", lattice: Lattice = LATTICE, **ch
     return replace(card, lattice=lattice, inputs=tuple(inputs), output=out, **changes)
 
 
-def generator(folder: Path, card: Card | None = None, **options: Any) -> GeneratorHarmonizer:
+def generator(
+    folder: Path, card: GeneratorCard | None = None, **options: Any
+) -> GeneratorHarmonizer:
     """A generator with seeded weights."""
     card = card or small_card()
     ref = write_bundle(

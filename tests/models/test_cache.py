@@ -1,4 +1,4 @@
-"""The worker's cache of models."""
+"""The cache of models, and of weights for regridding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from xharmonize.models.cache import ModelCache
+from xharmonize._cache import Cache
 
 
 def size(value):
@@ -16,7 +16,7 @@ def size(value):
 
 
 def test_eight_threads_load_once():
-    cache = ModelCache()
+    cache = Cache()
     barrier = threading.Barrier(8)
 
     def load():
@@ -34,7 +34,7 @@ def test_eight_threads_load_once():
 
 
 def test_loading_one_model_does_not_hold_up_another():
-    cache = ModelCache()
+    cache = Cache()
     is_loading, may_end = threading.Event(), threading.Event()
 
     def slow():
@@ -51,7 +51,7 @@ def test_loading_one_model_does_not_hold_up_another():
 
 
 def test_a_failed_load_is_not_kept_and_those_who_waited_load_once():
-    cache = ModelCache()
+    cache = Cache()
     barrier = threading.Barrier(8)
     calls = []
 
@@ -76,7 +76,7 @@ def test_a_failed_load_is_not_kept_and_those_who_waited_load_once():
 
 
 def test_the_one_used_longest_ago_goes():
-    cache = ModelCache(max_entries=2)
+    cache = Cache(max_entries=2)
     for key in ("a", "b", "a", "c"):
         cache.get(key, lambda: ["model"], size)
     assert (cache.loads, len(cache)) == (3, 2)
@@ -86,7 +86,7 @@ def test_the_one_used_longest_ago_goes():
 
 
 def test_bytes_are_bounded_but_a_model_in_use_is_kept():
-    cache = ModelCache(max_bytes=10)
+    cache = Cache(max_bytes=10)
     for key, n_bytes in (("a", 6), ("b", 4), ("c", 4)):
         cache.get(key, lambda n_bytes=n_bytes: "x" * n_bytes, size)
     assert (len(cache), cache.n_bytes) == (2, 8)

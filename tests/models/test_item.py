@@ -81,34 +81,43 @@ def changed(path, value, card=None):
 
 
 WRONG = {
-    "properties/xharmonize:format_version": (2, "newer version of xharmonize .format 2"),
-    "properties/xharmonize:wavelengths": ([1], "newer version of xharmonize .*xharmonize:wave"),
-    "properties/xharmonize:kind": ("diffusion", "known are 'generator' and 'lut'"),
-    "properties/mlm:input/0/value_scaling": ([], "2 bands, but scaling for 0"),
-    "properties/mlm:input/0/bands": (["blue"], "1 bands, but scaling for 2"),
+    "properties/xharmonize:format_version": ("2.0", "newer version of xharmonize .format 2.0"),
+    "properties/xharmonize:wavelengths": ([1], "not known: 'xharmonize:wavelengths'"),
+    "properties/xharmonize:kind": ("diffusion", "known are .*'generator', 'lut'"),
+    "properties/mlm:input/0/value_scaling": ([], r"needs 2 numbers for mean; it has \(\)"),
+    "properties/mlm:input/0/bands": (["blue"], "needs 1 numbers for mean"),
     "properties/mlm:input/0/input/shape": ([-1, 2, 9, 9], r"\[2\] is 9.*must be 384"),
     "properties/mlm:input/1/input/shape": ([-1, True, 192, 192], r"\[1\] is True.*must be 1"),
     "properties/mlm:input/0/pre_processing_function": ("x", "not known: 'pre_processing"),
-    "properties/mlm:output/0/xharmonize:mean": ([0.0], "has 1 numbers; it must have 2"),
-    "properties/mlm:output": ([], "list of 1 to 1"),
+    "properties/mlm:output/0/xharmonize:mean": ([0.0], "output needs 2 numbers for mean"),
+    "properties/mlm:output": ([], "mlm:output is not that of a model of kind 'generator'"),
     "properties/mlm:entrypoint": ("os:system", "not known: 'mlm:entrypoint'"),
-    "properties/mlm:total_parameters": (True, "whole number"),
-    "properties/mlm:name": ("../x", "must match"),
-    "properties/title": ("a\x1b[2J", "must be text"),
+    "properties/mlm:total_parameters": (True, "is True; it should be a valid integer"),
+    "properties/mlm:name": ("../x", "name is '../x'; it should match"),
+    "properties/title": ("a\x1b[2J", r"title is .a\\x1b\[2J.; it should match"),
     "properties/datetime": ("2024-02-30T00:00:00Z", "no date"),
-    "properties/xharmonize:lattice": ({"tile": 1}, "lattice lacks buffer, crs"),
-    "properties/xharmonize:lattice/tile": (10**9, "between 1 and 16384"),
-    "properties/xharmonize:lattice/resolution": (1e-30, "between 0.01"),
+    "properties/xharmonize:lattice": ({"tile": 1}, "lacks lattice.resolution"),
+    "properties/xharmonize:lattice/tile": (
+        10**9,
+        "lattice.tile is 1000000000; .* less than or equal to 16384",
+    ),
+    "properties/xharmonize:lattice/resolution": (1e-30, "greater than or equal to 0.01"),
     "properties/xharmonize:scores": ({"rmse": float("nan")}, "not finite"),
-    "properties/xharmonize:domain/max_distance": (-1, "between 0 and"),
-    "properties/mlm:hyperparameters": ({"f": {"a": 1}}, "must be text"),
+    "properties/xharmonize:domain/max_distance": (
+        -1,
+        "domain.max_distance is -1; .* greater than or equal to 0",
+    ),
+    "properties/mlm:hyperparameters": (
+        {"f": {"a": 1}},
+        "hyperparameters.f is {'a': 1}; .* or be a valid string",
+    ),
     "assets/weights/href": ("../weights.safetensors", "bundle's own folder"),
     "assets/readme/href": ("/etc/passwd", "bundle's own folder"),
-    "assets/weights/file:checksum": ("1220zz", "must match"),
+    "assets/weights/file:checksum": ("1220zz", "sha256 is 'zz'; it should match"),
     "assets/weights/mlm:entrypoint": ("os:system", "not known: 'mlm:entrypoint'"),
     "assets/code": ({"href": "code.py"}, "not known: 'code'"),
     "stac_version": ("9.0.0", "must be '1.1.0'"),
-    "bbox": ([1, 2, 3], "must have 4"),
+    "bbox": ([1, 2, 3], "lacks bbox.3"),
 }
 
 
@@ -163,9 +172,55 @@ def test_what_is_no_item_is_refused(text, message):
         {"scores": {"rmse": float("inf")}},
         {"hyperparameters": {"norm": object()}},
         {"created": "yesterday"},
-        {"domain": replace(domain(), histograms=((0.5, 0.1),))},
+        {"domain": {**vars(domain()), "histograms": ((0.5, 0.1),)}},
     ],
 )
 def test_what_cannot_be_read_back_is_not_written(wrong):
     with pytest.raises(xh.ModelError):
         write_item(described(replace(generator_card(), **wrong)))
+
+
+def newer(version="1.7", **more):
+    """The item of a newer version: fields at the top, in an input, and in a part."""
+    item = make_item(described(generator_card()))
+    item["properties"]["xharmonize:format_version"] = version
+    item["properties"] |= {"mlm:batch_size_suggestion": 4, "xharmonize:season": {"from": 3}}
+    item["properties"]["mlm:input"][1]["xharmonize:noise"] = [0.1]
+    item["properties"]["xharmonize:lattice"]["skew"] = None
+    item["properties"] |= more
+    return item
+
+
+def test_what_a_newer_minor_version_says_besides_is_kept():
+    item = newer()
+    found = check_item(item)
+    assert found.card == generator_card()
+    assert make_item(found) == item
+    assert read_item(write_item(found)) == found
+
+
+def test_it_stays_where_the_card_is_given_other_parts():
+    found = check_item(newer())
+    one = replace(found, card=replace(found.card, inputs=found.card.inputs[:1]))
+    properties = make_item(one)["properties"]
+    assert properties["xharmonize:season"] == {"from": 3}
+    assert "xharmonize:noise" not in properties["mlm:input"][0]
+    assert read_item(write_item(one)) == replace(one, more=check_item(make_item(one)).more)
+
+
+@pytest.mark.parametrize(
+    ("version", "more", "message"),
+    [
+        ("2.0", {}, r"newer version of xharmonize \(format 2.0; this one reads 1.0"),
+        ("10.0", {}, "newer version"),
+        ("1.0", {}, "fields that are not known: 'mlm:batch_size_suggestion, xharmonize:season'"),
+        ("1.7", {"xharmonize:kind": "diffusion"}, "kind 'diffusion' is unknown"),
+        ("1.7", {"mlm:entrypoint": "os:system"}, "not known: 'mlm:batch.*, mlm:entrypoint"),
+        ("1.7", {"mlm:tasks": ["segmentation"]}, "must be 'regression'"),
+        ("1", {}, "has format '1'; this package reads 1.0"),
+        (1, {}, "has format 1; this package reads 1.0"),
+    ],
+)
+def test_what_a_newer_version_must_not_say(version, more, message):
+    with pytest.raises(xh.ModelError, match=message):
+        check_item(newer(version, **more))

@@ -83,12 +83,12 @@ def test_what_lies_around_a_box_holds_every_tile_that_meets_it(left, bottom, wid
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resolution": 0.0}, "no pixel size"),
+        ({"resolution": 0.0}, "resolution is 0.0; it should be greater"),
         ({"buffer": 64}, "no core"),
-        ({"tile": 128.0}, "whole numbers"),
+        ({"tile": 128.0}, "tile is 128.0; it should be a valid integer"),
         ({"phase": (0.0,)}, "phase"),
         ({"phase": (30.0, 0.0)}, "phase"),
-        ({"merge": "mean"}, "unknown"),
+        ({"merge": "mean"}, "merge is 'mean'; it should be 'core' or 'blend'"),
         ({"buffer": 33, "merge": "blend"}, "a quarter of the tile or less"),
     ],
 )
@@ -104,13 +104,13 @@ def test_a_batch_is_a_whole_number_of_tiles(size):
 
 
 def test_parts_of_cards_that_are_none():
-    with pytest.raises(ModelError, match="each named once; it has 'red'"):
+    with pytest.raises(ModelError, match="bands is 'red'; it should be a valid tuple"):
         Output(bands="red", mean=(0.0,) * 3, scale=(1.0,) * 3)
     one = Input(name="a", bands=("red",), gsd=10.0, mean=(0.0,), scale=(1.0,))
     card = generator_card(inputs=(one,))
     with pytest.raises(ModelError, match=r"names of their own; they have \['a', 'a'\]"):
         replace(card, inputs=(one, replace(one, bands=("nir",))))
-    with pytest.raises(ModelError, match="'L2A' is one text"):
+    with pytest.raises(ModelError, match="levels is 'L2A'; it should be a valid tuple"):
         replace(card, levels="L2A")
 
 

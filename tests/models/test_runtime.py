@@ -25,6 +25,7 @@ torch = pytest.importorskip("torch")
 
 from xharmonize.models import network as networks  # noqa: E402
 from xharmonize.models import pipeline, runtime  # noqa: E402
+from xharmonize.models.kinds.lut import TABLES, LutCard  # noqa: E402
 from xharmonize.models.network import prepare  # noqa: E402
 from xharmonize.models.pipeline import run  # noqa: E402
 
@@ -211,7 +212,7 @@ def test_batch_sizes_follow_the_tile():
     assert runtime.batch_size(generator_card(tile=128), on_cpu) == 16
     assert runtime.batch_size(generator_card(tile=256), on_cpu) == 4
     assert runtime.batch_size(generator_card(tile=1024), on_cpu) == 1
-    assert runtime.batch_size(lut_card(), on_cpu) == runtime.TABLES
+    assert runtime.batch_size(lut_card(), on_cpu) == TABLES
     assert runtime.batch_size(CARD, Runtime(device="cpu", batch_size=3)) == 3
 
 
@@ -222,16 +223,23 @@ def test_a_gpu_that_is_not_there():
     assert prepare(CARD, WEIGHTS, Runtime()).device.type == "cpu"
 
 
+def answer_shape(card, batch, call=None):
+    return (call or card.forward).answer(card, [array.shape for array in batch])
+
+
 def test_batches_that_do_not_fit_the_card():
     fine, coarse = tiles(1)
     with pytest.raises(ModelError, match=r"takes \[4, 2\] channels"):
-        runtime.expected_shape(CARD, [fine, coarse[:, :1]], "forward")
+        answer_shape(CARD, [fine, coarse[:, :1]])
     with pytest.raises(ModelError, match=r"takes \[4, 2\] channels"):
-        runtime.expected_shape(CARD, [fine], "forward")
+        answer_shape(CARD, [fine])
     with pytest.raises(ModelError, match="do not cover one window"):
-        runtime.expected_shape(CARD, [fine, coarse[..., :-2]], "forward")
+        answer_shape(CARD, [fine, coarse[..., :-2]])
     with pytest.raises(ModelError, match=r"batch of \(n, 4, 256\)"):
-        runtime.expected_shape(lut_card(), [np.zeros((1, 4, 128), "f4")], "forward")
+        answer_shape(lut_card(), [np.zeros((1, 4, 128), "f4")])
+    image = np.zeros((1, 3, 16, 16), "f4")
+    with pytest.raises(ModelError, match=r"batch of \(n, 4, 16, 16\)"):
+        answer_shape(lut_card(), [image], LutCard.refine)
 
 
 def test_cupy_blocks_are_refused_on_a_cpu():

@@ -60,7 +60,7 @@ def _show_card(card: Card, *, digest: str) -> None:
         "kind": f"{card.kind}, {card.architecture}",
         "direction": f"{card.source_bandpass or 'any'} to {card.target_bandpass}",
         "for": f"{card.source_sensor or 'any sensor'}, {' or '.join(card.levels) or 'any level'}",
-        **_reads(card),
+        **card.facts(),
         "gives": " ".join(card.output.bands),
         **card.provenance,
         "licence": card.licence,
@@ -70,22 +70,6 @@ def _show_card(card: Card, *, digest: str) -> None:
     scores = [{"score": name, "value": value} for name, value in card.scores.items()]
     if scores:
         console.print_table(scores, title="Scores")
-
-
-def _reads(card: Card) -> dict[str, str]:
-    """Inputs and grid of a generator, or histograms of tables."""
-    facts = {f"reads at {source.gsd:g} m": " ".join(source.bands) for source in card.inputs}
-    if card.lattice is not None:
-        grid = card.lattice
-        facts["grid"] = (
-            f"{grid.resolution:g} m, edges at {grid.phase[0]:g}, {grid.phase[1]:g}; tiles of "
-            f"{grid.tile} pixels, {grid.buffer} of them margin on each side ({grid.merge})"
-        )
-    if card.histograms is not None:
-        parts = card.histograms
-        facts["reads"] = " ".join(parts.bands)
-        facts["tables"] = f"{parts.bins} bins, {parts.knots} knots, tiles of {parts.tile:g} m"
-    return facts
 
 
 def _facts(model: Harmonizer) -> dict[str, str]:

@@ -28,9 +28,9 @@ from xharmonize.harmonizers.tiles.graph import run_plan
 from xharmonize.harmonizers.tiles.place import (
     make_plan,
     north_up,
-    require_lattice,
     require_on_lattice,
 )
+from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import Runtime
 
@@ -57,6 +57,7 @@ class GeneratorHarmonizer(OfBundle):
         throughout or nothing of what they would give is valid.
     """
 
+    card: GeneratorCard
     tells: ClassVar[ResultFlag] = (
         ResultFlag.OUT_OF_DOMAIN
         | ResultFlag.PARTIAL_CONTEXT
@@ -66,7 +67,7 @@ class GeneratorHarmonizer(OfBundle):
 
     def __post_init__(self) -> None:
         """Refuse a card of another kind."""
-        require_lattice(self.card)
+        GeneratorCard.of(self.card, "a generator")
 
     @property
     def changes_grid(self) -> bool:
@@ -81,7 +82,7 @@ class GeneratorHarmonizer(OfBundle):
     @property
     def lattice(self) -> Lattice:
         """Where tiles lie."""
-        return require_lattice(self.card)
+        return self.card.lattice
 
     def with_tile(self, tile: int) -> GeneratorHarmonizer:
         """Return the model with a larger tile and the buffer it has: less work for a pixel.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,6 @@ _KINDS: dict[str, Callable[..., Harmonizer]] = {
     HISTOGRAM: HistogramHarmonizer,
     LUT: GlobalLutHarmonizer,
     TABLES: TileLutHarmonizer,
-}
-_OF_BUNDLE = {
-    "lut": "xharmonize.harmonizers.lut.network:LutHarmonizer",
-    "generator": "xharmonize.harmonizers.generator:GeneratorHarmonizer",
 }
 _NETCDF = (".nc", ".nc4", ".h5")
 _MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill
@@ -175,9 +171,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
 
 def _from_bundle(bundle: Bundle) -> Harmonizer:
     """The harmoniser of a bundle; its weights are read by workers."""
-    module, name = _OF_BUNDLE[bundle.card.kind].split(":")
-    kind: Callable[..., Harmonizer] = getattr(import_module(module), name)
-    return kind(ref=bundle.ref, card=bundle.card)
+    harmonizer: Harmonizer = resolve_name(bundle.card.harmonizer)(ref=bundle.ref, card=bundle.card)
+    return harmonizer
 
 
 def save_model(

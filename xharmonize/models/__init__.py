@@ -10,7 +10,10 @@ from xharmonize.models.bundle import (
     read_weights,
     write_bundle,
 )
-from xharmonize.models.card import Card, Domain, Histograms, Input, Output
+from xharmonize.models.card import Card, Domain, Output
+from xharmonize.models.kinds import GeneratorCard, LutCard, register_kind
+from xharmonize.models.kinds.generator import Input
+from xharmonize.models.kinds.lut import Histograms
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.listing import list_bundles
 from xharmonize.models.refs import ModelRef, Runtime
@@ -19,9 +22,11 @@ __all__ = [
     "Bundle",
     "Card",
     "Domain",
+    "GeneratorCard",
     "Histograms",
     "Input",
     "Lattice",
+    "LutCard",
     "ModelRef",
     "Output",
     "Runtime",
@@ -29,5 +34,6 @@ __all__ = [
     "list_bundles",
     "open_bundle",
     "read_weights",
+    "register_kind",
     "write_bundle",
 ]

@@ -1,18 +1,24 @@
-"""JSON that was written by others: parsed within bounds, and its values checked one by one."""
+"""What was written by others: JSON parsed within limits, and parts checked by their fields."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NoReturn, get_type_hints
+
+import numpy as np
 
 from xharmonize.errors import ModelError
 
 MAX_DEPTH = 16
 _MAX_INTEGER = 2**63
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+PLAIN = r"[^\x00-\x08\x0b-\x1f\x7f]*"
+"""Pattern of text without control characters but tabs and line ends."""
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
@@ -84,78 +90,143 @@ def show(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def check_object(
-    value: object, where: str, required: Collection[str], optional: Collection[str] = ()
-) -> dict[str, Any]:
-    """Return an object that has the required keys and no others than those it may have."""
-    if not isinstance(value, dict):
-        raise ModelError(f"{where} is {show(value)}; it must be an object")
-    lacking = sorted(set(required) - set(value))
-    if lacking:
-        raise ModelError(f"{where} lacks {', '.join(lacking)}")
-    strange = sorted(set(value) - set(required) - set(optional))
-    if strange:
-        raise ModelError(f"{where} has fields that are not known: {show(', '.join(strange))}")
-    return value
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, both allowed; in `Annotated`. Not of truths, NaN or numbers as text."""
+
+    low: float
+    high: float
+
+    def __get_pydantic_core_schema__(self, source: type, _: Any) -> Any:
+        from pydantic_core import core_schema
+
+        if source is int:
+            return core_schema.int_schema(ge=int(self.low), le=int(self.high), strict=True)
+        return core_schema.float_schema(ge=self.low, le=self.high, strict=True, allow_inf_nan=False)
 
 
-def check_list(value: object, where: str, *, least: int = 0, most: int) -> list[Any]:
-    """Return a list of bounded length."""
-    if not isinstance(value, list) or not least <= len(value) <= most:
-        raise ModelError(f"{where} is {show(value)}; it must be a list of {least} to {most} values")
-    return value
+@dataclass(frozen=True)
+class Matching:
+    """Pattern and greatest length of a text; in `Annotated`."""
+
+    pattern: str
+    most: int = 300
+
+    def __get_pydantic_core_schema__(self, source: type, _: Any) -> Any:
+        from pydantic_core import core_schema
+
+        # \Z, not $, which would let a line end through.
+        pattern = re.compile(rf"\A(?:{self.pattern})\Z")
+        return core_schema.str_schema(pattern=pattern, max_length=self.most, strict=True)
 
 
-def check_text(value: object, where: str, *, most: int = 300, pattern: str | None = None) -> str:
-    """Return bounded text without control characters."""
-    if not isinstance(value, str) or len(value) > most or _CONTROL.search(value):
-        raise ModelError(f"{where} is {show(value)}; it must be text of at most {most} characters")
-    if pattern is not None and not re.fullmatch(pattern, value):
-        raise ModelError(f"{where} is {show(value)}; it must match {pattern}")
-    return value
+@dataclass(frozen=True)
+class Sized:
+    """Bounds of the number of values of a tuple or mapping; in `Annotated`."""
+
+    most: int
+    least: int = 0
+
+    def __get_pydantic_core_schema__(self, source: type, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        values = handler(source)
+        if values["type"] == "tuple":
+            values["fail_fast"] = True  # a million wrong values are one error
+        return core_schema.no_info_before_validator_function(self._require, values)
+
+    def _require(self, value: Any) -> Any:
+        """Refuse a wrong number before the values are looked at."""
+        if isinstance(value, (tuple, dict)) and not self.least <= len(value) <= self.most:
+            raise ValueError(f"{len(value)} values; give {self.least:,} to {self.most:,}")
+        return value
 
 
-def check_number(value: object, where: str, low: float = -1e6, high: float = 1e6) -> float:
-    """Return a number within bounds, as float."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # type: ignore[operator]
-        raise ModelError(
-            f"{where} is {show(value)}; it must be a number between {low:g} and {high:g}"
-        )
-    return float(value)  # type: ignore[arg-type]
+class Part:
+    """A frozen dataclass whose values lie within the bounds that its fields declare.
+
+    pydantic holds them, when a part is made as when it is read (`read_part`). It is not imported
+    for that: its own dataclasses would put a fifth on top of importing the package.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse values out of bounds; keep numpy's numbers as Python's, and lists as tuples."""
+        part: Any = type(self)  # Any: mypy holds that classes of dataclasses may be unhashable
+        kept = _validated(_bare(vars(self)), _fields(part), part.__name__)
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that contradict each other."""
 
 
-def check_integer(value: object, where: str, low: int, high: int) -> int:
-    """Return a whole number within bounds."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ModelError(
-            f"{where} is {show(value)}; it must be a whole number between {low} and {high}"
-        )
-    return value
+def read_part(values: Any, kind: Any, what: str) -> Any:
+    """Return plain values as the type that they are to be, checked.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, of a wrong type or out of bounds; fields that are not known are left out.
+    """
+    return _validated(_bare(values), _adapter(kind), what)
 
 
-def check_numbers(
-    value: object, where: str, *, length: int | None = None, low: float = -1e6, high: float = 1e6
-) -> tuple[float, ...]:
-    """Return a list of numbers as a tuple of floats."""
-    numbers = check_list(value, where, least=1, most=2**16)
-    if length is not None and len(numbers) != length:
-        raise ModelError(f"{where} has {len(numbers)} numbers; it must have {length}")
-    return tuple(check_number(n, f"{where}[{i}]", low, high) for i, n in enumerate(numbers))
+def _validated(values: Any, adapter: Any, what: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+    if first["type"] == "missing":
+        raise ModelError(f"{what} lacks {_dotted(first['loc'])}; write the bundle again")
+    if first["type"] == "unexpected_keyword_argument":
+        raise ModelError(f"{what}: {_dotted(first['loc'])} is not known; write the bundle again")
+    # Of a union there is one error for each type that the value could have had.
+    branches = [one for one in others if one["loc"][:-1] == first["loc"][:-1]]
+    branches = [one for one in branches if one["input"] is first["input"]]
+    where = ": ".join(filter(None, (what, _dotted(first["loc"][: -1 if branches else None]))))
+    if "error" in first.get("ctx", {}):  # of a check of ours, which says what was wrong
+        raise ModelError(f"{where}: {first['ctx']['error']}")
+    wishes = [one["msg"].partition(" should ")[2] or one["msg"] for one in (first, *branches)]
+    raise ModelError(f"{where} is {show(first['input'])}; it should {' or '.join(wishes)}")
 
 
-def check_texts(value: object, where: str, *, most: int, pattern: str) -> tuple[str, ...]:
-    """Return a list of short texts as a tuple."""
-    texts = check_list(value, where, most=most)
-    return tuple(check_text(t, f"{where}[{i}]", pattern=pattern) for i, t in enumerate(texts))
+def _dotted(place: Sequence[str | int]) -> str:
+    return ".".join(map(str, place))
 
 
-def check_mapping(value: object, where: str, *, most: int, pattern: str) -> Mapping[str, Any]:
-    """Return an object of bounded size with keys of a pattern."""
-    if not isinstance(value, dict) or len(value) > most:
-        raise ModelError(
-            f"{where} is {show(value)}; it must be an object of at most {most} entries"
-        )
-    for key in value:
-        check_text(key, f"a key of {where}", most=100, pattern=pattern)
-    return value
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+@cache
+def _fields(part: Any) -> Any:
+    """Check of the fields of a dataclass alone, without making one."""
+    from typing_extensions import TypedDict
+
+    hints = get_type_hints(part, include_extras=True)
+    names = [field.name for field in dataclasses.fields(part)]
+    return _adapter(TypedDict(part.__name__, {name: hints[name] for name in names}))  # type: ignore[operator]
+
+
+def _bare(value: Any) -> Any:
+    """Numbers of numpy as Python's, lists as tuples."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_bare, value))
+    if isinstance(value, dict):
+        return {key: _bare(part) for key, part in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def plain(value: Any) -> Any:
+    """A part as JSON has it: dataclasses as objects, tuples as lists."""
+    if isinstance(value, Part):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, (tuple, list)) else value

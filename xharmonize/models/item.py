@@ -1,7 +1,8 @@
 """A card as a STAC Item with the Machine Learning Model extension, and back.
 
-Reading is strict: values are checked one by one, then the item must be, field by field, what this
-version writes for the card that was read. So nothing in an item is left unread.
+Reading is strict: the card is read from the item, written again, and the two must be the same,
+field by field. So nothing in an item is left unread. Only where the item was written by a newer
+minor version may it say more: that is kept, and written again (`Described.more`).
 
 References
 ----------
@@ -14,25 +15,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, TypeAlias
 
 from xharmonize.errors import ModelError
 from xharmonize.kernels.longitude import unrolled
-from xharmonize.models.card import Card, Input
+from xharmonize.models.card import OWN, Card, array
 from xharmonize.models.checks import (
-    check_integer,
-    check_object,
-    check_text,
+    Matching,
+    Part,
+    Within,
     parse_json,
+    plain,
+    read_part,
     require_plain,
     show,
 )
-from xharmonize.models.fields import OWN, PARTS, read_card
-from xharmonize.models.lattice import Lattice
+from xharmonize.models.kinds import find_kind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = "1.0"
+"""Major and minor: a field that changes what is predicted raises the major one, and old readers
+refuse it; one that may be ignored raises the minor one, and they keep it."""
+
 WEIGHTS, README = "weights.safetensors", "README.md"
 _EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
@@ -40,6 +45,23 @@ _EXTENSIONS = (
 )
 _MULTIHASH = "1220"  # sha2-256, 32 bytes
 VERSION = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([\-+][0-9A-Za-z.\-+]+)?"
+# Fields that point to code, or to a step of ours that is not there: in no version may they be
+# ignored.
+_NEVER = {"mlm:entrypoint", "pre_processing_function", "post_processing_function"}
+# Where fields of the item stand that have a name of their own.
+_NAMES = {
+    "name": "mlm:name",
+    "architecture": "mlm:architecture",
+    "hyperparameters": "mlm:hyperparameters",
+    "title": "title",
+    "description": "description",
+    "licence": "license",
+    "created": "datetime",
+}
+_OPTIONAL = {"description", "hyperparameters"}  # left out where there is nothing to say
+Path: TypeAlias = tuple[str | int, ...]
+Count: TypeAlias = Annotated[int, Within(0, 2**40)]
+Version: TypeAlias = Annotated[str, Matching(rf"({VERSION})?", 64)]
 _ASSETS = {
     "weights": {
         "href": WEIGHTS,
@@ -58,11 +80,11 @@ _ASSETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
+class File(Part):
     """What an item says of a file beside it: size [byte] and sha256, hexadecimal."""
 
-    size: int
-    sha256: str
+    size: Count
+    sha256: Annotated[str, Matching(r"[0-9a-f]{64}")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +100,18 @@ class Described:
         Values in the weights.
     framework_version : str
         Version of PyTorch at the time of writing; empty where there was none.
+    format_version : str
+        Major and minor version of the format it was written in.
+    more : tuple of (path, value)
+        What a newer minor version says besides.
     """
 
     card: Card
     files: Mapping[str, File]
     n_parameters: int
     framework_version: str = ""
+    format_version: str = FORMAT_VERSION
+    more: tuple[tuple[Any, Any], ...] = ()
 
 
 def write_item(described: Described) -> bytes:
@@ -112,7 +140,7 @@ def read_item(data: bytes, what: str = "item.json") -> Described:
     """
     item = parse_json(data, what)
     properties = _properties(item, what)
-    _require_known(properties, what)
+    _require_readable(properties, what)
     signed = properties.pop(f"{OWN}checksum", None)
     if signed != _checksum(item):
         raise ModelError(
@@ -135,19 +163,27 @@ def _properties(item: Mapping[str, Any], what: str) -> dict[str, Any]:
     return properties
 
 
-def _require_known(properties: Mapping[str, Any], what: str) -> None:
-    """Raise `ModelError` if the item is no bundle's, or was written by a newer version."""
+def _require_readable(properties: Mapping[str, Any], what: str) -> bool:
+    """Return whether an item was written by a newer minor version; refuse a newer major one.
+
+    Raises
+    ------
+    ModelError
+        Also if it is no bundle's.
+    """
     version = properties.get(f"{OWN}format_version")
     if version is None:
         raise ModelError(f"{what} has no {OWN}format_version; it is no bundle of this package")
-    check_integer(version, f"{what}: {OWN}format_version", 1, 2**31)
-    strange = sorted(key for key in properties if key.startswith(OWN) and key not in _FIELDS)
-    if version > FORMAT_VERSION or strange:
-        reason = f"format {version}" if version > FORMAT_VERSION else show(", ".join(strange))
+    found = re.fullmatch(r"([1-9]\d{0,3})\.(0|[1-9]\d{0,3})", str(version))
+    if not isinstance(version, str) or not found:
+        raise ModelError(f"{what} has format {show(version)}; this package reads {FORMAT_VERSION}")
+    major, minor = map(int, FORMAT_VERSION.split("."))
+    if int(found[1]) > major:
         raise ModelError(
-            f"{what} was written by a newer version of xharmonize ({reason}; this one reads "
-            f"format {FORMAT_VERSION}); update the package"
+            f"{what} was written by a newer version of xharmonize (format {version}; this one "
+            f"reads {FORMAT_VERSION}); update the package"
         )
+    return int(found[2]) > minor
 
 
 def make_item(described: Described) -> dict[str, Any]:
@@ -161,7 +197,7 @@ def make_item(described: Described) -> dict[str, Any]:
         "stac_extensions": list(_EXTENSIONS),
         "id": card.name,
         "geometry": {"type": "Polygon", "coordinates": [ring]} if card.bbox else None,
-        "properties": {**_model_properties(described), **_own_properties(card)},
+        "properties": _properties_of(described),
         "links": [],
         "assets": {
             key: _asset(key, described.files[str(asset["href"])], card)
@@ -171,7 +207,21 @@ def make_item(described: Described) -> dict[str, Any]:
     }
     if card.bbox:
         item["bbox"] = list(card.bbox)
+    for path, value in described.more:
+        _put(item, path, value)
     return item
+
+
+def _put(place: Any, path: Path, value: Any) -> None:
+    """Set a value of a newer version, unless the card was given other parts meanwhile."""
+    *parents, last = path
+    for key in parents:
+        try:
+            place = place[key]
+        except (KeyError, IndexError, TypeError):
+            return
+    if isinstance(place, dict):
+        place.setdefault(last, value)
 
 
 def _asset(key: str, file: File, card: Card) -> dict[str, Any]:
@@ -184,101 +234,42 @@ def _named_bands(card: Card) -> list[dict[str, str]]:
     return [{"name": name} for name in dict.fromkeys((*card.bands, *card.output.bands))]
 
 
-def _model_properties(described: Described) -> dict[str, Any]:
-    """Properties of STAC and of the MLM extension."""
+def _properties_of(described: Described) -> dict[str, Any]:
+    """Properties of STAC, of the MLM extension, and of this package."""
     card = described.card
-    properties = {
-        "title": card.title,
-        "datetime": card.created,
-        "license": card.licence,
-        "bands": _named_bands(card),
-        "mlm:name": card.name,
-        "mlm:architecture": card.architecture,
-        "mlm:tasks": ["regression"],
-        "mlm:framework": "PyTorch",
-        "mlm:total_parameters": described.n_parameters,
-        "mlm:input": _inputs(card),
-        "mlm:output": [_output(card)],
-    }
-    if card.description:  # STAC wants none, or some text
-        properties["description"] = card.description
-    if described.framework_version:
-        properties["mlm:framework_version"] = described.framework_version
-    if card.hyperparameters:
-        properties["mlm:hyperparameters"] = _plain(dict(card.hyperparameters))
-    return properties
-
-
-def _own_properties(card: Card) -> dict[str, Any]:
-    """Properties of this package; a part the card lacks is left out."""
-    properties: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "kind": card.kind,
-        "source_sensor": card.source_sensor,
-        "source_bandpass": card.source_bandpass,
-        "target_bandpass": card.target_bandpass,
-        "levels": list(card.levels),
-        "min_valid_fraction": card.min_valid_fraction,
-        "scores": dict(card.scores),
-        "provenance": dict(card.provenance),
-    }
-    for name in ("lattice", "histograms", "domain"):
-        part = getattr(card, name)
-        if part is not None:
-            properties[name] = _plain(vars(part))
-    return {f"{OWN}{name}": value for name, value in properties.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
-
-
-def _array(shape: tuple[int, ...], order: tuple[str, ...]) -> dict[str, Any]:
-    return {"shape": [-1, *shape], "dim_order": ["batch", *order], "data_type": "float32"}
-
-
-def _inputs(card: Card) -> list[dict[str, Any]]:
-    """The inputs in the terms of the extension."""
-    if card.histograms is not None:
-        shape = (len(card.histograms.bands), card.histograms.bins)
-        array = _array(shape, ("band", "bin"))
-        return [{"name": "histograms", "bands": list(card.histograms.bands), "input": array}]
-    return [_input(source, card.lattice) for source in card.inputs]
-
-
-def _input(source: Input, lattice: Lattice | None) -> dict[str, Any]:
-    side = int(lattice.tile * lattice.cells(source.gsd)) if lattice else 0
-    return {
-        "name": source.name,
-        "bands": list(source.bands),
-        "input": _array((len(source.bands), side, side), ("band", "height", "width")),
-        "value_scaling": [
-            {"type": "z-score", "mean": mean, "stddev": scale}
-            for mean, scale in zip(source.mean, source.scale)
-        ],
-        f"{OWN}gsd": source.gsd,
-        f"{OWN}phase": list(source.phase),
-    }
-
-
-def _output(card: Card) -> dict[str, Any]:
-    n_bands = len(card.output.bands)
-    if card.histograms is not None:
-        array = _array((n_bands, card.histograms.knots), ("band", "knot"))
-    else:
-        side = card.lattice.tile if card.lattice else 0
-        array = _array((n_bands, side, side), ("band", "height", "width"))
-    return {
+    shape, order = card.result
+    output = {
         "name": "reflectance",
         "tasks": ["regression"],
         "bands": list(card.output.bands),
-        "result": array,
+        "result": array(shape, order),
         f"{OWN}mean": list(card.output.mean),
         f"{OWN}scale": list(card.output.scale),
     }
+    properties = {
+        "bands": _named_bands(card),
+        "mlm:tasks": ["regression"],
+        "mlm:framework": "PyTorch",
+        "mlm:total_parameters": described.n_parameters,
+        "mlm:input": card.write_inputs(),
+        "mlm:output": [output],
+        f"{OWN}format_version": described.format_version,
+        f"{OWN}kind": card.kind,
+    }
+    if described.framework_version:
+        properties["mlm:framework_version"] = described.framework_version
+    for name, key in _keys(type(card)).items():
+        value = plain(getattr(card, name))
+        if value is not None and (value or name not in _OPTIONAL):
+            properties[key] = value
+    return properties
+
+
+def _keys(card: type[Card]) -> dict[str, str]:
+    """Property that holds each field of a card; a kind's own are kept as they are."""
+    elsewhere = {"bbox", "output", *card.in_inputs}
+    names = [one.name for one in fields(card) if one.name not in elsewhere]
+    return {name: _NAMES.get(name, f"{OWN}{name}") for name in names}
 
 
 def check_item(item: Mapping[str, Any], what: str = "item.json") -> Described:
@@ -287,96 +278,105 @@ def check_item(item: Mapping[str, Any], what: str = "item.json") -> Described:
     Raises
     ------
     ModelError
-        If a field is missing, unknown, of a wrong type or out of bounds, if fields contradict each
-        other, or if the item was written by a newer version.
+        If a field is missing, of a wrong type or out of bounds, if fields contradict each other,
+        if one is unknown and no newer minor version wrote it, or if the kind is unknown or the
+        major version newer.
     """
     require_plain(item, what)
     properties = _properties(item, what)
-    _require_known(properties, what)
-    lacking = sorted(_REQUIRED - set(properties))
-    if lacking:
-        raise ModelError(f"{what} lacks {', '.join(lacking)} among its properties")
+    is_newer = _require_readable(properties, what)
     described = Described(
-        card=read_card(item, properties),
+        card=_read_card(item, properties, what),
         files=_files(item.get("assets"), f"{what}: assets"),
-        n_parameters=check_integer(
-            properties["mlm:total_parameters"], "mlm:total_parameters", 0, 2**40
+        n_parameters=read_part(
+            properties.get("mlm:total_parameters"), Count, f"{what}: mlm:total_parameters"
         ),
-        framework_version=_framework_version(properties),
+        framework_version=read_part(
+            properties.get("mlm:framework_version", ""), Version, f"{what}: mlm:framework_version"
+        ),
+        format_version=properties[f"{OWN}format_version"],
     )
-    _require_same(make_item(described), item, what)
-    return described
+    more = _differences(make_item(described), item, what, (), is_newer=is_newer)
+    return replace(described, more=tuple(more))
 
 
-def _framework_version(properties: Mapping[str, Any]) -> str:
-    name = "mlm:framework_version"
-    if name not in properties:
-        return ""
-    return check_text(properties[name], name, most=64, pattern=VERSION)
+def _read_card(item: Mapping[str, Any], properties: Mapping[str, Any], what: str) -> Card:
+    """Gather the fields of the card from where they stand, and check them."""
+    kind = find_kind(properties.get(f"{OWN}kind"), what)
+    values = {name: properties[key] for name, key in _keys(kind).items() if key in properties}
+    if "bbox" in item:
+        values["bbox"] = item["bbox"]
+    try:
+        output = properties["mlm:output"][0]
+        values["output"] = {
+            "bands": output["bands"],
+            "mean": output[f"{OWN}mean"],
+            "scale": output[f"{OWN}scale"],
+        }
+        values |= kind.read_inputs(properties["mlm:input"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"{what}: mlm:input or mlm:output is not that of a model of kind {kind.kind!r} "
+            f"({type(error).__name__}: {show(error)}); write the bundle again with write_bundle"
+        ) from None
+    card: Card = read_part(values, kind, what)
+    return card
 
 
-def _require_same(expected: Any, found: Any, where: str) -> None:
-    """Raise `ModelError` where an item differs from what is written for its card."""
+def _differences(
+    expected: Any, found: Any, where: str, path: Path, *, is_newer: bool
+) -> Iterator[tuple[Path, Any]]:
+    """Yield what an item says beyond what is written for its card.
+
+    Raises
+    ------
+    ModelError
+        Where it says something else, or more without being of a newer minor version.
+    """
     if isinstance(expected, dict) and isinstance(found, dict):
-        check_object(found, where, set(expected))
-        for key, value in expected.items():
-            _require_same(value, found[key], f"{where} > {key}")
+        lacking = sorted(set(expected) - set(found))
+        if lacking:
+            raise ModelError(f"{where} lacks {', '.join(lacking)}; write the bundle again")
+        more = sorted(set(found) - set(expected))
+        may_have_more = is_newer and path[:1] == ("properties",) and not _NEVER & set(more)
+        if more and not may_have_more:
+            raise ModelError(
+                f"{where} has fields that are not known: {show(', '.join(more))}; update the "
+                "package, or write the bundle again"
+            )
+        yield from (((*path, key), found[key]) for key in more)
+        pairs = [(key, value, found[key]) for key, value in expected.items()]
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for number, (one, other) in enumerate(zip(expected, found)):
-            _require_same(one, other, f"{where}[{number}]")
+        pairs = [(n, one, other) for n, (one, other) in enumerate(zip(expected, found))]
     elif expected != found or isinstance(expected, bool) != isinstance(found, bool):
         raise ModelError(
             f"{where} is {show(found)}; with the other fields of the item it must be "
             f"{show(expected)}"
         )
+    else:
+        return
+    for key, one, other in pairs:
+        inner = f"{where} > {key}" if isinstance(key, str) else f"{where}[{key}]"
+        yield from _differences(one, other, inner, (*path, key), is_newer=is_newer)
 
 
-def _files(value: object, where: str) -> dict[str, File]:
+def _files(assets: Any, where: str) -> dict[str, File]:
     """Files of the assets; only plain names in the item's own folder."""
-    assets = check_object(value, where, ("weights",), ("readme",))
     files = {}
-    for key, entry in assets.items():
+    for key, entry in assets.items() if isinstance(assets, dict) else ():
+        if key not in _ASSETS:
+            raise ModelError(
+                f"{where} has fields that are not known: {show(key)}; update the package"
+            )
         href = entry.get("href") if isinstance(entry, dict) else None
         if not isinstance(href, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", href):
             raise ModelError(
                 f"{where}: {key} has href {show(href)}; only names of files in the bundle's own "
                 "folder are read"
             )
-        keys = {*_ASSETS[key], "file:size", "file:checksum"}
-        keys |= {"bands"} if key == "weights" else set()
-        fields = check_object(entry, f"{where}: {key}", keys)
-        checksum = check_text(
-            fields["file:checksum"], f"{where}: {key} file:checksum", pattern=r"1220[0-9a-f]{64}"
-        )
-        files[str(_ASSETS[key]["href"])] = File(
-            size=check_integer(fields["file:size"], f"{where}: {key} file:size", 0, 2**40),
-            sha256=checksum.removeprefix(_MULTIHASH),
-        )
+        checksum = str(entry.get("file:checksum")).removeprefix(_MULTIHASH)
+        values = {"size": entry.get("file:size"), "sha256": checksum}
+        files[str(_ASSETS[key]["href"])] = read_part(values, File, f"{where}: {key}")
+    if WEIGHTS not in files:
+        raise ModelError(f"{where} name no weights; get the bundle again")
     return files
-
-
-_OWN_REQUIRED = {
-    f"{OWN}{name}"
-    for name in (
-        "format_version",
-        "kind",
-        "source_sensor",
-        "source_bandpass",
-        "target_bandpass",
-        "levels",
-        "min_valid_fraction",
-        "scores",
-        "provenance",
-    )
-}
-_FIELDS = _OWN_REQUIRED | {f"{OWN}{name}" for name in (*PARTS, "checksum")}
-_REQUIRED = _OWN_REQUIRED | {
-    "title",
-    "datetime",
-    "license",
-    "mlm:name",
-    "mlm:architecture",
-    "mlm:total_parameters",
-    "mlm:input",
-    "mlm:output",
-}

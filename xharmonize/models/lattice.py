@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from xharmonize.errors import ModelError
+from xharmonize.models.checks import PLAIN, Matching, Part, Within
 
 Merge: TypeAlias = Literal["core", "blend"]
 """What becomes of the margins of tiles: dropped, or blended with weights that sum to one."""
+
+MAX_SIDE = 2**14
+"""Pixels a side of the largest tile."""
 
 _SNAP = 1e-6  # of a pixel, by which a box may miss an edge
 
@@ -26,7 +30,7 @@ PROJECTED = "projected"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
+class Lattice(Part):
     """Where tiles lie, in output pixels.
 
     Tile (i, j) keeps columns ``[i * stride, (i + 1) * stride)`` and is given `buffer` more on each
@@ -50,32 +54,28 @@ class Lattice:
         ``"projected"``, or the one CRS the model was made for (``"EPSG:32631"``).
     """
 
-    resolution: float
-    tile: int
-    buffer: int
-    phase: tuple[float, float] = (0.0, 0.0)
+    resolution: Annotated[float, Within(0.01, 1e5)]
+    tile: Annotated[int, Within(1, MAX_SIDE)]
+    buffer: Annotated[int, Within(0, MAX_SIDE)]
+    phase: tuple[Annotated[float, Within(-1e6, 1e6)], Annotated[float, Within(-1e6, 1e6)]] = (
+        0.0,
+        0.0,
+    )
     merge: Merge = "core"
-    crs: str = PROJECTED
+    crs: Annotated[str, Matching(PLAIN, 10_000)] = PROJECTED
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Refuse a lattice that is none."""
-        if not 0 < self.resolution < float("inf"):
-            raise ModelError(
-                f"lattice resolution {self.resolution} is no pixel size; give metres above 0"
-            )
-        if type(self.tile) is not int or type(self.buffer) is not int:
-            raise ModelError(
-                f"tile={self.tile!r} and buffer={self.buffer!r} are whole numbers of output pixels"
-            )
-        if not 0 <= 2 * self.buffer < self.tile:
+        if not 2 * self.buffer < self.tile:
             raise ModelError(
                 f"a tile of {self.tile} pixels has no core with buffer {self.buffer}; make the "
                 "buffer smaller than half the tile"
             )
-        if len(self.phase) != 2 or any(not 0 <= edge < self.resolution for edge in self.phase):
-            raise ModelError(f"lattice phase {self.phase} is not two in [0, {self.resolution:g})")
-        if self.merge not in ("core", "blend"):
-            raise ModelError(f"merge={self.merge!r} is unknown; choose 'core' or 'blend'")
+        if any(not 0 <= edge < self.resolution for edge in self.phase):
+            raise ModelError(
+                f"lattice phase {self.phase} lies outside a pixel; give two in "
+                f"[0, {self.resolution:g})"
+            )
         if self.merge == "blend" and 4 * self.buffer > self.tile:
             raise ModelError(
                 f"tiles of {self.tile} pixels with buffer {self.buffer} overlap more than their "
@@ -124,8 +124,19 @@ class Lattice:
         south, east = self.shift(gsd, phase)
         return floor(south - before), floor(east - before)
 
+    @property
+    def pixel(self) -> None:
+        """Side of a cube's pixels [m]: any."""
+
+    @property
+    def reach(self) -> float:
+        """How far at most `around` extends a box to each side [m]."""
+        return (self.tile + 1) * self.resolution
+
     def around(
-        self, bounds: Sequence[float], inputs: Sequence[tuple[float, tuple[float, float]]]
+        self,
+        bounds: Sequence[float],
+        inputs: Sequence[tuple[float, tuple[float, float]]] = (),
     ) -> tuple[float, float, float, float]:
         """Box that holds all that the tiles are given whose kept pixels meet `bounds`.
 
@@ -133,8 +144,8 @@ class Lattice:
         ----------
         bounds : (left, bottom, right, top)
             In the CRS [m].
-        inputs : sequence of (gsd, phase)
-            Pixel sizes and phases of the inputs [m].
+        inputs : sequence of (gsd, phase), optional
+            Pixel sizes and phases of the inputs [m]; by default those of the output.
 
         Returns
         -------
@@ -146,7 +157,7 @@ class Lattice:
         columns = self._tiles_over(left - west, right - west)
         rows = self._tiles_over(south_edge - top, south_edge - bottom)
         boxes = []
-        for gsd, phase in inputs:
+        for gsd, phase in inputs or [(self.resolution, self.phase)]:
             ratio, (row, column) = self.cells(gsd), self.starts(gsd, phase)
             side, n = int(self.stride * ratio), int(self.tile * ratio)
             x = [column + columns[0] * side, column + columns[-1] * side + n]

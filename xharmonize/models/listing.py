@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from xharmonize.errors import ModelError
+from xharmonize.errors import ModelError, UnknownModelError
 from xharmonize.models import places
-from xharmonize.models.bundle import ITEM, MAX_ITEM
+from xharmonize.models.bundle import ITEM, MAX_ITEM, Bundle, open_bundle
 from xharmonize.models.card import Card
 from xharmonize.models.item import read_item
-from xharmonize.models.places import find_place
+from xharmonize.models.places import find_place, is_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +69,22 @@ def _list_one(path: Path) -> Listed:
     except (ModelError, FileNotFoundError) as error:
         return Listed(name=path.name, location=str(path), card=None, problem=str(error))
     return Listed(name=card.name, location=str(path), card=card)
+
+
+def open_named(name_or_path: str) -> Bundle:
+    """Open a bundle by a name of `list_bundles`, by its folder, or by an fsspec URL.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is none of that name and no folder.
+    ModelError
+        As `open_bundle`.
+    """
+    location = {one.name: one.location for one in list_bundles()}.get(name_or_path, name_or_path)
+    if not (is_url(location) or os.path.isdir(location)):
+        raise UnknownModelError(
+            f"no bundle {name_or_path!r}; give a model of xh.load_model, or put its folder into "
+            f"{places.ENVIRONMENT}"
+        )
+    return open_bundle(location)

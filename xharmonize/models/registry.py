@@ -46,7 +46,7 @@ def register_architecture(name: str, factory: Factory, *, replace: bool = False)
         Name that cards use.
     factory : callable
         Takes a `Card` and returns a `torch.nn.Module` whose ``forward`` takes one tensor per input
-        of the card, in their order: (n, channel, y, x) for a generator, (n, band, bin) for tables.
+        of the card, in their order, as its kind says.
         It is called on the meta device, so all tensors have to be parameters or persistent buffers.
         The network must not change its inputs: they may be the caller's.
     replace : bool
@@ -89,14 +89,25 @@ def find_architecture(name: str) -> Factory:
             f"{GROUP!r}), or call xharmonize.models.registry.register_architecture"
         )
     require("torch", extra="train")
+    factory: Factory = load_announced(points[0], "architecture")
+    return factory
+
+
+def load_announced(point: EntryPoint, what: str) -> Any:
+    """Load what an installed package announces.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded.
+    """
     try:
-        factory: Factory = points[0].load()
+        return point.load()
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"architecture {name!r} is announced as {points[0].value!r}, which cannot be loaded: "
-            f"{error}"
+            f"{what} {point.name!r} is announced as {point.value!r}, which cannot be loaded: "
+            f"{error}; install that package anew"
         ) from error
-    return factory
 
 
 def build_empty(card: Card) -> Any:

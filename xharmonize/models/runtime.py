@@ -21,21 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from xharmonize._cache import Cache
 from xharmonize.errors import ModelError
-from xharmonize.models.cache import ModelCache
-from xharmonize.models.card import Card
+from xharmonize.models.card import Call, Card
 from xharmonize.models.network import Network, find_device, prepare
 from xharmonize.models.pipeline import Batch, run
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.types import AnyArray
 
-PIXELS = {"cpu": 16 * 128**2, "cuda": 64 * 128**2}
-"""Output pixels run at once by default; 16 tiles of 128 x 128 fill a CPU's matrix products."""
-
-TABLES = 256
-"""Histograms run at once by default."""
-
-CACHE: ModelCache[Network] = ModelCache()
+CACHE: Cache[Network] = Cache(max_entries=8, max_bytes=8 << 30)
 """The worker's networks."""
 
 
@@ -45,7 +39,7 @@ def predict(
     batches: Iterable[Batch],
     runtime: Runtime,
     *,
-    method: str = "forward",
+    call: Call | None = None,
 ) -> Iterator[Any]:
     """Run a bundle's network over batches, in order.
 
@@ -56,17 +50,17 @@ def predict(
     card : Card
         Its card.
     batches : iterable of sequences of arrays
-        Per batch one contiguous float32 array (n, channel, y, x) per input, in the order of the
-        card, normalised and without NaN; for tables one (n, band, bin). All numpy, or all cupy on
-        the current device. They are asked for one by one, on a GPU two before their results.
+        Per batch one contiguous float32 array (n, …) per input, as the kind of the card says,
+        normalised and without NaN. All numpy, or all cupy on the current device. They are asked
+        for one by one, on a GPU two before their results.
     runtime : Runtime
         Device, precision, layout.
-    method : str
-        Method of the network: ``"forward"``, or ``"refine"`` of a UNet-LUT.
+    call : Call, optional
+        What the network is to do, one of its kind's (`LutCard.refine`); by default its `forward`.
 
     Yields
     ------
-    (n, channel, y, x) or (n, band, knot) float32 array
+    (n, …) float32 array
         In units of the network, not yet of reflectance; cupy for cupy. On a GPU numpy results lie
         in pinned memory, which goes back to a pool when the array is dropped.
 
@@ -76,20 +70,20 @@ def predict(
         If the bundle cannot be loaded, its weights do not fit its card, the device is not there,
         or the batches do not fit the card.
     """
-    network = load(ref, card, runtime)
+    network, asked = load(ref, card, runtime), call or card.forward
     shapes: deque[tuple[int, ...]] = deque()
 
     def checked() -> Iterator[Batch]:
         for batch in batches:
-            shapes.append(expected_shape(card, batch, method))
+            shapes.append(asked.answer(card, [tuple(array.shape) for array in batch]))
             yield batch
 
-    for output in run(network, checked(), method=method):
+    for output in run(network, checked(), method=asked.method):
         shape = shapes.popleft()
         if tuple(output.shape) != shape:
             raise ModelError(
                 f"{card.architecture!r} gave {tuple(output.shape)} where the card of {card.name!r} "
-                f"says {shape}; its bands, lattice or knots are not those of the network"
+                f"says {shape}; give the card that the network was trained with"
             )
         yield output
 
@@ -100,25 +94,16 @@ def load(ref: ModelRef, card: Card, runtime: Runtime) -> Network:
 
     device = find_device(runtime)
     # A card may differ from the bundle's (another tile): what a network is built from counts too.
-    parts = (card.architecture, card.hyperparameters, card.inputs, card.output)
-    network = repr((*parts, card.lattice, card.histograms))
     settings = (str(device), runtime.dtype, runtime.channels_last, runtime.compile)
-    key = (ref.digest, network, *settings)
+    key = (ref.digest, repr(card.network), *settings)
     return CACHE.get(
         key, lambda: prepare(card, read_weights(ref), runtime), lambda network: network.n_bytes
     )
 
 
 def batch_size(card: Card, runtime: Runtime) -> int:
-    """Return how many tiles, or histograms, are run at once.
-
-    What `runtime` says, else `PIXELS` worth of tiles on the worker's device, or `TABLES`.
-    """
-    if runtime.batch_size is not None:
-        return runtime.batch_size
-    if card.lattice is None:
-        return TABLES
-    return max(1, PIXELS[find_device(runtime).type] // card.lattice.tile**2)
+    """Return how many samples are run at once: what `runtime` says, else what suits the kind."""
+    return runtime.batch_size or card.n_at_once(find_device(runtime).type)
 
 
 def free() -> None:
@@ -132,41 +117,6 @@ def free() -> None:
         torch.cuda.empty_cache()
         if hasattr(torch.accelerator, "empty_host_cache"):
             torch.accelerator.empty_host_cache()
-
-
-def expected_shape(card: Card, batch: Batch, method: str) -> tuple[int, ...]:
-    """Return the shape of the answer to one batch.
-
-    Raises
-    ------
-    ModelError
-        If the batch does not fit the card.
-    """
-    shapes = [tuple(array.shape) for array in batch]
-    if card.histograms is not None:
-        inner = (
-            (len(card.output.bands), *shapes[0][2:])
-            if method == "refine"
-            else (len(card.histograms.bands), card.histograms.bins)
-        )
-        if len(shapes) != 1 or shapes[0][1:] != inner:
-            wanted = ", ".join(map(str, inner))
-            raise ModelError(f"{card.name!r} takes one batch of (n, {wanted}), not {shapes}")
-        last = shapes[0][2:] if method == "refine" else (card.histograms.knots,)
-        return (shapes[0][0], len(card.output.bands), *last)
-    if card.lattice is None or [shape[1] for shape in shapes] != [
-        len(source.bands) for source in card.inputs
-    ]:
-        raise ModelError(
-            f"{card.name!r} takes {[len(source.bands) for source in card.inputs]} channels; the "
-            f"batch has shapes {shapes}"
-        )
-    ratios = [card.lattice.cells(source.gsd) for source in card.inputs]
-    sides = {tuple(side / ratio for side in shape[2:]) for shape, ratio in zip(shapes, ratios)}
-    if len(sides) != 1 or any(side.denominator != 1 for side in min(sides)):
-        raise ModelError(f"inputs of {card.name!r} do not cover one window: shapes {shapes}")
-    height, width = map(int, min(sides))
-    return (shapes[0][0], len(card.output.bands), height, width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,19 +14,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from xharmonize.errors import ModelError
-from xharmonize.models.checks import (
-    check_integer,
-    check_list,
-    check_mapping,
-    check_object,
-    check_text,
-    parse_json,
-    show,
-)
+from xharmonize.models.checks import PLAIN, Matching, Sized, Within, parse_json, read_part, show
 from xharmonize.types import AnyArray
 
 PREFIX = 8
@@ -35,8 +28,27 @@ DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 """Accepted types of tensors. Not BF16, for which numpy has no type, nor narrow integers."""
 NAME = r"(?!__metadata__$)[A-Za-z0-9_][A-Za-z0-9_.\-]*"
 MAX_TENSORS = 10**4
-_MAX_SIDE, _MAX_DIMENSIONS = 2**40, 8
+_MAX_SIDE = 2**40
 _MAX_MARKS = 20 * MAX_TENSORS  # brackets and commas: an entry of eight dimensions has 17
+
+
+Whole: TypeAlias = Annotated[int, Within(0, _MAX_SIDE)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a header says of a tensor."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    dtype: Literal["F16", "F32", "F64", "I64"]
+    shape: Annotated[tuple[Whole, ...], Sized(8)]
+    data_offsets: tuple[Whole, Whole]
+
+
+_Name: TypeAlias = Annotated[str, Matching(NAME, 100)]
+_Entries: TypeAlias = Annotated[dict[_Name, _Entry], Sized(MAX_TENSORS)]
+_Note: TypeAlias = Annotated[str, Matching(PLAIN, 10_000)]
+_Notes: TypeAlias = Annotated[dict[_Note, _Note], Sized(1000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,40 +122,28 @@ def read_header(header: bytes, file_size: int, what: str) -> dict[str, Tensor]:
             f"{what} has a header of more values than {MAX_TENSORS:,} tensors need, and at most so "
             "many are read"
         )
-    fields = dict(check_mapping(parse_json(header, what), what, most=MAX_TENSORS, pattern=r".*"))
-    notes = check_mapping(
-        fields.pop("__metadata__", {}), f"{what}: __metadata__", most=1000, pattern=r".*"
-    )
-    for key, value in notes.items():
-        check_text(value, f"{what}: __metadata__ {show(key)}", most=10_000)
+    fields = parse_json(header, what)
+    read_part(fields.pop("__metadata__", {}), _Notes, f"{what}: __metadata__")
     first = PREFIX + len(header)
     tensors = {
-        check_text(name, f"{what}: name of a tensor", pattern=NAME): _tensor(
-            entry, first, file_size, f"{what}: tensor {name}"
-        )
-        for name, entry in fields.items()
+        name: _tensor(entry, first, f"{what}: tensor {name}")
+        for name, entry in read_part(fields, _Entries, what).items()
     }
     _require_filled(tensors, first, file_size, what)
     return tensors
 
 
-def _tensor(entry: object, first: int, file_size: int, where: str) -> Tensor:
+def _tensor(entry: _Entry, first: int, where: str) -> Tensor:
     """One entry of the header, its size checked against its place."""
-    fields = check_object(entry, where, ("dtype", "shape", "data_offsets"))
-    dtype = check_text(fields["dtype"], f"{where}: dtype", most=20)
-    if dtype not in DTYPES:
-        raise ModelError(f"{where} has dtype {show(dtype)}; accepted are {', '.join(DTYPES)}")
-    sides = check_list(fields["shape"], f"{where}: shape", most=_MAX_DIMENSIONS)
-    shape = tuple(check_integer(n, f"{where}: shape", 0, _MAX_SIDE) for n in sides)
-    ends = check_list(fields["data_offsets"], f"{where}: data_offsets", least=2, most=2)
-    start, stop = (check_integer(n, f"{where}: data_offsets", 0, file_size) for n in ends)
-    tensor = Tensor(dtype=DTYPES[dtype], shape=shape, start=first + start)
+    start, stop = entry.data_offsets
+    tensor = Tensor(dtype=DTYPES[entry.dtype], shape=entry.shape, start=first + start)
     if tensor.stop != first + stop:
         raise ModelError(
-            f"{where} has shape {shape} and dtype {dtype}, but {stop - start} bytes of data"
+            f"{where} has shape {show(entry.shape)} and dtype {entry.dtype}, but {stop - start} "
+            "bytes of data; get the bundle again"
         )
-    if math.prod(side for side in shape if side) > _MAX_SIDE:  # numpy refuses it though empty
-        raise ModelError(f"{where} has shape {show(shape)}, which is too large")
+    if math.prod(side for side in entry.shape if side) > _MAX_SIDE:  # numpy refuses it though empty
+        raise ModelError(f"{where} has shape {show(entry.shape)}, which is too large")
     return tensor
 
 

@@ -6,13 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, cos, radians
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xharmonize.cube.catalog.scene import Scene
-from xharmonize.errors import GridError, UnknownModelError
+from xharmonize.errors import GridError
 from xharmonize.kernels.longitude import do_meet, normal_box, unrolled
-from xharmonize.models.card import Card
-from xharmonize.models.lattice import Lattice
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -21,29 +19,32 @@ METRES = 111_000.0
 """Shortest degree of latitude, rounded up to the next thousand [m]."""
 
 
+@runtime_checkable
+class Surroundings(Protocol):
+    """What has to be loaded around a box: the card of a generator, a lattice of tiles."""
+
+    @property
+    def pixel(self) -> float | None:
+        """Side of the pixels that the cube must have [m]; None: any."""
+
+    @property
+    def reach(self) -> float:
+        """How far at most `around` extends a box to each side [m]."""
+
+    def around(self, bounds: Sequence[float], /) -> tuple[float, float, float, float]:
+        """Return the box to load for a result in `bounds` (left, bottom, right, top) [m]."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """What a model looks at around a pixel.
+    """What is looked at around a pixel."""
 
-    Attributes
-    ----------
-    lattice : Lattice
-        Its tiles.
-    inputs : tuple of (gsd, phase)
-        Pixel sizes and phases of its inputs [m]; empty where they are those of the cube.
-    name : str
-        For messages.
-    """
-
-    lattice: Lattice
-    inputs: tuple[tuple[float, tuple[float, float]], ...] = ()
-    name: str = "the lattice"
+    of: Surroundings
 
     def widened(self, bbox: Sequence[float]) -> tuple[float, float, float, float]:
         """A box in degrees that holds the margin, for a search."""
         west, south, east, north = unrolled(bbox)
-        reach = (self.lattice.tile + 1) * self.lattice.resolution * 1.1
-        up = reach / METRES
+        up = 1.1 * self.of.reach / METRES
         farthest = min(max(abs(south), abs(north)) + up, 89.0)
         aside = up / cos(radians(farthest))
         if east + aside - (west - aside) >= 360:
@@ -55,10 +56,8 @@ class Margin:
         """Extend a north-up grid by whole pixels."""
         self._require(geobox)
         step = geobox.affine.a
-        phase = (geobox.affine.c % step, geobox.affine.f % step)
         left, bottom, right, top = bounds_of(geobox)
-        inputs = self.inputs or ((step, phase),)
-        wide = self.lattice.around((left, bottom, right, top), inputs)
+        wide = self.of.around((left, bottom, right, top))
         outward = (left - wide[0], bottom - wide[1], wide[2] - right, wide[3] - top)
         west, south, east, north = (max(0, ceil(length / step - 1e-3)) for length in outward)
         rows, columns = geobox.shape
@@ -69,46 +68,43 @@ class Margin:
 
     def _require(self, geobox: GeoBox) -> None:
         """Refuse a grid that the model could not be applied to."""
-        step = geobox.affine.a
+        step, pixel = geobox.affine.a, self.of.pixel
+        named = f"{type(self.of).__name__} {getattr(self.of, 'name', '')}".rstrip()
         if not geobox.crs.projected:
             raise GridError(
-                f"pad= of {self.name} is in metres, the grid in {geobox.crs}; give crs= and "
-                "resolution="
+                f"pad= of {named} is in metres, the grid in {geobox.crs}; give crs= and resolution="
             )
-        finest = min((gsd for gsd, _ in self.inputs), default=step)
-        if abs(step - finest) > 1e-6 * finest:
+        if pixel is not None and abs(step - pixel) > 1e-6 * pixel:
             raise GridError(
-                f"{self.name} looks at pixels of {finest:g} m, the grid has {step:g}; pass "
-                f"resolution={finest:g}"
+                f"{named} looks at pixels of {pixel:g} m, the grid has {step:g}; pass "
+                f"resolution={pixel:g}"
             )
 
 
 def read_margin(pad: Any) -> Margin:
-    """Return the margin that a model, a card, a lattice, or a bundle's name or path asks for.
+    """Return the margin that `Surroundings`, a model that has some, or its name or path asks for.
 
     Raises
     ------
     GridError
-        If the model has no lattice: it looks at single pixels and needs no margin.
+        If the model has none: it looks at single pixels and needs no margin.
     UnknownModelError
         If there is no bundle of that name.
     """
     from xharmonize.models.bundle import HasBundle
 
-    if isinstance(pad, Lattice):
-        return Margin(lattice=pad)
+    named = getattr(pad, "name", pad if isinstance(pad, str) else type(pad).__name__)
     if isinstance(pad, (str, os.PathLike)):
-        pad = _open(os.fspath(pad)).card
+        from xharmonize.models.listing import open_named
+
+        pad = open_named(os.fspath(pad)).card
     if isinstance(pad, HasBundle) and pad.bundle is not None:
         pad = pad.bundle.card
-    card = pad
-    if not isinstance(card, Card) or card.lattice is None:
-        named = getattr(pad, "name", pad if isinstance(pad, str) else type(pad).__name__)
-        raise GridError(
-            f"pad={named!r} has no lattice: only generators look at a margin; leave pad= out"
-        )
-    inputs = tuple((source.gsd, source.phase) for source in card.inputs)
-    return Margin(lattice=card.lattice, inputs=inputs, name=f"model {card.name!r}")
+    if isinstance(pad, Surroundings):
+        return Margin(of=pad)
+    raise GridError(
+        f"pad={named!r} looks at no margin: only generators and lattices do; leave pad= out"
+    )
 
 
 def within(scenes: Sequence[Scene], bbox: Sequence[float]) -> list[Scene]:
@@ -122,18 +118,3 @@ def bounds_of(geobox: GeoBox) -> tuple[float, float, float, float]:
     """Left, bottom, right, top of a grid."""
     left, bottom, right, top = (float(value) for value in geobox.boundingbox)
     return left, bottom, right, top
-
-
-def _open(name: str) -> Any:
-    """The bundle of a name or path."""
-    from xharmonize.models.bundle import open_bundle
-    from xharmonize.models.listing import list_bundles
-
-    bundles = {listed.name: listed.location for listed in list_bundles()}
-    location = bundles.get(name, name)
-    if name not in bundles and "://" not in name and not os.path.isdir(name):
-        raise UnknownModelError(
-            f"pad={name!r}: no bundle of that name or path; give a model of xh.load_model, or put "
-            "its folder into XHARMONIZE_MODELS"
-        )
-    return open_bundle(location)

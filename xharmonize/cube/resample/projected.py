@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
+from operator import attrgetter
 from typing import TypeAlias
 
 import numpy as np
 
+from xharmonize._cache import Cache
 from xharmonize.cube.resample.piece import Piece, Span
 from xharmonize.errors import GridError
 from xharmonize.kernels import reproject
@@ -27,38 +27,9 @@ RECENT_BYTES = 2**28
 """Memory of a process for weights used last [byte]."""
 
 
-class Recent:
-    """Weights used last, for all threads of a process, up to a number of bytes.
-
-    All dates and bands of a place share their weights, and finding them takes some fifty times as
-    long as using them once.
-    """
-
-    def __init__(self, n_bytes: int) -> None:
-        self._limit = n_bytes
-        self._size = 0
-        self._held: OrderedDict[Hashable, reproject.PixelWeights] = OrderedDict()
-        self._lock = Lock()
-
-    def get(
-        self, key: Hashable, make: Callable[[], reproject.PixelWeights]
-    ) -> reproject.PixelWeights:
-        """Return what is held under `key`, made where it is not."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-        made = make()
-        with self._lock:
-            if key not in self._held:
-                self._held[key] = made
-                self._size += made.nbytes
-            while self._size > self._limit:
-                self._size -= self._held.popitem(last=False)[1].nbytes
-        return made
-
-
-_recent = Recent(RECENT_BYTES)
+_recent: Cache[reproject.PixelWeights] = Cache(max_bytes=RECENT_BYTES)
+"""Weights used last: all dates and bands of a place share them, and finding them takes some fifty
+times as long as using them once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +88,7 @@ class Projected:
         for first in range(*piece.rows, height):
             strip = replace(piece, rows=(first, min(first + height, piece.rows[1])))
             key = (self, strip.rows, strip.columns, strip.window)
-            yield _recent.get(key, partial(self._weights_of, strip))
+            yield _recent.get(key, partial(self._weights_of, strip), attrgetter("nbytes"))
 
     def _weights_of(self, piece: Piece) -> reproject.PixelWeights:
         row, column = self._corners(piece)

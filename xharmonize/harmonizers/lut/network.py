@@ -10,8 +10,9 @@ import xarray as xr
 from xharmonize.harmonizers.lut.base import LookUp
 from xharmonize.harmonizers.lut.check import require_tables
 from xharmonize.harmonizers.lut.predictors import Network, Predictor
-from xharmonize.harmonizers.lut.refine import has_refinement, refine
+from xharmonize.harmonizers.lut.refine import refine
 from xharmonize.harmonizers.protocol import OfBundle
+from xharmonize.models.kinds import LutCard
 from xharmonize.models.refs import Runtime
 from xharmonize.sensors import Names
 
@@ -26,6 +27,7 @@ class LutHarmonizer(OfBundle, LookUp):
     UNet-induced tile-adaptive lookup tables, Remote Sensing 15, 2563, doi:10.3390/rs15102563.
     """
 
+    card: LutCard
     options: ClassVar[tuple[str, ...]] = ("flags", "tables", "runtime")
     changes_grid: bool = field(default=False, init=False)
     citation: str = "Liu et al. (2023), doi:10.3390/rs15102563"
@@ -44,7 +46,7 @@ class LutHarmonizer(OfBundle, LookUp):
             "target_bandpass": target,
             "direction": f"{source or 'any'} to {target}",
             "min_valid_fraction": self.card.min_valid_fraction,
-            "is_refined": int(has_refinement(self.card)),
+            "is_refined": int(self.card.has_refinement),
         }
 
     def check_tables(self, tables: xr.Dataset) -> None:

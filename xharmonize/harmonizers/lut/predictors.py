@@ -15,7 +15,8 @@ from dask.base import tokenize
 from xharmonize.errors import FitError, ModelError
 from xharmonize.harmonizers.lut.tiles import MGRS_SQUARE
 from xharmonize.kernels import histogram
-from xharmonize.models.card import Card, Domain
+from xharmonize.models.card import Domain
+from xharmonize.models.kinds import LutCard
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
@@ -198,13 +199,12 @@ class Network:
     """A network of a bundle: normalised histograms in, tables out."""
 
     ref: ModelRef
-    card: Card
+    card: LutCard
     runtime: Runtime = field(default_factory=Runtime)
 
     def __post_init__(self) -> None:
         """Refuse a bundle that makes no tables, or tables for other bands than it reads."""
-        if self.card.histograms is None:
-            raise ModelError(f"model {self.ref.name!r} is a {self.card.kind}, it makes no tables")
+        LutCard.of(self.card, "what makes tables")
         if len(self.card.output.bands) != len(self.card.histograms.bands):
             raise ModelError(
                 f"model {self.ref.name!r} reads {len(self.card.histograms.bands)} bands and makes "
@@ -224,7 +224,6 @@ class Network:
     @property
     def tile(self) -> float:
         """As the card says [m]."""
-        assert self.card.histograms is not None
         return self.card.histograms.tile
 
     @property
@@ -236,7 +235,6 @@ class Network:
     def ranges(self) -> Ranges:
         """As the card says."""
         parts = self.card.histograms
-        assert parts is not None
         return Ranges(
             bands=parts.bands,
             targets=self.card.output.bands,
@@ -252,11 +250,10 @@ class Network:
         return map_counts(block, counts, n_last=self.ranges.knots, name="fit-tables-predict")
 
 
-def _predict(counts: IntArray, *, ref: ModelRef, card: Card, runtime: Runtime) -> FloatArray:
+def _predict(counts: IntArray, *, ref: ModelRef, card: LutCard, runtime: Runtime) -> FloatArray:
     """Tables (…, band, knot) of a block of counts (…, band, bin)."""
     from xharmonize.models.runtime import predict
 
-    assert card.histograms is not None
     flat = counts.reshape(-1, *counts.shape[-2:])
     is_counted = (flat.sum(axis=-1) > 0).all(axis=-1)
     tables = np.full((*flat.shape[:2], card.histograms.knots), np.nan)

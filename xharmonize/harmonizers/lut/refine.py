@@ -10,7 +10,7 @@ import numpy as np
 
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.kernels.cuda import lut_kernels
-from xharmonize.models.card import Card
+from xharmonize.models.kinds import LutCard
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.types import AnyArray, FloatArray
 
@@ -18,19 +18,16 @@ HALO = 2
 """Pixels around a block: one for the convolution, one more to fill what is missing in it."""
 
 
-def has_refinement(card: Card) -> bool:
-    """Whether the network has a convolution for the mapped image."""
-    return bool(card.hyperparameters.get("refine", card.architecture == "unet-lut"))
-
-
-def refine(data: Any, marks: Any, ref: ModelRef, card: Card, runtime: Runtime) -> tuple[Any, Any]:
+def refine(
+    data: Any, marks: Any, ref: ModelRef, card: LutCard, runtime: Runtime
+) -> tuple[Any, Any]:
     """Run the convolution on mapped reflectance (time, band, y, x), if there is one.
 
     A missing neighbour is replaced by the mean of the valid pixels among the eight around it, and
     so is what lies beyond the cube; missing pixels stay missing. Pixels on the cube's edge are
     flagged ``partial_context``.
     """
-    if not has_refinement(card):
+    if not card.has_refinement:
         return data, marks
     block = partial(_refine_block, ref=ref, card=card, runtime=runtime)
     if isinstance(data, da.Array):
@@ -56,7 +53,9 @@ def refine(data: Any, marks: Any, ref: ModelRef, card: Card, runtime: Runtime) -
     return refined, None if marks is None else _mark_edge(marks)
 
 
-def _refine_block(padded: AnyArray, *, ref: ModelRef, card: Card, runtime: Runtime) -> FloatArray:
+def _refine_block(
+    padded: AnyArray, *, ref: ModelRef, card: LutCard, runtime: Runtime
+) -> FloatArray:
     from xharmonize.models.runtime import predict
 
     inner = (..., slice(HALO, -HALO), slice(HALO, -HALO))
@@ -69,7 +68,7 @@ def _refine_block(padded: AnyArray, *, ref: ModelRef, card: Card, runtime: Runti
     near = image[..., HALO - 1 : 1 - HALO, HALO - 1 : 1 - HALO].copy()
     refined = np.empty(is_missing.shape, np.float32, like=padded)
     dates = (([near[t : t + 1]]) for t in range(near.shape[0]))
-    for t, output in enumerate(predict(ref, card, dates, runtime, method="refine")):
+    for t, output in enumerate(predict(ref, card, dates, runtime, call=LutCard.refine)):
         refined[t] = output[0][..., 1:-1, 1:-1] * scale + mean
     refined[is_missing] = np.nan
     return refined

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from math import isclose
 
@@ -22,34 +21,21 @@ from xharmonize.cube.geobox import (
 from xharmonize.errors import GridError, ModelError
 from xharmonize.harmonizers.tiles.axis import Axis, Cells
 from xharmonize.harmonizers.tiles.plan import Plan
-from xharmonize.models.card import Card, Input
+from xharmonize.models.kinds.generator import GeneratorCard, Input
 from xharmonize.models.lattice import PROJECTED, Lattice
 from xharmonize.models.refs import ModelRef, Runtime
 
 
-def require_lattice(card: Card) -> Lattice:
-    """Return the lattice of a generator's card."""
-    if card.lattice is None:
-        raise ModelError(f"model {card.name!r} is no generator: its card has no lattice")
-    return card.lattice
-
-
-def finest(card: Card) -> Input:
-    """The input of the finest pixels: the cube's own have to be those."""
-    return min(card.inputs, key=lambda source: source.gsd)
-
-
-def require_on_lattice(box: GeoBox, card: Card) -> None:
+def require_on_lattice(box: GeoBox, card: GeneratorCard) -> None:
     """Raise `GridError` unless a cube has the pixels that a model was trained on.
 
     Parameters
     ----------
     box : GeoBox
         North up.
-    card : Card
-        Of a generator.
+    card : GeneratorCard
     """
-    lattice, source = require_lattice(card), finest(card)
+    lattice, source = card.lattice, card.finest
     side = source.gsd
     needs = f"model {card.name!r} needs pixels of {side:g} m with edges at {source.phase[0]:g}, "
     needs += f"{source.phase[1]:g}; the cube has {describe_grid(box)}"
@@ -71,7 +57,7 @@ def require_on_lattice(box: GeoBox, card: Card) -> None:
 def make_plan(
     box: GeoBox,
     bounds: Sequence[float] | None,
-    card: Card,
+    card: GeneratorCard,
     ref: ModelRef,
     runtime: Runtime,
     *,
@@ -89,7 +75,7 @@ def make_plan(
     chunk : (int, int), optional
         Cube pixels a side that a block of the result is to cover; all where there is none.
     """
-    lattice = require_lattice(card)
+    lattice = card.lattice
     target = snap(_wanted(box, bounds), lattice.resolution, box.crs, phase=lattice.phase)
     first_row = round((lattice.phase[1] - target.affine.f) / lattice.resolution)
     first_column = round((target.affine.c - lattice.phase[0]) / lattice.resolution)
@@ -107,7 +93,7 @@ def make_plan(
     )
     plan = Plan(
         ref=ref,
-        card=_slim(card),
+        card=card.slim(),
         domain=card.domain if flags else None,
         runtime=runtime,
         rows=rows,
@@ -118,9 +104,14 @@ def make_plan(
 
 
 def _axis(
-    number: int, box: GeoBox, card: Card, span: tuple[int, int], size: int, chunk: int | None
+    number: int,
+    box: GeoBox,
+    card: GeneratorCard,
+    span: tuple[int, int],
+    size: int,
+    chunk: int | None,
 ) -> Axis:
-    lattice, source = require_lattice(card), finest(card)
+    lattice, source = card.lattice, card.finest
     side = source.gsd
     # The cube's first pixel, counted from the phase of its input, to the south or to the east.
     edge = (source.phase[1] - box.affine.f, box.affine.c - source.phase[0])[number]
@@ -182,14 +173,9 @@ def _wanted(box: GeoBox, bounds: Sequence[float] | None) -> tuple[float, float, 
     return found
 
 
-def _slim(card: Card) -> Card:
-    """The card without what is only told to people: it goes along with every task."""
-    return replace(card, title="", description="", scores={}, provenance={}, domain=None, bbox=None)
-
-
-def _cure(card: Card, crs: str | None = None) -> str:
+def _cure(card: GeneratorCard, crs: str | None = None) -> str:
     """How a cube comes onto the grid; bands of coarser pixels by themselves, as they are held."""
-    fine = finest(card)
+    fine = card.finest
     coarse = [source for source in card.inputs if source.gsd != fine.gsd]
     is_named = any(source.phase != (0.0, 0.0) for source in card.inputs)
     origin = "; snap is that of xharmonize.cube.geobox" if is_named else ""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xharmonize.harmonizers.tiles.axis import Axis, Part
-from xharmonize.models.card import Card, Domain
+from xharmonize.models.card import Domain
+from xharmonize.models.kinds.generator import GeneratorCard
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.tiles import sampling
@@ -22,7 +23,7 @@ class Plan:
     ----------
     ref : ModelRef
         Handle on the network.
-    card : Card
+    card : GeneratorCard
         What it takes and gives, without what is only told to people.
     domain : Domain or None
         Training domain, where flags are wanted and there is one.
@@ -35,7 +36,7 @@ class Plan:
     """
 
     ref: ModelRef
-    card: Card
+    card: GeneratorCard
     domain: Domain | None
     runtime: Runtime
     rows: Axis

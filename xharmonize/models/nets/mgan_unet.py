@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from xharmonize.errors import ModelError
 from xharmonize.models.card import Card
+from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.nets.hyperparameters import Parameter, read_hyperparameters
 
 ACTIVATIONS = {"tanh": nn.Tanh, "identity": nn.Identity, "sigmoid": nn.Sigmoid}
@@ -36,8 +37,7 @@ HYPERPARAMETERS = {
 
 def from_card(card: Card) -> nn.Module:
     """Return the network of a card, with weights still to be set."""
-    if card.lattice is None:
-        raise ModelError(f"architecture {card.architecture!r} makes generators; give a lattice")
+    card = GeneratorCard.of(card, f"architecture {card.architecture!r}")
     values = read_hyperparameters(card, HYPERPARAMETERS)
     inputs = [(len(source.bands), card.lattice.cells(source.gsd)) for source in card.inputs]
     return MganUNet(inputs, len(card.output.bands), **values)

@@ -13,8 +13,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from xharmonize.errors import ModelError
 from xharmonize.models.card import Card
+from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.nets.hyperparameters import Parameter, read_hyperparameters
 
 HYPERPARAMETERS = {
@@ -26,14 +26,13 @@ SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
 
 def from_card(card: Card) -> nn.Module:
     """Return the network of a card, with weights still to be set."""
-    if card.lattice is None:
-        raise ModelError(f"architecture {card.architecture!r} makes generators; give a lattice")
+    card = GeneratorCard.of(card, f"architecture {card.architecture!r}")
     values = read_hyperparameters(card, HYPERPARAMETERS)
     inputs = [(len(source.bands), card.lattice.cells(source.gsd)) for source in card.inputs]
     return SmallConv(inputs, base_lines(card), **values)
 
 
-def base_lines(card: Card) -> list[tuple[int, float, float] | None]:
+def base_lines(card: GeneratorCard) -> list[tuple[int, float, float] | None]:
     """Say for each output which input channel it is added to, and the line between their units.
 
     Returns

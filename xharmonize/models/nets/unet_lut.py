@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from xharmonize.errors import ModelError
 from xharmonize.models.card import Card
+from xharmonize.models.kinds import LutCard
 from xharmonize.models.nets.hyperparameters import Parameter, read_hyperparameters
 
 HYPERPARAMETERS = {
@@ -27,8 +28,7 @@ HYPERPARAMETERS = {
 
 def from_card(card: Card) -> nn.Module:
     """Return the network of a card, with weights still to be set."""
-    if card.histograms is None:
-        raise ModelError(f"architecture {card.architecture!r} makes tables; give histograms")
+    card = LutCard.of(card, f"architecture {card.architecture!r}")
     if card.histograms.knots != card.histograms.bins:
         raise ModelError(
             f"this network gives as many knots as bins; the card has {card.histograms.knots} "
