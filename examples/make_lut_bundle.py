@@ -21,9 +21,10 @@ from make_small_bundle import BATCH, DAYS, OTHER_DAYS, readme, score, summary
 from simulated_pairs import OLI, Pair, simulate
 
 import xharmonize as xh
-from xharmonize.kernels.histogram import count_values, normalise
+from xharmonize.kernels.histogram import normalise
 from xharmonize.models import Histograms, LutCard, Output, write_bundle
 from xharmonize.models.registry import build, seeded
+from xharmonize.tiles import sampling
 
 N_KNOTS = 64
 HIGH = (0.3, 0.3, 0.4, 0.65, 0.6, 0.5)  # last knot per band [1]; beyond, tables are held
@@ -120,9 +121,7 @@ def fit(
 
 def histogram(image: np.ndarray) -> np.ndarray:
     """Shares of the pixels of (band, y, x) reflectance per bin, (band, bin)."""
-    one_tile = [np.zeros(size, np.int64) for size in image.shape[1:]]
-    counts = count_values(image[None], np.zeros(len(OLI)), np.array(HIGH), N_KNOTS, *one_tile)
-    return normalise(counts[0, 0, 0])
+    return normalise(sampling.count(image[None], [(0.0, high) for high in HIGH], N_KNOTS)[0])
 
 
 def look_up(image: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ from simulated_pairs import (
 import xharmonize as xh
 from xharmonize.models import GeneratorCard, Input, Lattice, Output, write_bundle
 from xharmonize.models.registry import build, seeded
+from xharmonize.tiles import sampling
 
 SIDE, MARGIN = 28, 4  # of a training window, and what of it is not learned from [pixels of 30 m]
 BATCH = 8
@@ -131,8 +132,7 @@ def fit(
 
 def normalised(images: Sequence[np.ndarray], part: Input | Output) -> torch.Tensor:
     """Stack images in the units of the network."""
-    mean, scale = (np.array(v, np.float32)[:, None, None] for v in (part.mean, part.scale))
-    return torch.from_numpy((np.stack(images) - mean) / scale)
+    return torch.from_numpy(sampling.normalise(np.stack(images), part.mean, part.scale))
 
 
 def compare(pairs: Sequence[Pair], models: Mapping[str, Any]) -> dict[str, dict[str, float]]:

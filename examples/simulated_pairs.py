@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.kernels.histogram import count_values, normalise, transport_distance
 from xharmonize.models import Domain, Input, Lattice
 from xharmonize.simulate import Simulation, write_catalog
+from xharmonize.tiles import sampling
 
 OLI = ("blue", "green", "red", "nir08", "swir16", "swir22")
 INPUTS = {
@@ -97,7 +97,8 @@ def cut(pair: Pair, lattice: Lattice, size: int, at: tuple[int, int] = (0, 0)) -
     inputs = []
     for gsd, bands in INPUTS.values():
         held = round(gsd / 10)  # open_stac holds pixels of 20 m at 10 m, by nearest
-        image = pair.sentinel.sel(band=list(bands)).values[0, :, ::held, ::held]
+        whole = pair.sentinel.sel(band=list(bands)).values
+        image = sampling.own_pixels(whole, held, bands=bands, gsd=gsd)[0]
         left, top = _corner(pair.sentinel)
         x, y = int((west - left) // gsd), int((top - north) // gsd)
         n = int(size * lattice.cells(gsd))
@@ -110,45 +111,19 @@ def describe_inputs(windows: Sequence[Window]) -> tuple[Input, ...]:
     """Say what a generator takes, scaled to mean 0 and variance 1 over the training windows."""
     parts = []
     for number, (name, (gsd, bands)) in enumerate(INPUTS.items()):
-        images = np.stack([window.inputs[number] for window in windows]).astype(float)
-        mean, scale = (f(images, axis=(0, 2, 3)).round(4).tolist() for f in (np.mean, np.std))
-        parts.append(Input(name=name, bands=bands, gsd=gsd, mean=tuple(mean), scale=tuple(scale)))
+        found = sampling.moments(np.stack([window.inputs[number] for window in windows]))
+        mean, scale = (tuple(round(value, 4) for value in part) for part in found)
+        parts.append(Input(name=name, bands=bands, gsd=gsd, mean=mean, scale=scale))
     return tuple(parts)
 
 
 def describe_domain(windows: Sequence[Window]) -> Domain:
     """Say what reflectance the model was trained on: out of it, pixels can be flagged."""
-    names: list[str] = []
-    low: list[float] = []
-    high: list[float] = []
-    histograms: list[tuple[float, ...]] = []
-    farthest = 0.0
-    for number, (_, bands) in enumerate(INPUTS.values()):
-        images = np.stack([window.inputs[number] for window in windows])
-        counts = count_bins(images)
-        known = counts.sum(axis=0) / counts.sum(axis=(0, 2))[:, None]
-        for shares in normalise(counts):
-            distances = [transport_distance(a, EDGES, b, EDGES) for a, b in zip(shares, known)]
-            farthest = max(farthest, *distances)
-        names += bands
-        low += images.min(axis=(0, 2, 3)).tolist()
-        high += images.max(axis=(0, 2, 3)).tolist()
-        histograms += map(tuple, known.tolist())
-    return Domain(
-        bands=tuple(names),
-        low=tuple(low),
-        high=tuple(high),
-        edges=EDGES,
-        histograms=tuple(histograms),
-        max_distance=farthest,
-    )
-
-
-def count_bins(images: np.ndarray) -> np.ndarray:
-    """Count reflectance (n, band, y, x) in evenly spaced bins, (n, band, bin)."""
-    low, high = (np.full(images.shape[1], edge) for edge in EDGES)
-    one_tile = [np.zeros(size, np.int64) for size in images.shape[2:]]
-    return count_values(images, low, high, N_BINS, *one_tile)[:, 0, 0]
+    tiles = [
+        (bands, np.stack([window.inputs[number] for window in windows]))
+        for number, (_, bands) in enumerate(INPUTS.values())
+    ]
+    return sampling.make_domain(tiles, edges=EDGES, n_bins=N_BINS)
 
 
 def _corner(cube: xr.DataArray) -> tuple[float, float]:

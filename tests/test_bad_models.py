@@ -127,14 +127,21 @@ def test_newer_format(folder):
 
 def test_model_for_another_sensor(tmp_path):
     model = generator(tmp_path, small_card("small-conv", source_sensor="hls-s30"))
-    with pytest.raises(xh.ModelError, match=r"trained on hls-s30, item .* is sentinel-2-l2a"):
+    with pytest.raises(xh.RadiometryError, match=r"made for hls-s30, item .* is sentinel-2-l2a"):
         xh.to_landsat(sentinel(), model)
 
 
 def test_model_for_another_level(tmp_path):
     model = generator(tmp_path, small_card("small-conv", levels=("NBAR",)))
-    with pytest.raises(xh.RadiometryError, match="trained on NBAR reflectance"):
+    with pytest.raises(xh.RadiometryError, match="was made for NBAR reflectance"):
         xh.to_landsat(sentinel(), model)
+
+
+def test_date_of_no_known_level(tmp_path):
+    model = generator(tmp_path, small_card("small-conv", levels=("NBAR",)))
+    dates = sentinel(dates=1).assign_coords(level=("time", ["unknown"]))
+    with pytest.raises(xh.RadiometryError, match=r"item .* level is unknown; .*xh\.describe"):
+        xh.to_landsat(dates, model)
 
 
 def test_model_for_another_target(tmp_path):

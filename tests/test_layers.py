@@ -18,6 +18,7 @@ ORDER = [
     "kernels",
     "models",
     "cube",
+    "tiles",
     "metrics",
     "harmonizers",
     "series",

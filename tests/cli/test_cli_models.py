@@ -192,7 +192,7 @@ def test_what_a_generator_cannot_do_is_one_line(
 
 
 def test_a_table_takes_no_network_options(capsys, scenes, tmp_path):
-    for option in (["--pad"], ["--flags"], ["--batch-size", 4]):
+    for option in (["--pad"], ["--batch-size", 4]):
         code, _, err = call(
             capsys, "harmonize", scenes, *PAIR[:2], *option, "--skip-check", "--out", tmp_path / "o"
         )

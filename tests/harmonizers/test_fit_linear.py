@@ -152,7 +152,7 @@ def test_normalising_one_side_only_is_refused_unless_asked(pairs):
 
 def test_a_fit_on_other_levels_is_refused(pairs):
     source, _ = _cubes()
-    with pytest.raises(xh.RadiometryError, match="was fitted on SR"):
+    with pytest.raises(xh.RadiometryError, match="was made for SR"):
         xh.to_landsat(source.assign_coords(level=("time", ["TOA"] * 3)), xh.fit_linear(pairs))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import dask
@@ -21,6 +22,8 @@ from xharmonize import testing
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import BandError, ContractError, GridError, ModelError, RadiometryError
+from xharmonize.harmonizers.tiles.graph import Beside, run_plan
+from xharmonize.harmonizers.tiles.place import make_plan
 from xharmonize.models import Domain, Lattice, Runtime
 
 
@@ -323,10 +326,10 @@ def test_one_to_one_and_finer_grids(tmp_path):
 def test_models_for_something_else_are_refused(model):
     cube = sentinel((48, 48))
     sensor = replace(model, card=replace(model.card, source_sensor="hls-s30"))
-    with pytest.raises(ModelError, match=r"trained on hls-s30, item .* is sentinel-2-l2a"):
+    with pytest.raises(RadiometryError, match=r"made for hls-s30, item .* is sentinel-2-l2a"):
         sensor(cube)
     level = replace(model, card=replace(model.card, levels=("NBAR",)))
-    with pytest.raises(RadiometryError, match=r"trained on NBAR reflectance, item .* is SR"):
+    with pytest.raises(RadiometryError, match=r"made for NBAR reflectance, item .* is SR"):
         level(cube)
     with pytest.raises(RadiometryError, match="is in wfv"):
         model(cube.assign_coords(bandpass=("time", ["wfv"] * 2)))
@@ -358,6 +361,37 @@ def test_grids_off_the_lattice_are_refused(model):
         GridError, match=r"like=snap\(.*phase=\(5.0, 5.0\)\).*xharmonize\.cube\.geobox"
     ):
         replace(model, card=card)(at())
+
+
+def add_fine(coarse, fine, plan, parts):
+    """The middle pixel under each output pixel, and the mean of all fine dates there."""
+    middle = []
+    for images, axes in ((coarse, parts), (fine, parts)):
+        cells = [
+            slice(int(3 * part.core[0] + 1 + axis.first) - part.window[0], None, 3)
+            for axis, part in zip((plan.rows, plan.columns), axes)
+        ]
+        rows, columns = (part.core[1] - part.core[0] for part in parts)
+        middle.append(images[:, :, *cells][:, :, :rows, :columns])
+    return middle[0] + middle[1].mean(axis=0), None
+
+
+def test_blocks_are_given_windows_of_several_cubes(model):
+    """Whatever their chunks and dates, lazily and at once; only what a window needs is read."""
+    coarse, fine = sentinel((96, 120)), sentinel((96, 120), dates=3, seed=5)
+    box, bounds = geobox_of(coarse), None
+    plan, _ = make_plan(box, bounds, model.card, model.ref, Runtime(), flags=False, chunk=(40, 40))
+    whole = coarse.values + fine.values.mean(axis=0)
+    expected = whole[:, :, 1::3, 1::3]
+    chunkings = [(1, 6, 40, 33), (2, 6, 96, 120), None]
+    for one, two in product(chunkings, chunkings[::-1]):
+        arrays = [
+            cube.values if chunks is None else cube.chunk(dict(zip(cube.dims, chunks))).data
+            for cube, chunks in ((coarse, one), (fine, two))
+        ]
+        beside = [Beside(array=arrays[1], rows=plan.rows, columns=plan.columns)]
+        found, _ = run_plan(arrays[0], plan, beside=beside, run=add_fine)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_band_that_was_interpolated_is_refused(model):

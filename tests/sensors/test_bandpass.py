@@ -9,7 +9,6 @@ import xharmonize as xh
 from xharmonize.sensors.bandpass import (
     CHASTAIN_2019,
     HLS_V2,
-    ROY_2016,
     get_table,
     list_tables,
 )
@@ -56,23 +55,6 @@ def test_a_b8a_line_is_refused_for_b08():
         HLS_V2.line("nir08", platform="sentinel-2a", source_band="B08")
     with pytest.raises(xh.BandError, match=r"no line for band 'nir08'; it has.*nir .B08."):
         CHASTAIN_2019.inverse().line("nir08", platform="sentinel-2a")
-
-
-def test_a_toa_table_is_refused_for_surface_reflectance():
-    with pytest.raises(xh.RadiometryError, match="holds for TOA reflectance, the cube is SR"):
-        CHASTAIN_2019.require(level="SR")
-    with pytest.raises(xh.RadiometryError, match=r"holds for NBAR and SR.*the cube is TOA"):
-        HLS_V2.require(level="TOA")
-    with pytest.raises(xh.RadiometryError, match=r"unknown; settle it with xh.describe\(.*level"):
-        ROY_2016.require(level="unknown")
-    HLS_V2.require(level="SR", bandpass="msi")
-
-
-def test_a_table_is_refused_for_another_bandpass():
-    with pytest.raises(xh.RadiometryError, match="from msi to oli, the cube is in oli"):
-        HLS_V2.require(level="SR", bandpass="oli")
-    with pytest.raises(xh.RadiometryError, match="from oli to msi, the cube is in msi"):
-        CHASTAIN_2019.require(level="TOA", bandpass="msi")
 
 
 def test_chastain_is_published_from_oli_to_msi():

@@ -12,8 +12,7 @@ import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.reading import Cube
 from xharmonize.errors import ModelError
-from xharmonize.harmonizers.lut.base import LookUp
-from xharmonize.harmonizers.protocol import Harmonizer
+from xharmonize.harmonizers.protocol import Harmonizer, TableMaker
 from xharmonize.harmonizers.registry import as_harmonizer, resolve
 
 DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
@@ -61,7 +60,7 @@ class Opened:
 
     def require_look_up(self) -> None:
         """Raise `ModelError` unless the model makes look-up tables."""
-        if not isinstance(self.harmonizer, LookUp):
+        if not isinstance(self.harmonizer, TableMaker):
             raise ModelError(
                 f"model {self.harmonizer.name!r} makes no look-up tables; give a fit of --method "
                 "histogram or lut, or a bundle of kind 'lut'"
@@ -71,7 +70,7 @@ class Opened:
         """Raise `ModelError` for options the model does not take, before any pixel is read."""
         if self.choice.tile is not None or self.choice.interpolate:
             self.require_look_up()
-        takes = getattr(self.harmonizer, "__dataclass_fields__", {})
+        takes = self.harmonizer.options
         given = {
             "flags": self.choice.flags,
             "tables": self.choice.tables is not None,
@@ -86,25 +85,10 @@ class Opened:
             )
 
     @property
-    def needs_all_bands(self) -> bool:
-        """Whether a band of the result is made from several of the source."""
-        is_fit = isinstance(self.model, xr.Dataset)
-        return "source_band" in self.model.dims if is_fit else hasattr(self.harmonizer, "card")
-
-    @property
-    def source_bands(self) -> tuple[str, ...]:
-        """Bands the model can use."""
-        return self.harmonizer.bands
-
-    @property
     def target_bands(self) -> tuple[str, ...]:
-        """Bands of the result where the user names none."""
-        if hasattr(self.harmonizer, "card"):
-            return tuple(self.harmonizer.card.output.bands)
-        if isinstance(self.model, xr.Dataset):
-            name = "target_band" if "target_band" in self.model.coords else "band"
-            return tuple(map(str, self.model[name].values))
-        return DEFAULT_BANDS
+        """Bands of the result where the user names none: of published lines, those in common."""
+        is_made = isinstance(self.model, xr.Dataset) or self.harmonizer.needs_all_bands
+        return self.harmonizer.target_bands if is_made else DEFAULT_BANDS
 
     @property
     def pad(self) -> Any:

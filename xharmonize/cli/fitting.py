@@ -91,7 +91,7 @@ def _require_free(job: Fitting) -> None:
 
 
 def _open(job: Fitting, model: Opened | None) -> tuple[Cube, Cube | None]:
-    bands = job.bands or (model.source_bands if model else DEFAULT_BANDS)
+    bands = job.bands or (model.harmonizer.bands if model else DEFAULT_BANDS)
     target = None
     if job.target_collection is not None:
         target = open_cube(job.query, job.target_collection, bands=bands)

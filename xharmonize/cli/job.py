@@ -154,7 +154,7 @@ def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:
     A network is given all the bands it needs at their own pixel size, whatever the result is to be.
     """
     wanted = _bands(job, model)
-    is_network = model.needs_all_bands
+    is_whole = model.harmonizer.needs_all_bands
     target = None
     if job.target_collection is not None:
         target = open_cube(
@@ -163,7 +163,7 @@ def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:
     source = open_cube(
         job.query,
         job.source_collection,
-        bands=model.source_bands if is_network else wanted,
+        bands=model.harmonizer.bands if is_whole else wanted,
         resolution=None if model.harmonizer.changes_grid else job.resolution,
         platform=job.platform,
         pad=model.pad,

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
+from xharmonize.harmonizers.protocol import Harmonizer
 from xharmonize.models import places
+from xharmonize.models.bundle import HasBundle
 from xharmonize.models.card import Card
-from xharmonize.models.refs import ModelRef
 
 models = typer.Typer(help="List models, and show what one says of itself.")
 
@@ -43,12 +45,10 @@ def show(
 ) -> None:
     """Show what a model is: bands, grid, training, scores, licence."""
     model = xh.load_model(name)
-    card, ref = getattr(model, "card", None), getattr(model, "ref", None)
-    if isinstance(card, Card) and isinstance(ref, ModelRef):
-        _show_card(card, digest=ref.digest)
+    if isinstance(model, HasBundle) and model.bundle is not None:
+        _show_card(model.bundle.card, digest=model.bundle.ref.digest)
         return
-    attrs = getattr(model, "attrs", None)
-    facts = dict(attrs) if attrs is not None else _facts(model)
+    facts = dict(model.attrs) if isinstance(model, xr.Dataset) else _facts(model)
     _print_facts(facts, title=str(facts.get("title", name)))
 
 
@@ -72,7 +72,7 @@ def _show_card(card: Card, *, digest: str) -> None:
         console.print_table(scores, title="Scores")
 
 
-def _facts(model: Any) -> dict[str, str]:
+def _facts(model: Harmonizer) -> dict[str, str]:
     """What any harmoniser says of itself."""
     return {
         "name": model.name,

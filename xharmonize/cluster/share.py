@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xharmonize._optional import require
 from xharmonize.errors import ClusterError, ModelError
-from xharmonize.models.bundle import copy_bundle, open_bundle
+from xharmonize.models.bundle import HasBundle, copy_bundle, open_bundle
 from xharmonize.models.places import find_place
 from xharmonize.models.refs import ModelRef
 
@@ -94,14 +94,15 @@ def _ref_of(model: Any) -> ModelRef:
     """The reference of a bundle, of a harmoniser made from one, or of its path."""
     if isinstance(model, (str, os.PathLike)):
         return open_bundle(model).ref
-    ref = getattr(model, "ref", model)
-    if not isinstance(ref, ModelRef):
-        name = getattr(model, "name", model)
+    if isinstance(model, ModelRef):
+        return model
+    bundle = model.bundle if isinstance(model, HasBundle) else None
+    if bundle is None:
         raise ModelError(
-            f"model {name!r} has no files to share; published coefficients and fits travel in the "
-            "graph, only bundles need to be shared"
+            f"model {getattr(model, 'name', model)!r} has no files to share; published "
+            "coefficients and fits travel in the graph, only bundles need to be shared"
         )
-    return ref
+    return bundle.ref
 
 
 def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:

@@ -10,12 +10,9 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.companions import carry_companions
+from xharmonize.cube.companions import carry_companions, with_flags
 from xharmonize.cube.contract import (
     REFLECTANCE,
-    Step,
-    on_reflectance,
-    read_contract,
     read_coordinate,
     require_contract,
     select_bands,
@@ -23,14 +20,12 @@ from xharmonize.cube.contract import (
     with_history,
 )
 from xharmonize.cube.encode import decode, require_encoded
-from xharmonize.errors import BandError, RadiometryError
+from xharmonize.errors import BandError, ContractError
 from xharmonize.kernels.radiometry import affine
-from xharmonize.sensors import Names
-from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
-UNCERTAINTY = "uncertainty"
+UNCERTAINTY, FLAG = "uncertainty", "flag"
 _ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_offset")
 
 
@@ -136,88 +131,35 @@ def rebuild(template: xr.DataArray, data: Any, target: Target) -> xr.DataArray:
     return result.assign_coords(coords)
 
 
-def foreign_steps(
-    cube: xr.DataArray,
-    *,
-    source_bandpass: str,
-    target_bandpass: str,
-    name: str,
-    source_sensor: str = "",
-) -> list[bool]:
-    """Tell for each time step whether it has to be changed (False: it is the target's already).
-
-    Where source and target share their bandpass (HLS S30 and L30), the sensor tells.
-
-    Raises
-    ------
-    RadiometryError
-        If a step is in a third bandpass, or in an unknown one.
-    """
-    is_by_sensor = source_bandpass == target_bandpass and bool(source_sensor)
-    result = []
-    for step in read_contract(cube):
-        if step.bandpass == UNKNOWN:
-            raise RadiometryError(
-                f"item {step.item_id!r}: its bandpass is unknown; settle it with "
-                "xh.describe(cube, sensor=..., platform=...)"
-            )
-        if source_bandpass and step.bandpass not in (source_bandpass, target_bandpass):
-            raise RadiometryError(
-                f"model {name!r} goes from {source_bandpass} to {target_bandpass}, item "
-                f"{step.item_id!r} is in {step.bandpass}; leave it out, or choose another model"
-                f"{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}"
-            )
-        if is_by_sensor:
-            result.append(_is_of_sensor(step, Names.of(source_sensor), name))
-        else:
-            result.append(step.bandpass != target_bandpass)
-    return result
-
-
-def _is_of_sensor(step: Step, sources: Names, name: str) -> bool:
-    """Whether a step is of the sensors a model changes; it cannot be of those and others."""
-    own = Names.of(step.sensor)
-    if own & sources and not own <= sources:
-        raise RadiometryError(
-            f"model {name!r} changes {sources}, item {step.item_id!r} was merged of {own}; apply "
-            "the model before dates are merged"
-        )
-    return own <= sources
-
-
-def foreign_to_fit(cube: xr.DataArray, fit: xr.Dataset, name: str) -> list[bool]:
-    """Tell for each time step whether a fit has to change it; see `foreign_steps`."""
-    return foreign_steps(
-        cube,
-        source_bandpass=str(fit.attrs.get("source_bandpass", "")),
-        target_bandpass=str(fit.attrs["target_bandpass"]),
-        source_sensor=str(fit.attrs.get("source_sensor", "")),
-        name=name,
-    )
+def decoded_set(cube: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset whose ``reflectance`` is decoded; the contract is that of the pixels."""
+    result = decoded(cube[REFLECTANCE]).to_dataset(name=REFLECTANCE)
+    return result.assign({str(n): v for n, v in cube.data_vars.items() if n != REFLECTANCE})
 
 
 def change_steps(
-    cube: xr.DataArray,
-    is_foreign: Sequence[bool],
-    change: Callable[[xr.DataArray], xr.DataArray],
+    cube: xr.Dataset,
+    is_due: Sequence[bool],
+    change: Callable[[xr.Dataset], xr.Dataset],
     *,
     takes_encoded: bool = False,
-    keep: Callable[[xr.DataArray, xr.DataArray], xr.DataArray] | None = None,
-) -> xr.DataArray:
+    keep: Callable[[xr.Dataset, xr.Dataset], xr.Dataset] | None = None,
+) -> xr.Dataset:
     """Apply `change` to some time steps and merge them with the others, in the order they had.
 
     `change` is given reflectance, or the cube as it is where it `takes_encoded`;
-    ``keep(others, changed)`` is what becomes of the others, by default nothing.
+    ``keep(others, changed)`` is what becomes of the others, by default nothing. A layer that only
+    `change` makes is 0 on the others (``flag``), one that it drops is dropped.
     """
-    given = cube if takes_encoded else decoded(cube)
-    if not any(is_foreign):
-        return decoded(cube)
-    if all(is_foreign):
+    given = cube if takes_encoded else decoded_set(cube)
+    if not any(is_due):
+        return decoded_set(cube)
+    if all(is_due):
         return change(given)
-    cube = decoded(cube)
-    chosen = np.flatnonzero(is_foreign)
-    kept = np.flatnonzero(~np.asarray(is_foreign))
+    chosen = np.flatnonzero(is_due)
+    kept = np.flatnonzero(~np.asarray(is_due))
     changed = change(given.isel(time=chosen))
+    cube = decoded_set(cube)
     absent = sorted(set(map(str, changed["band"].values)) - set(map(str, cube["band"].values)))
     if absent:
         raise BandError(
@@ -227,10 +169,13 @@ def change_steps(
     rest = cube.isel(time=kept).sel(band=changed["band"].values)
     if keep is not None:
         rest = keep(rest, changed)
-    rest = rest.drop_vars(set(rest.coords) - set(changed.coords))
+    if FLAG in changed:
+        rest = rest.assign({FLAG: no_flags(rest[REFLECTANCE])})
+    rest = rest[list(changed.data_vars)].drop_vars(set(rest.coords) - set(changed.coords))
     merged = xr.concat(
         [changed, rest],
         dim="time",
+        data_vars="all",
         coords="different",
         compat="equals",
         join="override",
@@ -241,36 +186,59 @@ def change_steps(
 
 def on_cube(
     cube: Cube,
-    reflectance: Callable[[xr.DataArray], xr.DataArray],
-    uncertainty: Callable[[xr.DataArray, xr.DataArray], xr.DataArray] | None,
-    sources: Mapping[str, str] | None = None,
+    change: Callable[[xr.Dataset], xr.Dataset],
+    *,
+    carry: Callable[[xr.Dataset, xr.Dataset], Mapping[str, xr.DataArray]] | None = None,
+    flags: str | None = None,
 ) -> Cube:
     """Apply a harmoniser to a cube or a Dataset, and carry its companions.
 
     Parameters
     ----------
-    reflectance : callable
-        Maps the reflectance.
-    uncertainty : callable or None
-        ``uncertainty(sigma, reflectance)`` maps the ``uncertainty`` companion (one standard
-        deviation [1]) by first-order propagation; None: the companion is left out.
-    sources : mapping of str to str, optional
-        The source band of each target band of another name.
+    change : callable
+        Maps a Dataset of ``reflectance``, with ``uncertainty`` (one standard deviation [1]) where
+        the cube has some, to a Dataset of ``reflectance``, with ``uncertainty`` where it is
+        propagated, and ``flag`` where the harmoniser knows some.
+    carry : callable, optional
+        ``carry(cube, result)``: the other companions of the result; by default as they are in
+        `carry_companions`.
+    flags : str, optional
+        The companion ``flag`` is wanted, with this comment: what was found, with what the cube
+        had; 0 where nothing is known. The result is then a Dataset.
     """
-    result = on_reflectance(cube, reflectance, carry=False)
-    if isinstance(cube, xr.DataArray) or isinstance(result, xr.DataArray):
-        return result
-    carried = carry_companions(
-        cube,
-        result["band"].values,
-        sources=sources or {},
-        is_changed=is_bandpass_changed(cube, result),
-    )
-    if uncertainty is not None and UNCERTAINTY in cube:
-        sigma = spread_over(cube[UNCERTAINTY], cube[REFLECTANCE])
-        sigma = uncertainty(sigma, cube[REFLECTANCE])
-        carried[UNCERTAINTY] = sigma.assign_attrs(cube[UNCERTAINTY].attrs)
-    return result.assign(carried)
+    array = cube if isinstance(cube, xr.DataArray) else _reflectance(cube)
+    given = array.to_dataset(name=REFLECTANCE)
+    if isinstance(cube, xr.Dataset) and UNCERTAINTY in cube:
+        given = given.assign({UNCERTAINTY: spread_over(cube[UNCERTAINTY], array)})
+    found = change(given)
+    if isinstance(cube, xr.DataArray) and flags is None:
+        same: Cube = found[REFLECTANCE].rename(cube.name)
+        return same
+    result = found[[REFLECTANCE]]
+    if isinstance(cube, xr.Dataset):
+        result = result.assign_attrs(cube.attrs)
+        result = result.assign((carry or _carried)(cube, result))
+        if UNCERTAINTY in found:
+            sigma = found[UNCERTAINTY].assign_attrs(cube[UNCERTAINTY].attrs)
+            result = result.assign({UNCERTAINTY: sigma})
+    if flags is not None:
+        result = result.assign({FLAG: _flag(result, found.get(FLAG), flags)})
+    whole: Any = result  # a Dataset even of a DataArray where flags are wanted
+    return whole  # type: ignore[no-any-return]
+
+
+def _reflectance(cube: xr.Dataset) -> xr.DataArray:
+    if REFLECTANCE not in cube:
+        raise ContractError(
+            f"the Dataset has no variable 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+        )
+    return cube[REFLECTANCE]
+
+
+def no_flags(array: xr.DataArray) -> xr.DataArray:
+    """The companion ``flag`` (time, y, x) where nothing is known of the values: 0."""
+    layer = xr.zeros_like(array.isel(band=0, drop=True), dtype=np.uint8)
+    return xr.DataArray(layer.data, dims=layer.dims)
 
 
 def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
@@ -279,9 +247,15 @@ def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
     return changed
 
 
-def describe_levels(steps: Sequence[Step], is_foreign: Sequence[bool]) -> str:
-    """Levels of the steps that are changed, for the history."""
-    return str(Names.of(s.level for s, foreign in zip(steps, is_foreign) if foreign))
+def _carried(cube: xr.Dataset, result: xr.Dataset) -> Mapping[str, xr.DataArray]:
+    changed = is_bandpass_changed(cube, result)
+    return carry_companions(cube, result["band"].values, sources={}, is_changed=changed)
+
+
+def _flag(result: xr.Dataset, own: xr.DataArray | None, comment: str) -> xr.DataArray:
+    """The companion ``flag``: bits that were found, beside those that were carried."""
+    found = no_flags(result[REFLECTANCE]) if own is None else own.reset_coords(drop=True)
+    return with_flags(result.get(FLAG), found).assign_attrs(comment=comment)
 
 
 def drop_note(cube: xr.DataArray, used: Sequence[str]) -> str:

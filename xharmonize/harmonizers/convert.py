@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,9 +19,8 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
-from xharmonize.errors import ModelError, RadiometryError, TimeAxisError
+from xharmonize.errors import RadiometryError, TimeAxisError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
-from xharmonize.harmonizers.published import TableHarmonizer
 from xharmonize.harmonizers.registry import resolve
 from xharmonize.models.refs import Runtime
 from xharmonize.sensors import Sensor, get_sensor
@@ -151,8 +149,9 @@ def to_sensor(
         made from the cube in the same graph, and depend on the area asked for where a tile of
         theirs reaches beyond it.
     flags : bool
-        Also return the ``flag`` companion: out of the training domain, saturated, partial context
-        and near missing data, as far as the model knows; the result is then a Dataset.
+        Also return the ``flag`` companion, in a Dataset: out of the training domain, saturated,
+        partial context, near missing data. Its ``comment`` says which bits the model can set; one
+        that knows nothing of single values, as lines, sets none.
     runtime : Runtime, optional
         Device, precision and batch size of networks.
 
@@ -168,11 +167,12 @@ def to_sensor(
     Raises
     ------
     RadiometryError
-        If a platform is unknown, or level or bandpass do not fit the model.
+        If a platform is unknown, or bandpass, sensor or level of a date are unknown or not what
+        the model was made for.
     BandError
         If the model starts from B8A (``nir08``) and the cube only has B08 (``nir``).
     ModelError
-        If the model leads to another bandpass, or cannot take an option.
+        If the model leads to another bandpass, does not take an option, or needs further cubes.
     GridError
         If the grids do not fit.
     TimeAxisError
@@ -193,33 +193,17 @@ def to_sensor(
     product = get_sensor(sensor)
     named = _named_target(product, platform)
     harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))
-    if isinstance(harmonizer, TableHarmonizer) and harmonizer.table.platform_side == "target":
-        target = _target_platform(harmonizer, product, platform)
-        harmonizer = replace(harmonizer, target_platform=target)
+    options: dict[str, Any] = {"tables": tables, "flags": flags, "runtime": runtime}
+    if harmonizer.target_platforms:
+        options["target_platform"] = _target_platform(harmonizer, product, platform)
     elif platform is not None and named is None:
         cube = with_platform(cube, platform)
-    harmonizer = _configured(harmonizer, tables=tables, flags=flags, runtime=runtime)
-    if isinstance(harmonizer, TableHarmonizer):
-        harmonizer.check(cube)
+    harmonizer = harmonizer.configured(**options)
+    # The dates are checked once, before a grid is made of pixels that will be refused.
+    apply = partial(harmonizer, checked=harmonizer.check(cube))
     on_grid = partial(_on_grid, harmonizer=harmonizer, like=like, resolution=resolution)
-    result: Cube
-    result = on_grid(harmonizer(cube)) if harmonizer.changes_grid else harmonizer(on_grid(cube))
+    result: Cube = on_grid(apply(cube)) if harmonizer.changes_grid else apply(on_grid(cube))
     return result
-
-
-def _configured(harmonizer: Harmonizer, **options: Any) -> Harmonizer:
-    """The harmoniser with the options that were given; each is a field of those that take it."""
-    given = {
-        name: value for name, value in options.items() if value is not None and value is not False
-    }
-    known = getattr(harmonizer, "__dataclass_fields__", {})
-    strange = sorted(set(given) - set(known))
-    if strange:
-        raise ModelError(
-            f"model {harmonizer.name!r} takes no {', '.join(strange)}; leave "
-            f"{' and '.join(f'{name}=' for name in strange)} out"
-        )
-    return replace(harmonizer, **given) if given else harmonizer  # type: ignore[type-var]
 
 
 def _named_target(product: Sensor, platform: Any) -> str | None:
@@ -227,11 +211,11 @@ def _named_target(product: Sensor, platform: Any) -> str | None:
     return platform if isinstance(platform, str) and platform in product.platforms else None
 
 
-def _target_platform(harmonizer: TableHarmonizer, product: Sensor, platform: Any) -> str:
+def _target_platform(harmonizer: Harmonizer, product: Sensor, platform: Any) -> str:
     """The platform whose bandpass is wanted, of a table that tells them apart."""
     if platform is None:
         return product.platforms[0]
-    known = [*harmonizer.table.platforms]
+    known = [*harmonizer.target_platforms]
     if {"sentinel-2a", "sentinel-2b"} <= set(known):
         known.append(MEAN_PLATFORM)
     if not isinstance(platform, str) or platform not in known:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from xharmonize._replace import Mode
 from xharmonize.cube.companions import (
     COMPANIONS,
+    ResultFlag,
     blank_missing,
     carry_companions,
     companions_of,
-    with_flags,
 )
-from xharmonize.cube.contract import (
-    REFLECTANCE,
-    REQUESTED_BOUNDS,
-    on_reflectance,
-    read_contract,
-    require_bands,
-    require_contract,
-    select_bands,
-)
+from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS, select_bands
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.grid import regrid_to
-from xharmonize.errors import ModelError, RadiometryError
 from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers.protocol import Checked, OfBundle
 from xharmonize.harmonizers.tiles.graph import run_plan
 from xharmonize.harmonizers.tiles.place import (
     make_plan,
@@ -42,14 +32,11 @@ from xharmonize.harmonizers.tiles.place import (
 )
 from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.lattice import Lattice
-from xharmonize.models.refs import ModelRef, Runtime
-from xharmonize.sensors import Names
-
-FLAG = "flag"
+from xharmonize.models.refs import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorHarmonizer:
+class GeneratorHarmonizer(OfBundle):
     """A network of a bundle, mapped over its lattice of tiles.
 
     The result lies on the lattice's own pixel grid (for most models that of HLS), covers the cube,
@@ -61,10 +48,6 @@ class GeneratorHarmonizer:
 
     Attributes
     ----------
-    ref : ModelRef
-        Handle on the bundle.
-    card : GeneratorCard
-        What the bundle says of itself.
     flags : bool
         Also return the companion ``flag``, (time, y, x), bits of `ResultFlag`: ``partial_context``
         on all pixels of a tile that the cube does not hold wholly; ``near_missing`` where an input
@@ -72,43 +55,19 @@ class GeneratorHarmonizer:
         outside the range of the training data, or the tile's histogram farther from theirs than
         that of any training tile; ``skipped`` on tiles that were not run, since a band is missing
         throughout or nothing of what they would give is valid.
-    runtime : Runtime, optional
-        How workers run the network.
     """
 
-    ref: ModelRef
     card: GeneratorCard
-    flags: bool = False
-    runtime: Runtime | None = field(default=None)
+    tells: ClassVar[ResultFlag] = (
+        ResultFlag.OUT_OF_DOMAIN
+        | ResultFlag.PARTIAL_CONTEXT
+        | ResultFlag.SKIPPED
+        | ResultFlag.NEAR_MISSING
+    )
 
     def __post_init__(self) -> None:
         """Refuse a card of another kind."""
         GeneratorCard.of(self.card, "a generator")
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.card.name
-
-    @property
-    def source_bandpass(self) -> str:
-        """Bandpass it may be applied to; empty: any."""
-        return self.card.source_bandpass
-
-    @property
-    def target_bandpass(self) -> str:
-        """Bandpass of the result."""
-        return self.card.target_bandpass
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Source bands the network needs."""
-        return self.card.bands
-
-    @property
-    def min_valid_fraction(self) -> float:
-        """Least valid share of an output pixel's own inputs [1]."""
-        return self.card.min_valid_fraction
 
     @property
     def changes_grid(self) -> bool:
@@ -141,80 +100,15 @@ class GeneratorHarmonizer:
         """
         return replace(self, card=replace(self.card, lattice=replace(self.lattice, tile=tile)))
 
-    def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
-        """Write the bundle to a folder, a new one, or with ``"w"`` in place of a bundle.
-
-        A model that was given another tile is written with it.
-        """
-        from xharmonize.models.bundle import copy_bundle
-
-        return copy_bundle(self.ref, path, card=self.card, mode=mode)
-
-    def __call__(self, cube: Any, /) -> Any:
-        """Return the cube in the target's bandpass, on the lattice's grid; lazy.
-
-        Type out = type in, or a Dataset with `flags`.
-
-        Raises
-        ------
-        ContractError, RadiometryError, BandError, ModelError
-            If the cube does not say what its numbers mean, or is not what the model was made for.
-        GridError
-            If its pixels are not those of the lattice.
-        """
-        require_contract(cube)
-        flags: list[xr.DataArray] = []
-        apply = partial(self._apply, flags=flags)
-        if isinstance(cube, xr.DataArray):
-            result = apply(cube)
-            if not self.flags:
-                return result
-            return result.to_dataset(name=REFLECTANCE).assign({FLAG: flags[0]})
-        whole = on_reflectance(cube, apply, carry=False)
-        return whole.assign(self._companions(cube, whole, flags))
-
-    def _apply(self, array: xr.DataArray, *, flags: list[xr.DataArray]) -> xr.DataArray:
-        """Change the steps that are in another bandpass; `flags` gets their layer."""
-        is_foreign = self._foreign(array)
-        array = blocks.decoded(array.transpose("time", "band", "y", "x"))
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+        """Run the network over the tiles of the dates in another bandpass."""
         keep = partial(_put_beside, min_valid=self.min_valid_fraction)
-        change = partial(self._generate, flags=flags)
-        result = blocks.change_steps(array, is_foreign, change, keep=keep)
-        if self.flags:
-            layer = flags.pop() if flags else _no_flags(result)
-            flags.append(layer.reindex(time=result["time"], fill_value=0).astype(np.uint8))
-        return result
+        cube = cube[[REFLECTANCE]]  # no network propagates uncertainty
+        return blocks.change_steps(cube, checked.is_due, self._generate, keep=keep)
 
-    def _foreign(self, array: xr.DataArray) -> list[bool]:
-        """Which steps are to be changed; raises where one is not what the model was made for."""
-        card = self.card
-        is_foreign = blocks.foreign_steps(
-            array,
-            source_bandpass=card.source_bandpass,
-            target_bandpass=card.target_bandpass,
-            source_sensor=card.source_sensor,
-            name=card.name,
-        )
-        for step, foreign in zip(read_contract(array), is_foreign):
-            if not foreign:
-                continue
-            if card.source_sensor and not Names.of(step.sensor) <= Names.of(card.source_sensor):
-                raise ModelError(
-                    f"model {card.name!r} was trained on {card.source_sensor}, item "
-                    f"{step.item_id!r} is {step.sensor}; choose a model for that sensor"
-                )
-            if not Names.of(step.level).fit(Names.of(card.levels)):
-                raise RadiometryError(
-                    f"model {card.name!r} was trained on {Names.of(card.levels)} reflectance, item "
-                    f"{step.item_id!r} is {step.level}; choose a model for that level"
-                )
-        if any(is_foreign):
-            require_bands(array, card.bands, what=f"model {card.name!r}")
-        return is_foreign
-
-    def _generate(self, array: xr.DataArray, *, flags: list[xr.DataArray]) -> xr.DataArray:
+    def _generate(self, cube: xr.Dataset) -> xr.Dataset:
         """Run the network over all steps of a cube of reflectance."""
-        array, is_turned = north_up(array)
+        array, is_turned = north_up(cube[REFLECTANCE])
         source = select_bands(array, self.card.bands)
         box = geobox_of(array)
         require_on_lattice(box, self.card)
@@ -229,16 +123,9 @@ class GeneratorHarmonizer:
             chunk=None if chunks is None else (max(chunks[2]), max(chunks[3])),
         )
         data, bits = run_plan(source.data, plan)
-        result = self._wrap(array, data, target)
+        result = self._wrap(array, data, target).to_dataset(name=REFLECTANCE)
         if bits is not None:
-            layer = xr.DataArray(
-                bits,
-                dims=("time", "y", "x"),
-                coords={"time": result["time"]},
-                attrs=COMPANIONS[FLAG].attrs,
-            )
-            layer = write_grid(layer, target)
-            flags.append(layer.isel(y=slice(None, None, -1)) if is_turned else layer)
+            result = result.assign(flag=(("time", "y", "x"), bits))
         return result.isel(y=slice(None, None, -1)) if is_turned else result
 
     def _wrap(self, array: xr.DataArray, data: Any, target: GeoBox) -> xr.DataArray:
@@ -265,9 +152,9 @@ class GeneratorHarmonizer:
         )
         return write_grid(blocks.rebuild(blank, data, made), target)
 
-    def _companions(
-        self, cube: xr.Dataset, result: xr.Dataset, flags: Sequence[xr.DataArray]
-    ) -> dict[str, xr.DataArray]:
+    def carried(
+        self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
+    ) -> Mapping[str, xr.DataArray]:
         """Companions on the result's grid, but ``uncertainty``, which no network propagates."""
         names = [name for name in companions_of(cube) if COMPANIONS[name].over_bands is not None]
         layers = cube[names]
@@ -276,25 +163,15 @@ class GeneratorHarmonizer:
         carried = carry_companions(
             layers,
             result["band"].values,
-            sources={},
+            sources=self.renamed(checked),
             is_changed=blocks.is_bandpass_changed(cube, result),
         )
-        carried = blank_missing(carried, result[REFLECTANCE])
-        if flags:
-            carried[FLAG] = with_flags(carried.get(FLAG), flags[0])
-        return carried
+        return blank_missing(carried, result[REFLECTANCE])
 
 
-def _put_beside(rest: Any, changed: xr.DataArray, *, min_valid: float) -> Any:
+def _put_beside(rest: Any, changed: Any, *, min_valid: float) -> Any:
     """Put other steps, or companions, on the grid and in the chunks of what was generated."""
     sizes = changed.chunksizes
     within = (sizes["y"], sizes["x"]) if sizes else None
     result = regrid_to(rest, geobox_of(changed), min_valid=min_valid, within=within)
     return result.assign_coords({n: changed[n] for n in ("y", "x")})
-
-
-def _no_flags(result: xr.DataArray) -> xr.DataArray:
-    """The layer of steps that are in the target's bandpass already."""
-    layer = xr.zeros_like(result.isel(band=0, drop=True), dtype=np.uint8)
-    kept = {n: c for n, c in layer.coords.items() if n in ("time", "y", "x", "spatial_ref")}
-    return xr.DataArray(layer.data, dims=layer.dims, coords=kept, attrs=COMPANIONS[FLAG].attrs)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.contract import read_contract, require_bands, require_contract, select_bands
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    select_bands,
+)
 from xharmonize.cube.door import at_door
-from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
+from xharmonize.errors import BandError, FitError, ModelError
 from xharmonize.harmonizers import blocks
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
-from xharmonize.harmonizers.protocol import FittedProperties
+from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.kernels import regression
-from xharmonize.sensors import Names
-from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Method: TypeAlias = Literal["ols", "multiband", "deming"]
@@ -243,7 +244,7 @@ def _dataset(names: Sequence[str], *, counts: Float64Array, **columns: Float64Ar
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedHarmonizer(FittedProperties):
+class LinearHarmonizer(Fitted):
     """Apply a fit of `fit_linear`.
 
     Attributes
@@ -254,11 +255,10 @@ class FittedHarmonizer(FittedProperties):
         What errors and history call it.
     """
 
-    fit: xr.Dataset
     name: str = "linear fit"
     citation: str = "fitted on the pairs named in its attribute dates"
 
-    def inverse(self) -> FittedHarmonizer:
+    def inverse(self) -> LinearHarmonizer:
         """Turn a Deming line round; other fits refuse.
 
         Raises
@@ -283,28 +283,25 @@ class FittedHarmonizer(FittedProperties):
         attrs["direction"] = f"{self.target_bandpass} to {self.source_bandpass}"
         slope = 1 / self.fit["slope"]
         fit = self.fit.assign(slope=slope, intercept=-self.fit["intercept"] * slope)
-        return FittedHarmonizer(fit=fit.assign_attrs(attrs), name=f"{self.name}, turned round")
+        return replace(self, fit=fit.assign_attrs(attrs), name=f"{self.name}, turned round")
 
-    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
-        """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
-        require_contract(cube)
-        return blocks.on_cube(cube, self._apply, self._propagate)
-
-    def _apply(self, array: xr.DataArray) -> xr.DataArray:
-        is_foreign = blocks.foreign_to_fit(array, self.fit, self.name)
-        require_level(array, is_foreign, self.fit, self.name)
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+        """Apply the lines: to all dates in one pass, but for those of several bands."""
+        is_due = np.array(checked.is_due)
         if "matrix" in self.fit:
-            return blocks.change_steps(array, is_foreign, self._mix)
-        if not any(is_foreign):
-            return blocks.decoded(array)
-        matrix, _, names = self._matrix(array)
-        chosen = np.array(is_foreign)[:, None]
-        slope = np.where(chosen, np.diag(matrix), 1.0)
-        offset = np.where(chosen, self.fit["intercept"].sel(band=names).values, 0.0)
-        return blocks.apply_lines(array, slope, offset, self._target(array, names, names))
+            return blocks.change_steps(cube, checked.is_due, self._mix)
+        if not is_due.any():
+            return blocks.decoded_set(cube)
+        array = cube[REFLECTANCE]
+        matrix, names = self._matrix(array)[::2]
+        slope = np.where(is_due[:, None], np.diag(matrix), 1.0)
+        offset = np.where(is_due[:, None], self.fit["intercept"].sel(band=names).values, 0.0)
+        result = blocks.apply_lines(array, slope, offset, self._target(array, names, names))
+        return self._with_uncertainty(cube, result, is_due)
 
-    def _mix(self, array: xr.DataArray) -> xr.DataArray:
+    def _mix(self, cube: xr.Dataset) -> xr.Dataset:
         """Map all source bands to all target bands."""
+        array = cube[REFLECTANCE]
         matrix, sources, names = self._matrix(array)
         data = map_blocks(
             regression.apply_matrix,
@@ -315,7 +312,8 @@ class FittedHarmonizer(FittedProperties):
             dtype=np.float32,
             name="harmonize-linear",
         )
-        return blocks.rebuild(array, data, self._target(array, names, sources))
+        result = blocks.rebuild(array, data, self._target(array, names, sources))
+        return self._with_uncertainty(cube, result, np.ones(array.sizes["time"], bool))
 
     def _target(
         self, array: xr.DataArray, names: Sequence[str], sources: Sequence[str]
@@ -329,42 +327,31 @@ class FittedHarmonizer(FittedProperties):
             f"{blocks.drop_note(array, sources)}",
         )
 
-    def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
-        """First-order propagation, errors of bands taken as independent."""
-        is_foreign = xr.DataArray(blocks.foreign_to_fit(array, self.fit, self.name), dims="time")
-        if not bool(is_foreign.any()):
-            return sigma
-        matrix, sources, names = self._matrix(array)
+    def _with_uncertainty(
+        self, cube: xr.Dataset, result: xr.DataArray, is_due: BoolArray
+    ) -> xr.Dataset:
+        """Add the uncertainty to first order, errors of bands taken as independent."""
+        whole = result.to_dataset(name=REFLECTANCE)
+        if blocks.UNCERTAINTY not in cube:
+            return whole
+        sigma = cube[blocks.UNCERTAINTY]
+        matrix, sources, names = self._matrix(cube[REFLECTANCE])
         weights = xr.DataArray(matrix**2, dims=("band", "source_band"))
         squares = (sigma.sel(band=sources) ** 2).drop_vars("band").rename(band="source_band")
         variance = xr.dot(weights, squares, dim="source_band")
-        result: xr.DataArray = (variance**0.5).assign_coords(band=names)
-        if not bool(is_foreign.all()):
-            result = result.where(is_foreign, sigma.sel(band=names))
-        result = result.transpose(*sigma.dims)
-        return result.astype("float32")
+        own: xr.DataArray = (variance**0.5).assign_coords(band=names)
+        if not is_due.all():
+            own = own.where(xr.DataArray(is_due, dims="time"), sigma.sel(band=names))
+        own = own.transpose(*sigma.dims).astype("float32")
+        return whole.assign({blocks.UNCERTAINTY: own})
 
     def _matrix(self, array: xr.DataArray) -> tuple[Float64Array, list[str], list[str]]:
         """Coefficients (band, source_band), the source bands they need, and the target bands."""
         names = [str(name) for name in self.fit["band"].values]
         if "matrix" in self.fit:
-            require_bands(array, self.bands, what=f"{self.name}, a multi-band fit,")
             return self.fit["matrix"].values, list(self.bands), names
         present = set(map(str, array["band"].values))
         names = [name for name in names if name in present]
         if not names:
             raise BandError(f"{self.name} has lines for {self.bands}; the cube has {present}")
         return np.diag(self.fit["slope"].sel(band=names).values), names, names
-
-
-def require_level(
-    array: xr.DataArray, is_foreign: Sequence[bool], fit: xr.Dataset, name: str
-) -> None:
-    """Raise `RadiometryError` unless the steps to change are of levels that the fit has seen."""
-    levels = Names.of(fit.attrs.get("source_level", UNKNOWN))
-    for step, foreign in zip(read_contract(array), is_foreign):
-        if foreign and not Names.of(step.level).fit(levels):
-            raise RadiometryError(
-                f"{name} was fitted on {levels} reflectance, item {step.item_id!r} is "
-                f"{step.level}; fit on pairs of that level"
-            )

@@ -98,8 +98,7 @@ def nbar(
             "angles are per item, not per pixel: the c-factor is that of the item's mean geometry",
             RadiometryWarning,
         )
-    normalize = partial(_normalize, angles=found, sun_zenith=sun_zenith)
-    result = blocks.on_cube(cube, normalize, partial(_scale, angles=found, sun_zenith=sun_zenith))
+    result = blocks.on_cube(cube, partial(_normalize, angles=found, sun_zenith=sun_zenith))
     if isinstance(cube, xr.Dataset) and isinstance(result, xr.Dataset) and "qa" in cube:
         slope = angles["slope"] if angles is not None and "slope" in angles else None
         return result.assign(flag=_flag(cube, slope))
@@ -119,21 +118,19 @@ def _require_surface_reflectance(cube: xr.DataArray | xr.Dataset) -> None:
         raise RadiometryError(f"item {step.item_id!r} ({step.level}) {reason}")
 
 
-def _normalize(array: xr.DataArray, angles: xr.Dataset, sun_zenith: SunZenith) -> xr.DataArray:
-    cube = blocks.decoded(array).transpose("time", "band", "y", "x")
-    data = _corrected(cube, cube, angles, sun_zenith)
+def _normalize(cube: xr.Dataset, angles: xr.Dataset, sun_zenith: SunZenith) -> xr.Dataset:
+    """Normalise reflectance, and scale its uncertainty by the same factor."""
+    array = blocks.decoded(cube[REFLECTANCE])
     line = f"nbar: c-factor at sun zenith {sun_zenith} ({CITATION})"
-    result = cube.copy(data=data).assign_attrs(with_history(cube.attrs, line))
-    return result.assign_coords(level=("time", np.full(cube.sizes["time"], "NBAR")))
-
-
-def _scale(
-    sigma: xr.DataArray, cube: xr.DataArray, angles: xr.Dataset, sun_zenith: SunZenith
-) -> xr.DataArray:
-    """Scale the uncertainty by the same factor."""
-    ordered = sigma.transpose("time", "band", "y", "x")
-    data = _corrected(ordered, cube, angles, sun_zenith)
-    return ordered.copy(data=data).transpose(*sigma.dims)
+    result = array.copy(data=_corrected(array, array, angles, sun_zenith))
+    result = result.assign_attrs(with_history(array.attrs, line))
+    result = result.assign_coords(level=("time", np.full(array.sizes["time"], "NBAR")))
+    whole = result.to_dataset(name=REFLECTANCE)
+    if blocks.UNCERTAINTY not in cube:
+        return whole
+    sigma = cube[blocks.UNCERTAINTY]
+    scaled = sigma.copy(data=_corrected(sigma, array, angles, sun_zenith))
+    return whole.assign({blocks.UNCERTAINTY: scaled})
 
 
 def _corrected(

@@ -12,15 +12,15 @@ import xarray as xr
 from odc.geo.crs import CRS
 
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.contract import require_contract, select_bands
+from xharmonize.cube.contract import REFLECTANCE, select_bands
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import BandError, FitError, GridError
 from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.linear import common_bands, fit_attrs, require_level, require_samples
+from xharmonize.harmonizers.linear import common_bands, fit_attrs, require_samples
 from xharmonize.harmonizers.pairing import Pairs, read_pairs
-from xharmonize.harmonizers.protocol import FittedProperties
+from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.kernels import regression
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
@@ -224,27 +224,18 @@ def _dataset(lines: Any, fallback: Any, data: Pairs, names: Sequence[str]) -> xr
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelwiseHarmonizer(FittedProperties):
+class PixelwiseHarmonizer(Fitted):
     """Apply a fit of `fit_pixelwise` on its grid, or on part of it."""
 
-    fit: xr.Dataset
     name: str = "pixelwise fit"
     citation: str = "Shang and Zhu (2019), doi:10.1016/j.rse.2019.111439"
 
-    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
-        """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
-        require_contract(cube)
-        return blocks.on_cube(cube, self._apply, self._propagate)
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+        """Apply the lines of each pixel."""
+        return blocks.change_steps(cube, checked.is_due, self._map)
 
-    def _apply(self, array: xr.DataArray) -> xr.DataArray:
-        is_foreign = self._foreign(array)
-        require_level(array, is_foreign, self.fit, self.name)
-        return blocks.change_steps(array, is_foreign, self._map)
-
-    def _foreign(self, array: xr.DataArray) -> list[bool]:
-        return blocks.foreign_to_fit(array, self.fit, self.name)
-
-    def _map(self, array: xr.DataArray) -> xr.DataArray:
+    def _map(self, cube: xr.Dataset) -> xr.Dataset:
+        array = cube[REFLECTANCE]
         names = self._names(array)
         fit = self._on_grid_of(array).sel(band=names)
         data = map_blocks(
@@ -263,16 +254,12 @@ class PixelwiseHarmonizer(FittedProperties):
             history=f"{self.name}: {self.fit.attrs['direction']}, one line per pixel on "
             f"{self.fit.attrs['dates']}{blocks.drop_note(array, names)}",
         )
-        return blocks.rebuild(array, data, target)
-
-    def _propagate(self, sigma: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
-        is_foreign = xr.DataArray(self._foreign(array), dims="time")
-        if not bool(is_foreign.any()):
-            return sigma
-        names = self._names(array)
-        slope = abs(self._on_grid_of(array)["slope"].sel(band=names)).drop_vars(["y", "x"])
-        own = sigma.sel(band=names)
-        return (own * slope).where(is_foreign, own).transpose(*sigma.dims).astype("float32")
+        result = blocks.rebuild(array, data, target).to_dataset(name=REFLECTANCE)
+        if blocks.UNCERTAINTY not in cube:
+            return result
+        sigma = cube[blocks.UNCERTAINTY].sel(band=names)
+        own = (sigma * abs(fit["slope"]).drop_vars(["y", "x"])).transpose(*sigma.dims)
+        return result.assign({blocks.UNCERTAINTY: own.astype("float32")})
 
     def _names(self, array: xr.DataArray) -> list[str]:
         names = [str(name) for name in array["band"].values if str(name) in self.bands]

@@ -1,20 +1,153 @@
-"""What a harmoniser is."""
+"""What a harmoniser is, and the one rule for whether it fits a date."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
 import xarray as xr
+
+from xharmonize._replace import Mode
+from xharmonize.cube.companions import ResultFlag, carry_companions
+from xharmonize.cube.contract import Step, read_contract, require_bands
+from xharmonize.errors import ModelError, RadiometryError
+from xharmonize.harmonizers import blocks
+from xharmonize.models.bundle import Bundle, copy_bundle
+from xharmonize.models.card import Card
+from xharmonize.models.refs import ModelRef, Runtime
+from xharmonize.sensors import UNKNOWN, Names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What observations a model was made for.
+
+    Attributes
+    ----------
+    name : str
+        Of the model, for messages.
+    target_bandpass, source_bandpass : str
+        Bandpass of the result, and of what is changed; empty: any.
+    sensors, levels : frozenset of str
+        Products and processing levels of what is changed; empty: any.
+    """
+
+    name: str
+    target_bandpass: str
+    source_bandpass: str = ""
+    sensors: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_fit(cls, fit: xr.Dataset, name: str) -> Self:
+        """Return what the attributes of a fit say."""
+        return cls(
+            name=name,
+            target_bandpass=str(fit.attrs["target_bandpass"]),
+            source_bandpass=str(fit.attrs.get("source_bandpass", "")),
+            sensors=_stated(fit.attrs.get("source_sensor", "")),
+            levels=_stated(fit.attrs.get("source_level", "")),
+        )
+
+    @classmethod
+    def of_card(cls, card: Card) -> Self:
+        """Return what the card of a bundle says."""
+        return cls(
+            name=card.name,
+            target_bandpass=card.target_bandpass,
+            source_bandpass=card.source_bandpass,
+            sensors=_stated(card.source_sensor),
+            levels=frozenset(card.levels),
+        )
+
+    def covers(self, step: Step) -> bool:
+        """Tell whether a date is to be changed; False: it is in the target's bandpass already.
+
+        Where source and target share their bandpass (HLS S30 and L30), the sensor tells.
+
+        Raises
+        ------
+        RadiometryError
+            If the date is neither what the model was made for nor what it leads to, or does not
+            say. What is not known is refused: the model would be guessed to fit.
+        """
+        self._require_bandpass(step)
+        if self.sensors and self.source_bandpass == self.target_bandpass:
+            own = Names.of(step.sensor)
+            if UNKNOWN not in own and not own & self.sensors:
+                return False
+        elif step.bandpass == self.target_bandpass:
+            return False
+        self._require("sensor", step.sensor, self.sensors, step)
+        self._require("level", step.level, self.levels, step)
+        return True
+
+    def _require_bandpass(self, step: Step) -> None:
+        if step.bandpass == UNKNOWN:
+            raise RadiometryError(
+                f"item {step.item_id!r}: its bandpass is unknown; settle it with "
+                "xh.describe(cube, sensor=..., platform=...)"
+            )
+        if self.source_bandpass and step.bandpass not in (
+            self.source_bandpass,
+            self.target_bandpass,
+        ):
+            raise RadiometryError(
+                f"model {self.name!r} goes from {self.source_bandpass} to {self.target_bandpass}, "
+                f"item {step.item_id!r} is in {step.bandpass}; leave it out, or choose another "
+                f"model{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}"
+            )
+
+    def _require(self, what: str, value: str, stated: frozenset[str], step: Step) -> None:
+        """Raise unless all that a date was made of is among what the model states."""
+        if not stated or Names.of(value) <= stated:
+            return
+        known = " or ".join(sorted(stated)) + (" reflectance" if what == "level" else "")
+        made = f"model {self.name!r} was made for {known}, item {step.item_id!r}"
+        if value == UNKNOWN:
+            raise RadiometryError(
+                f"{made}: its {what} is unknown; settle it with xh.describe(cube, {what}=...)"
+            )
+        raise RadiometryError(f"{made} is {value}; leave it out, or choose another model")
+
+
+def _stated(text: object) -> frozenset[str]:
+    """What a model states: nothing where it was made of what nobody knew."""
+    names = Names.of(text)
+    return frozenset() if UNKNOWN in names else names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The dates of a cube that fits a model: its contract, read once.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        The contract of each date.
+    is_due : tuple of bool
+        Which dates are changed; the others are in the target's bandpass already.
+    """
+
+    steps: tuple[Step, ...]
+    is_due: tuple[bool, ...]
+
+    @property
+    def due(self) -> list[Step]:
+        """The contract of the dates that are changed."""
+        return [step for step, is_due in zip(self.steps, self.is_due) if is_due]
 
 
 @runtime_checkable
 class Harmonizer(Protocol):
     """A callable, cube → cube, that gives a cube another sensor's bandpass, lazily.
 
-    Steps whose `bandpass` is already the target's come back unchanged. Type out = type in, and the
-    grid is that of the cube, unless `changes_grid` says otherwise.
+    Dates whose `bandpass` is already the target's come back unchanged. Type out = type in, but for
+    the option ``flags``, and the grid is that of the cube, unless `changes_grid` says otherwise.
+    `Base` has most of it.
     """
 
     @property
@@ -34,25 +167,264 @@ class Harmonizer(Protocol):
         """Common names of the source bands it can use."""
 
     @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Common names of the bands it can give; empty: those of the cube."""
+
+    @property
+    def needs_all_bands(self) -> bool:
+        """Whether a cube that lacks one of `bands` is refused."""
+
+    @property
     def min_valid_fraction(self) -> float:
-        """Least valid share of a target pixel [1] when the cube is put on a coarser grid first."""
+        """Minimum valid fraction of a target pixel [1] when the cube is regridded first."""
 
     @property
     def changes_grid(self) -> bool:
         """Whether it goes from the cube's own grid to one of its own; then it is applied first."""
 
     @property
+    def target_platforms(self) -> tuple[str, ...]:
+        """Platforms of the target that it tells apart, by the option ``target_platform``."""
+
+    @property
     def citation(self) -> str:
         """Where the numbers or the method come from."""
 
-    def __call__(self, cube: Any, /) -> Any:
-        """Return the cube in the target's bandpass."""
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that `configured` takes."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the cubes it is applied to.
+
+        The first is given by position: its dates are those of the result. Others are given by
+        name, as the fine pairs of a fusion: ``model(coarse, fine=pairs)``.
+        """
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle it was opened from; None for published lines, fits and functions."""
+
+    def configured(self, **options: Any) -> Harmonizer:
+        """Return the model with some options set; those it does not take are refused."""
+
+    def inverse(self) -> Harmonizer:
+        """Return the model in the other direction, or refuse."""
+
+    def check(self, cube: Any, /) -> Any:
+        """Refuse a cube that the model was not made for; return which dates it changes."""
+
+    def __call__(self, cube: Any, /, *, checked: Any = None, **others: Any) -> Any:
+        """Return the cube in the target's bandpass.
+
+        Parameters
+        ----------
+        cube : cube
+            The first of `sources`.
+        checked : optional
+            What `check` returned for these dates; they are checked here where it is not given.
+        **others : cube
+            The other `sources`, by name.
+        """
 
 
-class FittedProperties:
-    """What a fit says of itself, for the harmonisers that apply one."""
+@runtime_checkable
+class TableMaker(Protocol):
+    """A model that makes look-up tables of histograms; see `xharmonize.fit_tables`."""
+
+    def fit_tables(
+        self,
+        cube: Any,
+        *,
+        tile: float | None = None,
+        interpolate: bool = False,
+        min_coverage: float = 0.0,
+    ) -> xr.Dataset:
+        """Make one look-up table per date, tile and band; lazy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What harmonisers share; a kind says what it is made for and how dates are changed.
+
+    Attributes
+    ----------
+    flags : bool
+        Also return the companion ``flag``, (time, y, x), bits of `ResultFlag`, in a Dataset: those
+        of `tells`, and those the cube had. A model that tells none gives zeros.
+    """
+
+    flags: bool = False
+    options: ClassVar[tuple[str, ...]] = ("flags",)
+    sources: ClassVar[tuple[str, ...]] = ("cube",)
+    tells: ClassVar[ResultFlag] = ResultFlag(0)
+    """Bits of the companion ``flag`` that the model knows to set."""
+
+    if TYPE_CHECKING:
+        # Fields of some kinds, properties of others.
+        @property
+        def name(self) -> str:
+            """Key in the registry, or the name of the fit."""
+
+        @property
+        def source_bandpass(self) -> str:
+            """Bandpass it may be applied to; empty: any."""
+
+        @property
+        def target_bandpass(self) -> str:
+            """Bandpass of the result."""
+
+        @property
+        def bands(self) -> tuple[str, ...]:
+            """Source bands it can use."""
+
+    @property
+    def scope(self) -> Scope:
+        """What observations it was made for."""
+        raise NotImplementedError
+
+    def changed(self, cube: xr.Dataset, checked: Checked, **others: Any) -> xr.Dataset:
+        """Return reflectance in the target's bandpass, with what is known of it.
+
+        Parameters
+        ----------
+        cube : Dataset
+            ``reflectance``, or digital numbers, and perhaps ``uncertainty``.
+        checked : Checked
+            The dates, and which of them are to be changed.
+        **others : cube
+            The other `sources`.
+
+        Returns
+        -------
+        Dataset
+            ``reflectance``; ``uncertainty`` where it was given and is propagated; ``flag`` where
+            `flags` are wanted and the model tells any.
+        """
+        raise NotImplementedError
+
+    @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Bands of the result: those of the source."""
+        return self.bands
+
+    @property
+    def needs_all_bands(self) -> bool:
+        """No: bands are mapped one by one."""
+        return False
+
+    @property
+    def target_platforms(self) -> tuple[str, ...]:
+        """None: the target has one bandpass."""
+        return ()
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """None: it was opened from no bundle."""
+        return None
+
+    def configured(self, **options: Any) -> Self:
+        """Return the model with some options set.
+
+        Raises
+        ------
+        ModelError
+            If it does not take one. None and False stand for an option that was not given.
+        """
+        given = {name: v for name, v in options.items() if v is not None and v is not False}
+        strange = sorted(set(given) - set(self.options))
+        if strange:
+            raise ModelError(
+                f"model {self.name!r} takes no {', '.join(strange)}; leave "
+                f"{' and '.join(f'{name}=' for name in strange)} out"
+            )
+        return replace(self, **given) if given else self
+
+    def inverse(self) -> Harmonizer:
+        """Refuse: only published lines and those of Deming regression may be turned round."""
+        raise ModelError(wrong_direction(self, self.source_bandpass))
+
+    def check(self, cube: xr.DataArray | xr.Dataset, /) -> Checked:
+        """Refuse a cube that the model was not made for; return which dates it changes.
+
+        Raises
+        ------
+        RadiometryError
+            If bandpass, sensor, level or platform of a date are not what the model was made for.
+        BandError
+            If the cube lacks a band that the model cannot do without.
+        """
+        steps, scope = tuple(read_contract(cube)), self.scope
+        is_due = tuple(scope.covers(step) for step in steps)
+        if self.needs_all_bands and any(is_due):
+            require_bands(cube, self.bands, what=f"model {self.name!r}")
+        return Checked(steps=steps, is_due=is_due)
+
+    def __call__(
+        self, cube: blocks.Cube, /, *, checked: Checked | None = None, **others: Any
+    ) -> blocks.Cube:
+        """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
+        self._require_sources(others)
+        checked = self.check(cube) if checked is None else checked
+        return blocks.on_cube(
+            cube,
+            partial(self.changed, checked=checked, **others),
+            carry=partial(self.carried, checked=checked),
+            flags=self._flag_note() if self.flags else None,
+        )
+
+    def carried(
+        self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
+    ) -> Mapping[str, xr.DataArray]:
+        """Companions of a cube, but ``uncertainty``, for the bands and grid of its result."""
+        return carry_companions(
+            cube,
+            result["band"].values,
+            sources=self.renamed(checked),
+            is_changed=blocks.is_bandpass_changed(cube, result),
+        )
+
+    def renamed(self, checked: Checked) -> Mapping[str, str]:  # noqa: ARG002
+        """Source band of each band of the result that has another name."""
+        return {}
+
+    def _require_sources(self, others: Iterable[str]) -> None:
+        wanted, given = set(self.sources[1:]), set(others)
+        if wanted != given:
+            more = "".join(f", {name}=..." for name in self.sources[1:])
+            raise ModelError(
+                f"model {self.name!r} is applied to {', '.join(self.sources)}; call it with them: "
+                f"model({self.sources[0]}{more})"
+            )
+
+    def _flag_note(self) -> str:
+        known = [str(flag.name).lower() for flag in ResultFlag if flag in self.tells]
+        return (
+            f"{self.name} tells {', '.join(known) or 'nothing of single values'}; other bits are "
+            "those the cube had, and 0 where nobody looked"
+        )
+
+
+def wrong_direction(harmonizer: Any, wanted: str) -> str:
+    """Words for a model that does not lead to the bandpass that is wanted."""
+    return (
+        f"model {harmonizer.name!r} goes from {harmonizer.source_bandpass or 'any bandpass'} to "
+        f"{harmonizer.target_bandpass}, not to {wanted}; choose another model, or refit with the "
+        "roles swapped"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted(Base):
+    """A harmoniser that applies a fit, and what the fit says of itself."""
 
     fit: xr.Dataset
+
+    @property
+    def scope(self) -> Scope:
+        """As the attributes of the fit say."""
+        return Scope.of_fit(self.fit, self.name)
 
     @property
     def source_bandpass(self) -> str:
@@ -67,18 +439,99 @@ class FittedProperties:
     @property
     def bands(self) -> tuple[str, ...]:
         """Source bands of the fit."""
-        axis = "source_band" if "source_band" in self.fit.dims else "band"
-        return tuple(map(str, self.fit[axis].values))
+        return self._axis("source_band" if self.needs_all_bands else "band")
+
+    @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Target bands of the fit."""
+        return self._axis("target_band" if "target_band" in self.fit.coords else "band")
+
+    @property
+    def needs_all_bands(self) -> bool:
+        """Whether each target band is made from several source bands."""
+        return "source_band" in self.fit.dims
 
     @property
     def min_valid_fraction(self) -> float:
-        """Least valid share of a target pixel [1] when regridding first."""
+        """Minimum valid fraction of a target pixel [1] when regridding first."""
         return float(self.fit.attrs.get("min_valid_fraction", 0.5))
 
     @property
     def changes_grid(self) -> bool:
         """Fits are applied on the grid the cube is on."""
         return False
+
+    def _axis(self, name: str) -> tuple[str, ...]:
+        return tuple(map(str, self.fit[name].values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfBundle(Base):
+    """A network of a bundle, and what its card says.
+
+    Attributes
+    ----------
+    ref : ModelRef
+        Handle on the bundle.
+    card : Card
+        What the bundle says of itself.
+    runtime : Runtime, optional
+        How workers run the network.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("flags", "runtime")
+    ref: ModelRef
+    card: Card
+    runtime: Runtime | None = None
+
+    @property
+    def bundle(self) -> Bundle:
+        """Reference and card."""
+        return Bundle(ref=self.ref, card=self.card)
+
+    @property
+    def scope(self) -> Scope:
+        """As the card says."""
+        return Scope.of_card(self.card)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.card.name
+
+    @property
+    def source_bandpass(self) -> str:
+        """Bandpass it may be applied to; empty: any."""
+        return self.card.source_bandpass
+
+    @property
+    def target_bandpass(self) -> str:
+        """Bandpass of the result."""
+        return self.card.target_bandpass
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Source bands the network needs."""
+        return self.card.bands
+
+    @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Bands the network gives."""
+        return self.card.output.bands
+
+    @property
+    def needs_all_bands(self) -> bool:
+        """A network needs all its inputs."""
+        return True
+
+    @property
+    def min_valid_fraction(self) -> float:
+        """Minimum valid fraction of an output pixel's own inputs [1]."""
+        return self.card.min_valid_fraction
+
+    def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
+        """Write the bundle to a folder (a new one, or with ``"w"`` in place of a bundle)."""
+        return copy_bundle(self.ref, path, card=self.card, mode=mode)
 
 
 Model: TypeAlias = str | os.PathLike[str] | Harmonizer | Callable[[Any], Any] | xr.Dataset

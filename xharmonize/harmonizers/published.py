@@ -1,17 +1,20 @@
-"""Published bandpass tables as harmonisers: one line per platform and band."""
+"""Published lines between two bandpasses as harmonisers: one per platform and band."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import Step, read_contract, require_contract
-from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
+from xharmonize.cube.contract import REFLECTANCE, Step
+from xharmonize.errors import BandError, RadiometryError
 from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers.protocol import Base, Checked, Scope
+from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import BandpassTable, Line, get_table, list_tables
 from xharmonize.types import Float64Array
 
@@ -21,8 +24,15 @@ _EXACT = {"nir": "B08", "nir08": "B8A / b5"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableHarmonizer:
-    """Apply a published table, its lines picked per time step by platform.
+class CheckedLines(Checked):
+    """Dates of a cube, and the lines of each; None where it passes through."""
+
+    lines: tuple[Lines | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandpassHarmonizer(Base):
+    """Apply published lines, picked per time step by platform.
 
     Attributes
     ----------
@@ -31,15 +41,26 @@ class TableHarmonizer:
     target_platform : str
         Platform whose lines hold where the table tells them apart by target.
     min_valid_fraction : float
-        Least valid share of a target pixel [1] when regridding first.
+        Minimum valid fraction of a target pixel [1] when regridding first.
     changes_grid : bool
         False: lines are applied on the grid the cube is on.
     """
 
+    options: ClassVar[tuple[str, ...]] = ("flags", "target_platform")
     table: BandpassTable
     target_platform: str = "sentinel-2a"
     min_valid_fraction: float = 1.0
     changes_grid: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """Bandpasses and levels of the table; any product, since lines are those of platforms."""
+        return Scope(
+            name=self.name,
+            target_bandpass=self.target_bandpass,
+            source_bandpass=self.source_bandpass,
+            levels=frozenset(self.table.levels),
+        )
 
     @property
     def name(self) -> str:
@@ -62,57 +83,47 @@ class TableHarmonizer:
         return tuple(line.source for line in self.table.by_platform[0][1])
 
     @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Target bands with a line."""
+        return tuple(line.target for line in self.table.by_platform[0][1])
+
+    @property
+    def target_platforms(self) -> tuple[str, ...]:
+        """Platforms of the target, where the lines are theirs."""
+        return self.table.platforms if self.table.platform_side == "target" else ()
+
+    @property
     def citation(self) -> str:
         """Where the numbers were published."""
         return f"{self.table.citation}, doi:{self.table.doi}"
 
-    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
-        """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
-        require_contract(cube)
-        steps = read_contract(cube)
-        is_foreign = self._foreign(cube)
-        lines = self._lines(steps, is_foreign)
-        return blocks.on_cube(
-            cube,
-            lambda array: self._apply(array, lines, is_foreign),
-            lambda sigma, array: self._propagate(sigma, array, lines, is_foreign),
-            sources={line.target: line.source for of in lines if of for line in of.values()},
-        )
+    def inverse(self) -> BandpassHarmonizer:
+        """Return the lines turned round: slope 1/s, offset -o/s."""
+        return replace(self, table=self.table.inverse())
 
-    def check(self, cube: xr.DataArray | xr.Dataset) -> None:
-        """Raise what applying would raise on platforms, levels and bandpasses of the steps."""
-        steps = read_contract(cube)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RadiometryWarning)
-            self._lines(steps, self._foreign(cube))
-
-    def _foreign(self, cube: xr.DataArray | xr.Dataset) -> list[bool]:
-        array = cube if isinstance(cube, xr.DataArray) else cube["reflectance"]
-        return blocks.foreign_steps(
-            array,
-            source_bandpass=self.source_bandpass,
-            target_bandpass=self.target_bandpass,
-            name=self.name,
-        )
-
-    def _lines(self, steps: Sequence[Step], is_foreign: Sequence[bool]) -> list[Lines | None]:
-        """Lines of each time step; None where it passes through. Warns once per platform."""
-        known: dict[tuple[str, str], Lines] = {}
-        result: list[Lines | None] = []
-        for step, foreign in zip(steps, is_foreign):
-            if not foreign:
-                result.append(None)
-                continue
-            by_source = self.table.platform_side == "source"
-            key = (step.platform if by_source else self.target_platform, step.level)
-            if key not in known:
+    def check(self, cube: xr.DataArray | xr.Dataset, /) -> CheckedLines:
+        """Refuse a cube that the table has no lines for; warns once per platform."""
+        found = super().check(cube)
+        known: dict[str, Lines] = {}
+        for step in found.due:
+            platform = self._platform(step)
+            if platform not in known:
                 try:
-                    self.table.require(level=step.level)
-                    known[key] = self.table.lines(key[0])
+                    known[platform] = self.table.lines(platform)
                 except RadiometryError as error:
                     raise RadiometryError(f"item {step.item_id!r}: {error}") from None
-            result.append(known[key])
-        return result
+        lines = tuple(
+            known[self._platform(step)] if is_due else None
+            for step, is_due in zip(found.steps, found.is_due)
+        )
+        return CheckedLines(steps=found.steps, is_due=found.is_due, lines=lines)
+
+    def _platform(self, step: Step) -> str:
+        return self.target_platform if self.target_platforms else step.platform
+
+    def renamed(self, checked: Checked) -> Mapping[str, str]:  # noqa: ARG002
+        """Source band of each target band of another name."""
+        return dict(zip(self.target_bands, self.bands))
 
     def _bands(self, array: xr.DataArray, lines: Sequence[Lines | None]) -> list[Line]:
         """Lines whose source band the cube has, in the order of its bands."""
@@ -131,64 +142,65 @@ class TableHarmonizer:
             raise BandError(f"table {self.name!r} has lines for {list(sample)}; cube: {present}")
         return found
 
-    def _apply(
-        self, array: xr.DataArray, lines: Sequence[Lines | None], is_foreign: Sequence[bool]
-    ) -> xr.DataArray:
-        if not any(is_foreign):
-            return blocks.decoded(array)
-        found = self._bands(array, lines)
-        if any(line.source != line.target for line in found) and not all(is_foreign):
-            chosen = [item for item in lines if item is not None]
-            return blocks.change_steps(
-                array, is_foreign, lambda part: self._apply(part, chosen, [True] * len(chosen))
-            )
-        target = self._target(array, found, is_foreign)
-        names = target.sources
-        slope, offset = _table(lines, names, "slope", 1.0), _table(lines, names, "offset", 0.0)
-        return blocks.apply_lines(array, slope, offset, target)
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+        """Apply the lines: to all dates in one pass, where bands keep their names."""
+        assert isinstance(checked, CheckedLines)
+        if not any(checked.is_due):
+            return blocks.decoded_set(cube)
+        whose = self._whose(checked.due)
+        found = self._bands(cube[REFLECTANCE], checked.lines)
+        if all(line.source == line.target for line in found):
+            return self._map(cube, found, checked.lines, whose)
+        due = [lines for lines in checked.lines if lines is not None]
+        change = partial(self._map, found=found, lines=due, whose=whose)
+        return blocks.change_steps(cube, checked.is_due, change, takes_encoded=True)
 
-    def _target(
-        self, array: xr.DataArray, found: Sequence[Line], is_foreign: Sequence[bool]
-    ) -> blocks.Target:
-        steps = read_contract(array)
-        level = blocks.describe_levels(steps, is_foreign)
-        platforms = sorted({s.platform for s, foreign in zip(steps, is_foreign) if foreign})
-        if self.table.platform_side == "target":
-            platforms = [self.target_platform]
-        sources = tuple(line.source for line in found)
-        whose = f"{self.table.direction}, lines of {', '.join(platforms)}"
-        return blocks.Target(
+    def _map(
+        self,
+        cube: xr.Dataset,
+        found: Sequence[Line],
+        lines: Sequence[Lines | None],
+        whose: str,
+    ) -> xr.Dataset:
+        array = cube[REFLECTANCE]
+        names = tuple(line.source for line in found)
+        target = blocks.Target(
             bandpass=self.target_bandpass,
             bands=tuple(line.target for line in found),
-            sources=sources,
-            history=f"{self.name}: {whose}, on {level} "
-            f"reflectance ({self.citation}){blocks.drop_note(array, sources)}",
+            sources=names,
+            history=f"{self.name}: {whose}{blocks.drop_note(array, names)}",
+        )
+        slope, offset = _table(lines, names, "slope", 1.0), _table(lines, names, "offset", 0.0)
+        result = blocks.apply_lines(array, slope, offset, target).to_dataset(name=REFLECTANCE)
+        if blocks.UNCERTAINTY not in cube:
+            return result
+        return result.assign({blocks.UNCERTAINTY: _propagate(cube, found, lines)})
+
+    def _whose(self, due: Sequence[Step]) -> str:
+        """Whose lines are applied to what, for the history."""
+        platforms = sorted({self._platform(step) for step in due})
+        levels = Names.of(step.level for step in due)
+        return (
+            f"{self.table.direction}, lines of {', '.join(platforms)}, on "
+            f"{levels} reflectance ({self.citation})"
         )
 
-    def _propagate(
-        self,
-        sigma: xr.DataArray,
-        array: xr.DataArray,
-        lines: Sequence[Lines | None],
-        is_foreign: Sequence[bool],
-    ) -> xr.DataArray:
-        """Scale the uncertainty; add half of |A - B| where the mean of two lines was used."""
-        if not any(is_foreign):
-            return sigma
-        found = self._bands(array, lines)
-        names = [line.source for line in found]
-        value = blocks.decoded(array).sel(band=names)
-        own = sigma.sel(band=names)
-        if any(line.source != line.target for line in found) and not all(is_foreign):
-            raise BandError("uncertainty of steps that differ in bands: harmonise them apart")
-        slope, slope_spread, offset_spread = (
-            xr.DataArray(_table(lines, names, field, default), dims=("time", "band"))
-            for field, default in (("slope", 1.0), ("slope_spread", 0.0), ("offset_spread", 0.0))
-        )
-        spread = abs(slope_spread * value + offset_spread)
-        result = ((slope * own) ** 2 + spread**2) ** 0.5
-        names = [line.target for line in found]
-        return result.astype("float32").transpose(*own.dims).assign_coords(band=names)
+
+def _propagate(
+    cube: xr.Dataset, found: Sequence[Line], lines: Sequence[Lines | None]
+) -> xr.DataArray:
+    """Scale the uncertainty; add half of |A - B| where the mean of two lines was used."""
+    names = [line.source for line in found]
+    value = blocks.decoded(cube[REFLECTANCE]).sel(band=names)
+    own = cube[blocks.UNCERTAINTY].sel(band=names)
+    slope, slope_spread, offset_spread = (
+        xr.DataArray(_table(lines, names, field, default), dims=("time", "band"))
+        for field, default in (("slope", 1.0), ("slope_spread", 0.0), ("offset_spread", 0.0))
+    )
+    spread = abs(slope_spread * value + offset_spread)
+    result = ((slope * own) ** 2 + spread**2) ** 0.5
+    targets = [line.target for line in found]
+    return result.astype("float32").transpose(*own.dims).assign_coords(band=targets)
 
 
 def _table(

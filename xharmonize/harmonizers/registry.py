@@ -15,46 +15,44 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize._replace import Mode, require_mode, written_aside
-from xharmonize.cube.contract import require_contract, with_history
+from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.errors import (
     MissingDependencyError,
     ModelError,
     UnknownModelError,
     XHarmonizeError,
 )
-from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.linear import LINEAR, FittedHarmonizer
+from xharmonize.harmonizers.linear import LINEAR, LinearHarmonizer
 from xharmonize.harmonizers.lut.fit import TABLES
 from xharmonize.harmonizers.lut.harmonizers import (
     HISTOGRAM,
     LUT,
     GlobalLutHarmonizer,
     HistogramHarmonizer,
-    TablesHarmonizer,
+    TileLutHarmonizer,
 )
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
-from xharmonize.harmonizers.protocol import Harmonizer, Model
-from xharmonize.harmonizers.published import TableHarmonizer
-from xharmonize.models.bundle import ITEM, Bundle, copy_bundle, open_bundle
+from xharmonize.harmonizers.protocol import Base, Checked, Harmonizer, Model, wrong_direction
+from xharmonize.harmonizers.published import BandpassHarmonizer
+from xharmonize.models.bundle import ITEM, Bundle, HasBundle, copy_bundle, open_bundle
 from xharmonize.models.listing import Listed, list_bundles
 from xharmonize.models.places import is_url
-from xharmonize.models.refs import ModelRef
 from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import get_table, list_tables
 
 _KINDS: dict[str, Callable[..., Harmonizer]] = {
-    LINEAR: FittedHarmonizer,
+    LINEAR: LinearHarmonizer,
     PIXELWISE: PixelwiseHarmonizer,
     HISTOGRAM: HistogramHarmonizer,
     LUT: GlobalLutHarmonizer,
-    TABLES: TablesHarmonizer,
+    TABLES: TileLutHarmonizer,
 }
 _NETCDF = (".nc", ".nc4", ".h5")
 _MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionHarmonizer:
+class FunctionHarmonizer(Base):
     """A plain function as a harmoniser; it is trusted to reach the bandpass that was asked for.
 
     Attributes
@@ -72,11 +70,14 @@ class FunctionHarmonizer:
     changes_grid: bool = False
     citation: str = ""
 
-    def __call__(self, cube: blocks.Cube) -> blocks.Cube:
-        """Call the function on the reflectance; companions but ``uncertainty`` are carried."""
-        return blocks.on_cube(cube, self._apply, None)
+    def check(self, cube: xr.DataArray | xr.Dataset, /) -> Checked:
+        """Take any cube with a contract: what the function is for, nobody knows."""
+        steps = tuple(read_contract(cube))
+        return Checked(steps=steps, is_due=(True,) * len(steps))
 
-    def _apply(self, array: xr.DataArray) -> xr.DataArray:
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:  # noqa: ARG002
+        """Call the function on the reflectance."""
+        array = cube[REFLECTANCE]
         result = self.function(array)
         if not isinstance(result, xr.DataArray):
             raise ModelError(
@@ -87,7 +88,8 @@ class FunctionHarmonizer:
             {**array.attrs, **result.attrs}, f"{self.name}: {self.target_bandpass}"
         )
         bandpass = np.full(result.sizes["time"], self.target_bandpass)
-        return result.assign_attrs(attrs).assign_coords(bandpass=("time", bandpass))
+        result = result.assign_attrs(attrs).assign_coords(bandpass=("time", bandpass))
+        return result.to_dataset(name=REFLECTANCE)
 
 
 def list_models() -> pd.DataFrame:
@@ -194,9 +196,9 @@ def save_model(
     ModelError
         If it is neither, if `path` exists, or if something else would be replaced.
     """
-    ref = getattr(model, "ref", None)
-    if isinstance(ref, ModelRef):
-        copy_bundle(ref, path, card=getattr(model, "card", None), mode=mode)
+    bundle = model.bundle if isinstance(model, HasBundle) else None
+    if bundle is not None:
+        copy_bundle(bundle.ref, path, card=bundle.card, mode=mode)
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
         _save_fit(model, Path(path).expanduser().absolute(), mode=mode)
     else:
@@ -262,9 +264,9 @@ def _require_h5netcdf() -> None:
         )
 
 
-def builtin(name: str) -> TableHarmonizer:
+def builtin(name: str) -> BandpassHarmonizer:
     """Return a published table as a harmoniser, in the direction it was published in."""
-    return TableHarmonizer(
+    return BandpassHarmonizer(
         table=get_table(name), min_valid_fraction=_MIN_VALID_FRACTION.get(name, 0.5)
     )
 
@@ -283,16 +285,8 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
     if harmonizer.target_bandpass == target_bandpass:
         return harmonizer
     if harmonizer.source_bandpass == target_bandpass:
-        if isinstance(harmonizer, TableHarmonizer):
-            table = harmonizer.table.inverse()
-            return TableHarmonizer(table=table, min_valid_fraction=harmonizer.min_valid_fraction)
-        if isinstance(harmonizer, FittedHarmonizer):
-            return harmonizer.inverse()
-    raise ModelError(
-        f"model {harmonizer.name!r} goes from {harmonizer.source_bandpass or 'any bandpass'} to "
-        f"{harmonizer.target_bandpass}, not to {target_bandpass}; choose another model, or refit "
-        "with the roles swapped"
-    )
+        return harmonizer.inverse()
+    raise ModelError(wrong_direction(harmonizer, target_bandpass))
 
 
 def as_harmonizer(model: Any, target_bandpass: str = "") -> Harmonizer:

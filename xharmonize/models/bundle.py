@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -61,6 +62,15 @@ class Bundle:
 
     ref: ModelRef
     card: Card
+
+
+@runtime_checkable
+class HasBundle(Protocol):
+    """A model that knows the bundle it was opened from; None where there is none."""
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """Reference and card."""
 
 
 def write_bundle(

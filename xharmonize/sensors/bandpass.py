@@ -17,7 +17,6 @@ from xharmonize.errors import (
     UnknownModelError,
     warn,
 )
-from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Level
 
@@ -161,24 +160,6 @@ class BandpassTable:
                 f"not for {source_band}: their bandpasses differ; load {line.source_band}"
             )
         return line
-
-    def require(self, *, level: str, bandpass: str | None = None) -> None:
-        """Raise `RadiometryError` unless the table may be applied at this level and bandpass."""
-        if not Names.of(level) <= Names.of(self.levels):
-            cure = (
-                "settle it with xh.describe(cube, level=...)"
-                if level == UNKNOWN
-                else f"use a table made for {level}"
-            )
-            raise RadiometryError(
-                f"table {self.name!r} holds for {' and '.join(self.levels)} reflectance, "
-                f"the cube is {level}; {cure}"
-            )
-        if bandpass is not None and bandpass != self.source_bandpass:
-            raise RadiometryError(
-                f"table {self.name!r} goes from {self.direction}, the cube is in {bandpass}; "
-                "use its inverse() or another table"
-            )
 
     def inverse(self) -> BandpassTable:
         """Return the table in the other direction: slope 1/s, offset -o/s.

@@ -91,14 +91,17 @@ def read_margin(pad: Any) -> Margin:
     UnknownModelError
         If there is no bundle of that name.
     """
+    from xharmonize.models.bundle import HasBundle
+
     named = getattr(pad, "name", pad if isinstance(pad, str) else type(pad).__name__)
     if isinstance(pad, (str, os.PathLike)):
         from xharmonize.models.listing import open_named
 
-        pad = open_named(os.fspath(pad))
-    for found in (pad, getattr(pad, "card", None)):
-        if isinstance(found, Surroundings):
-            return Margin(of=found)
+        pad = open_named(os.fspath(pad)).card
+    if isinstance(pad, HasBundle) and pad.bundle is not None:
+        pad = pad.bundle.card
+    if isinstance(pad, Surroundings):
+        return Margin(of=pad)
     raise GridError(
         f"pad={named!r} looks at no margin: only generators and lattices do; leave pad= out"
     )

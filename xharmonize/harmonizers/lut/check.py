@@ -1,4 +1,4 @@
-"""Whether a bundle is for a step of a cube, and tables are what they are taken for."""
+"""Whether tables are what they are taken for."""
 
 from __future__ import annotations
 
@@ -6,24 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from xharmonize.cube.contract import Step
-from xharmonize.errors import ModelError, RadiometryError
-from xharmonize.models.card import Card
-from xharmonize.sensors import Names
-
-
-def require_card(card: Card, step: Step) -> None:
-    """Raise `RadiometryError` unless sensor and level of a step are those of the card."""
-    if not Names.of(step.sensor).fit(Names.of(card.source_sensor)):
-        raise RadiometryError(
-            f"model {card.name!r} is for {card.source_sensor}, item {step.item_id!r} is "
-            f"{step.sensor}; leave it out or choose another model"
-        )
-    if not Names.of(step.level).fit(Names.of(card.levels)):
-        raise RadiometryError(
-            f"model {card.name!r} is for {Names.of(card.levels)} reflectance, item "
-            f"{step.item_id!r} is {step.level}; choose a model for that level"
-        )
+from xharmonize.errors import ModelError
 
 
 def require_tables(tables: Any, digest: str | None = None) -> None:

@@ -14,7 +14,6 @@ from xharmonize.cube.contract import (
     REFLECTANCE,
     TIME_COORDS,
     read_contract,
-    require_bands,
     require_contract,
     select_bands,
 )
@@ -23,8 +22,8 @@ from xharmonize.errors import BandError, FitError, RadiometryWarning, warn
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.predictors import Predictor, Ranges
 from xharmonize.harmonizers.lut.tiles import Axis, crs_name, tiles_of
-from xharmonize.kernels.histogram import transport_distance
 from xharmonize.models.card import Domain
+from xharmonize.tiles import sampling
 from xharmonize.types import AnyArray, BoolArray, IntArray
 
 TABLES = "tables"
@@ -86,8 +85,6 @@ def fit_dataset(
 def ranges_for(array: xr.DataArray, predictor: Predictor) -> Ranges:
     """Bands, limits, bins and knots for the bands the cube has."""
     ranges, present = predictor.ranges, [str(name) for name in array["band"].values]
-    if predictor.needs_all_bands:
-        require_bands(array, ranges.bands, what=f"model {predictor.name!r}")
     ranges = ranges.of(present)
     if not ranges.bands:
         raise BandError(f"{predictor.name} is for {predictor.ranges.bands}; the cube has {present}")
@@ -135,16 +132,12 @@ def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges)
 
 
 def _is_far(counts: IntArray, domain: Domain, ranges: Ranges) -> BoolArray:
-    """Whether a tile's histograms lie farther from training than any training tile's."""
-    is_far = np.zeros(counts.shape[:3], bool)
-    for place in np.ndindex(counts.shape[:3]):
-        for k, band in enumerate(ranges.bands):
-            if band in domain.bands:
-                known = np.array(domain.histograms[domain.bands.index(band)])
-                limits = float(ranges.low[k]), float(ranges.high[k])
-                distance = transport_distance(counts[place][k], limits, known, domain.edges)
-                is_far[place] |= distance > domain.max_distance
-    return is_far
+    """Which tiles (time, tile_y, tile_x) lie farther from training than any training tile."""
+    limits = list(zip(ranges.low.tolist(), ranges.high.tolist()))
+    far = np.zeros(counts.shape[:3], bool)
+    for place in np.ndindex(far.shape):
+        far[place] = sampling.is_far(counts[place], ranges.bands, limits, domain)
+    return far
 
 
 def _coords(
@@ -184,8 +177,7 @@ def _coords(
         for name in TIME_COORDS
     }
     if domain is not None:
-        for name in ("low", "high"):
-            known = dict(zip(domain.bands, getattr(domain, name)))
-            limit = [known.get(band, np.nan) for band in ranges.bands]
-            coords[f"domain_{name}"] = ("band", np.array(limit), {"units": "1"})
+        found = sampling.limits_of(domain, ranges.bands, unknown=(np.nan, np.nan))
+        for name, limit in zip(("domain_low", "domain_high"), found):
+            coords[name] = ("band", limit, {"units": "1"})
     return coords

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers.lut.apply import Tables, one_table
-from xharmonize.harmonizers.lut.base import FittedLookUp, tables_note
+from xharmonize.harmonizers.lut.base import FittedLookUp
 from xharmonize.harmonizers.lut.check import require_self_sufficient
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.fit import ranges_for
@@ -40,11 +40,8 @@ class HistogramHarmonizer(FittedLookUp):
         Also make the ``flag`` companion.
     """
 
-    fit: xr.Dataset
     name: str = "histogram fit"
     citation: str = "Gonzalez and Woods (2018), Digital Image Processing, section 3.3"
-    tables: xr.Dataset | None = None
-    flags: bool = False
 
     def predictor(self) -> Predictor:
         """Matching to the stored target; of two stored histograms, one table."""
@@ -76,10 +73,8 @@ class HistogramHarmonizer(FittedLookUp):
             counts = counts.sum(axis=0, keepdims=True)
         return one_table(cube, predictor.tables(counts, ranges), ranges)
 
-    def extent(self) -> str:
-        """Whose histogram is matched, in words."""
-        if self.tables is not None:
-            return tables_note(self.tables)
+    def own_extent(self) -> str:
+        """Whose histogram is matched, for the history."""
         return "stored source" if "source" in self.fit else f"per {self.fit.attrs['per']}"
 
 
@@ -95,11 +90,8 @@ class GlobalLutHarmonizer(FittedLookUp):
         As of `HistogramHarmonizer`.
     """
 
-    fit: xr.Dataset
     name: str = "look-up table fit"
     citation: str = "fitted on the pairs named in its attribute dates"
-    tables: xr.Dataset | None = None
-    flags: bool = False
 
     def predictor(self) -> Predictor:
         """The one table."""
@@ -121,15 +113,13 @@ class GlobalLutHarmonizer(FittedLookUp):
         counts = np.zeros((1, 1, 1, len(ranges.bands), ranges.bins), np.int64)
         return one_table(cube, predictor.tables(counts, ranges), ranges)
 
-    def extent(self) -> str:
-        """What the table rests on, in words."""
-        if self.tables is not None:
-            return tables_note(self.tables)
+    def own_extent(self) -> str:
+        """What the table rests on, for the history."""
         return f"on {self.fit.attrs['dates']}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TablesHarmonizer(FittedLookUp):
+class TileLutHarmonizer(FittedLookUp):
     """Apply a fit of `fit_tables`: a pure map on the dates and tiles it was fitted on.
 
     Attributes
@@ -140,10 +130,9 @@ class TablesHarmonizer(FittedLookUp):
         Also make the ``flag`` companion.
     """
 
-    fit: xr.Dataset
     name: str = "tables"
     citation: str = "fitted on the dates and tiles it holds"
-    flags: bool = False
+    options: ClassVar[tuple[str, ...]] = ("flags",)
 
     def predictor(self) -> Predictor:
         """What the tables map; new ones cannot be made of them."""
@@ -161,8 +150,7 @@ class TablesHarmonizer(FittedLookUp):
         """Refuse tables that the network's convolution has to follow."""
         require_self_sufficient(tables)
 
-    @property
-    def tables(self) -> xr.Dataset:  # type: ignore[override]
+    def given_tables(self) -> xr.Dataset:
         """The fit itself."""
         return self.fit
 

@@ -74,10 +74,6 @@ class Predictor(Protocol):
         """Side of a tile where the user names none [m]."""
 
     @property
-    def needs_all_bands(self) -> bool:
-        """Whether a cube that lacks some of its bands is refused."""
-
-    @property
     def domain(self) -> Domain | None:
         """What it was trained on, as far as known."""
 
@@ -132,7 +128,6 @@ class Constant:
     ranges: Ranges
     table: Any
     tile: float = MGRS_SQUARE
-    needs_all_bands: bool = False
     domain: Domain | None = None
 
     @property
@@ -167,7 +162,6 @@ class Matching:
     reference: Any
     limits: tuple[float, float]
     tile: float = MGRS_SQUARE
-    needs_all_bands: bool = False
     domain: Domain | None = None
 
     @property
@@ -201,7 +195,6 @@ class Network:
     ref: ModelRef
     card: LutCard
     runtime: Runtime = field(default_factory=Runtime)
-    needs_all_bands: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a bundle that makes no tables, or tables for other bands than it reads."""
@@ -245,7 +238,7 @@ class Network:
             knots=parts.knots,
         )
 
-    def tables(self, counts: Any, ranges: Ranges) -> Any:  # noqa: ARG002  (always all bands)
+    def tables(self, counts: Any, ranges: Ranges) -> Any:  # noqa: ARG002  (all bands: `check`)
         """Tables of the network; NaN where a tile lacks valid pixels in a band."""
         block = partial(_predict, ref=self.ref, card=self.card, runtime=self.runtime)
         return map_counts(block, counts, n_last=self.ranges.knots, name="fit-tables-predict")

@@ -6,8 +6,7 @@ import xarray as xr
 
 from xharmonize.cube.door import at_door
 from xharmonize.errors import ModelError
-from xharmonize.harmonizers.lut.base import LookUp
-from xharmonize.harmonizers.protocol import Model
+from xharmonize.harmonizers.protocol import Model, TableMaker
 
 
 def fit_tables(
@@ -79,7 +78,7 @@ def fit_tables(
     from xharmonize.harmonizers.registry import as_harmonizer
 
     harmonizer = as_harmonizer(model)
-    if not isinstance(harmonizer, LookUp):
+    if not isinstance(harmonizer, TableMaker):
         raise ModelError(
             f"model {harmonizer.name!r} makes no look-up tables; give a fit of fit_histogram or "
             "fit_lut, or a bundle of kind 'lut'"

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from xharmonize.cube.companions import ResultFlag
-from xharmonize.errors import ModelError
 from xharmonize.harmonizers.tiles.axis import Part, Span
 from xharmonize.harmonizers.tiles.plan import Plan
 from xharmonize.kernels import footprints, patches
 from xharmonize.kernels.cuda import is_on_gpu
-from xharmonize.kernels.histogram import count_values, normalise, transport_distance
+from xharmonize.tiles import sampling
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
 Place = tuple[int, int, int]
@@ -26,9 +25,6 @@ Place = tuple[int, int, int]
 
 Partial = tuple[FloatArray, AnyArray | None]
 """Reflectance (time, band, y, x) and flags (time, y, x) of a group's area."""
-
-HELD = 1e-3
-"""Difference of sub-pixels [1] above which a coarse band was interpolated."""
 
 
 def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
@@ -73,10 +69,11 @@ def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """One input of the network: (time, band, row, column), its first pixel, scaling."""
+    """One input of the network: (time, band, row, column), its first pixel, those the cube has."""
 
     images: FloatArray
     first: tuple[int, int]
+    there: tuple[Span, Span]
     mean: FloatArray
     scale: FloatArray
 
@@ -172,21 +169,22 @@ class _Block:
 
     def _cut(self, place: Place, out: list[FloatArray]) -> bool:
         """Cut one tile of each input; False where a band is missing throughout."""
-        date, *numbers = place
-        axes = (self.plan.rows, self.plan.columns)
         for number, (source, target) in enumerate(zip(self.sources, out)):
-            rows, columns = (
-                patches.reflect(
-                    *axis.inputs[number].window(tile),
-                    *axis.inputs[number].covering((0, axis.size)),
-                )
-                - first
-                for axis, tile, first in zip(axes, numbers, source.first)
+            rows, columns = self._windows(place, number)
+            mean, scale, first, there = source.mean, source.scale, source.first, source.there
+            image = source.images[place[0]]
+            tile = sampling.cut(
+                image, rows, columns, mean=mean, scale=scale, first=first, there=there, out=target
             )
-            image = source.images[date]
-            if not patches.cut(image, rows, columns, source.mean, source.scale, target):
+            if tile is None:
                 return False
         return True
+
+    def _windows(self, place: Place, number: int) -> tuple[Span, Span]:
+        """Rows and columns of an input that a tile is given."""
+        plan = self.plan
+        rows, columns = plan.rows.inputs[number], plan.columns.inputs[number]
+        return rows.window(place[1]), columns.window(place[2])
 
     def _slices(self, place: Place) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Pixels of the area that a tile gives something to, and those of the tile."""
@@ -233,28 +231,14 @@ class _Block:
             return False
         n_bins, edges = len(domain.histograms[0]), domain.edges
         for number, (card, source) in enumerate(zip(self.plan.card.inputs, self.sources)):
-            image = self._supplied(place, number, source)
-            rows, columns = (np.zeros(size, np.int64) for size in image.shape[1:])
-            low, high = (np.full(len(image), edge) for edge in edges)
-            counts = count_values(image[None], low, high, n_bins, rows, columns)
-            for band, count in zip(card.bands, counts[0, 0, 0]):
-                if band in domain.bands and count.any():
-                    known = np.array(domain.histograms[domain.bands.index(band)], np.float32)
-                    distance = transport_distance(normalise(count), edges, known, edges)
-                    if distance > domain.max_distance:
-                        return True
+            windows = self._windows(place, number)
+            first, there = source.first, source.there
+            own = sampling.supplied(source.images[place[0]], *windows, first=first, there=there)
+            limits = [edges] * len(card.bands)
+            counts = sampling.count(own[None], limits, n_bins)[0]
+            if sampling.is_far(counts, card.bands, limits, domain):
+                return True
         return False
-
-    def _supplied(self, place: Place, number: int, source: _Source) -> FloatArray:
-        """Pixels of one input that a tile is given and the cube holds: (band, row, column)."""
-        slices = []
-        for axis, tile, first in zip((self.plan.rows, self.plan.columns), place[1:], source.first):
-            cells = axis.inputs[number]
-            window, there = cells.window(tile), cells.covering((0, axis.size))
-            start = max(window[0], there[0])
-            slices.append(slice(start - first, max(start, min(window[1], there[1])) - first))
-        image: FloatArray = source.images[place[0]]
-        return image[:, slices[0], slices[1]]
 
 
 def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[_Source]:
@@ -266,35 +250,32 @@ def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[
         own = images[:, bands[0] : bands[0] + len(bands)] if is_run else images[:, bands]
         axes = (plan.rows.inputs[number], plan.columns.inputs[number])
         spans = [cells.covering(part.window) for cells, part in zip(axes, (rows, columns))]
-        if axes[0].factor > 1:
-            starts = [
-                cells.on_cube(span)[0] - part.window[0]
-                for cells, span, part in zip(axes, spans, (rows, columns))
-            ]
-            sizes = [stop - start for start, stop in spans]
-            own, spread = patches.decimate(
-                own, axes[0].factor, (starts[0], starts[1]), (sizes[0], sizes[1])
-            )
-            _require_held(spread, card.bands, card.gsd)
+        starts = [
+            cells.on_cube(span)[0] - part.window[0]
+            for cells, span, part in zip(axes, spans, (rows, columns))
+        ]
+        sizes = [stop - start for start, stop in spans]
+        own = sampling.own_pixels(
+            own,
+            axes[0].factor,
+            bands=card.bands,
+            gsd=card.gsd,
+            first=(starts[0], starts[1]),
+            shape=(sizes[0], sizes[1]),
+        )
+        there = [
+            cells.covering((0, axis.size)) for cells, axis in zip(axes, (plan.rows, plan.columns))
+        ]
         found.append(
             _Source(
                 images=own,
                 first=(spans[0][0], spans[1][0]),
+                there=(there[0], there[1]),
                 mean=np.array(card.mean, np.float32),
                 scale=np.array(card.scale, np.float32),
             )
         )
     return found
-
-
-def _require_held(spread: float, bands: tuple[str, ...], gsd: float) -> None:
-    if spread > HELD:
-        raise ModelError(
-            f"band {' or '.join(bands)} of {gsd:g} m differs by {spread:.3g} within one of its "
-            f"pixels: it was interpolated to the cube's grid, and the model needs it as it was "
-            "observed; load it by nearest (open_stac does, without resampling=), or regrid these "
-            f"bands to {gsd:g} m first and then like the others with how='nearest'"
-        )
 
 
 def _judge(

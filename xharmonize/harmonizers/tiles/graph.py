@@ -7,11 +7,11 @@ and the chunks, however many blocks there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -20,16 +20,17 @@ from dask.highlevelgraph import Layer
 
 from xharmonize.cube.blockwise import (
     Held,
+    Span,
     Task,
     array_of,
     block_of,
     blocks_holding,
+    cut_window,
     is_lazy,
     task,
-    window_task,
 )
-from xharmonize.harmonizers.tiles.axis import Part
-from xharmonize.harmonizers.tiles.block import generate
+from xharmonize.harmonizers.tiles.axis import Axis
+from xharmonize.harmonizers.tiles.block import Partial, generate
 from xharmonize.harmonizers.tiles.merge import Group, merge, neighbours
 from xharmonize.harmonizers.tiles.plan import Plan
 from xharmonize.types import AnyArray
@@ -37,7 +38,30 @@ from xharmonize.types import AnyArray
 NAME = "harmonize-generator"
 
 
-def run_plan(source: Any, plan: Plan) -> tuple[Any, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A further cube that every block is given a window of, with all its dates.
+
+    Attributes
+    ----------
+    array : (time, band, y, x) float array
+        Reflectance [1], numpy or dask.
+    rows, columns : Axis
+        The axes of the result, beside this cube's pixels.
+    """
+
+    array: Any
+    rows: Axis
+    columns: Axis
+
+
+Run: TypeAlias = Callable[..., Partial]
+"""``run(*windows, plan, parts)``: what a block makes of a window of each cube; see `generate`."""
+
+
+def run_plan(
+    source: Any, plan: Plan, *, beside: Sequence[Beside] = (), run: Run = generate
+) -> tuple[Any, Any]:
     """Run a plan over a cube, at once in numpy, lazily in dask.
 
     Parameters
@@ -46,6 +70,10 @@ def run_plan(source: Any, plan: Plan) -> tuple[Any, Any]:
         Reflectance [1], bands as in the card.
     plan : Plan
         Its axes are those of `source`.
+    beside : sequence of Beside
+        Further cubes, as the fine pairs of a fusion.
+    run : callable
+        What a block computes; a function of a module, since it goes along with the tasks.
 
     Returns
     -------
@@ -54,43 +82,58 @@ def run_plan(source: Any, plan: Plan) -> tuple[Any, Any]:
     flags : (time, y, x) uint8 array or None
         Where the plan wants them.
     """
-    if not is_lazy(source):
-        return _run_at_once(source, plan)
-    source = source.rechunk({1: -1})
-    token = tokenize(source.name, plan)
+    arrays = [source, *(one.array for one in beside)]
+    axes = [(plan.rows, plan.columns), *((one.rows, one.columns) for one in beside)]
+    if not any(map(is_lazy, arrays)):
+        return _run_at_once(list(zip(arrays, axes)), plan, run)
+    cubes = [da.asarray(array).rechunk({1: -1}) for array in arrays]
+    token = tokenize([cube.name for cube in cubes], plan, axes[1:], run)
     name = f"{NAME}-{token}"
+    first = cubes[0]
     blocks = Blocks(
-        source=source.name, n_times=len(source.chunks[0]), chunks=source.chunks[2:], plan=plan
+        sources=tuple(_source(cube, *own, first) for cube, own in zip(cubes, axes)),
+        plan=plan,
+        run=run,
     )
-    chunks = (source.chunks[0], plan.rows.chunks, plan.columns.chunks)
+    chunks = (first.chunks[0], plan.rows.chunks, plan.columns.chunks)
     n_bands = len(plan.card.output.bands)
-    tiles = _array(TileLayer(name, blocks), chunks, n_bands, source, source)
+    tiles = _array(TileLayer(name, blocks), chunks, n_bands, cubes, first)
     if not plan.is_partial:
         return tiles, None
     found = []
     for item, bands in (("reflectance", n_bands), ("flag", None))[: 1 + plan.flags]:
         merges = Merges(partial=name, item=item, blocks=blocks)
         layer = TileLayer(f"{NAME}-{item}-{token}", merges)
-        found.append(_array(layer, chunks, bands, tiles, source))
+        found.append(_array(layer, chunks, bands, [tiles], first))
     return found[0], found[1] if plan.flags else None
 
 
+def _source(cube: da.Array, rows: Axis, columns: Axis, first: da.Array) -> Source:
+    """The cube whose dates are those of the result block by block, others with all their dates."""
+    n_times, own = len(first.chunks[0]), len(cube.chunks[0])
+    times = [(t, t + 1) for t in range(n_times)] if cube is first else [(0, own)] * n_times
+    return Source(
+        name=cube.name, times=tuple(times), chunks=cube.chunks[2:], rows=rows, columns=columns
+    )
+
+
 def _array(
-    layer: TileLayer, chunks: Any, n_bands: int | None, before: da.Array, source: da.Array
+    layer: TileLayer, chunks: Any, n_bands: int | None, before: list[da.Array], like: da.Array
 ) -> da.Array:
     dtype = np.uint8 if n_bands is None else np.float32
     chunks = chunks if n_bands is None else (chunks[0], (n_bands,), *chunks[1:])
-    meta = np.empty((0,) * len(chunks), dtype, like=source._meta)
-    return array_of(layer.name, layer, sources=[before], chunks=chunks, meta=meta)
+    meta = np.empty((0,) * len(chunks), dtype, like=like._meta)
+    return array_of(layer.name, layer, sources=before, chunks=chunks, meta=meta)
 
 
-def _run_at_once(source: AnyArray, plan: Plan) -> tuple[Any, Any]:
+def _run_at_once(
+    cubes: Sequence[tuple[AnyArray, tuple[Axis, Axis]]], plan: Plan, run: Run
+) -> tuple[Any, Any]:
     results: list[Any] = []
     rows, columns = plan.rows.groups, plan.columns.groups
     parts = {
-        group: generate(_window(source, *parts), plan, parts)
+        group: run(*(_window(*cube, group, plan) for cube in cubes), plan, plan.part(group))
         for group in product(rows, columns)
-        for parts in (plan.part(group),)
     }
     for item in ("reflectance", "flag")[: 1 + plan.flags]:
         blocks = [
@@ -109,14 +152,56 @@ def _around(parts: Mapping[Group, Any], group: Group, plan: Plan) -> list[Any]:
     return [parts[near] for near in neighbours(plan, group)]
 
 
-def _window(source: AnyArray, rows: Part, columns: Part) -> AnyArray:
-    return source[:, :, slice(*rows.window), slice(*columns.window)]
+def _window(array: AnyArray, axes: tuple[Axis, Axis], group: Group, plan: Plan) -> AnyArray:
+    y, x = (slice(*axis.part(n, flags=plan.flags).window) for axis, n in zip(axes, group))
+    return array[:, :, y, x]
 
 
-def _generate_block(window: AnyArray, plan: Plan, group: Group) -> Any:
-    """One task: run the tiles of a window."""
-    found = generate(window, plan, plan.part(group))
+def _run_block(
+    blocks: list[list[list[list[AnyArray]]]],
+    windows: list[tuple[Span, Span]],
+    plan: Plan,
+    group: Group,
+    run: Run,
+) -> Any:
+    """One task: cut the window of each cube out of its blocks [time][y][x], run the tiles."""
+    cut = (
+        [cut_window(of_time, *window) for of_time in of_cube]
+        for of_cube, window in zip(blocks, windows)
+    )
+    images = (dates[0] if len(dates) == 1 else np.concatenate(dates) for dates in cut)
+    found = run(*images, plan, plan.part(group))
     return found if plan.is_partial else found[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A cube that blocks are cut from.
+
+    Attributes
+    ----------
+    name : str
+        Of its array.
+    times : tuple of (int, int)
+        Its chunks in time that each chunk of the result is given.
+    chunks : (tuple of int, tuple of int)
+        In y and x.
+    rows, columns : Axis
+        The axes of the result, beside this cube's pixels.
+    """
+
+    name: str
+    times: tuple[Span, ...]
+    chunks: tuple[tuple[int, ...], ...]
+    rows: Axis
+    columns: Axis
+
+    def held(self, flags: bool) -> list[list[Held]]:
+        """Per axis and group, the blocks that hold its window, and the window in them."""
+        return [
+            [blocks_holding(axis.part(group, flags=flags).window, sizes) for group in axis.groups]
+            for axis, sizes in zip((self.rows, self.columns), self.chunks)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,49 +210,46 @@ class Blocks:
 
     Attributes
     ----------
-    source : str
-        Name of the cube's array.
-    n_times : int
-        Chunks in time.
-    chunks : (tuple of int, tuple of int)
-        Of the cube in y and x.
+    sources : tuple of Source
+        The cubes; the first has the dates and the pixels of the plan.
     plan : Plan
         What they have in common.
+    run : callable
+        What is computed of the windows.
     """
 
-    source: str
-    n_times: int
-    chunks: tuple[tuple[int, ...], ...]
+    sources: tuple[Source, ...]
     plan: Plan
+    run: Run = generate
 
     def keys(self, name: str) -> Iterator[tuple[Any, ...]]:
         """Keys of all tasks."""
         extra = () if self.plan.is_partial else (0,)
         groups = (range(len(axis.groups)) for axis in (self.plan.rows, self.plan.columns))
-        for time, *place in product(range(self.n_times), *groups):
+        for time, *place in product(range(len(self.sources[0].times)), *groups):
             yield (name, time, *extra, *place)
 
     def task(self, key: tuple[Any, ...]) -> Task:
         """The task of a key."""
         time, place = key[1], key[-2:]
         axes = (self.plan.rows, self.plan.columns)
-        held = [self._held[number][n] for number, n in enumerate(place)]
         group = tuple(axis.groups[n] for axis, n in zip(axes, place))
-        return window_task(
-            key, _generate_block, [self.source], (time, 0), held[0], held[1], self.plan, group
-        )
+        blocks, windows = [], []
+        for source, held in zip(self.sources, self._held):
+            (rows, in_rows), (columns, in_columns) = (held[k][n] for k, n in enumerate(place))
+            dates = range(*source.times[time])
+            blocks.append(
+                [
+                    [[block_of(source.name, (t, 0, y, x)) for x in columns] for y in rows]
+                    for t in dates
+                ]
+            )
+            windows.append((in_rows, in_columns))
+        return task(key, _run_block, blocks, windows, self.plan, group, self.run)
 
     @cached_property
-    def _held(self) -> list[list[Held]]:
-        """Per axis and group, the source blocks that hold its window."""
-        axes = (self.plan.rows, self.plan.columns)
-        return [
-            [
-                blocks_holding(axis.part(group, flags=self.plan.flags).window, sizes)
-                for group in axis.groups
-            ]
-            for axis, sizes in zip(axes, self.chunks)
-        ]
+    def _held(self) -> list[list[list[Held]]]:
+        return [source.held(self.plan.flags) for source in self.sources]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from xharmonize.models.card import Domain
 from xharmonize.models.kinds.generator import GeneratorCard
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import ModelRef, Runtime
+from xharmonize.tiles import sampling
 from xharmonize.types import FloatArray
 
 
@@ -60,11 +61,6 @@ class Plan:
     @property
     def limits(self) -> tuple[FloatArray, FloatArray]:
         """Range of the training data per band of the card [1]; infinite where nothing is known."""
-        low = np.full(len(self.card.bands), -np.inf, np.float32)
-        high = -low
-        if self.domain is not None:
-            for band, *ends in zip(self.domain.bands, self.domain.low, self.domain.high):
-                if band in self.card.bands:
-                    place = self.card.bands.index(band)
-                    low[place], high[place] = ends
-        return low, high
+        nowhere = -np.inf, np.inf
+        low, high = sampling.limits_of(self.domain, self.card.bands, unknown=nowhere)
+        return low.astype(np.float32), high.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Tiles of images: how they are sampled, for inference and training alike."""
