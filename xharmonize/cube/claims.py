@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.catalog import fields
-from xharmonize.cube.catalog.identity import normalize_baseline, normalize_platform
-from xharmonize.cube.catalog.radiometry import offset_of_baseline, settle_encoding
 from xharmonize.cube.contract import Step, read_coordinate
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
-from xharmonize.cube.stated import Stated, blank, is_same
+from xharmonize.cube.radiometry import (
+    NUMBERS,
+    Applied,
+    Encoding,
+    Numbers,
+    can_hold,
+    is_same,
+    product_of_line,
+    read_applied,
+    read_number,
+    settle_encoding,
+)
+from xharmonize.cube.stated import Stated, blank
 from xharmonize.errors import BandError, ContractError, RadiometryError
-from xharmonize.sensors import UNKNOWN, Sensor, get_sensor, list_sensors
+from xharmonize.sensors import UNKNOWN, Sensor
+from xharmonize.sensors.names import normalize_baseline, normalize_platform, numbered_alike, stated
 from xharmonize.types import Level
 
 PerBand: TypeAlias = float | Mapping[str, float]
@@ -36,12 +46,12 @@ _SOURCES = {
 }
 _LINE = ("scale", "offset")
 _LOWEST, _HIGHEST = -32768, 65535  # what digital numbers of 16 bits reach
-_COLLECTIONS = {"01": "landsat-c1-sr", "02": "landsat-c2-l2"}
+_CURE = "settle it with scale= and offset=, or processing_baseline="
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The arguments of `xharmonize.describe`; they go before what coordinates say."""
+    """The arguments of `xharmonize.describe`; they override what coordinates say."""
 
     platform: PlatformChoice | None
     processing_baseline: str | Sequence[str] | None
@@ -152,9 +162,9 @@ def settle_steps(
                 item_id=ids[i],
                 tile=tiles[i].removeprefix("MGRS-"),
                 is_decoded=is_decoded,
-                scale={name: float(line["scale"]) for name, line in lines.items()},
-                offset={name: float(line["offset"]) for name, line in lines.items()},
-                nodata={name: float(line["nodata"]) for name, line in lines.items()},
+                scale={name: line.scale for name, line in lines.items()},
+                offset={name: line.offset for name, line in lines.items()},
+                nodata={name: line.nodata for name, line in lines.items()},
             )
         )
     return steps
@@ -264,9 +274,7 @@ def _is_read_decoded(claims: Claims, stated: Sequence[Stated], sensor: Sensor) -
             f"offset were applied when it was read{_line_in_words(stated)}; pass is_decoded=True, "
             "or, if they do hold digital numbers, is_decoded=False with scale= and offset="
         )
-    radiometry = sensor.radiometry
-    has_offset = bool(radiometry.baseline_offsets) or radiometry.offset != 0
-    needed = {"scale", "offset"} if has_offset else {"scale"}
+    needed = {"scale", "offset"} if sensor.radiometry.needs_offset else {"scale"}
     if all(needed <= said.numbers.keys() for said in stated):
         return True
     raise RadiometryError(
@@ -299,7 +307,7 @@ class _Band:
     is_decoded: bool
     is_told: bool
 
-    def settle(self) -> dict[str, float]:
+    def settle(self) -> Encoding:
         """Scale, offset and nodata: arguments, then the cube's own, then the product's.
 
         Raises
@@ -309,72 +317,85 @@ class _Band:
         """
         contract = _own(self.pixels, self.sensor)
         own = {**self.stated.numbers, **contract}
-        raster = {} if contract else _raster_band(self.pixels)
+        numbers = self._numbers()
         if not self.given.keys() >= {"scale", "offset"}:
             self._check_arguments(own)
-            self._check_item(own, raster)
-            self._check_baseline(own, is_contract="offset" in contract)
-            self._check_sibling(own)
+            self._check_item(own, {} if contract else numbers.declared)
+            self._check_baseline(own, numbers, is_contract="offset" in contract)
+            self._check_line(own)
         self._check_nodata(own)
-        numbers = {**own, **self.given}
+        known = {**own, **self.given}
         if not self.is_decoded:
-            return _encoding(
-                self.pixels, self.name, self.sensor, numbers, self.item_id, self.baseline
-            )
+            return settle_encoding(numbers, override=known)
         # A record of what was applied; it does not matter any more where nobody knows.
         radiometry = self.sensor.radiometry
         unknown = radiometry.baseline_offsets and self.baseline == UNKNOWN
-        return {
+        record = {
             "scale": radiometry.scale,
             "offset": np.nan if unknown else radiometry.offset_at(self.baseline),
             "nodata": float(radiometry.nodata),
-            **numbers,
         }
+        return Encoding(**{**record, **known})
+
+    def _numbers(self) -> Numbers:
+        """What the coordinates of the date say of its digital numbers."""
+        date = str(self.pixels["time"].values)[:10]
+        who = {"owner": f"item {self.item_id!r} of {date}", "cure": _CURE}
+        coords = {k: v.values.item() for k, v in self.pixels.coords.items() if not v.ndim}
+        there = {key: value for key, value in coords.items() if value == value}  # not NaN
+        settled = self.given.keys() >= {"scale", "offset"}
+        return Numbers(
+            **who,
+            band=self.name,
+            sensor=self.sensor,
+            baseline=self.baseline,
+            declared=_declared(self.pixels, self.name),
+            dtype=str(self.pixels.dtype),
+            applied=Applied() if settled else read_applied(there, self.sensor, **who),
+        )
 
     def _check_arguments(self, own: Mapping[str, float]) -> None:
         """Refuse ``scale=``, ``offset=`` or ``nodata=`` that the cube contradicts."""
         for key in sorted(self.given.keys() & own.keys()):
-            if key == "nodata" and not self._can_hold(own[key]):
+            if key == "nodata" and not can_hold(self.stated.dtype, own[key]):
                 continue
             if not is_same(self.given[key], own[key]):
                 raise self._contradiction(f"{key} {own[key]:g}", f"{key}= says {self.given[key]:g}")
 
-    def _check_item(self, own: Mapping[str, float], raster: Mapping[str, Any]) -> None:
+    def _check_item(self, own: Mapping[str, float], declared: Mapping[str, float]) -> None:
         """Refuse attributes that differ from what the item's ``raster:bands`` declare."""
-        for key in sorted(own.keys() & raster.keys() - self.given.keys()):
-            if raster[key] is not None and not is_same(float(raster[key]), own[key]):
+        for key in sorted(own.keys() & declared.keys() - self.given.keys()):
+            if not is_same(declared[key], own[key]):
                 raise self._contradiction(
-                    f"{key} {own[key]:g}", f"its raster:bands say {key} {raster[key]}"
+                    f"{key} {own[key]:g}", f"its raster:bands say {key} {declared[key]:g}"
                 )
 
-    def _check_baseline(self, own: Mapping[str, float], *, is_contract: bool) -> None:
+    def _check_baseline(
+        self, own: Mapping[str, float], numbers: Numbers, *, is_contract: bool
+    ) -> None:
         """Refuse a stated offset that is not that of the processing baseline.
 
         An offset of an earlier description was settled with its baseline, by rules that know more.
         """
-        if (
-            "offset" not in own
-            or "offset" in self.given
-            or not self.sensor.radiometry.baseline_offsets
-        ):
+        radiometry, applied = self.sensor.radiometry, numbers.applied
+        if "offset" not in own or "offset" in self.given or not radiometry.baseline_offsets:
             return
         if is_contract and (not self.is_told or self.baseline == _baseline_of(self.pixels)):
             return
-        is_shifted = _is_shifted(_flags(self.pixels))
-        expected = 0.0 if is_shifted else offset_of_baseline(self.sensor, self.baseline)
+        expected = 0.0 if applied.truth else radiometry.known_offset(self.baseline)
         if expected is not None and not is_same(own["offset"], expected):
-            whose = "the flag boa_offset_applied" if is_shifted else f"baseline {self.baseline}"
+            whose = f"the flag {applied.name}" if applied.truth else f"baseline {self.baseline}"
             raise self._contradiction(
                 f"offset {own['offset']:g}", f"{whose} means offset {expected:g}"
             )
 
-    def _check_sibling(self, own: Mapping[str, float]) -> None:
+    def _check_line(self, own: Mapping[str, float]) -> None:
         """Refuse a stated scale that belongs to another product, or lacks the offset it needs."""
         product = self.sensor.radiometry
         scale = own.get("scale")
         if scale is None or is_same(scale, product.scale) or "scale" in self.given:
             return
-        other = _sibling(self.sensor, scale, own.get("offset", 0.0))
+        other = product_of_line(self.sensor, scale, own.get("offset", 0.0))
         if other:
             raise self._contradiction(
                 f"scale {scale:g}",
@@ -389,17 +410,11 @@ class _Band:
     def _check_nodata(self, own: Mapping[str, float]) -> None:
         """Refuse a stated nodata that the pixels cannot hold: what marks missing ones is open."""
         code = own.get("nodata", np.nan)
-        if "nodata" not in self.given and not self._can_hold(code):
+        if "nodata" not in self.given and not can_hold(self.stated.dtype, code):
             raise RadiometryError(
                 f"band {self.name!r} states nodata {code:g}, which {self.stated.dtype} cannot "
-                "hold: pass the number that marks missing pixels in it with nodata="
+                "hold; pass the number that marks missing pixels in it with nodata="
             )
-
-    def _can_hold(self, code: float) -> bool:
-        if self.stated.dtype.kind == "f" or np.isnan(code):
-            return True
-        kept = np.iinfo(self.stated.dtype)
-        return bool(kept.min <= code <= kept.max and code % 1 == 0)
 
     def _contradiction(self, own: str, other: str) -> RadiometryError:
         cure = "settle it with scale= and offset= (and nodata=)"
@@ -408,78 +423,16 @@ class _Band:
         return RadiometryError(f"band {self.name!r} states {own}, {other}; {cure}")
 
 
-def _sibling(sensor: Sensor, scale: float, offset: float) -> str:
-    """Another product of the same satellites that has this line; empty if there is none."""
-    others = (get_sensor(name) for name in list_sensors() if name != sensor.name)
-    return next(
-        (
-            other.name
-            for other in others
-            if set(other.platforms) & set(sensor.platforms)
-            and is_same(other.radiometry.scale, scale)
-            and is_same(other.radiometry.offset, offset)
-        ),
-        "",
-    )
-
-
-def _flags(band: xr.DataArray) -> dict[str, Any]:
-    """What the coordinates say of an offset that the catalogue applied."""
-    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
-    return {k: v for k, v in fields.stated(coords, "boa_offset_applied") if v == v}  # not NaN
-
-
-def _is_shifted(flags: Mapping[str, Any]) -> bool:
-    """Whether a flag says that the catalogue applied the offset; files may hold it as text."""
-    return any(str(value).strip().lower() in ("true", "1", "1.0") for value in flags.values())
-
-
 def _baseline_of(date: xr.DataArray) -> str:
     """Processing baseline that the coordinates of one date state."""
     found = _stated(date.expand_dims("time"), "processing_baseline")[0]
     return normalize_baseline(found) or found
 
 
-def _encoding(
-    band: xr.DataArray,
-    name: str,
-    sensor: Sensor,
-    given: Mapping[str, float],
-    item_id: str,
-    baseline: str,
-) -> dict[str, float]:
-    """Scale, offset and nodata of digital numbers, by the rules that hold for items."""
-    raster = _raster_band(band)
-    flags = _flags(band)
-    needs_baseline = bool(sensor.radiometry.baseline_offsets) and baseline == UNKNOWN
-    if (
-        needs_baseline
-        and "offset" not in given
-        and "offset" not in raster
-        and not _is_shifted(flags)
-    ):
-        first = sensor.radiometry.baseline_offsets[0][0]
-        raise RadiometryError(
-            f"item {item_id!r} of {str(band['time'].values)[:10]} names no processing baseline, "
-            f"and {sensor.name} has an offset from {first} on; pass processing_baseline= or offset="
-        )
-    item = {
-        "id": item_id,
-        "properties": flags,
-        "assets": {name: {"raster:bands": [{"data_type": str(band.dtype), **raster}]}},
-    }
-    try:
-        found = settle_encoding(item, name, sensor=sensor, baseline=baseline, override=given)
-    except RadiometryError as error:
-        what = str(error).split("; settle it")[0]
-        raise RadiometryError(f"{what}; settle it with scale= and offset=") from error
-    return {"scale": found.scale, "offset": found.offset, "nodata": found.nodata}
-
-
 def _given(claims: Claims, name: str) -> dict[str, float]:
     """Numbers the user gives for one band."""
     found = {}
-    for key in ("scale", "offset", "nodata"):
+    for key in NUMBERS:
         value = getattr(claims, key)
         if isinstance(value, Mapping):
             if name not in value:
@@ -497,7 +450,7 @@ def _own(band: xr.DataArray, sensor: Sensor) -> dict[str, float]:
     if "sensor" not in band.coords or str(read_coordinate(band, "sensor")) != sensor.name:
         return {}
     found = {}
-    for key in ("scale", "offset", "nodata"):
+    for key in NUMBERS:
         if key in band.coords and band.coords[key].ndim == 0:
             value = float(read_coordinate(band, key))
             if np.isfinite(value):
@@ -505,14 +458,30 @@ def _own(band: xr.DataArray, sensor: Sensor) -> dict[str, float]:
     return found
 
 
-def _raster_band(band: xr.DataArray) -> dict[str, Any]:
-    """``raster:bands`` as stackstac keeps it: an object per band, or per date and band."""
+def _declared(band: xr.DataArray, name: str) -> dict[str, float]:
+    """Numbers of ``raster:bands`` as stackstac keeps it: an object per band, or per date and band.
+
+    Raises
+    ------
+    RadiometryError
+        If one of them is no number.
+    """
     if "raster:bands" not in band.coords or band.coords["raster:bands"].ndim:
         return {}
     value = band.coords["raster:bands"].values.item()
     if isinstance(value, (list, tuple)):
         value = value[0] if value else {}
-    return dict(value) if isinstance(value, Mapping) else {}
+    found = {}
+    for key in NUMBERS if isinstance(value, Mapping) else ():
+        number = None if value.get(key) is None else read_number(key, value[key])
+        if number is None and value.get(key) is not None:
+            raise RadiometryError(
+                f"band {name!r} has {key} {str(value[key])[:40]!r} in its raster:bands, which is "
+                "no such number; drop that coordinate with cube.drop_vars('raster:bands')"
+            )
+        if number is not None:
+            found[key] = number
+    return found
 
 
 def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
@@ -524,14 +493,16 @@ def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
                 f"the dates of the cube come from {', '.join(sorted(names))}; describe those of "
                 "each sensor by themselves, then join them with xr.concat(..., dim='time')"
             )
-    key = "landsat:collection_number"
-    if key in cube.coords and sensor.name in _COLLECTIONS.values():
-        for number in {str(value) for value in np.atleast_1d(cube.coords[key].values)}:
-            product = _COLLECTIONS.get(number)
-            if product not in (None, sensor.name):
+    products = numbered_alike(sensor)
+    scalars = {n: c.values for n, c in cube.coords.items() if set(c.dims) <= {"time"}}
+    for _, values in stated(scalars, "collection_number") if products else ():
+        for number in {str(value) for value in np.atleast_1d(values)}:
+            product = products.get(number, sensor)
+            if product is not sensor:
                 raise RadiometryError(
-                    f"the cube says Landsat Collection {number}, which is {product!r}, not "
-                    f"{sensor.name!r}: their digital numbers differ; pass sensor={product!r}"
+                    f"the cube says {sensor.constellation.title()} Collection {number}, which is "
+                    f"{product.name!r}, not {sensor.name!r}: their digital numbers differ; pass "
+                    f"sensor={product.name!r}"
                 )
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xharmonize.cube.catalog.identity import normalize_platform
 from xharmonize.errors import (
     RadiometryError,
     RadiometryWarning,
@@ -22,6 +21,7 @@ from xharmonize.errors import (
     warn,
 )
 from xharmonize.sensors import get_sensor
+from xharmonize.sensors.names import normalize_platform
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Float64Array
 

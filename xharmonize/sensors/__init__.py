@@ -1,11 +1,14 @@
 """Sensors: bands, quality layers, radiometry, coefficient tables, and the registry of products."""
 
+from xharmonize.sensors.qa import BitField, Layout
 from xharmonize.sensors.registry import find_sensor, get_sensor, list_sensors, register_sensor
 from xharmonize.sensors.spec import (
     UNKNOWN,
     Band,
+    ExtraBand,
     Flag,
     Instrument,
+    Names,
     QALayer,
     Radiometry,
     Sensor,
@@ -14,8 +17,12 @@ from xharmonize.sensors.spec import (
 __all__ = [
     "UNKNOWN",
     "Band",
+    "BitField",
+    "ExtraBand",
     "Flag",
     "Instrument",
+    "Layout",
+    "Names",
     "QALayer",
     "Radiometry",
     "Sensor",

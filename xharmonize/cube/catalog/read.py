@@ -18,7 +18,7 @@ import numpy as np
 
 from xharmonize._optional import require
 from xharmonize.cube.catalog.access import is_remote, make_access
-from xharmonize.cube.catalog.identity import is_own, normalize_platform
+from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.items import normalize_item, self_href
 from xharmonize.cube.catalog.mosaic import drop_duplicates
 from xharmonize.cube.catalog.query import DatetimeQuery, Query, make_query
@@ -27,6 +27,7 @@ from xharmonize.cube.catalog.settle import bandpass_of, settle_scene
 from xharmonize.cube.catalog.sources import Located, Source, describe_source, load_items
 from xharmonize.cube.platforms import PlatformChoice, settle_platform
 from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning, warn
+from xharmonize.sensors.names import normalize_platform
 
 __all__ = ["Grid", "RadiometryChoice", "Scene", "Source", "read_scenes"]
 
