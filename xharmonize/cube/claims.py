@@ -330,12 +330,12 @@ class _Band:
         # A record of what was applied; it does not matter any more where nobody knows.
         radiometry = self.sensor.radiometry
         unknown = radiometry.baseline_offsets and self.baseline == UNKNOWN
-        record = {
-            "scale": radiometry.scale,
-            "offset": np.nan if unknown else radiometry.offset_at(self.baseline),
-            "nodata": float(radiometry.nodata),
-        }
-        return Encoding(**{**record, **known})
+        offset = np.nan if unknown else radiometry.offset_at(self.baseline)
+        return Encoding(
+            scale=known.get("scale", radiometry.scale),
+            offset=known.get("offset", offset),
+            nodata=known.get("nodata", float(radiometry.nodata)),
+        )
 
     def _numbers(self) -> Numbers:
         """What the coordinates of the date say of its digital numbers."""

@@ -10,7 +10,7 @@ import xarray as xr
 
 from xharmonize.cube import foreign
 from xharmonize.cube.claims import Claims, PerBand, blank_missing, settle_steps
-from xharmonize.cube.contract import with_history, write_contract
+from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
 from xharmonize.cube.platforms import PlatformChoice
 from xharmonize.cube.quality import pack_qa
 from xharmonize.cube.stated import Stated
@@ -126,7 +126,7 @@ def describe(
     steps = settle_steps(chosen, common, spec, claims, platforms, own)
     reflectance = _own_type(settled.isel(band=spectral), own).assign_coords(band=common)
     reflectance, steps = blank_missing(reflectance, steps, claims, own)
-    reflectance = write_contract(reflectance, steps).rename("reflectance")
+    reflectance = write_contract(reflectance, steps).rename(REFLECTANCE)
     reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
     found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
     return _with_companions(reflectance, _packed(found, reflectance, spec), companions)
@@ -137,9 +137,9 @@ def _split(
 ) -> tuple[xr.DataArray, list[Stated], dict[str, xr.DataArray]]:
     """Pixels as one array, what they state of themselves, and the companions of a cube of ours."""
     companions: dict[str, xr.DataArray] = {}
-    if isinstance(cube, xr.Dataset) and "reflectance" in cube:
-        companions = {str(name): cube[name] for name in cube.data_vars if name != "reflectance"}
-        cube = cube["reflectance"]
+    if isinstance(cube, xr.Dataset) and REFLECTANCE in cube:
+        companions = {str(name): cube[name] for name in cube.data_vars if name != REFLECTANCE}
+        cube = cube[REFLECTANCE]
     pixels, stated = foreign.as_array(cube)
     return foreign.tidy_time(pixels), stated, companions
 
@@ -182,4 +182,4 @@ def _with_companions(
         name: array.drop_vars([n for n in array.coords if n not in array.dims])
         for name, array in {**companions, **packed}.items()
     }
-    return reflectance.to_dataset(name="reflectance").assign(bare)
+    return reflectance.to_dataset(name=REFLECTANCE).assign(bare)

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import Step, read_contract, require_contract
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    Step,
+    read_contract,
+    require_contract,
+)
 from xharmonize.errors import BandError, RadiometryError, RadiometryWarning
 from xharmonize.harmonizers import blocks
 from xharmonize.sensors.bandpass import BandpassTable, Line, get_table, list_tables
@@ -87,7 +92,7 @@ class TableHarmonizer:
             self._lines(steps, self._foreign(cube))
 
     def _foreign(self, cube: xr.DataArray | xr.Dataset) -> list[bool]:
-        array = cube if isinstance(cube, xr.DataArray) else cube["reflectance"]
+        array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
         return blocks.foreign_steps(
             array,
             source_bandpass=self.source_bandpass,

@@ -24,7 +24,7 @@ from xharmonize.cube.catalog.fields import (
 )
 from xharmonize.cube.catalog.projection import epsg_stated
 from xharmonize.errors import CatalogError
-from xharmonize.kernels.longitude import box_around
+from xharmonize.kernels.longitude import box_around, flat_box
 
 Item: TypeAlias = dict[str, Any]
 """A STAC item or asset as a plain dictionary."""
@@ -157,7 +157,7 @@ def _stated_bbox(item: Mapping[str, Any]) -> list[float] | None:
         return None
     wanted = "west, south, east, north in degrees"
     values = as_numbers(box, f"{name_of(item)}: bbox", lengths=(4, 6), wanted=wanted)
-    return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
+    return list(flat_box(values))
 
 
 def make_absolute(href: str, base: str | None) -> str:

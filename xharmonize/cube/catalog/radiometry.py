@@ -10,6 +10,7 @@ from xharmonize.cube.catalog.fields import as_objects, malformed, name_of
 from xharmonize.cube.catalog.identity import Identity
 from xharmonize.cube.catalog.items import Item
 from xharmonize.cube.radiometry import (
+    Applied,
     Encoding,
     Numbers,
     is_same,
@@ -47,26 +48,25 @@ def settle_encodings(
         If the metadata say nothing, or contradict each other; the message names the item and the
         argument that settles it.
     """
-    known = {
-        "owner": f"item {item['id']!r}",
-        "cure": _cure(item),
-        "sensor": identity.sensor,
-        "baseline": identity.baseline,
-    }
-    if not identity.is_own and not {"scale", "offset"} <= set(override):
-        who = {key: known[key] for key in ("owner", "cure")}
-        known["applied"] = read_applied(item["properties"], identity.sensor, **who)
+    sensor, is_own = identity.sensor, identity.is_own
+    owner, cure = f"item {item['id']!r}", _cure(item)
+    applied = Applied()
+    if not is_own and not {"scale", "offset"} <= set(override):
+        applied = read_applied(item["properties"], sensor, owner=owner, cure=cure)
     found = {}
     for band, key in assets.items():
         numbers = Numbers(
-            **known,
+            owner=owner,
             band=key,
+            cure=cure,
+            sensor=sensor,
+            baseline=identity.baseline,
             declared=_declared(item, key, needs_agreement="offset" not in override),
             dtype=str(raster_band(item, key).get("data_type") or ""),
+            applied=applied,
         )
-        found[band] = settle_encoding(
-            numbers, override=_as_written(numbers, override) if identity.is_own else override
-        )
+        given = _as_written(numbers, override) if is_own else override
+        found[band] = settle_encoding(numbers, override=given)
     return found
 
 

@@ -37,7 +37,6 @@ _LONG_NAMES = {
     "TOA": "top-of-atmosphere reflectance",
     "SR": "surface reflectance",
     "NBAR": "nadir BRDF-adjusted surface reflectance",
-    "RTC": "gamma nought backscatter",
 }
 
 
@@ -181,7 +180,7 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
         name=REFLECTANCE,
         attrs=with_history(
             {
-                "long_name": _LONG_NAMES.get(first.step.level, "backscatter"),
+                "long_name": _LONG_NAMES.get(first.step.level, first.sensor.quantity),
                 "units": first.units,
                 **_lineage(first),
             },
