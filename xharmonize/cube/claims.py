@@ -14,14 +14,10 @@ from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_plat
 from xharmonize.cube.radiometry import (
     NUMBERS,
     Applied,
-    Encoding,
-    Numbers,
-    can_hold,
-    is_same,
-    product_of_line,
+    Described,
     read_applied,
     read_number,
-    settle_encoding,
+    settle_described,
 )
 from xharmonize.cube.stated import Stated, blank
 from xharmonize.errors import BandError, ContractError, RadiometryError
@@ -135,20 +131,19 @@ def settle_steps(
     for i, platform in enumerate(platforms):
         date = cube.isel(time=i)
         bands = [
-            _Band(
-                pixels=date.isel(band=number),
-                name=name,
-                sensor=sensor,
-                given=_given(claims, name),
-                stated=stated[number],
+            _described(
+                date.isel(band=number),
+                name,
+                sensor,
+                claims,
+                stated[number],
                 item_id=ids[i],
                 baseline=baselines[i],
                 is_decoded=is_decoded,
-                is_told=claims.processing_baseline is not None,
             )
             for number, name in enumerate(names)
         ]
-        lines = {band.name: band.settle() for band in bands}
+        lines = {band.band: settle_described(band) for band in bands}
         level = _level(claims.level, sensor) or (
             str(sensor.level) if levels[i] == UNKNOWN else levels[i]
         )
@@ -293,134 +288,40 @@ def _line_in_words(stated: Sequence[Stated]) -> str:
     return f" (it states {words})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Band:
-    """One band of one date, and all that is said of its numbers."""
-
-    pixels: xr.DataArray
-    name: str
-    sensor: Sensor
-    given: Mapping[str, float]
-    stated: Stated
-    item_id: str
-    baseline: str
-    is_decoded: bool
-    is_told: bool
-
-    def settle(self) -> Encoding:
-        """Scale, offset and nodata: arguments, then the cube's own, then the product's.
-
-        Raises
-        ------
-        RadiometryError
-            If an argument contradicts the cube, unless scale and offset are both given.
-        """
-        contract = _own(self.pixels, self.sensor)
-        own = {**self.stated.numbers, **contract}
-        numbers = self._numbers()
-        if not self.given.keys() >= {"scale", "offset"}:
-            self._check_arguments(own)
-            self._check_item(own, {} if contract else numbers.declared)
-            self._check_baseline(own, numbers, is_contract="offset" in contract)
-            self._check_line(own)
-        self._check_nodata(own)
-        known = {**own, **self.given}
-        if not self.is_decoded:
-            return settle_encoding(numbers, override=known)
-        # A record of what was applied; it does not matter any more where nobody knows.
-        radiometry = self.sensor.radiometry
-        unknown = radiometry.baseline_offsets and self.baseline == UNKNOWN
-        offset = np.nan if unknown else radiometry.offset_at(self.baseline)
-        return Encoding(
-            scale=known.get("scale", radiometry.scale),
-            offset=known.get("offset", offset),
-            nodata=known.get("nodata", float(radiometry.nodata)),
-        )
-
-    def _numbers(self) -> Numbers:
-        """What the coordinates of the date say of its digital numbers."""
-        date = str(self.pixels["time"].values)[:10]
-        who = {"owner": f"item {self.item_id!r} of {date}", "cure": _CURE}
-        coords = {k: v.values.item() for k, v in self.pixels.coords.items() if not v.ndim}
-        there = {key: value for key, value in coords.items() if value == value}  # not NaN
-        settled = self.given.keys() >= {"scale", "offset"}
-        return Numbers(
-            **who,
-            band=self.name,
-            sensor=self.sensor,
-            baseline=self.baseline,
-            declared=_declared(self.pixels, self.name),
-            dtype=str(self.pixels.dtype),
-            applied=Applied() if settled else read_applied(there, self.sensor, **who),
-        )
-
-    def _check_arguments(self, own: Mapping[str, float]) -> None:
-        """Refuse ``scale=``, ``offset=`` or ``nodata=`` that the cube contradicts."""
-        for key in sorted(self.given.keys() & own.keys()):
-            if key == "nodata" and not can_hold(self.stated.dtype, own[key]):
-                continue
-            if not is_same(self.given[key], own[key]):
-                raise self._contradiction(f"{key} {own[key]:g}", f"{key}= says {self.given[key]:g}")
-
-    def _check_item(self, own: Mapping[str, float], declared: Mapping[str, float]) -> None:
-        """Refuse attributes that differ from what the item's ``raster:bands`` declare."""
-        for key in sorted(own.keys() & declared.keys() - self.given.keys()):
-            if not is_same(declared[key], own[key]):
-                raise self._contradiction(
-                    f"{key} {own[key]:g}", f"its raster:bands say {key} {declared[key]:g}"
-                )
-
-    def _check_baseline(
-        self, own: Mapping[str, float], numbers: Numbers, *, is_contract: bool
-    ) -> None:
-        """Refuse a stated offset that is not that of the processing baseline.
-
-        An offset of an earlier description was settled with its baseline, by rules that know more.
-        """
-        radiometry, applied = self.sensor.radiometry, numbers.applied
-        if "offset" not in own or "offset" in self.given or not radiometry.baseline_offsets:
-            return
-        if is_contract and (not self.is_told or self.baseline == _baseline_of(self.pixels)):
-            return
-        expected = 0.0 if applied.truth else radiometry.known_offset(self.baseline)
-        if expected is not None and not is_same(own["offset"], expected):
-            whose = f"the flag {applied.name}" if applied.truth else f"baseline {self.baseline}"
-            raise self._contradiction(
-                f"offset {own['offset']:g}", f"{whose} means offset {expected:g}"
-            )
-
-    def _check_line(self, own: Mapping[str, float]) -> None:
-        """Refuse a stated scale that belongs to another product, or lacks the offset it needs."""
-        product = self.sensor.radiometry
-        scale = own.get("scale")
-        if scale is None or is_same(scale, product.scale) or "scale" in self.given:
-            return
-        other = product_of_line(self.sensor, scale, own.get("offset", 0.0))
-        if other:
-            raise self._contradiction(
-                f"scale {scale:g}",
-                f"sensor={self.sensor.name!r} has {product.scale:g} (it is that of {other!r})",
-            )
-        if "offset" not in {**own, **self.given} and not self.is_decoded:
-            raise self._contradiction(
-                f"scale {scale:g} without an offset",
-                f"the offset of {self.sensor.name!r} belongs to scale {product.scale:g}",
-            )
-
-    def _check_nodata(self, own: Mapping[str, float]) -> None:
-        """Refuse a stated nodata that the pixels cannot hold: what marks missing ones is open."""
-        code = own.get("nodata", np.nan)
-        if "nodata" not in self.given and not can_hold(self.stated.dtype, code):
-            raise RadiometryError(
-                f"band {self.name!r} states nodata {code:g}, which {self.stated.dtype} cannot "
-                "hold; pass the number that marks missing pixels in it with nodata="
-            )
-
-    def _contradiction(self, own: str, other: str) -> RadiometryError:
-        cure = "settle it with scale= and offset= (and nodata=)"
-        if self.is_decoded:
-            cure = "leave the wrong argument out, or remove that from cube.attrs and cube.encoding"
-        return RadiometryError(f"band {self.name!r} states {own}, {other}; {cure}")
+def _described(
+    band: xr.DataArray,
+    name: str,
+    sensor: Sensor,
+    claims: Claims,
+    stated: Stated,
+    *,
+    item_id: str,
+    baseline: str,
+    is_decoded: bool,
+) -> Described:
+    """All that is said of the numbers of one band of one date."""
+    earlier, given = _own(band, sensor), _given(claims, name)
+    owner = f"item {item_id!r} of {str(band['time'].values)[:10]}"
+    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
+    there = {key: value for key, value in coords.items() if value == value}  # not NaN
+    is_settled = given.keys() >= {"scale", "offset"}
+    is_told = claims.processing_baseline is not None and baseline != _baseline_of(band)
+    return Described(
+        owner=owner,
+        band=name,
+        cure=_CURE,
+        sensor=sensor,
+        baseline=baseline,
+        declared=_declared(band, name),
+        dtype=str(band.dtype),
+        applied=(Applied() if is_settled else read_applied(there, sensor, owner=owner, cure=_CURE)),
+        own={**stated.numbers, **earlier},
+        given=given,
+        kept=stated.dtype,
+        is_decoded=is_decoded,
+        is_contract=bool(earlier),
+        is_offset_known="offset" in earlier and not is_told,
+    )
 
 
 def _baseline_of(date: xr.DataArray) -> str:

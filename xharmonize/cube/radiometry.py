@@ -116,6 +116,41 @@ class Numbers:
         return RadiometryError(f"{self.owner} contradicts itself: {what}; {self.cure}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Described(Numbers):
+    """Numbers of a cube that carries statements of its own, and what the user says of them.
+
+    Attributes
+    ----------
+    own : mapping of str to float
+        Those of `NUMBERS` that the cube states, in attributes or from an earlier description.
+    given : mapping of str to float
+        Those that the user gives.
+    kept : dtype
+        In which the band came.
+    is_decoded : bool
+        Whether scale and offset have been applied to the pixels.
+    is_contract : bool
+        Whether `own` holds an earlier description as the same product.
+    is_offset_known : bool
+        Whether its offset was settled with this baseline already, by rules that knew more.
+    """
+
+    own: Mapping[str, float]
+    given: Mapping[str, float]
+    kept: np.dtype[Any]
+    is_decoded: bool
+    is_contract: bool
+    is_offset_known: bool
+
+    def refusal(self, own: str, other: str) -> RadiometryError:
+        """The error of a statement of the cube that something else contradicts."""
+        cure = "settle it with scale= and offset= (and nodata=)"
+        if self.is_decoded:
+            cure = "leave the wrong argument out, or remove that from cube.attrs and cube.encoding"
+        return RadiometryError(f"band {self.band!r} states {own}, {other}; {cure}")
+
+
 def settle_encoding(numbers: Numbers, *, override: Mapping[str, float] | None = None) -> Encoding:
     """Return scale, offset and nodata of one band.
 
@@ -144,6 +179,34 @@ def settle_encoding(numbers: Numbers, *, override: Mapping[str, float] | None = 
     else:
         offset = _settle_plain_offset(numbers)
     return Encoding(scale=scale, offset=offset, nodata=nodata, notes=notes)
+
+
+def settle_described(numbers: Described) -> Encoding:
+    """Return scale, offset and nodata: arguments, then the cube's own, then the product's.
+
+    Raises
+    ------
+    RadiometryError
+        If an argument contradicts the cube, unless scale and offset are both given.
+    """
+    if not numbers.given.keys() >= {"scale", "offset"}:
+        _check_arguments(numbers)
+        _check_declared(numbers)
+        _check_baseline(numbers)
+        _check_line(numbers)
+    _check_nodata(numbers)
+    known = {**numbers.own, **numbers.given}
+    if not numbers.is_decoded:
+        return settle_encoding(numbers, override=known)
+    # A record of what was applied; it does not matter any more where nobody knows.
+    product = numbers.sensor.radiometry
+    is_open = product.baseline_offsets and numbers.baseline == UNKNOWN
+    offset = math.nan if is_open else product.offset_at(numbers.baseline)
+    return Encoding(
+        scale=known.get("scale", product.scale),
+        offset=known.get("offset", offset),
+        nodata=known.get("nodata", float(product.nodata)),
+    )
 
 
 def read_applied(fields: Mapping[Any, Any], sensor: Sensor, *, owner: str, cure: str) -> Applied:
@@ -192,29 +255,6 @@ def read_number(key: str, value: Any) -> float | None:
 def is_same(value: float, other: float) -> bool:
     """Tell whether two numbers are the same but for the rounding of float32."""
     return math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-12)
-
-
-def product_of_line(sensor: Sensor, scale: float, offset: float) -> str:
-    """Return another product of the same satellites that has this line; empty if none has."""
-    return next(
-        (
-            other.name
-            for other in all_sensors()
-            if other.name != sensor.name
-            and set(other.platforms) & set(sensor.platforms)
-            and is_same(other.radiometry.scale, scale)
-            and is_same(other.radiometry.offset, offset)
-        ),
-        "",
-    )
-
-
-def can_hold(dtype: np.dtype[Any], code: float) -> bool:
-    """Tell whether pixels of a type can hold a number that marks missing ones."""
-    if dtype.kind == "f" or math.isnan(code):
-        return True
-    kept = np.iinfo(dtype)
-    return bool(kept.min <= code <= kept.max and code % 1 == 0)
 
 
 def _default_nodata(numbers: Numbers) -> float:
@@ -282,3 +322,86 @@ def _settle_baseline_offset(numbers: Numbers) -> tuple[float, tuple[str, ...]]:
         f"processing baseline {numbers.baseline}{said} means offset {expected}, raster:bands says "
         f"{declared}"
     )
+
+
+def _check_arguments(numbers: Described) -> None:
+    """Refuse ``scale=``, ``offset=`` or ``nodata=`` that the cube contradicts."""
+    given, own = numbers.given, numbers.own
+    for key in sorted(given.keys() & own.keys()):
+        is_void = key == "nodata" and not _can_hold(numbers.kept, own[key])
+        if not is_void and not is_same(given[key], own[key]):
+            raise numbers.refusal(f"{key} {own[key]:g}", f"{key}= says {given[key]:g}")
+
+
+def _check_declared(numbers: Described) -> None:
+    """Refuse attributes that differ from what the item's ``raster:bands`` declare."""
+    own, declared = numbers.own, {} if numbers.is_contract else numbers.declared
+    for key in sorted(own.keys() & declared.keys() - numbers.given.keys()):
+        if not is_same(declared[key], own[key]):
+            raise numbers.refusal(
+                f"{key} {own[key]:g}", f"its raster:bands say {key} {declared[key]:g}"
+            )
+
+
+def _check_baseline(numbers: Described) -> None:
+    """Refuse a stated offset that is not that of the processing baseline."""
+    product, applied, own = numbers.sensor.radiometry, numbers.applied, numbers.own
+    is_stated = "offset" in own and "offset" not in numbers.given
+    if not is_stated or not product.baseline_offsets or numbers.is_offset_known:
+        return
+    expected = 0.0 if applied.truth else product.known_offset(numbers.baseline)
+    if expected is not None and not is_same(own["offset"], expected):
+        whose = f"the flag {applied.name}" if applied.truth else f"baseline {numbers.baseline}"
+        raise numbers.refusal(f"offset {own['offset']:g}", f"{whose} means offset {expected:g}")
+
+
+def _check_line(numbers: Described) -> None:
+    """Refuse a stated scale that belongs to another product, or lacks the offset it needs."""
+    sensor, own = numbers.sensor, numbers.own
+    product, scale = sensor.radiometry, own.get("scale")
+    if scale is None or is_same(scale, product.scale) or "scale" in numbers.given:
+        return
+    other = _product_of_line(sensor, scale, own.get("offset", 0.0))
+    if other:
+        raise numbers.refusal(
+            f"scale {scale:g}",
+            f"sensor={sensor.name!r} has {product.scale:g} (it is that of {other!r})",
+        )
+    if "offset" not in {**own, **numbers.given} and not numbers.is_decoded:
+        raise numbers.refusal(
+            f"scale {scale:g} without an offset",
+            f"the offset of {sensor.name!r} belongs to scale {product.scale:g}",
+        )
+
+
+def _product_of_line(sensor: Sensor, scale: float, offset: float) -> str:
+    """Another product of the same satellites that has this line; empty if none has."""
+    others = (other for other in all_sensors() if other.name != sensor.name)
+    return next(
+        (
+            other.name
+            for other in others
+            if set(other.platforms) & set(sensor.platforms)
+            and is_same(other.radiometry.scale, scale)
+            and is_same(other.radiometry.offset, offset)
+        ),
+        "",
+    )
+
+
+def _check_nodata(numbers: Described) -> None:
+    """Refuse a stated nodata that the pixels cannot hold: what marks missing ones is open."""
+    code = numbers.own.get("nodata", math.nan)
+    if "nodata" not in numbers.given and not _can_hold(numbers.kept, code):
+        raise RadiometryError(
+            f"band {numbers.band!r} states nodata {code:g}, which {numbers.kept} cannot hold; pass "
+            "the number that marks missing pixels in it with nodata="
+        )
+
+
+def _can_hold(dtype: np.dtype[Any], code: float) -> bool:
+    """Tell whether pixels of a type can hold a number that marks missing ones."""
+    if dtype.kind == "f" or math.isnan(code):
+        return True
+    kept = np.iinfo(dtype)
+    return bool(kept.min <= code <= kept.max and code % 1 == 0)
