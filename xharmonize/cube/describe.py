@@ -36,9 +36,9 @@ def describe(
     """Say what the numbers of a cube mean, so that everything else here can use it.
 
     For cubes of plain stackstac, odc-stac or rioxarray, and for cubes that lost their contract in
-    arithmetic. Pixels are not looked at; arguments go before the coordinates of the cube, these
-    before the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
-    ``nodata``, ``scale_factor``, ``add_offset``) goes before the registry too, and is enough; an
+    arithmetic. Pixels are not looked at; arguments override the coordinates of the cube, and
+    these the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
+    ``nodata``, ``scale_factor``, ``add_offset``) overrides the registry too, and is enough; an
     argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
     of 1 and an offset of 0 count as not stated. The sensing date decides nothing.
 

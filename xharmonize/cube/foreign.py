@@ -189,7 +189,7 @@ def name_bands(
     platforms : sequence of str
         Those in the cube: ``SR_B4`` is red on Landsat-8 and near infrared on Landsat-7.
     bands : sequence or mapping, optional
-        Names in the order of the cube, or by label; they go before the labels.
+        Names in the order of the cube, or by label; they override the labels.
 
     Raises
     ------

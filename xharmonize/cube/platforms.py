@@ -58,7 +58,7 @@ def settle_platform(
         A platform name fills unknown steps of the sensors that fly on it. ``"infer"`` tells
         Sentinel-2A from 2B by the phase of the orbit, with a warning. ``"sentinel-2"`` stands for
         their mean. A mapping by item id, or by date (``"2018-07-15"``, datetime64), names steps
-        one by one and goes before the metadata. None changes nothing.
+        one by one and overrides the metadata. None changes nothing.
     platforms, sensors, item_ids : sequence of str
         Along time, as in the contract.
     times : (time,) datetime64 array

@@ -235,7 +235,7 @@ def _band(band: Any, table: list[Mapping[str, Any]], where: str) -> Mapping[str,
 def _collect(
     asset: Mapping[str, Any], bands: list[Mapping[str, Any]], fields: Mapping[str, str]
 ) -> list[Item]:
-    """Gather fields of STAC 1.1 per band; what a band says itself goes before the asset's word."""
+    """Gather fields of STAC 1.1 per band; what a band says itself overrides its asset."""
     shared = {new: asset[old] for old, new in fields.items() if asset.get(old) is not None}
     gathered = [
         shared | {new: band[old] for old, new in fields.items() if band.get(old) is not None}

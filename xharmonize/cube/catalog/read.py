@@ -75,7 +75,7 @@ def read_scenes(
     bands : sequence of str, optional
         Cube bands to look for; a scene without one of them is an error. All by default.
     radiometry : mapping, optional
-        ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: goes before
+        ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: overrides
         the metadata.
     skips : bool
         Whether a scene may lack bands that are asked for.
@@ -190,7 +190,7 @@ def _radiometry_of(item_id: str, choice: RadiometryChoice | None) -> Mapping[str
 
 
 def _named_platform(item_id: str, choice: PlatformChoice | None) -> str | None:
-    """Platform that the user named for this very item: it goes before the metadata."""
+    """Platform that the user named for this very item: it overrides the metadata."""
     if isinstance(choice, Mapping) and item_id in choice:
         return normalize_platform(choice[item_id])
     return None
