@@ -398,7 +398,7 @@ def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
     scalars = {n: c.values for n, c in cube.coords.items() if set(c.dims) <= {"time"}}
     for _, values in stated(scalars, "collection_number") if products else ():
         for number in {str(value) for value in np.atleast_1d(values)}:
-            product = products.get(number, sensor)
+            product = products.get(int(number), sensor) if number.isdigit() else sensor
             if product is not sensor:
                 raise RadiometryError(
                     f"the cube says {sensor.constellation.title()} Collection {number}, which is "

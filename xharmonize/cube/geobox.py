@@ -115,10 +115,15 @@ def cover(
     return GeoBox((last_y - first_y, last_x - first_x), transform, CRS(crs))
 
 
-def crs_text(crs: Any) -> str:
-    """Return a CRS of odc-geo or pyproj as its authority's code (``EPSG:32631``), else as WKT."""
+def crs_code(crs: Any) -> str | None:
+    """Return the code of a CRS of odc-geo or pyproj (``EPSG:32631``); None if it has none."""
     authority = getattr(crs, "proj", crs).to_authority()
-    return ":".join(authority) if authority else str(crs.to_wkt())
+    return ":".join(authority) if authority else None
+
+
+def crs_text(crs: Any) -> str:
+    """Return a CRS by its code, else as WKT."""
+    return crs_code(crs) or str(crs.to_wkt())
 
 
 def crs_name(crs: Any) -> str:

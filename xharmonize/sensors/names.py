@@ -136,14 +136,14 @@ def meanings_in(text: str, sensor: Sensor) -> Iterator[tuple[str, Meaning]]:
             yield match[0], meaning if sensor.names.trusted == "all" else "other"
 
 
-def numbered_alike(sensor: Sensor) -> dict[str, Sensor]:
+def numbered_alike(sensor: Sensor) -> dict[int, Sensor]:
     """Return the products of a sensor's constellation by the number of their collection."""
-    if not sensor.collection_number:
+    if sensor.collection_number is None:
         return {}
     return {
         one.collection_number: one
         for one in all_sensors()
-        if one.collection_number and one.constellation == sensor.constellation
+        if one.collection_number is not None and one.constellation == sensor.constellation
     }
 
 

@@ -340,9 +340,9 @@ class Sensor:
         How the product shows in names and properties.
     collections : tuple of str
         STAC collection ids that hold this product.
-    collection_number : str
-        Number of the processing campaign, where products of one constellation count them
-        (Landsat: ``"01"``, ``"02"``): an item that states another is refused.
+    collection_number : int, optional
+        Number of the processing campaign, where products of one constellation count them (Landsat
+        Collection 1, 2): an item that states another is refused.
     constellation : str
         STAC constellation or mission family; as a platform name it says nothing.
     bandpass : str
@@ -364,7 +364,7 @@ class Sensor:
     extra_bands: tuple[ExtraBand, ...] = ()
     names: Names = field(default_factory=Names)
     collections: tuple[str, ...] = ()
-    collection_number: str = ""
+    collection_number: int | None = None
     constellation: str = ""
     bandpass: str = ""
     quantity: str = ""

@@ -249,14 +249,14 @@ def _tile_of(item: Item, parts: Mapping[str, str]) -> str:
 
 def _check_collection(item: Item, sensor: Sensor, named: str | None) -> None:
     """Refuse an item whose numbered collection is not that of its sensor."""
-    if not sensor.collection_number:
+    if sensor.collection_number is None:
         return
     said = [value for _, value in stated(item["properties"], "collection_number")]
     number = said[0] if said else named
     if number is None:
         return
     number = as_whole(number, f"{name_of(item)}: collection number")
-    if number != int(sensor.collection_number):
+    if number != sensor.collection_number:
         raise RadiometryError(
             f"item {item['id']!r} is of {sensor.constellation.title()} Collection {number}, but "
             f"its collection {item['collection']!r} is read as {sensor.name}: digital numbers of "
