@@ -85,8 +85,8 @@ def test_reflectance_that_is_said_to_be_numbers():
 @pytest.mark.parametrize(
     ("sensor", "claimed", "expected"),
     [
-        ("landsat-c2-l2", "landsat-c1-sr", "Collection 2 read as Collection 1"),
-        ("landsat-c1-sr", "landsat-c2-l2", "Collection 1 read as Collection 2"),
+        ("landsat-c2-l2", "landsat-c1-sr", "another collection"),
+        ("landsat-c1-sr", "landsat-c2-l2", "another collection"),
         ("landsat-c2-l2", "landsat-c2-l2", "ok"),
         ("landsat-c1-sr", "landsat-c1-sr", "ok"),
     ],
@@ -195,4 +195,4 @@ def test_collections_are_told_apart_by_real_pixels(data):
     )
     assert 0.05 < float(red.median()) < 0.3
     wrong = xh.describe(dated, sensor="landsat-c1-sr", **options)
-    assert verdicts(wrong) == {"Collection 2 read as Collection 1"}
+    assert verdicts(wrong) == {"another collection"}

@@ -138,9 +138,11 @@ def test_an_offset_the_catalogue_applied_is_not_applied_again(numbers):
     assert (cube.offset == 0).all()
 
 
-def test_landsat_collection_2_is_not_read_as_collection_1(numbers):
-    said = numbers.assign_coords({"landsat:collection_number": "02"})
-    with pytest.raises(xh.RadiometryError, match=r"Landsat Collection 2.*landsat-c1-sr"):
+@pytest.mark.parametrize("key", ["landsat:collection_number", "collection_number"])
+@pytest.mark.parametrize("number", ["02", "2", 2])
+def test_landsat_collection_2_is_not_read_as_collection_1(numbers, key, number):
+    said = numbers.assign_coords({key: number})
+    with pytest.raises(xh.RadiometryError, match=r"Landsat Collection 0?2.*'landsat-c2-l2'"):
         xh.describe(said, sensor="landsat-c1-sr", platform="landsat-8", crs=32631)
     cube = xh.describe(said, sensor="landsat-c2-l2", platform="landsat-8", crs=32631)
     assert (cube.scale == 2.75e-5).all()

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from xharmonize.cube.catalog.items import bbox_of
-from xharmonize.kernels.longitude import spans
+from xharmonize.kernels.longitude import flat_box, spans
 
 Item = dict[str, Any]
 Interval = tuple[datetime | None, datetime | None]
@@ -112,7 +112,7 @@ def _spatial_test(search: Search) -> Callable[[Item], bool]:
 
     areas = []
     if search.bbox is not None:
-        west, south, east, north = (search.bbox[i] for i in _corners(len(search.bbox)))
+        west, south, east, north = flat_box(search.bbox)
         pieces = spans((west, south, east, north))
         areas.append(MultiPolygon([box(w, south, e, north) for w, e in pieces]))
     if search.intersects is not None:
@@ -129,11 +129,6 @@ def _spatial_test(search: Search) -> Callable[[Item], bool]:
         return all(area.intersects(footprint) for area in areas)
 
     return test
-
-
-def _corners(n_values: int) -> tuple[int, int, int, int]:
-    """Where west, south, east and north stand in a bbox of four or six values."""
-    return (0, 1, 3, 4) if n_values == 6 else (0, 1, 2, 3)
 
 
 def _instants(item: Item) -> Interval:

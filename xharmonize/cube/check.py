@@ -21,6 +21,7 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.masks import remove
 from xharmonize.errors import ContractError
 from xharmonize.sensors import Names, get_sensor
+from xharmonize.sensors.names import numbered_alike
 from xharmonize.sensors.spec import UNKNOWN, Flag, Sensor
 from xharmonize.types import AnyArray, Float64Array
 
@@ -30,8 +31,7 @@ Verdict: TypeAlias = Literal[
     "offset applied twice",
     "looks like digital numbers",
     "looks like reflectance",
-    "Collection 2 read as Collection 1",
-    "Collection 1 read as Collection 2",
+    "another collection",
     "saturated",
     "cannot tell",
     "all masked",
@@ -190,8 +190,8 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
         - *offset applied twice*: the quantile is far below 0, for which 1000 DN stand;
         - *looks like digital numbers*, *looks like reflectance*: the scale was not applied, or is
           applied twice;
-        - *Collection 2 read as Collection 1* (or the reverse): Landsat DN outside the range of the
-          collection;
+        - *another collection*: DN that are another collection's of the same constellation, as
+          Landsat Collection 2 read as Collection 1;
         - *saturated*: more than 1 % of a band at the end of its range;
         - *cannot tell*: no coastal, blue, green or red, and other bands are bright by nature;
         - *all masked*: no valid pixel in the sample.
@@ -311,7 +311,7 @@ def _contradictions(sample: _Sample, darkest: int) -> Iterator[Finding]:
     What is darker than any surface is judged on the darkest band of all, what is too bright to be
     the darkest surface on the darkest visible one.
     """
-    if sample.sensor is not None and sample.sensor.level not in ("TOA", "SR", "NBAR"):
+    if sample.sensor is not None and not sample.sensor.is_reflectance:
         return
     for look in (_collection, _unit, _offset):
         found = list(look(sample, darkest))
@@ -321,30 +321,32 @@ def _contradictions(sample: _Sample, darkest: int) -> Iterator[Finding]:
 
 
 def _collection(sample: _Sample, darkest: int) -> Iterator[Finding]:
-    """Look for Landsat numbers of the other collection."""
-    collection2 = get_sensor("landsat-c2-l2").radiometry
-    visible, band = sample.darkest_visible, sample.bands[darkest]
-    number = sample.numbers(sample.dark)
-    if sample.step.sensor == "landsat-c2-l2" and number[darkest] < 0.9 * collection2.valid_min:
-        yield (
-            "Collection 1 read as Collection 2",
-            darkest,
-            f"the darkest DN of {band} is {number[darkest]:.0f}, Collection 2 begins at "
-            f"{collection2.valid_min} (or its offset was taken off twice); {_SETTLE}",
-        )
-    if sample.step.sensor != "landsat-c1-sr" or not (
-        collection2.valid_min <= number[darkest] <= collection2.valid_max
-    ):
+    """Look for numbers of another collection of the same constellation, as Landsat has them."""
+    own, number, band = sample.sensor, sample.numbers(sample.dark), sample.bands[darkest]
+    if own is None:
         return
-    if visible is None:
-        yield "cannot tell", darkest, sample.no_visible_band
-    else:
-        yield (
-            "Collection 2 read as Collection 1",
-            visible,
-            f"the darkest DN of {sample.bands[visible]} is {number[visible]:.0f}, where "
-            f"Collection 2 begins; {_SETTLE}",
-        )
+    for other in numbered_alike(own).values():
+        here, there = (s.radiometry for s in (own, other))
+        read = f"Collection {other.collection_number} read as Collection {own.collection_number}"
+        if here.valid_min > there.valid_min and number[darkest] < 0.9 * here.valid_min:
+            yield (
+                "another collection",
+                darkest,
+                f"{read}: the darkest DN of {band} is {number[darkest]:.0f}, {own.name} begins at "
+                f"{here.valid_min} (or its offset was taken off twice); {_SETTLE}",
+            )
+        is_there = there.valid_min <= number[darkest] <= there.valid_max
+        if here.valid_min < there.valid_min and is_there:
+            visible = sample.darkest_visible
+            if visible is None:
+                yield "cannot tell", darkest, sample.no_visible_band
+                return
+            yield (
+                "another collection",
+                visible,
+                f"{read}: the darkest DN of {sample.bands[visible]} is {number[visible]:.0f}, "
+                f"where {other.name} begins; {_SETTLE}",
+            )
 
 
 def _unit(sample: _Sample, darkest: int) -> Iterator[Finding]:
@@ -445,7 +447,7 @@ def _ceiling(step: Step, band: str) -> float:
     sensor = _sensor_of(step)
     if sensor is None:
         return float("inf")
-    radiometry = sensor.radiometry
+    radiometry = sensor.radiometry_of(band)
     if not step.is_decoded:
         return float(radiometry.valid_max)
     # Half a digital number of tolerance: the value was rounded to float32.

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.catalog.identity import (
-    baseline_of,
-    normalize_baseline,
-    normalize_platform,
-    platform_of,
-)
-from xharmonize.cube.catalog.items import Item
-from xharmonize.cube.catalog.radiometry import (
-    is_offset_applied,
-    offset_of_baseline,
-    settle_encoding,
-)
 from xharmonize.cube.contract import Step, read_coordinate
-from xharmonize.cube.metadata import check_products, items_of
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
-from xharmonize.cube.stated import Stated, blank, is_same, read_numbers
+from xharmonize.cube.radiometry import (
+    NUMBERS,
+    Applied,
+    Described,
+    read_applied,
+    read_number,
+    settle_described,
+)
+from xharmonize.cube.stated import Stated, blank
 from xharmonize.errors import BandError, ContractError, RadiometryError
-from xharmonize.sensors import UNKNOWN, Sensor, get_sensor, list_sensors
+from xharmonize.sensors import UNKNOWN, Sensor
+from xharmonize.sensors.names import normalize_baseline, normalize_platform, numbered_alike, stated
 from xharmonize.types import Level
 
 PerBand: TypeAlias = float | Mapping[str, float]
@@ -34,19 +30,24 @@ PerBand: TypeAlias = float | Mapping[str, float]
 
 _SOURCES = {
     "platform": ("platform",),
-    "processing_baseline": ("processing_baseline",),
+    "processing_baseline": (
+        "processing_baseline",
+        "s2:processing_baseline",
+        "sentinel:processing_baseline",
+        "processing:version",
+    ),
     "item_id": ("item_id", "id"),
     "tile": ("tile", "s2:mgrs_tile", "grid:code"),
     "level": ("level",),
 }
 _LINE = ("scale", "offset")
-_PERCENT = ("%", "percent", "per cent", "pct")
 _LOWEST, _HIGHEST = -32768, 65535  # what digital numbers of 16 bits reach
+_CURE = "settle it with scale= and offset=, or processing_baseline="
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The arguments of `xharmonize.describe`; they go before what coordinates say."""
+    """The arguments of `xharmonize.describe`; they override what coordinates say."""
 
     platform: PlatformChoice | None
     processing_baseline: str | Sequence[str] | None
@@ -65,18 +66,11 @@ class Claims:
         """Name of each date."""
         return _per_date(self.item_id, cube, "item_id") or _stated(cube, "item_id")
 
-    def items(self, cube: xr.DataArray) -> list[Item]:
-        """What the cube says of each date."""
-        return items_of(cube, self.item_ids(cube))
-
     def baselines(self, cube: xr.DataArray) -> list[str]:
         """Processing baseline of each date."""
         given = _per_date(self.processing_baseline, cube, "processing_baseline")
-        if given:
-            return [normalize_baseline(text) or text for text in given]
-        texts = _stated(cube, "processing_baseline")
-        found = map(baseline_of, self.items(cube))
-        return [text if baseline == UNKNOWN else baseline for baseline, text in zip(found, texts)]
+        found = given or _stated(cube, "processing_baseline")
+        return [normalize_baseline(text) or text for text in found]
 
     def platforms(self, cube: xr.DataArray, sensor: Sensor, *, latitude: float) -> list[str]:
         """Platform of each date; those of other sensors are refused."""
@@ -86,8 +80,6 @@ class Claims:
             else normalize_platform(name)
             for name in _stated(cube, "platform")
         ]
-        if "sensor" not in cube.coords and not isinstance(self.platform, Mapping):
-            stated = [platform_of(item) for item in self.items(cube)]
         settled = settle_platform(
             self.platform,
             platforms=stated,
@@ -131,45 +123,43 @@ def settle_steps(
     RadiometryError
         If something is contradicted or left open.
     """
-    items = claims.items(cube)
-    _require_one_product(cube)
-    level = _level(claims.level, sensor)
-    check_products(items, sensor if level is None else replace(sensor, level=level))
-    _check_units(cube, claims)
+    _check_product(cube, sensor)
     is_decoded = _settle_decoded(cube, names, sensor, claims, stated)
-    baselines = claims.baselines(cube)
+    ids, baselines = claims.item_ids(cube), claims.baselines(cube)
     tiles, levels = _stated(cube, "tile"), _stated(cube, "level")
     steps = []
     for i, platform in enumerate(platforms):
         date = cube.isel(time=i)
         bands = [
-            _Band(
-                pixels=date.isel(band=number),
-                name=name,
-                sensor=sensor,
-                given=_given(claims, name),
-                stated=stated[number],
-                item=items[i],
+            _described(
+                date.isel(band=number),
+                name,
+                sensor,
+                claims,
+                stated[number],
+                item_id=ids[i],
                 baseline=baselines[i],
                 is_decoded=is_decoded,
-                is_told=claims.processing_baseline is not None,
             )
             for number, name in enumerate(names)
         ]
-        lines = {band.name: band.settle() for band in bands}
+        lines = {band.band: settle_described(band) for band in bands}
+        level = _level(claims.level, sensor) or (
+            str(sensor.level) if levels[i] == UNKNOWN else levels[i]
+        )
         steps.append(
             Step(
                 sensor=sensor.name,
                 platform=platform,
                 bandpass=sensor.bandpass_of(platform),
                 processing_baseline=baselines[i],
-                level=level or (str(sensor.level) if levels[i] == UNKNOWN else levels[i]),
-                item_id=items[i]["id"],
+                level=level,
+                item_id=ids[i],
                 tile=tiles[i].removeprefix("MGRS-"),
                 is_decoded=is_decoded,
-                scale={name: float(line["scale"]) for name, line in lines.items()},
-                offset={name: float(line["offset"]) for name, line in lines.items()},
-                nodata={name: float(line["nodata"]) for name, line in lines.items()},
+                scale={name: line.scale for name, line in lines.items()},
+                offset={name: line.offset for name, line in lines.items()},
+                nodata={name: line.nodata for name, line in lines.items()},
             )
         )
     return steps
@@ -279,9 +269,7 @@ def _is_read_decoded(claims: Claims, stated: Sequence[Stated], sensor: Sensor) -
             f"offset were applied when it was read{_line_in_words(stated)}; pass is_decoded=True, "
             "or, if they do hold digital numbers, is_decoded=False with scale= and offset="
         )
-    radiometry = sensor.radiometry
-    has_offset = bool(radiometry.baseline_offsets) or radiometry.offset != 0
-    needed = {"scale", "offset"} if has_offset else {"scale"}
+    needed = {"scale", "offset"} if sensor.radiometry.needs_offset else {"scale"}
     if all(needed <= said.numbers.keys() for said in stated):
         return True
     raise RadiometryError(
@@ -300,178 +288,52 @@ def _line_in_words(stated: Sequence[Stated]) -> str:
     return f" (it states {words})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Band:
-    """One band of one date, and all that is said of its numbers."""
-
-    pixels: xr.DataArray
-    name: str
-    sensor: Sensor
-    given: Mapping[str, float]
-    stated: Stated
-    item: Item
-    baseline: str
-    is_decoded: bool
-    is_told: bool
-
-    def settle(self) -> dict[str, float]:
-        """Scale, offset and nodata: arguments, then the cube's own, then the product's.
-
-        Raises
-        ------
-        RadiometryError
-            If an argument contradicts the cube, unless scale and offset are both given.
-        """
-        contract = _own(self.pixels, self.sensor)
-        own = {**self.stated.numbers, **contract}
-        raster = {} if contract else _raster_band(self.pixels)
-        if not self.given.keys() >= {"scale", "offset"}:
-            self._check_arguments(own)
-            self._check_item(own, raster)
-            self._check_baseline(own, is_contract="offset" in contract)
-            self._check_sibling(own)
-        self._check_nodata(own)
-        numbers = {**own, **self.given}
-        if not self.is_decoded:
-            return _encoding(self.pixels, self.name, self.sensor, numbers, self.item, self.baseline)
-        # A record of what was applied; it does not matter any more where nobody knows.
-        radiometry = self.sensor.radiometry
-        unknown = radiometry.baseline_offsets and self.baseline == UNKNOWN
-        return {
-            "scale": radiometry.scale,
-            "offset": np.nan if unknown else radiometry.offset_at(self.baseline),
-            "nodata": float(radiometry.nodata),
-            **numbers,
-        }
-
-    def _check_arguments(self, own: Mapping[str, float]) -> None:
-        """Refuse ``scale=``, ``offset=`` or ``nodata=`` that the cube contradicts."""
-        for key in sorted(self.given.keys() & own.keys()):
-            if key == "nodata" and not self._can_hold(own[key]):
-                continue
-            if not is_same(self.given[key], own[key]):
-                raise self._contradiction(f"{key} {own[key]:g}", f"{key}= says {self.given[key]:g}")
-
-    def _check_item(self, own: Mapping[str, float], raster: Mapping[str, Any]) -> None:
-        """Refuse attributes that differ from what the item's ``raster:bands`` declare."""
-        for key in sorted(own.keys() & raster.keys() - self.given.keys()):
-            if raster[key] is not None and not is_same(float(raster[key]), own[key]):
-                raise self._contradiction(
-                    f"{key} {own[key]:g}", f"its raster:bands say {key} {raster[key]}"
-                )
-
-    def _check_baseline(self, own: Mapping[str, float], *, is_contract: bool) -> None:
-        """Refuse a stated offset that is not that of the processing baseline.
-
-        An offset of an earlier description was settled with its baseline, by rules that know more.
-        """
-        if (
-            "offset" not in own
-            or "offset" in self.given
-            or not self.sensor.radiometry.baseline_offsets
-        ):
-            return
-        if is_contract and (not self.is_told or self.baseline == baseline_of(self.item)):
-            return
-        is_shifted = is_offset_applied(self.item)
-        expected = 0.0 if is_shifted else offset_of_baseline(self.sensor, self.baseline)
-        if expected is not None and not is_same(own["offset"], expected):
-            whose = "the flag boa_offset_applied" if is_shifted else f"baseline {self.baseline}"
-            raise self._contradiction(
-                f"offset {own['offset']:g}", f"{whose} means offset {expected:g}"
-            )
-
-    def _check_sibling(self, own: Mapping[str, float]) -> None:
-        """Refuse a stated scale that belongs to another product, or lacks the offset it needs."""
-        product = self.sensor.radiometry
-        scale = own.get("scale")
-        if scale is None or is_same(scale, product.scale) or "scale" in self.given:
-            return
-        other = _sibling(self.sensor, scale, own.get("offset", 0.0))
-        if other:
-            raise self._contradiction(
-                f"scale {scale:g}",
-                f"sensor={self.sensor.name!r} has {product.scale:g} (it is that of {other!r})",
-            )
-        if "offset" not in {**own, **self.given} and not self.is_decoded:
-            raise self._contradiction(
-                f"scale {scale:g} without an offset",
-                f"the offset of {self.sensor.name!r} belongs to scale {product.scale:g}",
-            )
-
-    def _check_nodata(self, own: Mapping[str, float]) -> None:
-        """Refuse a stated nodata that the pixels cannot hold: what marks missing ones is open."""
-        code = own.get("nodata", np.nan)
-        if "nodata" not in self.given and not self._can_hold(code):
-            raise RadiometryError(
-                f"band {self.name!r} states nodata {code:g}, which {self.stated.dtype} cannot "
-                "hold: pass the number that marks missing pixels in it with nodata="
-            )
-
-    def _can_hold(self, code: float) -> bool:
-        if self.stated.dtype.kind == "f" or np.isnan(code):
-            return True
-        kept = np.iinfo(self.stated.dtype)
-        return bool(kept.min <= code <= kept.max and code % 1 == 0)
-
-    def _contradiction(self, own: str, other: str) -> RadiometryError:
-        cure = "settle it with scale= and offset= (and nodata=)"
-        if self.is_decoded:
-            cure = "leave the wrong argument out, or remove that from cube.attrs and cube.encoding"
-        return RadiometryError(f"band {self.name!r} states {own}, {other}; {cure}")
-
-
-def _sibling(sensor: Sensor, scale: float, offset: float) -> str:
-    """Another product of the same satellites that has this line; empty if there is none."""
-    others = (get_sensor(name) for name in list_sensors() if name != sensor.name)
-    return next(
-        (
-            other.name
-            for other in others
-            if set(other.platforms) & set(sensor.platforms)
-            and is_same(other.radiometry.scale, scale)
-            and is_same(other.radiometry.offset, offset)
-        ),
-        "",
-    )
-
-
-def _encoding(
+def _described(
     band: xr.DataArray,
     name: str,
     sensor: Sensor,
-    given: Mapping[str, float],
-    date: Item,
+    claims: Claims,
+    stated: Stated,
+    *,
+    item_id: str,
     baseline: str,
-) -> dict[str, float]:
-    """Scale, offset and nodata of digital numbers, by the rules that hold for items."""
-    raster = _raster_band(band)
-    needs_baseline = bool(sensor.radiometry.baseline_offsets) and baseline == UNKNOWN
-    if (
-        needs_baseline
-        and "offset" not in given
-        and "offset" not in raster
-        and not is_offset_applied(date)
-    ):
-        first = sensor.radiometry.baseline_offsets[0][0]
-        raise RadiometryError(
-            f"item {date['id']!r} of {str(band['time'].values)[:10]} names no processing baseline, "
-            f"and {sensor.name} has an offset from {first} on; pass processing_baseline= or offset="
-        )
-    assets = {name: {"raster:bands": [{"data_type": str(band.dtype), **raster}]}}
-    item = {**date, "assets": assets}
-    try:
-        found = settle_encoding(item, name, sensor=sensor, baseline=baseline, override=given)
-    except RadiometryError as error:
-        what = str(error).split("; settle it")[0]
-        raise RadiometryError(f"{what}; settle it with scale= and offset=") from error
-    return {"scale": found.scale, "offset": found.offset, "nodata": found.nodata}
+    is_decoded: bool,
+) -> Described:
+    """All that is said of the numbers of one band of one date."""
+    earlier, given = _own(band, sensor), _given(claims, name)
+    owner = f"item {item_id!r} of {str(band['time'].values)[:10]}"
+    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
+    there = {key: value for key, value in coords.items() if value == value}  # not NaN
+    is_settled = given.keys() >= {"scale", "offset"}
+    is_told = claims.processing_baseline is not None and baseline != _baseline_of(band)
+    return Described(
+        owner=owner,
+        band=name,
+        cure=_CURE,
+        sensor=sensor,
+        baseline=baseline,
+        declared=_declared(band, name),
+        dtype=str(band.dtype),
+        applied=(Applied() if is_settled else read_applied(there, sensor, owner=owner, cure=_CURE)),
+        own={**stated.numbers, **earlier},
+        given=given,
+        kept=stated.dtype,
+        is_decoded=is_decoded,
+        is_contract=bool(earlier),
+        is_offset_known="offset" in earlier and not is_told,
+    )
+
+
+def _baseline_of(date: xr.DataArray) -> str:
+    """Processing baseline that the coordinates of one date state."""
+    found = _stated(date.expand_dims("time"), "processing_baseline")[0]
+    return normalize_baseline(found) or found
 
 
 def _given(claims: Claims, name: str) -> dict[str, float]:
     """Numbers the user gives for one band."""
     found = {}
-    for key in ("scale", "offset", "nodata"):
+    for key in NUMBERS:
         value = getattr(claims, key)
         if isinstance(value, Mapping):
             if name not in value:
@@ -489,7 +351,7 @@ def _own(band: xr.DataArray, sensor: Sensor) -> dict[str, float]:
     if "sensor" not in band.coords or str(read_coordinate(band, "sensor")) != sensor.name:
         return {}
     found = {}
-    for key in ("scale", "offset", "nodata"):
+    for key in NUMBERS:
         if key in band.coords and band.coords[key].ndim == 0:
             value = float(read_coordinate(band, key))
             if np.isfinite(value):
@@ -497,34 +359,34 @@ def _own(band: xr.DataArray, sensor: Sensor) -> dict[str, float]:
     return found
 
 
-def _raster_band(band: xr.DataArray) -> dict[str, Any]:
-    """What coordinates state of a band: ``raster:bands`` as stackstac keeps it, or numbers.
+def _declared(band: xr.DataArray, name: str) -> dict[str, float]:
+    """Numbers of ``raster:bands`` as stackstac keeps it: an object per band, or per date and band.
 
-    stackstac makes coordinates of the fields of STAC 1.1, ``raster:scale``, ``raster:offset`` and
-    ``nodata``, per band, or per date and band.
+    Raises
+    ------
+    RadiometryError
+        If one of them is no number.
     """
-    coords = {str(k): v.values.item() for k, v in band.coords.items() if v.ndim == 0}
-    value = coords.pop("raster:bands", None)
+    if "raster:bands" not in band.coords or band.coords["raster:bands"].ndim:
+        return {}
+    value = band.coords["raster:bands"].values.item()
     if isinstance(value, (list, tuple)):
         value = value[0] if value else {}
-    is_ours = "sensor" in coords  # whose scale, offset and nodata are the contract
-    numbers = {} if is_ours else read_numbers(coords)
-    return {**(value if isinstance(value, Mapping) else {}), **numbers}
+    found = {}
+    for key in NUMBERS if isinstance(value, Mapping) else ():
+        number = None if value.get(key) is None else read_number(key, value[key])
+        if number is None and value.get(key) is not None:
+            raise RadiometryError(
+                f"band {name!r} has {key} {str(value[key])[:40]!r} in its raster:bands, which is "
+                "no such number; drop that coordinate with cube.drop_vars('raster:bands')"
+            )
+        if number is not None:
+            found[key] = number
+    return found
 
 
-def _check_units(cube: xr.DataArray, claims: Claims) -> None:
-    """Refuse units that are not 1, as percent: scale and offset of the product don't fit them."""
-    units = str(cube.attrs.get("units", "")).strip().lower()
-    if units in _PERCENT and not (claims.names_line() and not claims.is_decoded):
-        raise RadiometryError(
-            f"the cube states units {units!r}, and reflectance here is a fraction of 1: pass "
-            "scale=0.01 and offset=0.0, with is_decoded=False, or if it is wrong remove it from "
-            "cube.attrs"
-        )
-
-
-def _require_one_product(cube: xr.DataArray) -> None:
-    """Refuse dates that the cube's own coordinates give to several products."""
+def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
+    """Refuse a product the cube's own coordinates contradict."""
     if "sensor" in cube.coords:
         names = {str(name) for name in np.atleast_1d(read_coordinate(cube, "sensor"))}
         if len(names) > 1:
@@ -532,6 +394,17 @@ def _require_one_product(cube: xr.DataArray) -> None:
                 f"the dates of the cube come from {', '.join(sorted(names))}; describe those of "
                 "each sensor by themselves, then join them with xr.concat(..., dim='time')"
             )
+    products = numbered_alike(sensor)
+    scalars = {n: c.values for n, c in cube.coords.items() if set(c.dims) <= {"time"}}
+    for _, values in stated(scalars, "collection_number") if products else ():
+        for number in {str(value) for value in np.atleast_1d(values)}:
+            product = products.get(int(number), sensor) if number.isdigit() else sensor
+            if product is not sensor:
+                raise RadiometryError(
+                    f"the cube says {sensor.constellation.title()} Collection {number}, which is "
+                    f"{product.name!r}, not {sensor.name!r}: their digital numbers differ; pass "
+                    f"sensor={product.name!r}"
+                )
 
 
 def _per_date(given: str | Sequence[str] | None, cube: xr.DataArray, name: str) -> list[str]:

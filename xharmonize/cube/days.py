@@ -14,10 +14,7 @@ from xharmonize.types import IntArray
 
 def solar_day(moment: np.datetime64, longitude: float) -> dt.date:
     """Return the date of mean solar time at a longitude [degree]; in UTC where that is NaN."""
-    shift = 0.0 if math.isnan(longitude) else longitude / 15
-    day: dt.date = (
-        (moment + np.timedelta64(round(shift * 3600), "s")).astype("datetime64[D]").item()
-    )
+    day: dt.date = (moment + _ahead(longitude)).astype("datetime64[D]").item()
     return day
 
 
@@ -34,6 +31,11 @@ def solar_days(cube: xr.DataArray | xr.Dataset) -> IntArray:
     grid = geobox_of(cube)
     transformer = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
     longitude, _ = transformer.transform(*centre_of(grid))
-    shift = np.timedelta64(round(float(longitude) / 15 * 3600), "s")
-    local = cube["time"].values + shift
+    local = cube["time"].values + _ahead(float(longitude))
     return local.astype("datetime64[D]").astype(np.int64)
+
+
+def _ahead(longitude: float) -> np.timedelta64:
+    """How far mean solar time is ahead of UTC: an hour every 15 degrees."""
+    hours = 0.0 if math.isnan(longitude) else longitude / 15
+    return np.timedelta64(round(hours * 3600), "s")

@@ -10,7 +10,7 @@ import xarray as xr
 
 from xharmonize.cube import foreign
 from xharmonize.cube.claims import Claims, PerBand, blank_missing, settle_steps
-from xharmonize.cube.contract import with_history, write_contract
+from xharmonize.cube.contract import REFLECTANCE, with_history, write_contract
 from xharmonize.cube.platforms import PlatformChoice
 from xharmonize.cube.quality import pack_qa
 from xharmonize.cube.stated import Stated
@@ -36,9 +36,9 @@ def describe(
     """Say what the numbers of a cube mean, so that everything else here can use it.
 
     For cubes of plain stackstac, odc-stac or rioxarray, and for cubes that lost their contract in
-    arithmetic. Pixels are not looked at; arguments go before the coordinates of the cube, these
-    before the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
-    ``nodata``, ``scale_factor``, ``add_offset``) goes before the registry too, and is enough; an
+    arithmetic. Pixels are not looked at; arguments override the coordinates of the cube, and
+    these the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
+    ``nodata``, ``scale_factor``, ``add_offset``) overrides the registry too, and is enough; an
     argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
     of 1 and an offset of 0 count as not stated. What names, coordinates and attributes say of
     level, product, platform and baseline counts as it does in items. The sensing date decides
@@ -129,7 +129,7 @@ def describe(
     steps = settle_steps(chosen, common, spec, claims, platforms, own)
     reflectance = _own_type(settled.isel(band=spectral), own).assign_coords(band=common)
     reflectance, steps = blank_missing(reflectance, steps, claims, own)
-    reflectance = write_contract(reflectance, steps).rename("reflectance")
+    reflectance = write_contract(reflectance, steps).rename(REFLECTANCE)
     reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
     found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
     return _with_companions(reflectance, _packed(found, reflectance, spec), companions)
@@ -140,9 +140,9 @@ def _split(
 ) -> tuple[xr.DataArray, list[Stated], dict[str, xr.DataArray]]:
     """Pixels as one array, what they state of themselves, and the companions of a cube of ours."""
     companions: dict[str, xr.DataArray] = {}
-    if isinstance(cube, xr.Dataset) and "reflectance" in cube:
-        companions = {str(name): cube[name] for name in cube.data_vars if name != "reflectance"}
-        cube = cube["reflectance"]
+    if isinstance(cube, xr.Dataset) and REFLECTANCE in cube:
+        companions = {str(name): cube[name] for name in cube.data_vars if name != REFLECTANCE}
+        cube = cube[REFLECTANCE]
     pixels, stated = foreign.as_array(cube)
     return foreign.tidy_time(pixels), stated, companions
 
@@ -185,4 +185,4 @@ def _with_companions(
         name: array.drop_vars([n for n in array.coords if n not in array.dims])
         for name, array in {**companions, **packed}.items()
     }
-    return reflectance.to_dataset(name="reflectance").assign(bare)
+    return reflectance.to_dataset(name=REFLECTANCE).assign(bare)

@@ -19,11 +19,11 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.stated import blank
 from xharmonize.errors import RadiometryError
 from xharmonize.kernels.radiometry import affine
+from xharmonize.sensors import find_sensor
 from xharmonize.types import AnyArray, Float64Array, FloatArray
 
-_RADAR = ("GRD", "RTC")  # levels of backscatter, which is never 0 or less where it is linear
-
-_ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_offset")
+ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_offset")
+"""Attributes and encoding of files that say what digital numbers mean; no result keeps them."""
 
 
 def decode(cube: Cube) -> Cube:
@@ -60,7 +60,7 @@ def _decode(cube: xr.DataArray) -> xr.DataArray:
     require_encoded(cube)
     table = _line_table(cube)
     data = _apply(cube.transpose("time", "band", "y", "x"), table)
-    attrs = {name: value for name, value in cube.attrs.items() if name not in _ENCODING_ATTRS}
+    attrs = {name: value for name, value in cube.attrs.items() if name not in ENCODING_ATTRS}
     result = cube.transpose("time", "band", "y", "x").copy(data=data)
     result.attrs = with_history({"units": "1", **attrs}, "decode: DN * scale + offset")
     result.encoding = {}
@@ -131,7 +131,9 @@ def _line_table(cube: xr.DataArray) -> Float64Array:
     columns = [
         np.where(is_decoded, value, read_coordinate(cube, name)) for name, value in identity.items()
     ]
-    is_power = np.isin(read_coordinate(cube, "level"), _RADAR) & (cube.attrs.get("units") == "1")
+    sensors = [find_sensor(str(name)) for name in read_coordinate(cube, "sensor")]
+    is_power = np.array([s is not None and s.radiometry.is_power for s in sensors], bool)
+    is_power &= cube.attrs.get("units") == "1"  # decibels may be negative
     floor = np.where(is_power[:, None] & ~is_decoded, 0.0, -np.inf)
     return np.stack([*columns, floor], axis=-1).astype(np.float64)
 

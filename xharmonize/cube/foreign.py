@@ -29,7 +29,7 @@ import xarray as xr
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import plain_numbers
 from xharmonize.cube.dates import NAMES, require_dates
-from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs, write_grid
+from xharmonize.cube.geobox import crs_name, geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.cube.stated import Stated, pick, read_statements
 from xharmonize.errors import (
     BandError,
@@ -191,7 +191,7 @@ def name_bands(
     platforms : sequence of str
         Those in the cube: ``SR_B4`` is red on Landsat-8 and near infrared on Landsat-7.
     bands : sequence or mapping, optional
-        Names in the order of the cube, or by label; they go before the labels.
+        Names in the order of the cube, or by label; they override the labels.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
         raise GridError("the cube has no CRS; pass crs='EPSG:...'")
     if found is not None and crs is not None and not is_same_crs(found, crs):
         raise GridError(
-            f"the cube is in {_crs_name(found)}, crs= says {_crs_name(crs)}; leave crs= "
+            f"the cube is in {crs_name(found)}, crs= says {crs_name(crs)}; leave crs= "
             "out, or put it on another grid with cube.harmonize.regrid(crs=...)"
         )
     centred = _centred(array)
@@ -306,10 +306,6 @@ def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
     kept.attrs = {name: array.attrs[name] for name in _KEPT_ATTRS if name in array.attrs}
     kept.encoding = {}
     return write_grid(kept, geobox_of(kept))
-
-
-def _crs_name(crs: Any) -> str:
-    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
 
 
 def latitude_of(array: xr.DataArray) -> float:

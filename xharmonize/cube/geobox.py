@@ -96,17 +96,48 @@ def snap(
             f"the box {tuple(bounds)} is empty; give (left, bottom, right, top) with "
             "left < right and bottom < top"
         )
-    first_x, last_x = _cover(left, right, resolution, phase[0])
-    first_y, last_y = _cover(bottom, top, resolution, phase[1])
-    transform = Affine(
-        resolution,
-        0.0,
-        first_x * resolution + phase[0],
-        0.0,
-        -resolution,
-        last_y * resolution + phase[1],
-    )
+    return cover(bounds, (resolution, resolution), crs, phase=phase)
+
+
+def cover(
+    bounds: Bounds, step: tuple[float, float], crs: Any, *, phase: tuple[float, float]
+) -> GeoBox:
+    """Return the smallest north-up grid of a step and phase that covers a box with an area.
+
+    A box that misses an edge by less than `TOLERANCE` of a pixel gains no row or column: files and
+    reprojection round coordinates.
+    """
+    left, bottom, right, top = bounds
+    first_x, last_x = _cover(left, right, step[0], phase[0])
+    first_y, last_y = _cover(bottom, top, step[1], phase[1])
+    corner = (first_x * step[0] + phase[0], last_y * step[1] + phase[1])
+    transform = Affine(step[0], 0.0, corner[0], 0.0, -step[1], corner[1])
     return GeoBox((last_y - first_y, last_x - first_x), transform, CRS(crs))
+
+
+def crs_code(crs: Any) -> str | None:
+    """Return the code of a CRS of odc-geo or pyproj (``EPSG:32631``); None if it has none."""
+    authority = getattr(crs, "proj", crs).to_authority()
+    return ":".join(authority) if authority else None
+
+
+def crs_text(crs: Any) -> str:
+    """Return a CRS by its code, else as WKT."""
+    return crs_code(crs) or str(crs.to_wkt())
+
+
+def crs_name(crs: Any) -> str:
+    """Return how messages name a CRS: its code, or the beginning of its WKT."""
+    return crs_text(crs)[:40]
+
+
+def utm_zone(geobox: GeoBox) -> str:
+    """Return the UTM zone of a grid's centre: ``EPSG:32631``."""
+    from pyproj import Transformer
+
+    back = Transformer.from_crs(geobox.crs.to_wkt(), "EPSG:4326", always_xy=True)
+    longitude, latitude = back.transform(*centre_of(geobox))
+    return f"EPSG:{(32600 if latitude >= 0 else 32700) + int((longitude + 180) // 6) % 60 + 1}"
 
 
 def read_crs(crs: Any) -> CRS:
@@ -233,7 +264,7 @@ def centre_of(geobox: GeoBox) -> tuple[float, float]:
 def describe_grid(geobox: GeoBox) -> str:
     """Say what a grid is in one line: CRS, shape, step and the phase of its edges."""
     affine, crs = geobox.affine, geobox.crs
-    name = f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
+    name = crs_name(crs)
     unit = "°" if crs.geographic else " " + str(crs.units[0]).replace("metre", "m")
     step = f"{affine.a:g}{unit}"
     if abs(affine.a) != abs(affine.e):
@@ -402,8 +433,8 @@ def _tidy_edge(edge: float, step: float) -> float:
 
 def _cover(low: float, high: float, resolution: float, phase: float) -> tuple[int, int]:
     """Numbers of the first and past-the-last lattice cell that cover an interval."""
-    first = floor((low - phase) / resolution + 1e-6)
-    last = ceil((high - phase) / resolution - 1e-6)
+    first = floor((low - phase) / resolution + TOLERANCE)
+    last = ceil((high - phase) / resolution - TOLERANCE)
     return first, max(last, first + 1)
 
 

@@ -21,6 +21,7 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import (
     centre_of,
+    crs_name,
     describe_grid,
     geobox_of,
     is_same_crs,
@@ -29,6 +30,7 @@ from xharmonize.cube.geobox import (
     reproject_bounds,
     require_same_grid,
     snap,
+    utm_zone,
     write_grid,
 )
 from xharmonize.cube.resample.aligned import Aligned
@@ -218,7 +220,7 @@ def _regrid_array(
 
     if not valid_fraction:
         return wrap(data, cube.name, attrs)
-    name = cube.name or "reflectance"
+    name = cube.name or REFLECTANCE
     own = COMPANIONS[VALID_FRACTION]
     fraction = wrap(data[1].astype(own.dtype), own.name, own.attrs)
     return xr.Dataset({name: wrap(data[0], name, attrs), own.name: fraction})
@@ -252,8 +254,8 @@ def _target_of(source: GeoBox, *, like: Any, crs: Any, resolution: float | None)
         resolution = _kept_resolution(source, target)
     if target.geographic and resolution >= 1:
         raise GridError(
-            f"resolution={resolution:g} would be degrees in {_name(target)}; for metres take a "
-            f"projected CRS: cube.harmonize.regrid(crs='EPSG:{_utm_zone(source)}', "
+            f"resolution={resolution:g} would be degrees in {crs_name(target)}; for metres take a "
+            f"projected CRS: cube.harmonize.regrid(crs='{utm_zone(source)}', "
             f"resolution={resolution:g})"
         )
     return snap(_bounds_in(source, target), resolution, target)
@@ -264,8 +266,8 @@ def _kept_resolution(source: GeoBox, target: CRS) -> float:
     steps = {abs(source.affine.a), abs(source.affine.e)}
     if source.crs.units != target.units or len(steps) > 1:
         raise GridError(
-            f"the cube's pixels ({describe_grid(source)}) tell no resolution in {_name(target)}; "
-            "give resolution= in its units"
+            f"the cube's pixels ({describe_grid(source)}) tell no resolution in "
+            f"{crs_name(target)}; give resolution= in its units"
         )
     return float(steps.pop())
 
@@ -280,8 +282,8 @@ def _bounds_in(source: GeoBox, target: CRS) -> tuple[float, float, float, float]
         return reproject_bounds(bounds, source.crs, target)
     except GridError as error:
         raise GridError(
-            f"{_name(target)} does not cover the cube ({describe_grid(source)}) in one piece; "
-            f"choose a CRS that does, such as crs='EPSG:{_utm_zone(source)}'"
+            f"{crs_name(target)} does not cover the cube ({describe_grid(source)}) in one piece; "
+            f"choose a CRS that does, such as crs='{utm_zone(source)}'"
         ) from error
 
 
@@ -335,7 +337,7 @@ def _local_steps(source: GeoBox, target: GeoBox) -> tuple[float, float]:
     down = np.hypot((u[2] - u[0]) / target.affine.a, (v[2] - v[0]) / target.affine.e)
     if not (np.isfinite([right, down]).all() and right > 0 and down > 0):
         raise GridError(
-            f"the cube ({describe_grid(source)}) lies outside the range of {_name(target.crs)}"
+            f"the cube ({describe_grid(source)}) lies outside the range of {crs_name(target.crs)}"
         )
     return float(1 / down), float(1 / right)
 
@@ -344,18 +346,6 @@ def _transformer(source: CRS, target: CRS) -> Any:
     from pyproj import Transformer
 
     return Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
-
-
-def _utm_zone(source: GeoBox) -> int:
-    """EPSG code of the UTM zone of a grid's centre."""
-    transformer = _transformer(source.crs, CRS("EPSG:4326"))
-    longitude, latitude = transformer.transform(*centre_of(source))
-    zone = int((longitude + 180) // 6) % 60 + 1
-    return (32600 if latitude >= 0 else 32700) + zone
-
-
-def _name(crs: CRS) -> str:
-    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
 
 
 def _outside(array: xr.DataArray) -> AnyArray:

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xharmonize.cube.catalog.identity import normalize_platform
 from xharmonize.errors import (
     RadiometryError,
     RadiometryWarning,
@@ -22,6 +21,7 @@ from xharmonize.errors import (
     warn,
 )
 from xharmonize.sensors import get_sensor
+from xharmonize.sensors.names import normalize_platform
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Float64Array
 
@@ -58,7 +58,7 @@ def settle_platform(
         A platform name fills unknown steps of the sensors that fly on it. ``"infer"`` tells
         Sentinel-2A from 2B by the phase of the orbit, with a warning. ``"sentinel-2"`` stands for
         their mean. A mapping by item id, or by date (``"2018-07-15"``, datetime64), names steps
-        one by one and goes before the metadata. None changes nothing.
+        one by one and overrides the metadata. None changes nothing.
     platforms, sensors, item_ids : sequence of str
         Along time, as in the contract.
     times : (time,) datetime64 array

@@ -18,7 +18,7 @@ from xharmonize.cube.companions import COMPANIONS
 from xharmonize.errors import MaskError
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import Flag, QALayer, Sensor
-from xharmonize.sensors.qa import LAYOUTS, probability_layout
+from xharmonize.sensors.qa import layout_of, probability_layout
 
 CLEAR = "clear"
 """Mask name that stands for the flags in `Sensor.clear`, date by date."""
@@ -133,7 +133,7 @@ def qa_layers(sensor: Sensor, mask: MaskLike | None = None) -> tuple[QALayer, ..
         if layer.layout == PROBABILITY:
             is_asked = mask.cloud_probability is not None
         else:
-            is_asked = bool(LAYOUTS[layer.layout].flags & named & ~settable(needed))
+            is_asked = bool(layout_of(layer).flags & named & ~settable(needed))
         if is_asked and layer not in needed:
             needed.append(layer)
     return tuple(needed)
@@ -182,9 +182,9 @@ def pack_qa(
             f"{sensor.name} has {', '.join(known) or 'none'}"
         )
     threshold = DEFAULT_PROBABILITY if cloud_probability is None else cloud_probability
-    fields = _radsat_fields(sensor, bands, platform)
+    read = _bands_read(sensor, bands, platform)
     unpacked = [
-        _unpack(values, known[name], threshold=threshold, fields=fields)
+        _unpack(values, known[name], threshold=threshold, read=read)
         for name, values in layers.items()
     ]
     packed = reduce(operator.or_, unpacked)
@@ -195,15 +195,14 @@ def pack_qa(
     return packed.rename("qa")
 
 
-def _radsat_fields(
+def _bands_read(
     sensor: Sensor, bands: Collection[str] | None, platform: str | None
 ) -> set[str] | None:
-    """Fields of QA_RADSAT that concern these bands."""
+    """Source names of these bands, by which layers tell bands apart; None for all."""
     if bands is None:
         return None
     instruments = sensor.instruments if platform is None else (sensor.instrument(platform),)
-    found = {b.source for instrument in instruments for b in instrument.bands if b.name in bands}
-    return {"terrain occlusion"} | found
+    return {b.source for instrument in instruments for b in instrument.bands if b.name in bands}
 
 
 def _probability_layer(sensor: Sensor) -> bool:
@@ -214,7 +213,7 @@ def settable(layers: Collection[QALayer]) -> Flag:
     """Return the flags that any of these layers can set."""
     found = Flag(0)
     for layer in layers:
-        found |= LAYOUTS[layer.layout].flags
+        found |= layout_of(layer).flags
     return found
 
 
@@ -223,7 +222,7 @@ def _unpack(
     layer: QALayer,
     *,
     threshold: float,
-    fields: Collection[str] | None,
+    read: Collection[str] | None,
 ) -> xr.DataArray:
     """Flags of one layer; secondary ones never say fill."""
     if not np.issubdtype(values.dtype, np.integer):
@@ -232,8 +231,9 @@ def _unpack(
             f"not survive averaging or NaN; load it as {layer.dtype}, resampled by nearest"
         )
     is_probability = layer.layout == PROBABILITY
-    layout = probability_layout(threshold) if is_probability else LAYOUTS[layer.layout]
-    table = kernels.lookup_table(layout, fields if layer.layout == "qa-radsat" else None)
+    layout = probability_layout(threshold) if is_probability else layout_of(layer)
+    fields = [f.name for f in layout.fields if read is None or not f.is_band or f.name in read]
+    table = kernels.lookup_table(layout, fields)
     if not layer.is_primary:
         table = table & np.uint16(~Flag.FILL & 0xFFFF)
     unpack = partial(kernels.decode_qa, table=table)

@@ -50,9 +50,10 @@ def _limits(cube: xr.DataArray) -> IntArray:
     scales = read_coordinate(cube, "scale")
     for i, name in enumerate(read_coordinate(cube, "sensor")):
         if str(name) != UNKNOWN:
-            radiometry = get_sensor(str(name)).radiometry
-            own = np.isclose(scales[i], radiometry.scale, rtol=0.01, atol=0)
-            limits[i] = np.where(own, radiometry.valid_max, never)
+            sensor = get_sensor(str(name))
+            bands = [sensor.radiometry_of(str(band)) for band in cube["band"].values]
+            own = np.isclose(scales[i], [band.scale for band in bands], rtol=0.01, atol=0)
+            limits[i] = np.where(own, [band.valid_max for band in bands], never)
     return limits
 
 

@@ -124,7 +124,7 @@ def open_stac(
     platform : str or mapping, optional
         Settles platforms that items do not name.
     radiometry : mapping, optional
-        ``{"offset": 0.0}``, or by item id, goes before scale, offset and nodata of the metadata.
+        ``{"offset": 0.0}``, or by item id, overrides scale, offset and nodata of the metadata.
     query : mapping, optional
         STAC query extension: ``{"eo:cloud_cover": {"lt": 20}}``.
     modifier : callable, optional

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.radiometry import is_same
 from xharmonize.errors import RadiometryError
 from xharmonize.types import AnyArray
 
@@ -196,11 +197,6 @@ def _agreed(values: Sequence[tuple[str, float]], label: Any) -> float:
             f"remove {other!r} from cube.attrs and cube.encoding"
         )
     return number
-
-
-def is_same(value: float, other: float) -> bool:
-    """Tell whether two numbers are the same but for the rounding of float32."""
-    return math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-12)
 
 
 def blank(cube: xr.DataArray, codes: Sequence[AnyArray]) -> xr.DataArray:

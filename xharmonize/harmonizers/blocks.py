@@ -19,14 +19,14 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
-from xharmonize.cube.encode import decode, require_encoded
+from xharmonize.cube.encode import ENCODING_ATTRS, decode, require_encoded
 from xharmonize.errors import BandError, ContractError
+from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 UNCERTAINTY, FLAG = "uncertainty", "flag"
-_ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_offset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def rebuild(template: xr.DataArray, data: Any, target: Target) -> xr.DataArray:
     is_new = np.array([name not in present for name in target.sources])
     for name, value in (("scale", 1.0), ("offset", 0.0), ("nodata", np.nan)):
         coords[name] = (("time", "band"), np.where(is_new, value, read_coordinate(result, name)))
-    kept = {name: value for name, value in result.attrs.items() if name not in _ENCODING_ATTRS}
+    kept = {name: value for name, value in result.attrs.items() if name not in ENCODING_ATTRS}
     result.attrs = with_history(kept, target.history)
     result.encoding = {}
     return result.assign_coords(coords)

@@ -33,6 +33,11 @@ def normal_box(box: Sequence[float]) -> Box:
     return west, south, east if east <= 180 else east - 360, north
 
 
+def flat_box(box: Sequence[float]) -> tuple[float, ...]:
+    """Return west, south, east, north of a box that may have heights too, as STAC's of six."""
+    return tuple(box[i] for i in (0, 1, 3, 4)) if len(box) == 6 else tuple(box)
+
+
 def unrolled(box: Sequence[float]) -> Box:
     """Return a box with west ≤ east, where it crosses 180° by an east beyond it."""
     west, south, east, north = box

@@ -13,7 +13,7 @@ import xharmonize as xh
 from xharmonize.cube.check import list_findings, summarize_check
 from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import main_layer, read_coordinate
-from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.geobox import crs_text, geobox_of
 from xharmonize.errors import ContractError, TimeAxisError
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
@@ -83,8 +83,7 @@ def cube_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
         grid = geobox_of(layer)
         left, bottom, right, top = grid.extent.boundingbox
         unit = str(grid.crs.units[0])
-        code = grid.crs.to_epsg()
-        facts["CRS"] = str(grid.crs) if code is None else f"EPSG:{code}"
+        facts["CRS"] = crs_text(grid.crs)
         facts["pixel"] = f"{abs(grid.resolution.x):g} × {abs(grid.resolution.y):g} {unit}"
         facts["bounds"] = f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g} {unit}"
     if isinstance(cube, xr.Dataset):

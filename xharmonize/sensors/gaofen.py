@@ -6,7 +6,7 @@ WFV cameras' relative spectral responses, weighted by response.
 
 from __future__ import annotations
 
-from xharmonize.sensors.spec import Band, Instrument, Radiometry, Sensor
+from xharmonize.sensors.spec import Band, Instrument, Naming, Radiometry, Sensor
 
 _WFV = Instrument(
     platform="gaofen-1",
@@ -40,6 +40,11 @@ GAOFEN_1_ARD = Sensor(
     level="SR",
     radiometry=Radiometry(scale=1e-4, offset=0.0, nodata=0, valid_min=1, valid_max=65535),
     clear=("fill", "saturated"),
+    names=Naming(
+        platform="gaofen-1{}",
+        spellings=(r"(?:gaofen|gf)1([a-d]?)",),
+        parts=(r"^GF1(?P<platform>[A-D]?)_",),
+    ),
     collections=("gaofen-1-ard",),
     constellation="gaofen-1",
     source="Liu et al. (2023), doi:10.3390/rs15102563",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xharmonize.sensors.landsat import LANDSAT_C2_L2
+from xharmonize.sensors.landsat import LANDSAT_C2_L2, SOURCE_FILES
 from xharmonize.sensors.sentinel2 import MSI
-from xharmonize.sensors.spec import Band, Instrument, QALayer, Radiometry, Sensor
+from xharmonize.sensors.sentinel2 import NAMES as MSI_NAMES
+from xharmonize.sensors.spec import Band, Instrument, Naming, QALayer, Radiometry, Sensor
 
 _RADIOMETRY = Radiometry(
     scale=1e-4, offset=0.0, nodata=-9999, valid_min=-9998, valid_max=32767, dtype="int16"
@@ -54,6 +55,19 @@ _S30 = tuple(
     for instrument in MSI
 )
 
+
+def _names(product: str, other: str, *, parts: tuple[str, ...] = ()) -> Naming:
+    """Names of a product; properties keep those of the Level 1 product it was made from."""
+    return Naming(
+        platform=MSI_NAMES.platform if parts else "",
+        products=(rf"(?:^|/)HLS\.{product}\.",),
+        parts=(*parts, r"^HLS.*?[_.]T?(?P<tile>\d{1,2}[C-X][A-Z]{2})(?=[_.]|$)"),
+        levels=((rf"(?:^|/)HLS\.{other}\.", "other"),),
+        trusted="id",
+        source_files=SOURCE_FILES,
+    )
+
+
 HLS_L30 = Sensor(
     name="hls-l30",
     title="HLS v2 L30: Landsat OLI, 30 m NBAR",
@@ -61,6 +75,7 @@ HLS_L30 = Sensor(
     level="NBAR",
     radiometry=_RADIOMETRY,
     qa=(_FMASK,),
+    names=_names("L30", "S30"),
     collections=("hls-l30", "HLSL30", "HLSL30.v2.0", "HLSL30_2.0", "hls2-l30"),
     constellation="hls",
     bandpass="oli",
@@ -74,6 +89,7 @@ HLS_S30 = Sensor(
     level="NBAR",
     radiometry=_RADIOMETRY,
     qa=(_FMASK,),
+    names=_names("S30", "L30", parts=MSI_NAMES.parts),
     collections=("hls-s30", "HLSS30", "HLSS30.v2.0", "HLSS30_2.0", "hls2-s30"),
     constellation="hls",
     bandpass="oli",

@@ -8,7 +8,17 @@ midpoints of the edges.
 
 from __future__ import annotations
 
-from xharmonize.sensors.spec import Band, Instrument, QALayer, Radiometry, Sensor
+from dataclasses import replace
+
+from xharmonize.sensors.spec import (
+    Band,
+    ExtraBand,
+    Instrument,
+    Naming,
+    QALayer,
+    Radiometry,
+    Sensor,
+)
 
 # A pixel that the terrain hides from the sensor is no observation of its place.
 _CLEAR = (
@@ -92,6 +102,36 @@ def _etm(*, collection: int) -> Instrument:
     )
 
 
+SOURCE_FILES = r"(?i)_L1[A-Z]{1,2}_[^/]*_B\d+\.TIF"
+"""Band files of Level 1."""
+
+_NAMES = Naming(
+    platform="landsat-{}",
+    spellings=(r"(?:landsat|l[cote]0?)([4-9])",),
+    products=(r"^L[COTE]0[4-9]_L2S[PR]_\d{6}_.*_02_",),
+    parts=(
+        r"^L[COTEM]0?(?P<platform>[1-9])(?=_|\d{6})",
+        r"^L[COTE]0[4-9]_L\w{3}_(?P<tile>\d{6})_.*?_(?P<collection>0[12])(?:_|$)",
+    ),
+    levels=(
+        (r"(?i)(?:^|[/_.])L[COTEM]0?[1-9]_L1[A-Z]{1,2}(?=_|$)", "TOA"),
+        (r"(?i)(?:^|[/_.])L[COTEM]0?[1-9]_L2[A-Z]{2}(?=_|$)", "SR"),
+        (r"(?i)/level-?1/", "TOA"),
+    ),
+    one_pass="path",
+    is_aim_off_nadir=True,
+)
+
+_KELVIN = Radiometry(
+    scale=0.00341802,
+    offset=149.0,
+    nodata=0,
+    valid_min=1,
+    valid_max=65535,
+    units="K",
+    is_fixed=True,
+)
+
 LANDSAT_C2_L2 = Sensor(
     name="landsat-c2-l2",
     title="Landsat Collection 2 Level 2 surface reflectance",
@@ -101,7 +141,13 @@ LANDSAT_C2_L2 = Sensor(
         _etm(collection=2),
     ),
     level="SR",
-    radiometry=Radiometry(scale=2.75e-5, offset=-0.2, nodata=0, valid_min=7273, valid_max=43636),
+    radiometry=Radiometry(
+        scale=2.75e-5, offset=-0.2, nodata=0, valid_min=7273, valid_max=43636, is_fixed=True
+    ),
+    extra_bands=(
+        ExtraBand(name="lwir11", assets=("lwir11", "ST_B10.TIF", "ST_B10"), radiometry=_KELVIN),
+        ExtraBand(name="lwir", assets=("lwir", "ST_B6.TIF", "ST_B6"), radiometry=_KELVIN),
+    ),
     qa=(
         QALayer(
             name="qa_pixel",
@@ -131,6 +177,8 @@ LANDSAT_C2_L2 = Sensor(
         ),
     ),
     clear=_CLEAR,
+    names=_NAMES,
+    collection_number=2,
     collections=("landsat-c2-l2", "landsat-8-c2-l2", "landsat-c2l2-sr", "landsat-c2l2alb-sr"),
     constellation="landsat",
     source="USGS Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619)",
@@ -148,6 +196,7 @@ LANDSAT_C1_SR = Sensor(
         valid_min=-9998,
         valid_max=32766,
         dtype="int16",
+        is_fixed=True,
     ),
     qa=(
         QALayer(
@@ -169,6 +218,15 @@ LANDSAT_C1_SR = Sensor(
         ),
     ),
     clear=_CLEAR,
+    # Its product names are those of Level 1, which its assets tell it from.
+    names=replace(
+        _NAMES,
+        products=(r"^L[COTE]0[4-9]_L\w{3}_\d{6}_.*_01_",),
+        assets=r"^pixel_qa$|^sr_",
+        trusted="none",
+        source_files=SOURCE_FILES,
+    ),
+    collection_number=1,
     collections=("landsat-c1-sr", "landsat-8-c1-sr", "landsat-7-c1-sr"),
     constellation="landsat",
     source="USGS Landsat 8 Surface Reflectance Code (LaSRC) Product Guide (LSDS-1368)",

@@ -19,10 +19,10 @@ Sentinel-2 Products Specification Document, scene classification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xharmonize.errors import MaskError
-from xharmonize.sensors.spec import Flag
+from xharmonize.sensors.spec import Flag, QALayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,15 @@ class BitField:
         First bit, and number of bits.
     flags : tuple of (int, Flag)
         Value of the field, and what it sets; other values set nothing.
+    is_band : bool
+        Whether the field concerns one band only, whose source name is its `name`.
     """
 
     name: str
     offset: int
     length: int
     flags: tuple[tuple[int, Flag], ...]
+    is_band: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +176,10 @@ _QA_RADSAT = Layout(
     name="qa-radsat",
     n_bits=16,
     fields=(
-        *(_bit(f"b{number}", number - 1, Flag.SATURATED) for number in range(1, 8)),
+        *(
+            replace(_bit(f"b{number}", number - 1, Flag.SATURATED), is_band=True)
+            for number in range(1, 8)
+        ),
         _bit("terrain occlusion", 11, Flag.TERRAIN_SHADOW),
     ),
 )
@@ -229,3 +235,8 @@ LAYOUTS: dict[str, Layout] = {
 ``packed-flags`` is that of our own ``qa``; ``cloud-probability`` stands at 50 %, see
 `probability_layout`.
 """
+
+
+def layout_of(layer: QALayer) -> Layout:
+    """Return the layout of a quality layer: its own, or the one it names."""
+    return LAYOUTS[layer.layout] if isinstance(layer.layout, str) else layer.layout

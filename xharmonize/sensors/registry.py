@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 
 from xharmonize.errors import SensorError, UnknownSensorError
@@ -12,6 +13,9 @@ from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.sentinel1 import SENTINEL_1_GRD, SENTINEL_1_RTC
 from xharmonize.sensors.sentinel2 import SENTINEL_2_L2A
 from xharmonize.sensors.spec import SEPARATOR, Flag, Sensor
+
+PARTS = ("platform", "baseline", "tile", "sensing", "datastrip", "collection")
+"""Groups that patterns of `Names.parts` may have."""
 
 _SENSORS: dict[str, Sensor] = {
     sensor.name: sensor
@@ -53,13 +57,18 @@ def list_sensors() -> list[str]:
     return list(_SENSORS)
 
 
+def all_sensors() -> tuple[Sensor, ...]:
+    """Return all registered products."""
+    return tuple(_SENSORS.values())
+
+
 def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
     """Make a product known by its name to this process.
 
     Parameters
     ----------
     sensor : Sensor
-        With at least one instrument; its quality layers name layouts of
+        With at least one instrument; its quality layers have layouts, or name those of
         `xharmonize.sensors.qa.LAYOUTS`.
     replace : bool
         Allow a name that is taken.
@@ -68,7 +77,8 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
     ------
     SensorError
         If the name is taken or holds ``|``, or the product has no instrument, names a quality
-        layout or a mask flag that does not exist, or lists a collection that is another product's.
+        layout or a mask flag that does not exist, lists a collection that is another product's, or
+        has a pattern that is none.
     """
     if sensor.name in _SENSORS and not replace:
         raise SensorError(f"sensor {sensor.name!r} is registered; pass replace=True to replace it")
@@ -79,7 +89,8 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
         )
     if not sensor.instruments or not all(inst.bands for inst in sensor.instruments):
         raise SensorError(f"sensor {sensor.name!r} needs an instrument with bands")
-    layouts = [layer.layout for layer in sensor.qa if layer.layout not in LAYOUTS]
+    named = [layer.layout for layer in sensor.qa if isinstance(layer.layout, str)]
+    layouts = [name for name in named if name not in LAYOUTS]
     if layouts:
         raise SensorError(f"no quality layout {layouts}; there are {sorted(LAYOUTS)}")
     known = {flag.label for flag in Flag}
@@ -92,7 +103,29 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
             raise SensorError(
                 f"collection {name!r} is read as {other.name!r}; register that one without it first"
             )
+    _check_patterns(sensor)
     _SENSORS[sensor.name] = sensor
+
+
+def _check_patterns(sensor: Sensor) -> None:
+    """Raise `SensorError` where a pattern of names cannot be used."""
+    names = sensor.names
+    levels = (pattern for pattern, _ in names.levels)
+    others = (*names.spellings, *names.products, names.assets, names.source_files, *levels)
+    for pattern in (*names.parts, *others):
+        try:
+            groups = re.compile(pattern).groupindex.keys()
+        except re.error as error:
+            raise SensorError(
+                f"pattern {pattern!r} of sensor {sensor.name!r} is no regular expression: {error}; "
+                "correct it"
+            ) from None
+        odd = sorted(groups - set(PARTS)) if pattern in names.parts else []
+        if odd or (pattern in names.parts and not groups):
+            raise SensorError(
+                f"pattern {pattern!r} of sensor {sensor.name!r} names the parts {odd}; name those "
+                f"that it finds: {', '.join(PARTS)}"
+            )
 
 
 def find_sensor(collection: str) -> Sensor | None:

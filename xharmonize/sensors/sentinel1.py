@@ -6,7 +6,9 @@ are 0, since a radar has no optical band edges. They have no reflectance: no ban
 
 from __future__ import annotations
 
-from xharmonize.sensors.spec import Band, Instrument, Radiometry, Sensor
+from dataclasses import replace
+
+from xharmonize.sensors.spec import Band, Instrument, Naming, Radiometry, Sensor
 
 _INSTRUMENTS = tuple(
     Instrument(
@@ -28,15 +30,33 @@ _INSTRUMENTS = tuple(
     for platform in ("sentinel-1a", "sentinel-1b", "sentinel-1c")
 )
 
+_NAMES = Naming(
+    platform="sentinel-1{}",
+    spellings=(r"(?:sentinel|s)1([a-d])",),
+    parts=(r"(?:^|[_.])S1(?P<platform>[A-D])_",),
+    levels=((r"(?i)(?:^|/)S1[A-D]_\w\w_(?:RAW|SLC|OCN|ETA)", "other"),),
+)
+
 SENTINEL_1_GRD = Sensor(
     name="sentinel-1-grd",
     title="Sentinel-1 C-SAR ground range detected backscatter",
     instruments=_INSTRUMENTS,
     level="GRD",
-    radiometry=Radiometry(scale=1.0, offset=0.0, nodata=0, valid_min=1, valid_max=65535),
+    radiometry=Radiometry(
+        scale=1.0,
+        offset=0.0,
+        nodata=0,
+        valid_min=1,
+        valid_max=65535,
+        uncalibrated="the digital numbers of a Sentinel-1 GRD product are uncalibrated amplitudes "
+        "(those of sentinel-1-rtc are calibrated)",
+        is_power=True,
+    ),
     clear=("fill",),
+    names=replace(_NAMES, products=(r"^S1[A-D]_\w\w_GRD._(?!.*_rtc$)",), product_types=("GRD",)),
     collections=("sentinel-1-grd",),
     constellation="sentinel-1",
+    quantity="backscatter",
     source="ESA Sentinel-1 Product Specification",
 )
 
@@ -52,8 +72,11 @@ SENTINEL_1_RTC = Sensor(
         valid_min=0,
         valid_max=2**31 - 1,
         dtype="float32",
+        is_power=True,
     ),
     clear=("fill",),
+    names=replace(_NAMES, products=(r"^S1[A-D]_\w\w_GRD._.*_rtc$",), product_types=("GRD", "RTC")),
+    quantity="gamma nought backscatter",
     collections=("sentinel-1-rtc",),
     constellation="sentinel-1",
     source="Planetary Computer Sentinel-1 RTC: gamma nought, linear power, nodata -32768",

@@ -9,7 +9,7 @@ each platform.
 
 from __future__ import annotations
 
-from xharmonize.sensors.spec import Band, Instrument, QALayer, Radiometry, Sensor
+from xharmonize.sensors.spec import Band, Instrument, Naming, QALayer, Radiometry, Sensor
 
 _BANDS = (
     ("coastal", "B01", 433.0, 453.0, 60.0, ("coastal", "B01")),
@@ -51,6 +51,24 @@ MSI = tuple(
 )
 """MSI on Sentinel-2A, 2B and 2C."""
 
+NAMES = Naming(
+    platform="sentinel-2{}",
+    spellings=(r"(?:sentinel|s)2([a-d])",),
+    products=(r"^S2[A-D]_MSIL2A_|^S2[A-D]_.*_L2A$",),
+    parts=(
+        r"(?:^|[_.])G?S2(?P<platform>[A-D])_",
+        r"_N(?P<baseline>\d\d\.?\d\d)(?:_|$|\.)",
+        r"(?:MSIL\w\w_|GS2[A-D]_)(?P<sensing>\d{8}T\d{6})",
+        r"^G?S2.*?[_.]T?(?P<tile>\d{1,2}[C-X][A-Z]{2})(?=[_.]|$)",
+        r"_S(?P<datastrip>\d{8}T\d{6})",
+    ),
+    levels=(
+        (r"(?i)MSI_?L1[A-C](?![A-Z\d])|(?:^|[_/.\-])L1[A-C](?=[_/.\-]|$)", "TOA"),
+        (r"(?i)MSI_?L2A(?![A-Z\d])|(?:^|[_/.\-])L2A(?=[_/.\-]|$)", "SR"),
+    ),
+)
+"""Names of ESA's products and granules, and those that catalogues on AWS make of them."""
+
 SENTINEL_2_L2A = Sensor(
     name="sentinel-2-l2a",
     title="Sentinel-2 MSI Level-2A surface reflectance",
@@ -63,6 +81,9 @@ SENTINEL_2_L2A = Sensor(
         valid_min=1,
         valid_max=65534,
         baseline_offsets=(("04.00", -0.1),),
+        unknown_from="99.00",  # N9999: made by users with Sen2Cor, from any baseline
+        applied_flag="boa_offset_applied",
+        is_fixed=True,
     ),
     qa=(
         QALayer(name="scl", assets=("scl", "SCL"), layout="scl", gsd=20.0, dtype="uint8", fill=0),
@@ -84,6 +105,7 @@ SENTINEL_2_L2A = Sensor(
         "sentinel-s2-l2a",
         "sentinel2-l2a",
     ),
+    names=NAMES,
     constellation="sentinel-2",
     source="ESA Sentinel-2 Products Specification Document; Spectral Response Functions v4.0",
 )

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntFlag
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from xharmonize.errors import BandError, RadiometryError, UnknownSensorError
 from xharmonize.types import Level
 
+if TYPE_CHECKING:
+    from xharmonize.sensors.qa import Layout
+
 UNKNOWN = "unknown"
 """Explicit value of a contract coordinate nobody could settle."""
+
+Meaning: TypeAlias = Literal["TOA", "SR", "other"]
+"""What a product of some name holds: reflectance at the top of the atmosphere or at the surface."""
 
 
 SEPARATOR = "|"
@@ -159,6 +166,17 @@ class Radiometry:
         Unit of the result (``1`` for reflectance).
     baseline_offsets : tuple of (str, float)
         Offsets by the first processing baseline they hold from, ascending; `offset` before.
+    unknown_from : str
+        First baseline that tells no offset: users make such products from inputs of any baseline.
+    applied_flag : str
+        Property, under any prefix, by which a catalogue says that it applied the offset itself.
+    is_fixed : bool
+        Whether all items have this scale and offset: an item that declares others contradicts
+        itself. Where False, what an item declares overrides them.
+    uncalibrated : str
+        Why numbers mean nothing unless an item declares their scale; empty where they do.
+    is_power : bool
+        Whether values are powers, which are never 0 or less: such a value is missing.
     """
 
     scale: float
@@ -169,6 +187,11 @@ class Radiometry:
     dtype: str = "uint16"
     units: str = "1"
     baseline_offsets: tuple[tuple[str, float], ...] = ()
+    unknown_from: str = ""
+    applied_flag: str = ""
+    is_fixed: bool = False
+    uncalibrated: str = ""
+    is_power: bool = False
 
     def offset_at(self, baseline: str) -> float:
         """Offset of a processing baseline such as ``"05.11"``.
@@ -190,6 +213,103 @@ class Radiometry:
         held = [offset for first, offset in self.baseline_offsets if wanted >= float(first)]
         return held[-1] if held else self.offset
 
+    def known_offset(self, baseline: str) -> float | None:
+        """Offset of a processing baseline; None where the baseline does not tell.
+
+        Raises
+        ------
+        RadiometryError
+            If the baseline is neither ``"unknown"`` nor a number.
+        """
+        if baseline == UNKNOWN:
+            return None
+        offset = self.offset_at(baseline)
+        is_open = self.unknown_from and float(baseline) >= float(self.unknown_from)
+        return None if is_open else offset
+
+    @property
+    def needs_offset(self) -> bool:
+        """Whether a scale alone does not make values."""
+        return bool(self.baseline_offsets) or self.offset != 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraBand:
+    """A band beside the spectral ones, with a unit or an encoding of its own: temperature.
+
+    It is read only where it is asked for by its name or by an asset key.
+
+    Attributes
+    ----------
+    name : str
+        Name in a cube (``lwir11``).
+    assets : tuple of str
+        Keys under which STAC catalogues list it; upper and lower case count as the same.
+    radiometry : Radiometry
+        How its digital numbers are read.
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    radiometry: Radiometry
+
+    def __contains__(self, key: str) -> bool:
+        """Tell whether a band name or an asset key is this band's."""
+        return key.lower() in {self.name.lower(), *(name.lower() for name in self.assets)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How a product shows in the names and properties that catalogues keep.
+
+    Patterns are regular expressions, searched for anywhere in a name unless they say otherwise.
+
+    Attributes
+    ----------
+    platform : str
+        STAC platform name, with ``{}`` for the letter or number that patterns find
+        (``sentinel-2{}``).
+    spellings : tuple of str
+        Patterns of a whole platform name in lower case without ``-``, ``_`` and spaces; their
+        first group is put into `platform`.
+    products : tuple of str
+        Patterns of names that only items of this product have. They recognise an item whose
+        collection is not known.
+    assets : str
+        Pattern of an asset key that such an item needs as well, where another product has the
+        same names; empty for none.
+    parts : tuple of str
+        Patterns whose named groups say what stands in a name: ``platform``, ``baseline`` (four
+        digits, or two and two), ``tile``, ``sensing`` (start of the datatake), ``datastrip`` and
+        ``collection`` (number).
+    levels : tuple of (str, str)
+        Patterns of names and addresses, and what a product of that name holds: ``"TOA"``,
+        ``"SR"``, or ``"other"`` for a product that is neither.
+    trusted : {"all", "id", "none"}
+        Which names of an item tell its level: not those of what the product was made from.
+    source_files : str
+        Pattern of files that belong to what the product was made from; empty for none.
+    product_types : tuple of str
+        Values that ``product_type`` may have, in upper case; empty for any.
+    one_pass : {"second", "path"}
+        What items of one overflight share, where they name no datatake and no orbit: the second
+        of acquisition, or path and day.
+    is_aim_off_nadir : bool
+        Whether ``view:off_nadir`` says where the platform points instead of how pixels are seen.
+    """
+
+    platform: str = ""
+    spellings: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+    assets: str = ""
+    parts: tuple[str, ...] = ()
+    levels: tuple[tuple[str, Meaning], ...] = ()
+    trusted: Literal["all", "id", "none"] = "all"
+    source_files: str = ""
+    product_types: tuple[str, ...] = ()
+    one_pass: Literal["second", "path"] = "second"
+    is_aim_off_nadir: bool = False
+
 
 @dataclass(frozen=True, kw_only=True)
 class QALayer:
@@ -201,8 +321,9 @@ class QALayer:
         Band name of the layer in a cube (``scl``, ``qa_pixel``, ``fmask``).
     assets : tuple of str
         Keys under which STAC catalogues list it.
-    layout : str
-        Key of `xharmonize.sensors.qa.LAYOUTS`: how values become packed `Flag` bits.
+    layout : str or Layout
+        How values become packed `Flag` bits: a key of `xharmonize.sensors.qa.LAYOUTS`, or a
+        layout of your own.
     gsd : float
         Ground sample distance [m].
     dtype : str
@@ -221,7 +342,7 @@ class QALayer:
 
     name: str
     assets: tuple[str, ...]
-    layout: str
+    layout: str | Layout
     gsd: float
     dtype: str
     fill: int
@@ -248,10 +369,19 @@ class Sensor:
         Quality layers, the primary one first.
     clear : tuple of str
         Flags that ``mask="clear"`` removes.
+    quantity : str
+        What the values are called, where the level does not say (``gamma nought backscatter``).
+    extra_bands : tuple of ExtraBand
+        Bands with a unit or an encoding of their own.
+    names : Naming
+        How the product shows in names and properties.
     collections : tuple of str
         STAC collection ids that hold this product.
+    collection_number : int, optional
+        Number of the processing campaign, where products of one constellation count them (Landsat
+        Collection 1, 2): an item that states another is refused.
     constellation : str
-        STAC constellation or mission family, to recognise items without platform.
+        STAC constellation or mission family; as a platform name it says nothing.
     bandpass : str
         Bandpass the *pixels* are given in, where the product was adjusted (HLS S30: ``oli``);
         empty: that of the instrument.
@@ -268,9 +398,13 @@ class Sensor:
     clear: tuple[str, ...] = field(
         default=("fill", "cloud", "cloud_adjacent", "cloud_shadow", "cirrus", "snow", "saturated")
     )
+    extra_bands: tuple[ExtraBand, ...] = ()
+    names: Naming = field(default_factory=Naming)
     collections: tuple[str, ...] = ()
+    collection_number: int | None = None
     constellation: str = ""
     bandpass: str = ""
+    quantity: str = ""
     source: str = ""
 
     @property
@@ -284,9 +418,23 @@ class Sensor:
         return tuple(band.name for band in self.instruments[0].bands)
 
     @property
+    def is_reflectance(self) -> bool:
+        """Whether the pixels are reflectance; radar backscatter is not."""
+        return self.level in get_args(Level)
+
+    @property
     def gsd(self) -> float:
         """Finest ground sample distance [m]."""
         return min(band.gsd for band in self.instruments[0].bands)
+
+    def extra_band(self, key: str) -> ExtraBand | None:
+        """Return the extra band of a name or asset key; None where it is none's."""
+        return next((band for band in self.extra_bands if key in band), None)
+
+    def radiometry_of(self, key: str) -> Radiometry:
+        """How the numbers of a band are read, by its name or asset key."""
+        extra = self.extra_band(key)
+        return self.radiometry if extra is None else extra.radiometry
 
     def instrument(self, platform: str = UNKNOWN) -> Instrument:
         """Return the instrument of a platform.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Any
 
-from xharmonize.cube.geobox import centre_of, read_crs
+from xharmonize.cube.geobox import centre_of, crs_name, read_crs
 from xharmonize.errors import GridError, GridWarning, warn
 from xharmonize.kernels.longitude import unwrapped
 
@@ -65,11 +65,6 @@ def read_polygons(
     if not fields:
         raise GridError("there are no polygons; give at least one field")
     return fields
-
-
-def crs_name(crs: Any) -> str:
-    """EPSG code of a CRS, or the beginning of its description."""
-    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs)[:40]
 
 
 def _crs_of(polygons: Any) -> Any:

@@ -9,10 +9,9 @@ import xarray as xr
 
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.door import at_door
-from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_crs
+from xharmonize.cube.geobox import TOLERANCE, crs_name, geobox_of, is_same_crs
 from xharmonize.errors import BandError, GridError, TimeAxisError
 from xharmonize.series import axis
-from xharmonize.series.fields import crs_name
 from xharmonize.series.means import mean_of_known
 from xharmonize.types import AnyArray, IntArray
 

@@ -10,7 +10,11 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from xharmonize.cube.contract import Step, write_contract
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    Step,
+    write_contract,
+)
 from xharmonize.cube.geobox import write_grid
 from xharmonize.sensors import get_sensor
 
@@ -65,7 +69,7 @@ def example_cube(
             "time": pd.to_datetime(list(dates)).to_numpy("datetime64[ns]"),
             "band": list(bands),
         },
-        name="reflectance",
+        name=REFLECTANCE,
         attrs={"units": "1", "long_name": "surface reflectance"},
     )
     platforms = [platform] * n_times if isinstance(platform, str) else list(platform)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xharmonize.cube.catalog.fields import as_number, name_of
-from xharmonize.cube.catalog.identity import normalize_platform
+from xharmonize.sensors.names import normalize_platform, platform_in
+from xharmonize.sensors.registry import all_sensors
 
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 """Coordinates along time that hold them [degree]."""
@@ -33,7 +33,6 @@ _KEYS = {
     "view_zenith": ("view:incidence_angle",),  # the view zenith at the ground
     "view_azimuth": ("view:azimuth",),
 }
-_LANDSAT = re.compile(r"^L[COTEM]0?[1-9](?=_|\d{6})")
 
 
 def angles_of_item(item: Mapping[str, Any]) -> dict[str, float]:
@@ -63,21 +62,24 @@ def angles_of_item(item: Mapping[str, Any]) -> dict[str, float]:
     if not np.isnan(elevation):
         found["sun_zenith"] = 90.0 - elevation
     off_nadir = _first(item, ("view:off_nadir",))
-    if np.isnan(found["view_zenith"]) and off_nadir > 0 and not _is_landsat(item):
+    if np.isnan(found["view_zenith"]) and off_nadir > 0 and not _is_aim(item):
         found["view_zenith"] = off_nadir
     return found
 
 
-def _is_landsat(item: Mapping[str, Any]) -> bool:
+def _is_aim(item: Mapping[str, Any]) -> bool:
+    """Tell whether the off-nadir angle is where the platform points, by who observed the item."""
     properties = item["properties"]
-    named = (
-        normalize_platform(str(properties.get(k) or "")) for k in ("platform", "constellation")
-    )
-    return (
-        any(name.startswith("landsat") for name in named)
-        or str(properties.get("constellation") or "").lower() == "landsat"
-        or bool(_LANDSAT.match(str(item["id"])))
-    )
+    constellation = str(properties.get("constellation") or "").lower()
+    platform = normalize_platform(str(properties.get("platform") or constellation))
+    who = {constellation, platform, platform_in([str(item["id"])])} - {""}
+    for sensor in all_sensors():
+        family = sensor.names.platform.partition("{")[0]
+        known = {sensor.constellation, *sensor.platforms}
+        is_its = known & who or any(family and name.startswith(family) for name in who)
+        if sensor.names.is_aim_off_nadir and is_its:
+            return True
+    return False
 
 
 def _first(item: Mapping[str, Any], keys: tuple[str, ...]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -98,27 +97,6 @@ def as_numbers(value: object, where: str, *, lengths: Sequence[int], wanted: str
     if any(number is None or not math.isfinite(number) for number in found):
         raise malformed(where, value, wanted)
     return [float(number) for number in found if number is not None]
-
-
-def stated(properties: Mapping[Any, Any], *names: str) -> list[tuple[str, Any]]:
-    """Return the properties of some names under any prefix, or none: ``s2:name``, ``name``.
-
-    Which extension a catalogue files a fact under is its own choice. The order is that of `names`,
-    then that of the properties.
-    """
-    found = [
-        (str(key), value)
-        for key, value in properties.items()
-        if value is not None and _bare(key) in names
-    ]
-    if len(found) > 1:
-        found.sort(key=lambda pair: names.index(_bare(pair[0])))
-    return found
-
-
-@lru_cache(maxsize=4096)  # items of a collection have the same properties
-def _bare(key: object) -> str:
-    return str(key).rpartition(":")[2]
 
 
 def _number(value: object) -> float | None:

@@ -24,7 +24,7 @@ from xharmonize.cube.catalog.fields import (
 )
 from xharmonize.cube.catalog.projection import epsg_stated
 from xharmonize.errors import CatalogError
-from xharmonize.kernels.longitude import box_around
+from xharmonize.kernels.longitude import box_around, flat_box
 
 Item: TypeAlias = dict[str, Any]
 """A STAC item or asset as a plain dictionary."""
@@ -157,7 +157,7 @@ def _stated_bbox(item: Mapping[str, Any]) -> list[float] | None:
         return None
     wanted = "west, south, east, north in degrees"
     values = as_numbers(box, f"{name_of(item)}: bbox", lengths=(4, 6), wanted=wanted)
-    return values if len(values) == 4 else [values[0], values[1], values[3], values[4]]
+    return list(flat_box(values))
 
 
 def make_absolute(href: str, base: str | None) -> str:
@@ -235,7 +235,7 @@ def _band(band: Any, table: list[Mapping[str, Any]], where: str) -> Mapping[str,
 def _collect(
     asset: Mapping[str, Any], bands: list[Mapping[str, Any]], fields: Mapping[str, str]
 ) -> list[Item]:
-    """Gather fields of STAC 1.1 per band; what a band says itself goes before the asset's word."""
+    """Gather fields of STAC 1.1 per band; what a band says itself overrides its asset."""
     shared = {new: asset[old] for old, new in fields.items() if asset.get(old) is not None}
     gathered = [
         shared | {new: band[old] for old, new in fields.items() if band.get(old) is not None}

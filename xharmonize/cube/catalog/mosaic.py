@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from xharmonize.cube.catalog.identity import datastrip_of
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.days import solar_day
 from xharmonize.errors import CatalogError
@@ -78,8 +77,7 @@ def _granule(scene: Scene) -> tuple[str, ...]:
     """Identify a granule; the last part tells the pieces of a split one apart."""
     if scene.tile == UNKNOWN:
         return scene.sensor.name, scene.step.platform, "", "", scene.id
-    part = datastrip_of(scene.item)
-    return scene.sensor.name, scene.step.platform, scene.datatake, scene.tile, part
+    return scene.sensor.name, scene.step.platform, scene.datatake, scene.tile, scene.datastrip
 
 
 def _rank(scene: Scene) -> tuple[str, str, str]:

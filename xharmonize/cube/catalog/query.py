@@ -15,7 +15,7 @@ from xharmonize.cube.catalog.fields import name_of, show
 from xharmonize.cube.catalog.items import bbox_of
 from xharmonize.cube.catalog.settle import sensing_time
 from xharmonize.errors import CatalogError, GridError
-from xharmonize.kernels.longitude import do_meet, normal_box
+from xharmonize.kernels.longitude import do_meet, flat_box, normal_box
 
 Instant: TypeAlias = "str | dt.date | np.datetime64 | None"
 """An RFC 3339 time, or a year, month or day that stands for all of it; None or ``..`` is open."""
@@ -175,11 +175,9 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     """
     cure = "give bbox=(west, south, east, north) in degrees of longitude and latitude"
     try:
-        box = tuple(float(value) for value in bbox)
+        box = flat_box([float(value) for value in bbox])
     except (TypeError, ValueError):
         raise GridError(f"bbox={bbox!r} is not four finite numbers; {cure}") from None
-    if len(box) == 6:
-        box = box[0], box[1], box[3], box[4]
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise GridError(f"bbox={tuple(bbox)} is not four finite numbers; {cure}")
     west, south, east, north = box

@@ -18,7 +18,7 @@ import numpy as np
 
 from xharmonize._optional import require
 from xharmonize.cube.catalog.access import is_remote, make_access
-from xharmonize.cube.catalog.identity import is_own, normalize_platform
+from xharmonize.cube.catalog.identity import is_own
 from xharmonize.cube.catalog.items import normalize_item, self_href
 from xharmonize.cube.catalog.mosaic import drop_duplicates
 from xharmonize.cube.catalog.query import DatetimeQuery, Query, make_query
@@ -27,6 +27,7 @@ from xharmonize.cube.catalog.settle import bandpass_of, settle_scene
 from xharmonize.cube.catalog.sources import Located, Source, describe_source, load_items
 from xharmonize.cube.platforms import PlatformChoice, settle_platform
 from xharmonize.errors import EmptyQueryError, RadiometryError, RadiometryWarning, warn
+from xharmonize.sensors.names import normalize_platform
 
 __all__ = ["Grid", "RadiometryChoice", "Scene", "Source", "read_scenes"]
 
@@ -74,7 +75,7 @@ def read_scenes(
     bands : sequence of str, optional
         Cube bands to look for; a scene without one of them is an error. All by default.
     radiometry : mapping, optional
-        ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: goes before
+        ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: overrides
         the metadata.
     skips : bool
         Whether a scene may lack bands that are asked for.
@@ -189,7 +190,7 @@ def _radiometry_of(item_id: str, choice: RadiometryChoice | None) -> Mapping[str
 
 
 def _named_platform(item_id: str, choice: PlatformChoice | None) -> str | None:
-    """Platform that the user named for this very item: it goes before the metadata."""
+    """Platform that the user named for this very item: it overrides the metadata."""
     if isinstance(choice, Mapping) and item_id in choice:
         return normalize_platform(choice[item_id])
     return None

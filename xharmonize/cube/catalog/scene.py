@@ -77,6 +77,8 @@ class Scene:
         Date of the local mean solar time at the item's centre.
     datatake : str
         Names the pass: items of one datatake were seen within one overflight.
+    datastrip : str
+        Part of a granule that a ground station delivered in two; empty where there is one.
     tile : str
         MGRS tile, Landsat path and row, or ``"unknown"``.
     units : str
@@ -100,6 +102,7 @@ class Scene:
     solar_day: dt.date
     datatake: str
     tile: str
+    datastrip: str = ""
     units: str = "1"
     center: tuple[float, float] = (float("nan"), float("nan"))
     dtypes: Mapping[str, str] = field(default_factory=dict)

@@ -12,30 +12,22 @@ from typing import Any
 import numpy as np
 
 from xharmonize.cube.catalog.fields import as_list, malformed, name_of
-from xharmonize.cube.catalog.identity import (
-    OWN,
-    baseline_of,
-    datatake_of,
-    is_own,
-    platform_of,
-    recognize_sensor,
-    tile_of,
-)
+from xharmonize.cube.catalog.identity import OWN, Identity, identify, is_own
 from xharmonize.cube.catalog.items import Item
 from xharmonize.cube.catalog.level import check_level
 from xharmonize.cube.catalog.projection import crs_stated, grid_stated
-from xharmonize.cube.catalog.radiometry import Encoding, raster_band, settle_encoding, unit_of
+from xharmonize.cube.catalog.radiometry import raster_band, settle_encodings, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
 from xharmonize.cube.contract import Step
 from xharmonize.cube.dates import to_nanoseconds
 from xharmonize.cube.days import solar_day
 from xharmonize.cube.geobox import reproject_bounds
+from xharmonize.cube.radiometry import Encoding
 from xharmonize.errors import (
     BandError,
     CatalogError,
     GridError,
     RadiometryError,
-    UnknownSensorError,
 )
 from xharmonize.kernels.longitude import do_meet
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
@@ -61,44 +53,34 @@ def settle_scene(
     bands : sequence of str, optional
         Cube bands to look for; all spectral bands of the sensor that the item has.
     radiometry : mapping, optional
-        ``scale``, ``offset``, ``nodata`` that go before the metadata of the item.
+        ``scale``, ``offset``, ``nodata`` that override the metadata of the item.
     platform : str, optional
-        Platform that goes before the metadata of the item.
+        Platform that overrides the metadata of the item.
     skips : bool
         Whether a band that is not there is left out instead of an error.
     """
-    sensor = recognize_sensor(item)
-    platform = _known_platform(item, sensor, platform or platform_of(item))
-    spectral = _spectral_assets(item, sensor, platform, bands, skips=skips)
+    identity = identify(item, platform=platform)
+    sensor = identity.sensor
+    spectral = _spectral_assets(item, sensor, identity.platform, bands, skips=skips)
     assets = spectral | _quality_assets(item, sensor)
-    check_level(item, sensor, spectral.values())
-    baseline, override = baseline_of(item), _values_of(radiometry)
-    encodings = {
-        band: settle_encoding(item, key, sensor=sensor, baseline=baseline, override=override)
-        for band, key in spectral.items()
-    }
+    check_level(item, identity, spectral.values())
+    encodings = settle_encodings(item, spectral, identity, override=_values_of(radiometry))
     center, moment = _center(item), sensing_time(item)
     when = to_nanoseconds(moment, what=f"item {item['id']!r}")
     day = solar_day(when, center[0])
-    tile = tile_of(item)
     scene = Scene(
         id=item["id"],
         item=item,
         datetime=when,
         sensor=sensor,
-        step=_step(item, sensor, platform, baseline, tile, encodings),
+        step=_step(item, identity, encodings),
         assets=assets,
         crs=_crs(item, spectral),
         grids={n: grid for n, key in assets.items() if (grid := _grid(item, key)) is not None},
         solar_day=day,
-        datatake=datatake_of(
-            item,
-            platform=platform,
-            tile=tile,
-            solar_day=day.isoformat(),
-            second=moment.strftime("%Y%m%dT%H%M%S"),
-        ),
-        tile=tile,
+        datatake=identity.datatake(day=day.isoformat(), second=f"{moment:%Y%m%dT%H%M%S}"),
+        datastrip=identity.datastrip,
+        tile=identity.tile,
         units=unit_of(item, spectral.values(), sensor),
         center=center,
         dtypes={n: kind for n, key in assets.items() if (kind := _dtype(item, key))},
@@ -131,36 +113,19 @@ def bandpass_of(sensor: Sensor, platform: str) -> str:
     return families.pop() if len(families) == 1 else UNKNOWN
 
 
-def _step(
-    item: Item,
-    sensor: Sensor,
-    platform: str,
-    baseline: str,
-    tile: str,
-    encodings: Mapping[str, Encoding],
-) -> Step:
-    own = item["properties"]
+def _step(item: Item, identity: Identity, encodings: Mapping[str, Encoding]) -> Step:
+    own, sensor, platform = item["properties"], identity.sensor, identity.platform
     return Step(
         sensor=sensor.name,
         platform=platform,
         bandpass=str(own.get(f"{OWN}bandpass", bandpass_of(sensor, platform))),
-        processing_baseline=baseline,
+        processing_baseline=identity.baseline,
         level=str(own.get(f"{OWN}level", sensor.level)),
         item_id=item["id"],
-        tile=tile,
+        tile=identity.tile,
         scale={band: encoding.scale for band, encoding in encodings.items()},
         offset={band: encoding.offset for band, encoding in encodings.items()},
         nodata={band: encoding.nodata for band, encoding in encodings.items()},
-    )
-
-
-def _known_platform(item: Item, sensor: Sensor, platform: str) -> str:
-    if platform in (UNKNOWN, sensor.constellation, *sensor.platforms):
-        return platform
-    raise UnknownSensorError(
-        f"item {item['id']!r} was observed by {platform!r}, {sensor.name} knows "
-        f"{', '.join(sensor.platforms)}; leave such items out with query={{'platform': "
-        f"{{'in': [...]}}}}, or register a sensor that has the platform"
     )
 
 
@@ -189,7 +154,7 @@ def _spectral_assets(
     table = {band.name: band for band in sensor.instrument(known).bands}
     found = {}
     for name in bands if bands is not None else table:
-        key = _band_asset(item, table[name]) if name in table else _thermal_asset(item, name)
+        key = _band_asset(item, table[name]) if name in table else _other_asset(item, sensor, name)
         if key is not None:
             found[name] = key
         elif bands is not None and not skips:
@@ -233,9 +198,11 @@ def _by_field(item: Item, field: str, values: set[str]) -> str | None:
     return min(found)[1] if found else None
 
 
-def _thermal_asset(item: Item, name: str) -> str | None:
-    """Key of an asset outside the sensor's reflectance bands, read only when asked for by key."""
-    asset = item["assets"].get(name)
+def _other_asset(item: Item, sensor: Sensor, name: str) -> str | None:
+    """Key of an asset outside the sensor's spectral bands, read only when it is asked for."""
+    extra, asset = sensor.extra_band(name), item["assets"].get(name)
+    if extra is not None and asset is None:
+        return next((key for key in item["assets"] if key in extra), None)
     return name if asset and "data" in _roles(asset) else None
 
 

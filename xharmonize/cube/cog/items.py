@@ -21,7 +21,7 @@ import pandas as pd
 from xharmonize._optional import require
 from xharmonize.cube.cog.files import Layer
 from xharmonize.cube.companions import role_of
-from xharmonize.cube.geobox import reproject_bounds
+from xharmonize.cube.geobox import crs_code, reproject_bounds
 from xharmonize.errors import BandError, UnknownSensorError
 from xharmonize.kernels.longitude import Box, box_around, normal_box, spans
 from xharmonize.sensors import get_sensor
@@ -181,15 +181,10 @@ def _grid_code(tile: str) -> str:
 
 
 def _grid(geobox: Any) -> dict[str, Any]:
-    crs = geobox.crs.proj
-    authority = crs.to_authority()
-    code = (
-        {"proj:code": ":".join(authority)}
-        if authority
-        else {"proj:code": None, "proj:wkt2": crs.to_wkt()}
-    )
+    code = crs_code(geobox.crs)
     return {
-        **code,
+        "proj:code": code,
+        **({} if code else {"proj:wkt2": geobox.crs.proj.to_wkt()}),
         "proj:shape": list(geobox.shape),
         "proj:transform": list(geobox.transform)[:6],
         "proj:bbox": list(geobox.boundingbox.bbox),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from xharmonize.cube.catalog.scene import Grid
-from xharmonize.cube.geobox import is_same_crs, read_crs
+from xharmonize.cube.geobox import crs_name, is_same_crs, read_crs
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
@@ -157,8 +157,7 @@ def _why_misplaced(header: Header, stated: Grid | None, crs: str) -> str:
         return "the file has no CRS"
     limit = TOLERANCE * min(_sides(own))
     if crs and _shift(own, header.crs, crs) > limit:
-        name = read_crs(header.crs)
-        return f"the file is in {f'EPSG:{name.epsg}' if name.epsg else name}, its item says {crs}"
+        return f"the file is in {crs_name(read_crs(header.crs))}, its item says {crs}"
     if stated is None:
         return ""
     off = float(np.abs(np.subtract(own.corners, stated.corners)).max())

@@ -27,7 +27,7 @@ from xharmonize.cube.masks import mask as apply_mask
 from xharmonize.cube.quality import settable
 from xharmonize.cube.saturation import flag_saturated
 from xharmonize.errors import MaskError, RadiometryWarning, warn
-from xharmonize.sensors.qa import LAYOUTS
+from xharmonize.sensors.qa import layout_of
 from xharmonize.sensors.spec import Flag, QALayer, Sensor
 from xharmonize.types import AnyArray, Engine
 
@@ -38,7 +38,6 @@ _LONG_NAMES = {
     "TOA": "top-of-atmosphere reflectance",
     "SR": "surface reflectance",
     "NBAR": "nadir BRDF-adjusted surface reflectance",
-    "RTC": "gamma nought backscatter",
 }
 
 
@@ -148,7 +147,7 @@ def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
         layer
         for layer in sensor.qa
         if layer.name in there
-        and (request.qa or layer in needed or LAYOUTS[layer.layout].flags & asked & ~Flag.FILL)
+        and (request.qa or layer in needed or layout_of(layer).flags & asked & ~Flag.FILL)
     )
 
 
@@ -182,7 +181,7 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
         name=REFLECTANCE,
         attrs=with_history(
             {
-                "long_name": _LONG_NAMES.get(first.step.level, "backscatter"),
+                "long_name": _LONG_NAMES.get(first.step.level, first.sensor.quantity),
                 "units": first.units,
                 **_lineage(first),
             },

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xharmonize.cube.geobox import crs_name
 from xharmonize.cube.store.encode import (
     CODED,
     COMPLETE,
@@ -86,7 +87,7 @@ def _grid_differences(group: Any, parts: Parts) -> list[str]:
     found = []
     crs = CRS.from_wkt(str(group["spatial_ref"].attrs["crs_wkt"]))
     if not crs.equals(parts.crs, ignore_axis_order=True):
-        found.append(f"its CRS is {_name(parts.crs)}, the store's {_name(crs)}")
+        found.append(f"its CRS is {crs_name(parts.crs)}, the store's {crs_name(crs)}")
     steps = {"x": parts.transform[0], "y": parts.transform[4]}
     for dim in ("y", "x"):
         mine, held = parts.statics[dim].values, group[dim][:]
@@ -177,11 +178,6 @@ def _dims(array: Any) -> tuple[str, ...]:
 
 def _short(values: AnyArray) -> str:
     return str(values.tolist()) if values.size <= 30 else f"{values.size} values"
-
-
-def _name(crs: Any) -> str:
-    authority = crs.to_authority()
-    return ":".join(authority) if authority else str(crs.name)
 
 
 def _range(values: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xharmonize.cube.geobox import crs_code
 from xharmonize.cube.store.encode import json_attrs
 from xharmonize.cube.store.parts import FORMAT, Parts
 
@@ -57,8 +58,8 @@ def geozarr_attrs(parts: Parts) -> dict[str, Any]:
     n_y, n_x = parts.statics["y"].values.size, parts.statics["x"].values.size
     a, _, c, _, e, f = parts.transform
     xs, ys = sorted((c, c + a * n_x)), sorted((f, f + e * n_y))
-    authority = parts.crs.to_authority()
-    code = {"proj:code": ":".join(authority)} if authority else {}
+    known = crs_code(parts.crs)
+    code = {"proj:code": known} if known else {}
     return {
         "zarr_conventions": [
             {

@@ -13,16 +13,10 @@ import xarray as xr
 from xharmonize.cube.blockwise import chunks_of, map_blocks
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.contract import read_coordinate, select_bands
-from xharmonize.cube.geobox import geobox_of, is_same_crs, read_crs
+from xharmonize.cube.geobox import crs_name, geobox_of, is_same_crs, read_crs
 from xharmonize.errors import BandError, GridError, ModelError
 from xharmonize.harmonizers.lut.counting import split_lines
-from xharmonize.harmonizers.lut.tiles import (
-    between_centres,
-    crs_name,
-    place_pixels,
-    require_metres,
-    whole,
-)
+from xharmonize.harmonizers.lut.tiles import between_centres, place_pixels, require_metres, whole
 from xharmonize.kernels.cuda import lut_kernels
 from xharmonize.types import AnyArray, Float64Array, IntArray
 
@@ -97,8 +91,8 @@ def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
     box = geobox_of(cube)
     if not is_same_crs(box.crs, read_crs(fit.attrs["crs"])):
         raise GridError(
-            f"the tables are for {fit.attrs['crs']}, the cube is in {crs_name(box)}; put it there "
-            "with cube.harmonize.regrid(crs=...), or fit tables on it"
+            f"the tables are for {fit.attrs['crs']}, the cube is in {crs_name(box.crs)}; put it "
+            "there with cube.harmonize.regrid(crs=...), or fit tables on it"
         )
     side = float(fit.attrs["tile"])
     centres = {dim: np.asarray(fit[f"tile_{dim}"].values, np.float64) for dim in ("y", "x")}

@@ -17,11 +17,11 @@ from xharmonize.cube.contract import (
     require_contract,
     select_bands,
 )
-from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.geobox import crs_text, geobox_of
 from xharmonize.errors import BandError, FitError, RadiometryWarning, warn
 from xharmonize.harmonizers.lut.counting import count_tiles
 from xharmonize.harmonizers.lut.predictors import Predictor, Ranges
-from xharmonize.harmonizers.lut.tiles import Axis, crs_name, tiles_of
+from xharmonize.harmonizers.lut.tiles import Axis, tiles_of
 from xharmonize.models.card import Domain
 from xharmonize.tiles import sampling
 from xharmonize.types import AnyArray, BoolArray, IntArray
@@ -73,7 +73,7 @@ def fit_dataset(
         "predictor": predictor.name,
         "predictor_digest": predictor.digest,
         "tile": side,
-        "crs": crs_name(geobox_of(array)),
+        "crs": crs_text(geobox_of(array).crs),
         "interpolate": int(interpolate),
         "min_coverage": min_coverage,
         "history": words,

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from odc.geo.geobox import GeoBox
 
-from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.geobox import crs_name, geobox_of
 from xharmonize.errors import GridError
 from xharmonize.types import Float64Array, FloatArray, IntArray
 
@@ -67,14 +66,10 @@ def require_metres(cube: xr.DataArray, what: str) -> None:
     box = geobox_of(cube)
     if box.crs.geographic:
         raise GridError(
-            f"{what} have a side in metres, the cube is in degrees ({crs_name(box)}); put it on a "
-            "projected grid first, such as cube.harmonize.regrid(crs='EPSG:326..', resolution=10)"
+            f"{what} have a side in metres, the cube is in degrees ({crs_name(box.crs)}); put it "
+            "on a projected grid first, such as "
+            "cube.harmonize.regrid(crs='EPSG:326..', resolution=10)"
         )
-
-
-def crs_name(box: GeoBox) -> str:
-    """EPSG code of a grid's CRS, or its WKT where it has none."""
-    return f"EPSG:{box.crs.epsg}" if box.crs.epsg else str(box.crs.to_wkt())
 
 
 def _axis(cube: xr.DataArray, dim: str, side: float) -> Axis:

@@ -17,6 +17,7 @@ from xharmonize.cube.geobox import (
     is_same_crs,
     read_crs,
     snap,
+    utm_zone,
 )
 from xharmonize.errors import GridError, ModelError
 from xharmonize.harmonizers.tiles.axis import Axis, Cells
@@ -45,7 +46,7 @@ def require_on_lattice(box: GeoBox, card: GeneratorCard) -> None:
             f"{_cure(card, lattice.crs)}"
         )
     if not box.crs.projected or box.crs.units[0] not in ("metre", "meter", "m"):
-        raise GridError(f"{needs}; {_cure(card, f'EPSG:{_utm(box)}')}")
+        raise GridError(f"{needs}; {_cure(card, utm_zone(box))}")
     a, e = box.affine.a, box.affine.e
     if not (isclose(a, side, rel_tol=1e-6) and isclose(-e, side, rel_tol=1e-6)):
         raise GridError(f"{needs}; {_cure(card)}")
@@ -201,12 +202,6 @@ def _regrid(source: Input, crs: str | None) -> str:
         return f"harmonize.regrid({where}resolution={source.gsd:g})"
     of = "crs" if crs is None else repr(crs)
     return f"harmonize.regrid(like=snap(bounds, {source.gsd:g}, {of}, phase={source.phase}))"
-
-
-def _utm(box: GeoBox) -> int:
-    """EPSG code of the UTM zone of a grid's centre."""
-    longitude, latitude = box.geographic_extent.centroid.coords[0]
-    return (32600 if latitude >= 0 else 32700) + int((longitude + 180) // 6) % 60 + 1
 
 
 def north_up(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
