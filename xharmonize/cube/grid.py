@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from xharmonize.cube.companions import COMPANIONS, blank_missing, companions_of, quantities_of
 from xharmonize.cube.contract import (
+    REFLECTANCE,
     REQUESTED_BOUNDS,
     plain_numbers,
     read_coordinate,

@@ -21,7 +21,6 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.encode import ENCODING_ATTRS, decode, require_encoded
 from xharmonize.errors import BandError, ContractError
-from xharmonize.harmonizers.companions import carry_companions
 from xharmonize.kernels.radiometry import affine
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
