@@ -50,7 +50,7 @@ class Query:
     source: str
     bbox: tuple[float, float, float, float] | None = None
     datetime: str | None = None
-    engine: Engine = "stackstac"
+    engine: Engine | None = None
     modifier: str | None = None
     mask: str = "clear"
     dilate: float = 0.0
