@@ -89,6 +89,15 @@ def test_a_polygon_restricts(client):
     assert len(found) == 5
 
 
+@pytest.mark.parametrize(("west", "is_there"), [(179.8, True), (-180, True), (0, False)])
+def test_a_polygon_finds_an_item_across_180(west, is_there):
+    from xharmonize.cli.api import _in_area
+
+    across = {**item(1, west=179.75), "bbox": [179.75, 50.5, -179.75, 51.0]}
+    ring = [[west, 50], [west + 0.1, 50], [west + 0.1, 52], [west, 50]]
+    assert _in_area({"type": "Polygon", "coordinates": [ring]})(across) is is_there
+
+
 def test_query_extension_and_cql2_agree(ours):
     by_query = ids(
         ours.search(query={"eo:cloud_cover": {"lt": 10}, "platform": {"eq": "sentinel-2a"}})

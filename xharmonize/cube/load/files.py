@@ -317,10 +317,10 @@ def _read_plain(
 
     params = RasterLoadParams(dtype=str(dtype), fill_value=fill, resampling=resampling)
     place, found = RioReader(RasterSource(href), None).read(params, geobox)
-    if found.shape == geobox.shape.yx:
-        return found
-    pixels = np.full(geobox.shape.yx, fill, dtype)
-    pixels[place] = found
+    pixels: IntArray = found
+    if pixels.shape != geobox.shape.yx:
+        pixels = np.full(geobox.shape.yx, fill, dtype)
+        pixels[place] = found
     return pixels
 
 

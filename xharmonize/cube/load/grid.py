@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isclose, sqrt
+from math import floor, isclose, sqrt
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from xharmonize.cube.catalog.query import check_bbox
 from xharmonize.cube.catalog.scene import Grid, Scene
-from xharmonize.cube.geobox import Bounds, centre_of, read_crs, reproject_bounds
+from xharmonize.cube.geobox import (
+    TOLERANCE,
+    Bounds,
+    centre_of,
+    read_crs,
+    reproject_bounds,
+    snap,
+)
 from xharmonize.errors import EmptyQueryError, GridError
 from xharmonize.kernels.longitude import near, unrolled
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-
-SNAP = 1e-3
-"""Part of a pixel [1] by which a box may miss an edge without gaining a row or column."""
 
 FINEST = 0.01
 """Pixel size [unit of a projected CRS] below which a resolution is taken for one in degrees."""
@@ -51,17 +55,7 @@ class Lattice:
 
     def cover(self, bounds: Bounds) -> GeoBox:
         """Return the smallest north-up grid on the lattice that covers `bounds`."""
-        from affine import Affine
-        from odc.geo.geobox import GeoBox
-
-        left, bottom, right, top = bounds
-        if not (right > left and top > bottom):
-            raise GridError(f"the box {bounds} is empty in {self.crs}; give one with an area")
-        x0, x1 = _cover(left, right, self.step[0], self.phase[0])
-        y0, y1 = _cover(bottom, top, self.step[1], self.phase[1])
-        corner = (x0 * self.step[0] + self.phase[0], y1 * self.step[1] + self.phase[1])
-        transform = Affine(self.step[0], 0.0, corner[0], 0.0, -self.step[1], corner[1])
-        return GeoBox((y1 - y0, x1 - x0), transform, self.crs)
+        return snap(bounds, self.step, self.crs, phase=self.phase)
 
     def coarsened(self, step: float) -> Lattice:
         """Return the lattice of another step whose edges lie on this one's where they can."""
@@ -338,10 +332,6 @@ def _is_metric(crs: str) -> bool:
 def _modulo(edge: float, step: float) -> float:
     phase = edge - step * floor(edge / step)
     # Steps such as 1e-4 degree have no exact multiples: a phase next to the step is zero.
-    if isclose(phase, step, rel_tol=SNAP) or abs(phase) < SNAP * step:
+    if isclose(phase, step, rel_tol=TOLERANCE) or abs(phase) < TOLERANCE * step:
         return 0.0
     return round(phase, 9)
-
-
-def _cover(low: float, high: float, step: float, phase: float) -> tuple[int, int]:
-    return floor((low - phase) / step + SNAP), ceil((high - phase) / step - SNAP)
