@@ -110,24 +110,15 @@ def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -
     AssetReadError
         When computed, if an asset cannot be read and failures are not skipped.
     """
-    read = _read_odc if engine == "odc" else by_stackstac.read
-    rows = [number for number, source in enumerate(sources) if source.assets]
-    named = {name for source in sources for name in source.assets}
-    columns = [number for number, name in enumerate(reading.names) if name in named]
-    if len(rows) == len(sources) and len(columns) == len(reading.names):
-        return read(sources, reading)
     # Engines drop items that have nothing to read, and bands that no item has.
-    shape = tuple(sum(chunks) for chunks in reading.chunks)
-    missing = da.full(shape, reading.fill, reading.dtype, chunks=reading.chunks)
-    if not rows:
-        return missing
-    part = replace(
-        reading,
-        names=tuple(reading.names[number] for number in columns),
-        chunks=((1,) * len(rows), (len(columns),), *reading.chunks[2:]),
-    )
-    found = _spread(read([sources[number] for number in rows], part), missing, rows, axis=0)
-    return _spread(found, missing, columns, axis=1).rechunk(reading.chunks)
+    whole = [replace(source, assets=_with_missing(source, reading.names)) for source in sources]
+    read = _read_odc if engine == "odc" else by_stackstac.read
+    return read(whole, reading)
+
+
+def _with_missing(source: Source, names: Sequence[str]) -> dict[str, AssetRef]:
+    nothing = AssetRef(href="", item_id=source.item_id, asset="")
+    return {name: source.assets.get(name, nothing) for name in names}
 
 
 def choose_engine(geobox: GeoBox) -> Engine:
@@ -156,25 +147,6 @@ def _stackstac_works() -> bool:
     except Exception:  # whatever such a package may raise
         return False
     return True
-
-
-def _spread(found: da.Array, missing: da.Array, places: Sequence[int], *, axis: int) -> da.Array:
-    """Put slices of an array at places along an axis of another, and fill between them."""
-    size = missing.shape[axis]
-    if len(places) == size:
-        return found
-    rows = {place: number for number, place in enumerate(places)}
-    cut = (slice(None),) * axis
-    empty = missing[:, : found.shape[1]] if axis == 0 else missing
-    return da.concatenate(
-        [
-            found[(*cut, slice(rows[n], rows[n] + 1))]
-            if n in rows
-            else empty[(*cut, slice(n, n + 1))]
-            for n in range(size)
-        ],
-        axis=axis,
-    )
 
 
 def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
@@ -220,7 +192,8 @@ def _odc_item(source: Source, footprint: Any) -> Any:
         properties={},
     )
     for name, ref in source.assets.items():
-        item.add_asset(name, pystac.Asset(href=ref.href, extra_fields={_KEY: ref}))
+        # odc-stac wants an absolute href, even of what is missing.
+        item.add_asset(name, pystac.Asset(href=ref.href or "/", extra_fields={_KEY: ref}))
     return item
 
 
@@ -251,9 +224,8 @@ class _OdcDriver:
         band = RasterBandMetadata(attrs={"token": self.token})
         return RasterGroupMetadata(bands={(name, 1): band for name in self.names if md})
 
-    def driver_data(self, md: Any, band_key: tuple[str, int]) -> AssetRef | None:
-        asset = md.assets.get(band_key[0])
-        return None if asset is None else asset.extra_fields[_KEY]
+    def driver_data(self, md: Any, band_key: tuple[str, int]) -> Any:
+        return md.assets[band_key[0]].extra_fields[_KEY]
 
     def new_load(self, geobox: Any, *, chunks: Mapping[str, int] | None = None) -> Any:
         return rio_driver().new_load(geobox, chunks=chunks)

@@ -43,7 +43,8 @@ class AssetRef:
     Attributes
     ----------
     href : str
-        Absolute location, signed where it has to be.
+        Absolute location, signed where it has to be; empty for an asset that an item lacks, of
+        which all pixels are missing.
     item_id, asset : str
         Named in errors.
     nodata : int or None
@@ -94,6 +95,8 @@ class AssetRef:
         """
         from rasterio.errors import RasterioError
 
+        if not self.href:
+            return np.full(geobox.shape.yx, fill, dtype)
         try:
             with reading_options(self.href):
                 pixels = read_pixels(
