@@ -150,6 +150,12 @@ def test_two_orbits_come_nearer(data, capsys):
     assert "s a granule" in capsys.readouterr().out
 
 
+def test_coverage():
+    found = import_benchmark("covering").main((10, 40))
+    assert all(row["difference"] < 1e-7 for row in found.values())
+    assert found[40]["exactextract"] < found[40]["shapely"]
+
+
 def test_fields(data, capsys):
     found = import_benchmark("fields").compare(data / "flanders-2018", "2018-07")
     assert found["0.25 to 1 ha", 60]["few"] > found["0.25 to 1 ha", 20]["few"]

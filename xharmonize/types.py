@@ -26,4 +26,4 @@ Level: TypeAlias = Literal["TOA", "SR", "NBAR"]
 """Processing level of reflectance: top of atmosphere, surface, nadir BRDF-adjusted surface."""
 
 Engine: TypeAlias = Literal["stackstac", "odc"]
-"""Library that reads the pixels of STAC items."""
+"""Library that lays out the reading of STAC items."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from helpers.servers import rustac_serve
 
-from xharmonize.cli.search import query_to_cql2
 from xharmonize.cli.server import read_catalog, serve
+from xharmonize.cube.catalog.query import make_query
+from xharmonize.cube.catalog.sources import load_items
 from xharmonize.errors import CatalogConnectionError, CatalogError
 
 pystac_client = pytest.importorskip("pystac_client")
@@ -88,6 +89,15 @@ def test_a_polygon_restricts(client):
     assert len(found) == 5
 
 
+@pytest.mark.parametrize(("west", "is_there"), [(179.8, True), (-180, True), (0, False)])
+def test_a_polygon_finds_an_item_across_180(west, is_there):
+    from xharmonize.cli.api import _in_area
+
+    across = {**item(1, west=179.75), "bbox": [179.75, 50.5, -179.75, 51.0]}
+    ring = [[west, 50], [west + 0.1, 50], [west + 0.1, 52], [west, 50]]
+    assert _in_area({"type": "Polygon", "coordinates": [ring]})(across) is is_there
+
+
 def test_query_extension_and_cql2_agree(ours):
     by_query = ids(
         ours.search(query={"eo:cloud_cover": {"lt": 10}, "platform": {"eq": "sentinel-2a"}})
@@ -161,9 +171,34 @@ def test_a_taken_port_is_named():
         pass
 
 
-def test_an_unknown_operator_is_refused():
-    with pytest.raises(ValueError, match="unknown query operator 'near'"):
-        query_to_cql2({"eo:cloud_cover": {"near": 3}})
+BAD = [
+    {"query": {"eo:cloud_cover": {"near": 3}}},
+    {"query": {"platform": {"lt": 3}}},
+]
+
+
+@pytest.mark.parametrize("search", BAD, ids=str)
+def test_what_the_library_refuses_is_a_bad_request(ours, search):
+    with pytest.raises(pystac_client.exceptions.APIError, match=r"near|platform"):
+        list(ours.search(**search).items_as_dicts())
+
+
+SEARCHES = [
+    {"bbox": [29, 50, 31, 51]},
+    {"bbox": [179, -60, -175, 60]},
+    {"datetime": "2018-02-01/2018-02-28"},
+    {"datetime": "../2018-01-09T10:50:00Z", "query": {"platform": {"eq": "sentinel-2a"}}},
+    {"query": {"eo:cloud_cover": {"gte": 4, "lt": 30}, "platform": {"endsWith": "2b"}}},
+    {"query": {"id": {"in": ["sentinel-2-l2a-007"]}, "none": {"neq": 3}}},
+    {"query": {"platform": {"contains": "%"}}},
+    {"query": {"none": {"lt": 3}}},
+]
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=str)
+def test_a_server_finds_what_is_found_in_a_file(ours, search):
+    held = load_items(ITEMS, make_query(**search))
+    assert ids(ours.search(**search)) == {located.item["id"] for located in held}
 
 
 def test_a_static_catalogue_is_walked(data):

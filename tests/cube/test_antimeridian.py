@@ -11,7 +11,6 @@ from helpers.items import ENGINES, make_item
 from pyproj import Transformer
 
 import xharmonize as xh
-from xharmonize.cli.search import Search, find
 from xharmonize.cube.catalog.items import bbox_of
 from xharmonize.cube.catalog.mosaic import mosaic_groups
 from xharmonize.cube.catalog.query import check_bbox, make_query, matches
@@ -105,7 +104,6 @@ def test_an_item_across_180_is_found_by_either_side_and_by_nothing_else(tmp_path
     there = [(0, -17, 1, -16), (178, -17, 179, -16), (-179, -17, -178, -16), (179.9, 0, -179.9, 1)]
     for asked, is_there in [(b, True) for b in here] + [(b, False) for b in there]:
         assert matches(item, make_query(bbox=asked)) is is_there, asked
-        assert bool(find([item], Search(bbox=asked))) is is_there, asked
     assert abs(read_scenes(item)[0].center[0]) == pytest.approx(180, abs=0.01)
 
 

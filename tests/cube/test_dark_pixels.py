@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cli.reading import Contradiction, check
 from xharmonize.cube.check import list_findings
+from xharmonize.report.facts import radiometry_rows
 from xharmonize.testing import example_cube
 
 SHAPE = (60, 60)
@@ -100,3 +103,53 @@ def test_on_real_dates(data):
     assert not table["is_contradiction"].any()
     found = xh.check_radiometry(cube + 0.1)  # as if it were still in the pixels
     assert found["is_contradiction"].sum() == 41
+
+
+@pytest.fixture(params=["clean", "hazy", "missed", "twice", "numbers", "bright bands", "masked"])
+def doubtful(request):
+    kind, missed = request.param, dated(8, ["blue", "red"], level=0.11)
+    if kind == "hazy":
+        return xr.concat([missed[:1], dated(8, ["blue", "red"], level=0.02)[1:]], "time")
+    if kind == "missed":
+        return missed
+    if kind == "masked":
+        return missed.where(missed["time"] > missed["time"][-2])
+    if kind == "numbers":
+        return missed * np.float32(1e4)
+    if kind == "bright bands":
+        return dated(3, BRIGHT, level=0.11)
+    return dated(3, ["blue", "red"], level=-0.07 if kind == "twice" else 0.02)
+
+
+def judged(cube, capsys) -> tuple[str, str]:
+    """What the command line and the report conclude; the first refuses where dates contradict."""
+    capsys.readouterr()
+    refusal = ""
+    try:
+        check(cube, refuse=True)
+    except Contradiction as error:
+        refusal = str(error)
+    said = refusal or capsys.readouterr().err
+    notes = radiometry_rows(cube)[1]
+    return said.lower(), notes[0].lower() if notes else ""
+
+
+def test_the_command_line_and_the_report_conclude_the_same(doubtful, capsys):
+    said, noted = judged(doubtful, capsys)
+    n = int(xh.check_radiometry(doubtful)["is_contradiction"].sum())
+    assert noted in said
+    assert bool(noted) == bool(list_findings(xh.check_radiometry(doubtful)))
+    assert ("contradict the metadata" in noted) == ("nothing was written" in said) == (n > 0)
+
+
+def test_they_conclude_the_same_on_real_dates(data, capsys):
+    cube = xh.open_stac(
+        data / "flanders-2018" / "catalog.json",
+        collection="sentinel-2-l2a",
+        datetime="2018-07/2018-09",
+        bands=["blue", "red"],
+    ).load()
+    for shift, wrong in ((0, False), (0.1, True)):
+        said, noted = judged(cube + np.float32(shift), capsys)
+        assert noted in said
+        assert ("contradict the metadata" in noted) == ("nothing was written" in said) == wrong

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
+from helpers.items import sentinel2
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
-from xharmonize.cube.load.engines import FAILED, Reading, Source, read_stack
+from xharmonize.cube.load.engines import FAILED, Reading, Source, choose_engine, read_stack
 from xharmonize.cube.load.readers import AssetRef
 
 ENGINES = ["stackstac", "odc"]
@@ -197,3 +202,55 @@ def test_reflectance_is_not_read_as_integers(engine, scene, tmp_path):
                 lazy.compute()
         else:
             np.testing.assert_array_equal(lazy.compute()[0, 0], values.astype("uint16"))
+
+
+BROKEN = {
+    "hidden": "raise ModuleNotFoundError(\"No module named 'stackstac'\", name='stackstac')",
+    "fails when imported": "import a_module_that_went_away",
+    "fails when called": "def stack(*args, **options): raise AttributeError('went away')",
+    "lost an argument": "def stack(items, epsg, bounds): pass",
+}
+OPEN = """
+import sys
+import json
+import numpy as np
+import xharmonize as xh
+cube = xh.open_stac(json.load(open(sys.argv[1])), bands=["red"], decode=False)
+np.save(sys.argv[2], cube.compute().values)
+print(cube.attrs["history"])
+"""
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_without_stackstac_odc_gives_the_same_pixels(tmp_path, how):
+    item = sentinel2(tmp_path)
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    expected = xh.open_stac(item, bands=["red"], decode=False)
+    assert "by stackstac" in expected.attrs["history"]
+    (tmp_path / "stackstac").mkdir()
+    (tmp_path / "stackstac" / "__init__.py").write_text(BROKEN[how])
+    (tmp_path / "open.py").write_text(OPEN)  # its folder comes first on the path
+    command = [sys.executable, "open.py", "item.json", "pixels.npy"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "by odc" in done.stdout
+    np.testing.assert_array_equal(np.load(tmp_path / "pixels.npy"), expected)
+
+
+def test_a_crs_that_stackstac_does_not_know_is_left_to_odc(scene):
+    assert choose_engine(scene[1]) == "stackstac"
+    own = "+proj=laea +lat_0=50 +lon_0=4 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
+    assert choose_engine(GeoBox.from_bbox((0, 0, 320, 320), crs=own, resolution=10)) == "odc"
+
+
+def test_stackstac_is_known_in_one_file_and_by_its_public_name():
+    package = Path(xh.__file__).parent
+    pattern = r"(?:import stackstac|from stackstac|require\(\"stackstac|(?<!by_)stackstac\.)[\w.]*"
+    found = {
+        (path.name, use)
+        for path in package.rglob("*.py")
+        for use in re.findall(pattern, path.read_text())
+    }
+    assert found == {
+        ("by_stackstac.py", 'require("stackstac'),
+        ("by_stackstac.py", "stackstac.stack"),
+    }

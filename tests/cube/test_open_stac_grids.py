@@ -135,8 +135,8 @@ def test_mixed_pixel_sizes_need_a_resolution(tmp_path):
 def test_own_projection_needs_odc(tmp_path):
     own = "+proj=laea +lat_0=50.5 +lon_0=4.4 +datum=WGS84 +units=m +no_defs"
     with pytest.raises(xh.GridError, match='engine="odc"'):
-        xh.open_stac(sentinel2(tmp_path), crs=own, resolution=10)
-    cube = xh.open_stac(sentinel2(tmp_path), crs=own, resolution=10, engine="odc", mask=None)
+        xh.open_stac(sentinel2(tmp_path), crs=own, resolution=10, engine="stackstac")
+    cube = xh.open_stac(sentinel2(tmp_path), crs=own, resolution=10, mask=None)
     assert np.isfinite(cube).any()
 
 

@@ -12,9 +12,9 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.errors import ContractError, RadiometryError, StoreError, TimeAxisError
+from xharmonize.metrics.pairing import compare, shared_pixels
 from xharmonize.report.html import Html, table, tag
-from xharmonize.report.pairing import shared_pixels
-from xharmonize.report.scoring import HLS, IDENTITY, compare, score_rows
+from xharmonize.report.scoring import HLS, IDENTITY, score_rows
 from xharmonize.testing import example_cube
 
 pytest.importorskip("matplotlib")

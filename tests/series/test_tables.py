@@ -92,6 +92,30 @@ def test_exact_coverage_counts_shares():
     np.testing.assert_allclose(both[0]["sd"], both[1]["sd"])
 
 
+@pytest.mark.parametrize("is_south_first", [False, True])
+def test_exact_fractions_are_shared_areas(is_south_first):
+    """A slanted field with a hole in two parts, one of them partly outside, from many threads."""
+    series = make_series(missing=0.0)["reflectance"].isel(time=0, band=0, drop=True)
+    if is_south_first:
+        series = xh.cube.geobox.write_grid(series[::-1], xh.cube.geobox.geobox_of(series).flipy())
+    ring = np.array([(20, 15), (160, 40), (120, 190), (33, 121)])
+    slanted = shapely.Polygon(
+        ring * (1, -1) + (LEFT, TOP),
+        [[(LEFT + 70, TOP - 60), (LEFT + 90, TOP - 66), (LEFT + 75, TOP - 90)]],
+    )
+    fields = [
+        shapely.MultiPolygon([slanted, shapely.box(LEFT - 99, TOP - 212, LEFT + 27, TOP - 201)])
+    ] * 40
+    lazy = series.chunk(y=5, x=7).expand_dims(time=[np.datetime64("2020-01-01")])
+    table = xh.to_table(lazy, fields, crs=UTM, coverage="exact")
+    x, y = np.meshgrid(series["x"], series["y"])
+    pixels = shapely.box(x - 5, y - 5, x + 5, y + 5)
+    area = shapely.area(shapely.intersection(pixels, fields[0])) / 100
+    np.testing.assert_allclose(table["n_pixels"], area.sum(), rtol=1e-7)
+    expected = (area * series.values).sum() / area.sum()
+    np.testing.assert_allclose(table["reflectance"], expected, rtol=1e-6)
+
+
 def test_rows_with_too_few_pixels_stay_with_their_counts():
     series = make_series(missing=0.6)
     loose = series.harmonize.to_table(FIELDS, crs=UTM, min_valid=0)

@@ -1,11 +1,18 @@
-"""The stac-fastapi core client that answers from memory; imported by `xharmonize.cli.server`."""
+"""The stac-fastapi core client that answers from memory; imported by `xharmonize.cli.server`.
+
+Collections, dates, boxes and the query extension are matched by the rule that `open_stac` has for
+catalogues in files; CQL2, polygons and sorting are the server's own.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.models import create_get_request_model, create_post_request_model
 from stac_fastapi.extensions.filter import SearchFilterExtension
@@ -15,10 +22,15 @@ from stac_fastapi.extensions.sort import SortExtension
 from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import NotFoundError
-from stac_fastapi.types.rfc3339 import str_to_interval
 from stac_fastapi.types.search import APIRequest
 
-from xharmonize.cli.search import Interval, Item, Search, find, parse_json
+from xharmonize.cli.server import Item
+from xharmonize.cube.catalog.items import bbox_of
+from xharmonize.cube.catalog.query import make_query, matches, value_of
+from xharmonize.errors import XHarmonizeError
+from xharmonize.kernels.longitude import spans
+
+Test = Callable[[Item], bool]
 
 NAME = "xharmonize"
 TITLE = "xharmonize loopback API"
@@ -56,7 +68,8 @@ class MemoryClient(BaseCoreClient):
 
     def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Any:
         """Return one item."""
-        for item in find(self.items, Search(ids=[item_id], collections=[collection_id])):
+        matching = _matching([collection_id], ids=[item_id])
+        for item in filter(matching, self.items):
             return _link_item(item, str(kwargs["request"].base_url))
         raise NotFoundError(f"no item {item_id!r} in collection {collection_id!r}")
 
@@ -71,10 +84,10 @@ class MemoryClient(BaseCoreClient):
     ) -> Any:
         """Return a page of the items of a collection."""
         self.get_collection(collection_id, **kwargs)
-        search = Search(collections=[collection_id], bbox=bbox, interval=_interval(datetime))
+        test = _matching([collection_id], bbox=bbox, datetime=datetime)
         request = kwargs["request"]
         # stac-fastapi's request model of this route has no token: it reaches the URL alone.
-        return self._page(search, request, limit, token or request.query_params.get("token"))
+        return self._page([test], request, limit, token or request.query_params.get("token"))
 
     def get_search(
         self,
@@ -87,39 +100,47 @@ class MemoryClient(BaseCoreClient):
         **kwargs: Any,
     ) -> Any:
         """Return a page of the items a GET search matches."""
-        search = Search(
-            collections=collections,
-            ids=ids,
-            bbox=bbox,
-            interval=_interval(datetime),
-            intersects=parse_json(intersects),
-            query=parse_json(kwargs.get("query")) or {},
-            cql2=kwargs.get("filter_expr"),
-            sort=[_sort_field(text) for text in kwargs.get("sortby") or []],
-        )
-        return self._page(search, kwargs["request"], limit, kwargs.get("token"))
+        properties = _parsed(kwargs.get("query")) or {}
+        tests = [
+            _matching(collections, ids=ids, datetime=datetime, bbox=bbox, query=properties),
+            *_other_tests(_parsed(intersects), kwargs.get("filter_expr")),
+        ]
+        order = [(text.lstrip("+-"), text.startswith("-")) for text in kwargs.get("sortby") or []]
+        return self._page(tests, kwargs["request"], limit, kwargs.get("token"), order)
 
     def post_search(self, search_request: Any, **kwargs: Any) -> Any:
         """Return a page of the items a POST search matches."""
         body = search_request
-        search = Search(
-            collections=body.collections,
-            ids=body.ids,
-            bbox=body.bbox,
-            interval=_interval(body.datetime),
-            intersects=body.intersects.model_dump() if body.intersects else None,
-            query=body.query or {},
-            cql2=body.filter_expr,
-            sort=[(key.field, key.direction == "desc") for key in body.sortby or []],
-        )
-        return self._page(search, kwargs["request"], body.limit, body.token)
+        area = body.intersects.model_dump() if body.intersects else None
+        tests = [
+            _matching(
+                body.collections,
+                ids=body.ids,
+                datetime=body.datetime,
+                bbox=body.bbox,
+                query=body.query or {},
+            ),
+            *_other_tests(area, body.filter_expr),
+        ]
+        order = [(key.field, key.direction == "desc") for key in body.sortby or []]
+        return self._page(tests, kwargs["request"], body.limit, body.token, order)
 
-    def _page(self, search: Search, request: Request, limit: int | None, token: str | None) -> Any:
+    def _page(
+        self,
+        tests: Sequence[Test],
+        request: Request,
+        limit: int | None,
+        token: str | None,
+        order: Sequence[tuple[str, bool]] = (),
+    ) -> Any:
         start, size = _offset(token), limit or DEFAULT_LIMIT
-        try:
-            found = find(self.items, search)
-        except ValueError as error:
-            raise HTTPException(400, detail=str(error)) from error
+        found = [item for item in self.items if all(test(item) for test in tests)]
+        # Newest first, unless the search says how to sort.
+        for name, descends in reversed([*order, ("datetime", True), ("id", True)]):
+            found.sort(
+                key=lambda item: _sort_key(value_of(item, name.removeprefix("properties."))),
+                reverse=descends,
+            )
         base = str(request.base_url)
         page = [_link_item(item, base) for item in found[start : start + size]]
         following = start + size
@@ -130,6 +151,60 @@ class MemoryClient(BaseCoreClient):
             "numberMatched": len(found),
             "numberReturned": len(page),
         }
+
+
+def _matching(
+    collections: Sequence[str] | None,
+    *,
+    ids: Sequence[str] | None = None,
+    query: Mapping[str, Any] | None = None,
+    **asked: Any,
+) -> Test:
+    """Return the test of a catalogue in a file."""
+    properties = {**(query or {}), **({"id": {"in": ids}} if ids else {})}
+    checked = make_query(collection=collections, query=properties, **asked)
+    return lambda item: matches(item, checked)
+
+
+def _other_tests(area: Mapping[str, Any] | None, cql2: Any) -> list[Test]:
+    """Return the tests that catalogues in files do not know: a polygon, and CQL2."""
+    tests = [] if area is None else [_in_area(area)]
+    return [*tests, _fits_cql2(cql2)] if cql2 else tests
+
+
+def _in_area(area: Mapping[str, Any]) -> Test:
+    from shapely.geometry import MultiPolygon, box, shape
+
+    wanted = shape(area)
+
+    def test(item: Item) -> bool:
+        if item.get("geometry") is None:
+            return False
+        footprint = shape(item["geometry"])
+        west, south, east, north = bbox_of(item) or footprint.bounds
+        if west > east or max(abs(west), abs(east)) > 180:  # its ring does not show where it is
+            pieces = spans((west, south, east, north))
+            footprint = MultiPolygon([box(w, south, e, north) for w, e in pieces])
+        return bool(wanted.intersects(footprint))
+
+    return test
+
+
+def _fits_cql2(expression: Any) -> Test:
+    import cql2
+
+    parsed = cql2.Expr(expression)
+    # A property the item lacks leaves the expression unreduced: no match, as NULL in SQL.
+    return lambda item: bool(parsed.reduce(item).to_text() == "true")
+
+
+def _sort_key(value: Any) -> tuple[bool, Any]:
+    """Items without the field come first, and are never compared with a number."""
+    return (value is not None, value if value is not None else 0)
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def make_app(items: list[Item], collections: list[dict[str, Any]]) -> FastAPI:
@@ -157,14 +232,11 @@ def make_app(items: list[Item], collections: list[dict[str, Any]]) -> FastAPI:
         middlewares=[],
     )
     app: FastAPI = api.app
+    # What a query may not ask is said by the one who checks it.
+    app.add_exception_handler(
+        XHarmonizeError, lambda _, error: JSONResponse({"detail": str(error)}, status_code=400)
+    )
     return app
-
-
-def _interval(text: str | None) -> Interval | None:
-    parsed = str_to_interval(text)
-    if parsed is None or isinstance(parsed, tuple):
-        return parsed
-    return parsed, parsed
 
 
 def _offset(token: str | None) -> int:
@@ -173,10 +245,6 @@ def _offset(token: str | None) -> int:
     if not token.isdecimal():
         raise HTTPException(400, detail=f"{token!r} is no token of this API")
     return int(token)
-
-
-def _sort_field(text: str) -> tuple[str, bool]:
-    return text.lstrip("+-"), text.startswith("-")
 
 
 def _next_link(request: Request, offset: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from xharmonize.cli.figures import place_of
 from xharmonize.cli.harmonize import parse_point
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.results import is_result
-from xharmonize.report.pairing import of_sensor, paired
+from xharmonize.metrics.pairing import of_sensor, paired
 from xharmonize.report.pictures import clearest
 
 if TYPE_CHECKING:

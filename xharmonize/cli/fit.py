@@ -58,8 +58,12 @@ def fit(
         ),
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="Library that reads the pixels.", rich_help_panel=WHERE)
-    ] = "stackstac",
+        Engine | None,
+        typer.Option(
+            help="Library that lays out the reading. Default: stackstac where it works, else odc.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     modifier: Annotated[
         str | None,
         typer.Option(help="Function that signs items, as module:function.", rich_help_panel=WHERE),

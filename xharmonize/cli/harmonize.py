@@ -12,6 +12,7 @@ from xharmonize.cli.choice import DEFAULT_BANDS, Choice
 from xharmonize.cli.job import Job, run
 from xharmonize.cli.reading import WHERE, Contradiction, Drivers, Query, Schemes, split_names
 from xharmonize.models.refs import Device, Precision
+from xharmonize.types import Engine
 
 HOW, OUTPUT, CHECK = "How to harmonise", "What to write", "Checks"
 MODEL = "Trained models and tables"
@@ -56,9 +57,12 @@ def harmonize(
         ),
     ] = None,
     engine: Annotated[
-        Literal["stackstac", "odc"],
-        typer.Option(help="Library that reads the pixels.", rich_help_panel=WHERE),
-    ] = "stackstac",
+        Engine | None,
+        typer.Option(
+            help="Library that lays out the reading. Default: stackstac where it works, else odc.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     modifier: Annotated[
         str | None,
         typer.Option(

@@ -16,8 +16,7 @@ from xharmonize.cli import console
 from xharmonize.cli.drawing import DEFAULT_TOLERANCE, Drawing, Kind, open_both
 from xharmonize.cli.info import _n_incomplete
 from xharmonize.cli.reading import split_names
-from xharmonize.report.pairing import paired
-from xharmonize.report.scoring import compare
+from xharmonize.metrics.pairing import compare, paired
 
 TOLERANCE = "Largest gap between dates that are compared, where the two have different ones."
 SENSOR = "Compare only the dates of this sensor; of a merged store."

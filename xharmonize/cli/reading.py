@@ -14,6 +14,7 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.report import print_check
+from xharmonize.cube.check import conclude_check, count_contradictions
 from xharmonize.errors import BandError, GridError, MaskError, ModelError, RadiometryError
 from xharmonize.types import Engine
 
@@ -50,7 +51,7 @@ class Query:
     source: str
     bbox: tuple[float, float, float, float] | None = None
     datetime: str | None = None
-    engine: Engine = "stackstac"
+    engine: Engine | None = None
     modifier: str | None = None
     mask: str = "clear"
     dilate: float = 0.0
@@ -112,11 +113,11 @@ def check(cube: Cube, *, refuse: bool) -> None:
     """
     with console.progress("Comparing pixels with metadata"):
         table = xh.check_radiometry(cube)
-    n_wrong = print_check(table)
-    if n_wrong and refuse:
+    print_check(table)
+    if count_contradictions(table) and refuse:
         raise Contradiction(
-            f"the pixels of {n_wrong} dates contradict the metadata and nothing was written; read "
-            "another collection, or go on with --force"
+            f"{conclude_check(table)} and nothing was written; read another collection, or go on "
+            "with --force"
         )
 
 

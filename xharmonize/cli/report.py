@@ -8,7 +8,12 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cli import console
-from xharmonize.cube.check import list_findings, summarize_check
+from xharmonize.cube.check import (
+    conclude_check,
+    count_contradictions,
+    list_findings,
+    summarize_check,
+)
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.series.observed import has_look, is_filled
 
@@ -18,20 +23,16 @@ if TYPE_CHECKING:
 MOST_SHOWN = 5
 
 
-def print_check(table: pd.DataFrame) -> int:
-    """Print the findings of `xharmonize.check_radiometry`; return how many are contradictions."""
+def print_check(table: pd.DataFrame) -> None:
+    """Print the findings of `xharmonize.check_radiometry`."""
     console.print_table(summarize_check(table), title="Pixels against metadata")
     found = list_findings(table)
     for line in found[:MOST_SHOWN]:
         console.say(f"  {line}")
     if len(found) > MOST_SHOWN:
         console.say(f"  … and {len(found) - MOST_SHOWN} more")
-    refused = int(table["is_contradiction"].sum())
-    if found and not refused:
-        console.complain(
-            "warning", "see above; no date contradicts its metadata for certain", "yellow"
-        )
-    return refused
+    if found and not count_contradictions(table):
+        console.complain("warning", f"see above; {conclude_check(table)}", "yellow")
 
 
 def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:

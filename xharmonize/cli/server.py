@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xharmonize._optional import require
-from xharmonize.cli.search import Item
 from xharmonize.errors import CatalogConnectionError, CatalogError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+Item = dict[str, Any]
 HOST = "127.0.0.1"
 
 

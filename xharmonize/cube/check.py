@@ -276,6 +276,19 @@ def list_findings(table: pd.DataFrame) -> list[str]:
     return lines + [f"{n} date{'s' * (n != 1)}: {message}" for message, n in untold.items()]
 
 
+def count_contradictions(table: pd.DataFrame) -> int:
+    """Return how many dates of a table of `check_radiometry` contradict their metadata."""
+    return int(table["is_contradiction"].sum())
+
+
+def conclude_check(table: pd.DataFrame) -> str:
+    """Return one sentence on a table of `check_radiometry`; empty where there is no finding."""
+    n = count_contradictions(table)
+    if n:
+        return f"the pixels of {n} date{'s' * (n != 1)} contradict the metadata"
+    return "no date contradicts its metadata for certain" if list_findings(table) else ""
+
+
 def _cloudless(cube: xr.Dataset) -> xr.DataArray:
     """Leave out clouds where the cube knows them: under haze the darkest pixels are bright."""
     if REFLECTANCE not in cube:

@@ -64,19 +64,21 @@ def geobox_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
 
 def snap(
     bounds: tuple[float, float, float, float],
-    resolution: float,
+    resolution: float | tuple[float, float],
     crs: Any,
     *,
     phase: tuple[float, float] = (0.0, 0.0),
 ) -> GeoBox:
     """Return the smallest north-up grid that covers `bounds`, with edges on a fixed lattice.
 
+    A box may miss an edge by a thousandth of a pixel without gaining a row or column.
+
     Parameters
     ----------
     bounds : (float, float, float, float)
         Left, bottom, right, top in units of `crs`.
-    resolution : float
-        Side of a pixel in units of `crs`.
+    resolution : float or (float, float)
+        Side of a pixel, or its width and height, in units of `crs`.
     crs : CRS, str or int
         Anything that names a CRS.
     phase : (float, float)
@@ -88,7 +90,8 @@ def snap(
     GridError
         If the resolution is not positive or the box is empty.
     """
-    if not resolution > 0:
+    dx, dy = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+    if not (dx > 0 and dy > 0):
         raise GridError(f"resolution={resolution} is not a pixel size; give a positive number")
     left, bottom, right, top = bounds
     if not (right > left and top > bottom):
@@ -96,22 +99,11 @@ def snap(
             f"the box {tuple(bounds)} is empty; give (left, bottom, right, top) with "
             "left < right and bottom < top"
         )
-    return cover(bounds, (resolution, resolution), crs, phase=phase)
-
-
-def cover(
-    bounds: Bounds, step: tuple[float, float], crs: Any, *, phase: tuple[float, float]
-) -> GeoBox:
-    """Return the smallest north-up grid of a step and phase that covers a box with an area.
-
-    A box that misses an edge by less than `TOLERANCE` of a pixel gains no row or column: files and
-    reprojection round coordinates.
-    """
-    left, bottom, right, top = bounds
-    first_x, last_x = _cover(left, right, step[0], phase[0])
-    first_y, last_y = _cover(bottom, top, step[1], phase[1])
-    corner = (first_x * step[0] + phase[0], last_y * step[1] + phase[1])
-    transform = Affine(step[0], 0.0, corner[0], 0.0, -step[1], corner[1])
+    # Not odc-geo's anchors: they count from the edge of the box, so that in degrees the edges of
+    # two boxes on one lattice differ in the last digit.
+    first_x, last_x = _cover(left, right, dx, phase[0])
+    first_y, last_y = _cover(bottom, top, dy, phase[1])
+    transform = Affine(dx, 0.0, first_x * dx + phase[0], 0.0, -dy, last_y * dy + phase[1])
     return GeoBox((last_y - first_y, last_x - first_x), transform, CRS(crs))
 
 

@@ -20,6 +20,7 @@ from xharmonize.cube.catalog.read import RadiometryChoice, Source, read_scenes
 from xharmonize.cube.catalog.scene import Scene
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
+from xharmonize.cube.load.engines import choose_engine
 from xharmonize.cube.load.grid import (
     Lattice,
     is_coarser,
@@ -61,7 +62,7 @@ def open_stac(
     crs: Any = None,
     resolution: float | None = None,
     like: xr.DataArray | xr.Dataset | GeoBox | None = None,
-    engine: Engine = "stackstac",
+    engine: Engine | None = None,
     chunks: Chunks | None = None,
     mask: MaskLike | None = "clear",
     qa: bool = False,
@@ -109,8 +110,9 @@ def open_stac(
         Sentinel-2 at 30 m gets the grid of HLS.
     like : DataArray, Dataset or GeoBox, optional
         Take exactly this grid.
-    engine : {"stackstac", "odc"}
-        Library that reads the pixels; both give the same.
+    engine : {"stackstac", "odc"}, optional
+        Library that lays out the reading; both give the same pixels. By default stackstac where it
+        is installed, works and knows the CRS, else odc-stac.
     chunks : int, tuple, mapping or "auto", optional
         Dask chunks: pixels a side, (y, x), (time, band, y, x), or by dimension. By default one
         date, all bands, and 2048 or 1024 pixels a side, as read (fewer where they are averaged).
@@ -183,7 +185,8 @@ def open_stac(
     >>> import xharmonize as xh
     >>> s2 = xh.open_stac(items, bbox=bbox, resolution=10)  # doctest: +SKIP
     """
-    _require_choice("engine", engine, get_args(Engine))
+    if engine is not None:
+        _require_choice("engine", engine, get_args(Engine))
     _require_choice("on_error", on_error, get_args(OnError))
     names = (bands,) if isinstance(bands, str) else bands
     if names is not None and (not names or len(set(names)) < len(names)):
@@ -207,10 +210,11 @@ def open_stac(
     scenes, wanted = with_bands(scenes, names)
     named = within(scenes, bbox) if searched is not bbox and bbox is not None else scenes
     box = _grid(named, wanted, like=like, bbox=bbox, crs=crs, resolution=resolution)
+    geobox = box if margin is None else margin.around(box)
     request = Request(
         bands=wanted,
-        geobox=box if margin is None else margin.around(box),
-        engine=engine,
+        geobox=geobox,
+        engine=engine or choose_engine(geobox),
         chunks=_chunks(chunks, len(wanted)),
         mask=None if mask is None else as_mask(mask),
         qa=qa,

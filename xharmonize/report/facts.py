@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cube.check import list_findings, summarize_check
+from xharmonize.cube.check import conclude_check, list_findings, summarize_check
 from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.geobox import crs_text, geobox_of
@@ -147,7 +147,9 @@ def radiometry_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any
         return [], [f"Pixels could not be compared with the metadata: {error}"]
     notes = list_findings(table)
     more = [f"… and {len(notes) - MOST_SHOWN} more findings like these"]
-    return summarize_check(table), notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
+    shown = notes[:MOST_SHOWN] + (more if len(notes) > MOST_SHOWN else [])
+    verdict = conclude_check(table)
+    return summarize_check(table), [f"{verdict[:1].upper()}{verdict[1:]}", *shown] if notes else []
 
 
 def step_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:

@@ -11,10 +11,9 @@ import xarray as xr
 
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.grid import regrid
-from xharmonize.errors import TimeAxisError, XHarmonizeError
+from xharmonize.errors import XHarmonizeError
 from xharmonize.harmonizers import to_landsat, to_sentinel2
 from xharmonize.metrics import Sam, score
-from xharmonize.report.pairing import paired
 
 IDENTITY, HLS = "identity (source unchanged)", "HLS v2"
 LOWER, HIGHER = ("rmse", "mae", "sam", "ergas"), ("r2", "cc", "psnr", "ssim")
@@ -48,60 +47,6 @@ def baselines(
         except XHarmonizeError as error:
             notes.append(f"No scores of {name}: {error}")
     return found, notes
-
-
-def compare(
-    predictions: Mapping[str, xr.DataArray | xr.Dataset],
-    ref: xr.DataArray | xr.Dataset,
-    *,
-    tolerance: str,
-) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Return each prediction with its reference, at the dates and pixels that all have; lazy.
-
-    Raises
-    ------
-    TimeAxisError
-        If there is no date that all have.
-    """
-    pairs = {name: paired(cube, ref, tolerance=tolerance) for name, cube in predictions.items()}
-    keys = {name: _dates(one, other) for name, (one, other) in pairs.items()}
-    common = [key for key in next(iter(keys.values())) if all(key in own for own in keys.values())]
-    if not common:
-        raise TimeAxisError(
-            f"{', '.join(keys)} have no pair of dates in common; make them of the same dates"
-        )
-    bands = _common_bands([one for one, _ in pairs.values()])
-    chosen = {}
-    for name, (one, other) in pairs.items():
-        place = [keys[name].index(key) for key in common]
-        dim = "pair" if "pair" in one.dims else "time"
-        layers = [
-            layer.isel({dim: place}) if dim in layer.dims else layer for layer in (one, other)
-        ]
-        layers = [layer.sel(band=bands) if bands else layer for layer in layers]
-        # Pairs are numbered in each comparison apart.
-        number = {"pair": np.arange(len(common))} if dim == "pair" else {}
-        chosen[name] = [layer.assign_coords(number) for layer in layers]
-    valid: Any = True
-    for one, other in chosen.values():
-        valid = valid & one.notnull().data & other.notnull().data
-    return {
-        name: (one.where(one.copy(data=valid)), other.where(other.copy(data=valid)))
-        for name, (one, other) in chosen.items()
-    }
-
-
-def _dates(one: xr.DataArray, other: xr.DataArray) -> list[tuple[Any, Any]]:
-    """Dates of prediction and reference, one pair each."""
-    names = ("time_source", "time_target") if "pair" in one.dims else ("time", "time")
-    return list(zip(np.atleast_1d(one[names[0]].values), np.atleast_1d(other[names[1]].values)))
-
-
-def _common_bands(layers: Sequence[xr.DataArray]) -> list[str]:
-    if any("band" not in layer.dims for layer in layers):
-        return []
-    first, *others = ([str(name) for name in layer["band"].values] for layer in layers)
-    return [name for name in first if all(name in own for own in others)]
 
 
 def score_rows(

@@ -15,6 +15,7 @@ from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, RadiometryError, StoreError
+from xharmonize.metrics.pairing import compare
 from xharmonize.report import facts, pictures, scoring
 from xharmonize.report.html import Html, join, page, table, tag
 from xharmonize.series.observed import has_look
@@ -146,7 +147,7 @@ def _comparison(
 ) -> tuple[dict[str, Html], list[str]]:
     """Scores and pictures of a prediction against its reference."""
     others, warnings = ({}, []) if source is None else scoring.baselines(source, ref)
-    pairs = scoring.compare({PREDICTION: cube} | others, ref, tolerance=tolerance)
+    pairs = compare({PREDICTION: cube} | others, ref, tolerance=tolerance)
     overall, by_band = scoring.score_rows(pairs)
     best = scoring.best_of(overall) if len(overall) > 1 else {}
     one, other = pairs[PREDICTION]

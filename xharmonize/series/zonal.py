@@ -119,35 +119,47 @@ def _summarise_block(
     """Statistics (column, field, time, [band]) of a block that holds the group's windows."""
     result = np.empty((zonal.n_columns, len(group), *values.shape[:-2]))
     for k, place in enumerate(group):
-        share = _shares(place, grid, zonal.coverage)
+        fractions = _fractions(place, grid, zonal.coverage)
         rows, columns = (
             slice(low - start, high - start)
             for (low, high), start in zip((place.rows, place.columns), corner)
         )
-        chosen = share > 0
-        weights = share[chosen]
+        chosen = fractions > 0
+        weights = fractions[chosen]
         pixels = values[..., rows, columns][..., chosen].astype(np.float64)
         companions = [layer[..., rows, columns][..., chosen] for layer in layers]
         result[:, k] = _columns(pixels, weights, companions, zonal)
     return result
 
 
-def _shares(place: Place, grid: Any, coverage: Coverage) -> FloatArray:
-    """Share of each pixel of the window that counts (y, x)."""
+def _fractions(place: Place, grid: Any, coverage: Coverage) -> FloatArray:
+    """Fraction of each pixel of the window that counts (y, x)."""
     import shapely
 
     r, c = (np.arange(*ends) for ends in (place.rows, place.columns))
     affine, geometry = grid.affine, place.field.geometry
+    if coverage == "exact":
+        edges = affine * (c[0], r[0]), affine * (c[-1] + 1, r[-1] + 1)
+        fractions = _covered(geometry, (r.size, c.size), edges)
+        return fractions[::-1] if affine.e > 0 else fractions
     shapely.prepare(geometry)
-    if coverage == "centre":
-        x, y = affine.c + affine.a * (c + 0.5), affine.f + affine.e * (r + 0.5)
-        return np.asarray(shapely.contains_xy(geometry, *np.meshgrid(x, y)), np.float64)
-    x, y = affine.c + affine.a * c[None, :], affine.f + affine.e * r[:, None]
-    low = np.minimum(y, y + affine.e)
-    boxes = shapely.box(x, low, x + affine.a, low + abs(affine.e))
-    area = np.asarray(shapely.area(shapely.intersection(boxes, geometry)), np.float64)
-    share: FloatArray = area / abs(affine.a * affine.e)
-    return share
+    x, y = affine.c + affine.a * (c + 0.5), affine.f + affine.e * (r + 0.5)
+    return np.asarray(shapely.contains_xy(geometry, *np.meshgrid(x, y)), np.float64)
+
+
+def _covered(geometry: Any, shape: tuple[int, int], corners: Any) -> FloatArray:
+    """Fraction of each pixel that a geometry covers, to 3e-8; rows from north to south."""
+    from exactextract import exact_extract
+    from exactextract.raster import NumPyRasterSource
+    from shapely.geometry import mapping
+
+    (west, east), (south, north) = (sorted(ends) for ends in zip(*corners))
+    raster = NumPyRasterSource(np.ones(shape, np.uint8), west, south, east, north)
+    feature = {"type": "Feature", "geometry": mapping(geometry), "properties": {}}
+    found = exact_extract(raster, feature, ["cell_id", "coverage"])[0]["properties"]
+    fractions = np.zeros(shape)
+    fractions.flat[found["cell_id"]] = found["coverage"]
+    return fractions
 
 
 def _columns(

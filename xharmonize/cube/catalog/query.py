@@ -126,9 +126,8 @@ def matches(item: Mapping[str, Any], query: Query) -> bool:
 
 def fits_properties(item: Mapping[str, Any], query: Query) -> bool:
     """Tell whether the properties of an item fit; one it lacks does not (``neq`` excepted)."""
-    properties = item.get("properties") or {}
     for name, tests in query.properties.items():
-        value = item.get(name) if name in ("id", "collection") else properties.get(name)
+        value = value_of(item, name)
         for operator, other in tests.items():
             if value is None:
                 if operator != "neq":
@@ -136,6 +135,12 @@ def fits_properties(item: Mapping[str, Any], query: Query) -> bool:
             elif not _fits(item, name, value, operator, other):
                 return False
     return True
+
+
+def value_of(item: Mapping[str, Any], name: str) -> Any:
+    """Return a property of an item, or its id or collection; None where it has none."""
+    place = item if name in ("id", "collection") else item.get("properties") or {}
+    return place.get(name)
 
 
 def _fits(item: Mapping[str, Any], name: str, value: Any, operator: str, other: Any) -> bool:

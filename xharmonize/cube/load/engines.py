@@ -1,14 +1,17 @@
-"""Pixels of STAC assets as one lazy integer array, by stackstac or by odc-stac.
+"""Pixels of STAC assets as one lazy integer array, laid out by stackstac or by odc-stac.
 
-Both libraries are used for what they do well, reading windows on a given grid. What they would
-decide from metadata (grid, scale, offset, nodata, order and number of dates) is decided before and
-handed over, so that both give the same array.
+An engine divides the grid into blocks and says which assets meet which. What it would decide from
+metadata (grid, scale, offset, nodata, order and number of dates) is decided before and handed over,
+and each asset is read by its `AssetRef`, so that both give the same array.
+
+All that is known of stackstac, which is no longer maintained, stands in `by_stackstac`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -17,14 +20,15 @@ from dask.base import tokenize
 
 from xharmonize._optional import require
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.load.readers import AssetRef, NamingDriver, NamingReader
-from xharmonize.errors import GridError
+from xharmonize.cube.load import by_stackstac
+from xharmonize.cube.load.readers import AssetRef, rio_driver
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.types import AnyArray, Engine, IntArray
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+_KEY = "xharmonize:asset"
 FAILED = int(np.iinfo("int32").min)
 """Value of pixels that could not be read, where failures are skipped (read as int32)."""
 
@@ -91,7 +95,7 @@ def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -
     reading : Reading
         What is read, and onto which grid.
     engine : {"stackstac", "odc"}
-        Library that reads.
+        Library that lays out the reading.
 
     Returns
     -------
@@ -102,99 +106,48 @@ def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -
     ------
     GridError
         If stackstac is asked for a CRS without EPSG code.
+    MissingDependencyError
+        If the engine is not installed.
     AssetReadError
         When computed, if an asset cannot be read and failures are not skipped.
     """
-    read = _read_odc if engine == "odc" else _read_stackstac
-    rows = [number for number, source in enumerate(sources) if source.assets]
-    named = {name for source in sources for name in source.assets}
-    columns = [number for number, name in enumerate(reading.names) if name in named]
-    if len(rows) == len(sources) and len(columns) == len(reading.names):
-        return read(sources, reading)
     # Engines drop items that have nothing to read, and bands that no item has.
-    shape = tuple(sum(chunks) for chunks in reading.chunks)
-    missing = da.full(shape, reading.fill, reading.dtype, chunks=reading.chunks)
-    if not rows:
-        return missing
-    part = replace(
-        reading,
-        names=tuple(reading.names[number] for number in columns),
-        chunks=((1,) * len(rows), (len(columns),), *reading.chunks[2:]),
+    whole = [replace(source, assets=_with_missing(source, reading.names)) for source in sources]
+    read = _read_odc if engine == "odc" else by_stackstac.read
+    return read(whole, reading)
+
+
+def _with_missing(source: Source, names: Sequence[str]) -> dict[str, AssetRef]:
+    nothing = AssetRef(href="", item_id=source.item_id, asset="")
+    return {name: source.assets.get(name, nothing) for name in names}
+
+
+def choose_engine(geobox: GeoBox) -> Engine:
+    """Return stackstac where it is installed, works and knows the CRS of a grid; else odc-stac."""
+    has_code = geobox.crs is not None and geobox.crs.to_epsg() is not None
+    return "stackstac" if has_code and _stackstac_works() else "odc"
+
+
+@cache
+def _stackstac_works() -> bool:
+    """Lay out one pixel: an outdated package fails when it is imported or called."""
+    from odc.geo.geobox import GeoBox
+
+    ref = AssetRef(href="/none.tif", item_id="none", asset="red")
+    time = np.datetime64("2020-01-01", "ns")
+    source = Source(item_id="none", time=time, bounds=(0, 0, 1, 1), assets={"red": ref})
+    reading = Reading(
+        names=("red",),
+        geobox=GeoBox.from_bbox((0, 0, 1, 1), crs="EPSG:32631", resolution=1),
+        chunks=((1,), (1,), (1,), (1,)),
+        dtype=np.dtype("uint16"),
+        fill=0,
     )
-    found = _spread(read([sources[number] for number in rows], part), missing, rows, axis=0)
-    return _spread(found, missing, columns, axis=1).rechunk(reading.chunks)
-
-
-def _spread(found: da.Array, missing: da.Array, places: Sequence[int], *, axis: int) -> da.Array:
-    """Put slices of an array at places along an axis of another, and fill between them."""
-    size = missing.shape[axis]
-    if len(places) == size:
-        return found
-    rows = {place: number for number, place in enumerate(places)}
-    cut = (slice(None),) * axis
-    empty = missing[:, : found.shape[1]] if axis == 0 else missing
-    return da.concatenate(
-        [
-            found[(*cut, slice(rows[n], rows[n] + 1))]
-            if n in rows
-            else empty[(*cut, slice(n, n + 1))]
-            for n in range(size)
-        ],
-        axis=axis,
-    )
-
-
-def _read_stackstac(sources: Sequence[Source], reading: Reading) -> da.Array:
-    stackstac = require("stackstac", extra="stac")
-    epsg = reading.geobox.crs.to_epsg() if reading.geobox.crs else None
-    if epsg is None:
-        raise GridError(
-            f"stackstac knows only CRSs with an EPSG code, not {str(reading.geobox.crs)[:60]!r}; "
-            'pass engine="odc", or an EPSG code as crs='
-        )
-    resolution = reading.geobox.resolution
-    stack = stackstac.stack(
-        [_stackstac_item(source, epsg) for source in sources],
-        assets=list(reading.names),
-        epsg=epsg,
-        bounds=tuple(reading.geobox.boundingbox),
-        resolution=(abs(resolution.x), abs(resolution.y)),
-        snap_bounds=False,
-        xy_coords="center",
-        rescale=False,
-        dtype=reading.dtype,
-        fill_value=reading.dtype.type(reading.fill),
-        resampling=_gdal_resampling(reading.resampling),
-        chunksize=reading.chunks,
-        sortby_date=False,
-        properties=False,
-        band_coords=False,
-        errors_as_nodata=(),
-        reader=NamingReader,
-    )
-    expected = tuple(sum(chunks) for chunks in reading.chunks)
-    if stack.shape != expected:
-        raise GridError(f"stackstac made {stack.shape} of a grid of {expected}; report this")
-    return stack.data
-
-
-def _stackstac_item(source: Source, epsg: int) -> dict[str, Any]:
-    # No proj:transform: together with proj:bbox it would make stackstac derive bounds of its own.
-    return {
-        "id": source.item_id,
-        "properties": {
-            "datetime": str(source.time),
-            "proj:epsg": epsg,
-            "proj:bbox": source.bounds,
-        },
-        "assets": {name: {"href": ref} for name, ref in source.assets.items()},
-    }
-
-
-def _gdal_resampling(name: str) -> Any:
-    from rasterio.enums import Resampling
-
-    return Resampling[name]
+    try:
+        by_stackstac.read([source], reading)
+    except Exception:  # whatever such a package may raise
+        return False
+    return True
 
 
 def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
@@ -202,12 +155,7 @@ def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
     shapes = {box: _footprint(box, reading.geobox) for box in {s.bounds for s in sources}}
     items = [_odc_item(source, shapes[source.bounds]) for source in sources]
     n_y, n_x = reading.chunks[2][0], reading.chunks[3][0]
-    driver = NamingDriver(
-        names=reading.names,
-        dtype=str(reading.dtype),
-        fill=reading.fill,
-        token=tokenize(*[sorted(source.assets.items()) for source in sources]),
-    )
+    token = tokenize(*[sorted(source.assets.items()) for source in sources])
     loaded = odc_stac.load(
         items,
         bands=list(reading.names),
@@ -217,7 +165,7 @@ def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
         dtype=str(reading.dtype),
         nodata=reading.fill,
         chunks={"time": 1, "y": n_y, "x": n_x},
-        driver=driver,
+        driver=_OdcDriver(names=reading.names, token=token),
     )
     bands = [loaded[name].data for name in reading.names]
     return _stack_bands(bands, dtype=reading.dtype).rechunk(reading.chunks)
@@ -245,8 +193,69 @@ def _odc_item(source: Source, footprint: Any) -> Any:
         properties={},
     )
     for name, ref in source.assets.items():
-        item.add_asset(name, pystac.Asset(href=ref.href, extra_fields={NamingDriver.KEY: ref}))
+        # odc-stac wants an absolute href, even of what is missing.
+        item.add_asset(name, pystac.Asset(href=ref.href or "/", extra_fields={_KEY: ref}))
     return item
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OdcDriver:
+    """Driver for ``odc.stac.load(driver=...)``: rasterio's, but an `AssetRef` reads.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Bands to load.
+    token : str
+        Identifies the assets; odc-stac tokenises only their locations.
+    """
+
+    names: tuple[str, ...]
+    token: str
+    dask_reader: None = None
+    aux_reader: None = None
+
+    @property
+    def md_parser(self) -> _OdcDriver:
+        return self
+
+    def extract(self, md: Any) -> Any:
+        from odc.loader.types import RasterBandMetadata, RasterGroupMetadata
+
+        band = RasterBandMetadata(attrs={"token": self.token})
+        return RasterGroupMetadata(bands={(name, 1): band for name in self.names if md})
+
+    def driver_data(self, md: Any, band_key: tuple[str, int]) -> Any:
+        return md.assets[band_key[0]].extra_fields[_KEY]
+
+    def new_load(self, geobox: Any, *, chunks: Mapping[str, int] | None = None) -> Any:
+        return rio_driver().new_load(geobox, chunks=chunks)
+
+    def finalise_load(self, load_state: Any) -> Any:
+        return rio_driver().finalise_load(load_state)
+
+    def capture_env(self) -> Any:
+        return rio_driver().capture_env()
+
+    def restore_env(self, env: dict[str, Any], load_state: Any) -> Any:
+        return rio_driver().restore_env(env, load_state)
+
+    def open(self, src: Any, ctx: Any) -> _OdcReader:  # noqa: ARG002
+        return _OdcReader(src.driver_data)
+
+
+@dataclass(frozen=True)
+class _OdcReader:
+    ref: AssetRef
+
+    def read(self, cfg: Any, dst_geobox: GeoBox, **_: Any) -> tuple[Any, IntArray]:
+        pixels = self.ref.read(
+            dst_geobox,
+            resampling=cfg.resampling,
+            dtype=np.dtype(cfg.dtype),
+            fill=int(cfg.fill_value),
+        )
+        return np.s_[:, :], pixels
 
 
 def _stack_bands(bands: Sequence[da.Array], *, dtype: np.dtype[Any]) -> da.Array:

@@ -1,7 +1,13 @@
-"""Raster files: what they say of themselves, and reading those that engines read differently.
+"""Raster files: which are opened, what they say of themselves, and reading them onto a grid.
 
-A file whose missing pixels are told by a mask (inside it, beside it as ``.msk``, or as an alpha
-band), or whose grid is not north-up, is read here for both engines. All others the engines read.
+GDAL opens far more than images. A virtual raster, or a handler of GDAL, names other files, and GDAL
+reads them as if they were its own pixels. A file that no allowed driver opens is not read here.
+Files of allowed drivers have two ways left to lead elsewhere: overviews or masks in a file beside
+them, and a tag that names a file of overviews anywhere. Both are closed.
+
+odc-loader reads plain files. It knows missing pixels by their number alone and wants rows from
+north to south, so a file with a mask (inside it, beside it as ``.msk``, or as an alpha band), with
+another grid, or in degrees across 180° is warped here.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from xharmonize.cube.catalog.access import DRIVERS, is_remote
 from xharmonize.cube.catalog.scene import Grid
 from xharmonize.cube.geobox import crs_name, is_same_crs, read_crs
 from xharmonize.kernels.longitude import unwrapped
@@ -23,6 +30,13 @@ from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+_BESIDE = (".ovr", ".msk")
+_PATIENCE = {  # a server that sends less than 100 byte/s for a minute is given up
+    "GDAL_HTTP_CONNECTTIMEOUT": "30",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+}
 
 TOLERANCE = 1e-3
 """Distance [pixel] by which a file may lie off the place its item states."""
@@ -63,20 +77,43 @@ class Header:
 
     @property
     def is_plain(self) -> bool:
-        """Whether engines read it alike: one band, north-up, nodata as a number or none."""
+        """Whether it is north-up and says by numbers alone what is missing."""
         a, b, _, d, e, _ = self.grid.transform
         return not self.is_masked and a > 0 and e < 0 and b == d == 0
 
 
-def read_header(href: str) -> Header:
-    """Return the header of a file; kept until the file, if it is a local one, changes."""
-    return _read_header(href, _stamps_of(href))
+@contextmanager
+def reading_options(href: str) -> Iterator[None]:
+    """Set GDAL's options for a file: bounded time, and nothing looked for beside a remote one."""
+    import rasterio
+
+    if not is_remote(href):
+        yield
+        return
+    known = rasterio.env.getenv() if rasterio.env.hasenv() else {}
+    patience = {k: v for k, v in _PATIENCE.items() if k not in known and k not in os.environ}
+    # Files beside a remote one may be virtual, and each costs a request.
+    with rasterio.Env(**patience, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        yield
+
+
+def read_header(href: str, drivers: tuple[str, ...] = DRIVERS) -> Header:
+    """Return the header of a file; kept until the file, if it is a local one, changes.
+
+    Raises
+    ------
+    RuntimeError, RasterioError
+        If the file cannot be opened, no driver of `drivers` reads it, or it does not hold its own
+        pixels.
+    """
+    return _read_header(href, drivers, _stamps_of(href))
 
 
 @lru_cache(maxsize=KNOWN_FILES)
-def _read_header(href: str, _stamps: Stamps) -> Header:
+def _read_header(href: str, drivers: tuple[str, ...], _stamps: Stamps) -> Header:
     from rasterio.enums import ColorInterp, MaskFlags
 
+    _require_own_pixels(href, drivers)
     with open_raster(href) as file:
         has_alpha = ColorInterp.alpha in file.colorinterp
         flags = file.mask_flag_enums[0]
@@ -89,6 +126,49 @@ def _read_header(href: str, _stamps: Stamps) -> Header:
             nodata=file.nodata,
             dtype=file.dtypes[0],
         )
+
+
+def open_allowed(href: str, drivers: tuple[str, ...]) -> Any:
+    """Return an open rasterio dataset; raise RasterioError where no allowed driver reads it."""
+    import rasterio
+
+    # rasterio.open takes one driver; the class it makes takes several.
+    return rasterio.DatasetReader(href, driver=list(drivers), sharing=False)
+
+
+def _require_own_pixels(href: str, drivers: tuple[str, ...]) -> None:
+    """Raise RuntimeError if no allowed driver opens a file, or it leads to other files."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    # Whatever options the reading has: what lies beside a file of this machine is looked at.
+    listing = "EMPTY_DIR" if is_remote(href) else "FALSE"
+    try:
+        with (
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=listing),
+            open_allowed(href, drivers) as file,
+        ):
+            elsewhere = file.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
+            beside = [] if is_remote(href) else _beside(file)
+    except RasterioIOError as error:
+        raise RuntimeError(
+            f"{error} (assets are read by GDAL's {', '.join(drivers)}; drivers= of open_stac "
+            "allows others)"
+        ) from None
+    if elsewhere:
+        raise RuntimeError(
+            "its overviews are in another file, which is not read; write them into the file"
+        )
+    for path in beside:
+        _require_own_pixels(path, drivers)
+
+
+def _beside(file: Any) -> list[str]:
+    """Overviews and masks in files of their own."""
+    for band in range(1, file.count + 1):
+        file.overviews(band)  # they are looked for only when asked for
+    len(file.mask_flag_enums)
+    return [path for path in file.files if path.lower().endswith(_BESIDE) and path != file.name]
 
 
 @contextmanager
@@ -119,12 +199,12 @@ def has_fractions(href: str) -> bool:
 
 
 def _stamps_of(href: str) -> Stamps:
-    """What changes when a local file or the mask beside it does; nothing of remote ones."""
+    """What changes when a local file, its mask or its overviews do; nothing of remote ones."""
     found = []
-    for path in (href, _mask_beside(href)):
+    for path in (href, _mask_beside(href), f"{href}.ovr"):
         try:
             status = os.stat(path) if path else None
-        except OSError:
+        except (OSError, ValueError):
             status = None
         found.append(status and (status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(found)
@@ -206,10 +286,12 @@ def read_pixels(
     resampling : str
         GDAL method.
     nodata : int or None
-        Value of missing pixels beside the one the file states.
+        Value of missing pixels beside the one the file states; plain files keep it.
     fill : int
         Value of missing pixels in the result.
     """
+    if _is_plain_on(header, geobox):
+        return _read_plain(href, geobox, resampling=resampling, dtype=dtype, fill=fill)
     result = np.full(geobox.shape.yx, np.nan)
     for turns in _turns(header, geobox):
         moved = geobox.translate_pix(-360 * turns / geobox.affine.a, 0) if turns else geobox
@@ -218,12 +300,27 @@ def read_pixels(
     return (np.rint(numbers) if dtype.kind in "iu" else numbers).astype(dtype)
 
 
-def is_read_alike(header: Header, geobox: GeoBox) -> bool:
-    """Tell whether all engines read a file onto a grid alike."""
+def _is_plain_on(header: Header, geobox: GeoBox) -> bool:
+    """Tell whether a plain file is one on this grid too: degrees that need no turn."""
     if not (header.is_plain and geobox.crs.geographic):
         return header.is_plain
     here = geobox.boundingbox
     return here.left >= -180 and here.right <= 180 and set(_turns(header, geobox)) <= {0}
+
+
+def _read_plain(
+    href: str, geobox: GeoBox, *, resampling: str, dtype: np.dtype[Any], fill: int
+) -> IntArray:
+    """Read by odc-loader: pixels of the same grid are copied, others warped."""
+    from odc.loader import RasterLoadParams, RasterSource, RioReader
+
+    params = RasterLoadParams(dtype=str(dtype), fill_value=fill, resampling=resampling)
+    place, found = RioReader(RasterSource(href), None).read(params, geobox)
+    pixels: IntArray = found
+    if pixels.shape != geobox.shape.yx:
+        pixels = np.full(geobox.shape.yx, fill, dtype)
+        pixels[place] = found
+    return pixels
 
 
 def _read_onto(

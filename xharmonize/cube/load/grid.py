@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from xharmonize.cube.catalog.query import check_bbox
 from xharmonize.cube.catalog.scene import Grid, Scene
-from xharmonize.cube.geobox import TOLERANCE, Bounds, centre_of, cover, read_crs, reproject_bounds
+from xharmonize.cube.geobox import (
+    TOLERANCE,
+    Bounds,
+    centre_of,
+    read_crs,
+    reproject_bounds,
+    snap,
+)
 from xharmonize.errors import EmptyQueryError, GridError
 from xharmonize.kernels.longitude import near, unrolled
 
@@ -48,10 +55,7 @@ class Lattice:
 
     def cover(self, bounds: Bounds) -> GeoBox:
         """Return the smallest north-up grid on the lattice that covers `bounds`."""
-        left, bottom, right, top = bounds
-        if not (right > left and top > bottom):
-            raise GridError(f"the box {bounds} is empty in {self.crs}; give one with an area")
-        return cover(bounds, self.step, self.crs, phase=self.phase)
+        return snap(bounds, self.step, self.crs, phase=self.phase)
 
     def coarsened(self, step: float) -> Lattice:
         """Return the lattice of another step whose edges lie on this one's where they can."""

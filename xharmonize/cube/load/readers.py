@@ -1,31 +1,26 @@
-"""Readers that name what they could not read, one for each engine.
+"""An asset in a graph: reads its pixels onto a grid, and names it where it cannot.
 
-The engines' own readers do the reading; these hand them an asset, know which item it belongs to,
-and turn a failure into `AssetReadError` or into pixels marked as failed. They are picklable, so
-they work with any Dask scheduler, and free of rasterio until something is read.
+Free of rasterio until something is read, and picklable, so that it works with any Dask scheduler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xharmonize._optional import require
 from xharmonize.cube.catalog.access import DRIVERS
 from xharmonize.cube.catalog.scene import Grid
 from xharmonize.cube.load.files import (
     Header,
     has_fractions,
-    is_read_alike,
     read_header,
     read_pixels,
+    reading_options,
     why_misplaced,
 )
-from xharmonize.cube.load.guard import guarded
 from xharmonize.errors import AssetReadError
 from xharmonize.types import IntArray
 
@@ -48,7 +43,8 @@ class AssetRef:
     Attributes
     ----------
     href : str
-        Absolute location, signed where it has to be.
+        Absolute location, signed where it has to be; empty for an asset that an item lacks, of
+        which all pixels are missing.
     item_id, asset : str
         Named in errors.
     nodata : int or None
@@ -88,49 +84,30 @@ class AssetRef:
             f'{reason}; leave the item out, or pass on_error="skip" to treat it as nodata'
         )
 
-    def read(
-        self,
-        plain: Callable[[], IntArray],
-        geobox: Callable[[], GeoBox],
-        *,
-        resampling: str,
-        dtype: np.dtype[Any],
-        fill: int,
-    ) -> IntArray:
+    def read(self, geobox: GeoBox, *, resampling: str, dtype: np.dtype[Any], fill: int) -> IntArray:
         """Read the asset onto a grid.
-
-        Parameters
-        ----------
-        plain : callable
-            Reads by an engine, what every engine reads alike.
-        geobox : callable
-            Returns the grid.
-        fill : int
-            Value of missing pixels.
 
         Returns
         -------
-        IntArray
+        (y, x) IntArray
             `fill` where missing; `failed` everywhere where the asset cannot be read, or is not
             what its item says, and failures are skipped.
         """
         from rasterio.errors import RasterioError
 
+        if not self.href:
+            return np.full(geobox.shape.yx, fill, dtype)
         try:
-            with guarded(self.href, self.drivers):
-                header = self._header()
-                if is_read_alike(header, geobox()):
-                    pixels = plain()
-                else:
-                    pixels = read_pixels(
-                        self.href,
-                        header,
-                        geobox(),
-                        resampling=resampling,
-                        dtype=dtype,
-                        nodata=self.nodata,
-                        fill=fill,
-                    )
+            with reading_options(self.href):
+                pixels = read_pixels(
+                    self.href,
+                    self._header(),
+                    geobox,
+                    resampling=resampling,
+                    dtype=dtype,
+                    nodata=self.nodata,
+                    fill=fill,
+                )
         except _Unfit as unfit:
             error = unfit.error
         except (RuntimeError, OSError, RasterioError) as cause:
@@ -140,11 +117,11 @@ class AssetRef:
         # Raised outside: rasterio's errors, if chained, do not survive the way from a worker.
         if self.failed is None:
             raise error
-        return np.full(geobox().shape.yx, self.failed, dtype)
+        return np.full(geobox.shape.yx, self.failed, dtype)
 
     def _header(self) -> Header:
         """Return the header of the file, if it is what the item says."""
-        header = read_header(self.href)
+        header = read_header(self.href, self.drivers)
         if header.n_bands != 1:
             raise _Unfit(
                 self.error(
@@ -188,172 +165,6 @@ class AssetRef:
         return pixels
 
 
-class NamingReader:
-    """Reader for ``stackstac.stack(reader=...)``; takes an `AssetRef` where a URL is expected."""
-
-    def __init__(self, *, url: AssetRef, **options: Any) -> None:
-        self.ref = url
-        self.options = options
-        self._reader: Any = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_naming_reader, (self.ref, self.options))
-
-    def read(self, window: Any, **options: Any) -> IntArray:
-        """Read a window; see `AssetRef` for what happens on failure."""
-        return self.ref.read(
-            partial(self._read, window, options),
-            partial(self._geobox, window),
-            resampling=self.options["resampling"].name,
-            dtype=self.options["dtype"],
-            fill=int(self.options["fill_value"]),
-        )
-
-    def _read(self, window: Any, options: Mapping[str, Any]) -> IntArray:
-        if self._reader is None:
-            from stackstac.rio_reader import AutoParallelRioReader
-
-            self._reader = AutoParallelRioReader(url=self.ref.href, **self.options)
-        pixels = self._read_plain(window)
-        read: IntArray = self._reader.read(window, **options) if pixels is None else pixels
-        return read
-
-    def _geobox(self, window: Any) -> GeoBox:
-        from odc.geo.geobox import GeoBox
-
-        spec = self.options["spec"]
-        affine = spec.transform * spec.transform.translation(window.col_off, window.row_off)
-        return GeoBox((int(window.height), int(window.width)), affine, f"EPSG:{spec.epsg}")
-
-    def _read_plain(self, window: Any) -> IntArray | None:
-        """Read without the mask that stackstac always reads, where nodata says all it would."""
-        from rasterio.enums import MaskFlags
-        from stackstac.rio_reader import ThreadLocalRioDataset
-
-        handle = self._reader.dataset
-        if not isinstance(handle, ThreadLocalRioDataset) or self.options["dtype"].kind == "f":
-            return None
-        file = handle.dataset
-        if file.count > 1 or file.mask_flag_enums[0] not in (
-            [MaskFlags.nodata],
-            [MaskFlags.all_valid],
-        ):
-            return None
-        pixels: IntArray = handle.read(window, indexes=1, out_dtype=self.options["dtype"])
-        fill = self.options["fill_value"]
-        if file.nodata is not None and file.nodata != fill:
-            pixels[pixels == file.nodata] = fill
-        return pixels
-
-    def close(self) -> None:
-        """Close the file; a later read opens it again."""
-        if self._reader is not None:
-            self._reader.close()
-
-
-def _naming_reader(ref: AssetRef, options: dict[str, Any]) -> NamingReader:
-    return NamingReader(url=ref, **options)
-
-
-class _NamingOdcReader:
-    def __init__(self, reader: Any, ref: AssetRef) -> None:
-        self.reader = reader
-        self.ref = ref
-
-    def read(
-        self, cfg: Any, dst_geobox: Any, *, dst: Any = None, selection: Any = None
-    ) -> tuple[tuple[slice, slice], IntArray]:
-        n_y, n_x = dst_geobox.shape.yx
-        place = [(slice(0, n_y), slice(0, n_x))]
-
-        def plain() -> IntArray:
-            place[0], pixels = self.reader.read(cfg, dst_geobox, dst=dst, selection=selection)
-            return np.asarray(pixels)
-
-        pixels = self.ref.read(
-            plain,
-            lambda: dst_geobox,
-            resampling=cfg.resampling,
-            dtype=np.dtype(cfg.dtype),
-            fill=int(cfg.fill_value),
-        )
-        return place[0], pixels
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamingDriver:
-    """Driver for ``odc.stac.load(driver=...)``: rasterio's, with assets named in errors.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Bands to load.
-    dtype : str
-        Type of the pixels.
-    fill : int
-        Value of missing pixels.
-    token : str
-        Identifies the assets; odc-stac tokenises only their locations.
-    """
-
-    KEY: ClassVar[str] = "xharmonize:asset"
-
-    names: tuple[str, ...]
-    dtype: str
-    fill: int
-    token: str
-
-    def extract(self, md: Any) -> Any:
-        """Describe the bands of an item (odc's `MDParser` protocol)."""
-        from odc.loader.types import RasterBandMetadata, RasterGroupMetadata
-
-        band = RasterBandMetadata(self.dtype, self.fill, "1", attrs={"token": self.token})
-        return RasterGroupMetadata(bands={(name, 1): band for name in self.names if md})
-
-    def driver_data(self, md: Any, band_key: tuple[str, int]) -> Any:
-        """Return the `AssetRef` of a band (odc's `MDParser` protocol)."""
-        asset = md.assets.get(band_key[0])
-        return None if asset is None else asset.extra_fields[self.KEY]
-
-    @property
-    def md_parser(self) -> NamingDriver:
-        """Metadata parser: the driver itself."""
-        return self
-
-    @property
-    def dask_reader(self) -> None:
-        """No reader that makes Dask graphs."""
-        return
-
-    @property
-    def aux_reader(self) -> None:
-        """No reader of auxiliary data."""
-        return
-
-    def new_load(self, geobox: Any, *, chunks: Mapping[str, int] | None = None) -> Any:
-        """Start a load."""
-        return _rio_driver().new_load(geobox, chunks=chunks)
-
-    def finalise_load(self, load_state: Any) -> Any:
-        """End a load."""
-        return _rio_driver().finalise_load(load_state)
-
-    def capture_env(self) -> dict[str, Any]:
-        """Return the GDAL options in force."""
-        options: dict[str, Any] = _rio_driver().capture_env()
-        return options
-
-    def restore_env(self, env: dict[str, Any], load_state: Any) -> AbstractContextManager[Any]:
-        """Set GDAL options in a worker."""
-        context: AbstractContextManager[Any] = _rio_driver().restore_env(env, load_state)
-        return context
-
-    def open(self, src: Any, ctx: Any) -> _NamingOdcReader:
-        """Return the reader of one asset."""
-        return _NamingOdcReader(_rio_driver().open(src, ctx), src.driver_data)
-
-
-def _rio_driver() -> Any:
-    from odc.loader import RioDriver
-
-    return RioDriver()
+def rio_driver() -> Any:
+    """Return odc-loader's driver for rasterio, which hands GDAL's options to the workers."""
+    return require("odc.loader", extra="stac").RioDriver()
