@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ import xarray as xr
 from pyproj import Transformer
 
 import xharmonize as xh
+from xharmonize.series.fields import Field, place_fields
+from xharmonize.series.zonal import _fractions
 from xharmonize.testing import example_cube
 
 UTM = "EPSG:32631"
@@ -94,7 +98,7 @@ def test_exact_coverage_counts_shares():
 
 @pytest.mark.parametrize("is_south_first", [False, True])
 def test_exact_fractions_are_shared_areas(is_south_first):
-    """A slanted field with a hole in two parts, one of them partly outside, from many threads."""
+    """A slanted field with a hole, in two parts, one of them partly outside."""
     series = make_series(missing=0.0)["reflectance"].isel(time=0, band=0, drop=True)
     if is_south_first:
         series = xh.cube.geobox.write_grid(series[::-1], xh.cube.geobox.geobox_of(series).flipy())
@@ -103,17 +107,26 @@ def test_exact_fractions_are_shared_areas(is_south_first):
         ring * (1, -1) + (LEFT, TOP),
         [[(LEFT + 70, TOP - 60), (LEFT + 90, TOP - 66), (LEFT + 75, TOP - 90)]],
     )
-    fields = [
-        shapely.MultiPolygon([slanted, shapely.box(LEFT - 99, TOP - 212, LEFT + 27, TOP - 201)])
-    ] * 40
+    outside = shapely.box(LEFT - 99, TOP - 212, LEFT + 27, TOP - 201)
+    field = shapely.MultiPolygon([slanted, outside])
     lazy = series.chunk(y=5, x=7).expand_dims(time=[np.datetime64("2020-01-01")])
-    table = xh.to_table(lazy, fields, crs=UTM, coverage="exact")
+    table = xh.to_table(lazy, [field], crs=UTM, coverage="exact")
     x, y = np.meshgrid(series["x"], series["y"])
     pixels = shapely.box(x - 5, y - 5, x + 5, y + 5)
-    area = shapely.area(shapely.intersection(pixels, fields[0])) / 100
+    area = shapely.area(shapely.intersection(pixels, field)) / 100
     np.testing.assert_allclose(table["n_pixels"], area.sum(), rtol=1e-7)
     expected = (area * series.values).sum() / area.sum()
     np.testing.assert_allclose(table["reflectance"], expected, rtol=1e-6)
+
+
+def test_exact_fractions_are_the_same_from_many_threads():
+    grid = xh.cube.geobox.geobox_of(make_series()["reflectance"])
+    discs = [shapely.Point(LEFT + 150, TOP - 120).buffer(r) for r in np.linspace(9, 110, 60)]
+    places = place_fields([Field(name=k, geometry=disc) for k, disc in enumerate(discs)], grid) * 20
+    expected = [_fractions(place, grid, "exact") for place in places[:60]] * 20
+    with ThreadPoolExecutor(8) as pool:
+        actual = list(pool.map(lambda place: _fractions(place, grid, "exact"), places))
+    assert all(map(np.array_equal, actual, expected))
 
 
 def test_rows_with_too_few_pixels_stay_with_their_counts():
