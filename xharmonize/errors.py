@@ -17,6 +17,8 @@ _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+_SHOWN = 80
+
 
 def printable(text: object) -> str:
     r"""Return text that can be shown anywhere; control characters are spelt as Python spells them.
@@ -27,6 +29,15 @@ def printable(text: object) -> str:
     S2A\x1b[31m
     """
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def show(value: object) -> str:
+    """Return a value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; an integer of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 class XHarmonizeError(Exception):

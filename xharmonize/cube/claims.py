@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import Step, read_coordinate
+from xharmonize.cube.metadata import Metadata, check_described, platform_of, read_metadata
 from xharmonize.cube.platforms import MEAN_PLATFORM, PlatformChoice, settle_platform
 from xharmonize.cube.radiometry import (
     NUMBERS,
     Applied,
     Described,
+    is_same,
     read_applied,
     read_number,
     settle_described,
 )
-from xharmonize.cube.stated import Stated, blank
+from xharmonize.cube.stated import Stated, blank, read_numbers
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors import UNKNOWN, Sensor
-from xharmonize.sensors.names import normalize_baseline, normalize_platform, numbered_alike, stated
+from xharmonize.sensors.names import normalize_baseline, normalize_platform
 from xharmonize.types import Level
 
 PerBand: TypeAlias = float | Mapping[str, float]
@@ -30,17 +32,13 @@ PerBand: TypeAlias = float | Mapping[str, float]
 
 _SOURCES = {
     "platform": ("platform",),
-    "processing_baseline": (
-        "processing_baseline",
-        "s2:processing_baseline",
-        "sentinel:processing_baseline",
-        "processing:version",
-    ),
+    "processing_baseline": ("processing_baseline",),
     "item_id": ("item_id", "id"),
     "tile": ("tile", "s2:mgrs_tile", "grid:code"),
     "level": ("level",),
 }
 _LINE = ("scale", "offset")
+_PERCENT = ("%", "percent", "per cent", "pct")
 _LOWEST, _HIGHEST = -32768, 65535  # what digital numbers of 16 bits reach
 _CURE = "settle it with scale= and offset=, or processing_baseline="
 
@@ -66,20 +64,28 @@ class Claims:
         """Name of each date."""
         return _per_date(self.item_id, cube, "item_id") or _stated(cube, "item_id")
 
-    def baselines(self, cube: xr.DataArray) -> list[str]:
+    def metadata(self, cube: xr.DataArray, sensor: Sensor) -> list[Metadata]:
+        """What the cube states of each date."""
+        return read_metadata(cube, self.item_ids(cube), sensor)
+
+    def baselines(self, cube: xr.DataArray, metadata: Sequence[Metadata]) -> list[str]:
         """Processing baseline of each date."""
         given = _per_date(self.processing_baseline, cube, "processing_baseline")
-        found = given or _stated(cube, "processing_baseline")
-        return [normalize_baseline(text) or text for text in found]
+        if given:
+            return [normalize_baseline(text) or text for text in given]
+        texts = _stated(cube, "processing_baseline")
+        found = [one.baseline for one in metadata]
+        return [text if baseline == UNKNOWN else baseline for baseline, text in zip(found, texts)]
 
     def platforms(self, cube: xr.DataArray, sensor: Sensor, *, latitude: float) -> list[str]:
         """Platform of each date; those of other sensors are refused."""
-        stated = [
-            name
-            if name == MEAN_PLATFORM and "bandpass" in cube.coords
-            else normalize_platform(name)
-            for name in _stated(cube, "platform")
-        ]
+        if "sensor" in cube.coords:
+            stated = [
+                name if name == MEAN_PLATFORM else normalize_platform(name)
+                for name in _stated(cube, "platform")
+            ]
+        else:
+            stated = [self._platform_of(one) for one in self.metadata(cube, sensor)]
         settled = settle_platform(
             self.platform,
             platforms=stated,
@@ -91,6 +97,15 @@ class Claims:
         for name in set(settled):
             sensor.instrument(name)
         return settled
+
+    def _platform_of(self, metadata: Metadata) -> str:
+        """Platform that a date states; a mapping settles it where properties and names differ."""
+        try:
+            return platform_of(metadata.properties, metadata.names)
+        except RadiometryError:
+            if not isinstance(self.platform, Mapping):
+                raise
+            return normalize_platform(str(metadata.properties["platform"]))
 
 
 def settle_steps(
@@ -123,9 +138,14 @@ def settle_steps(
     RadiometryError
         If something is contradicted or left open.
     """
-    _check_product(cube, sensor)
+    _require_one_product(cube)
+    level = _level(claims.level, sensor)
+    metadata = claims.metadata(cube, sensor)
+    for one in metadata:
+        check_described(one, level=level)
+    _check_units(cube, claims)
     is_decoded = _settle_decoded(cube, names, sensor, claims, stated)
-    ids, baselines = claims.item_ids(cube), claims.baselines(cube)
+    ids, baselines = claims.item_ids(cube), claims.baselines(cube, metadata)
     tiles, levels = _stated(cube, "tile"), _stated(cube, "level")
     steps = []
     for i, platform in enumerate(platforms):
@@ -137,23 +157,20 @@ def settle_steps(
                 sensor,
                 claims,
                 stated[number],
-                item_id=ids[i],
+                metadata=metadata[i],
                 baseline=baselines[i],
                 is_decoded=is_decoded,
             )
             for number, name in enumerate(names)
         ]
         lines = {band.band: settle_described(band) for band in bands}
-        level = _level(claims.level, sensor) or (
-            str(sensor.level) if levels[i] == UNKNOWN else levels[i]
-        )
         steps.append(
             Step(
                 sensor=sensor.name,
                 platform=platform,
                 bandpass=sensor.bandpass_of(platform),
                 processing_baseline=baselines[i],
-                level=level,
+                level=level or (str(sensor.level) if levels[i] == UNKNOWN else levels[i]),
                 item_id=ids[i],
                 tile=tiles[i].removeprefix("MGRS-"),
                 is_decoded=is_decoded,
@@ -295,26 +312,29 @@ def _described(
     claims: Claims,
     stated: Stated,
     *,
-    item_id: str,
+    metadata: Metadata,
     baseline: str,
     is_decoded: bool,
 ) -> Described:
     """All that is said of the numbers of one band of one date."""
     earlier, given = _own(band, sensor), _given(claims, name)
-    owner = f"item {item_id!r} of {str(band['time'].values)[:10]}"
-    coords = {key: value.values.item() for key, value in band.coords.items() if not value.ndim}
-    there = {key: value for key, value in coords.items() if value == value}  # not NaN
+    owner = metadata.owner
     is_settled = given.keys() >= {"scale", "offset"}
-    is_told = claims.processing_baseline is not None and baseline != _baseline_of(band)
+    is_told = claims.processing_baseline is not None and baseline != metadata.baseline
     return Described(
         owner=owner,
         band=name,
         cure=_CURE,
         sensor=sensor,
         baseline=baseline,
-        declared=_declared(band, name),
+        baselines=metadata.baselines,
+        declared=_declared(band, name, given),
         dtype=str(band.dtype),
-        applied=(Applied() if is_settled else read_applied(there, sensor, owner=owner, cure=_CURE)),
+        applied=(
+            Applied()
+            if is_settled
+            else read_applied(metadata.properties, sensor, owner=owner, cure=_CURE)
+        ),
         own={**stated.numbers, **earlier},
         given=given,
         kept=stated.dtype,
@@ -322,12 +342,6 @@ def _described(
         is_contract=bool(earlier),
         is_offset_known="offset" in earlier and not is_told,
     )
-
-
-def _baseline_of(date: xr.DataArray) -> str:
-    """Processing baseline that the coordinates of one date state."""
-    found = _stated(date.expand_dims("time"), "processing_baseline")[0]
-    return normalize_baseline(found) or found
 
 
 def _given(claims: Claims, name: str) -> dict[str, float]:
@@ -359,17 +373,31 @@ def _own(band: xr.DataArray, sensor: Sensor) -> dict[str, float]:
     return found
 
 
-def _declared(band: xr.DataArray, name: str) -> dict[str, float]:
-    """Numbers of ``raster:bands`` as stackstac keeps it: an object per band, or per date and band.
+def _declared(band: xr.DataArray, name: str, given: Mapping[str, float]) -> dict[str, float]:
+    """Numbers that coordinates declare: of ``raster:bands``, or of the fields of STAC 1.1.
+
+    stackstac keeps the first as an object per band, or per date and band, and makes coordinates of
+    ``raster:scale``, ``raster:offset`` and ``nodata``.
 
     Raises
     ------
     RadiometryError
-        If one of them is no number.
+        If one of them is no number, or two disagree on a scale or an offset that is not `given`.
     """
-    if "raster:bands" not in band.coords or band.coords["raster:bands"].ndim:
-        return {}
-    value = band.coords["raster:bands"].values.item()
+    coords = {str(key): value.values.item() for key, value in band.coords.items() if not value.ndim}
+    found = _of_raster_bands(coords.pop("raster:bands", None), name)
+    is_ours = "sensor" in coords  # whose scale, offset and nodata are the contract
+    numbers = {} if is_ours else read_numbers(coords)
+    for key in sorted({"scale", "offset"} & found.keys() & numbers.keys() - given.keys()):
+        if not is_same(found[key], numbers[key]):
+            raise RadiometryError(
+                f"band {name!r} contradicts itself: raster:bands says {key} {found[key]:g}, "
+                f"coordinates say {numbers[key]:g}; {_CURE}"
+            )
+    return {**numbers, **found}
+
+
+def _of_raster_bands(value: Any, name: str) -> dict[str, float]:
     if isinstance(value, (list, tuple)):
         value = value[0] if value else {}
     found = {}
@@ -385,8 +413,19 @@ def _declared(band: xr.DataArray, name: str) -> dict[str, float]:
     return found
 
 
-def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
-    """Refuse a product the cube's own coordinates contradict."""
+def _check_units(cube: xr.DataArray, claims: Claims) -> None:
+    """Refuse units that are not 1, as percent: scale and offset of the product don't fit them."""
+    units = str(cube.attrs.get("units", "")).strip().lower()
+    if units in _PERCENT and not (claims.names_line() and not claims.is_decoded):
+        raise RadiometryError(
+            f"the cube states units {units!r}, and reflectance here is a fraction of 1; pass "
+            "scale=0.01 and offset=0.0, with is_decoded=False, or if it is wrong remove it from "
+            "cube.attrs"
+        )
+
+
+def _require_one_product(cube: xr.DataArray) -> None:
+    """Refuse dates that the cube's own coordinates give to several products."""
     if "sensor" in cube.coords:
         names = {str(name) for name in np.atleast_1d(read_coordinate(cube, "sensor"))}
         if len(names) > 1:
@@ -394,17 +433,6 @@ def _check_product(cube: xr.DataArray, sensor: Sensor) -> None:
                 f"the dates of the cube come from {', '.join(sorted(names))}; describe those of "
                 "each sensor by themselves, then join them with xr.concat(..., dim='time')"
             )
-    products = numbered_alike(sensor)
-    scalars = {n: c.values for n, c in cube.coords.items() if set(c.dims) <= {"time"}}
-    for _, values in stated(scalars, "collection_number") if products else ():
-        for number in {str(value) for value in np.atleast_1d(values)}:
-            product = products.get(int(number), sensor) if number.isdigit() else sensor
-            if product is not sensor:
-                raise RadiometryError(
-                    f"the cube says {sensor.constellation.title()} Collection {number}, which is "
-                    f"{product.name!r}, not {sensor.name!r}: their digital numbers differ; pass "
-                    f"sensor={product.name!r}"
-                )
 
 
 def _per_date(given: str | Sequence[str] | None, cube: xr.DataArray, name: str) -> list[str]:

@@ -16,18 +16,20 @@ with the product. Products whose offset came with a processing baseline differ m
    none was copied from newer products: the baseline decides, with a note. Where none is declared
    for a baseline that has one and no flag explains it, the pixels may be shifted or not: nothing is
    guessed, it is an error.
+5. A baseline may be stated more than once, in properties and in names. Where two of them mean
+   different offsets, it is an error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from xharmonize.errors import RadiometryError
+from xharmonize.errors import RadiometryError, show
 from xharmonize.sensors.names import stated
 from xharmonize.sensors.registry import all_sensors
 from xharmonize.sensors.spec import UNKNOWN, Radiometry, Sensor
@@ -89,6 +91,8 @@ class Numbers:
         The product.
     baseline : str
         Processing baseline or ``"unknown"``.
+    baselines : sequence of (str, str)
+        All that are stated, each with its field.
     declared : mapping of str to float
         Those of `NUMBERS` that are declared.
     dtype : str
@@ -102,6 +106,7 @@ class Numbers:
     cure: str
     sensor: Sensor
     baseline: str = UNKNOWN
+    baselines: Sequence[tuple[str, str]] = ()
     declared: Mapping[str, float] = field(default_factory=dict)
     dtype: str = ""
     applied: Applied = field(default_factory=Applied)
@@ -225,7 +230,7 @@ def read_applied(fields: Mapping[Any, Any], sensor: Sensor, *, owner: str, cure:
         truth = _TRUTHS.get(str(value).strip().lower().removesuffix(".0"))
         if truth is None:
             raise RadiometryError(
-                f"{owner} has {key} {repr(value)[:80]}, which is neither true nor false; {cure}"
+                f"{owner} has {key} {show(value)}, which is neither true nor false; {cure}"
             )
         found[truth] = key
     if len(found) > 1:
@@ -291,7 +296,7 @@ def _settle_plain_offset(numbers: Numbers) -> float:
 
 
 def _settle_baseline_offset(numbers: Numbers) -> tuple[float, tuple[str, ...]]:
-    """Offset of a product that changed it with the processing baseline (rules 1 to 4 above)."""
+    """Offset of a product that changed it with the processing baseline (rules 1 to 5 above)."""
     product, declared = numbers.product, numbers.declared.get("offset")
     expected, applied = product.known_offset(numbers.baseline), numbers.applied
     if applied.truth:
@@ -301,6 +306,7 @@ def _settle_baseline_offset(numbers: Numbers) -> tuple[float, tuple[str, ...]]:
             f"{applied.name} is true but raster:bands says offset {declared}: the flag was "
             "followed, so the pixels are read without offset (Element84/earth-search#9)",
         )
+    _require_one_baseline(numbers, expected)
     first, newest = product.baseline_offsets[0][0], product.baseline_offsets[-1][1]
     if expected is None:
         if declared is None:
@@ -322,6 +328,17 @@ def _settle_baseline_offset(numbers: Numbers) -> tuple[float, tuple[str, ...]]:
         f"processing baseline {numbers.baseline}{said} means offset {expected}, raster:bands says "
         f"{declared}"
     )
+
+
+def _require_one_baseline(numbers: Numbers, expected: float | None) -> None:
+    """Raise unless all baselines that are stated mean the offset of the one that counts."""
+    for key, other in numbers.baselines:
+        offset = numbers.product.known_offset(other)
+        if expected is not None and offset is not None and not is_same(offset, expected):
+            raise numbers.contradiction(
+                f"processing baseline {numbers.baseline} means offset {expected}, its {key} says "
+                f"{other}, which means {offset}"
+            )
 
 
 def _check_arguments(numbers: Described) -> None:

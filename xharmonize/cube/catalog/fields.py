@@ -12,28 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from xharmonize.errors import CatalogError
+from xharmonize.errors import CatalogError, show
 
 MAX_SIDE = 2**22
 """Rows or columns of an asset above which its shape is taken for an error (global: 10 m)."""
-
-_SHOWN = 80
-
-
-def show(value: object) -> str:
-    """Return a value for a message, cut where it is long."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep; an integer of too many digits
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def name_of(item: Any) -> str:
     """Return how messages name an item."""
     found = item.get("id") if isinstance(item, Mapping) else None
-    is_short = type(found) is str and len(found) < _SHOWN
-    return f"item {found!r}" if is_short else f"item {show(found)}"
+    return f"item {show(found)}"
 
 
 def malformed(where: str, value: object, wanted: str) -> CatalogError:

@@ -9,36 +9,18 @@ read, the sensors say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from xharmonize.cube.catalog.fields import as_whole, name_of
 from xharmonize.cube.catalog.items import Item
-from xharmonize.errors import RadiometryError, UnknownSensorError
+from xharmonize.cube.metadata import Metadata, check_collection, names_in, platform_of
+from xharmonize.errors import UnknownSensorError
 from xharmonize.sensors import find_sensor, get_sensor
-from xharmonize.sensors.names import (
-    normalize_baseline,
-    normalize_platform,
-    parts_in,
-    platform_in,
-    recognize,
-    stated,
-)
+from xharmonize.sensors.names import recognize, stated
 from xharmonize.sensors.registry import all_sensors
 from xharmonize.sensors.spec import UNKNOWN, Flag, QALayer, Sensor
 
-_NAMES = (
-    "product_uri",
-    "product_id",
-    "product_name",
-    "product_identifier",
-    "datatake_id",
-    "granule_id",
-    "tile_id",
-    "datastrip_id",
-    "scene_id",
-)
 _LEVEL_1 = re.compile(r"(?:^|[^a-z])(?:MSI)?L1|level[\s_-]?1", re.IGNORECASE)
 _MGRS = re.compile(r"(\d{1,2}[C-X][A-Z]{2})$")
 
@@ -56,8 +38,6 @@ class Identity:
         The product.
     platform : str
         STAC platform name in lower case.
-    baseline : str
-        Processing baseline (``05.10``).
     tile : str
         MGRS tile, or Landsat path and row.
     sensing : str
@@ -66,8 +46,8 @@ class Identity:
         Absolute orbit; empty where the item doesn't say.
     datastrip : str
         Sensing start of a datastrip, of which a granule may have two; empty where there is none.
-    names : tuple of (str, str)
-        Product names, each with its field; the id is the last.
+    metadata : Metadata
+        What names and properties state of the product, its processing baseline among it.
     is_own : bool
         Whether `xharmonize.to_cogs` wrote the item; its metadata then need no rules.
 
@@ -76,12 +56,11 @@ class Identity:
 
     sensor: Sensor
     platform: str
-    baseline: str
     tile: str
     sensing: str
     orbit: str
     datastrip: str
-    names: tuple[tuple[str, str], ...]
+    metadata: Metadata
     is_own: bool
 
     def datatake(self, *, day: str, second: str) -> str:
@@ -120,25 +99,32 @@ def identify(item: Item, *, platform: str | None = None) -> Identity:
         If its collection says one Landsat Collection and its id the other, or its properties name
         one platform and its names another.
     """
-    properties, names = item["properties"], tuple(_names_of(item))
-    texts = [text for _, text in names]
-    own = is_own(item)
-    sensor = _own_sensor(item) if own else _sensor_of(item, texts)
-    parts = parts_in(texts, sensor)
+    properties, own, name = item["properties"], is_own(item), str(item["id"])
+    names = tuple(names_in(properties, name))
+    sensor = _own_sensor(item) if own else _sensor_of(item, names)
+    metadata = Metadata(
+        sensor=sensor,
+        owner=f"item {item['id']!r}",
+        properties=properties,
+        names=names,
+        cure="correct the collection or the field that is wrong, or leave the item out",
+        collection=item["collection"],
+    )
     if not own:
-        _check_collection(item, sensor, parts.get("collection"))
-    if platform is None and own:
-        platform = str(properties.get("platform") or UNKNOWN)
-    orbit = properties.get("sat:absolute_orbit")
+        said = stated(properties, "collection_number") if sensor.collection_number else ()
+        check_collection(metadata, [as_whole(n, f"{name_of(item)}: {key}") for key, n in said])
+    if platform is None:
+        written = str(properties.get("platform") or UNKNOWN)
+        platform = written if own else platform_of(properties, names)
+    orbit, parts = properties.get("sat:absolute_orbit"), metadata.parts
     return Identity(
         sensor=sensor,
-        platform=_known_platform(item, sensor, platform or _platform_of(item, texts)),
-        baseline=_baseline_of(properties, parts),
+        platform=_known_platform(item, sensor, platform),
         tile=_tile_of(item, parts),
         sensing=parts.get("sensing", ""),
         orbit="" if orbit is None else str(orbit),
         datastrip=parts.get("datastrip", ""),
-        names=names,
+        metadata=metadata,
         is_own=own,
     )
 
@@ -148,26 +134,18 @@ def is_own(item: Item) -> bool:
     return f"{OWN}sensor" in item["properties"]
 
 
-def _names_of(item: Item) -> Iterator[tuple[str, str]]:
-    """Product names the item carries, each with its field, then its id."""
-    for key, value in stated(item["properties"], *_NAMES):
-        if value:
-            yield key, str(value)
-    yield "id", str(item["id"])
-
-
-def _sensor_of(item: Item, texts: list[str]) -> Sensor:
+def _sensor_of(item: Item, names: Sequence[tuple[str, str]]) -> Sensor:
     """The registered product of an item: by its collection, else by its names."""
     found = find_sensor(item["collection"]) if item["collection"] else None
-    found = found or recognize(texts, item["assets"])
+    found = found or recognize((text for _, text in names), item["assets"])
     if found is None:
-        raise _unregistered(item, texts)
+        raise _unregistered(item, names)
     return found
 
 
-def _unregistered(item: Item, texts: list[str]) -> UnknownSensorError:
+def _unregistered(item: Item, names: Sequence[tuple[str, str]]) -> UnknownSensorError:
     """The error of an item that is no product we know: what it may be, and what helps then."""
-    collection, platform = item["collection"], _platform_of(item, texts)
+    collection, platform = item["collection"], platform_of(item["properties"], names)
     said = f"item {item['id']!r} of collection {collection!r} is of no registered sensor"
     if not collection:
         return UnknownSensorError(f"{said}: it names no collection; set its field 'collection'")
@@ -181,7 +159,7 @@ def _unregistered(item: Item, texts: list[str]) -> UnknownSensorError:
         return UnknownSensorError(f"{said} (platform {platform!r}); leave it out, or {own}")
     start = f"sensor = xh.get_sensor({surface[0]!r}); xh.register_sensor(dataclasses.replace(sensor"
     levels = [str(value) for _, value in stated(item["properties"], "level", "product_type")]
-    if any(_LEVEL_1.search(text) for text in (collection, *levels, *texts)):
+    if any(_LEVEL_1.search(text) for text in (collection, *levels, *(text for _, text in names))):
         return UnknownSensorError(
             f"{said}: Level 1, top-of-atmosphere reflectance; register it as that, with the bands "
             f"of {surface[0]}: {start}, name={collection!r}, level='TOA', qa=(), collections=()))"
@@ -206,18 +184,6 @@ def _own_sensor(item: Item) -> Sensor:
     return replace(sensor, qa=(packed,) if "qa" in item["assets"] else ())
 
 
-def _platform_of(item: Item, texts: list[str]) -> str:
-    """STAC platform name in lower case, or ``"unknown"``; raises where two are named."""
-    said = normalize_platform(str(item["properties"].get("platform") or ""))
-    named = platform_in(texts)
-    if UNKNOWN not in (said, named) and said != named:
-        raise RadiometryError(
-            f"item {item['id']!r} says platform {said!r} but is named after {named!r}; "
-            f"settle it with platform={{{item['id']!r}: {named!r}}}"
-        )
-    return named if said == UNKNOWN else said
-
-
 def _known_platform(item: Item, sensor: Sensor, platform: str) -> str:
     if platform in (UNKNOWN, sensor.constellation, *sensor.platforms):
         return platform
@@ -226,13 +192,6 @@ def _known_platform(item: Item, sensor: Sensor, platform: str) -> str:
         f"{', '.join(sensor.platforms)}; leave such items out with query={{'platform': "
         f"{{'in': [...]}}}}, or register a sensor that has the platform"
     )
-
-
-def _baseline_of(properties: Mapping[str, Any], parts: Mapping[str, str]) -> str:
-    said = [value for _, value in stated(properties, "processing_baseline")]
-    named = parts.get("baseline", "")
-    texts = (*said, properties.get("processing:version"), named if "." in named else f"N{named}")
-    return next((found for text in texts if (found := normalize_baseline(str(text)))), UNKNOWN)
 
 
 def _tile_of(item: Item, parts: Mapping[str, str]) -> str:
@@ -245,20 +204,3 @@ def _tile_of(item: Item, parts: Mapping[str, str]) -> str:
     match = _MGRS.search(str(tile or properties.get("grid:code") or ""))
     named = match[1] if match else parts.get("tile", UNKNOWN)
     return named.zfill(5) if _MGRS.fullmatch(named) else named
-
-
-def _check_collection(item: Item, sensor: Sensor, named: str | None) -> None:
-    """Refuse an item whose numbered collection is not that of its sensor."""
-    if sensor.collection_number is None:
-        return
-    said = [value for _, value in stated(item["properties"], "collection_number")]
-    number = said[0] if said else named
-    if number is None:
-        return
-    number = as_whole(number, f"{name_of(item)}: collection number")
-    if number != sensor.collection_number:
-        raise RadiometryError(
-            f"item {item['id']!r} is of {sensor.constellation.title()} Collection {number}, but "
-            f"its collection {item['collection']!r} is read as {sensor.name}: digital numbers of "
-            "one mean other reflectance in the other; correct the item's collection"
-        )

@@ -20,10 +20,9 @@ from xharmonize.cube.catalog.fields import (
     as_objects,
     malformed,
     name_of,
-    show,
 )
 from xharmonize.cube.catalog.projection import epsg_stated
-from xharmonize.errors import CatalogError
+from xharmonize.errors import CatalogError, show
 from xharmonize.kernels.longitude import box_around, flat_box
 
 Item: TypeAlias = dict[str, Any]

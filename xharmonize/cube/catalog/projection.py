@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from xharmonize.cube.catalog.fields import MAX_SIDE, as_numbers, malformed, show
+from xharmonize.cube.catalog.fields import MAX_SIDE, as_numbers, malformed
 from xharmonize.cube.catalog.scene import Grid
-from xharmonize.errors import CatalogError
+from xharmonize.errors import CatalogError, show
 
 _STATES_CRS = re.compile(
     r"^(?:\w+:)?(epsg|wkt2?|projjson)$|^proj(?:ection)?:(code)$", re.IGNORECASE

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xharmonize.cube.catalog.fields import name_of, show
+from xharmonize.cube.catalog.fields import name_of
 from xharmonize.cube.catalog.items import bbox_of
 from xharmonize.cube.catalog.settle import sensing_time
-from xharmonize.errors import CatalogError, GridError
+from xharmonize.errors import CatalogError, GridError, show
 from xharmonize.kernels.longitude import do_meet, flat_box, normal_box
 
 Instant: TypeAlias = "str | dt.date | np.datetime64 | None"

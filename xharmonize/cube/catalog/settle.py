@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 from xharmonize.cube.catalog.fields import as_list, malformed, name_of
 from xharmonize.cube.catalog.identity import OWN, Identity, identify, is_own
 from xharmonize.cube.catalog.items import Item
-from xharmonize.cube.catalog.level import check_level
 from xharmonize.cube.catalog.projection import crs_stated, grid_stated
 from xharmonize.cube.catalog.radiometry import raster_band, settle_encodings, unit_of
 from xharmonize.cube.catalog.scene import Grid, Scene
@@ -22,6 +21,7 @@ from xharmonize.cube.contract import Step
 from xharmonize.cube.dates import to_nanoseconds
 from xharmonize.cube.days import solar_day
 from xharmonize.cube.geobox import reproject_bounds
+from xharmonize.cube.metadata import check_level
 from xharmonize.cube.radiometry import Encoding
 from xharmonize.errors import (
     BandError,
@@ -30,6 +30,7 @@ from xharmonize.errors import (
     RadiometryError,
 )
 from xharmonize.kernels.longitude import do_meet
+from xharmonize.sensors.names import stated
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
 APART = 1e-3
@@ -63,7 +64,7 @@ def settle_scene(
     sensor = identity.sensor
     spectral = _spectral_assets(item, sensor, identity.platform, bands, skips=skips)
     assets = spectral | _quality_assets(item, sensor)
-    check_level(item, identity, spectral.values())
+    _check_level(item, identity, spectral.values())
     encodings = settle_encodings(item, spectral, identity, override=_values_of(radiometry))
     center, moment = _center(item), sensing_time(item)
     when = to_nanoseconds(moment, what=f"item {item['id']!r}")
@@ -113,13 +114,29 @@ def bandpass_of(sensor: Sensor, platform: str) -> str:
     return families.pop() if len(families) == 1 else UNKNOWN
 
 
+def _check_level(item: Item, identity: Identity, keys: Collection[str]) -> None:
+    """Refuse an item whose names, properties or assets are of another level or product."""
+    if identity.is_own:
+        return
+    assets = {f"asset {key!r}": item["assets"][key] for key in keys}
+    check_level(
+        identity.metadata,
+        addresses=[(where, str(asset["href"])) for where, asset in assets.items()],
+        fields=[
+            (f"{where} > {name}", value)
+            for where, asset in assets.items()
+            for name, value in stated(asset, "level", "processing_level")
+        ],
+    )
+
+
 def _step(item: Item, identity: Identity, encodings: Mapping[str, Encoding]) -> Step:
     own, sensor, platform = item["properties"], identity.sensor, identity.platform
     return Step(
         sensor=sensor.name,
         platform=platform,
         bandpass=str(own.get(f"{OWN}bandpass", bandpass_of(sensor, platform))),
-        processing_baseline=identity.baseline,
+        processing_baseline=identity.metadata.baseline,
         level=str(own.get(f"{OWN}level", sensor.level)),
         item_id=item["id"],
         tile=identity.tile,

@@ -24,10 +24,10 @@ from xharmonize.cube.catalog.documents import (
     read_file,
     read_remote,
 )
-from xharmonize.cube.catalog.fields import as_list, as_objects, malformed, show
+from xharmonize.cube.catalog.fields import as_list, as_objects, malformed
 from xharmonize.cube.catalog.items import check_item, make_absolute
 from xharmonize.cube.catalog.query import Query, fits_properties, matches
-from xharmonize.errors import CatalogConnectionError, CatalogError
+from xharmonize.errors import CatalogConnectionError, CatalogError, show
 
 Source: TypeAlias = Any
 """pystac items, an ItemCollection, a Catalog or a pystac_client Client or ItemSearch; one item or
