@@ -58,7 +58,7 @@ def test_items_are_settled_by_their_names(tmp_path):
     [
         (NAME.replace("B0310", "B0299"), {}, 0.0),
         (NAME, {"mysat:offset_applied": "true"}, 0.0),
-        (NAME, {"processing:version": "02.10"}, 0.0),
+        (NAME.replace("B0310_", ""), {"processing:version": "02.10"}, 0.0),
         (NAME.replace("B0310_", ""), {"my:processing_baseline": "3.0"}, -0.05),
     ],
 )
@@ -73,6 +73,7 @@ def test_the_offset_begins_at_a_baseline_unless_it_was_applied(tmp_path, name, a
         (NAME, {"platform": "mysat-2"}, "says platform 'mysat-2' but is named after 'mysat-1'"),
         (NAME, {"platform": "sentinel-2a"}, "says platform 'sentinel-2a'"),
         (NAME.replace("B0310_", ""), {}, "names no processing baseline"),
+        (NAME, {"processing:version": "02.10"}, r"02\.10 means offset 0\.0, its id says 03\.10"),
     ],
 )
 def test_what_contradicts_the_sensor_is_refused(tmp_path, name, about, says):
