@@ -16,8 +16,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from xharmonize.series.fields import Field, place_fields
-from xharmonize.series.zonal import _fractions
+from xharmonize.series.fields import Field, _fractions, place_fields
 
 STEP, CORNER = 10.0, (600000.0, 5700000.0)
 

@@ -29,11 +29,9 @@ from network import flops_per_tile, make_batch, make_card
 
 import xharmonize as xh
 from xharmonize.models import Runtime
+from xharmonize.models.architectures import seeded
 from xharmonize.models.bundle import write_bundle
-from xharmonize.models.network import prepare
-from xharmonize.models.pipeline import run
-from xharmonize.models.registry import seeded
-from xharmonize.models.runtime import batch_size
+from xharmonize.models.runtime import batch_size, prepare, run
 from xharmonize.testing import example_cube
 
 BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from xharmonize.cluster.devices import choose
+from xharmonize.cluster.local import choose
 
 sys.path.insert(0, str(Path(__file__).parent))
 from network import flops_per_tile, make_batch, make_card
@@ -106,8 +106,8 @@ def network(*, is_gpu: bool = True, is_small: bool = False) -> list[Row]:
     import torch
 
     from xharmonize.models import Runtime
-    from xharmonize.models.network import prepare
-    from xharmonize.models.registry import seeded
+    from xharmonize.models.architectures import seeded
+    from xharmonize.models.runtime import prepare
 
     device = "cuda" if is_gpu else "cpu"
     card, n = small_card(is_small), 2 if is_small else 64
@@ -130,9 +130,8 @@ def transfers(*, is_gpu: bool = True, is_small: bool = False) -> list[Row]:
     import torch
 
     from xharmonize.models import Runtime
-    from xharmonize.models.network import prepare
-    from xharmonize.models.pipeline import overlapped
-    from xharmonize.models.registry import seeded
+    from xharmonize.models.architectures import seeded
+    from xharmonize.models.runtime import overlapped, prepare
 
     device, backend = ("cuda", torch.cuda) if is_gpu else ("cpu", torch.cpu)
     card, n, n_batches = small_card(is_small), 2 if is_small else 64, 3 if is_small else 20
@@ -244,7 +243,7 @@ def memory(*, is_gpu: bool = True, is_small: bool = False) -> list[Row]:
     import torch
 
     from xharmonize.models import ModelRef, Runtime, runtime
-    from xharmonize.models.registry import seeded
+    from xharmonize.models.architectures import seeded
 
     device, card = "cuda" if is_gpu else "cpu", small_card(is_small)
     batch = make_batch(card, 2 if is_small else 64)
@@ -277,7 +276,7 @@ def harmonized(side: int, folder: str, *, is_gpu: bool, dtype: Any, is_small: bo
 
     import xharmonize as xh
     from xharmonize.models import Runtime
-    from xharmonize.models.registry import seeded
+    from xharmonize.models.architectures import seeded
 
     card = small_card(is_small)
     write(card, seeded(card), folder)

@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.models import GeneratorCard, Input, Output, registry
+from xharmonize.models import GeneratorCard, Input, Output, architectures
 from xharmonize.models.bundle import write_bundle
 from xharmonize.models.lattice import Lattice
 from xharmonize.testing import example_cube
@@ -64,7 +64,7 @@ def constant_cost(card: GeneratorCard) -> Any:
 
 def register() -> None:
     """Make the network known in a process."""
-    registry.register_architecture(NAME, constant_cost, replace=True)
+    architectures.register_architecture(NAME, constant_cost, replace=True)
 
 
 def write_model(folder: Path, megabytes: int) -> Any:

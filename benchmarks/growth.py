@@ -56,7 +56,7 @@ def make_cube(n_dates: int, n_chunks: int) -> Any:
 def make_model(kind: str, folder: Path) -> Any:
     """A small network with seeded weights, or the histograms of a reference."""
     import xharmonize as xh
-    from xharmonize.models import GeneratorCard, Input, Output, registry
+    from xharmonize.models import GeneratorCard, Input, Output, architectures
     from xharmonize.models.bundle import write_bundle
     from xharmonize.models.lattice import Lattice
 
@@ -76,7 +76,7 @@ def make_model(kind: str, folder: Path) -> Any:
         output=Output(bands=BANDS, mean=numbers, scale=numbers),
         lattice=Lattice(resolution=30.0, tile=64, buffer=16),
     )
-    return xh.load_model(write_bundle(folder / "seeded", card, registry.seeded(card)).location)
+    return xh.load_model(write_bundle(folder / "seeded", card, architectures.seeded(card)).location)
 
 
 def write(kind: str, n_dates: int, n_chunks: int, folder: str) -> dict[str, float]:

@@ -32,7 +32,7 @@ PAIRS = {  # Landsat date: Sentinel-2 date
 def load_pairs(catalog: str | Path) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
     """Pairs on Landsat's grid, and the two cubes of the dates of the pairs."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         options = {"datetime": "2018-02-01/2018-10-31"}
         sentinel = xh.open_stac(
             catalog,

@@ -24,7 +24,7 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.kernels import histogram, lut
+from xharmonize.kernels import lut, patches
 
 KNOTS, BINS = 256, 256
 LOW, HIGH, SCALE = 0.0, 0.5, 1e-4
@@ -84,13 +84,13 @@ class Case:
 
     def count(self, band: int, rows: slice) -> None:
         _, low, high, *places = self.arguments(band, rows)
-        histogram.count_values(self.values[None, band : band + 1, rows], low, high, BINS, *places)
+        patches.count_values(self.values[None, band : band + 1, rows], low, high, BINS, *places)
 
     def count_dn(self, band: int, rows: slice) -> None:
         _, low, high, *places = self.arguments(band, rows)
         line = {"scale": SCALE, "offset": 0.0, "nodata": 0.0}
         lines = {name: np.full((1, 1), value) for name, value in line.items()}
-        histogram.count_dn(self.dn[None, band : band + 1, rows], low, high, BINS, *places, **lines)
+        patches.count_dn(self.dn[None, band : band + 1, rows], low, high, BINS, *places, **lines)
 
     def numpy_histogram(self) -> None:
         for plane in self.values:
@@ -160,7 +160,7 @@ def make_tile(side: int, chunk: int) -> xr.Dataset:
 def make_models(folder: Path, tile: float) -> dict[str, Any]:
     """Histogram matching to a stored target, and a UNet-LUT of full width with drawn weights."""
     from xharmonize.models import Histograms, LutCard, Output, write_bundle
-    from xharmonize.models.registry import seeded
+    from xharmonize.models.architectures import seeded
     from xharmonize.testing import example_cube
 
     bands = ("blue", "green", "red", "nir")
@@ -213,7 +213,7 @@ def _tables(cube: xr.Dataset, model: Any, side: int) -> xr.Dataset | None:
     if not isinstance(model, xr.Dataset):
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         return xh.fit_tables(cube, model, tile=16.0 * side)
 
 
@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     is_small = "--small" in options
     if "--tile" in options:
         side = 400 if is_small else 6863
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         if not is_small:
             run_tile(200, 100)  # compiles
         took = run_tile(side, 200 if is_small else 1024)

@@ -85,8 +85,9 @@ def kernel_of(case: str) -> Callable[[Any, Any], Any]:
     """The kernel behind a case, on blocks (band, y, x)."""
     import numpy as np
 
-    from xharmonize.kernels import angles, windows
+    from xharmonize.kernels import statistics as angles
     from xharmonize.kernels import statistics as kernels
+    from xharmonize.kernels import windows
 
     codes, everywhere = np.zeros((1, 1), np.int32), np.zeros((1, 1, 1), np.int32)
     taps = windows.gaussian_taps(11, 1.5)

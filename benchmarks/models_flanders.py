@@ -30,7 +30,7 @@ TILE = 320.0
 def load_fine(catalog: str | Path, times: xr.DataArray) -> xr.DataArray:
     """Sentinel-2's dates at 10 m, all bands, as a network takes them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         cube = xh.open_stac(
             catalog,
             collection="sentinel-2-l2a",
@@ -45,7 +45,7 @@ def matched_tables(look: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
     """Give each tile of a date the distribution of Landsat's other dates."""
     model = xh.fit_histogram(reference)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)  # tiles reach beyond the site
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)  # tiles reach beyond the site
         tables = xh.fit_tables(look, model, tile=TILE, interpolate=True)
     return xh.to_landsat(look, model, tables=tables)
 

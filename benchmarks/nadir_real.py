@@ -59,7 +59,7 @@ def normalised(folder: Path, cube: xr.DataArray) -> dict[str, xr.DataArray]:
     band = xh.read_angles(files, like=cube, per_band=True).compute()
     item = pixel.mean(("y", "x"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)  # per item
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)  # per item
         return {
             "as it is": cube,
             "per item": xh.nbar(cube, item),

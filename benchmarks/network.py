@@ -21,10 +21,8 @@ import numpy as np
 import torch
 
 from xharmonize.models import GeneratorCard, Input, Lattice, Output, Runtime
-from xharmonize.models.network import prepare
-from xharmonize.models.pipeline import run
-from xharmonize.models.registry import build_empty, seeded
-from xharmonize.models.runtime import compare_precision
+from xharmonize.models.architectures import build_empty, seeded
+from xharmonize.models.runtime import compare_precision, prepare, run
 
 OLI = ("blue", "green", "red", "nir08", "swir16", "swir22")
 CASES: dict[str, tuple[Runtime, int]] = {

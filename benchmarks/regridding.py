@@ -18,7 +18,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
-from xharmonize.cube.grid import geobox_of, snap
+from xharmonize.cube.regrid import geobox_of, snap
 
 CASES = ("nested 10 m to 30 m", "Landsat phase, 10 m to 30 m", "other UTM zone, 10 m to 30 m")
 

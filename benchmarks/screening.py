@@ -21,13 +21,12 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.sensors import get_sensor
-from xharmonize.simulate.atmosphere import cloud_cover
 from xharmonize.simulate.config import Simulation
+from xharmonize.simulate.imaging import cloud_cover
 from xharmonize.simulate.landscape import Cover, render_landscape
 from xharmonize.simulate.noise import Window
-from xharmonize.simulate.optical import endmember_table, mixed_reflectance, spectral_bands
-from xharmonize.simulate.phenology import ground_on
-from xharmonize.simulate.surface import endmember_shares
+from xharmonize.simulate.passes import endmember_table, mixed_reflectance, spectral_bands
+from xharmonize.simulate.vegetation import endmember_shares, ground_on
 
 YEAR = 2022
 SEEDS = (11, 12, 13)

@@ -27,13 +27,13 @@ import xharmonize as xh
 
 PAIRS = ("2018-02-07", "2018-02-23", "2018-07-01", "2018-07-17", "2018-07-24", "2018-10-05")
 METHODS: dict[str, Any] = {
-    "whittaker": xh.Whittaker(),
-    "whittaker, cross-validation": xh.Whittaker(penalty="gcv"),
-    "whittaker, V-curve": xh.Whittaker(penalty="v-curve"),
-    "whittaker, λ = 1000": xh.Whittaker(penalty=1e3),
-    "savgol": xh.SavitzkyGolay(),
-    "harmonic": xh.Harmonic(),
-    "rbf": xh.RadialBasis(),
+    "whittaker": xh.series.Whittaker(),
+    "whittaker, cross-validation": xh.series.Whittaker(penalty="gcv"),
+    "whittaker, V-curve": xh.series.Whittaker(penalty="v-curve"),
+    "whittaker, λ = 1000": xh.series.Whittaker(penalty=1e3),
+    "savgol": xh.series.SavitzkyGolay(),
+    "harmonic": xh.series.Harmonic(),
+    "rbf": xh.series.RadialBasis(),
 }
 
 
@@ -46,7 +46,7 @@ def load_flanders(folder: Path) -> tuple[xr.DataArray, xr.DataArray]:
     """Red and near infrared of Sentinel-2, on Landsat's grid, and of Landsat-8; masked."""
     catalog = folder / "flanders-2018" / "catalog.json"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         sentinel, landsat = (
             xh.open_stac(
                 catalog,

@@ -15,10 +15,10 @@ import numpy as np
 
 from xharmonize.sensors import get_sensor
 from xharmonize.simulate.config import Orbit, Pass, Simulation
-from xharmonize.simulate.geometry import anisotropy, pass_angles
+from xharmonize.simulate.imaging import anisotropy, pass_angles
 from xharmonize.simulate.landscape import Cover, render_landscape
 from xharmonize.simulate.noise import Window
-from xharmonize.simulate.optical import (
+from xharmonize.simulate.passes import (
     endmember_table,
     mixed_reflectance,
     prepare,
@@ -27,9 +27,7 @@ from xharmonize.simulate.optical import (
     scale_and_offset,
     spectral_bands,
 )
-from xharmonize.simulate.phenology import ground_on
-from xharmonize.simulate.spectra import ENDMEMBERS
-from xharmonize.simulate.surface import endmember_shares
+from xharmonize.simulate.vegetation import ENDMEMBERS, endmember_shares, ground_on
 
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 NDVI_EDGES = np.array([-1, 0, 0.2, 0.4, 0.6, 0.75, 0.85, 1.01])

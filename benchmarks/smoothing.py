@@ -25,7 +25,7 @@ from xharmonize.kernels import smoothing
 N_DATES = 73
 SPACING = 5.0
 PENALTY = 100.0
-CANDIDATES = np.array(xh.Whittaker().candidates)
+CANDIDATES = np.array(xh.series.Whittaker().candidates)
 LIMIT = 20.0
 
 
@@ -94,7 +94,7 @@ def kernels(n_pixels: int, n_peer: int, n_runs: int) -> dict[str, float]:
     """Pixels a second of our kernels and of the peer, on one thread."""
     values, weights = make_series(n_pixels)
     node_of, bands = np.arange(N_DATES), smoothing.penalty_bands(np.arange(N_DATES) * SPACING)
-    tense = smoothing.penalty_bands(np.arange(N_DATES) * SPACING, xh.Whittaker().relaxation)
+    tense = smoothing.penalty_bands(np.arange(N_DATES) * SPACING, xh.series.Whittaker().relaxation)
     penalty = np.full(n_pixels, PENALTY * SPACING**3)
     some, few, tenth = (
         (values[:, :n].copy(), weights[:, :n].copy())
@@ -127,7 +127,10 @@ def kernels(n_pixels: int, n_peer: int, n_runs: int) -> dict[str, float]:
 def chunks(side: int, n_runs: int) -> dict[str, float]:
     """Pixels a second of `xharmonize.smooth` on Dask chunks, two threads."""
     cube = make_cube(side)
-    ways = {"given λ": xh.Whittaker(penalty=PENALTY * SPACING**3), "λ by reml": xh.Whittaker()}
+    ways = {
+        "given λ": xh.series.Whittaker(penalty=PENALTY * SPACING**3),
+        "λ by reml": xh.series.Whittaker(),
+    }
     with dask.config.set(scheduler="threads", num_workers=2):
         return {
             f"xh.smooth on chunks, two threads, {name}": per_second(
@@ -163,7 +166,7 @@ class Smoothing:
         xh.smooth(self.cube).compute()
 
     def time_smooth(self) -> None:
-        xh.smooth(self.cube, xh.Whittaker(penalty=1e4)).compute()
+        xh.smooth(self.cube, xh.series.Whittaker(penalty=1e4)).compute()
 
     def time_smooth_with_choice(self) -> None:
         xh.smooth(self.cube).compute()

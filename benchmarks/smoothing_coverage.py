@@ -20,10 +20,10 @@ import xarray as xr
 import xharmonize as xh
 
 METHODS: dict[str, Any] = {
-    "whittaker": xh.Whittaker(),
-    "whittaker, cross-validation": xh.Whittaker(penalty="gcv"),
-    "whittaker, V-curve": xh.Whittaker(penalty="v-curve"),
-    "savgol": xh.SavitzkyGolay(),
+    "whittaker": xh.series.Whittaker(),
+    "whittaker, cross-validation": xh.series.Whittaker(penalty="gcv"),
+    "whittaker, V-curve": xh.series.Whittaker(penalty="v-curve"),
+    "savgol": xh.series.SavitzkyGolay(),
 }
 DESIGNS = ((5, 0.3), (5, 0.6), (10, 0.3))  # days between dates, share missing
 NOISE = (0.02, 0.05)

@@ -49,7 +49,7 @@ def settings(relaxations: tuple[float, ...] = (math.inf, 50, 30, 20, 10)) -> dic
     }
     rules |= {f"{FIXED}{value:g}": {"penalty": value} for value in (100.0, 300.0, 1e3, 3e3)}
     return {
-        f"{name}, τ = {tau:g}": xh.Whittaker(relaxation=tau, **options)
+        f"{name}, τ = {tau:g}": xh.series.Whittaker(relaxation=tau, **options)
         for name, options in rules.items()
         for tau in relaxations
     }

@@ -17,7 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xharmonize.models import GeneratorCard, Input, Lattice, Output, read_weights, write_bundle
+from xharmonize.models import (
+    GeneratorCard,
+    Input,
+    Lattice,
+    Output,
+    read_weights,
+    write_bundle,
+)
 from xharmonize.models.bundle import open_bundle
 
 N_TENSORS = 50

@@ -121,15 +121,15 @@ def compare(site: Site, *, seeds: Sequence[int] = (0,)) -> pd.DataFrame:
 
 def cross_map(site: Site, features: xr.DataArray, *, seed: int) -> xr.DataArray:
     """Classify each labelled pixel by a classifier that never saw its group."""
-    return xh.cross_classify(
+    return xh.crops.cross_classify(
         features, site.labels, groups=site.groups, max_per_class=200, seed=seed
     )
 
 
 def accuracies(found: xr.DataArray, site: Site) -> pd.DataFrame:
     """PA, UA and F1 [%] of each class, and OA in a row of its own."""
-    matrix = xh.confusion_matrix(found, site.labels, classes=list(site.names))
-    scores = xh.accuracy(matrix)
+    matrix = xh.metrics.confusion_matrix(found, site.labels, classes=list(site.names))
+    scores = xh.metrics.accuracy(matrix)
     columns = {"PA": "producers_accuracy", "UA": "users_accuracy", "F1": "f1"}
     table = pd.DataFrame(
         {short: scores[long].values for short, long in columns.items()},
@@ -221,7 +221,7 @@ def read(
 ) -> xr.DataArray:
     """Read some days of a real site; no item names its platform."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         cube = xh.open_stac(
             folder / site / "catalog.json",
             collection=collection,
@@ -243,8 +243,8 @@ def draw(site: Site, path: Path) -> None:
     maps = {"labels": site.labels}
     maps |= {name: cross_map(site, features, seed=0) for name, features in columns.items()}
     features = columns["6 dates, fitted"]
-    fitted = xh.fit_classifier(features, site.labels, groups=site.groups, max_per_class=200)
-    maps["6 dates, all pixels"] = xh.classify(features, fitted)
+    fitted = xh.crops.fit_classifier(features, site.labels, groups=site.groups, max_per_class=200)
+    maps["6 dates, all pixels"] = xh.crops.classify(features, fitted)
     colours = ["white", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#999999"]
     shown = ListedColormap(colours[: 1 + len(site.names)])
     ticks = np.arange(1 + len(site.names))

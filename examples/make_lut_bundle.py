@@ -21,9 +21,9 @@ from make_small_bundle import BATCH, DAYS, OTHER_DAYS, readme, score, summary
 from simulated_pairs import OLI, Pair, simulate
 
 import xharmonize as xh
-from xharmonize.kernels.histogram import normalise
+from xharmonize.kernels.patches import normalise
 from xharmonize.models import Histograms, LutCard, Output, write_bundle
-from xharmonize.models.registry import build, seeded
+from xharmonize.models.architectures import build, seeded
 from xharmonize.tiles import sampling
 
 N_KNOTS = 64
@@ -47,7 +47,7 @@ def main(out: str | Path, n_places: int = 48, n_others: int = 12, n_steps: int =
         look = pair.sentinel.sel(band=list(OLI)).harmonize.regrid(like=pair.landsat)
         with warnings.catch_warnings():
             # A place is a little smaller than a tile, as it was in training.
-            warnings.simplefilter("ignore", xh.RadiometryWarning)
+            warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
             return look.harmonize.to_landsat(model)
 
     scores = {

@@ -28,7 +28,7 @@ from simulated_pairs import (
 
 import xharmonize as xh
 from xharmonize.models import GeneratorCard, Input, Lattice, Output, write_bundle
-from xharmonize.models.registry import build, seeded
+from xharmonize.models.architectures import build, seeded
 from xharmonize.tiles import sampling
 
 SIDE, MARGIN = 28, 4  # of a training window, and what of it is not learned from [pixels of 30 m]

@@ -23,7 +23,7 @@ import xharmonize as xh
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.harmonizers.generator import GeneratorHarmonizer
 from xharmonize.models import GeneratorCard, Lattice, Output, write_bundle
-from xharmonize.models.registry import seeded
+from xharmonize.models.architectures import seeded
 
 LATTICE = Lattice(resolution=30.0, tile=64, buffer=16, phase=(15.0, 15.0))
 LARGER = 128  # a multiple of 64 again, since the network halves the side six times

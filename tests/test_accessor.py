@@ -7,12 +7,18 @@ import inspect
 import pytest
 
 import xharmonize as xh
+from xharmonize.accessor import HarmonizeAccessor
 
 METHODS = [
-    name
-    for name, _ in inspect.getmembers(xh.HarmonizeAccessor, inspect.isfunction)
-    if name[0] != "_"
+    name for name, _ in inspect.getmembers(HarmonizeAccessor, inspect.isfunction) if name[0] != "_"
 ]
+
+FUNCTIONS = {
+    name: getattr(module, name)
+    for module in (xh.crops, xh.series, xh)
+    for name in module.__all__
+    if inspect.isfunction(getattr(module, name))
+}
 
 
 def _parameters(function) -> list[tuple]:
@@ -22,12 +28,11 @@ def _parameters(function) -> list[tuple]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_takes_what_its_function_takes(name: str) -> None:
-    assert _parameters(getattr(xh.HarmonizeAccessor, name)) == _parameters(getattr(xh, name))
+    assert _parameters(getattr(HarmonizeAccessor, name)) == _parameters(FUNCTIONS[name])
 
 
 def test_every_function_of_a_cube_is_a_method() -> None:
-    functions = [n for n in dir(xh) if inspect.isfunction(getattr(xh, n, None))]
-    first = {n: next(iter(inspect.signature(getattr(xh, n)).parameters), "") for n in functions}
+    first = {n: next(iter(inspect.signature(f).parameters), "") for n, f in FUNCTIONS.items()}
     of_cubes = {n for n, name in first.items() if name in ("cube", "target")} - {
         "describe",  # for cubes without contract
         "fit_histogram",

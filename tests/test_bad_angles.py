@@ -14,9 +14,8 @@ import xarray as xr
 from helpers.angles import smooth, write_bands, write_granule
 
 import xharmonize as xh
-from xharmonize.cube.angles.granule import read_granule
-from xharmonize.cube.angles.markup import MAX_BYTES
 from xharmonize.harmonizers import angles_from_items
+from xharmonize.io.angles.products import MAX_BYTES, read_granule
 from xharmonize.testing import example_cube
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "bad-input.md"
@@ -34,11 +33,11 @@ def refused(source, *words, like=None) -> None:
     """Reading fails with these words, the item and the asset; so does what is made of it."""
     like = cube_of() if like is None else like
     angles = xh.read_angles(source, like=like)
-    with pytest.raises(xh.AssetReadError) as caught:
+    with pytest.raises(xh.errors.AssetReadError) as caught:
         angles.compute()
     for word in ("item 'sentinel-2a-0'", *words):
         assert word in str(caught.value)
-    with pytest.raises(xh.AssetReadError):
+    with pytest.raises(xh.errors.AssetReadError):
         xh.nbar(like.chunk(), angles).compute()
 
 
@@ -70,7 +69,7 @@ def test_landsat_pointing_for_its_view():
         angles = angles_from_items([{"id": name, "properties": stated | extra}])
         assert np.isnan(angles["view_zenith"]).all(), (name, extra)
         cube = cube_of()
-        with pytest.raises(xh.RadiometryError, match=r"off_nadir.*points, .*read_angles"):
+        with pytest.raises(xh.errors.RadiometryError, match=r"off_nadir.*points, .*read_angles"):
             xh.nbar(cube, angles.assign_coords(time=cube.time, item_id=cube.item_id))
     seen = stated | {"view:off_nadir": 8.0, "view:azimuth": 100.0}
     assert float(angles_from_items([{"id": "S2A_x", "properties": seen}])["view_zenith"][0]) == 8
@@ -78,24 +77,32 @@ def test_landsat_pointing_for_its_view():
 
 def test_an_angle_of_an_item_that_is_no_number():
     properties = {"datetime": "2018-07-01T10:40:00Z", "view:sun_azimuth": "south"}
-    with pytest.raises(xh.CatalogError, match="item 'a': properties > view:sun_azimuth is 'south'"):
+    with pytest.raises(
+        xh.errors.CatalogError, match="item 'a': properties > view:sun_azimuth is 'south'"
+    ):
         angles_from_items([{"id": "a", "properties": properties}])
 
 
 def test_item_without_angles():
-    with pytest.raises(xh.RadiometryError, match=r"'sentinel-2a-0' has no angles: .*\['red'\]"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match=r"'sentinel-2a-0' has no angles: .*\['red'\]"
+    ):
         xh.read_angles([item(red="B04.tif")], like=cube_of())
-    with pytest.raises(xh.RadiometryError, match=r"lacks the angle bands \['VZA', 'VAA'\]"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"lacks the angle bands \['VZA', 'VAA'\]"):
         xh.read_angles([item(SZA="a.tif", SAA="b.tif")], like=cube_of())
 
 
 def test_date_without_an_item():
     other = item(granule_metadata="MTD_TL.xml") | {"id": "other"}
-    with pytest.raises(xh.TimeAxisError, match=r"no item for 1 .*'sentinel-2a-0'.*\['other'\]"):
+    with pytest.raises(
+        xh.errors.TimeAxisError, match=r"no item for 1 .*'sentinel-2a-0'.*\['other'\]"
+    ):
         xh.read_angles([other], like=cube_of())
-    with pytest.raises(xh.TimeAxisError, match="1 files for 3 dates"):
+    with pytest.raises(xh.errors.TimeAxisError, match="1 files for 3 dates"):
         xh.read_angles("MTD_TL.xml", like=example_cube())
-    with pytest.raises(xh.TimeAxisError, match=r"no file for 1 items, the first 'sentinel-2a-0'"):
+    with pytest.raises(
+        xh.errors.TimeAxisError, match=r"no file for 1 items, the first 'sentinel-2a-0'"
+    ):
         xh.read_angles({"other": "MTD_TL.xml"}, like=cube_of())
 
 
@@ -107,7 +114,7 @@ def test_file_that_is_not_there(tmp_path):
 
 
 def test_server_that_drips_or_breaks_off(monkeypatch):
-    from xharmonize.cube.angles import markup
+    from xharmonize.io.angles import products
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -127,7 +134,7 @@ def test_server_that_drips_or_breaks_off(monkeypatch):
         def log_message(self, *_):
             pass
 
-    monkeypatch.setattr(markup, "LONGEST", 0.2)
+    monkeypatch.setattr(products, "LONGEST", 0.2)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -226,18 +233,20 @@ def test_angles_in_radians(tmp_path):
     sun = tuple(np.radians(value) for value in smooth())
     refused(write_granule(tmp_path / "a.xml", sun=sun), "radians")
     short = per_pixel(cube, sun_zenith=np.radians(40.0))
-    with pytest.raises(xh.RadiometryError, match="these are radians"):
+    with pytest.raises(xh.errors.RadiometryError, match="these are radians"):
         xh.nbar(cube, short)
-    with pytest.raises(xh.RadiometryError, match="these are radians"):
+    with pytest.raises(xh.errors.RadiometryError, match="these are radians"):
         xh.nbar(cube.chunk(), short.chunk()).compute()
     named = per_pixel(cube)
     named["view_azimuth"].attrs["units"] = "radian"
-    with pytest.raises(xh.RadiometryError, match=r"view_azimuth is in 'radian'.*np\.degrees"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match=r"view_azimuth is in 'radian'.*np\.degrees"
+    ):
         xh.nbar(cube, named)
     per_item = per_pixel(cube).isel(y=0, x=0, drop=True).map(np.radians)
     with (
-        pytest.warns(xh.RadiometryWarning, match="per item"),
-        pytest.raises(xh.RadiometryError, match="these are radians"),
+        pytest.warns(xh.errors.RadiometryWarning, match="per item"),
+        pytest.raises(xh.errors.RadiometryError, match="these are radians"),
     ):
         xh.nbar(cube, per_item)
 
@@ -245,7 +254,9 @@ def test_angles_in_radians(tmp_path):
 def test_encoded_angles(tmp_path):
     cube = cube_of()
     for name, value in (("sun_zenith", 4000.0), ("view_zenith", -7.0), ("view_azimuth", 40000.0)):
-        with pytest.raises(xh.RadiometryError, match="no degrees: are they encoded, or fill"):
+        with pytest.raises(
+            xh.errors.RadiometryError, match="no degrees: are they encoded, or fill"
+        ):
             xh.nbar(cube, per_pixel(cube, **{name: value}))
     field = [np.full((80, 90), n) for n in (40000, 15000, 500, 10000)]
     paths = write_bands(tmp_path, field, origin=ORIGIN, dtype="float32")
@@ -259,12 +270,14 @@ def test_angles_per_band_that_do_not_fit():
     cube = cube_of()
     whole = per_pixel(cube)
     spread = whole[["view_zenith", "view_azimuth"]].expand_dims(band=["blue", "red"])
-    with pytest.raises(xh.BandError, match=r"not \['green', 'nir08', 'swir16', 'swir22'\]"):
+    with pytest.raises(xh.errors.BandError, match=r"not \['green', 'nir08', 'swir16', 'swir22'\]"):
         xh.nbar(cube, whole.assign(spread))
     both = cube.sel(band=["red", "blue"])
-    with pytest.raises(xh.RadiometryError, match="one of view_zenith and view_azimuth is per band"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match="one of view_zenith and view_azimuth is per band"
+    ):
         xh.nbar(both, whole.assign(view_azimuth=spread["view_azimuth"]))
-    with pytest.raises(xh.RadiometryError, match="sun_zenith has dimensions"):
+    with pytest.raises(xh.errors.RadiometryError, match="sun_zenith has dimensions"):
         xh.nbar(both, whole.assign(sun_zenith=whole["sun_zenith"].expand_dims(band=["red"])))
     swapped = xh.nbar(both, whole.assign(spread))  # by name, in whatever order
     xr.testing.assert_allclose(swapped, xh.nbar(both, whole))
@@ -281,14 +294,14 @@ def test_items_that_are_not_told_apart():
     turned = xh.nbar(same, named.isel(time=[2, 0, 1]))
     xr.testing.assert_equal(turned, xh.nbar(same, angles))
     twice = named.isel(time=[0, 0, 1, 2])
-    with pytest.raises(xh.TimeAxisError, match="several entries for one time"):
+    with pytest.raises(xh.errors.TimeAxisError, match="several entries for one time"):
         xh.nbar(same, twice)
 
 
 def test_cube_that_does_not_say_its_items():
-    with pytest.raises(xh.ContractError, match="needs time, y, x and item_id"):
+    with pytest.raises(xh.errors.ContractError, match="needs time, y, x and item_id"):
         xh.read_angles("MTD_TL.xml", like=cube_of().drop_vars("item_id"))
-    with pytest.raises(xh.ContractError, match="needs time, y, x and item_id"):
+    with pytest.raises(xh.errors.ContractError, match="needs time, y, x and item_id"):
         xh.read_angles("MTD_TL.xml", like=cube_of().isel(time=0))
 
 

@@ -44,9 +44,9 @@ DOORS = {
     "smooth own dates": lambda t: xh.smooth(index_at(t)),
     "screen_outliers": lambda t: xh.screen_outliers(index_at(t)),
     "phenology": lambda t: xh.phenology(index_at(t)),
-    "frequency": lambda t: xh.frequency(index_at(t)),
-    "sensor_offsets": lambda t: xh.sensor_offsets(index_at(t)),
-    "to_features": lambda t: xh.to_features(cube_at(t)),
+    "frequency": lambda t: xh.series.frequency(index_at(t)),
+    "sensor_offsets": lambda t: xh.series.sensor_offsets(index_at(t)),
+    "to_features": lambda t: xh.crops.to_features(cube_at(t)),
     "to_sentinel2": lambda t: xh.to_sentinel2(cube_at(t)),
     "index": lambda t: xh.index(cube_at(t), "ndvi"),
     "fit": lambda t: xh.fit_linear(xh.match_pairs(cube_at(t), cube_at(DATES))),
@@ -74,7 +74,7 @@ CURE = r": (cube\..*|.*?with (cube\..*))$"
     ids=["9999", "1500", "text", "int", "float", "zone", "NaT", "object", "period", "timedelta"],
 )
 def test_times_that_are_no_dates(door, times, value):
-    with pytest.raises(xh.TimeAxisError, match=value):
+    with pytest.raises(xh.errors.TimeAxisError, match=value):
         DOORS[door](times)
 
 
@@ -93,7 +93,7 @@ def test_times_that_are_no_dates(door, times, value):
 )
 def test_the_cure_in_the_message_works(times):
     cube = index_at(times)
-    with pytest.raises(xh.TimeAxisError) as caught:
+    with pytest.raises(xh.errors.TimeAxisError) as caught:
         xh.smooth(cube)
     code = re.search(
         r"cube\.(assign_coords|isel|drop_isel|convert_calendar)\(.*\)", str(caught.value)
@@ -106,7 +106,9 @@ def test_the_cure_in_the_message_works(times):
 def test_dates_of_another_calendar():
     pytest.importorskip("cftime")
     cube = index_at(xr.date_range("2018-07-01", periods=6, calendar="noleap", use_cftime=True))
-    with pytest.raises(xh.TimeAxisError, match=r"calendar 'noleap' .*cube\.convert_calendar") as at:
+    with pytest.raises(
+        xh.errors.TimeAxisError, match=r"calendar 'noleap' .*cube\.convert_calendar"
+    ) as at:
         xh.smooth(cube)
     code = re.search(r"cube\.convert_calendar\(.*\)", str(at.value))
     assert xh.smooth(eval(code[0], {"cube": cube})).notnull().any()
@@ -119,7 +121,7 @@ def test_describe_settles_a_time_zone_and_refuses_the_rest():
     found = xh.describe(zoned, **told, is_decoded=True)
     np.testing.assert_array_equal(found["time"], DATES.to_numpy() - np.timedelta64(2, "h"))
     for times in (TEXT, np.array(["9999-12-31"] * 6, "M8[s]"), np.arange(6)):
-        with pytest.raises(xh.TimeAxisError, match="describe needs dates"):
+        with pytest.raises(xh.errors.TimeAxisError, match="describe needs dates"):
             xh.describe(plain.assign_coords(time=times), **told, is_decoded=True)
 
 
@@ -134,28 +136,28 @@ def test_dates_of_any_unit_are_dates():
 def test_an_item_beyond_nanoseconds(tmp_path, text):
     items = [sentinel2(tmp_path)]
     items[0]["properties"]["datetime"] = text
-    with pytest.raises(xh.TimeAxisError, match=f"{items[0]['id']}.* is of {text[:10]}"):
+    with pytest.raises(xh.errors.TimeAxisError, match=f"{items[0]['id']}.* is of {text[:10]}"):
         xh.open_stac(items, bands=["red"])
 
 
 def test_a_moment_in_nanoseconds():
     assert to_nanoseconds(dt.datetime(2018, 7, 1), what="it") == np.datetime64("2018-07-01", "ns")
-    with pytest.raises(xh.TimeAxisError, match="it is of 9999-12-31, and nanoseconds"):
+    with pytest.raises(xh.errors.TimeAxisError, match="it is of 9999-12-31, and nanoseconds"):
         to_nanoseconds(dt.datetime(9999, 12, 31), what="it")
 
 
 def test_a_store_takes_dates_only(tmp_path):
     for times in (np.array(["9999-12-31"] * 6, "M8[s]"), TEXT):
-        with pytest.raises(xh.TimeAxisError, match="a store needs dates"):
+        with pytest.raises(xh.errors.TimeAxisError, match="a store needs dates"):
             xh.to_zarr(index_at(times).to_dataset(), tmp_path / "one.zarr")
     assert not (tmp_path / "one.zarr").exists()
 
 
 def test_a_cube_without_dates():
     cube = cube_at(DATES)
-    with pytest.raises(xh.TimeAxisError, match="the cube needs dates"):
+    with pytest.raises(xh.errors.TimeAxisError, match="the cube needs dates"):
         xh.to_sentinel2(cube.drop_vars("time"))
-    with pytest.raises(xh.TimeAxisError, match=r"cube\.isel\(time=\[0\]\)"):
+    with pytest.raises(xh.errors.TimeAxisError, match=r"cube\.isel\(time=\[0\]\)"):
         require_dates(cube.isel(time=0), what="it")
 
 
@@ -167,7 +169,7 @@ ANY_ORDER = {
     "smooth own dates": lambda _, n: xh.smooth(n).sortby("time"),
     "screen_outliers": lambda _, n: xh.screen_outliers(n).sortby("time"),
     "phenology": lambda _, n: xh.phenology(n),
-    "frequency": lambda _, n: xh.frequency(n),
+    "frequency": lambda _, n: xh.series.frequency(n),
     "match_pairs": lambda c, _: xh.match_pairs(c, cube_at(DATES)).drop_vars("pair"),
     "to_sentinel2": lambda c, _: xh.to_sentinel2(c).sortby("time"),
 }

@@ -15,8 +15,8 @@ import xarray as xr
 from helpers.generators import BANDS, CORNER, generator, sentinel, small_card
 
 import xharmonize as xh
+from xharmonize.models.architectures import seeded
 from xharmonize.models.bundle import write_bundle
-from xharmonize.models.registry import seeded
 from xharmonize.testing import example_cube
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "bad-input.md"
@@ -46,7 +46,7 @@ def edit(folder: Path, change) -> None:
 
 
 def refused(folder: Path, message: str) -> None:
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         xh.load_model(folder)
 
 
@@ -109,14 +109,16 @@ def test_weights_for_other_bands(tmp_path):
     fewer = replace(first, bands=first.bands[:3], mean=first.mean[:3], scale=first.scale[:3])
     ref = write_bundle(tmp_path / "m", replace(card, inputs=(fewer, second)), seeded(card))
     model = xh.load_model(ref.location)
-    with pytest.raises(xh.ModelError, match="weights of 'small' are not those of 'small-conv'"):
+    with pytest.raises(
+        xh.errors.ModelError, match="weights of 'small' are not those of 'small-conv'"
+    ):
         xh.to_landsat(sentinel(), model).compute()
 
 
 def test_unknown_architecture(folder):
     edit(folder, lambda item: item["properties"].update({"mlm:architecture": "smal-conv"}))
     model = xh.load_model(folder)
-    with pytest.raises(xh.UnknownModelError, match="did you mean 'small-conv'"):
+    with pytest.raises(xh.errors.UnknownModelError, match="did you mean 'small-conv'"):
         xh.to_landsat(sentinel(), model).compute()
 
 
@@ -127,46 +129,52 @@ def test_newer_format(folder):
 
 def test_model_for_another_sensor(tmp_path):
     model = generator(tmp_path, small_card("small-conv", source_sensor="hls-s30"))
-    with pytest.raises(xh.RadiometryError, match=r"made for hls-s30, item .* is sentinel-2-l2a"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match=r"made for hls-s30, item .* is sentinel-2-l2a"
+    ):
         xh.to_landsat(sentinel(), model)
 
 
 def test_model_for_another_level(tmp_path):
     model = generator(tmp_path, small_card("small-conv", levels=("NBAR",)))
-    with pytest.raises(xh.RadiometryError, match="was made for NBAR reflectance"):
+    with pytest.raises(xh.errors.RadiometryError, match="was made for NBAR reflectance"):
         xh.to_landsat(sentinel(), model)
 
 
 def test_date_of_no_known_level(tmp_path):
     model = generator(tmp_path, small_card("small-conv", levels=("NBAR",)))
     dates = sentinel(dates=1).assign_coords(level=("time", ["unknown"]))
-    with pytest.raises(xh.RadiometryError, match=r"item .* level is unknown; .*xh\.describe"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match=r"item .* level is unknown; .*xh\.describe"
+    ):
         xh.to_landsat(dates, model)
 
 
 def test_model_for_another_target(tmp_path):
     model = generator(tmp_path, small_card("small-conv", target_bandpass="wfv"))
-    with pytest.raises(xh.ModelError, match="from msi to wfv, not to oli"):
+    with pytest.raises(xh.errors.ModelError, match="from msi to wfv, not to oli"):
         xh.to_landsat(sentinel(), model)
 
 
 def test_cube_without_the_contract(folder):
     bare = sentinel().drop_vars(["bandpass", "sensor"])
-    with pytest.raises(xh.ContractError, match=r"xh\.describe"):
+    with pytest.raises(xh.errors.ContractError, match=r"xh\.describe"):
         xh.to_landsat(bare, xh.load_model(folder))
 
 
 def test_bands_missing(folder):
-    with pytest.raises(xh.BandError, match="needs band swir22"):
+    with pytest.raises(xh.errors.BandError, match="needs band swir22"):
         xh.to_landsat(sentinel().sel(band=["blue", "green", "red", "nir", "swir16"]), folder)
 
 
 def test_grid_of_another_step(folder):
     cube = example_cube(bands=BANDS, resolution=20.0, origin=CORNER)
-    with pytest.raises(xh.GridError, match=r"needs pixels of 10 m .*regrid\("):
+    with pytest.raises(xh.errors.GridError, match=r"needs pixels of 10 m .*regrid\("):
         xh.to_landsat(cube, folder)
     degrees = example_cube(bands=BANDS, crs=4326, resolution=1e-4, origin=(2.8, 42.36))
-    with pytest.raises(xh.GridError, match=r"regrid\(crs='EPSG:32631', resolution=10\)") as refused:
+    with pytest.raises(
+        xh.errors.GridError, match=r"regrid\(crs='EPSG:32631', resolution=10\)"
+    ) as refused:
         xh.to_landsat(degrees, folder)
     cure, _, steps = str(refused.value).partition(", bands of each pixel size put there by ")
     names = {"cube": degrees, "xr": xr}
@@ -184,24 +192,24 @@ def test_grid_of_another_phase(folder):
         crs="EPSG:32631",
         is_decoded=True,
     )
-    with pytest.raises(xh.GridError, match=r"edges at 0, 0; the cube has .* edges at 5, 0"):
+    with pytest.raises(xh.errors.GridError, match=r"edges at 0, 0; the cube has .* edges at 5, 0"):
         xh.to_landsat(shifted, folder)
 
 
 def test_interpolated_bands(folder):
     cube = sentinel()
     smooth = cube.rolling(x=2, min_periods=1).mean()
-    with pytest.raises(xh.ModelError, match=r"was interpolated to the cube's grid.*nearest"):
+    with pytest.raises(xh.errors.ModelError, match=r"was interpolated to the cube's grid.*nearest"):
         xh.to_landsat(cube.copy(data=smooth.data), folder).compute()
 
 
 def test_an_option_the_model_does_not_take(cube):
-    with pytest.raises(xh.ModelError, match="takes no tables"):
+    with pytest.raises(xh.errors.ModelError, match="takes no tables"):
         xh.to_landsat(cube, "hls-v2", tables=xr.Dataset())
 
 
 def test_tables_of_a_generator(folder, cube):
-    with pytest.raises(xh.ModelError, match="makes no look-up tables"):
+    with pytest.raises(xh.errors.ModelError, match="makes no look-up tables"):
         xh.fit_tables(cube, xh.load_model(folder))
 
 
@@ -214,7 +222,7 @@ def test_worker_without_torch(folder):
         f"lazy = xh.to_landsat(cube.chunk({{'time': 1}}), {str(folder)!r})\n"
         "try:\n"
         "    lazy.compute()\n"
-        "except xh.MissingDependencyError as error:\n"
+        "except xh.errors.MissingDependencyError as error:\n"
         "    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -227,7 +235,7 @@ def test_cluster_without_workers(folder):
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
-        pytest.raises(xh.ClusterError, match="has 0 workers after"),
+        pytest.raises(xh.errors.ClusterError, match="has 0 workers after"),
     ):
         xh.cluster.share(model, client, timeout=0.2)
 

@@ -53,14 +53,16 @@ def test_undefined_ndvi(cube):
 
 def test_arrays_at_other_places():
     one = xr.DataArray(np.ones((3, 4)), coords={"y": [1, 2, 3], "x": [1, 2, 3, 4]})
-    with pytest.raises(xh.GridError, match=r"differ along 'x': 1 to 4, and 2 to 5; .*xr\.align"):
+    with pytest.raises(
+        xh.errors.GridError, match=r"differ along 'x': 1 to 4, and 2 to 5; .*xr\.align"
+    ):
         xh.score(one, one.assign_coords(x=one["x"] + 1))
 
 
 def test_one_date_against_many(cube):
     one = cube.isel(time=2)
     assert (xh.score(cube, one, "n")["n"] == one.sizes["y"] * one.sizes["x"]).all()
-    with pytest.raises(xh.TimeAxisError, match="only one of the two has dates"):
+    with pytest.raises(xh.errors.TimeAxisError, match="only one of the two has dates"):
         xh.score(cube, cube.mean("time"))
 
 
@@ -71,12 +73,14 @@ def test_stated_nodata():
 
 def test_stated_scale():
     one = xr.DataArray([100, 200], dims="i", attrs={"scale_factor": 1e-4})
-    with pytest.raises(xh.RadiometryError, match=r"scale_factor=0\.0001"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"scale_factor=0\.0001"):
         xh.score(one, one)
 
 
 def test_values_that_are_no_numbers():
-    with pytest.raises(xh.MetricError, match="compares numbers, not values of type complex128"):
+    with pytest.raises(
+        xh.errors.MetricError, match="compares numbers, not values of type complex128"
+    ):
         xh.score(xr.DataArray([1j]), xr.DataArray([1j]))
 
 
@@ -91,37 +95,39 @@ def test_unknown_options(cube):
         lambda: xh.match_pairs(cube, cube, bands="best"),
         lambda: xh.plot.maps(cube, stretch="best"),
     ):
-        with pytest.raises(xh.OptionError, match=r"(best|spline)'.*(choose|give)"):
+        with pytest.raises(xh.errors.OptionError, match=r"(best|spline)'.*(choose|give)"):
             call()
 
 
 def test_counting_a_smoothed_series(cube, smoothed):
-    with pytest.raises(xh.ContractError, match="has no 'origin'"):
-        xh.frequency(smoothed)
+    with pytest.raises(xh.errors.ContractError, match="has no 'origin'"):
+        xh.series.frequency(smoothed)
     known = cube.harmonize.index("ndvi").to_dataset(name="ndvi").harmonize.smooth(step="1D")
-    assert int(xh.frequency(known)["scenes"].sel(sensor="all", level=0).sum()) == len(DATES)
+    assert int(xh.series.frequency(known)["scenes"].sel(sensor="all", level=0).sum()) == len(DATES)
 
 
 def test_step_of_a_smoothed_series(smoothed):
-    with pytest.raises(xh.TimeAxisError, match="measure it before that"):
-        xh.sensor_offsets(smoothed)
+    with pytest.raises(xh.errors.TimeAxisError, match="measure it before that"):
+        xh.series.sensor_offsets(smoothed)
 
 
 def test_fields_smaller_than_a_pixel(smoothed):
     x, y = float(smoothed["x"][3]), float(smoothed["y"][3])
-    with pytest.warns(xh.GridWarning, match="1 of 1 fields are smaller .* 100% of the fields"):
+    with pytest.warns(
+        xh.errors.GridWarning, match="1 of 1 fields are smaller .* 100% of the fields"
+    ):
         smoothed.harmonize.to_table([shapely.Point(x, y).buffer(2)], crs=32631)
 
 
 def test_rows_that_come_twice(smoothed):
     x, y = float(smoothed["x"][3]), float(smoothed["y"][3])
     table = smoothed.harmonize.to_table([shapely.Point(x, y).buffer(20)], crs=32631)
-    with pytest.raises(xh.TimeAxisError, match="1 rows come twice"):
+    with pytest.raises(xh.errors.TimeAxisError, match="1 rows come twice"):
         pd.concat([table, table[:1]]).to_xarray()
 
 
 def test_a_result_added_to_a_store(smoothed, tmp_path):
-    with pytest.raises(xh.StoreError, match="write it whole"):
+    with pytest.raises(xh.errors.StoreError, match="write it whole"):
         xh.to_zarr(smoothed.harmonize.phenology(), tmp_path / "s.zarr", mode="upsert")
 
 

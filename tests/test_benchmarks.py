@@ -75,7 +75,7 @@ def test_operations_are_those_that_torch_counts():
     counter = pytest.importorskip("torch.utils.flop_counter")
     import torch
 
-    from xharmonize.models.registry import build_empty
+    from xharmonize.models.architectures import build_empty
 
     network = import_benchmark("network")
     card = network.make_card()

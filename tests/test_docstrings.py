@@ -14,15 +14,17 @@ from xharmonize import testing
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md"), DOCS.parent / "README.md"]
-NAMES = [
-    name
-    for name in xh.__all__
-    if name != "__version__"
-    and not name.endswith(("Error", "Warning", "Accessor", "Classifier"))
-    and not inspect.ismodule(getattr(xh, name))
-]
+PLACES = {
+    name: module
+    for module in (xh.crops, xh.metrics, xh.sensors, xh.series, xh)
+    for name in module.__all__
+    if name not in ("__version__", "UNKNOWN")
+    and not name.endswith("Classifier")
+    and not inspect.ismodule(getattr(module, name))
+}
+NAMES = [*PLACES]
 OBJECTS = [
-    *(getattr(xh, name) for name in NAMES),
+    *(getattr(module, name) for name, module in PLACES.items()),
     *(getattr(testing, name) for name in testing.__all__),
 ]
 WITH_EXAMPLES = [

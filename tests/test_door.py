@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize import metrics, plot
+from xharmonize import crops, metrics, plot, series
 from xharmonize.cube.door import at_door
 from xharmonize.testing import assert_lazy, example_cube
 
@@ -29,7 +29,7 @@ PERMUTED = ("x", "band", "y", "time")
 
 def doors() -> dict[str, object]:
     found = {}
-    for module in (xh, metrics, plot):
+    for module in (xh, crops, metrics, plot, series):
         for name in module.__all__:
             function = getattr(module, name)
             if inspect.isfunction(function) and name not in APART:
@@ -74,7 +74,7 @@ CALLS = {
     "screen_outliers": lambda c: xh.screen_outliers(xh.index(c, "ndvi")),
     "composite": lambda c: xh.composite(c, "10D"),
     "densify": lambda c: xh.densify(c, c.isel(time=[0]).assign_coords(tile=("time", ["31UDS"]))),
-    "frequency": xh.frequency,
+    "frequency": xh.series.frequency,
     "match_pairs": lambda c: xh.match_pairs(c, xh.to_landsat(c, "hls-v2")),
     "fit_linear": lambda c: xh.fit_linear(xh.match_pairs(c, xh.to_landsat(c, "hls-v2"))),
     "score": lambda c: xh.score(c, xh.to_landsat(c, "hls-v2"), ["rmse", "n"]),

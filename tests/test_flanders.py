@@ -64,7 +64,7 @@ def test_the_dense_series_holds_both_sensors(
 ) -> None:
     cube = sentinel2.sel(band=BANDS)
     with no_compute():
-        with pytest.warns(xh.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
+        with pytest.warns(xh.errors.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
             like = cube.harmonize.to_landsat("hls-v2", like=landsat, platform="sentinel-2")
         series = landsat.harmonize.densify(like)
         ndvi = series.harmonize.index("ndvi")

@@ -41,7 +41,7 @@ def bundle(tmp_path_factory) -> Path:
     from simulated_pairs import INPUTS, OLI
 
     from xharmonize.models import GeneratorCard, Input, Output, write_bundle
-    from xharmonize.models.registry import seeded
+    from xharmonize.models.architectures import seeded
 
     card = GeneratorCard(
         name="small",
@@ -139,7 +139,7 @@ def test_tables_per_tile_give_each_date_the_distribution_of_the_reference(catalo
 
 def test_degrees_are_refused_and_the_cure_works(boadella, bundle, tmp_path):
     model = xh.load_model(bundle)
-    with pytest.raises(xh.GridError, match=r"regrid\(crs='EPSG:32631', resolution=10\)"):
+    with pytest.raises(xh.errors.GridError, match=r"regrid\(crs='EPSG:32631', resolution=10\)"):
         boadella.harmonize.to_landsat(model)
     ten, twenty = (
         boadella.sel(band=list(part.bands)).harmonize.regrid(crs=32631, resolution=part.gsd)

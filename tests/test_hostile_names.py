@@ -103,7 +103,7 @@ def test_names_lead_to_no_files_elsewhere(tmp_path):
     written = {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*.tif")}
     assert written == {("in", "cogs")}
     whole["a/b"] = whole["a_b"] = cube.isel(band=0, drop=True)
-    with pytest.raises(xh.StoreError, match="two layers would be written as 'a_b'"):
+    with pytest.raises(xh.errors.StoreError, match="two layers would be written as 'a_b'"):
         xh.to_cogs(whole, tmp_path / "in" / "twice")
 
 

@@ -18,10 +18,12 @@ ORDER = [
     "kernels",
     "models",
     "cube",
+    "io",
     "tiles",
     "metrics",
     "harmonizers",
     "series",
+    "crops",
     "training",
     "accessor",
     "plot",
@@ -31,7 +33,7 @@ ORDER = [
 # Packages beside the order, with the only parts of ours they may use.
 BESIDE = {
     "simulate": {"sensors", "kernels"},
-    "testing": {"sensors", "models", "cube", "simulate"},
+    "testing": {"sensors", "models", "cube", "io", "simulate"},
     "cluster": {"models"},
 }
 USERS = {"simulate": {"cli", "testing"}, "testing": set[str](), "cluster": {"training", "cli"}}

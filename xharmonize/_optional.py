@@ -22,5 +22,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name is None or not module.startswith(error.name):
             raise
         raise MissingDependencyError(
-            f"{module!r} is not installed; install it with: pip install 'xharmonize[{extra}]'"
+            f"{module!r} is not installed",
+            cure=f"install it with: pip install 'xharmonize[{extra}]'",
         ) from error

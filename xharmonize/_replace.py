@@ -30,7 +30,7 @@ def require_mode(mode: str, allowed: Sequence[str] = ("w-", "w")) -> None:
     """Raise `StoreError` unless `mode` is one of `allowed`."""
     if mode not in allowed:
         known = ", ".join(f"{name!r} ({_MEANING[name]})" for name in allowed)
-        raise StoreError(f"mode is {mode!r}; it is one of {known}")
+        raise StoreError(f"mode is {mode!r}", cure=f"it is one of {known}")
 
 
 def require_new(

@@ -21,23 +21,22 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from xharmonize._replace import GrowMode, Mode
-    from xharmonize.cube.cog.write import CogDtype
-    from xharmonize.cube.grid import RegridMethod
     from xharmonize.cube.quality import MaskLike
+    from xharmonize.cube.regrid import RegridMethod
     from xharmonize.harmonizers import Model
     from xharmonize.harmonizers.nadir import SunZenith
-    from xharmonize.metrics.groups import By
-    from xharmonize.metrics.inputs import Dims
+    from xharmonize.io.cog.catalog import CogDtype
+    from xharmonize.metrics.inputs import By, Dims
     from xharmonize.metrics.registry import MetricLike
     from xharmonize.models import Runtime
     from xharmonize.series.composite import CompositeHow
     from xharmonize.series.densify import Duplicates
-    from xharmonize.series.field_table import FieldTable
+    from xharmonize.series.fields import Coverage, Stat
+    from xharmonize.series.observations import Direction
     from xharmonize.series.phenology import PhenologyMethod
-    from xharmonize.series.screen import Direction
     from xharmonize.series.smooth import SmoothMethod, SnowRule
     from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Whittaker
-    from xharmonize.series.zonal import Coverage, Stat
+    from xharmonize.series.tables import FieldTable
 
 
 @xr.register_dataarray_accessor("harmonize")  # type: ignore[no-untyped-call]
@@ -190,8 +189,8 @@ class HarmonizeAccessor:
         )
 
     def to_features(self, *, dates: Sequence[str | np.datetime64] | None = None) -> xr.DataArray:
-        """Lay dates and bands behind one another; see `xharmonize.to_features`."""
-        return xh.to_features(self._obj, dates=dates)
+        """Lay dates and bands behind one another; see `xharmonize.crops.to_features`."""
+        return xh.crops.to_features(self._obj, dates=dates)
 
     def score(
         self,
@@ -226,16 +225,16 @@ class HarmonizeAccessor:
         by: By = None,
         baseline: xr.DataArray | xr.Dataset | None = None,
     ) -> xr.Dataset:
-        """Find what metrics are formulas of, to keep and merge; see `xharmonize.statistics`."""
-        return xh.statistics(
+        """Find what metrics are made of, to keep and merge; see `xharmonize.metrics.statistics`."""
+        return xh.metrics.statistics(
             self._obj, ref, metrics, dim=dim, data_range=data_range, by=by, baseline=baseline
         )
 
     def confusion_matrix(
         self, ref: xr.DataArray, classes: Sequence[Any] | None = None
     ) -> xr.DataArray:
-        """Count classes mapped against true ones; see `xharmonize.confusion_matrix`."""
-        return xh.confusion_matrix(self._obj, ref, classes)
+        """Count classes mapped against true ones; see `xharmonize.metrics.confusion_matrix`."""
+        return xh.metrics.confusion_matrix(self._obj, ref, classes)
 
     def composite(self, period: str = "10D", *, how: CompositeHow = "median") -> Any:
         """Make one date per period; see `xharmonize.composite`."""
@@ -303,18 +302,18 @@ class HarmonizeAccessor:
     def sensor_offsets(
         self, *, reference: str | None = None, max_gap: float = 16.0, min_valid: float = 0.1
     ) -> xr.Dataset:
-        """Measure the step between sensors; see `xharmonize.sensor_offsets`."""
-        return xh.sensor_offsets(
+        """Measure the step between sensors; see `xharmonize.series.sensor_offsets`."""
+        return xh.series.sensor_offsets(
             self._obj, reference=reference, max_gap=max_gap, min_valid=min_valid
         )
 
     def frequency(self, *, levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9)) -> xr.Dataset:
-        """Count scenes a month, map revisit and gaps; see `xharmonize.frequency`."""
-        return xh.frequency(self._obj, levels=levels)
+        """Count scenes a month, map revisit and gaps; see `xharmonize.series.frequency`."""
+        return xh.series.frequency(self._obj, levels=levels)
 
     def compare_tiles(self, other: xr.DataArray | xr.Dataset) -> xr.Dataset:
-        """Measure the difference from a neighbouring tile; see `xharmonize.compare_tiles`."""
-        return xh.compare_tiles(self._obj, other)
+        """Measure the step to a neighbouring tile; see `xharmonize.series.compare_tiles`."""
+        return xh.series.compare_tiles(self._obj, other)
 
     def to_table(
         self,

@@ -1,7 +1,7 @@
 """Errors and warnings.
 
 Every error of this package derives from `XHarmonizeError` and from the builtin that fits, so that
-``except ValueError`` and ``except xh.XHarmonizeError`` both work.
+``except ValueError`` and ``except xh.errors.XHarmonizeError`` both work.
 """
 
 from __future__ import annotations
@@ -41,11 +41,50 @@ def show(value: object) -> str:
 
 
 class XHarmonizeError(Exception):
-    """Base of all errors raised by this package."""
+    """Base of all errors raised by this package.
+
+    The message is worded from the fields: ``argument=value what; cure``.
+
+    Attributes
+    ----------
+    what : str
+        What was wrong; it goes on from the argument or the item where there is one.
+    cure : str
+        What to do about it; empty where that is plain.
+    argument : str
+        The argument at fault, as it is spelt in Python; empty where none is.
+    value : object
+        What the argument was given.
+    item : str
+        Id of the STAC item at fault; empty where none is.
+    """
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        cure: str = "",
+        argument: str = "",
+        value: object = None,
+        item: str = "",
+    ) -> None:
+        super().__init__(what)
+        self.what, self.cure = what, cure
+        self.argument, self.value, self.item = argument, value, item
+
+    @property
+    def subject(self) -> str:
+        """What the message is about: the argument with its value, or the item; may be empty."""
+        if self.argument:
+            return f"{self.argument}={self.value!r}"
+        return f"item {self.item!r}" if self.item else ""
 
     def __str__(self) -> str:
         """Return the message unquoted (`KeyError` would print its `repr`), fit for a terminal."""
-        return printable(self.args[0]) if self.args else ""
+        gap = " " if self.subject and self.what and self.what[0] not in ":,'" else ""
+        return printable(
+            f"{self.subject}{gap}{self.what}" + (f"; {self.cure}" if self.cure else "")
+        )
 
 
 class ContractError(XHarmonizeError, ValueError):

@@ -20,7 +20,7 @@ import zarr
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.app import main
-from xharmonize.cli.figures import place_of
+from xharmonize.cli.demo import place_of
 from xharmonize.cli.server import read_catalog, serve
 from xharmonize.simulate import Simulation, write_catalog
 from xharmonize.testing import example_cube
@@ -345,7 +345,7 @@ def test_info_lists_what_a_store_holds(capsys, scenes, tmp_path):
 
 def test_a_point_outside_is_answered_in_degrees_and_a_point_taken_from_there_is_inside():
     cube = example_cube()
-    with pytest.raises(xh.GridError, match=r"point 3,5 lies outside") as caught:
+    with pytest.raises(xh.errors.GridError, match=r"point 3,5 lies outside") as caught:
         place_of(cube, (3.0, 5.0))
     west, east, south, north = map(float, re.findall(r"-?\d+\.\d+", str(caught.value)))
     x, y = place_of(cube, ((west + east) / 2, (south + north) / 2))

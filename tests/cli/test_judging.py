@@ -78,7 +78,9 @@ def test_score_compares_two_sensors_of_one_store_in_groups(capsys, stores, tmp_p
 
 def test_score_takes_every_metric(capsys, stores, tmp_path):
     xh.to_zarr(xh.open_series(stores / "pred.zarr") + np.float32(0.1), tmp_path / "worse.zarr")
-    names = [name for name in xh.list_metrics() if name != "uiqi"]  # its window is 32 pixels
+    names = [
+        name for name in xh.metrics.list_metrics() if name != "uiqi"
+    ]  # its window is 32 pixels
     run = ["score", stores / "pred.zarr", stores / "ref.zarr", "--metrics", ",".join(names)]
     out = tmp_path / "s.csv"
     code, _, err = call(capsys, *run, "--baseline", tmp_path / "worse.zarr", "--out", out)

@@ -9,9 +9,9 @@ import pytest
 from helpers.servers import rustac_serve
 
 from xharmonize.cli.server import read_catalog, serve
-from xharmonize.cube.catalog.query import make_query
-from xharmonize.cube.catalog.sources import load_items
 from xharmonize.errors import CatalogConnectionError, CatalogError
+from xharmonize.io.stac.query import make_query
+from xharmonize.io.stac.sources import load_items
 
 pystac_client = pytest.importorskip("pystac_client")
 

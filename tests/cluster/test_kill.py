@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.models import registry
+from xharmonize.models import architectures
 from xharmonize.models.bundle import write_bundle
 from xharmonize.testing import example_cube
 
@@ -28,7 +28,9 @@ TASKS = "harmonize-generator"
 def mapped(tmp_path):
     """A generator over a cube of two dozen blocks, lazily."""
     card = small_card()
-    model = xh.load_model(write_bundle(tmp_path / "model", card, registry.seeded(card)).location)
+    model = xh.load_model(
+        write_bundle(tmp_path / "model", card, architectures.seeded(card)).location
+    )
     dates = [f"2018-07-{day:02d}" for day in range(1, 7)]
     cube = example_cube(shape=(192, 192), dates=dates, missing=0.01)
     return xh.to_landsat(cube.chunk({"time": 1, "y": 96, "x": 96}), model)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import xharmonize as xh
-from xharmonize.cluster.devices import choose
-from xharmonize.cluster.local import split_cores
+from xharmonize.cluster.local import choose, split_cores
 from xharmonize.errors import ClusterError
 
 pytest.importorskip("distributed")
@@ -158,7 +157,7 @@ def test_without_distributed_the_extra_is_named():
         "for call in (xh.cluster.local, lambda: xh.cluster.share('hls-v2', None)):\n"
         "    try:\n"
         "        call()\n"
-        "    except xh.MissingDependencyError as error:\n"
+        "    except xh.errors.MissingDependencyError as error:\n"
         "        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import xarray as xr
 from dask.utils import key_split
 
 import xharmonize as xh
-from xharmonize.models import registry
+from xharmonize.models import architectures
 from xharmonize.models.bundle import write_bundle
 from xharmonize.testing import example_cube
 
@@ -59,7 +59,7 @@ def test_tables(s2, l8):
 def test_nadir(s2):
     angles = {"sun_zenith": 30.0, "sun_azimuth": 150.0, "view_zenith": 5.0, "view_azimuth": 100.0}
     per_item = xr.Dataset({n: ("time", [v] * 3) for n, v in angles.items()}, {"time": s2["time"]})
-    with pytest.warns(xh.RadiometryWarning, match="per item"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="per item"):
         names = task_names(xh.nbar(s2, per_item))
     assert all(name.startswith("harmonize-nbar") for name in names)
 
@@ -67,7 +67,9 @@ def test_nadir(s2):
 def test_networks(s2, tmp_path):
     pytest.importorskip("torch")
     card = small_card()
-    model = xh.load_model(write_bundle(tmp_path / "model", card, registry.seeded(card)).location)
+    model = xh.load_model(
+        write_bundle(tmp_path / "model", card, architectures.seeded(card)).location
+    )
     names = task_names(xh.to_landsat(s2, model))
     assert "harmonize-generator" in names
     assert {name for name in names if not name.startswith(("harmonize", "rechunk"))} == set()

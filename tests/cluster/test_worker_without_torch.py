@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import xharmonize as xh
-from xharmonize.models import registry
+from xharmonize.models import architectures
 from xharmonize.models.bundle import write_bundle
 from xharmonize.testing import example_cube
 
@@ -59,8 +59,12 @@ def client(tmp_path):
 
 def test_the_error_names_the_extra(client, tmp_path):
     card = small_card()
-    model = xh.load_model(write_bundle(tmp_path / "model", card, registry.seeded(card)).location)
+    model = xh.load_model(
+        write_bundle(tmp_path / "model", card, architectures.seeded(card)).location
+    )
     cube = example_cube(shape=(96, 96)).chunk({"time": 1})
     assert xh.to_landsat(cube, "hls-v2").mean().compute() > 0  # the worker works
-    with pytest.raises(xh.MissingDependencyError, match=r"'torch'.*pip install 'xharmonize\["):
+    with pytest.raises(
+        xh.errors.MissingDependencyError, match=r"'torch'.*pip install 'xharmonize\["
+    ):
         xh.to_landsat(cube, model).compute()

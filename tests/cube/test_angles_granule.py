@@ -76,7 +76,7 @@ def test_each_band_has_its_own_view(tmp_path):
 def test_bands_without_views_of_their_own_are_refused_per_band(tmp_path):
     like = cube_of(bands=("blue", "b99"), sensor="sentinel-2-l2a")
     paths = [write_granule(tmp_path / f"{i}.xml", time=t) for i, t in enumerate(TIMES)]
-    with pytest.raises(xh.BandError, match=r"b99.*leave out per_band"):
+    with pytest.raises(xh.errors.BandError, match=r"b99.*leave out per_band"):
         xh.read_angles(paths, like=like, per_band=True)
     assert np.isfinite(xh.read_angles(paths, like=like)["view_zenith"].values).all()
 
@@ -288,7 +288,7 @@ def test_a_date_of_two_items_takes_each_pixel_from_the_one_that_has_it(tmp_path)
 @pytest.mark.parametrize("name", ["sensor", "platform"])
 def test_a_date_of_several_sensors_has_no_angles_of_its_own(tmp_path, name):
     like = cube_of().assign_coords({name: ("time", ["sentinel-2a", "landsat-8|sentinel-2a"])})
-    with pytest.raises(xh.TimeAxisError, match=rf"merged of {name}s landsat-8\|sentinel-2a"):
+    with pytest.raises(xh.errors.TimeAxisError, match=rf"merged of {name}s landsat-8\|sentinel-2a"):
         xh.read_angles([tmp_path / "0.xml", tmp_path / "1.xml"], like=like)
 
 

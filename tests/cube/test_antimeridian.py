@@ -11,13 +11,11 @@ from helpers.items import ENGINES, make_item
 from pyproj import Transformer
 
 import xharmonize as xh
-from xharmonize.cube.catalog.items import bbox_of
-from xharmonize.cube.catalog.mosaic import mosaic_groups
-from xharmonize.cube.catalog.query import check_bbox, make_query, matches
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.cube.geobox import reproject_bounds
-from xharmonize.cube.load.grid import Lattice
-from xharmonize.cube.load.pad import Margin
+from xharmonize.io.stac.grid import Margin, PixelPhase
+from xharmonize.io.stac.items import bbox_of
+from xharmonize.io.stac.query import check_bbox, make_query, matches
+from xharmonize.io.stac.scenes import mosaic_groups, read_scenes
 from xharmonize.kernels.brdf import mean_overpass_sun_zenith, overpass_hour, sun_zenith_at
 from xharmonize.kernels.longitude import box_around, do_meet, normal_box
 from xharmonize.models.lattice import Lattice as ModelLattice
@@ -90,7 +88,7 @@ def test_a_box_is_the_same_however_its_longitudes_are_counted(given, right):
     [(500000, 0, 500100, 1), (-200, 0, 200, 1), (10, 0, 5, 1), (3, 1, 3, 2), (190, 0, -170, 1)],
 )
 def test_what_is_no_box_stays_refused(box):
-    with pytest.raises(xh.GridError, match=r"bbox=.*give bbox=\(west, south, east, north\)"):
+    with pytest.raises(xh.errors.GridError, match=r"bbox=.*give bbox=\(west, south, east, north\)"):
         check_bbox(box)
 
 
@@ -162,7 +160,7 @@ def test_tiles_on_both_sides_make_one_cube(tmp_path, engine):
         assert cube.sizes["time"] == 1
         assert cube.sizes["x"] < 110
         assert cube.notnull().mean() > 0.9
-    grid = Lattice(crs="EPSG:32701", step=(10.0, 10.0), phase=(0.0, 0.0))
+    grid = PixelPhase(crs="EPSG:32701", step=(10.0, 10.0), phase=(0.0, 0.0))
     like = grid.cover(reproject_bounds((179.996, LAT - 0.001, 180.004, LAT + 0.001), 4326, 32701))
     utm = xh.open_stac(items, bands=["red"], like=like, engine=engine)
     assert utm.notnull().mean() > 0.9
@@ -191,10 +189,10 @@ def test_files_in_degrees_are_read_wherever_their_longitudes_count_from(tmp_path
 
 
 def test_a_map_that_ends_at_180_is_refused(tmp_path):
-    with pytest.raises(xh.GridError, match="across the edge of the map"):
+    with pytest.raises(xh.errors.GridError, match="across the edge of the map"):
         xh.open_stac(scene(tmp_path), bands=["red"], crs=3857, resolution=10)
     cube = xh.open_stac(scene(tmp_path), bands=["red"])
-    with pytest.raises(xh.GridError, match=r"in one piece; choose a CRS .*EPSG:32(701|760)"):
+    with pytest.raises(xh.errors.GridError, match=r"in one piece; choose a CRS .*EPSG:32(701|760)"):
         cube.harmonize.regrid(crs=3857, resolution=10)
 
 

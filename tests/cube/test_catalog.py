@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from helpers.servers import collection, rustac_serve
 
-from xharmonize.cube.catalog.query import make_query, read_interval
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import (
     CatalogConnectionError,
     CatalogError,
     EmptyQueryError,
     GridError,
 )
+from xharmonize.io.stac.query import make_query, read_interval
+from xharmonize.io.stac.scenes import read_scenes
 
 S2 = "sentinel-2-l2a"
 TILE = [3.0, 50.5, 3.5, 51.0]

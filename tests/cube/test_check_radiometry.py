@@ -93,7 +93,7 @@ def test_reflectance_that_is_said_to_be_numbers():
 )
 def test_landsat_collections(decoded, sensor, claimed, expected):
     cube = example_cube(sensor, platform="landsat-8", is_decoded=False, shape=SHAPE)
-    radiometry = xh.get_sensor(claimed).radiometry
+    radiometry = xh.sensors.get_sensor(claimed).radiometry
     numbers = cube.where(cube != cube.nodata, radiometry.nodata)
     cube = claim(
         numbers.astype(radiometry.dtype),
@@ -128,7 +128,7 @@ def test_all_masked_and_almost_all_masked():
 def test_clouds_are_left_out_where_they_are_known():
     cube = numbers().load()
     cube[:] = np.where(cube != 0, cube + 1000, 0)  # haze that looks like the offset
-    qa = xr.full_like(cube.isel(band=0, drop=True), int(xh.Flag.CLOUD)).astype("uint16")
+    qa = xr.full_like(cube.isel(band=0, drop=True), int(xh.sensors.Flag.CLOUD)).astype("uint16")
     assert verdicts(cube) == {"offset missed"}
     assert verdicts(cube.to_dataset(name="reflectance").assign(qa=qa)) == {"all masked"}
 
@@ -156,9 +156,9 @@ def test_radar_and_unknown_sensors_are_left_alone():
 
 
 def test_no_contract_and_no_samples():
-    with pytest.raises(xh.ContractError, match=r"xh\.describe"):
+    with pytest.raises(xh.errors.ContractError, match=r"xh\.describe"):
         xh.check_radiometry(example_cube().drop_vars("scale"))
-    with pytest.raises(xh.ContractError, match="samples=0"):
+    with pytest.raises(xh.errors.ContractError, match="samples=0"):
         xh.check_radiometry(example_cube(), samples=0)
 
 

@@ -12,7 +12,6 @@ import shapely
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cube.cog.read import open_cogs
 from xharmonize.cube.companions import (
     COMPANIONS,
     Companion,
@@ -22,7 +21,8 @@ from xharmonize.cube.companions import (
     companions_of,
     with_flags,
 )
-from xharmonize.series.observed import is_filled
+from xharmonize.io.cog.catalog import open_cogs
+from xharmonize.series.axis import is_filled
 from xharmonize.testing import assert_lazy, example_cube, no_compute
 
 CHUNKS = {"time": 1, "y": 10, "x": 11}
@@ -238,6 +238,8 @@ def test_a_companion_of_another_kind_is_refused(name):
         lambda given: given.harmonize.to_landsat("hls-v2"),
     )
     for step in steps:
-        with pytest.raises(xh.ContractError, match=rf"'{name}' holds .*astype\('{declared}'\)"):
+        with pytest.raises(
+            xh.errors.ContractError, match=rf"'{name}' holds .*astype\('{declared}'\)"
+        ):
             step(other)
         step(other.assign({name: other[name].fillna(0).astype(declared)}))

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cli.reading import Contradiction, check
+from xharmonize.cli.inputs import Contradiction, check
 from xharmonize.cube.check import list_findings
 from xharmonize.report.facts import radiometry_rows
 from xharmonize.testing import example_cube

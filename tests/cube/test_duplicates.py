@@ -7,9 +7,8 @@ import collections
 import numpy as np
 import pytest
 
-from xharmonize.cube.catalog.mosaic import mosaic_groups
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import CatalogError
+from xharmonize.io.stac.scenes import mosaic_groups, read_scenes
 
 
 def granule(

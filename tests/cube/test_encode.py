@@ -77,7 +77,9 @@ def test_dates_decoded_before_stay_as_they_are(numbers):
 
 def test_the_offset_is_not_applied_twice(numbers):
     done = xh.decode(numbers)
-    with pytest.raises(xh.RadiometryError, match="decoded already: scale and offset would be"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match="decoded already: scale and offset would be"
+    ):
         xh.decode(done)
     with pytest.raises(ValueError, match=r"holds integers .uint16. and says that they are decoded"):
         xh.decode(numbers.assign_coords(is_decoded=done.is_decoded))
@@ -86,16 +88,18 @@ def test_the_offset_is_not_applied_twice(numbers):
 def test_an_unknown_offset_is_an_error_that_names_item_and_band(numbers):
     offset = numbers.offset.copy()
     offset[1, 3] = np.nan
-    with pytest.raises(xh.RadiometryError, match="offset of band 'nir08' of item 'landsat-8-1'"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match="offset of band 'nir08' of item 'landsat-8-1'"
+    ):
         xh.decode(numbers.assign_coords(offset=offset))
 
 
 def test_a_lost_contract_is_an_error_that_names_describe(numbers):
-    with pytest.raises(xh.ContractError, match=r"'scale'.*are missing.*xh.describe\("):
+    with pytest.raises(xh.errors.ContractError, match=r"'scale'.*are missing.*xh.describe\("):
         xh.decode(numbers.drop_vars("scale"))
     # xarray drops what conflicts in arithmetic
     lost = numbers.isel(time=[0]) - numbers.isel(time=[0]).assign_coords(platform=("time", ["x"]))
-    with pytest.raises(xh.ContractError, match="'platform'"):
+    with pytest.raises(xh.errors.ContractError, match="'platform'"):
         xh.decode(lost)
 
 

@@ -17,8 +17,8 @@ from helpers.items import sentinel2
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
-from xharmonize.cube.load.engines import FAILED, Reading, Source, choose_engine, read_stack
-from xharmonize.cube.load.readers import AssetRef
+from xharmonize.io.stac.engines import FAILED, Reading, Source, choose_engine, read_stack
+from xharmonize.io.stac.readers import AssetRef
 
 ENGINES = ["stackstac", "odc"]
 CRS = "EPSG:32631"
@@ -143,7 +143,9 @@ def test_unreadable_asset_is_named(engine, damage, scene, tmp_path):
     else:
         corrupt(path)
     stack = read_stack([source], reading(geobox), engine=engine)
-    with pytest.raises(xh.AssetReadError, match=r"asset 'swir16' of item 'scene-1'.*on_error") as e:
+    with pytest.raises(
+        xh.errors.AssetReadError, match=r"asset 'swir16' of item 'scene-1'.*on_error"
+    ) as e:
         stack.compute(scheduler="synchronous")
     assert isinstance(e.value, OSError)
     assert str(pickle.loads(pickle.dumps(e.value))) == str(e.value)
@@ -182,7 +184,7 @@ def test_stackstac_needs_an_epsg_code(scene):
     source, geobox, _ = scene
     own = "+proj=laea +lat_0=50 +lon_0=4 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
     geobox = GeoBox.from_bbox((0, 0, 320, 320), crs=own, resolution=10)
-    with pytest.raises(xh.GridError, match='engine="odc"'):
+    with pytest.raises(xh.errors.GridError, match='engine="odc"'):
         read_stack([source], reading(geobox), engine="stackstac")
 
 
@@ -197,7 +199,7 @@ def test_reflectance_is_not_read_as_integers(engine, scene, tmp_path):
         lazy = read_stack([replace(source, assets={"red": ref})], plan, engine=engine)
         if name == "cut":
             with pytest.raises(
-                xh.AssetReadError, match=r"'red' of item 'a' holds fractions.*uint16"
+                xh.errors.AssetReadError, match=r"'red' of item 'a' holds fractions.*uint16"
             ):
                 lazy.compute()
         else:

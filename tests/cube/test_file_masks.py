@@ -105,7 +105,7 @@ def test_a_file_of_several_bands_is_refused_with_both_engines(tmp_path, engine):
         values, profile = file.read(1), file.profile
     with rasterio.open(path, "w", **{**profile, "count": 3}) as file:
         file.write(np.stack([values] * 3))
-    with pytest.raises(xh.AssetReadError, match=r"asset 'red' of item 's2'.*has 3 bands"):
+    with pytest.raises(xh.errors.AssetReadError, match=r"asset 'red' of item 's2'.*has 3 bands"):
         xh.open_stac(item, bands=["red"], mask=None, engine=engine).compute()
 
 

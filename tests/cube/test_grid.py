@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
 from xharmonize.cube.geobox import describe_grid
-from xharmonize.cube.grid import geobox_of, is_same_grid, regrid_to, require_same_grid, snap
+from xharmonize.cube.regrid import geobox_of, is_same_grid, regrid_to, require_same_grid, snap
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
 CHUNKINGS = [
@@ -40,7 +40,7 @@ def landsat(shape=(10, 12), origin=(501345.0, 5629695.0), **kwargs):
 def dataset(cube, **chunks):
     """A Dataset cube with all companions."""
     qa = xr.zeros_like(cube.isel(band=0, drop=True), dtype="uint16")
-    qa[:, 4, 5] = int(xh.Flag.CLOUD)
+    qa[:, 4, 5] = int(xh.sensors.Flag.CLOUD)
     qa.attrs = {"flag_masks": [1, 2], "flag_meanings": "fill cloud"}
     result = xr.Dataset(
         {
@@ -77,7 +77,7 @@ def test_single_pixel_takes_its_size_from_the_geotransform(cube):
     bare = bare.assign_coords(
         spatial_ref=xr.Variable((), 0, {"crs_wkt": bare.spatial_ref.attrs["crs_wkt"]})
     )
-    with pytest.raises(xh.GridError, match="single pixel along 'y'"):
+    with pytest.raises(xh.errors.GridError, match="single pixel along 'y'"):
         geobox_of(bare)
 
 
@@ -101,7 +101,7 @@ def test_degrees_keep_their_unequal_sides():
     ],
 )
 def test_unreadable_grids_are_named(cube, change, message):
-    with pytest.raises(xh.GridError, match=message):
+    with pytest.raises(xh.errors.GridError, match=message):
         geobox_of(change(cube))
 
 
@@ -118,16 +118,16 @@ def test_snap_covers_the_box_on_the_asked_lattice():
         ((5, 0, 5, 1), 10, "is empty"),
         ((0, 1, 5, 0), 10, "is empty"),
     ]:
-        with pytest.raises(xh.GridError, match=message):
+        with pytest.raises(xh.errors.GridError, match=message):
             snap(bounds, resolution, 32631)
 
 
 def test_same_crs_is_not_same_grid(cube):
     require_same_grid(cube, cube.isel(time=0), what="this")
     shifted = cube.assign_coords(x=cube.x + 5)
-    with pytest.raises(xh.GridError, match=r"edges at 5, 0.*regrid\(like=\.\.\.\)"):
+    with pytest.raises(xh.errors.GridError, match=r"edges at 5, 0.*regrid\(like=\.\.\.\)"):
         require_same_grid(cube, shifted, what="this")
-    with pytest.raises(xh.GridError, match=r"the other .*, y ascending"):
+    with pytest.raises(xh.errors.GridError, match=r"the other .*, y ascending"):
         require_same_grid(cube, cube.isel(y=slice(None, None, -1)), what="this")
 
 
@@ -257,9 +257,9 @@ def test_reprojection_is_chunk_invariant(how):
 
 def test_degrees_to_metres_and_back_in_unit():
     degrees = example_cube(crs="EPSG:4326", resolution=1e-4, origin=(2.79, 42.36))
-    with pytest.raises(xh.GridError, match=r"resolution=30 would be degrees.*EPSG:32631"):
+    with pytest.raises(xh.errors.GridError, match=r"resolution=30 would be degrees.*EPSG:32631"):
         xh.regrid(degrees, resolution=30)
-    with pytest.raises(xh.GridError, match="give resolution="):
+    with pytest.raises(xh.errors.GridError, match="give resolution="):
         xh.regrid(degrees, crs=32631)
     metres = xh.regrid(degrees, crs=32631, resolution=10)
     np.testing.assert_array_equal(metres.x % 10, 5)
@@ -310,10 +310,10 @@ def test_companions_follow_their_rules(no_compute):
         assert lazy[name].dtype == dataset(cube)[name].dtype
     qa = expected["qa"].values
     # Source pixel (4, 5) spans y 40–50, x 50–60: it shares area with (1, 1), (1, 2) only.
-    cloudy = np.argwhere(qa[0] & int(xh.Flag.CLOUD))
+    cloudy = np.argwhere(qa[0] & int(xh.sensors.Flag.CLOUD))
     assert cloudy.tolist() == [[1, 2], [2, 2]]
-    assert (qa[:, 0, :] & int(xh.Flag.FILL)).all()  # half of it lies outside the source
-    assert not (qa[:, 1:-2, 1:-2] & int(xh.Flag.FILL)).any()
+    assert (qa[:, 0, :] & int(xh.sensors.Flag.FILL)).all()  # half of it lies outside the source
+    assert not (qa[:, 1:-2, 1:-2] & int(xh.sensors.Flag.FILL)).any()
     np.testing.assert_array_equal(expected["origin"] > 0, expected["reflectance"].notnull())
     assert expected["qa"].attrs["flag_meanings"] == "fill cloud"
     np.testing.assert_array_equal(expected["flag"][:, :, 1:8, 1:10], 4)
@@ -337,7 +337,7 @@ def test_blocks_beyond_the_source_are_empty():
     actual = xh.regrid(dataset(example_cube(), x=4, y=5), like=like)
     xr.testing.assert_equal(actual.compute().drop_encoding(), expected)
     assert expected["reflectance"][..., 9:, :].isnull().all()
-    assert (expected["qa"][:, 9:, :] == int(xh.Flag.FILL)).all()
+    assert (expected["qa"][:, 9:, :] == int(xh.sensors.Flag.FILL)).all()
 
 
 def test_tasks_are_named_and_deterministic():
@@ -372,15 +372,15 @@ def test_tasks_are_named_and_deterministic():
     ],
 )
 def test_unclear_targets_are_refused(cube, kwargs, message):
-    with pytest.raises(xh.GridError, match=message):
+    with pytest.raises(xh.errors.GridError, match=message):
         xh.regrid(cube, **kwargs)
 
 
 def test_digital_numbers_are_not_averaged():
     encoded = example_cube(is_decoded=False)
-    with pytest.raises(xh.RadiometryError, match=r"decode\(\)"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"decode\(\)"):
         xh.regrid(encoded, resolution=30)
-    with pytest.raises(xh.RadiometryError, match=r"decode\(\)"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"decode\(\)"):
         xh.regrid(encoded.astype("float32"), resolution=30)
 
 
@@ -399,7 +399,7 @@ def test_nearest_takes_digital_numbers_with_their_nodata():
 
 def test_regrid_to_refuses_rotated_grids(cube):
     box = geobox_of(cube).rotate(10)
-    with pytest.raises(xh.GridError, match="rotated"):
+    with pytest.raises(xh.errors.GridError, match="rotated"):
         regrid_to(cube, box)
 
 

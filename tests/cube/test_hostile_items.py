@@ -17,10 +17,11 @@ import rasterio
 from helpers.items import ENGINES, sentinel2, write
 
 import xharmonize as xh
-from xharmonize.cube.catalog import documents, sources
-from xharmonize.cube.catalog.access import schemes_of
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import AssetReadError, CatalogConnectionError, CatalogError
+from xharmonize.io.stac import sources
+from xharmonize.io.stac import sources as documents
+from xharmonize.io.stac.fields import schemes_of
+from xharmonize.io.stac.scenes import read_scenes
 
 SECRET = 7777
 
@@ -297,7 +298,7 @@ def test_deep_pystac_catalogues(tmp_path):
         read_scenes(root)
     ring = pystac.Catalog(id="ring", description="-")
     ring.add_link(pystac.Link("child", ring))
-    with pytest.raises(xh.XHarmonizeError):
+    with pytest.raises(xh.errors.XHarmonizeError):
         read_scenes(ring)
 
 
@@ -352,7 +353,7 @@ def test_a_grid_that_is_too_large_to_be_meant(tmp_path):
     item = sentinel2(tmp_path)
     for asset in item["assets"].values():
         asset["proj:shape"] = [4_000_000, 4_000_000]
-    with pytest.raises(xh.XHarmonizeError):
+    with pytest.raises(xh.errors.XHarmonizeError):
         xh.open_stac(item, bands="red")
 
 
@@ -439,8 +440,8 @@ def test_errors_and_warnings_give_no_orders_to_a_terminal(tmp_path):
     item = sentinel2(tmp_path) | {"id": f"s2{ORDERS}", "bbox": 3}
     with pytest.raises(CatalogError) as caught:
         read_scenes(item)
-    error = xh.RadiometryError(f"item {item['id']}")
-    warning = xh.RadiometryWarning(f"item {item['id']}")
+    error = xh.errors.RadiometryError(f"item {item['id']}")
+    warning = xh.errors.RadiometryWarning(f"item {item['id']}")
     for text in (str(caught.value), str(error), str(warning)):
         assert not set(ORDERS) & set(text) - set("[2J31m")
         assert r"\x1b" in text

@@ -126,15 +126,15 @@ def test_every_index_is_sourced():
 
 
 def test_refusals(cube):
-    with pytest.raises(xh.BandError, match="index 'ndxi' is unknown; choose one of"):
+    with pytest.raises(xh.errors.BandError, match="index 'ndxi' is unknown; choose one of"):
         xh.index(cube, "ndxi")
-    with pytest.raises(xh.BandError, match="index 'ndre' needs band rededge1"):
+    with pytest.raises(xh.errors.BandError, match="index 'ndre' needs band rededge1"):
         xh.index(cube, "ndre")
-    with pytest.raises(xh.RadiometryError, match=r"decode\(\)"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"decode\(\)"):
         xh.index(example_cube(is_decoded=False))
-    with pytest.raises(xh.RadiometryError, match="units='percent'"):
+    with pytest.raises(xh.errors.RadiometryError, match="units='percent'"):
         xh.index(cube.assign_attrs(units="percent"))
-    with pytest.raises(xh.ContractError, match=r"xh\.describe"):
+    with pytest.raises(xh.errors.ContractError, match=r"xh\.describe"):
         xh.index(cube.drop_vars("platform"))
-    with pytest.raises(xh.ContractError, match="no variable 'reflectance'"):
+    with pytest.raises(xh.errors.ContractError, match="no variable 'reflectance'"):
         xh.index(cube.to_dataset(name="values"))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import xharmonize as xh
-from xharmonize.cube.catalog.read import read_scenes
+from xharmonize.io.stac.scenes import read_scenes
 
 QUICK = settings(
     max_examples=200,
@@ -108,7 +108,7 @@ def settle(source, **options) -> None:
         warnings.simplefilter("ignore")
         try:
             scenes = read_scenes(source, **options)
-        except xh.XHarmonizeError as error:
+        except xh.errors.XHarmonizeError as error:
             message = str(error)
             message.encode()
             assert "\x1b" not in message
@@ -148,7 +148,7 @@ def test_a_damaged_item_becomes_a_cube_or_is_refused(data):
         warnings.simplefilter("ignore")
         try:
             cube = xh.open_stac(item)
-        except xh.XHarmonizeError as error:
+        except xh.errors.XHarmonizeError as error:
             str(error).encode()
         else:
             assert 0 < cube.size <= 1e13
@@ -169,7 +169,7 @@ def test_a_damaged_catalogue_is_walked_or_refused(data):
 def test_any_file_is_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_bytes(data)
-    with pytest.raises(xh.XHarmonizeError):
+    with pytest.raises(xh.errors.XHarmonizeError):
         read_scenes(str(path))
 
 

@@ -12,8 +12,8 @@ import pytest
 from helpers.items import landsat, sentinel2
 
 import xharmonize as xh
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import CatalogError, RadiometryError
+from xharmonize.io.stac.scenes import read_scenes
 
 L1C = "S2A_MSIL1C_20220601T105031_N0509_R051_T31UDS_20220601T170000"
 L2A = L1C.replace("L1C", "L2A")

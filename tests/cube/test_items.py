@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xharmonize.cube.catalog.items import bbox_of, make_absolute, normalize_item
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.errors import CatalogError
+from xharmonize.io.stac.items import bbox_of, make_absolute, normalize_item
+from xharmonize.io.stac.scenes import read_scenes
 
 RASTER = {"data_type": "uint16", "nodata": 0, "scale": 1e-4, "offset": -0.1}
 

@@ -67,21 +67,23 @@ def test_names_are_combined_by_the_user(masked, scl, names, classes):
 
 
 def test_unknown_names_are_answered_with_the_known_ones(masked):
-    with pytest.raises(xh.MaskError, match=r"'clouds' .did you mean 'cloud'.*cloud_shadow"):
+    with pytest.raises(xh.errors.MaskError, match=r"'clouds' .did you mean 'cloud'.*cloud_shadow"):
         xh.mask(masked, "clouds")
-    with pytest.raises(xh.MaskError, match="no quality layer of sentinel-2-l2a sets aerosol_high"):
+    with pytest.raises(
+        xh.errors.MaskError, match="no quality layer of sentinel-2-l2a sets aerosol_high"
+    ):
         xh.mask(masked, "aerosol_high")
 
 
 def test_a_cube_without_quality_layer_says_how_to_get_one(masked):
-    with pytest.raises(xh.MaskError, match=r"no quality layer 'qa'.*qa=True"):
+    with pytest.raises(xh.errors.MaskError, match=r"no quality layer 'qa'.*qa=True"):
         xh.mask(masked.reflectance)
-    with pytest.raises(xh.MaskError, match="no quality layer"):
+    with pytest.raises(xh.errors.MaskError, match="no quality layer"):
         xh.mask(masked.drop_vars("qa"))
 
 
 def test_a_lost_contract_is_an_error_that_names_describe(masked):
-    with pytest.raises(xh.ContractError, match=r"which sensor.*xh.describe\("):
+    with pytest.raises(xh.errors.ContractError, match=r"which sensor.*xh.describe\("):
         xh.mask(masked.drop_vars("sensor"))
 
 
@@ -108,7 +110,9 @@ def test_masking_and_decoding_commute(scl):
 def test_nodata_that_does_not_fit_is_an_error(scl):
     cube = example_cube(is_decoded=False)
     cube = cube.assign_coords(nodata=cube.nodata * 0 - 9999).to_dataset(name="reflectance")
-    with pytest.raises(xh.RadiometryError, match="'sentinel-2a-0' is -9999, which uint16 cannot"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match="'sentinel-2a-0' is -9999, which uint16 cannot"
+    ):
         xh.mask(cube.assign(qa=pack_qa({"scl": scl}, S2)))
 
 
@@ -157,7 +161,7 @@ def test_metres_need_a_projected_crs(scl):
     cube = example_cube(crs="EPSG:4326", resolution=1e-4, origin=(3.0, 42.0))
     qa = pack_qa({"scl": layer(cube, scl.values)}, S2)
     with pytest.raises(
-        xh.GridError, match=r"dilate=20 metres, but the grid is in degrees .EPSG:4326"
+        xh.errors.GridError, match=r"dilate=20 metres, but the grid is in degrees .EPSG:4326"
     ):
         mask_from_qa(qa, xh.Mask(dilate=20, dilate_unit="metres"))
 
@@ -175,7 +179,7 @@ def test_clear_differs_between_the_sensors_of_a_cube():
 
 def test_an_unknown_sensor_has_no_clear():
     qa = layer(example_cube(), 2, "uint16").assign_coords(sensor=("time", ["unknown"] * 3))
-    with pytest.raises(xh.MaskError, match=r"'clear' depends on the sensor.*name the flags"):
+    with pytest.raises(xh.errors.MaskError, match=r"'clear' depends on the sensor.*name the flags"):
         mask_from_qa(qa)
     assert mask_from_qa(qa, "cloud").all()
 
@@ -199,9 +203,9 @@ def test_cloud_probability_threshold():
     low, high = (pack_qa(layers, S2, cloud_probability=limit) for limit in (40, 60))
     assert mask_from_qa(low, xh.Mask(cloud_probability=40)).all()
     assert not mask_from_qa(high, xh.Mask(cloud_probability=60)).any()
-    with pytest.raises(xh.MaskError, match="of 40 % was asked for, qa was packed at 60 %"):
+    with pytest.raises(xh.errors.MaskError, match="of 40 % was asked for, qa was packed at 60 %"):
         mask_from_qa(high, xh.Mask(cloud_probability=40))
-    with pytest.raises(xh.MaskError, match="packed without cloud probability"):
+    with pytest.raises(xh.errors.MaskError, match="packed without cloud probability"):
         mask_from_qa(pack_qa({"scl": layers["scl"]}, S2), xh.Mask(cloud_probability=40))
 
 
@@ -218,11 +222,11 @@ def test_layers_a_mask_needs():
 
 
 def test_averaged_quality_layers_are_refused(scl):
-    with pytest.raises(xh.MaskError, match=r"'scl' is float64, not integer.*by nearest"):
+    with pytest.raises(xh.errors.MaskError, match=r"'scl' is float64, not integer.*by nearest"):
         pack_qa({"scl": scl.astype(float)}, S2)
-    with pytest.raises(xh.MaskError, match="bits do not survive averaging"):
+    with pytest.raises(xh.errors.MaskError, match="bits do not survive averaging"):
         mask_from_qa(pack_qa({"scl": scl}, S2).astype(float))
-    with pytest.raises(xh.MaskError, match=r"\['fmask'\]; sentinel-2-l2a has scl"):
+    with pytest.raises(xh.errors.MaskError, match=r"\['fmask'\]; sentinel-2-l2a has scl"):
         pack_qa({"fmask": scl}, S2)
 
 
@@ -236,7 +240,7 @@ def test_averaged_quality_layers_are_refused(scl):
     ],
 )
 def test_masks_check_their_settings(options, message):
-    with pytest.raises(xh.MaskError, match=message):
+    with pytest.raises(xh.errors.MaskError, match=message):
         xh.Mask(**options)
 
 

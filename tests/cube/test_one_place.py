@@ -12,13 +12,13 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
-from xharmonize.cube.catalog import identity
-from xharmonize.cube.catalog.items import bbox_of
-from xharmonize.cube.catalog.query import check_bbox
-from xharmonize.cube.catalog.read import read_scenes
-from xharmonize.cube.days import solar_day, solar_days
+from xharmonize.cube.dates import solar_day, solar_days
 from xharmonize.cube.geobox import crs_name, crs_text, geobox_of, snap, utm_zone
-from xharmonize.cube.load.grid import Lattice
+from xharmonize.io.stac import identity
+from xharmonize.io.stac.grid import PixelPhase
+from xharmonize.io.stac.items import bbox_of
+from xharmonize.io.stac.query import check_bbox
+from xharmonize.io.stac.scenes import read_scenes
 from xharmonize.sensors.registry import all_sensors
 from xharmonize.testing import example_cube
 
@@ -70,7 +70,7 @@ def test_a_box_is_covered_alike_wherever_it_is_asked_for(over):
     """A twentieth of a millimetre to 3 cm beyond an edge: rounding of files and projections."""
     bounds = (15.0 - 30 * over, 45.0, 75.0 + 30 * over, 105.0)
     regridded = snap(bounds, 30, 32631, phase=(15, 15))
-    read = Lattice(crs="EPSG:32631", step=(30.0, 30.0), phase=(15.0, 15.0)).cover(bounds)
+    read = PixelPhase(crs="EPSG:32631", step=(30.0, 30.0), phase=(15.0, 15.0)).cover(bounds)
     assert regridded == read
     assert tuple(read.shape) == (2, 2)
 

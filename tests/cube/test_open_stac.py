@@ -125,7 +125,7 @@ def test_rows_of_one_pass_become_one_step(tmp_path, engine):
     red = cube.reflectance.sel(band="red")[0]
     assert (red[:9] == 10000).all()  # the overlap is the first row's
     assert (red[9:] == 20000).all()
-    assert not (cube.qa & int(xh.Flag.FILL)).any()
+    assert not (cube.qa & int(xh.sensors.Flag.FILL)).any()
     apart = xh.open_stac(items, engine=engine, mosaic="none")
     assert apart.sizes["time"] == 2
     assert np.isnan(apart[0, :, 9:]).all()
@@ -155,21 +155,21 @@ def test_chunks(tmp_path, engine):
         cube = xh.open_stac(items, engine=engine, resolution=20, chunks=chunks, qa=True)
         assert cube.reflectance.chunks == expected
         xr.testing.assert_equal(cube.reflectance.compute(), whole.compute())
-    with pytest.raises(xh.CatalogError, match="chunks="):
+    with pytest.raises(xh.errors.CatalogError, match="chunks="):
         xh.open_stac(items, chunks={"row": 3})
 
 
 def test_wrong_arguments(tmp_path):
     item = sentinel2(tmp_path)
-    with pytest.raises(xh.CatalogError, match="engine='gdal'"):
+    with pytest.raises(xh.errors.CatalogError, match="engine='gdal'"):
         xh.open_stac(item, engine="gdal")
-    with pytest.raises(xh.CatalogError, match="on_error='ignore'"):
+    with pytest.raises(xh.errors.CatalogError, match="on_error='ignore'"):
         xh.open_stac(item, on_error="ignore")
-    with pytest.raises(xh.BandError, match="no band 'pan'"):
+    with pytest.raises(xh.errors.BandError, match="no band 'pan'"):
         xh.open_stac(item, bands=["red", "pan"])
-    with pytest.raises(xh.EmptyQueryError):
+    with pytest.raises(xh.errors.EmptyQueryError):
         xh.open_stac([item], datetime="1999")
-    with pytest.raises(xh.GridError, match="like="):
+    with pytest.raises(xh.errors.GridError, match="like="):
         xh.open_stac(item, like=GeoBox.from_bbox((0, 0, 1, 1), 4326, resolution=0.1), crs=4326)
 
 
@@ -177,10 +177,10 @@ def test_an_unreadable_asset_is_named_or_skipped_and_flagged(tmp_path, engine):
     items = [sentinel2(tmp_path, "good"), sentinel2(tmp_path, "bad", "2022-06-03T10:50:00Z")]
     Path(items[1]["assets"]["red"]["href"]).write_bytes(b"not a tiff")
     cube = xh.open_stac(items, engine=engine)
-    with pytest.raises(xh.AssetReadError, match="asset 'red' of item 'bad'"):
+    with pytest.raises(xh.errors.AssetReadError, match="asset 'red' of item 'bad'"):
         cube.compute()
     skipped = xh.open_stac(items, engine=engine, on_error="skip", qa=True).compute()
-    is_skipped = skipped.qa & int(xh.Flag.SKIPPED) != 0
+    is_skipped = skipped.qa & int(xh.sensors.Flag.SKIPPED) != 0
     assert not is_skipped[0].any()
     assert is_skipped[1].all()
     assert np.isnan(skipped.reflectance.sel(band="red")[1]).all()
@@ -194,7 +194,7 @@ def test_an_unreadable_quality_layer_is_not_clear(tmp_path, engine):
     Path(item["assets"]["scl"]["href"]).write_bytes(b"not a tiff")
     cube = xh.open_stac(item, engine=engine, on_error="skip", qa=True).compute()
     assert np.isnan(cube.reflectance).all()
-    assert (cube.qa & int(xh.Flag.SKIPPED)).all()
+    assert (cube.qa & int(xh.sensors.Flag.SKIPPED)).all()
 
 
 @pytest.mark.parametrize("kind", ENGINES)
@@ -202,7 +202,7 @@ def test_works_in_other_processes_and_errors_come_back(tmp_path, kind, client):
     items = [sentinel2(tmp_path, "good"), sentinel2(tmp_path, "bad", "2022-06-03T10:50:00Z")]
     Path(items[1]["assets"]["red"]["href"]).write_bytes(b"not a tiff")
     good = xh.open_stac(items[0], engine=kind).compute(scheduler=client)
-    with pytest.raises(xh.AssetReadError, match="asset 'red' of item 'bad'"):
+    with pytest.raises(xh.errors.AssetReadError, match="asset 'red' of item 'bad'"):
         xh.open_stac(items, engine=kind).compute(scheduler=client)
     xr.testing.assert_identical(good, xh.open_stac(items[0], engine=kind).compute())
 
@@ -217,5 +217,5 @@ def test_items_bring_their_angles(data):
     like = s2.harmonize.to_landsat(like=l8, platform="sentinel-2b")
     series = l8.harmonize.densify(like)
     assert list(np.isfinite(series["view_zenith"].values)) == [True, False]
-    with pytest.warns(xh.RadiometryWarning, match="per item"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="per item"):
         assert set(s2.harmonize.nbar()["level"].values) == {"NBAR"}

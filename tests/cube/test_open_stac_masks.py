@@ -20,13 +20,13 @@ def test_masks_and_the_quality_layer(tmp_path, engine):
     s2 = xh.open_stac(items[0], engine=engine, qa=True)
     assert set(s2.data_vars) == {"reflectance", "qa"}
     assert np.isnan(s2.reflectance).all()
-    assert (s2.qa == int(xh.Flag.CLOUD)).all()
+    assert (s2.qa == int(xh.sensors.Flag.CLOUD)).all()
     assert s2.qa.attrs["flag_masks"]
     kept = xh.open_stac(items[0], engine=engine, mask=["cloud_shadow"])
     assert np.isfinite(kept).all()
     shadow = xh.open_stac(items[1], engine=engine, qa=True, mask=None)
     assert np.isfinite(shadow.reflectance).all()
-    assert (shadow.qa.values & int(xh.Flag.CLOUD_SHADOW)).all()
+    assert (shadow.qa.values & int(xh.sensors.Flag.CLOUD_SHADOW)).all()
 
 
 def test_pixels_do_not_depend_on_whether_quality_is_kept(tmp_path):
@@ -54,7 +54,9 @@ def test_a_mask_can_wait(tmp_path):
 
 def test_flags_of_a_product_without_quality_layers_are_refused(data):
     catalog = data / "flanders-2018" / "catalog.json"
-    with pytest.raises(xh.MaskError, match="sentinel-1-grd has no quality layer that tells cloud"):
+    with pytest.raises(
+        xh.errors.MaskError, match="sentinel-1-grd has no quality layer that tells cloud"
+    ):
         xh.open_stac(catalog, collection="sentinel-1-grd", datetime="2018-07", mask="cloud")
 
 
@@ -70,8 +72,8 @@ def test_quality_of_coarser_pixels_is_that_of_any_part(tmp_path):
     scl[0, 0] = 9  # 20 m of the first 60 m
     write(tmp_path / "s2" / "scl.tif", scl, step=20.0)
     cube = xh.open_stac(item, qa=True, resolution=60).isel(time=0).compute()
-    assert int(cube.qa[0, 0]) & int(xh.Flag.CLOUD)
-    assert not int(cube.qa[0, 1]) & int(xh.Flag.CLOUD)
+    assert int(cube.qa[0, 0]) & int(xh.sensors.Flag.CLOUD)
+    assert not int(cube.qa[0, 1]) & int(xh.sensors.Flag.CLOUD)
     # 32 of 36 pixels are clear: their mean, columns 2 to 5 for the cloudy rows
     expected = np.mean([1000 + c for r in range(6) for c in range(6) if r > 1 or c > 1]) / 1e4
     np.testing.assert_allclose(cube.reflectance.sel(band="red")[0, 0], expected, atol=1e-7)
@@ -80,26 +82,26 @@ def test_quality_of_coarser_pixels_is_that_of_any_part(tmp_path):
 def test_no_quality_layer_is_an_error_that_names_the_item(tmp_path):
     item = sentinel2(tmp_path)
     del item["assets"]["scl"]
-    with pytest.raises(xh.MaskError, match=r"item 's2'.*'scl'.*mask=None"):
+    with pytest.raises(xh.errors.MaskError, match=r"item 's2'.*'scl'.*mask=None"):
         xh.open_stac(item)
     cube = xh.open_stac(item, mask=None, qa=True)
     assert (cube.qa == 0).all()
-    with pytest.raises(xh.MaskError, match=r"'qa_radsat'.*without the flags it sets"):
+    with pytest.raises(xh.errors.MaskError, match=r"'qa_radsat'.*without the flags it sets"):
         xh.open_stac(landsat(tmp_path), mask=("clear", "saturated"))
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"chunks": 0}, xh.CatalogError, "chunks=0 holds no number of pixels"),
-        ({"chunks": {"x": -7}}, xh.CatalogError, "give one above 0, or -1"),
-        ({"crs": "EPSG:999999"}, xh.GridError, "'EPSG:999999' names no CRS"),
-        ({"resolution": "10"}, xh.GridError, "resolution='10' is not a pixel size"),
-        ({"resolution": 10, "crs": 4326}, xh.GridError, "resolution=10 would be degrees in"),
-        ({"mask": False}, xh.MaskError, "mask=False names no flags; .* or None"),
-        ({"bbox": "3,50,4,51"}, xh.GridError, "bbox='3,50,4,51' is not four finite numbers"),
-        ({"like": "l8"}, xh.GridError, "like= is a str; give a cube or a GeoBox"),
-        ({"bands": []}, xh.BandError, r"bands=\[\] is empty"),
+        ({"chunks": 0}, xh.errors.CatalogError, "chunks=0 holds no number of pixels"),
+        ({"chunks": {"x": -7}}, xh.errors.CatalogError, "give one above 0, or -1"),
+        ({"crs": "EPSG:999999"}, xh.errors.GridError, "'EPSG:999999' names no CRS"),
+        ({"resolution": "10"}, xh.errors.GridError, "resolution='10' is not a pixel size"),
+        ({"resolution": 10, "crs": 4326}, xh.errors.GridError, "resolution=10 would be degrees in"),
+        ({"mask": False}, xh.errors.MaskError, "mask=False names no flags; .* or None"),
+        ({"bbox": "3,50,4,51"}, xh.errors.GridError, "bbox='3,50,4,51' is not four finite numbers"),
+        ({"like": "l8"}, xh.errors.GridError, "like= is a str; give a cube or a GeoBox"),
+        ({"bands": []}, xh.errors.BandError, r"bands=\[\] is empty"),
     ],
     ids=str,
 )

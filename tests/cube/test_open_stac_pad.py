@@ -76,10 +76,10 @@ def test_models_by_path_and_lattices(catalog, tmp_path):
 
 def test_what_has_no_margin_is_refused(catalog):
     options = {"collection": "sentinel-2-l2a", "bbox": bbox(-90, -200, 240, 170)}
-    with pytest.raises(xh.GridError, match="'hls-v2' looks at no margin"):
+    with pytest.raises(xh.errors.GridError, match="'hls-v2' looks at no margin"):
         xh.open_stac(catalog, pad=xh.load_model("hls-v2"), **options)
-    with pytest.raises(xh.UnknownModelError, match="no bundle 'nothing'"):
+    with pytest.raises(xh.errors.UnknownModelError, match="no bundle 'nothing'"):
         xh.open_stac(catalog, pad="nothing", **options)
     card = small_card()
-    with pytest.raises(xh.GridError, match="pass resolution=10"):
+    with pytest.raises(xh.errors.GridError, match="pass resolution=10"):
         xh.open_stac(catalog, pad=card, resolution=20, **options)

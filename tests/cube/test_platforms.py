@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from xharmonize.cube.catalog.read import read_scenes
 from xharmonize.cube.platforms import infer_sentinel2, settle_platform
 from xharmonize.errors import RadiometryError, RadiometryWarning, UnknownSensorError
+from xharmonize.io.stac.scenes import read_scenes
 
 S2, L8 = "sentinel-2-l2a", "landsat-c2-l2"
 TIMES = np.array(["2018-07-15T10:50:21", "2018-07-20T10:50:31", "2018-07-17T10:40:00"], "M8[ns]")

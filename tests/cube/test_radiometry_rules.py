@@ -7,9 +7,14 @@ import warnings
 
 import pytest
 
-from xharmonize.cube.catalog.read import read_scenes
-from xharmonize.errors import BandError, RadiometryError, RadiometryWarning, UnknownSensorError
-from xharmonize.sensors.names import normalize_platform
+from xharmonize.errors import (
+    BandError,
+    RadiometryError,
+    RadiometryWarning,
+    UnknownSensorError,
+)
+from xharmonize.io.stac.scenes import read_scenes
+from xharmonize.sensors.registry import normalize_platform
 
 S2, C2, C1 = "sentinel-2-l2a", "landsat-c2-l2", "landsat-c1-sr"
 NO = "unknown"

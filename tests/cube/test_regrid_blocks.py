@@ -10,7 +10,7 @@ import pytest
 
 import xharmonize as xh
 from xharmonize._cache import Cache
-from xharmonize.cube.resample import projected
+from xharmonize.cube import resample
 from xharmonize.kernels.reproject import pixel_weights
 from xharmonize.testing import example_cube
 
@@ -38,7 +38,7 @@ def test_weights_used_last_are_held_up_to_a_limit():
 def test_strips_of_rows_change_nothing(monkeypatch):
     cube = example_cube(crs="EPSG:4326", origin=(3.0, 50.0), resolution=1e-4)
     whole = xh.regrid(cube, crs=32631, resolution=10, valid_fraction=True)
-    monkeypatch.setattr(projected, "STRIP", 60)
+    monkeypatch.setattr(resample, "STRIP", 60)
     strips = xh.regrid(cube, crs=32631, resolution=10, valid_fraction=True)
     for name in whole:
         np.testing.assert_array_equal(strips[name], whole[name])

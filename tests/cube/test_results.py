@@ -66,17 +66,17 @@ def test_lazy_results_are_written_in_uneven_chunks(ndvi, seasons, tmp_path):
 
 def test_a_store_of_a_result_is_no_series(ndvi, seasons, tmp_path):
     path = xh.to_zarr(seasons, tmp_path / "s.zarr")
-    with pytest.raises(xh.StoreError, match="no dates to add"):
+    with pytest.raises(xh.errors.StoreError, match="no dates to add"):
         xh.to_zarr(seasons, path, mode="upsert")
-    with pytest.raises(xh.StoreError):
+    with pytest.raises(xh.errors.StoreError):
         xh.to_zarr(ndvi, path, mode="upsert")
     xh.to_zarr(seasons.isel(year=[0]), path, mode="w")
     assert xh.open_series(path).sizes["year"] == 1
     series = xh.to_zarr(ndvi, tmp_path / "n.zarr")
-    with pytest.raises(xh.StoreError, match="holds no result"):
+    with pytest.raises(xh.errors.StoreError, match="holds no result"):
         xh.to_zarr(seasons, series, mode="w")
     assert xh.open_series(series).sizes == ndvi.sizes
-    with pytest.raises(xh.GridError, match="dimensions y and x"):
+    with pytest.raises(xh.errors.GridError, match="dimensions y and x"):
         xh.to_cogs(seasons.mean(["y", "x"]), tmp_path / "c")
 
 
@@ -100,7 +100,7 @@ def test_cogs_hold_every_variable_of_every_year(seasons, tmp_path):
         assert np.isnan(pixels[:, -1]).all()
     back = xh.open_cogs(catalog)
     assert set(back.data_vars) == set(seasons.data_vars)
-    with pytest.raises(xh.StoreError, match="int16"):
+    with pytest.raises(xh.errors.StoreError, match="int16"):
         xh.to_cogs(seasons, tmp_path / "i", dtype="int16")
 
 

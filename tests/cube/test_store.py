@@ -14,8 +14,8 @@ import xarray as xr
 import zarr
 
 import xharmonize as xh
-from xharmonize.cube.store.encode import extend_meanings, flag_attrs, meanings_of
-from xharmonize.cube.store.lock import lock_path, writer_lock
+from xharmonize.cube.codes import extend_meanings, flag_attrs, meanings_of
+from xharmonize.io.zarr.write import lock_path, writer_lock
 from xharmonize.testing import assert_lazy, example_cube
 
 LATER = ("2018-07-06T10:50", "2018-07-16T10:50")
@@ -121,7 +121,7 @@ def test_ascending_y_one_row_and_degrees_survive(tmp_path):
     flipped = example_cube().isel(y=slice(None, None, -1))
     xh.to_zarr(flipped, tmp_path / "up.zarr")
     assert_same(xh.open_series(tmp_path / "up.zarr"), flipped)
-    with pytest.raises(xh.StoreError, match="its y are"):
+    with pytest.raises(xh.errors.StoreError, match="its y are"):
         xh.to_zarr(example_cube(), tmp_path / "up.zarr", mode="upsert")
 
 
@@ -195,7 +195,9 @@ def test_a_store_can_be_overwritten_by_what_is_read_from_it(tmp_path):
 def test_a_store_is_not_upserted_from_itself_while_it_is_read(cube, tmp_path):
     path = xh.to_zarr(cube, tmp_path / "a.zarr")
     later = xh.open_series(path).shift(time=1)
-    with pytest.raises(xh.StoreError, match=r"read lazily from .*a\.zarr itself.*cube\.load"):
+    with pytest.raises(
+        xh.errors.StoreError, match=r"read lazily from .*a\.zarr itself.*cube\.load"
+    ):
         xh.to_zarr(later, path, mode="upsert")
     expected = later.compute()
     xh.to_zarr(later.load(), path, mode="upsert")
@@ -224,31 +226,31 @@ def test_incomplete_entries_are_hidden(tmp_path):
 )
 def test_a_cube_that_does_not_fit_is_refused_with_the_difference(change, message, tmp_path):
     xh.to_zarr(example_cube(), tmp_path / "a.zarr")
-    with pytest.raises(xh.StoreError, match=message):
+    with pytest.raises(xh.errors.StoreError, match=message):
         xh.to_zarr(change(example_cube()), tmp_path / "a.zarr", mode="upsert")
     assert_same(xh.open_series(tmp_path / "a.zarr"), example_cube())
 
 
 def test_cubes_that_cannot_be_stored_are_refused(tmp_path):
     cube, path = example_cube(), tmp_path / "a.zarr"
-    with pytest.raises(xh.StoreError, match="occurs twice"):
+    with pytest.raises(xh.errors.StoreError, match="occurs twice"):
         xh.to_zarr(cube.isel(time=[0, 0]), path)
-    with pytest.raises(xh.ContractError, match=r"\['platform'\].*xh.describe"):
+    with pytest.raises(xh.errors.ContractError, match=r"\['platform'\].*xh.describe"):
         xh.to_zarr(cube.drop_vars("platform"), path)
-    with pytest.raises(xh.GridError, match="CRS"):
+    with pytest.raises(xh.errors.GridError, match="CRS"):
         xh.to_zarr(cube.drop_vars("spatial_ref"), path)
-    with pytest.raises(xh.StoreError, match="'dem' lies along"):
+    with pytest.raises(xh.errors.StoreError, match="'dem' lies along"):
         xh.to_zarr(
             xr.Dataset(
                 {"reflectance": cube, "dem": cube.isel(time=0, band=0).reset_coords(drop=True)}
             ),
             path,
         )
-    with pytest.raises(xh.StoreError, match="mode is 'a'"):
+    with pytest.raises(xh.errors.StoreError, match="mode is 'a'"):
         xh.to_zarr(cube, path, mode="a")
-    with pytest.raises(xh.StoreError, match="is a URL"):
+    with pytest.raises(xh.errors.StoreError, match="is a URL"):
         xh.to_zarr(cube, "s3://bucket/a.zarr")
-    with pytest.raises(xh.TimeAxisError, match=r"a store needs dates; .time. holds int64"):
+    with pytest.raises(xh.errors.TimeAxisError, match=r"a store needs dates; .time. holds int64"):
         xh.to_zarr(cube.assign_coords(time=[1, 2, 3]), path)
     assert list(tmp_path.iterdir()) == []
 
@@ -259,12 +261,12 @@ def test_directories_that_are_no_stores_are_left_alone(tmp_path):
     xr.Dataset({"a": ("x", [1])}).to_zarr(tmp_path / "theirs.zarr")
     for name in ("photos", "theirs.zarr"):
         for mode in ("w-", "w", "upsert"):
-            with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):
+            with pytest.raises(xh.errors.StoreError, match="not a store written by xharmonize"):
                 xh.to_zarr(example_cube(), tmp_path / name, mode=mode)
-        with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):
+        with pytest.raises(xh.errors.StoreError, match="not a store written by xharmonize"):
             xh.open_series(tmp_path / name)
     assert (tmp_path / "photos" / "one.jpg").exists()
-    with pytest.raises(xh.StoreError, match="no store at"):
+    with pytest.raises(xh.errors.StoreError, match="no store at"):
         xh.open_series(tmp_path / "absent.zarr")
 
 
@@ -273,9 +275,9 @@ def test_another_format_version_is_refused(tmp_path):
     root = json.loads((path / "zarr.json").read_text())
     root["attributes"]["xharmonize"]["format"] = 99
     (path / "zarr.json").write_text(json.dumps(root))
-    with pytest.raises(xh.StoreError, match="format version 99"):
+    with pytest.raises(xh.errors.StoreError, match="format version 99"):
         xh.open_series(path)
-    with pytest.raises(xh.StoreError, match="format version 99"):
+    with pytest.raises(xh.errors.StoreError, match="format version 99"):
         xh.to_zarr(example_cube(), path, mode="upsert")
     xh.to_zarr(example_cube(), path, mode="w")
 
@@ -284,13 +286,13 @@ def test_a_lock_that_is_not_freed_is_reported_and_a_dead_ones_is_taken_over(tmp_
     path = tmp_path / "a.zarr"
     with (
         writer_lock(path),
-        pytest.raises(xh.StoreError, match=r"another process .* on host"),
+        pytest.raises(xh.errors.StoreError, match=r"another process .* on host"),
         writer_lock(path, wait=0.1),
     ):
         pass
     script = (
         "import os, sys; from pathlib import Path\n"
-        "from xharmonize.cube.store.lock import writer_lock\n"
+        "from xharmonize.io.zarr.write import writer_lock\n"
         "with writer_lock(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
@@ -299,7 +301,7 @@ def test_a_lock_that_is_not_freed_is_reported_and_a_dead_ones_is_taken_over(tmp_
     assert not lock_path(path).exists()
     lock_path(path).write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
     with (
-        pytest.raises(xh.StoreError, match=r"another machine .*elsewhere"),
+        pytest.raises(xh.errors.StoreError, match=r"another machine .*elsewhere"),
         writer_lock(path, wait=0.1),
     ):
         pass

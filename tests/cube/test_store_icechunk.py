@@ -54,11 +54,11 @@ def test_a_session_is_left_to_its_owner(repository):
     xh.to_zarr(example_cube(), session)
     xh.to_zarr(example_cube(dates=LATER, seed=3), session.store, mode="upsert")
     assert xh.open_series(session).sizes["time"] == 4
-    with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):
+    with pytest.raises(xh.errors.StoreError, match="not a store written by xharmonize"):
         xh.open_series(repository)
     session.commit("two cubes at once")
     assert xh.open_series(repository).sizes["time"] == 4
-    with pytest.raises(xh.StoreError, match="read-only"):
+    with pytest.raises(xh.errors.StoreError, match="read-only"):
         xh.to_zarr(example_cube(), repository.readonly_session("main"))
 
 
@@ -66,7 +66,9 @@ def test_writing_whole_replaces_and_history_stays_readable(repository):
     xh.to_zarr(example_cube(), repository)
     first = repository.lookup_branch("main")
     one = example_cube(seed=9).isel(time=[0])
-    with pytest.raises(xh.StoreError, match="mode='w' replaces it, mode='upsert' adds to it"):
+    with pytest.raises(
+        xh.errors.StoreError, match="mode='w' replaces it, mode='upsert' adds to it"
+    ):
         xh.to_zarr(one, repository)
     xh.to_zarr(one, repository, mode="w")
     assert xh.open_series(repository).sizes["time"] == 1
@@ -97,7 +99,7 @@ def test_of_two_writers_at_once_the_second_is_told(repository):
     late = cube.copy(data=da.map_blocks(meanwhile, cube.data, dtype="f4", meta=cube.data._meta))
     with (
         dask.config.set(scheduler="synchronous"),
-        pytest.raises(xh.StoreError, match="another writer committed to branch 'main'"),
+        pytest.raises(xh.errors.StoreError, match="another writer committed to branch 'main'"),
     ):
         xh.to_zarr(late, repository, mode="upsert", tile=64)
     xr.testing.assert_equal(xh.open_series(repository).compute(), example_cube(seed=8))
@@ -105,12 +107,12 @@ def test_of_two_writers_at_once_the_second_is_told(repository):
 
 
 def test_what_is_no_store_of_ours_is_refused(repository):
-    with pytest.raises(xh.StoreError, match=r"path is a dict; give a path"):
+    with pytest.raises(xh.errors.StoreError, match=r"path is a dict; give a path"):
         xh.to_zarr(example_cube(), {})
     session = repository.writable_session("main")
     xr.Dataset({"a": ("x", [1])}).to_zarr(session.store, consolidated=False)
     session.commit("someone else's")
-    with pytest.raises(xh.StoreError, match="not written by xharmonize"):
+    with pytest.raises(xh.errors.StoreError, match="not written by xharmonize"):
         xh.to_zarr(example_cube(), repository)
-    with pytest.raises(xh.StoreError, match="not a store written by xharmonize"):
+    with pytest.raises(xh.errors.StoreError, match="not a store written by xharmonize"):
         xh.open_series(repository)

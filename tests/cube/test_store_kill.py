@@ -62,7 +62,7 @@ def new_cube() -> xr.DataArray:
 
 
 def write(store: Path, cube: xr.DataArray, mode: str) -> None:
-    from xharmonize.cube.store.zarr import to_zarr
+    from xharmonize.io.zarr.store import to_zarr
 
     to_zarr(cube, store, mode=mode, tile=16)
 
@@ -101,7 +101,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 def check_after_kill(store: Path) -> None:
     """What a reader sees is old or new entries, whole; never a mixture, never a hole."""
-    from xharmonize.cube.store.zarr import open_series
+    from xharmonize.io.zarr.store import open_series
 
     if not store.exists():
         return
@@ -120,7 +120,7 @@ def check_after_kill(store: Path) -> None:
 
 
 def check_after_rerun(store: Path, expected: xr.DataArray) -> None:
-    from xharmonize.cube.store.zarr import open_series
+    from xharmonize.io.zarr.store import open_series
 
     actual = open_series(store).compute()
     xr.testing.assert_equal(actual, expected)

@@ -41,7 +41,7 @@ def with_qa(attrs, *, later=False):
 def test_coordinates_are_never_cast(held, new, message, tmp_path):
     first = with_coord(*held)
     path = xh.to_zarr(first, tmp_path / "a.zarr")
-    with pytest.raises(xh.StoreError, match=message):
+    with pytest.raises(xh.errors.StoreError, match=message):
         xh.to_zarr(with_coord(*new, later=True), path, mode="upsert")
     held_back = xh.open_series(path)["cover"]
     xr.testing.assert_equal(held_back, first["cover"])
@@ -85,7 +85,7 @@ def test_coordinates_without_time_are_compared(held, new, message, tmp_path):
         for d in (held, new)
     )
     path = xh.to_zarr(example_cube().assign_coords(held), tmp_path / "a.zarr")
-    with pytest.raises(xh.StoreError, match=message):
+    with pytest.raises(xh.errors.StoreError, match=message):
         xh.to_zarr(example_cube(dates=LATER).assign_coords(new), path, mode="upsert")
     xh.to_zarr(example_cube(dates=LATER).assign_coords(held), path, mode="upsert")
     assert xh.open_series(path).sizes["time"] == 6
@@ -99,7 +99,7 @@ def test_flags_of_another_meaning_are_refused(tmp_path):
         {"flag_masks": [1, 4], "flag_meanings": "fill cloud"},
         {},
     ):
-        with pytest.raises(xh.StoreError, match="'qa' has flag_m"):
+        with pytest.raises(xh.errors.StoreError, match="'qa' has flag_m"):
             xh.to_zarr(with_qa(other, later=True), path, mode="upsert")
     same = {"flag_masks": np.array([1, 2]), "flag_meanings": "fill cloud"}
     xh.to_zarr(with_qa(same, later=True), path, mode="upsert")
@@ -116,7 +116,7 @@ def test_a_refused_upsert_hides_nothing(tmp_path):
         first.assign_coords(cover=("time", np.array([1, 2, 3], "timedelta64[h]"))),
         first.astype(complex),
     ):
-        with pytest.raises(xh.XHarmonizeError):
+        with pytest.raises(xh.errors.XHarmonizeError):
             xh.to_zarr(bad, path, mode="upsert")
         xr.testing.assert_equal(xh.open_series(path).compute(), first)
 
@@ -145,11 +145,11 @@ def test_entries_that_are_not_whole_are_left_out_of_what_plain_xarray_read(tmp_p
 def test_codes_that_nothing_explains_are_refused(tmp_path):
     plain = xr.open_zarr(xh.to_zarr(example_cube(), tmp_path / "a.zarr"))
     bare = plain.assign_coords(sensor=("time", plain["sensor"].values))
-    with pytest.raises(xh.ContractError, match=r"'sensor' holds numbers \(int16\)"):
+    with pytest.raises(xh.errors.ContractError, match=r"'sensor' holds numbers \(int16\)"):
         xh.to_zarr(bare, tmp_path / "b.zarr")
-    with pytest.raises(xh.ContractError, match=r"\['tile'\] do not lie along time"):
+    with pytest.raises(xh.errors.ContractError, match=r"\['tile'\] do not lie along time"):
         xh.to_zarr(example_cube().assign_coords(tile="31UES"), tmp_path / "b.zarr")
-    with pytest.raises(xh.StoreError, match=r"\['complete'\] are names"):
+    with pytest.raises(xh.errors.StoreError, match=r"\['complete'\] are names"):
         xh.to_zarr(example_cube().assign_coords(complete=("time", [1, 1, 1])), tmp_path / "b.zarr")
 
 
@@ -172,9 +172,11 @@ def test_the_order_of_dimensions_does_not_matter(dims, mode, tmp_path):
 def test_what_is_there_is_not_replaced_unless_asked(tmp_path):
     path = xh.to_zarr(example_cube(), tmp_path / "a.zarr")
     one = example_cube(seed=9).isel(time=[0])
-    with pytest.raises(xh.StoreError, match=r"a\.zarr exists; mode='w' replaces it, mode='upsert'"):
+    with pytest.raises(
+        xh.errors.StoreError, match=r"a\.zarr exists; mode='w' replaces it, mode='upsert'"
+    ):
         xh.to_zarr(one, path)
-    with pytest.raises(xh.StoreError, match="exists"):
+    with pytest.raises(xh.errors.StoreError, match="exists"):
         one.harmonize.to_zarr(path)
     xr.testing.assert_equal(xh.open_series(path).compute(), example_cube())
     xh.to_zarr(one, path, mode="w")

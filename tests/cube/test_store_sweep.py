@@ -74,7 +74,7 @@ def cube_of(name: str) -> xr.DataArray:
 
 
 def write(store: Path, name: str, mode: str) -> None:
-    from xharmonize.cube.store.zarr import to_zarr
+    from xharmonize.io.zarr.store import to_zarr
 
     to_zarr(cube_of(name), store, mode=mode)
 
@@ -134,7 +134,7 @@ def points(mode: str, step: int, folder: Path, template: Path) -> list[int]:
 
 def look(store: Path, *names: str) -> dict[int, str]:
     """Open the store in both ways; return which write each day is of, all of it."""
-    from xharmonize.cube.store.zarr import open_series
+    from xharmonize.io.zarr.store import open_series
 
     seen = open_series(store).compute()
     plain = xr.open_zarr(store, decode_coords="all").load()

@@ -28,7 +28,7 @@ def reads_one_version(opened, *versions):
     for time in opened["time"].values:
         try:
             values = opened.sel(time=time).values
-        except xh.StoreError:
+        except xh.errors.StoreError:
             found.append(0)
             continue
         same = [np.array_equal(values, v.sel(time=time), equal_nan=True) for v in versions]
@@ -81,7 +81,7 @@ def test_a_store_replaced_in_the_middle_of_a_computation_gives_no_mixture(
     with dask.config.set(scheduler=scheduler):
         try:
             np.testing.assert_array_equal(passed.compute(), old)  # all were read before
-        except xh.StoreError as error:
+        except xh.errors.StoreError as error:
             message = str(error)
     assert done
     if scheduler == "synchronous":
@@ -140,7 +140,7 @@ def test_a_flipped_bit_gives_the_right_numbers_or_an_error(tile, kind, tmp_path)
         file.write_bytes(bad)
         try:
             seen = xh.open_series(path).compute()
-        except xh.StoreError:
+        except xh.errors.StoreError:
             errors += 1
         else:
             xr.testing.assert_equal(seen, cube)
@@ -153,7 +153,7 @@ def test_a_damaged_description_is_not_written_to(tmp_path):
     path = xh.to_zarr(example_cube(), tmp_path / "a.zarr")
     own = path / "reflectance" / "zarr.json"
     own.write_text(own.read_text().replace('"level": 3', '"level": 7'))
-    with pytest.raises(xh.StoreError, match=r"is damaged.*\['reflectance'\]"):
+    with pytest.raises(xh.errors.StoreError, match=r"is damaged.*\['reflectance'\]"):
         xh.to_zarr(example_cube(dates=LATER), path, mode="upsert")
     xr.testing.assert_equal(xh.open_series(path).compute(), example_cube())
 
@@ -198,7 +198,7 @@ def test_a_reader_beside_a_writer_sees_versions_that_are_whole(tmp_path):
         while writer.poll() is None:
             try:
                 cube = xh.open_series(path).compute()
-            except xh.StoreError:
+            except xh.errors.StoreError:
                 refused += 1
                 continue
             for date in cube.transpose("time", ...):

@@ -120,9 +120,9 @@ def test_entries_that_another_process_writes_are_refused(tmp_path):
     writer = start(store, "west", "nobody")
     wait_for(tmp_path / "west")
     xr.testing.assert_equal(xh.open_series(store).compute(), old)
-    with pytest.raises(xh.StoreError, match=r"another process writes \(2018-07-06.*west\)"):
+    with pytest.raises(xh.errors.StoreError, match=r"another process writes \(2018-07-06.*west\)"):
         xh.to_zarr(cube_of("west"), store, mode="upsert")
-    with pytest.raises(xh.StoreError, match="another process writes 2 entries of it"):
+    with pytest.raises(xh.errors.StoreError, match="another process writes 2 entries of it"):
         xh.to_zarr(cube_of("east"), store, mode="w")
     xh.to_zarr(cube_of("east"), store, mode="upsert")
     xr.testing.assert_equal(xh.open_series(store).compute(), joined(old, cube_of("east")))

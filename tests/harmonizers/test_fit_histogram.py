@@ -70,11 +70,11 @@ def test_a_stored_source_makes_a_pure_map(source, reference):
 
 
 def test_an_empty_reference_and_bad_limits_are_refused(source, reference):
-    with pytest.raises(xh.FitError, match="no valid pixel"):
+    with pytest.raises(xh.errors.FitError, match="no valid pixel"):
         xh.to_landsat(source, xh.fit_histogram(reference.where(False)))
-    with pytest.raises(xh.FitError, match="must ascend"):
+    with pytest.raises(xh.errors.FitError, match="must ascend"):
         xh.fit_histogram(reference, limits=(1.0, 0.0))
-    with pytest.raises(xh.FitError, match="no band in common"):
+    with pytest.raises(xh.errors.FitError, match="no band in common"):
         xh.fit_histogram(reference, source=example_cube(bands=("blue",)))
 
 

@@ -113,7 +113,7 @@ def test_uncertainty_is_propagated(pairs):
 
 def test_fitted_lines_refuse_to_be_turned_round(pairs):
     _, target = _cubes()
-    with pytest.raises(xh.ModelError, match=r"roles swapped.*deming"):
+    with pytest.raises(xh.errors.ModelError, match=r"roles swapped.*deming"):
         xh.to_sentinel2(target, xh.fit_linear(pairs))
 
 
@@ -134,25 +134,25 @@ def test_weights_by_pair(pairs):
 
 
 def test_too_few_samples(pairs):
-    with pytest.raises(xh.FitError, match="too few samples"):
+    with pytest.raises(xh.errors.FitError, match="too few samples"):
         xh.fit_linear(pairs.isel(x=slice(0, 2), y=slice(0, 2), pair=[0]))
 
 
 def test_an_all_cloudy_pair_is_too_few(pairs):
-    with pytest.raises(xh.FitError, match="blue 0"):
+    with pytest.raises(xh.errors.FitError, match="blue 0"):
         xh.fit_linear(pairs.where(False))
 
 
 def test_normalising_one_side_only_is_refused_unless_asked(pairs):
     lopsided = pairs.assign_coords(level_target=("pair", ["NBAR"] * 3))
-    with pytest.raises(xh.RadiometryError, match="one sensor of a pair only"):
+    with pytest.raises(xh.errors.RadiometryError, match="one sensor of a pair only"):
         xh.fit_linear(lopsided)
     assert xh.fit_linear(lopsided, allow_mixed_levels=True).attrs["target_level"] == "NBAR"
 
 
 def test_a_fit_on_other_levels_is_refused(pairs):
     source, _ = _cubes()
-    with pytest.raises(xh.RadiometryError, match="was made for SR"):
+    with pytest.raises(xh.errors.RadiometryError, match="was made for SR"):
         xh.to_landsat(source.assign_coords(level=("time", ["TOA"] * 3)), xh.fit_linear(pairs))
 
 
@@ -170,26 +170,26 @@ def test_what_was_made_of_several_levels_needs_a_fit_on_each_of_them():
     assert xh.to_landsat(nadir, fit)["level"].values.tolist() == ["NBAR"]
     only = xh.fit_linear(pairs.isel(pair=[1, 2]))
     assert xh.to_landsat(nadir, only)["bandpass"].values.tolist() == ["oli"]
-    with pytest.raises(xh.RadiometryError, match=r"was fitted on NBAR .* NBAR\|SR"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"was fitted on NBAR .* NBAR\|SR"):
         xh.to_landsat(both, only)
 
 
 def test_both_sides_of_each_pair_are_of_one_level(pairs):
     mixed = [("pair", ["SR", "NBAR", "SR"]), ("pair", ["SR", "SR", "NBAR"])]
     crossed = pairs.assign_coords(level_source=mixed[0], level_target=mixed[1])
-    with pytest.raises(xh.RadiometryError, match="the source is NBAR and the target SR"):
+    with pytest.raises(xh.errors.RadiometryError, match="the source is NBAR and the target SR"):
         xh.fit_linear(crossed)
     xh.fit_linear(crossed.assign_coords(level_target=mixed[0]))
 
 
 def test_multiband_needs_all_its_bands(pairs):
     fit = xh.fit_linear(pairs, method="multiband")
-    with pytest.raises(xh.BandError, match="needs band green"):
+    with pytest.raises(xh.errors.BandError, match="needs band green"):
         xh.to_landsat(_cubes()[0].sel(band=["blue", "red", "nir08"]), fit)
 
 
 def test_what_is_no_pair_is_refused():
-    with pytest.raises(xh.FitError, match="match_pairs"):
+    with pytest.raises(xh.errors.FitError, match="match_pairs"):
         xh.fit_linear(example_cube())
 
 
@@ -203,7 +203,7 @@ def test_all_bands_of_the_source_may_predict(pairs):
     np.testing.assert_allclose(fit["matrix"].sel(source_band="swir16"), 0, atol=0.01)
     result = xh.to_landsat(extra, fit)
     assert list(result["band"].values) == list(BANDS)
-    with pytest.raises(xh.FitError, match="has no look at"):
+    with pytest.raises(xh.errors.FitError, match="has no look at"):
         xh.fit_linear(pairs, method="multiband", predictors=extra.isel(time=[0]))
 
 
@@ -228,7 +228,7 @@ def test_a_source_band_that_does_not_vary_has_no_equation():
     source, target = example_cube(missing=0.0), example_cube("landsat-c2-l2", platform="landsat-8")
     source[:, 2] = 0.1
     for method in ("ols", "multiband", "deming"):
-        with pytest.raises(xh.FitError, match="does not vary in band red: no line"):
+        with pytest.raises(xh.errors.FitError, match="does not vary in band red: no line"):
             xh.fit_linear(xh.match_pairs(source, target), method=method)
 
 
@@ -242,5 +242,5 @@ def test_a_source_band_that_does_not_vary_has_no_equation():
     ],
 )
 def test_options_without_meaning_are_refused(pairs, options, message):
-    with pytest.raises(xh.FitError, match=message):
+    with pytest.raises(xh.errors.FitError, match=message):
         xh.fit_linear(pairs, **options)

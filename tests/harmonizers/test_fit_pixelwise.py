@@ -111,19 +111,19 @@ def test_another_grid_is_refused():
     source, target, _ = _cubes()
     fit = xh.fit_pixelwise(source, target)
     moved = source.assign_coords(x=source.x + 5.0)
-    with pytest.raises(xh.GridError, match="like="):
+    with pytest.raises(xh.errors.GridError, match="like="):
         xh.to_landsat(moved, fit)
 
 
 def test_too_few_samples_and_no_near_pairs():
     source, target, _ = _cubes(n_same=0, n_near=4)
-    with pytest.raises(xh.FitError, match="no pair is at most 0 days"):
+    with pytest.raises(xh.errors.FitError, match="no pair is at most 0 days"):
         xh.fit_pixelwise(source, target, days=(0,))
-    with pytest.raises(xh.FitError, match="too few samples"):
+    with pytest.raises(xh.errors.FitError, match="too few samples"):
         xh.fit_pixelwise(source, target.where(False))
-    with pytest.raises(xh.FitError, match="choose 'line' or 'difference'"):
+    with pytest.raises(xh.errors.FitError, match="choose 'line' or 'difference'"):
         xh.fit_pixelwise(source, target, fallback="zero")
-    with pytest.raises(xh.FitError, match="ascend"):
+    with pytest.raises(xh.errors.FitError, match="ascend"):
         xh.fit_pixelwise(source, target, days=(1, 0))
 
 

@@ -21,10 +21,16 @@ import xharmonize as xh
 from xharmonize import testing
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.errors import BandError, ContractError, GridError, ModelError, RadiometryError
-from xharmonize.harmonizers.tiles.graph import Beside, run_plan
-from xharmonize.harmonizers.tiles.place import make_plan
+from xharmonize.errors import (
+    BandError,
+    ContractError,
+    GridError,
+    ModelError,
+    RadiometryError,
+)
 from xharmonize.models import Domain, Lattice, Runtime
+from xharmonize.tiles.graph import Beside, run_plan
+from xharmonize.tiles.place import make_plan
 
 
 @pytest.fixture

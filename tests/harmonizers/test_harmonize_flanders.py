@@ -31,7 +31,7 @@ def angles(data: Path) -> xr.Dataset:
 def clear_dates(data: Path) -> xr.DataArray:
     """Sentinel-2 dates of which more than 80 % are clear."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         cube = xh.open_stac(
             data / "flanders-2018" / "catalog.json",
             collection="sentinel-2-l2a",
@@ -80,7 +80,7 @@ def test_nbar_shrinks_the_zigzag_between_orbits(clear_dates, angles, sun_zenith)
     from .003 .005 .008 .020 .018 .018 to .002 .002 .005 .009 .010 .012 (hls-v2; blue ... swir22),
     the mean size of a departure by 5 to 17 %."""
     is_east = (angles["view_azimuth"].sel(time=clear_dates.time.values) < 180).values
-    with pytest.warns(xh.RadiometryWarning, match="per item"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="per item"):
         normal = xh.nbar(clear_dates, angles, sun_zenith=sun_zenith)
     before, after = (_zigzag(cube, is_east) for cube in (clear_dates, normal))
     assert len(before) >= 15

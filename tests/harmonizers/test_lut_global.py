@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.optimize import minimize
 
 import xharmonize as xh
-from xharmonize.kernels import lut_fit
+from xharmonize.kernels import lut
 from xharmonize.testing import example_cube
 
 BANDS = ("red", "nir08")
@@ -62,9 +62,9 @@ def test_it_is_the_optimum(monotone):
     x = random.random((1, 400)).astype("float32")
     y = (0.3 + 0.2 * np.sin(7 * x) + random.normal(0, 0.05, x.shape)).astype("float32")
     n, smooth = 9, 0.02
-    sums = lut_fit.table_moments(x, y, np.zeros(1), np.ones(1), n)[0] / lut_fit.ONE
-    sums[lut_fit.COUNT] *= lut_fit.ONE
-    table, rmse, _ = lut_fit.solve_table(sums, smooth, monotone=monotone)
+    sums = lut.table_moments(x, y, np.zeros(1), np.ones(1), n)[0] / lut.ONE
+    sums[lut.COUNT] *= lut.ONE
+    table, rmse, _ = lut.solve_table(sums, smooth, monotone=monotone)
     knots = np.linspace(0, 1, n)
 
     def loss(w):
@@ -104,14 +104,14 @@ def test_tables_are_kept_and_serve_tiles(source, target, tmp_path):
 def test_what_cannot_be_fitted_is_refused(source, target):
     pairs = xh.match_pairs(source, target)
     for options in ({"knots": 1}, {"smooth": 0.0}, {"limits": (1.0, 0.0)}):
-        with pytest.raises(xh.FitError, match=r"must|ascend"):
+        with pytest.raises(xh.errors.FitError, match=r"must|ascend"):
             xh.fit_lut(pairs, **options)
-    with pytest.raises(xh.FitError, match="says nothing of band nir08"):
+    with pytest.raises(xh.errors.FitError, match="says nothing of band nir08"):
         xh.fit_lut(pairs, limits={"red": (0.0, 1.0)})
     flat = xh.match_pairs(source.where(source.isnull(), 0.2), target)
-    with pytest.raises(xh.FitError, match="does not vary in band red, nir08"):
+    with pytest.raises(xh.errors.FitError, match="does not vary in band red, nir08"):
         xh.fit_lut(flat)
-    with pytest.raises(xh.FitError, match="too few samples"):
+    with pytest.raises(xh.errors.FitError, match="too few samples"):
         xh.fit_lut(
             xh.match_pairs(source.isel(y=[0], x=slice(0, 3)), target.isel(y=[0], x=slice(0, 3)))
         )

@@ -13,7 +13,7 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.models import Domain, Histograms, LutCard, ModelRef, Output, write_bundle
-from xharmonize.models.registry import seeded
+from xharmonize.models.architectures import seeded
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
 BANDS = ("red", "nir08")
@@ -67,7 +67,7 @@ def test_tables_are_those_of_the_network(source, plain):
         values = tile[0, band][np.isfinite(tile[0, band])].astype(float)
         counts = np.histogram(values.clip(LOW[band], HIGH[band]), 64, (LOW[band], HIGH[band]))[0]
         shares[0, band] = counts / counts.sum()
-    (found,) = predict(plain, model.card, [(shares,)], xh.Runtime())
+    (found,) = predict(plain, model.card, [(shares,)], xh.models.Runtime())
     expected = found[0] * np.array(HIGH)[:, None]
     actual = tables["tables"].isel(time=1, tile_y=1, tile_x=2)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
@@ -99,11 +99,11 @@ def test_given_tables_are_a_pure_map_of_any_part(source, refining, plain):
     np.testing.assert_allclose(
         part.isel(x=slice(2, -2)), whole.isel(x=slice(6, 28), time=[1]), atol=1e-6
     )
-    with pytest.raises(xh.ModelError, match="3x3 convolution"):
+    with pytest.raises(xh.errors.ModelError, match="3x3 convolution"):
         xh.to_landsat(source, tables)
-    with pytest.raises(xh.ModelError, match="made by another model"):
+    with pytest.raises(xh.errors.ModelError, match="made by another model"):
         xh.to_landsat(source, plain.location, tables=tables)
-    with pytest.raises(xh.ModelError, match="no Dataset of fit_tables"):
+    with pytest.raises(xh.errors.ModelError, match="no Dataset of fit_tables"):
         xh.to_landsat(source, model, tables=source.to_dataset(name="tables"))
 
 
@@ -111,7 +111,7 @@ def test_the_convolution_equals_torch_where_nothing_is_missing(source, refining)
     import torch
 
     from xharmonize.models import read_weights
-    from xharmonize.models.registry import build
+    from xharmonize.models.architectures import build
 
     whole = source.fillna(0.2)
     model = xh.load_model(refining.location)
@@ -173,15 +173,15 @@ def test_an_empty_tile_stays_missing(source, plain):
 
 
 def test_what_the_card_does_not_allow_is_refused(source, plain):
-    with pytest.raises(xh.BandError, match="needs band nir08"):
+    with pytest.raises(xh.errors.BandError, match="needs band nir08"):
         xh.to_landsat(source.sel(band=["red"]), plain.location)
     toa = source.assign_coords(level=("time", np.full(3, "TOA")))
-    with pytest.raises(xh.RadiometryError, match="was made for SR"):
+    with pytest.raises(xh.errors.RadiometryError, match="was made for SR"):
         xh.to_landsat(toa, plain.location)
     other = source.assign_coords(sensor=("time", np.full(3, "hls-s30")))
-    with pytest.raises(xh.RadiometryError, match="sentinel-2-l2a"):
+    with pytest.raises(xh.errors.RadiometryError, match="sentinel-2-l2a"):
         xh.to_landsat(other, plain.location)
-    with pytest.raises(xh.ModelError, match="not to msi"):
+    with pytest.raises(xh.errors.ModelError, match="not to msi"):
         xh.to_sentinel2(source, plain.location)
 
 

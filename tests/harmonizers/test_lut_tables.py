@@ -195,7 +195,7 @@ def test_no_tile_edge_shows_with_interpolation(model):
 
 def test_tiles_beyond_the_cube_are_warned_on_and_flagged(source, model):
     cut = source.isel(y=slice(0, 20), x=slice(6, 48))
-    with pytest.warns(xh.RadiometryWarning, match=PARTIAL):
+    with pytest.warns(xh.errors.RadiometryWarning, match=PARTIAL):
         tables = xh.fit_tables(cut, model, tile=TILE)
     np.testing.assert_allclose(tables["tile_extent"][:, :2], [[0.5, 1], [1 / 3, 2 / 3]])
     assert (tables["tile_coverage"] <= tables["tile_extent"]).all()
@@ -247,28 +247,28 @@ def test_steps_in_the_target_bandpass_pass_through(source, model):
     result = xh.to_landsat(mixed, model, tables=tables, flags=True)
     np.testing.assert_array_equal(result["reflectance"][3], landsat[0])
     assert not result["flag"][3].any()
-    with pytest.raises(xh.ModelError, match="no tables to fit"):
+    with pytest.raises(xh.errors.ModelError, match="no tables to fit"):
         xh.fit_tables(landsat, model, tile=TILE)
 
 
 def test_what_does_not_fit_is_refused(source, model):
     tables = xh.fit_tables(source, model, tile=TILE)
     degrees = example_cube(bands=BANDS, crs="EPSG:4326", resolution=1e-4, origin=(3.0, 50.8))
-    with pytest.raises(xh.GridError, match="degrees"):
+    with pytest.raises(xh.errors.GridError, match="degrees"):
         xh.fit_tables(degrees, model)
-    with pytest.raises(xh.GridError, match="smaller than a pixel"):
+    with pytest.raises(xh.errors.GridError, match="smaller than a pixel"):
         xh.fit_tables(source, model, tile=5)
-    with pytest.raises(xh.GridError, match="EPSG:32632"):
+    with pytest.raises(xh.errors.GridError, match="EPSG:32632"):
         xh.to_landsat(make_source(crs="EPSG:32632"), tables)
-    with pytest.raises(xh.GridError, match="no tile at x"):
+    with pytest.raises(xh.errors.GridError, match="no tile at x"):
         xh.to_landsat(make_source(origin=(501240.0, 5629680.0)), tables)
-    with pytest.raises(xh.ModelError, match="no date 2018-08-01"):
+    with pytest.raises(xh.errors.ModelError, match="no date 2018-08-01"):
         xh.to_landsat(make_source(dates=["2018-08-01"]), tables)
-    with pytest.raises(xh.ModelError, match="makes no look-up tables"):
+    with pytest.raises(xh.errors.ModelError, match="makes no look-up tables"):
         xh.fit_tables(source, "hls-v2")
-    with pytest.raises(xh.ModelError, match="tables already"):
+    with pytest.raises(xh.errors.ModelError, match="tables already"):
         xh.fit_tables(source, tables)
-    with pytest.raises(xh.BandError, match="red"):
+    with pytest.raises(xh.errors.BandError, match="red"):
         xh.fit_tables(make_source(bands=("blue",)), model)
-    with pytest.raises(xh.FitError, match="min_coverage"):
+    with pytest.raises(xh.errors.FitError, match="min_coverage"):
         xh.fit_tables(source, model, min_coverage=2)

@@ -8,7 +8,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.harmonizers import Harmonizer
-from xharmonize.harmonizers.blocks import foreign_steps
+from xharmonize.harmonizers.base import foreign_steps
 from xharmonize.testing import example_cube
 
 
@@ -35,7 +35,7 @@ def test_fits_are_saved_and_opened_equal(tmp_path, suffix, kind, recwarn):
     fit = _fits()[kind]
     path = tmp_path / f"fit{suffix}"
     xh.save_model(fit, path)
-    with pytest.raises(xh.ModelError, match="exists; mode='w' replaces it"):
+    with pytest.raises(xh.errors.ModelError, match="exists; mode='w' replaces it"):
         xh.save_model(fit, path)
     xh.save_model(fit, path, mode="w")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -54,11 +54,11 @@ def test_a_fit_replaces_a_fit_and_nothing_else(tmp_path):
             (tmp_path / name / "one.jpg").write_text("x")
         else:
             (tmp_path / name).write_text("x")
-        with pytest.raises(xh.ModelError, match="exists"):
+        with pytest.raises(xh.errors.ModelError, match="exists"):
             xh.save_model(fit, tmp_path / name)
-        with pytest.raises(xh.ModelError, match="holds no fit of xharmonize and stays"):
+        with pytest.raises(xh.errors.ModelError, match="holds no fit of xharmonize and stays"):
             xh.save_model(fit, tmp_path / name, mode="w")
-    with pytest.raises(xh.StoreError, match="mode is 'a'; it is one of 'w-'"):
+    with pytest.raises(xh.errors.StoreError, match="mode is 'a'; it is one of 'w-'"):
         xh.save_model(fit, tmp_path / "fit.zarr", mode="a")
     xh.save_model(fit, tmp_path / "fit.zarr")
     again = xh.load_model(tmp_path / "fit.zarr")  # read lazily from where it is written
@@ -120,27 +120,27 @@ def test_any_callable_is_a_model_and_is_signed():
 
 def test_what_is_no_model_is_refused(tmp_path):
     cube = example_cube()
-    with pytest.raises(xh.UnknownModelError, match="built in are hls-v2"):
+    with pytest.raises(xh.errors.UnknownModelError, match="built in are hls-v2"):
         xh.to_landsat(cube, "hls-v3")
-    with pytest.raises(xh.ModelError, match="is no fit"):
+    with pytest.raises(xh.errors.ModelError, match="is no fit"):
         xh.to_landsat(cube, cube.to_dataset(name="reflectance"))
-    with pytest.raises(xh.ModelError, match="is no model"):
+    with pytest.raises(xh.errors.ModelError, match="is no model"):
         xh.to_landsat(cube, 3)
-    with pytest.raises(xh.ModelError, match="returned int"):
+    with pytest.raises(xh.errors.ModelError, match="returned int"):
         xh.to_landsat(cube, lambda _: 3)
     cube.to_dataset(name="reflectance").drop_vars("spatial_ref").to_zarr(tmp_path / "cube.zarr")
-    with pytest.raises(xh.ModelError, match="holds no bundle, and no fit"):
+    with pytest.raises(xh.errors.ModelError, match="holds no bundle, and no fit"):
         xh.load_model(tmp_path / "cube.zarr")
-    with pytest.raises(xh.ModelError, match="holds no bundle, and no fit"):
+    with pytest.raises(xh.errors.ModelError, match="holds no bundle, and no fit"):
         xh.load_model(tmp_path)
-    with pytest.raises(xh.ModelError, match="save_model writes fits"):
+    with pytest.raises(xh.errors.ModelError, match="save_model writes fits"):
         xh.save_model(cube.to_dataset(name="reflectance"), tmp_path / "fit.zarr")
 
 
 def test_a_model_that_leads_elsewhere_is_refused():
-    with pytest.raises(xh.ModelError, match=r"roy-2016.*not to msi"):
+    with pytest.raises(xh.errors.ModelError, match=r"roy-2016.*not to msi"):
         xh.to_sentinel2(_target(), "roy-2016")
-    with pytest.raises(xh.UnknownSensorError):
+    with pytest.raises(xh.errors.UnknownSensorError):
         xh.to_sensor(example_cube(), "landsat-99", "hls-v2")
 
 
@@ -150,5 +150,5 @@ def test_a_date_of_the_sensor_to_change_and_another_is_refused():
     names = ["hls-l30", "hls-s30", "hls-l30|hls-s30"]
     cube = cube.assign_coords(sensor=("time", names), bandpass=("time", ["oli"] * 3))
     assert foreign_steps(cube[:2], name="x", **options) == [False, True]
-    with pytest.raises(xh.RadiometryError, match="before dates are merged"):
+    with pytest.raises(xh.errors.RadiometryError, match="before dates are merged"):
         foreign_steps(cube, name="x", **options)

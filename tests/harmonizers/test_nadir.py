@@ -77,7 +77,7 @@ def test_modelled_sun_is_that_of_late_morning():
 
 def test_angles_per_item_warn():
     cube = example_cube()
-    with pytest.warns(xh.RadiometryWarning, match="per item"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="per item"):
         result = xh.nbar(cube, _angles(cube, per_pixel=False))
     xr.testing.assert_allclose(result, xh.nbar(cube, _angles(cube)), atol=1e-7)
 
@@ -90,7 +90,7 @@ def test_angles_come_from_the_cube_or_by_item_id():
         time=cube.time.values[[2, 0, 1]], item_id=("time", cube.item_id.values[[2, 0, 1]])
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.RadiometryWarning)
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         expected, found, carried = xh.nbar(cube, angles), xh.nbar(cube, by_id), xh.nbar(own.chunk())
     xr.testing.assert_equal(found, expected)
     np.testing.assert_array_equal(carried.values, expected.values)
@@ -120,11 +120,13 @@ def test_unknown_angles_of_an_item_are_refused_but_for_the_azimuth_at_nadir():
     cube = example_cube()
     angles = _angles(cube, per_pixel=False)
     angles["sun_zenith"][1] = np.nan
-    with pytest.raises(xh.RadiometryError, match=r"sun_zenith of item 'sentinel-2a-1' .*1 of 3"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match=r"sun_zenith of item 'sentinel-2a-1' .*1 of 3"
+    ):
         xh.nbar(cube, angles)
     nadir = _angles(cube, per_pixel=False, view=0.0)
     expected, unsaid = nadir, nadir.assign(view_azimuth=nadir["view_azimuth"] * np.nan)
-    with pytest.warns(xh.RadiometryWarning, match="per item"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="per item"):
         found, known = xh.nbar(cube, unsaid), xh.nbar(cube, expected)
     xr.testing.assert_equal(found, known)
 
@@ -160,27 +162,27 @@ def test_encoded_cubes_are_decoded():
 def test_twice_toa_and_unknown_levels_are_refused():
     cube = example_cube()
     once = xh.nbar(cube, _angles(cube))
-    with pytest.raises(xh.RadiometryError, match="twice"):
+    with pytest.raises(xh.errors.RadiometryError, match="twice"):
         xh.nbar(once, _angles(cube))
-    with pytest.raises(xh.RadiometryError, match=r"NBAR\|SR.*twice"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"NBAR\|SR.*twice"):
         xh.nbar(cube.assign_coords(level=("time", ["SR", "NBAR|SR", "SR"])), _angles(cube))
     for level, words in (("TOA", "top-of-atmosphere"), ("unknown", r"describe\(cube, level")):
-        with pytest.raises(xh.RadiometryError, match=words):
+        with pytest.raises(xh.errors.RadiometryError, match=words):
             xh.nbar(cube.assign_coords(level=("time", [level] * 3)), _angles(cube))
 
 
 def test_missing_angles_bands_dates_and_grids():
     cube = example_cube()
     angles = _angles(cube)
-    with pytest.raises(xh.RadiometryError, match="are missing; pass angles="):
+    with pytest.raises(xh.errors.RadiometryError, match="are missing; pass angles="):
         xh.nbar(cube)
-    with pytest.raises(xh.BandError, match="no BRDF weights for band coastal"):
+    with pytest.raises(xh.errors.BandError, match="no BRDF weights for band coastal"):
         xh.nbar(example_cube(bands=("coastal", "red")), angles)
-    with pytest.raises(xh.TimeAxisError, match="no entry for 1 time steps"):
+    with pytest.raises(xh.errors.TimeAxisError, match="no entry for 1 time steps"):
         xh.nbar(cube, angles.isel(time=[0, 1]))
-    with pytest.raises(xh.GridError, match="another grid"):
+    with pytest.raises(xh.errors.GridError, match="another grid"):
         xh.nbar(cube, angles.assign_coords(x=angles.x + 5))
-    with pytest.raises(xh.RadiometryError, match="is unknown"):
+    with pytest.raises(xh.errors.RadiometryError, match="is unknown"):
         xh.nbar(cube, angles, sun_zenith="noon")
 
 

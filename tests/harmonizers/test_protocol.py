@@ -22,8 +22,8 @@ from xharmonize.cube import contract
 from xharmonize.errors import RadiometryError
 from xharmonize.harmonizers.protocol import Base, Harmonizer, Scope
 from xharmonize.harmonizers.registry import as_harmonizer
+from xharmonize.models.architectures import seeded
 from xharmonize.models.bundle import write_bundle
-from xharmonize.models.registry import seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore::xharmonize.errors.RadiometryWarning")
 
@@ -182,13 +182,13 @@ def test_a_model_says_what_it_needs_and_gives(name, models):
     result = xh.to_landsat(cube(), models[name])
     assert set(result["band"].values) <= set(model.target_bands)
     assert model.sources == ("cube",)
-    with pytest.raises(xh.ModelError, match=r"takes no strange; leave strange= out"):
+    with pytest.raises(xh.errors.ModelError, match=r"takes no strange; leave strange= out"):
         model.configured(strange=1)
-    with pytest.raises(xh.ModelError, match=r"model\(cube\)"):
+    with pytest.raises(xh.errors.ModelError, match=r"model\(cube\)"):
         model(cube(), fine=landsat())
     few = cube().sel(band=["blue", "green"])
     if model.needs_all_bands:
-        with pytest.raises(xh.BandError, match="needs band red"):
+        with pytest.raises(xh.errors.BandError, match="needs band red"):
             model.check(few)
     else:
         assert list(model(few)["band"].values) == ["blue", "green"]
@@ -221,7 +221,7 @@ def test_a_model_of_several_sources_is_given_them_by_name():
     found = model(cube(), fine=landsat())
     expected = cube() + landsat().mean("time")
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    with pytest.raises(xh.ModelError, match=r"model\(coarse, fine=...\)"):
+    with pytest.raises(xh.errors.ModelError, match=r"model\(coarse, fine=...\)"):
         xh.to_landsat(cube(), model)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xharmonize as xh
-from xharmonize.cube.catalog.angles import ANGLES
+from xharmonize.io.stac.settle import ANGLES
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube
 
 PLATFORMS = ["sentinel-2a", "sentinel-2b", "sentinel-2c"]
@@ -101,7 +101,7 @@ def test_inverse_brings_back_what_was(cube):
 
 @pytest.mark.parametrize("platform", ["sentinel2b", "infer", {"2018-07-01": "sentinel-2b"}])
 def test_what_names_no_target_platform_is_refused(platform):
-    with pytest.raises(xh.RadiometryError, match="whose bandpass is wanted; choose one of"):
+    with pytest.raises(xh.errors.RadiometryError, match="whose bandpass is wanted; choose one of"):
         xh.to_sentinel2(xh.to_landsat(example_cube()), platform=platform)
 
 
@@ -109,16 +109,18 @@ def test_integers_that_claim_to_be_reflectance_and_unknown_scales_are_refused():
     encoded = example_cube(is_decoded=False)
     shape = encoded.shape[:2]
     claimed = encoded.assign_coords(is_decoded=(("time", "band"), np.ones(shape, bool)))
-    with pytest.raises(xh.RadiometryError, match=r"integers.*says that they are decoded"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"integers.*says that they are decoded"):
         xh.to_landsat(claimed)
     unknown = encoded.assign_coords(scale=(("time", "band"), np.full(shape, np.nan)))
-    with pytest.raises(xh.RadiometryError, match="scale of band 'blue' of item 'sentinel-2a-0'"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match="scale of band 'blue' of item 'sentinel-2a-0'"
+    ):
         xh.to_landsat(unknown)
 
 
 def test_platform_of_to_sentinel2_names_the_target_only():
     there = xh.to_landsat(example_cube())
-    with pytest.warns(xh.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
         mean = xh.to_sentinel2(there, platform="sentinel-2")
     a, b = (xh.to_sentinel2(there, platform=p) for p in ("sentinel-2a", "sentinel-2b"))
     xr.testing.assert_allclose(mean, (a + b).copy(data=(a.data + b.data) / 2), atol=1e-6)
@@ -128,7 +130,7 @@ def test_platform_of_to_sentinel2_names_the_target_only():
 
 def test_unknown_platform_names_the_item_and_the_argument():
     cube = example_cube(platform="unknown")
-    with pytest.raises(xh.RadiometryError, match=r"item 'unknown-0'.*platform="):
+    with pytest.raises(xh.errors.RadiometryError, match=r"item 'unknown-0'.*platform="):
         xh.to_landsat(cube)
     settled = xh.to_landsat(cube, platform="sentinel-2b")
     np.testing.assert_array_equal(
@@ -141,7 +143,7 @@ def test_mean_platform_warns_and_adds_half_the_difference_to_the_uncertainty():
     dataset = cube.to_dataset(name="reflectance").assign(
         uncertainty=xr.full_like(cube, 0.01).drop_attrs()
     )
-    with pytest.warns(xh.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="mean of the Sentinel-2A and 2B"):
         result = xh.to_landsat(dataset, platform="sentinel-2")
     a, b = (xh.to_landsat(example_cube(platform=p)).values for p in ("sentinel-2a", "sentinel-2b"))
     np.testing.assert_allclose(result.reflectance.values, (a + b) / 2, atol=1e-6)
@@ -151,13 +153,13 @@ def test_mean_platform_warns_and_adds_half_the_difference_to_the_uncertainty():
 
 
 def test_a_dataarray_stays_one_under_the_mean_platform():
-    with pytest.warns(xh.RadiometryWarning):
+    with pytest.warns(xh.errors.RadiometryWarning):
         result = xh.to_landsat(example_cube(platform="unknown"), platform="sentinel-2")
     assert isinstance(result, xr.DataArray)
 
 
 def test_b08_is_not_b8a():
-    with pytest.raises(xh.BandError, match="B08"):
+    with pytest.raises(xh.errors.BandError, match="B08"):
         xh.to_landsat(example_cube(bands=("blue", "green", "red", "nir")))
 
 
@@ -169,16 +171,16 @@ def test_bands_without_a_line_are_left_out_and_history_says_so():
 
 
 def test_no_band_with_a_line_is_an_error():
-    with pytest.raises(xh.BandError, match="has lines for"):
+    with pytest.raises(xh.errors.BandError, match="has lines for"):
         xh.to_landsat(example_cube(bands=("rededge1", "rededge2")))
 
 
 def test_toa_tables_refuse_surface_reflectance_and_sr_tables_refuse_toa():
     cube = example_cube()
-    with pytest.raises(xh.RadiometryError, match="was made for TOA reflectance"):
+    with pytest.raises(xh.errors.RadiometryError, match="was made for TOA reflectance"):
         xh.to_landsat(cube, "chastain-2019")
     toa = cube.assign_coords(level=("time", ["TOA"] * 3))
-    with pytest.raises(xh.RadiometryError, match=r"item 'sentinel-2a-0' is TOA"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"item 'sentinel-2a-0' is TOA"):
         xh.to_landsat(toa, "hls-v2")
 
 
@@ -199,7 +201,7 @@ def test_roy_takes_etm_to_oli():
 
 def test_a_third_bandpass_is_refused():
     cube = example_cube("landsat-c2-l2", platform="landsat-7", bands=("red",))
-    with pytest.raises(xh.RadiometryError, match="is in etm"):
+    with pytest.raises(xh.errors.RadiometryError, match="is in etm"):
         xh.to_landsat(cube, "hls-v2")
 
 
@@ -271,7 +273,7 @@ def test_companions_follow_bands_that_change_their_names():
 
 
 def test_a_lost_contract_names_describe():
-    with pytest.raises(xh.ContractError, match=r"xh\.describe"):
+    with pytest.raises(xh.errors.ContractError, match=r"xh\.describe"):
         xh.to_landsat(example_cube().drop_vars("platform"))
 
 

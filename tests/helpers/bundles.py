@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from xharmonize.models import Domain, GeneratorCard, Histograms, Input, Lattice, LutCard, Output
+from xharmonize.models import (
+    Domain,
+    GeneratorCard,
+    Histograms,
+    Input,
+    Lattice,
+    LutCard,
+    Output,
+)
 
 
 def domain():

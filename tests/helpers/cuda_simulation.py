@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from xharmonize.kernels import histogram, lut
-from xharmonize.kernels.cuda import histogram as cuda_histogram
-from xharmonize.kernels.cuda import launch
-from xharmonize.kernels.cuda import lut as cuda_lut
+from xharmonize.kernels import cuda, lut, patches
+from xharmonize.kernels import cuda as cuda_histogram
+from xharmonize.kernels import cuda as cuda_lut
 
 RANDOM = np.random.default_rng(0)
 SHAPE = (2, 2, 5, 7)
@@ -81,13 +80,13 @@ def fill(to: To, back: To) -> None:
 
 def count(to: To, back: To) -> None:
     actual = cuda_histogram.count_values(to(VALUES), LOW, HIGH, 20, ROWS, COLUMNS)
-    expected = histogram.count_values(VALUES, LOW, HIGH, 20, ROWS, COLUMNS)
+    expected = patches.count_values(VALUES, LOW, HIGH, 20, ROWS, COLUMNS)
     np.testing.assert_array_equal(back(actual), expected)
 
 
 def count_dn(to: To, back: To) -> None:
     actual = cuda_histogram.count_dn(to(DN), LOW, HIGH, 20, ROWS, COLUMNS, **LINES)
-    expected = histogram.count_dn(DN, LOW, HIGH, 20, ROWS, COLUMNS, **LINES)
+    expected = patches.count_dn(DN, LOW, HIGH, 20, ROWS, COLUMNS, **LINES)
     np.testing.assert_array_equal(back(actual), expected)
 
 
@@ -107,7 +106,7 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    launch.THREADS = 8  # the simulator runs each in a thread of the operating system
+    cuda.THREADS = 8  # the simulator runs each in a thread of the operating system
     for name, case in CASES.items():
         case(np.asarray, np.asarray)
         print(f"{name}: equal")

@@ -12,9 +12,8 @@ import xarray as xr
 from xharmonize.errors import ModelError
 from xharmonize.harmonizers.registry import FunctionHarmonizer
 from xharmonize.models import Card, ModelRef, Runtime, register_kind
-from xharmonize.models.card import Call, Shapes
-from xharmonize.models.checks import Within
-from xharmonize.models.registry import register_architecture
+from xharmonize.models.architectures import register_architecture
+from xharmonize.models.card import Call, Shapes, Within
 
 
 @register_kind

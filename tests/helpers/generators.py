@@ -14,8 +14,8 @@ from helpers.cards import generator_card, source
 from xharmonize import testing
 from xharmonize.harmonizers.generator import GeneratorHarmonizer
 from xharmonize.models import GeneratorCard, Lattice
+from xharmonize.models.architectures import build, seeded
 from xharmonize.models.bundle import read_weights, write_bundle
-from xharmonize.models.registry import build, seeded
 
 BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
 CORNER = (500160.0, 5600160.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xharmonize.kernels.radiometry import affine, decode
+from xharmonize.kernels.reflectance import affine, decode
 
 
 def expected(dn, scale, offset, nodata):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from skimage.exposure import match_histograms
 
-from xharmonize.kernels import histogram, lut
-from xharmonize.kernels.radiometry import decode
+from xharmonize.kernels import lut, patches
+from xharmonize.kernels.reflectance import decode
 
 LOW, HIGH, N_BINS = 0.0, 1.0, 1000
 RANGE = np.array([LOW]), np.array([HIGH])
@@ -23,11 +23,11 @@ def _places(n_y, n_x):
 
 
 def _count(values, n_bins=N_BINS):
-    return histogram.count_values(_cube(values), *RANGE, n_bins, *_places(1, np.size(values)))
+    return patches.count_values(_cube(values), *RANGE, n_bins, *_places(1, np.size(values)))
 
 
 def _match(source, reference):
-    table = histogram.match_distributions(_count(source), _count(reference), LOW, HIGH)
+    table = patches.match_distributions(_count(source), _count(reference), LOW, HIGH)
     values = _cube(source)
     mapped = lut.apply_tables(values, table, *RANGE, *_places(1, values.size))
     return mapped.ravel(), table
@@ -61,10 +61,10 @@ def test_digital_numbers_count_as_their_reflectance(shape, seed, cuts, dtype):
     columns = (np.arange(shape[3]) >= cuts[1] % shape[3]).astype(int)
     columns -= columns[0]
     values = decode(dn, *line)
-    expected = histogram.count_values(values, low, high, 64, rows, columns)
+    expected = patches.count_values(values, low, high, 64, rows, columns)
     scale, offset, nodata = line
     lines = {"scale": scale, "offset": offset, "nodata": nodata}
-    actual = histogram.count_dn(dn, low, high, 64, rows, columns, **lines)
+    actual = patches.count_dn(dn, low, high, 64, rows, columns, **lines)
     np.testing.assert_array_equal(actual, expected)
     for j, i in np.ndindex(expected.shape[1:3]):
         part = values[:, :, rows == j][..., columns == i]
@@ -76,8 +76,8 @@ def test_large_blocks_of_digital_numbers_take_the_table_of_bins():
     table = {"scale": 1e-4, "offset": 0.0, "nodata": -9999.0}
     lines = {name: np.full((2, 1), value) for name, value in table.items()}
     places = _places(200, 200)
-    expected = histogram.count_values(decode(dn, **lines), *RANGE, 100, *places)
-    np.testing.assert_array_equal(histogram.count_dn(dn, *RANGE, 100, *places, **lines), expected)
+    expected = patches.count_values(decode(dn, **lines), *RANGE, 100, *places)
+    np.testing.assert_array_equal(patches.count_dn(dn, *RANGE, 100, *places, **lines), expected)
 
 
 def test_matching_agrees_with_scikit_image():
@@ -108,12 +108,12 @@ def test_tables_never_decrease_and_stay_inside_the_reference(seed, n):
 
 def test_an_empty_histogram_gives_a_missing_table():
     counts = np.zeros((1, 1, 10), "int64")
-    assert np.isnan(histogram.match_distributions(counts, counts + 1, 0.0, 1.0)).all()
-    assert np.isnan(histogram.normalise(counts)).all()
+    assert np.isnan(patches.match_distributions(counts, counts + 1, 0.0, 1.0)).all()
+    assert np.isnan(patches.normalise(counts)).all()
 
 
 def test_normalised_histograms_sum_to_one():
-    shares = histogram.normalise(_count(np.random.default_rng(3).random(999), 64))
+    shares = patches.normalise(_count(np.random.default_rng(3).random(999), 64))
     assert shares.dtype == np.float32
     assert shares.sum() == pytest.approx(1)
 
@@ -122,8 +122,8 @@ def test_transport_distance_agrees_with_scipy_on_fine_bins():
     random = np.random.default_rng(4)
     a, b = random.beta(2, 8, 5000), random.beta(3, 5, 5000)
     counts = [_count(v, bins).ravel() for v, bins in ((a, 1000), (b, 400))]
-    distance = histogram.transport_distance(counts[0], (LOW, HIGH), counts[1], (LOW, HIGH))
+    distance = patches.transport_distance(counts[0], (LOW, HIGH), counts[1], (LOW, HIGH))
     assert distance == pytest.approx(wasserstein_distance(a, b), abs=1e-3)
     spike = np.eye(100)
-    moved = histogram.transport_distance(spike[10], (0.0, 1.0), spike[60], (0.0, 1.0))
+    moved = patches.transport_distance(spike[10], (0.0, 1.0), spike[60], (0.0, 1.0))
     assert moved == pytest.approx(0.5)

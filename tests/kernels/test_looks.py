@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from xharmonize.kernels import looks
+from xharmonize.kernels import observations
 
 SHAPE = (4, 3)
 valids = npst.arrays(bool, SHAPE)
@@ -15,7 +15,7 @@ flags = npst.arrays("uint16", SHAPE)
 
 @given(valids, numbers)
 def test_first_and_mean(valid, values):
-    first, mean = looks.first_valid(valid, values), looks.mean_valid(valid, values)
+    first, mean = observations.first_valid(valid, values), observations.mean_valid(valid, values)
     assert first.shape == mean.shape == (1, SHAPE[1])
     assert first.dtype == mean.dtype == np.float32
     for i in range(SHAPE[1]):
@@ -27,7 +27,7 @@ def test_first_and_mean(valid, values):
 
 @given(valids, npst.arrays("float32", SHAPE, elements=st.floats(0, 1, width=32)))
 def test_error_of_mean(valid, error):
-    found = looks.error_of_mean(valid, error)
+    found = observations.error_of_mean(valid, error)
     for i in range(SHAPE[1]):
         known = error[valid[:, i], i].astype("float64")
         expected = np.sqrt((known**2).sum()) / known.size if known.size else np.nan
@@ -36,7 +36,7 @@ def test_error_of_mean(valid, error):
 
 @given(valids, flags)
 def test_flags_are_of_the_looks_that_count(valid, values):
-    found = looks.flags_of_valid(valid, values)
+    found = observations.flags_of_valid(valid, values)
     for i in range(SHAPE[1]):
         counted = values[valid[:, i], i] if valid[:, i].any() else values[:, i]
         assert found[0, i] == np.bitwise_or.reduce(counted)

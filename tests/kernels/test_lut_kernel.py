@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xharmonize.kernels import lut
-from xharmonize.kernels.radiometry import decode
+from xharmonize.kernels.reflectance import decode
 
 
 def _case(random, shape, n_rows, n_columns, n_knots, n_tables):

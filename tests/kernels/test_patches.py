@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xharmonize.kernels import footprints, patches
+from xharmonize.kernels import patches, regrid
 from xharmonize.kernels.regrid import AxisMap
 
 FEW = settings(max_examples=25, deadline=None)
@@ -115,7 +115,7 @@ def test_judge_is_the_exact_share_of_what_lies_under(first, step, shift, share):
         found = AxisMap(first=first + shift, step=step, n_source=size).weights(0, 6, "area")
         axes.append((found.index, found.weight / step))
     low, high = np.array([0.1, 0.0], "f4"), np.array([1.0, 0.8], "f4")
-    valid, is_missing, is_strange = footprints.judge(images, *axes, low, high)
+    valid, is_missing, is_strange = regrid.judge(images, *axes, low, high)
     for j, i in np.ndindex(6, 6):
         weight = np.zeros((12, 14))
         for v, a in zip(axes[0][0][j] + np.arange(axes[0][1].shape[1]), axes[0][1][j]):
@@ -155,4 +155,4 @@ def test_spread_is_a_square(radius, seed):
     expected = np.zeros_like(mask)
     for y, x in np.argwhere(mask):
         expected[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1] = True
-    np.testing.assert_array_equal(footprints.spread(mask, radius), expected)
+    np.testing.assert_array_equal(regrid.spread(mask, radius), expected)

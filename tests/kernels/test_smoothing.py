@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import savgol_filter
 
-from xharmonize.kernels import filters, gaps, smoothing
+from xharmonize.kernels import filters, observations, smoothing
 
 
 def make_series(n_times=73, n_pixels=40, *, seed=0, missing=0.3, span=730):
@@ -277,7 +277,7 @@ def test_gaps_and_barriers_are_not_bridged():
     snow = np.zeros_like(valid)
     snow[1, 0] = True
     smooth = np.zeros((10, 3), "float32")
-    gaps.clear_gaps(smooth, valid, snow, days, nodes, 4.0, 3)
+    observations.clear_gaps(smooth, valid, snow, days, nodes, 4.0, 3)
     np.testing.assert_array_equal(np.flatnonzero(smooth[:, 0] == 0), [1, 4, 5, 6, 7, 8])
     np.testing.assert_array_equal(np.flatnonzero(smooth[:, 1] == 0), [1, 2, 3, 8])
     assert np.isnan(smooth[:, 2]).all()

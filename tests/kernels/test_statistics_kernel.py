@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xharmonize.kernels import angles
+from xharmonize.kernels import statistics
 from xharmonize.kernels import statistics as kernels
 
 NO_GROUPS = np.zeros((1, 1), np.int32)
@@ -110,15 +110,15 @@ def test_angles_equal_the_arc_cosine_and_are_right_where_it_is_not():
     x, y = pred[0], ref[0]
     cosine = (x * y).sum(0) / np.sqrt((x * x).sum(0) * (y * y).sum(0))
     for i in range(0, 3001, 100):
-        one = angles.spectral_angles(
+        one = statistics.spectral_angles(
             pred[..., i : i + 1].copy(), ref[..., i : i + 1].copy(), NO_GROUPS, 1
         )
         np.testing.assert_allclose(one[0, 0], (1, np.arccos(cosine[i])), rtol=1e-12)
-    found = angles.spectral_angles(pred, ref, NO_GROUPS, 1)[0, 0]
+    found = statistics.spectral_angles(pred, ref, NO_GROUPS, 1)[0, 0]
     np.testing.assert_allclose(found, (3001, np.arccos(cosine).sum()), rtol=1e-12)
     tiny = np.array([1.0, 1e-9])[None, :, None], np.array([1.0, 0.0])[None, :, None]
     np.testing.assert_allclose(
-        angles.spectral_angles(*tiny, NO_GROUPS, 1)[0, 0, 1], 1e-9, rtol=1e-12
+        statistics.spectral_angles(*tiny, NO_GROUPS, 1)[0, 0, 1], 1e-9, rtol=1e-12
     )
 
 
@@ -128,15 +128,15 @@ def test_angles_equal_the_arc_cosine_and_are_right_where_it_is_not():
 )
 def test_angles_of_plain_vectors(pred, angle):
     vectors = (np.array(v, float)[None, :, None] for v in (pred, [1.0, 0.0]))
-    found = angles.spectral_angles(*vectors, NO_GROUPS, 1)[0, 0]
+    found = statistics.spectral_angles(*vectors, NO_GROUPS, 1)[0, 0]
     np.testing.assert_allclose(found, (1, angle), atol=1e-15)
 
 
 @pytest.mark.parametrize("bad", [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
 def test_zero_and_missing_spectra_do_not_count(bad):
     vectors = [np.array(v, np.float32)[None, :, None] for v in (bad, [1.0, 2.0])]
-    assert (angles.spectral_angles(*vectors, NO_GROUPS, 1) == 0).all()
-    assert (angles.spectral_angles(*vectors[::-1], NO_GROUPS, 1) == 0).all()
+    assert (statistics.spectral_angles(*vectors, NO_GROUPS, 1) == 0).all()
+    assert (statistics.spectral_angles(*vectors[::-1], NO_GROUPS, 1) == 0).all()
 
 
 def test_errors_beside_a_baseline_take_the_pixels_all_three_have(fields):

@@ -27,7 +27,7 @@ def test_accuracies_equal_scikit_learn(maps, chunks):
         mapped = mapped.chunk(chunks)
     with no_compute():
         matrix = mapped.harmonize.confusion_matrix(true, CLASSES)
-        found = xh.accuracy(matrix)
+        found = xh.metrics.accuracy(matrix)
     a, b = true.values.ravel(), mapped.values.ravel()
     expected = sklearn_metrics.confusion_matrix(a, b, labels=CLASSES)
     np.testing.assert_array_equal(matrix, expected)
@@ -58,24 +58,26 @@ def test_classes_come_from_the_maps_where_they_can(maps):
     matrix = mapped.harmonize.confusion_matrix(true)
     assert matrix["reference_class"].values.tolist() == sorted(CLASSES)
     listed = true.chunk().assign_attrs(flag_values=[10, 20, 30, 40])
-    found = xh.accuracy(mapped.harmonize.confusion_matrix(listed)).compute()
+    found = xh.metrics.accuracy(mapped.harmonize.confusion_matrix(listed)).compute()
     assert np.isnan(found["f1"].sel({"class": 40}))
 
 
 def test_what_is_no_pair_of_maps(maps):
     mapped, true = maps
-    with pytest.raises(xh.MetricError, match="maps of one shape"):
+    with pytest.raises(xh.errors.MetricError, match="maps of one shape"):
         mapped.harmonize.confusion_matrix(true.isel(x=slice(5)))
     placed = [a.assign_coords(x=np.arange(60.0) + shift) for a, shift in zip(maps, (0, 2))]
-    with pytest.raises(xh.GridError, match=r"differ along 'x': 0.0 to 59.0, and 2.0 to 61.0"):
+    with pytest.raises(
+        xh.errors.GridError, match=r"differ along 'x': 0.0 to 59.0, and 2.0 to 61.0"
+    ):
         placed[0].harmonize.confusion_matrix(placed[1])
-    with pytest.raises(xh.MetricError, match=r"differ along 'time'"):
-        xh.confusion_matrix(
+    with pytest.raises(xh.errors.MetricError, match=r"differ along 'time'"):
+        xh.metrics.confusion_matrix(
             mapped.expand_dims(time=[2018, 2019]), true.expand_dims(time=[2018, 2020])
         )
-    with pytest.raises(xh.MetricError, match="pass classes="):
+    with pytest.raises(xh.errors.MetricError, match="pass classes="):
         mapped.chunk().harmonize.confusion_matrix(true)
-    with pytest.raises(xh.MetricError, match="distinct classes"):
+    with pytest.raises(xh.errors.MetricError, match="distinct classes"):
         mapped.harmonize.confusion_matrix(true, [1, 1])
-    with pytest.raises(xh.MetricError, match="a confusion matrix has dimensions"):
-        xh.accuracy(true)
+    with pytest.raises(xh.errors.MetricError, match="a confusion matrix has dimensions"):
+        xh.metrics.accuracy(true)

@@ -173,7 +173,7 @@ def test_a_flat_reference_stays_flat_in_chunks(value):
     pred = (ref + 0.01).chunk({"time": 1, "y": 7, "x": 3})
     found = pred.harmonize.score(ref, ["r2", "cc", "kge", "slope"]).compute()
     parts = [pred.isel(time=[k]).harmonize.statistics(ref, ["r2"]) for k in range(3)]
-    merged = xh.score_statistics(xh.merge_statistics(*parts), "r2")
+    merged = xh.metrics.score_statistics(xh.metrics.merge_statistics(*parts), "r2")
     for metric in (*found.values(), merged["r2"]):
         assert np.isnan(metric).all(), metric.name
 

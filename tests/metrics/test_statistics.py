@@ -23,10 +23,10 @@ def test_merged_dates_are_the_whole(pair):
     parts = [pred.isel(time=[i]).harmonize.statistics(ref, METRICS) for i in range(3)]
     whole = pred.harmonize.score(ref, METRICS)
     xr.testing.assert_allclose(
-        xh.score_statistics(xh.merge_statistics(*parts), METRICS), whole, rtol=1e-10
+        xh.metrics.score_statistics(xh.metrics.merge_statistics(*parts), METRICS), whole, rtol=1e-10
     )
-    backwards = xh.merge_statistics(*parts[::-1])
-    xr.testing.assert_allclose(xh.score_statistics(backwards, METRICS), whole, rtol=1e-10)
+    backwards = xh.metrics.merge_statistics(*parts[::-1])
+    xr.testing.assert_allclose(xh.metrics.score_statistics(backwards, METRICS), whole, rtol=1e-10)
 
 
 def test_merged_areas_are_the_whole(pair):
@@ -37,7 +37,7 @@ def test_merged_areas_are_the_whole(pair):
         pred.isel(x=part).harmonize.statistics(ref.isel(x=part), metrics) for part in (left, right)
     ]
     xr.testing.assert_allclose(
-        xh.score_statistics(xh.merge_statistics(*parts), metrics),
+        xh.metrics.score_statistics(xh.metrics.merge_statistics(*parts), metrics),
         pred.harmonize.score(ref, metrics),
         rtol=1e-10,
     )
@@ -48,11 +48,11 @@ def test_labels_of_one_part_are_kept(pair):
     options = {"dim": ("y", "x")}
     first = pred.isel(time=[2]).harmonize.statistics(ref, METRICS, **options)
     second = pred.isel(time=[0, 1]).harmonize.statistics(ref, METRICS, **options)
-    merged = xh.merge_statistics(first, second)
+    merged = xh.metrics.merge_statistics(first, second)
     expected = pred.harmonize.score(ref, METRICS, **options)
-    xr.testing.assert_allclose(xh.score_statistics(merged, METRICS), expected, rtol=1e-10)
+    xr.testing.assert_allclose(xh.metrics.score_statistics(merged, METRICS), expected, rtol=1e-10)
     assert (merged["item_id"] == pred["item_id"]).all()
-    whole = xh.score_statistics(merged, METRICS, dim="time")
+    whole = xh.metrics.score_statistics(merged, METRICS, dim="time")
     xr.testing.assert_allclose(whole, pred.harmonize.score(ref, METRICS), rtol=1e-10)
 
 
@@ -61,12 +61,13 @@ def test_groups_merge_and_can_be_merged_over(pair):
     cover = xr.DataArray(np.arange(45) % 3, dims="x", name="cover")
     first = pred.harmonize.statistics(ref, METRICS, by=cover.where(cover != 2))
     rest = pred.harmonize.statistics(ref, METRICS, by=cover.where(cover == 2))
-    merged = xh.merge_statistics(first, rest)
+    merged = xh.metrics.merge_statistics(first, rest)
     xr.testing.assert_allclose(
-        xh.score_statistics(merged, METRICS), pred.harmonize.score(ref, METRICS, by=cover)
+        xh.metrics.score_statistics(merged, METRICS), pred.harmonize.score(ref, METRICS, by=cover)
     )
     xr.testing.assert_allclose(
-        xh.score_statistics(merged, METRICS, dim="cover"), pred.harmonize.score(ref, METRICS)
+        xh.metrics.score_statistics(merged, METRICS, dim="cover"),
+        pred.harmonize.score(ref, METRICS),
     )
 
 
@@ -82,10 +83,10 @@ def test_statistics_are_kept_in_files_and_added_to(pair, tmp_path, suffix):
         first.to_zarr(path, consolidated=False)
         kept = xr.open_zarr(path, consolidated=False)
     with no_compute():
-        merged = xh.merge_statistics(
+        merged = xh.metrics.merge_statistics(
             kept, pred.isel(time=[1, 2]).harmonize.statistics(ref, METRICS)
         )
-        lazy = xh.score_statistics(merged, METRICS)
+        lazy = xh.metrics.score_statistics(merged, METRICS)
     assert_lazy(lazy)
     xr.testing.assert_allclose(lazy.compute(), pred.harmonize.score(ref, METRICS), rtol=1e-10)
 
@@ -95,16 +96,16 @@ def test_nothing_valid_merges_as_nothing(pair):
     empty = (pred * np.nan).harmonize.statistics(ref, METRICS)
     assert not any((array != 0).any() for array in empty.data_vars.values())
     whole = pred.harmonize.statistics(ref, METRICS)
-    xr.testing.assert_allclose(xh.merge_statistics(empty, whole), whole)
+    xr.testing.assert_allclose(xh.metrics.merge_statistics(empty, whole), whole)
 
 
 def test_the_usual_metrics_are_those_that_statistics_suffice_for(pair):
     pred, ref = pair
-    found = xh.score_statistics(pred.harmonize.statistics(ref, ["rmse", "ssim"]))
+    found = xh.metrics.score_statistics(pred.harmonize.statistics(ref, ["rmse", "ssim"]))
     assert "ssim" in found
     assert "rmse" in found
     assert "sam" not in found
-    pooled = xh.score_statistics(pred.harmonize.statistics(ref), ["rmse"], per_band=False)
+    pooled = xh.metrics.score_statistics(pred.harmonize.statistics(ref), ["rmse"], per_band=False)
     xr.testing.assert_allclose(pooled, pred.harmonize.score(ref, ["rmse"], per_band=False))
 
 
@@ -117,29 +118,33 @@ def test_what_does_not_fit_is_told(pair):
     red = pred.sel(band=["red"]).harmonize.statistics(ref.sel(band=["red"]), names)
     dated = pred.harmonize.statistics(ref, names, dim=("y", "x"))
     for other, error, words in [
-        (bare, xh.MetricError, "different things"),
-        (uniform, xh.MetricError, "other settings"),
-        (red, xh.BandError, "different bands"),
-        (dated, xh.MetricError, "has dimensions"),
-        (made.assign_attrs(units="K"), xh.MetricError, "units of"),
-        (made.assign_attrs(statistics_version=9), xh.MetricError, "version 9, this xharmonize"),
+        (bare, xh.errors.MetricError, "different things"),
+        (uniform, xh.errors.MetricError, "other settings"),
+        (red, xh.errors.BandError, "different bands"),
+        (dated, xh.errors.MetricError, "has dimensions"),
+        (made.assign_attrs(units="K"), xh.errors.MetricError, "units of"),
+        (
+            made.assign_attrs(statistics_version=9),
+            xh.errors.MetricError,
+            "version 9, this xharmonize",
+        ),
     ]:
         with pytest.raises(error, match=words):
-            xh.merge_statistics(made, other)
-    with pytest.raises(xh.MetricError, match="at least one"):
-        xh.merge_statistics()
-    with pytest.raises(xh.MetricError, match="keep the bands"):
+            xh.metrics.merge_statistics(made, other)
+    with pytest.raises(xh.errors.MetricError, match="at least one"):
+        xh.metrics.merge_statistics()
+    with pytest.raises(xh.errors.MetricError, match="keep the bands"):
         pred.harmonize.statistics(ref, dim=...)
 
 
 def test_what_statistics_do_not_hold_is_told(pair):
     pred, ref = pair
     made = pred.harmonize.statistics(ref, ["rmse", "ssim"])
-    with pytest.raises(xh.MetricError, match="no Dataset of statistics"):
-        xh.score_statistics(ref.to_dataset(name="reflectance"))
-    with pytest.raises(xh.MetricError, match="do not hold what 'sam' needs"):
-        xh.score_statistics(made, "sam")
-    with pytest.raises(xh.MetricError, match="were made with"):
-        xh.score_statistics(made, Ssim(kind="uniform"))
-    with pytest.raises(xh.MetricError, match=r"cannot be merged over \['time'\]"):
-        xh.score_statistics(made, dim="time")
+    with pytest.raises(xh.errors.MetricError, match="no Dataset of statistics"):
+        xh.metrics.score_statistics(ref.to_dataset(name="reflectance"))
+    with pytest.raises(xh.errors.MetricError, match="do not hold what 'sam' needs"):
+        xh.metrics.score_statistics(made, "sam")
+    with pytest.raises(xh.errors.MetricError, match="were made with"):
+        xh.metrics.score_statistics(made, Ssim(kind="uniform"))
+    with pytest.raises(xh.errors.MetricError, match=r"cannot be merged over \['time'\]"):
+        xh.metrics.score_statistics(made, dim="time")

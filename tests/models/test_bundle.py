@@ -89,14 +89,14 @@ def test_opening_loads_no_torch(folder):
 
 
 def test_a_bundle_is_replaced_as_a_whole_and_nothing_else_is(folder):
-    with pytest.raises(xh.ModelError, match="exists; mode='w' replaces it"):
+    with pytest.raises(xh.errors.ModelError, match="exists; mode='w' replaces it"):
         write_bundle(folder, lut_card(), {"a": np.ones(3, np.float32)})
     ref = write_bundle(folder, lut_card(), {"a": np.ones(3, np.float32)}, mode="w")
     assert open_bundle(folder).ref == ref
     assert sorted(os.listdir(folder)) == ["item.json", "weights.safetensors"]
     assert os.listdir(folder.parent) == ["tiny"]
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(xh.ModelError, match="no bundle; choose another path"):
+    with pytest.raises(xh.errors.ModelError, match="no bundle; choose another path"):
         write_bundle(folder, generator_card(), weights())
     assert (folder / "notes.txt").read_text() == "mine"
     assert os.listdir(folder.parent) == ["tiny"]
@@ -112,9 +112,9 @@ def test_what_is_no_bundle_is_left_alone(tmp_path, folder, kind):
     else:
         path.mkdir()
         (path / "mine").write_text("mine")
-    with pytest.raises(xh.ModelError, match="choose another path"):
+    with pytest.raises(xh.errors.ModelError, match="choose another path"):
         write_bundle(path, generator_card(), weights())
-    with pytest.raises(xh.ModelError, match="choose another path"):
+    with pytest.raises(xh.errors.ModelError, match="choose another path"):
         copy_bundle(open_bundle(folder).ref, path)
     assert sorted(os.listdir(tmp_path)) == ["other", "tiny"]
 
@@ -130,13 +130,13 @@ def test_what_is_no_bundle_is_left_alone(tmp_path, folder, kind):
     ],
 )
 def test_weights_that_cannot_be_stored_are_refused(tmp_path, bad, message):
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         write_bundle(tmp_path / "x", generator_card(), bad)
     assert os.listdir(tmp_path) == []
 
 
 def test_bundles_are_written_to_folders_only():
-    with pytest.raises(xh.ModelError, match="written to folders of this machine"):
+    with pytest.raises(xh.errors.ModelError, match="written to folders of this machine"):
         write_bundle("memory://x", generator_card(), weights())
 
 
@@ -201,14 +201,14 @@ def test_a_writer_that_is_killed_leaves_a_whole_bundle(tmp_path):
 def test_a_url_whose_package_is_not_installed_says_so(url):
     if find_spec({"s3": "s3fs", "gs": "gcsfs"}[url[:2]]) is not None:
         pytest.skip("it is installed")
-    with pytest.raises(xh.MissingDependencyError, match=url[:2]):
+    with pytest.raises(xh.errors.MissingDependencyError, match=url[:2]):
         open_bundle(url)
 
 
 def refused(folder, message):
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         open_bundle(folder)
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         xh.load_model(folder)
 
 
@@ -289,7 +289,7 @@ def test_large_files_are_not_read(folder):
 
 
 def test_a_large_card_for_people_is_not_written(tmp_path):
-    with pytest.raises(xh.ModelError, match=r"README\.md has more than"):
+    with pytest.raises(xh.errors.ModelError, match=r"README\.md has more than"):
         write_bundle(tmp_path / "x", generator_card(), weights(), readme="a" * 2**21)
     assert os.listdir(tmp_path) == []
 
@@ -377,21 +377,21 @@ def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(folder, monke
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(xh.ModelError, match=r"cannot be written.*Permission denied"):
+    with pytest.raises(xh.errors.ModelError, match=r"cannot be written.*Permission denied"):
         write_bundle(folder, lut_card(), weights(), mode="w")
     assert open_bundle(folder).ref == ref
     assert os.listdir(folder.parent) == ["tiny"]
 
 
 def test_there_is_no_bundle(tmp_path):
-    with pytest.raises(xh.ModelError, match="there is no bundle at"):
+    with pytest.raises(xh.errors.ModelError, match="there is no bundle at"):
         open_bundle(tmp_path / "absent")
     (tmp_path / "file").write_text("")
-    with pytest.raises(xh.ModelError, match="there is no bundle at"):
+    with pytest.raises(xh.errors.ModelError, match="there is no bundle at"):
         open_bundle(tmp_path / "file")
-    with pytest.raises(xh.ModelError, match="there is no bundle at memory://absent"):
+    with pytest.raises(xh.errors.ModelError, match="there is no bundle at memory://absent"):
         open_bundle("memory://absent")
-    with pytest.raises(xh.ModelError, match="cannot be opened"):
+    with pytest.raises(xh.errors.ModelError, match="cannot be opened"):
         open_bundle("gopher://x/y")
 
 
@@ -432,7 +432,7 @@ def test_urls_are_read_like_folders(folder, tmp_path, put, request):
     copied = copy_bundle(bundle.ref, tmp_path / "copy")
     assert open_bundle(tmp_path / "copy").ref == copied
     (folder / "stray.py").write_text("")
-    with pytest.raises(xh.ModelError, match=r"holds 'stray\.py'"):
+    with pytest.raises(xh.errors.ModelError, match=r"holds 'stray\.py'"):
         open_bundle(put(folder, request))
 
 
@@ -440,7 +440,7 @@ def test_a_url_of_a_local_file_is_a_path(folder):
     assert open_bundle(folder.as_uri()).ref.location == str(folder)
     (folder / "README.md").unlink()
     (folder / "README.md").symlink_to("/etc/hostname")
-    with pytest.raises(xh.ModelError, match="symbolic link"):
+    with pytest.raises(xh.errors.ModelError, match="symbolic link"):
         open_bundle(folder.as_uri())
 
 
@@ -455,7 +455,7 @@ def test_relative_paths_become_absolute(folder, monkeypatch):
 def test_a_worker_that_sees_no_bundle_says_what_to_do(folder):
     ref = open_bundle(folder).ref
     folder.rename(folder.with_name("moved"))
-    with pytest.raises(xh.ModelError) as caught:
+    with pytest.raises(xh.errors.ModelError) as caught:
         read_weights(ref)
     for words in (str(folder), os.uname().nodename, "xh.cluster.share(model, client)"):
         assert words in str(caught.value)
@@ -464,16 +464,18 @@ def test_a_worker_that_sees_no_bundle_says_what_to_do(folder):
         assert_weights_equal(read_weights(ref), weights())
     finally:
         places.forget(ref.digest)
-    with pytest.raises(xh.ModelError, match="no digest"):
+    with pytest.raises(xh.errors.ModelError, match="no digest"):
         places.register("x", folder)
 
 
 def test_a_bundle_exchanged_after_loading_is_refused(folder):
     ref = open_bundle(folder).ref
     write_bundle(folder, generator_card(), weights(seed=1), mode="w")
-    with pytest.raises(xh.ModelError, match="is not the one that model 'tiny-conv' was loaded"):
+    with pytest.raises(
+        xh.errors.ModelError, match="is not the one that model 'tiny-conv' was loaded"
+    ):
         read_weights(ref)
-    with pytest.raises(xh.ModelError, match="load the model again"):
+    with pytest.raises(xh.errors.ModelError, match="load the model again"):
         copy_bundle(ref, folder.with_name("copy"))
 
 
@@ -482,7 +484,7 @@ def test_weights_exchanged_after_loading_are_refused(folder):
     data = bytearray((folder / "weights.safetensors").read_bytes())
     data[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(data)
-    with pytest.raises(xh.ModelError, match="damaged or exchanged"):
+    with pytest.raises(xh.errors.ModelError, match="damaged or exchanged"):
         read_weights(ref)
 
 
@@ -497,7 +499,7 @@ def test_a_copy_is_the_same_model(folder, tmp_path):
 def test_a_copy_may_say_other_things_of_the_same_weights(folder):
     ref = open_bundle(folder).ref
     card = replace(generator_card(), lattice=Lattice(resolution=30, tile=256, buffer=32))
-    with pytest.raises(xh.ModelError, match="exists; mode='w' replaces it"):
+    with pytest.raises(xh.errors.ModelError, match="exists; mode='w' replaces it"):
         copy_bundle(ref, folder, card=card)
     changed = copy_bundle(ref, folder, card=card, mode="w")  # onto itself
     assert changed.digest != ref.digest
@@ -529,9 +531,11 @@ def test_bundles_are_found_by_name(tmp_path, monkeypatch):
         "lut",
         str(second / "lut"),
     ]
-    with pytest.raises(xh.ModelError, match="no JSON"):
+    with pytest.raises(xh.errors.ModelError, match="no JSON"):
         xh.load_model("broken")
-    with pytest.raises(xh.UnknownModelError, match=r"XHARMONIZE_MODELS has tiny-conv, broken"):
+    with pytest.raises(
+        xh.errors.UnknownModelError, match=r"XHARMONIZE_MODELS has tiny-conv, broken"
+    ):
         xh.load_model("tiny")
 
 
@@ -544,9 +548,9 @@ def test_a_bundle_is_a_model(tmp_path, monkeypatch, card):
     assert model.save(tmp_path / "saved").digest == ref.digest
     xh.save_model(model, tmp_path / "copy")
     assert xh.load_model(str(tmp_path / "copy")).ref.digest == ref.digest
-    with pytest.raises(xh.ModelError, match="written to folders"):
+    with pytest.raises(xh.errors.ModelError, match="written to folders"):
         xh.save_model(model, "memory://copy")
     monkeypatch.setenv("XHARMONIZE_MODELS", str(tmp_path / "models"))
     assert xh.load_model(card.name) == model
-    with pytest.raises(xh.ModelError, match="from msi to oli, not to msi"):
+    with pytest.raises(xh.errors.ModelError, match="from msi to oli, not to msi"):
         xh.to_sentinel2(example_cube(), card.name)

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 
 from xharmonize.errors import XHarmonizeError
 from xharmonize.models import open_bundle, read_weights, write_bundle
-from xharmonize.models.item import Described, File, check_item, make_item, read_item, write_item
+from xharmonize.models.item import (
+    Described,
+    File,
+    check_item,
+    make_item,
+    read_item,
+    write_item,
+)
 from xharmonize.models.safetensors import PREFIX, header_length, read_header, views
 
 safetensors = pytest.importorskip("safetensors.numpy")

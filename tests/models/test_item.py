@@ -7,7 +7,14 @@ import pytest
 from helpers.bundles import domain, generator_card, lut_card
 
 import xharmonize as xh
-from xharmonize.models.item import Described, File, check_item, make_item, read_item, write_item
+from xharmonize.models.item import (
+    Described,
+    File,
+    check_item,
+    make_item,
+    read_item,
+    write_item,
+)
 
 FILES = {
     "weights.safetensors": File(size=100, sha256="ab" * 32),
@@ -124,19 +131,19 @@ WRONG = {
 @pytest.mark.parametrize("path", WRONG)
 def test_what_does_not_fit_is_refused(path):
     value, message = WRONG[path]
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         check_item(changed(path, value))
 
 
 @pytest.mark.parametrize("href", ["..", ".", "a/b", "a\\b", "http://x/y", "", None, "a\n", "~"])
 def test_only_plain_names_are_read(href):
-    with pytest.raises(xh.ModelError, match="own folder"):
+    with pytest.raises(xh.errors.ModelError, match="own folder"):
         check_item(changed("assets/weights/href", href))
 
 
 def test_an_item_that_was_edited_is_refused():
     data = write_item(described(generator_card()))
-    with pytest.raises(xh.ModelError, match="does not match its own checksum"):
+    with pytest.raises(xh.errors.ModelError, match="does not match its own checksum"):
         read_item(data.replace(b'"tile": 128', b'"tile": 192'))
     loose = json.dumps(json.loads(data)).encode()
     assert read_item(loose) == read_item(data)  # how it is laid out does not matter
@@ -161,7 +168,7 @@ def test_an_item_that_was_edited_is_refused():
     ],
 )
 def test_what_is_no_item_is_refused(text, message):
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         read_item(text)
 
 
@@ -176,7 +183,7 @@ def test_what_is_no_item_is_refused(text, message):
     ],
 )
 def test_what_cannot_be_read_back_is_not_written(wrong):
-    with pytest.raises(xh.ModelError):
+    with pytest.raises(xh.errors.ModelError):
         write_item(described(replace(generator_card(), **wrong)))
 
 
@@ -222,5 +229,5 @@ def test_it_stays_where_the_card_is_given_other_parts():
     ],
 )
 def test_what_a_newer_version_must_not_say(version, more, message):
-    with pytest.raises(xh.ModelError, match=message):
+    with pytest.raises(xh.errors.ModelError, match=message):
         check_item(newer(version, **more))

@@ -11,7 +11,14 @@ import pytest
 from helpers.bundles import generator_card, lut_card
 
 import xharmonize as xh
-from xharmonize.models import Card, Output, kinds, open_bundle, register_kind, write_bundle
+from xharmonize.models import (
+    Card,
+    Output,
+    kinds,
+    open_bundle,
+    register_kind,
+    write_bundle,
+)
 from xharmonize.models.item import Described, File, make_item, write_item
 from xharmonize.testing import example_cube
 
@@ -77,7 +84,7 @@ def test_it_is_copied_with_what_it_says(folder, tmp_path):
 
 
 def test_its_fields_have_bounds():
-    with pytest.raises(xh.ModelError, match="exposure is 11; it should be less than"):
+    with pytest.raises(xh.errors.ModelError, match="exposure is 11; it should be less than"):
         replace(gain_card(), exposure=11)
 
 
@@ -86,7 +93,7 @@ def test_a_name_is_given_once():
         kind = "gain"
 
     for card in (Other, Card):
-        with pytest.raises(xh.ModelError, match="choose another name"):
+        with pytest.raises(xh.errors.ModelError, match="choose another name"):
             register_kind(card)
     assert register_kind(gain_kind.GainCard) is gain_kind.GainCard
 
@@ -97,7 +104,7 @@ def test_an_entry_point_makes_it_known(monkeypatch, value):
     monkeypatch.setattr(kinds, "entry_points", lambda **_: points)
     monkeypatch.delitem(kinds._KINDS, "gain")
     if "nothing" in value:
-        with pytest.raises(xh.ModelError, match=r"announced as 'helpers\.nothing:GainCard'"):
+        with pytest.raises(xh.errors.ModelError, match=r"announced as 'helpers\.nothing:GainCard'"):
             kinds.find_kind("gain", "item.json")
     else:
         assert kinds.find_kind("gain", "item.json") is gain_kind.GainCard

@@ -11,12 +11,12 @@ import pytest
 from helpers.cards import generator_card, lut_card, output, source
 
 from xharmonize.errors import ModelError, UnknownModelError
-from xharmonize.models import registry
-from xharmonize.models.registry import architectures, build, build_empty, seeded
+from xharmonize.models import architectures as registry
+from xharmonize.models.architectures import architectures, build, build_empty, seeded
 
 torch = pytest.importorskip("torch")
 
-from xharmonize.models.nets import products, subpixel  # noqa: E402
+from xharmonize.models.nets import layers  # noqa: E402
 
 TINY = {"width": 4, "depth": 4, "max_factor": 2}
 RANDOM = np.random.default_rng(0)
@@ -294,7 +294,7 @@ def test_transposed_convolutions_as_ordinary_ones_give_the_same():
     network, inputs = build(card, weights), images(card, 2)
     with torch.inference_mode():
         expected = network(*inputs)
-        subpixel.with_subpixels(network)
+        layers.with_subpixels(network)
         found = network(*inputs)
     assert not any(isinstance(part, torch.nn.ConvTranspose2d) for part in network.modules())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
@@ -307,7 +307,7 @@ def test_wide_convolutions_as_products_give_the_same(kind, side, bias):
     image = torch.randn(2, 256, side, side + 2, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network(image)
-        products.with_products(network)
+        layers.with_products(network)
         found = network(image)
     assert type(network[0]).__name__.startswith("Product")
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -317,8 +317,8 @@ def test_wide_convolutions_as_products_give_the_same(kind, side, bias):
 def test_other_transposed_convolutions_stay(options):
     layer = {"kernel_size": 4, "stride": 2, "padding": 1, **options}
     network = torch.nn.Sequential(torch.nn.ConvTranspose2d(512, 512, **layer, device="meta"))
-    subpixel.with_subpixels(network)
-    products.with_products(network)
+    layers.with_subpixels(network)
+    layers.with_products(network)
     assert isinstance(network[0], torch.nn.ConvTranspose2d)
 
 

@@ -19,15 +19,18 @@ from hypothesis import strategies as st
 
 from xharmonize.errors import MissingDependencyError, ModelError
 from xharmonize.models import ModelRef, Runtime
-from xharmonize.models.registry import seeded
+from xharmonize.models.architectures import seeded
 
 torch = pytest.importorskip("torch")
 
-from xharmonize.models import network as networks  # noqa: E402
-from xharmonize.models import pipeline, runtime  # noqa: E402
+from xharmonize.models import runtime  # noqa: E402
+from xharmonize.models import runtime as networks  # noqa: E402
+from xharmonize.models import runtime as pipeline  # noqa: E402
 from xharmonize.models.kinds.lut import TABLES, LutCard  # noqa: E402
-from xharmonize.models.network import prepare  # noqa: E402
-from xharmonize.models.pipeline import run  # noqa: E402
+from xharmonize.models.runtime import (  # noqa: E402
+    prepare,
+    run,
+)
 
 CARD = generator_card(width=8, depth=4, max_factor=2)
 WEIGHTS = seeded(CARD)
@@ -285,9 +288,9 @@ def test_without_a_compiler_compilation_says_so(tmp_path):
         "from helpers.cards import generator_card\n"
         "from xharmonize.errors import ModelError\n"
         "from xharmonize.models import Runtime\n"
-        "from xharmonize.models.network import prepare\n"
-        "from xharmonize.models.pipeline import run\n"
-        "from xharmonize.models.registry import seeded\n"
+        "from xharmonize.models.runtime import prepare\n"
+        "from xharmonize.models.runtime import run\n"
+        "from xharmonize.models.architectures import seeded\n"
         "card = generator_card('small-conv', width=1, depth=1)\n"
         "network = prepare(card, seeded(card), Runtime(device='cpu', compile=True))\n"
         "images = [np.zeros((1, 4, 48, 48), 'f4'), np.zeros((1, 2, 24, 24), 'f4')]\n"
@@ -349,9 +352,9 @@ def test_a_bundle_that_is_gone_is_asked_for_anew(bundle):
 
 
 def test_a_network_that_answers_in_another_shape_is_named(bundle, monkeypatch):
-    from xharmonize.models import registry
+    from xharmonize.models import architectures
 
-    monkeypatch.setattr(registry, "_REGISTERED", {"mgan-unet": lambda card: OtherShape(card)})
+    monkeypatch.setattr(architectures, "_REGISTERED", {"mgan-unet": lambda card: OtherShape(card)})
     runtime.free()
     with pytest.raises(ModelError, match=r"gave \(1, 3, 16, 16\).*says \(1, 6, 16, 16\)"):
         next(runtime.predict(bundle, CARD, [tiles(1)], Runtime(device="cpu")))

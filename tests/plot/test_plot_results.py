@@ -66,7 +66,7 @@ def test_one_variable_fits_and_counts(seasons):
         "fit\nslope, red",
         "fit\nn, red",
     ]
-    counts = titles(xh.plot.maps(xh.frequency(cube)))
+    counts = titles(xh.plot.maps(xh.series.frequency(cube)))
     assert "revisit, all" in counts
     both = xr.Dataset({"a": cube.isel(band=0, drop=True), "b": cube.isel(band=1, drop=True)})
     assert titles(xh.plot.maps(both, time="2018-07-09")) == ["a", "b"]
@@ -75,12 +75,12 @@ def test_one_variable_fits_and_counts(seasons):
 def test_values_that_options_cannot_have():
     cube = example_cube()
     for stretch in ("linear", (1, 2, 3), (0.2, 0.1), 3):
-        with pytest.raises(xh.OptionError, match="stretch="):
+        with pytest.raises(xh.errors.OptionError, match="stretch="):
             xh.plot.maps(cube, stretch=stretch)
     for time in (9, "July", "2018-13-01"):
-        with pytest.raises(xh.TimeAxisError, match="time="):
+        with pytest.raises(xh.errors.TimeAxisError, match="time="):
             xh.plot.maps(cube, time=time)
-        with pytest.raises(xh.TimeAxisError, match="time="):
+        with pytest.raises(xh.errors.TimeAxisError, match="time="):
             xh.plot.errors(cube, cube, time=time)
-    with pytest.raises(xh.GridError, match="y and x"):
+    with pytest.raises(xh.errors.GridError, match="y and x"):
         xh.plot.maps(cube.mean(["y", "x"]))

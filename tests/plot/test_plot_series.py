@@ -69,7 +69,7 @@ def test_pixels_that_come_and_go_make_no_step_in_the_smoothed_mean(dense):
 
 def test_frequency_draws_the_counts_of_each_sensor(dense):
     figure = plot.frequency(dense)
-    counts = xh.frequency(dense).compute()
+    counts = xh.series.frequency(dense).compute()
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[-1] == "all sensors"
     assert len(titles) == counts.sizes["sensor"]

@@ -13,8 +13,8 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.errors import ContractError, RadiometryError, StoreError, TimeAxisError
 from xharmonize.metrics.pairing import compare, shared_pixels
-from xharmonize.report.html import Html, table, tag
-from xharmonize.report.scoring import HLS, IDENTITY, score_rows
+from xharmonize.report.facts import HLS, IDENTITY, score_rows
+from xharmonize.report.write import Html, table, tag
 from xharmonize.testing import example_cube
 
 pytest.importorskip("matplotlib")
@@ -72,7 +72,7 @@ def comparison(landsat, source, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "r.html"
     pred = xh.to_landsat(source, "hls-v2").copy(data=landsat.data + np.float32(0.01))
     path.write_text("mine")
-    with pytest.raises(xh.StoreError, match="exists; mode='w' replaces it"):
+    with pytest.raises(xh.errors.StoreError, match="exists; mode='w' replaces it"):
         xh.write_report(pred, path)
     assert path.read_text() == "mine"
     xh.write_report(pred, path, ref=landsat, source=source, title="A & B <i>", mode="w")

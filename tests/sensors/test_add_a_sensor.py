@@ -10,7 +10,7 @@ import pytest
 from helpers.items import LEFT, TOP, landsat, make_item
 
 import xharmonize as xh
-from xharmonize.cube.catalog.read import read_scenes
+from xharmonize.io.stac.scenes import read_scenes
 from xharmonize.sensors import registry
 
 WALK = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -77,21 +77,21 @@ def test_the_offset_begins_at_a_baseline_unless_it_was_applied(tmp_path, name, a
     ],
 )
 def test_what_contradicts_the_sensor_is_refused(tmp_path, name, about, says):
-    with pytest.raises(xh.RadiometryError, match=says):
+    with pytest.raises(xh.errors.RadiometryError, match=says):
         read_scenes(item(tmp_path, name, **about))
 
 
 def test_items_of_others_are_not_taken_for_it(tmp_path):
     other = landsat(tmp_path)
     other["id"] = "MYS1_TOA_20220601T105000_B0310_T042007"
-    with pytest.raises(xh.RadiometryError, match="named after 'mysat-1'"):
+    with pytest.raises(xh.errors.RadiometryError, match="named after 'mysat-1'"):
         read_scenes(other)
 
 
 def test_a_scale_that_is_not_its_own_is_refused(tmp_path):
     odd = item(tmp_path)
     odd["assets"]["R"]["raster:bands"][0]["scale"] = 1e-3
-    with pytest.raises(xh.RadiometryError, match="declares scale"):
+    with pytest.raises(xh.errors.RadiometryError, match="declares scale"):
         read_scenes(odd)
 
 
@@ -132,7 +132,7 @@ def test_describe_knows_the_same_rules(tmp_path):
     np.testing.assert_allclose(xh.decode(described), xh.decode(cube))
     flagged = pixels.assign_coords({"mysat:offset_applied": True})
     assert float(xh.describe(flagged, processing_baseline="03.10", **about).offset[0, 0]) == 0
-    with pytest.raises(xh.RadiometryError, match="names no processing baseline"):
+    with pytest.raises(xh.errors.RadiometryError, match="names no processing baseline"):
         xh.describe(pixels, **about)
 
 
@@ -158,5 +158,5 @@ def test_patterns_that_cannot_work_are_refused(mysat):
         ({"parts": (r"_(\d)",)}, "name those that it finds: platform, baseline"),
     ):
         odd = replace(mysat, names=replace(mysat.names, **change))
-        with pytest.raises(xh.SensorError, match=says):
-            xh.register_sensor(odd, replace=True)
+        with pytest.raises(xh.errors.SensorError, match=says):
+            xh.sensors.register_sensor(odd, replace=True)

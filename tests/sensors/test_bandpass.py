@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 import xharmonize as xh
-from xharmonize.sensors.bandpass import (
-    CHASTAIN_2019,
-    HLS_V2,
-    get_table,
-    list_tables,
-)
-from xharmonize.sensors.brdf import C_FACTOR
+from xharmonize.sensors.bandpass import C_FACTOR, CHASTAIN_2019, HLS_V2, get_table, list_tables
 
 
 @pytest.mark.parametrize("name", list_tables())
@@ -49,11 +43,11 @@ def test_sentinel_2b_has_lines_of_its_own():  # public code gives it those of 2A
 
 
 def test_a_b8a_line_is_refused_for_b08():
-    with pytest.raises(xh.BandError, match=r"no line for band 'nir'; it has.*nir08 .B8A."):
+    with pytest.raises(xh.errors.BandError, match=r"no line for band 'nir'; it has.*nir08 .B8A."):
         HLS_V2.line("nir", platform="sentinel-2a")
-    with pytest.raises(xh.BandError, match="made for B8A, not for B08"):
+    with pytest.raises(xh.errors.BandError, match="made for B8A, not for B08"):
         HLS_V2.line("nir08", platform="sentinel-2a", source_band="B08")
-    with pytest.raises(xh.BandError, match=r"no line for band 'nir08'; it has.*nir .B08."):
+    with pytest.raises(xh.errors.BandError, match=r"no line for band 'nir08'; it has.*nir .B08."):
         CHASTAIN_2019.inverse().line("nir08", platform="sentinel-2a")
 
 
@@ -87,16 +81,18 @@ def test_an_inverse_undoes_its_table(name):
 
 
 def test_an_unknown_platform_is_an_error_that_says_what_settles_it():
-    with pytest.raises(xh.RadiometryError, match="platform is unknown; pass platform= one of"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match="platform is unknown; pass platform= one of"
+    ):
         HLS_V2.lines("unknown")
-    with pytest.raises(xh.RadiometryError, match="no lines for platform 'landsat-8'"):
+    with pytest.raises(xh.errors.RadiometryError, match="no lines for platform 'landsat-8'"):
         HLS_V2.lines("landsat-8")
-    with pytest.raises(xh.RadiometryError, match="no lines for platform 'sentinel-2c'"):
+    with pytest.raises(xh.errors.RadiometryError, match="no lines for platform 'sentinel-2c'"):
         CHASTAIN_2019.lines("sentinel-2c")
 
 
 def test_the_mean_of_2a_and_2b_warns_and_carries_half_their_difference():
-    with pytest.warns(xh.RadiometryWarning, match="mean of the Sentinel-2A and 2B lines"):
+    with pytest.warns(xh.errors.RadiometryWarning, match="mean of the Sentinel-2A and 2B lines"):
         line = HLS_V2.line("swir22", platform="sentinel-2")
     assert line.slope == pytest.approx((1.0030 + 0.9867) / 2)
     assert line.offset == pytest.approx((-0.0012 + 0.0004) / 2)
@@ -107,7 +103,7 @@ def test_the_mean_of_2a_and_2b_warns_and_carries_half_their_difference():
 
 
 def test_an_unknown_table_is_answered_with_the_known_ones():
-    with pytest.raises(xh.UnknownModelError, match="hls-v2, chastain-2019, roy-2016"):
+    with pytest.raises(xh.errors.UnknownModelError, match="hls-v2, chastain-2019, roy-2016"):
         get_table("zhang-2018")
 
 

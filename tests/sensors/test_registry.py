@@ -57,7 +57,9 @@ def test_b08_is_not_b8a():
     msi = get_sensor("sentinel-2-l2a").instrument("sentinel-2b")
     assert (msi.band("nir").source, msi.band("nir08").source) == ("B08", "B8A")
     assert (msi.band("B8A").gsd, msi.band("B08").gsd) == (20.0, 10.0)
-    with pytest.raises(xh.BandError, match="sentinel-2b has no band 'pan'; it has coastal, blue"):
+    with pytest.raises(
+        xh.errors.BandError, match="sentinel-2b has no band 'pan'; it has coastal, blue"
+    ):
         msi.band("pan")
 
 
@@ -89,13 +91,15 @@ def test_offset_comes_with_the_baseline(baseline, offset):
 
 
 def test_an_unknown_baseline_leaves_no_offset():
-    with pytest.raises(xh.RadiometryError, match="baseline, which is 'unknown'; pass"):
+    with pytest.raises(xh.errors.RadiometryError, match="baseline, which is 'unknown'; pass"):
         get_sensor("sentinel-2-l2a").radiometry.offset_at("unknown")
     assert get_sensor("landsat-c2-l2").radiometry.offset_at("unknown") == -0.2
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(xh.UnknownSensorError, match=r"did you mean 'sentinel-2-l2a'.*hls-s30"):
+    with pytest.raises(
+        xh.errors.UnknownSensorError, match=r"did you mean 'sentinel-2-l2a'.*hls-s30"
+    ):
         get_sensor("sentinel-2-l2")
     with pytest.raises(KeyError, match="landsat-8, landsat-9, landsat-7"):
         get_sensor("landsat-c2-l2").instrument("landsat-3")
@@ -104,7 +108,7 @@ def test_unknown_names_are_answered_with_the_known_ones():
 def test_twins_by_their_family_name():
     sensor = get_sensor("sentinel-2-l2a")
     assert sensor.bandpass_of("sentinel-2") == "msi"
-    with pytest.raises(xh.UnknownSensorError):
+    with pytest.raises(xh.errors.UnknownSensorError):
         sensor.instrument("sentinel")
 
 
@@ -129,7 +133,7 @@ def test_users_register_their_own(registry):
     register_sensor(mine)
     assert get_sensor("gaofen-6-ard") is mine
     assert find_sensor("GF6") is mine
-    with pytest.raises(xh.SensorError, match="registered; pass replace=True"):
+    with pytest.raises(xh.errors.SensorError, match="registered; pass replace=True"):
         register_sensor(mine)
     register_sensor(replace(mine, title="again"), replace=True)
     assert get_sensor("gaofen-6-ard").title == "again"
@@ -145,14 +149,14 @@ def test_users_register_their_own(registry):
     ],
 )
 def test_registration_refuses_what_cannot_work(registry, change, message):
-    with pytest.raises(xh.SensorError, match=message):
+    with pytest.raises(xh.errors.SensorError, match=message):
         register_sensor(replace(get_sensor("gaofen-1-ard"), name="x", **change))
 
 
 def test_registration_refuses_unknown_layouts(registry):
     sensor = get_sensor("sentinel-2-l2a")
     layer = replace(sensor.qa[0], layout="mine")
-    with pytest.raises(xh.SensorError, match=r"no quality layout .'mine'.*'scl'"):
+    with pytest.raises(xh.errors.SensorError, match=r"no quality layout .'mine'.*'scl'"):
         register_sensor(replace(sensor, name="x", qa=(layer,)))
 
 
@@ -205,5 +209,5 @@ def test_no_product_has_the_separator_in_its_name(registry):
         for word in (sensor.name, *sensor.collections, *sensor.platforms, sensor.level)
     }
     assert not [word for word in words if SEPARATOR in word]
-    with pytest.raises(xh.SensorError, match="stands between names"):
+    with pytest.raises(xh.errors.SensorError, match="stands between names"):
         register_sensor(replace(get_sensor("landsat-c2-l2"), name="a|b", collections=()))

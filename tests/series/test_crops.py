@@ -60,25 +60,27 @@ def test_features_are_lazy_and_do_not_depend_on_chunks(series):
 
 
 def test_a_date_that_is_not_there_is_named_with_the_nearest(series):
-    with pytest.raises(xh.TimeAxisError, match="no date on 2018-06-03; the nearest is 2018-06-01"):
+    with pytest.raises(
+        xh.errors.TimeAxisError, match="no date on 2018-06-03; the nearest is 2018-06-01"
+    ):
         series.harmonize.to_features(dates=["2018-06-03"])
 
 
 def test_what_has_no_features_is_refused(series):
-    with pytest.raises(xh.RadiometryError, match="decode"):
+    with pytest.raises(xh.errors.RadiometryError, match="decode"):
         testing.example_cube(is_decoded=False).harmonize.to_features()
-    with pytest.raises(xh.ContractError, match=r"features need pixels"):
-        xh.to_features(series.isel(x=0))
+    with pytest.raises(xh.errors.ContractError, match=r"features need pixels"):
+        xh.crops.to_features(series.isel(x=0))
 
 
 def test_two_quantities_are_refused(series):
-    with pytest.raises(xh.ContractError, match="one index; it has"):
+    with pytest.raises(xh.errors.ContractError, match="one index; it has"):
         xr.Dataset({"a": series, "b": series}).harmonize.to_features()
 
 
 def test_fields_that_were_never_seen_are_classified(series):
     labels = labels_of(series)
-    found = xh.cross_classify(series.harmonize.to_features(), labels, max_per_class=60)
+    found = xh.crops.cross_classify(series.harmonize.to_features(), labels, max_per_class=60)
     assert float((found == labels).where(labels > 0).mean()) > 0.97
     assert (found.where(labels == 0, 0) == 0).all()
 
@@ -94,7 +96,7 @@ def test_what_one_field_teaches_is_not_tested_on_that_field(series):
     pixels = labels.copy(data=np.arange(labels.size).reshape(labels.shape))
     share = [
         float(
-            (xh.cross_classify(marked, labels, groups=groups, max_per_class=50) == labels)
+            (xh.crops.cross_classify(marked, labels, groups=groups, max_per_class=50) == labels)
             .where(labels > 0)
             .mean()
         )
@@ -106,22 +108,22 @@ def test_what_one_field_teaches_is_not_tested_on_that_field(series):
 def test_labels_of_noise_score_as_chance(series):
     """Groups are kept together: what is only a name of a field cannot be learned."""
     features = series.harmonize.to_features(dates=["2018-04-01"])
-    found = xh.cross_classify(features, labels_of(series), max_per_class=60)
+    found = xh.crops.cross_classify(features, labels_of(series), max_per_class=60)
     labels = labels_of(series)
     assert 0.3 < float((found == labels).where(labels > 0).mean()) < 0.7
 
 
 def test_maps_are_lazy_and_equal_however_cut(series, no_compute):
     features = series.harmonize.to_features()
-    fitted = xh.fit_classifier(features, labels_of(series), max_per_class=60)
+    fitted = xh.crops.fit_classifier(features, labels_of(series), max_per_class=60)
     assert fitted.classes == (1, 2)
     assert fitted.accuracy > 0.97
     holes = features.where(features["x"] > features["x"][3])
-    expected = xh.classify(holes, fitted)
+    expected = xh.crops.classify(holes, fitted)
     assert (expected.isel(x=slice(0, 4)) == 0).all()
     assert (expected.isel(x=slice(4, None)) > 0).all()
     with no_compute():
-        lazy = xh.classify(holes.isel(feature=slice(None, None, -1)).chunk(y=5, x=7), fitted)
+        lazy = xh.crops.classify(holes.isel(feature=slice(None, None, -1)).chunk(y=5, x=7), fitted)
     testing.assert_lazy(lazy)
     np.testing.assert_array_equal(lazy, expected)
     assert lazy.rio.crs == series.rio.crs
@@ -129,32 +131,32 @@ def test_maps_are_lazy_and_equal_however_cut(series, no_compute):
 
 def test_bad_labels_and_features_are_refused(series):
     features, labels = series.harmonize.to_features(), labels_of(series)
-    with pytest.raises(xh.FitError, match="two classes"):
-        xh.fit_classifier(features, labels.where(labels == 1, 0))
-    with pytest.raises(xh.FitError, match="integer classes"):
-        xh.fit_classifier(features, labels.astype(float))
+    with pytest.raises(xh.errors.FitError, match="two classes"):
+        xh.crops.fit_classifier(features, labels.where(labels == 1, 0))
+    with pytest.raises(xh.errors.FitError, match="integer classes"):
+        xh.crops.fit_classifier(features, labels.astype(float))
     halves = xr.where(labels["x"] < labels["x"].mean(), 1, 2).astype("int32").broadcast_like(labels)
-    with pytest.raises(xh.FitError, match="groups are float64"):
-        xh.fit_classifier(features, labels, groups=labels.astype(float))
+    with pytest.raises(xh.errors.FitError, match="groups are float64"):
+        xh.crops.fit_classifier(features, labels, groups=labels.astype(float))
     two = labels.copy(data=np.broadcast_to(np.arange(40) // 20, labels.shape))
-    with pytest.raises(xh.FitError, match="too few to learn from"):
-        xh.cross_classify(features, labels, groups=two, max_per_class=60)
+    with pytest.raises(xh.errors.FitError, match="too few to learn from"):
+        xh.crops.cross_classify(features, labels, groups=two, max_per_class=60)
     halves = labels.copy(data=halves.transpose("y", "x").values)
-    with pytest.raises(xh.FitError, match=r"classes \[1, 2\] lie in a single group"):
-        xh.fit_classifier(features, halves)
-    with pytest.raises(xh.FitError, match="groups='parcels'"):
-        xh.fit_classifier(features, labels, groups="parcels")
-    with pytest.raises(xh.GridError):
-        xh.fit_classifier(features, labels.assign_coords(x=labels["x"] + 5))
-    fitted = xh.fit_classifier(features, labels, max_per_class=60)
-    with pytest.raises(xh.ModelError, match="needs features"):
-        xh.classify(features.isel(feature=slice(2)), fitted)
+    with pytest.raises(xh.errors.FitError, match=r"classes \[1, 2\] lie in a single group"):
+        xh.crops.fit_classifier(features, halves)
+    with pytest.raises(xh.errors.FitError, match="groups='parcels'"):
+        xh.crops.fit_classifier(features, labels, groups="parcels")
+    with pytest.raises(xh.errors.GridError):
+        xh.crops.fit_classifier(features, labels.assign_coords(x=labels["x"] + 5))
+    fitted = xh.crops.fit_classifier(features, labels, max_per_class=60)
+    with pytest.raises(xh.errors.ModelError, match="needs features"):
+        xh.crops.classify(features.isel(feature=slice(2)), fitted)
 
 
 def test_real_crops(data):
     rioxarray = pytest.importorskip("rioxarray")
     catalog = data / "flanders-2018" / "catalog.json"
-    with pytest.warns(xh.RadiometryWarning):
+    with pytest.warns(xh.errors.RadiometryWarning):
         cube = xh.open_stac(
             catalog,
             collection="sentinel-2-l2a",
@@ -166,7 +168,7 @@ def test_real_crops(data):
     labels = labels.where(labels.isin([1200, 7900, 9120]), 0).astype("int32")
     dates = ["2018-04-19", "2018-05-24", "2018-06-28"]
     features = cube.harmonize.to_features(dates=dates)
-    found = xh.cross_classify(features, labels, groups=100.0, max_per_class=150)
+    found = xh.crops.cross_classify(features, labels, groups=100.0, max_per_class=150)
     is_labelled = (labels > 0) & (found > 0)
     assert float((found == labels).where(is_labelled).mean()) > 0.75
 

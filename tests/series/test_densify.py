@@ -8,7 +8,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cube.contract import TIME_COORDS, require_contract
-from xharmonize.cube.days import solar_days
+from xharmonize.cube.dates import solar_days
 from xharmonize.testing import assert_lazy, example_cube
 
 DATES = ("2018-07-02T10:30:00", "2018-07-06T10:30:00", "2018-07-11T10:30:00")
@@ -197,14 +197,16 @@ def test_a_merged_series_is_merged_again(rule):
 def test_nadir_and_directional_reflectance_are_not_mixed_unasked():
     target, other = landsat(), harmonised()
     nadir = other.assign_coords(level=("time", ["NBAR"] * other.sizes["time"]))
-    with pytest.raises(xh.RadiometryError, match=r"is NBAR and .* is SR.*allow_mixed_levels"):
+    with pytest.raises(
+        xh.errors.RadiometryError, match=r"is NBAR and .* is SR.*allow_mixed_levels"
+    ):
         xh.densify(target, nadir)
     mixed = xh.densify(target, nadir, allow_mixed_levels=True)
     assert set(mixed["level"].values) == {"NBAR", "SR"}
     month = mixed.harmonize.composite("month")
     assert month["level"].values.tolist() == ["NBAR|SR"]
     for cube in (target, nadir):
-        with pytest.raises(xh.RadiometryError, match=r"is NBAR\|SR.*allow_mixed_levels"):
+        with pytest.raises(xh.errors.RadiometryError, match=r"is NBAR\|SR.*allow_mixed_levels"):
             xh.densify(cube, month["reflectance"])
     both = target.assign_coords(level=("time", ["NBAR"] * target.sizes["time"]))
     assert set(both.harmonize.densify(nadir)["level"].values) == {"NBAR"}
@@ -226,29 +228,31 @@ def test_days_are_those_of_the_sun():
 
 def test_refusals():
     target, other = landsat(), harmonised()
-    with pytest.raises(xh.ModelError, match=r"'sentinel-2a-0' is in bandpass 'msi'.*to_landsat"):
+    with pytest.raises(
+        xh.errors.ModelError, match=r"'sentinel-2a-0' is in bandpass 'msi'.*to_landsat"
+    ):
         xh.densify(target, example_cube())
     mixed = target.assign_coords(bandpass=("time", ["oli", "etm+", "oli"]))
-    with pytest.raises(xh.ModelError, match="the target cube mixes bandpasses"):
+    with pytest.raises(xh.errors.ModelError, match="the target cube mixes bandpasses"):
         xh.densify(mixed, other)
-    with pytest.raises(xh.GridError, match="densify needs cubes on one grid"):
+    with pytest.raises(xh.errors.GridError, match="densify needs cubes on one grid"):
         xh.densify(target, harmonised(example_cube(resolution=30.0)))
-    with pytest.raises(xh.GridError, match="EPSG:32632"):
+    with pytest.raises(xh.errors.GridError, match="EPSG:32632"):
         xh.densify(target, harmonised(example_cube(crs=32632)))
-    with pytest.raises(xh.BandError, match=r"only in the target: \['blue'\]"):
+    with pytest.raises(xh.errors.BandError, match=r"only in the target: \['blue'\]"):
         xh.densify(target, other.sel(band=["green", "red", "nir08", "swir16", "swir22"]))
-    with pytest.raises(xh.RadiometryError, match=r"decode\(\)"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"decode\(\)"):
         xh.densify(target, harmonised(example_cube(is_decoded=False)))
-    with pytest.raises(xh.ContractError, match=r"xh\.describe"):
+    with pytest.raises(xh.errors.ContractError, match=r"xh\.describe"):
         xh.densify(target, other.drop_vars("sensor"))
-    with pytest.raises(xh.ContractError, match=r"sensor of .* is unknown"):
+    with pytest.raises(xh.errors.ContractError, match=r"sensor of .* is unknown"):
         xh.densify(target, other.assign_coords(sensor=("time", ["unknown"] * 3)))
-    with pytest.raises(xh.ContractError, match="different quantities"):
+    with pytest.raises(xh.errors.ContractError, match="different quantities"):
         xh.densify(target, xh.index(other))
-    with pytest.raises(xh.OptionError, match="duplicates='drop' is unknown"):
+    with pytest.raises(xh.errors.OptionError, match="duplicates='drop' is unknown"):
         xh.densify(target, other, duplicates="drop")
     narrow = xh.index(example_cube(bands=("red", "nir")))
-    with pytest.raises(xh.BandError, match="comes from different bands"):
+    with pytest.raises(xh.errors.BandError, match="comes from different bands"):
         xh.densify(xh.index(target), harmonised(narrow))
 
 
@@ -273,7 +277,7 @@ def test_duplicates_by_lowest_uncertainty():
         np.testing.assert_array_equal(day["reflectance"][0], expected)
         assert float(day["uncertainty"][0].max()) == pytest.approx(0.03)
         assert set(np.unique(day["origin"][0, :, :, :5])) == {1, 2}
-    with pytest.raises(xh.ContractError, match="needs a companion 'uncertainty'"):
+    with pytest.raises(xh.errors.ContractError, match="needs a companion 'uncertainty'"):
         xh.densify(target, other, duplicates="lowest_uncertainty")
 
 

@@ -141,7 +141,7 @@ def test_rows_may_be_left_out_but_not_come_twice(ndvi):
     assert cube["ndvi"].sel(field="b").isnull().sum() == 3
     assert cube["ndvi"].notnull().sum() == len(part)
     twice = pd.concat([table, table.iloc[:2]])
-    with pytest.raises(xh.TimeAxisError, match=r"drop_duplicates\(\['field', 'time'\]\)"):
+    with pytest.raises(xh.errors.TimeAxisError, match=r"drop_duplicates\(\['field', 'time'\]\)"):
         twice.to_xarray()
     cured = twice.drop_duplicates(["field", "time"]).to_xarray()
     xr.testing.assert_equal(cured["ndvi"], table.to_xarray()["ndvi"])
@@ -162,21 +162,23 @@ def test_fields_smaller_than_a_pixel_are_warned_about(ndvi):
         "two": box(0, 0, 2, 1),
     }
     with pytest.warns(
-        xh.GridWarning, match=r"1 of 5 fields.*10 m.*'tiny'; 40% .* fewer than 4"
+        xh.errors.GridWarning, match=r"1 of 5 fields.*10 m.*'tiny'; 40% .* fewer than 4"
     ) as w:
         ndvi.harmonize.to_table(features(small), crs=UTM)
-    assert {one.filename for one in w if one.category is xh.GridWarning} == {__file__}
-    with pytest.warns(xh.GridWarning) as w:
+    assert {one.filename for one in w if one.category is xh.errors.GridWarning} == {__file__}
+    with pytest.warns(xh.errors.GridWarning) as w:
         xh.to_table(ndvi, features(small), crs=UTM, coverage="exact")
-    assert {one.filename for one in w if one.category is xh.GridWarning} == {__file__}
+    assert {one.filename for one in w if one.category is xh.errors.GridWarning} == {__file__}
     coarse = ndvi.harmonize.regrid(resolution=60)
-    with pytest.warns(xh.GridWarning, match="of 60 m"):
+    with pytest.warns(xh.errors.GridWarning, match="of 60 m"):
         coarse.harmonize.to_table(features({"a": box(0, 0, 4, 4)}), crs=UTM)
 
 
 def test_fields_that_all_lie_elsewhere_are_warned_about(ndvi):
     away = shapely.box(LEFT - 1e5, TOP, LEFT - 9e4, TOP + 1e4)
-    with pytest.warns(xh.GridWarning, match=r"no field meets the cube, which goes from .*'away'"):
+    with pytest.warns(
+        xh.errors.GridWarning, match=r"no field meets the cube, which goes from .*'away'"
+    ):
         table = ndvi.harmonize.to_table(features({"away": away}), crs=UTM)
     assert (table["n_pixels"] == 0).all()
 

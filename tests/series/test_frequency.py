@@ -56,7 +56,7 @@ def test_maps_of_revisit_and_gaps():
 
 
 def test_results_do_not_depend_on_chunks():
-    assert_chunk_invariant(xh.frequency, make_series(), chunkings=CHUNKINGS)
+    assert_chunk_invariant(xh.series.frequency, make_series(), chunkings=CHUNKINGS)
 
 
 def test_a_merged_look_counts_for_each_sensor():
@@ -71,12 +71,12 @@ def test_a_merged_look_counts_for_each_sensor():
 
 def test_frequency_refuses_bad_input():
     series = make_series()
-    with pytest.raises(xh.ContractError, match="'sensor' is missing"):
-        xh.frequency(series.drop_vars("sensor"))
+    with pytest.raises(xh.errors.ContractError, match="'sensor' is missing"):
+        xh.series.frequency(series.drop_vars("sensor"))
     for levels in ((), (1.2,), (-0.1,)):
-        with pytest.raises(xh.OptionError, match="levels="):
-            xh.frequency(series, levels=levels)
-    one = xh.frequency(series.isel(time=[0]))
+        with pytest.raises(xh.errors.OptionError, match="levels="):
+            xh.series.frequency(series, levels=levels)
+    one = xh.series.frequency(series.isel(time=[0]))
     assert one["revisit"].isnull().all()
 
 
@@ -102,7 +102,7 @@ def test_differences_in_the_overlap():
 def test_tiles_may_be_flipped_shuffled_and_of_more_dates():
     one, two = make_tiles()
     other = two.isel(y=slice(None, None, -1)).isel(band=[3, 1, 0, 2, 5, 4]).isel(time=[2, 0])
-    with pytest.raises(xh.GridError, match="different grids"):
+    with pytest.raises(xh.errors.GridError, match="different grids"):
         one.harmonize.compare_tiles(other)
     found = one.harmonize.compare_tiles(other.sortby("y", ascending=False))
     np.testing.assert_array_equal(found["time"], one["time"][[0, 2]])
@@ -112,7 +112,7 @@ def test_tiles_may_be_flipped_shuffled_and_of_more_dates():
 def test_comparison_is_lazy_and_does_not_depend_on_chunks():
     cube = example_cube(shape=(12, 20))
     assert_chunk_invariant(
-        lambda c: xh.compare_tiles(c.isel(x=slice(0, 12)), c.isel(x=slice(8, 20)) * 1.1),
+        lambda c: xh.series.compare_tiles(c.isel(x=slice(0, 12)), c.isel(x=slice(8, 20)) * 1.1),
         cube,
         chunkings=CHUNKINGS,
         atol=1e-6,
@@ -121,19 +121,19 @@ def test_comparison_is_lazy_and_does_not_depend_on_chunks():
 
 def test_tiles_that_cannot_be_compared_are_refused():
     one, two = make_tiles()
-    with pytest.raises(xh.GridError, match="do not overlap in x"):
-        xh.compare_tiles(one.isel(x=slice(0, 8)), two)
-    with pytest.raises(xh.GridError, match="EPSG:32632"):
-        xh.compare_tiles(one, example_cube(crs="EPSG:32632"))
-    with pytest.raises(xh.GridError, match="different grids"):
-        xh.compare_tiles(one, two.assign_coords(x=two["x"] + 5))
-    with pytest.raises(xh.BandError, match="select the common ones"):
-        xh.compare_tiles(one, two.isel(band=[0]))
-    with pytest.raises(xh.BandError, match="one cube has bands"):
-        xh.compare_tiles(one, xh.index(two))
-    with pytest.raises(xh.TimeAxisError, match="in common"):
-        xh.compare_tiles(one, two.assign_coords(time=two["time"] + np.timedelta64(1, "D")))
-    nothing = xh.compare_tiles(one, xr.full_like(two, np.nan))
+    with pytest.raises(xh.errors.GridError, match="do not overlap in x"):
+        xh.series.compare_tiles(one.isel(x=slice(0, 8)), two)
+    with pytest.raises(xh.errors.GridError, match="EPSG:32632"):
+        xh.series.compare_tiles(one, example_cube(crs="EPSG:32632"))
+    with pytest.raises(xh.errors.GridError, match="different grids"):
+        xh.series.compare_tiles(one, two.assign_coords(x=two["x"] + 5))
+    with pytest.raises(xh.errors.BandError, match="select the common ones"):
+        xh.series.compare_tiles(one, two.isel(band=[0]))
+    with pytest.raises(xh.errors.BandError, match="one cube has bands"):
+        xh.series.compare_tiles(one, xh.index(two))
+    with pytest.raises(xh.errors.TimeAxisError, match="in common"):
+        xh.series.compare_tiles(one, two.assign_coords(time=two["time"] + np.timedelta64(1, "D")))
+    nothing = xh.series.compare_tiles(one, xr.full_like(two, np.nan))
     assert (nothing["n"] == 0).all()
     assert nothing["rmse"].isnull().all()
     assert nothing["largest"].isnull().all()

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cli.report import summarize
+from xharmonize.cli.inputs import summarize
 from xharmonize.plot.style import MERGED, style_of, title_of
 from xharmonize.report.facts import sensor_rows
 from xharmonize.testing import assert_chunk_invariant, example_cube, no_compute
@@ -72,22 +72,22 @@ def test_a_cloudy_look_is_not_seen_because_another_sensor_saw_its_day(dense):
 
 
 def test_frequency_of_a_smoothed_series_does_not_depend_on_chunks(smoothed):
-    assert_chunk_invariant(xh.frequency, smoothed, chunkings=[{"time": 3, "y": 2}, {"x": 3}])
+    assert_chunk_invariant(xh.series.frequency, smoothed, chunkings=[{"time": 3, "y": 2}, {"x": 3}])
 
 
 @pytest.mark.parametrize("step", ["1D", None])
 def test_without_origin_a_smoothed_series_is_not_counted(dense, step):
     bare = dense["ndvi"].harmonize.smooth(step=step)
-    with pytest.raises(xh.ContractError, match=r"smoothed and has no 'origin'.*to_dataset"):
-        xh.frequency(bare)
+    with pytest.raises(xh.errors.ContractError, match=r"smoothed and has no 'origin'.*to_dataset"):
+        xh.series.frequency(bare)
     cured = dense["ndvi"].to_dataset(name="ndvi").harmonize.smooth(step=step, max_gap=60)
-    assert int(xh.frequency(cured)["scenes"].sel(sensor="all", level=0).sum()) == 6
+    assert int(xh.series.frequency(cured)["scenes"].sel(sensor="all", level=0).sum()) == 6
 
 
 @pytest.mark.parametrize("step", ["1D", None])
 def test_a_step_is_not_measured_on_a_smoothed_series(dense, step):
-    with pytest.raises(xh.TimeAxisError, match="smoothed over the step"):
-        xh.sensor_offsets(dense.harmonize.smooth(step=step))
+    with pytest.raises(xh.errors.TimeAxisError, match="smoothed over the step"):
+        xh.series.sensor_offsets(dense.harmonize.smooth(step=step))
 
 
 def test_tables_of_sensors_count_looks(dense, smoothed):

@@ -248,20 +248,20 @@ def test_a_smoothed_cube_of_unequal_dates_gives_the_season():
 
 def test_bad_input_is_refused():
     series = make_series()
-    with pytest.raises(xh.TimeAxisError, match="at least 3 days"):
+    with pytest.raises(xh.errors.TimeAxisError, match="at least 3 days"):
         xh.phenology(series[:2])
-    with pytest.raises(xh.TimeAxisError, match="2014-07-05 occurs twice"):
+    with pytest.raises(xh.errors.TimeAxisError, match="2014-07-05 occurs twice"):
         xh.phenology(xr.concat([series[:9], series[4:5]], "time"))
-    with pytest.raises(xh.OptionError, match="threshold=2"):
+    with pytest.raises(xh.errors.OptionError, match="threshold=2"):
         xh.phenology(series, threshold=2)
-    with pytest.raises(xh.OptionError, match="'threshold' or 'derivative'"):
+    with pytest.raises(xh.errors.OptionError, match="'threshold' or 'derivative'"):
         xh.phenology(series, method="greenup")
     for wrong in ("02-29", "July", "13-40"):
-        with pytest.raises(xh.TimeAxisError, match="year_start"):
+        with pytest.raises(xh.errors.TimeAxisError, match="year_start"):
             xh.phenology(series, year_start=wrong)
-    with pytest.raises(xh.OptionError, match="reach=0"):
+    with pytest.raises(xh.errors.OptionError, match="reach=0"):
         xh.phenology(series, reach=0)
-    with pytest.raises(xh.BandError, match="one index"):
+    with pytest.raises(xh.errors.BandError, match="one index"):
         xh.phenology(series.expand_dims(band=["red"], axis=1).rename("reflectance"))
     assert xh.phenology(xr.full_like(series, np.nan))["start"].isnull().all()
     unsorted = series.isel(time=np.random.default_rng(0).permutation(series.sizes["time"]))

@@ -10,7 +10,7 @@ from helpers.benchmarks import import_benchmark
 
 import xharmonize as xh
 from xharmonize.cube.companions import ResultFlag
-from xharmonize.kernels import neighbours
+from xharmonize.kernels import observations
 from xharmonize.testing import assert_chunk_invariant, example_cube
 
 CHUNKINGS = [{"time": 7, "y": 3, "x": 2}, {"time": -1, "y": 1}]
@@ -74,7 +74,7 @@ def test_infinite_values_disturb_no_judgement():
     finite = np.isfinite(odd)
     screened = odd.harmonize.screen_outliers().where(finite)
     xr.testing.assert_equal(screened, ndvi.where(finite).harmonize.screen_outliers())
-    offsets = (xh.sensor_offsets(a)["offset"] for a in (odd, ndvi.where(finite)))
+    offsets = (xh.series.sensor_offsets(a)["offset"] for a in (odd, ndvi.where(finite)))
     xr.testing.assert_equal(*offsets)
 
 
@@ -177,10 +177,10 @@ def test_several_looks_a_day_are_judged_each():
 def test_interpolation_between_neighbours():
     values = np.array([[0.0, np.nan], [1.0, 2.0], [np.nan, 3.0], [3.0, np.nan]], "float32")
     days = np.array([0.0, 1, 2, 5])
-    found = neighbours.between(values, days, np.array([0.5, 1, 2, 3, 6]), 4.0)
+    found = observations.between(values, days, np.array([0.5, 1, 2, 3, 6]), 4.0)
     np.testing.assert_allclose(found[:, 0], [0.5, 1, 1.5, 2, np.nan])
     np.testing.assert_allclose(found[:, 1], [np.nan, 2, 3, np.nan, np.nan])
-    short = neighbours.between(values, days, np.array([3.0]), 3.0)
+    short = observations.between(values, days, np.array([3.0]), 3.0)
     assert np.isnan(short).all()
 
 
@@ -210,15 +210,15 @@ def test_the_reference_is_the_sensor_whose_bandpass_the_values_follow():
     ndvi = ndvi.assign_coords(platform=("time", platform))
     oli = ndvi.assign_coords(bandpass=("time", ["oli"] * 60))
     msi = ndvi.assign_coords(bandpass=("time", ["msi"] * 60))
-    assert xh.sensor_offsets(oli).attrs["reference"] == "landsat-c2-l2"
-    assert xh.sensor_offsets(msi).attrs["reference"] == "sentinel-2-l2a"
+    assert xh.series.sensor_offsets(oli).attrs["reference"] == "landsat-c2-l2"
+    assert xh.series.sensor_offsets(msi).attrs["reference"] == "sentinel-2-l2a"
 
 
 def test_looks_merged_of_both_sensors_are_left_out():
     ndvi, _ = make_series(offset=0.1, spikes=0)
     merged = ndvi["sensor"].values.astype("U40")
     merged[::3] = "landsat-c2-l2|sentinel-2-l2a"
-    found = xh.sensor_offsets(ndvi.assign_coords(sensor=("time", merged)))
+    found = xh.series.sensor_offsets(ndvi.assign_coords(sensor=("time", merged)))
     assert found["sensor"].size == 1
     assert float(np.abs(found["offset"]).item()) == pytest.approx(0.1, abs=0.02)
 
@@ -226,24 +226,24 @@ def test_looks_merged_of_both_sensors_are_left_out():
 def test_bad_input_is_refused():
     ndvi, _ = make_series()
     one = ndvi.isel(time=ndvi["sensor"].values == "landsat-c2-l2")
-    with pytest.raises(xh.TimeAxisError, match=r"holds \['landsat-c2-l2'\]"):
-        xh.sensor_offsets(one)
-    with pytest.raises(xh.TimeAxisError, match="holds no 'modis'"):
-        xh.sensor_offsets(ndvi, reference="modis")
-    with pytest.raises(xh.ContractError, match="'sensor' is missing"):
-        xh.sensor_offsets(ndvi.drop_vars("sensor"))
-    with pytest.raises(xh.OptionError, match="max_gap=0"):
-        xh.sensor_offsets(ndvi, max_gap=0)
-    with pytest.raises(xh.TimeAxisError, match="at least 3 days"):
+    with pytest.raises(xh.errors.TimeAxisError, match=r"holds \['landsat-c2-l2'\]"):
+        xh.series.sensor_offsets(one)
+    with pytest.raises(xh.errors.TimeAxisError, match="holds no 'modis'"):
+        xh.series.sensor_offsets(ndvi, reference="modis")
+    with pytest.raises(xh.errors.ContractError, match="'sensor' is missing"):
+        xh.series.sensor_offsets(ndvi.drop_vars("sensor"))
+    with pytest.raises(xh.errors.OptionError, match="max_gap=0"):
+        xh.series.sensor_offsets(ndvi, max_gap=0)
+    with pytest.raises(xh.errors.TimeAxisError, match="at least 3 days"):
         xh.screen_outliers(ndvi[:2])
-    with pytest.raises(xh.OptionError, match="direction='down'"):
+    with pytest.raises(xh.errors.OptionError, match="direction='down'"):
         xh.screen_outliers(ndvi, direction="down")
-    with pytest.raises(xh.OptionError, match="threshold=0"):
+    with pytest.raises(xh.errors.OptionError, match="threshold=0"):
         xh.screen_outliers(ndvi, threshold=0)
-    with pytest.raises(xh.OptionError, match="min_departure=-1"):
+    with pytest.raises(xh.errors.OptionError, match="min_departure=-1"):
         xh.screen_outliers(ndvi, min_departure=-1)
     empty = xr.full_like(ndvi, np.nan)
     assert xh.screen_outliers(empty).isnull().all()
-    nothing = xh.sensor_offsets(empty)
+    nothing = xh.series.sensor_offsets(empty)
     assert nothing["offset"].isnull().all()
     assert int(nothing["n_dates"].item()) == 0

@@ -29,7 +29,7 @@ def test_the_step_between_sensors_is_measured_and_shrinks(real, data):
 
 
 def test_smoothing_recovers_withheld_looks_and_gaps(real, data, monkeypatch):
-    monkeypatch.setattr(real, "METHODS", {"whittaker": xh.Whittaker()})
+    monkeypatch.setattr(real, "METHODS", {"whittaker": xh.series.Whittaker()})
     ratios = {name: table["ratio"].item() for name, table in real.withheld(data).items()}
     assert ratios["flanders-2018, single dates"] < 0.99
     assert ratios["flanders-2018, gaps of 30 days"] < 0.98
@@ -39,7 +39,7 @@ def test_smoothing_recovers_withheld_looks_and_gaps(real, data, monkeypatch):
 
 def test_smoothing_beats_straight_lines_on_every_real_data_set(data):
     benchmark = import_benchmark("smoothing_real")
-    settings = {"default": xh.Whittaker()}
+    settings = {"default": xh.series.Whittaker()}
     found = benchmark.compare(benchmark.load(data), settings, n_seeds=3)["left out"]
     assert found["dates"].count() == 5
     assert (found["dates and gaps"] < 1).all()
@@ -48,7 +48,7 @@ def test_smoothing_beats_straight_lines_on_every_real_data_set(data):
 
 
 def test_hls_pixel_series_go_through_the_same_calls(real, data, monkeypatch):
-    monkeypatch.setattr(real, "METHODS", {"whittaker": xh.Whittaker()})
+    monkeypatch.setattr(real, "METHODS", {"whittaker": xh.series.Whittaker()})
     table = real.pixels(data)
     assert table.loc["step S30 - L30"].between(0, 0.02).all()
     assert (table.loc["revisit, both [day]"] < 0.4 * table.loc["revisit, L30 [day]"]).all()

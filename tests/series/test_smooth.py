@@ -72,7 +72,7 @@ def test_noise_is_removed(method):
 COVERAGE = import_benchmark("smoothing_coverage")
 
 
-@pytest.mark.parametrize("method", [xh.Whittaker(), xh.SavitzkyGolay()])
+@pytest.mark.parametrize("method", [xh.series.Whittaker(), xh.series.SavitzkyGolay()])
 @pytest.mark.parametrize("shape", COVERAGE.SHAPES)
 def test_two_thirds_of_truths_lie_within_the_uncertainty(method, shape):
     shares = [
@@ -92,7 +92,7 @@ def test_methods_whose_bias_is_unknown_tell_no_uncertainty(method):
     series = make_index()
     assert set(series.harmonize.smooth(method)) == {"ndvi", "origin", "qa"}
     assert set(series.harmonize.smooth(method, step="5D")) == {"ndvi", "origin"}
-    with pytest.raises(xh.OptionError, match=f"{method}.* tells none.*'whittaker'"):
+    with pytest.raises(xh.errors.OptionError, match=f"{method}.* tells none.*'whittaker'"):
         series.harmonize.smooth(method, uncertainty=True)
     assert "uncertainty" in series.harmonize.smooth("whittaker", uncertainty=True)
 
@@ -104,10 +104,10 @@ def test_the_uncertainty_of_the_observations_is_none_of_the_smooth_series():
 def test_bands_are_smoothed_one_by_one(no_compute):
     cube = example_cube(dates=[f"2018-0{m}-{d:02}" for m in (5, 6, 7) for d in (1, 9, 20)])
     with no_compute():
-        lazy = cube.chunk(time=2, y=10).harmonize.smooth(xh.Whittaker(penalty=1e3))
+        lazy = cube.chunk(time=2, y=10).harmonize.smooth(xh.series.Whittaker(penalty=1e3))
     assert_lazy(lazy)
     assert (lazy.dims, lazy.dtype, lazy.name) == (cube.dims, cube.dtype, cube.name)
-    one = cube.sel(band=["red"]).harmonize.smooth(xh.Whittaker(penalty=1e3))
+    one = cube.sel(band=["red"]).harmonize.smooth(xh.series.Whittaker(penalty=1e3))
     xr.testing.assert_allclose(lazy.sel(band=["red"]).compute(), one)
     assert lazy.attrs["history"].endswith(
         "smooth: whittaker, penalty=1000.0, relaxation=30 days, on the observed dates, "
@@ -152,9 +152,9 @@ def test_composite_and_smooth_share_one_calendar(step):
 
 METHODS_AND_PENALTIES = (
     *METHODS,
-    xh.Whittaker(penalty="v-curve"),
-    xh.Whittaker(penalty=1.0),
-    xh.Whittaker(penalty=1e5),
+    xh.series.Whittaker(penalty="v-curve"),
+    xh.series.Whittaker(penalty=1.0),
+    xh.series.Whittaker(penalty=1e5),
 )
 
 
@@ -228,7 +228,7 @@ def test_true_spacing_is_used():
     """Two visits in a row weigh as neighbours, not as equidistant dates."""
     dates = pd.to_datetime(["2018-01-01", "2018-01-02", "2018-03-01", "2018-03-02", "2018-05-01"])
     line = xr.DataArray([0.1, 0.101, 0.16, 0.161, 0.221], {"time": dates}, ("time",)).astype("f4")
-    stiff = xh.Whittaker(penalty=1e9, relaxation=math.inf)
+    stiff = xh.series.Whittaker(penalty=1e9, relaxation=math.inf)
     smooth = xh.smooth(line, stiff)
     np.testing.assert_allclose(smooth, line, atol=1e-3)
     dated = line.assign_coords(time=pd.date_range("2018-01-01", periods=5, freq="10D"))
@@ -239,7 +239,7 @@ def test_weights_come_from_uncertainty():
     series = make_index(missing=0.0)
     series["ndvi"][15] += 0.5
     series["uncertainty"][15] = 5.0
-    method = xh.Whittaker(penalty=1e3)
+    method = xh.series.Whittaker(penalty=1e3)
     told = xh.smooth(series, method)
     untold = xh.smooth(series.drop_vars("uncertainty"), method)
     error = [float(np.abs((s["ndvi"] - truth_of(s))[15]).mean()) for s in (told, untold)]
@@ -277,8 +277,10 @@ def test_dates_may_be_unsorted_and_days_may_have_several_looks():
     xr.testing.assert_allclose(xh.smooth(shuffled).sortby("time"), xh.smooth(ndvi))
     later = ndvi.assign_coords(time=ndvi["time"] + np.timedelta64(20, "m"))
     twice = xr.concat([ndvi, later], "time")
-    smooth = xh.smooth(twice, xh.Whittaker(penalty=2e3))  # twice the weight, twice the penalty
-    expected = xh.smooth(ndvi, xh.Whittaker(penalty=1e3))
+    smooth = xh.smooth(
+        twice, xh.series.Whittaker(penalty=2e3)
+    )  # twice the weight, twice the penalty
+    expected = xh.smooth(ndvi, xh.series.Whittaker(penalty=1e3))
     np.testing.assert_allclose(smooth[: ndvi.sizes["time"]], expected, atol=1e-5)
     np.testing.assert_array_equal(smooth[: ndvi.sizes["time"]], smooth[ndvi.sizes["time"] :])
 
@@ -325,22 +327,27 @@ def test_an_all_missing_field_stays_missing():
 @pytest.mark.parametrize(
     ("change", "options", "error", "match"),
     [
-        (lambda c: c.isel(time=[0]), {}, xh.TimeAxisError, "at least 3 days, the cube has 1"),
-        (lambda c: c.isel(time=[]), {}, xh.TimeAxisError, "none left"),
-        (lambda c: c.isel(time=0, drop=True), {}, xh.TimeAxisError, "needs dates"),
-        (lambda c: c.assign_coords(time=range(40)), {}, xh.TimeAxisError, "int64"),
-        (lambda c: c.fillna(0).astype("int16"), {}, xh.RadiometryError, "digital numbers"),
-        (lambda c: c, {"method": "spline"}, xh.OptionError, "'spline' is unknown"),
-        (lambda c: c, {"step": "5 days"}, xh.TimeAxisError, "step='5 days'"),
+        (
+            lambda c: c.isel(time=[0]),
+            {},
+            xh.errors.TimeAxisError,
+            "at least 3 days, the cube has 1",
+        ),
+        (lambda c: c.isel(time=[]), {}, xh.errors.TimeAxisError, "none left"),
+        (lambda c: c.isel(time=0, drop=True), {}, xh.errors.TimeAxisError, "needs dates"),
+        (lambda c: c.assign_coords(time=range(40)), {}, xh.errors.TimeAxisError, "int64"),
+        (lambda c: c.fillna(0).astype("int16"), {}, xh.errors.RadiometryError, "digital numbers"),
+        (lambda c: c, {"method": "spline"}, xh.errors.OptionError, "'spline' is unknown"),
+        (lambda c: c, {"step": "5 days"}, xh.errors.TimeAxisError, "step='5 days'"),
         (
             lambda c: c,
             {"step": "9999D"},
-            xh.TimeAxisError,
+            xh.errors.TimeAxisError,
             "step='9999D'; give a number",
         ),
-        (lambda c: c, {"max_gap": 0}, xh.OptionError, "max_gap=0"),
-        (lambda c: c, {"envelope": 0.3}, xh.OptionError, "envelope=0.3"),
-        (lambda c: c, {"snow": "melt"}, xh.OptionError, "snow='melt'"),
+        (lambda c: c, {"max_gap": 0}, xh.errors.OptionError, "max_gap=0"),
+        (lambda c: c, {"envelope": 0.3}, xh.errors.OptionError, "envelope=0.3"),
+        (lambda c: c, {"snow": "melt"}, xh.errors.OptionError, "snow='melt'"),
     ],
 )
 def test_bad_input_is_refused(change, options, error, match):
@@ -353,38 +360,38 @@ def test_dates_that_are_no_dates_are_refused():
     ndvi = make_index(companions=False)
     times = ndvi["time"].values.copy()
     times[3] = np.datetime64("NaT")
-    with pytest.raises(xh.TimeAxisError, match="NaT"):
+    with pytest.raises(xh.errors.TimeAxisError, match="NaT"):
         xh.smooth(ndvi.assign_coords(time=times))
 
 
 def test_bandpasses_are_not_mixed():
     ndvi = make_index(companions=False)
     mixed = ndvi.assign_coords(bandpass=("time", ["oli", "msi"] * 20))
-    with pytest.raises(xh.ModelError, match=r"\['msi', 'oli'\]"):
+    with pytest.raises(xh.errors.ModelError, match=r"\['msi', 'oli'\]"):
         xh.smooth(mixed)
 
 
 def test_a_dataset_of_two_indices_is_refused():
     series = make_index()
-    with pytest.raises(xh.ContractError, match="one index"):
+    with pytest.raises(xh.errors.ContractError, match="one index"):
         xh.smooth(series.assign(evi=series["ndvi"]))
 
 
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: xh.Whittaker(penalty=-1), "penalty=-1"),
-        (lambda: xh.Whittaker(penalty="best"), "'reml', 'gcv' or 'v-curve'"),
-        (lambda: xh.Whittaker(relaxation=0), "relaxation=0"),
-        (lambda: xh.Whittaker(relaxation=math.nan), "relaxation=nan"),
-        (lambda: xh.Whittaker(candidates=(1, 10)), "at least 3 penalties"),
-        (lambda: xh.Whittaker(inflation=0.5), "inflation=0.5"),
-        (lambda: xh.SavitzkyGolay(window=0), "window=0"),
-        (lambda: xh.SavitzkyGolay(order=9), "order=9"),
-        (lambda: xh.Harmonic(count=0), "count=0"),
-        (lambda: xh.RadialBasis(widths=()), "widths="),
+        (lambda: xh.series.Whittaker(penalty=-1), "penalty=-1"),
+        (lambda: xh.series.Whittaker(penalty="best"), "'reml', 'gcv' or 'v-curve'"),
+        (lambda: xh.series.Whittaker(relaxation=0), "relaxation=0"),
+        (lambda: xh.series.Whittaker(relaxation=math.nan), "relaxation=nan"),
+        (lambda: xh.series.Whittaker(candidates=(1, 10)), "at least 3 penalties"),
+        (lambda: xh.series.Whittaker(inflation=0.5), "inflation=0.5"),
+        (lambda: xh.series.SavitzkyGolay(window=0), "window=0"),
+        (lambda: xh.series.SavitzkyGolay(order=9), "order=9"),
+        (lambda: xh.series.Harmonic(count=0), "count=0"),
+        (lambda: xh.series.RadialBasis(widths=()), "widths="),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make, match):
-    with pytest.raises(xh.OptionError, match=match):
+    with pytest.raises(xh.errors.OptionError, match=match):
         make()

@@ -12,8 +12,7 @@ import xarray as xr
 from pyproj import Transformer
 
 import xharmonize as xh
-from xharmonize.series.fields import Field, place_fields
-from xharmonize.series.zonal import _fractions
+from xharmonize.series.fields import Field, _fractions, place_fields
 from xharmonize.testing import example_cube
 
 UTM = "EPSG:32631"
@@ -221,7 +220,7 @@ def test_files_hold_utc(tmp_path):
         check_frame_type=False,
     )
     (tmp_path / "fields.csv").write_text("mine")
-    with pytest.raises(xh.StoreError, match="exists; mode='w' replaces it"):
+    with pytest.raises(xh.errors.StoreError, match="exists; mode='w' replaces it"):
         series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.csv")
     assert (tmp_path / "fields.csv").read_text() == "mine"
     series.harmonize.to_table(FIELDS, crs=UTM, path=tmp_path / "fields.csv", mode="w")
@@ -231,18 +230,23 @@ def test_files_hold_utc(tmp_path):
 @pytest.mark.parametrize(
     ("polygons", "options", "error", "match"),
     [
-        ([], {"crs": UTM}, xh.GridError, "no polygons"),
-        ([shapely.Point(LEFT, TOP)], {"crs": UTM}, xh.GridError, "is a Point"),
-        ([shapely.Polygon()], {"crs": UTM}, xh.GridError, "empty"),
-        (["field"], {"crs": UTM}, xh.GridError, "is no polygon"),
-        ("fields.geojson", {"crs": UTM}, xh.GridError, "is a path, no polygons; read them"),
-        ([{"type": "Polygon"}], {"crs": UTM}, xh.GridError, "cannot be read"),
-        (FIELDS, {}, xh.GridError, "no degrees, which GeoJSON means"),
-        (FIELDS, {"crs": "EPSG:1"}, xh.GridError, "names no CRS"),
-        (FIELDS, {"crs": UTM, "name": "crop"}, xh.GridError, "bare geometry has no property"),
-        (FIELDS, {"crs": UTM, "stat": "mode"}, xh.OptionError, "stat='mode'"),
-        (FIELDS, {"crs": UTM, "min_valid": 2}, xh.OptionError, "min_valid=2"),
-        (FIELDS, {"crs": UTM, "path": "fields.xlsx"}, xh.StoreError, "'.xlsx'"),
+        ([], {"crs": UTM}, xh.errors.GridError, "no polygons"),
+        ([shapely.Point(LEFT, TOP)], {"crs": UTM}, xh.errors.GridError, "is a Point"),
+        ([shapely.Polygon()], {"crs": UTM}, xh.errors.GridError, "empty"),
+        (["field"], {"crs": UTM}, xh.errors.GridError, "is no polygon"),
+        ("fields.geojson", {"crs": UTM}, xh.errors.GridError, "is a path, no polygons; read them"),
+        ([{"type": "Polygon"}], {"crs": UTM}, xh.errors.GridError, "cannot be read"),
+        (FIELDS, {}, xh.errors.GridError, "no degrees, which GeoJSON means"),
+        (FIELDS, {"crs": "EPSG:1"}, xh.errors.GridError, "names no CRS"),
+        (
+            FIELDS,
+            {"crs": UTM, "name": "crop"},
+            xh.errors.GridError,
+            "bare geometry has no property",
+        ),
+        (FIELDS, {"crs": UTM, "stat": "mode"}, xh.errors.OptionError, "stat='mode'"),
+        (FIELDS, {"crs": UTM, "min_valid": 2}, xh.errors.OptionError, "min_valid=2"),
+        (FIELDS, {"crs": UTM, "path": "fields.xlsx"}, xh.errors.StoreError, "'.xlsx'"),
     ],
 )
 def test_bad_input_is_refused(polygons, options, error, match):
@@ -254,5 +258,5 @@ def test_a_buffer_in_degrees_is_refused():
     cube = example_cube(crs="EPSG:4326", origin=(3.0, 51.0), resolution=1e-4)
     field = shapely.box(3.0, 50.999, 3.001, 51.0)
     assert xh.to_table(cube, field)["n_pixels"].iloc[0] == 100
-    with pytest.raises(xh.GridError, match="is in metres, the cube is in EPSG:4326"):
+    with pytest.raises(xh.errors.GridError, match="is in metres, the cube is in EPSG:4326"):
         xh.to_table(cube, field, buffer=-10)

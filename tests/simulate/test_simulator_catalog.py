@@ -52,7 +52,7 @@ def test_pystac_reads_and_rasterio_opens_every_asset(catalog):
 
 
 def _id(acquisition):
-    from xharmonize.simulate.stac import item_id
+    from xharmonize.simulate.catalog import item_id
 
     return item_id(TINY, acquisition)
 

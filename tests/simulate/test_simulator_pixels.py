@@ -9,19 +9,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xharmonize.errors import GridError, RadiometryError, TimeAxisError, UnknownSensorError
+from xharmonize.errors import (
+    GridError,
+    RadiometryError,
+    TimeAxisError,
+    UnknownSensorError,
+)
 from xharmonize.simulate import Cover, Simulation, truth
-from xharmonize.simulate.atmosphere import cloud_cover, correction_error, render_sky
 from xharmonize.simulate.catalog import render_pass
-from xharmonize.simulate.geometry import anisotropy, sun_position
-from xharmonize.simulate.imaging import point_spreads, sampling_matrix, shift_of
+from xharmonize.simulate.imaging import (
+    anisotropy,
+    cloud_cover,
+    correction_error,
+    point_spreads,
+    render_sky,
+    sampling_matrix,
+    shift_of,
+    sun_position,
+)
 from xharmonize.simulate.landscape import render_landscape
 from xharmonize.simulate.noise import Window, smooth_noise, white_noise
-from xharmonize.simulate.optical import prepare, render_optical, render_tile_ground
-from xharmonize.simulate.phenology import ground_on
-from xharmonize.simulate.quality import qa_pixel, scene_classes
-from xharmonize.simulate.radar import speckle
-from xharmonize.simulate.spectra import ENDMEMBERS
+from xharmonize.simulate.passes import (
+    prepare,
+    qa_pixel,
+    render_optical,
+    render_tile_ground,
+    scene_classes,
+    speckle,
+)
+from xharmonize.simulate.vegetation import ENDMEMBERS, ground_on
 from xharmonize.testing import assert_lazy, no_compute
 
 ALL = ("sentinel-2-l2a", "landsat-c2-l2", "gaofen-1-ard", "sentinel-1-rtc")

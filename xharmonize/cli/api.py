@@ -25,9 +25,9 @@ from stac_fastapi.types.errors import NotFoundError
 from stac_fastapi.types.search import APIRequest
 
 from xharmonize.cli.server import Item
-from xharmonize.cube.catalog.items import bbox_of
-from xharmonize.cube.catalog.query import make_query, matches, value_of
 from xharmonize.errors import XHarmonizeError
+from xharmonize.io.stac.items import bbox_of
+from xharmonize.io.stac.query import make_query, matches, value_of
 from xharmonize.kernels.longitude import spans
 
 Test = Callable[[Item], bool]

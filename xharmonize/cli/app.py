@@ -10,13 +10,11 @@ import typer
 
 import xharmonize
 from xharmonize.cli import console
-from xharmonize.cli.demo import demo
+from xharmonize.cli.demo import demo, simulate
 from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
-from xharmonize.cli.info import info
+from xharmonize.cli.info import info, models
 from xharmonize.cli.judge import plot, report, score
-from xharmonize.cli.models import models
-from xharmonize.cli.simulate import simulate
 from xharmonize.errors import XHarmonizeError
 
 app = typer.Typer(

@@ -85,11 +85,11 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-class _Bar(Callback):  # type: ignore[misc]
+class _Bar(Callback):
     """Counts the tasks of every graph that runs while it is active."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._progress, self._task, self._total = progress, task, 0
 
     def _start_state(self, _: Any, state: Mapping[str, Any]) -> None:

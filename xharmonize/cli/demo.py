@@ -1,4 +1,4 @@
-"""``xharmonize demo``: the whole way, from scenes to a dense NDVI series, on simulated scenes."""
+"""``xharmonize demo`` and ``simulate``: the whole way on simulated scenes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,280 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
+import numpy as np
 import typer
+import xarray as xr
 
+from xharmonize import plot
+from xharmonize._replace import Mode
 from xharmonize.cli import console
-from xharmonize.errors import StoreError
+from xharmonize.cube.contract import main_layer, read_coordinate
+from xharmonize.errors import GridError, StoreError
+from xharmonize.plot.maps import TRUE_COLOUR
+from xharmonize.plot.profiles import require_inside
+from xharmonize.types import AnyArray
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from xharmonize.simulate import Simulation
+
+
+NEAR = np.timedelta64(4 * 24 * 3600, "s")
+Point: TypeAlias = tuple[float, float]
+STRETCH = (0.0, 0.18)
+NAMES = ("maps.png", "series.png", "timeline.png")
+
+
+def draw(
+    folder: Path,
+    *,
+    source: Any,
+    harmonized: Any,
+    target: Any | None,
+    series: Any,
+    field: xr.DataArray | None = None,
+    point: Point | None = None,
+    truth: xr.DataArray | None = None,
+) -> list[Path]:
+    """Draw maps before and after, the series and the timeline; return the files.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    source, harmonized, target : cube
+        Before, after, and the sensor the harmonised cube is like.
+    series : DataArray or Dataset
+        The merged series.
+    field : (y, x) bool DataArray, optional
+        Pixels whose series is drawn; the whole area where neither it nor a point is given.
+    point : (float, float), optional
+        Longitude and latitude [degrees] of a pixel whose series is drawn.
+    truth : (time,) DataArray, optional
+        True course of what is drawn, where it is known.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    x, y = place_of(series, point)
+    figures = (
+        draw_maps(main_layer(source), main_layer(harmonized), target, series),
+        plot.series(series, field=field, x=x, y=y, truth=truth),
+        plot.timeline(series, title="Acquisitions"),
+    )
+    for name, figure in zip(NAMES, figures):
+        figure.savefig(folder / name)
+    return [folder / name for name in NAMES]
+
+
+def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None, series: Any) -> Figure:
+    """Draw the clearest date before and after, and a clear target date near it if there is one.
+
+    Which dates are clear is read from the series, which is computed already.
+    """
+    share = _valid_shares(series)
+    of_after = _shares_at(after, share)
+    like = None if target is None else main_layer(target)
+    near = np.zeros((of_after.size, 0)) if like is None else _near(after, like, share)
+    best = int((of_after + near.max(axis=1, initial=0.0)).argmax())
+    time = after["time"].values[best]
+    pictures = {"before": _nearest(before, time), "after": after.isel(time=best)}
+    if like is not None and near[best].max(initial=0.0) > 0:
+        pictures["target"] = like.isel(time=int(near[best].argmax()))
+    titles = [f"{picture['platform'].item()}, {name}" for name, picture in pictures.items()]
+    return plot.maps(*pictures.values(), titles=titles, stretch=_stretch(after))
+
+
+def place_of(series: Any, point: Point | None) -> Point | tuple[None, None]:
+    """Coordinates of a point in the CRS of the series; raises `GridError` if it lies outside."""
+    if point is None:
+        return None, None
+    import pyproj
+
+    from xharmonize.cube.geobox import centre_of, geobox_of
+    from xharmonize.kernels.longitude import unwrapped
+
+    grid = geobox_of(series)
+    crs = str(grid.crs)
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*point)
+    if grid.crs.geographic:
+        x = unwrapped(x, centre_of(grid)[0])
+    try:
+        require_inside(series, {"x": float(x), "y": float(y)})
+    except GridError as error:
+        west, south, east, north = grid.geographic_extent.boundingbox
+        raise GridError(
+            f"the point {point[0]:g},{point[1]:g} lies outside the series, which covers longitude "
+            f"{west:.4f} to {east:.4f} and latitude {south:.4f} to {north:.4f}",
+            cure="give LON,LAT there",
+        ) from error
+    return float(x), float(y)
+
+
+def _near(
+    after: xr.DataArray, target: xr.DataArray, share: dict[tuple[Any, str], float]
+) -> AnyArray:
+    """How near [1] a target date is, times its share of valid pixels; (date, target date)."""
+    apart = np.abs(after["time"].values[:, None] - target["time"].values[None, :])
+    nearness = np.clip(1.0 - apart / NEAR, 0.0, 1.0)
+    return np.asarray(nearness * _shares_at(target, share)[None, :])
+
+
+def _valid_shares(series: Any) -> dict[tuple[Any, str], float]:
+    """Share of valid pixels [1] by time and sensor."""
+    layer = main_layer(series)
+    flat = layer.isel(band=0) if "band" in layer.dims else layer
+    values = flat.notnull().mean(["y", "x"]).compute().values
+    return dict(zip(_keys(series), values.tolist()))
+
+
+def _shares_at(cube: xr.DataArray, share: dict[tuple[Any, str], float]) -> AnyArray:
+    return np.array([share.get(key, 0.0) for key in _keys(cube)])
+
+
+def _keys(cube: Any) -> list[tuple[Any, str]]:
+    sensors = read_coordinate(cube, "sensor").astype(str).tolist()
+    return list(zip(cube["time"].values.astype("datetime64[ns]").tolist(), sensors))
+
+
+def _nearest(cube: xr.DataArray, time: np.datetime64) -> xr.DataArray:
+    return cube.isel(time=int(np.abs(cube["time"].values - time).argmin()))
+
+
+def _stretch(cube: xr.DataArray) -> tuple[float, float] | None:
+    has_colour = set(TRUE_COLOUR) <= set(cube["band"].values.astype(str))
+    return STRETCH if has_colour else None
+
+
+def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
+    """Return the pixels of a cube that lie wholly in its largest field of crops.
+
+    Parameters
+    ----------
+    seed : int
+        Of the simulation.
+    cube : DataArray
+        On a grid whose pixels are whole multiples of 2.5 m.
+
+    Returns
+    -------
+    (y, x) bool DataArray
+
+    Raises
+    ------
+    GridError
+        If no pixel lies wholly in a field.
+    """
+    from xharmonize.simulate import Cover
+    from xharmonize.simulate.config import FINE
+    from xharmonize.simulate.landscape import render_landscape
+    from xharmonize.simulate.noise import Window
+
+    x, y = cube["x"].values, cube["y"].values
+    step = float(x[1] - x[0])
+    n = round(step / FINE)
+    window = Window(
+        left=float(x[0]) - step / 2,
+        top=float(y[0]) + step / 2,
+        step=FINE,
+        width=n * x.size,
+        height=n * y.size,
+    )
+    ground = render_landscape(seed, window)
+    unit = ground.unit.reshape(y.size, n, x.size, n)
+    lowest, highest = unit.min(axis=(1, 3)), unit.max(axis=(1, 3))
+    is_crop = (lowest == highest) & (ground.unit_cover[lowest] == Cover.CROP)
+    if not is_crop.any():
+        raise GridError("no pixel lies wholly in a field", cure="simulate a larger area: --size")
+    largest = np.bincount(lowest[is_crop]).argmax()
+    field = is_crop & (lowest == largest)
+    return xr.DataArray(field, dims=("y", "x"), coords={"y": cube["y"], "x": cube["x"]})
+
+
+def true_ndvi(
+    simulation: Simulation, field: xr.DataArray, *, every: str = "4D", hour: float = 10.7
+) -> xr.DataArray:
+    """Return the NDVI [1] of a field as Landsat would see it through a perfect atmosphere.
+
+    Parameters
+    ----------
+    simulation : Simulation
+    field : (y, x) bool DataArray
+        Its pixels.
+    every : str
+        Step in time, as pandas writes it.
+    hour : float
+        Time of the day [h UTC].
+
+    Returns
+    -------
+    (time,) DataArray
+    """
+    import pandas as pd
+
+    from xharmonize.simulate import truth
+
+    days = pd.date_range(simulation.start, simulation.end, freq=every)
+    times = (days + pd.Timedelta(hours=hour)).to_numpy("datetime64[ns]")
+    values = []
+    for date in times:
+        ground = truth(simulation, date, like=field)["reflectance"]
+        red, nir = (ground.sel(band=name).where(field) for name in ("red", "nir08"))
+        values.append(((nir - red) / (nir + red)).mean().compute().item())
+    return xr.DataArray(values, dims="time", coords={"time": times}, name="ndvi")
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder of the catalogue; made here.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same landscape and weather.")] = 0,
+    start: Annotated[str, typer.Option(help="First day.")] = "2022-05-01",
+    end: Annotated[str, typer.Option(help="Last day.")] = "2022-08-31",
+    size: Annotated[float, typer.Option(help="Width and height in metres.", min=60.0)] = 900.0,
+    cloudiness: Annotated[
+        float, typer.Option(help="Mean cloud cover, 0 to 1.", min=0.0, max=0.95)
+    ] = 0.35,
+    sensor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="sentinel-2-l2a, landsat-c2-l2, gaofen-1-ard or sentinel-1-rtc; may be given "
+            "several times. Default: the first two."
+        ),
+    ] = None,
+    variant: Annotated[Literal["a", "b", "c"], typer.Option(help="Variant of the physics.")] = "a",
+    baseline: Annotated[
+        Literal["with-offset", "without-offset", "mixed"],
+        typer.Option(help="Processing baselines of Sentinel-2."),
+    ] = "with-offset",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a catalogue that is there.")
+    ] = False,
+) -> None:
+    """Write simulated scenes, their truth known, as COGs with a static STAC catalogue."""
+    from xharmonize.simulate import Simulation
+
+    simulation = Simulation(
+        seed=seed,
+        start=start,
+        end=end,
+        size=(size, size),
+        cloudiness=cloudiness,
+        sensors=tuple(sensor or ("sentinel-2-l2a", "landsat-c2-l2")),
+        variant=variant,
+        baseline=baseline,
+    )
+    catalog = write_scenes(simulation, out, mode="w" if overwrite else "w-")
+    console.say(f"{len(simulation.passes())} scenes: {catalog}")
+
+
+def write_scenes(simulation: Simulation, out: Path, *, mode: Mode) -> Path:
+    """Write a simulation with a progress bar; return its ``catalog.json``."""
+    from xharmonize.simulate import write_catalog
+
+    with console.counted("Simulating scenes") as show:
+        return write_catalog(simulation, out, mode=mode, progress=show)
+
 
 SOURCE, TARGET = "sentinel-2-l2a", "landsat-c2-l2"
 # Middle of a tile of the simulator's lattice: an area of up to 900 m is rendered as one tile.
@@ -51,7 +314,6 @@ def demo(
     simulation = Simulation(seed=seed, size=(size, size), center=CENTER, start=start, end=end)
     _clear(out)
     _step(1, f"Simulate {len(simulation.passes())} scenes as COGs with STAC items")
-    from xharmonize.cli.simulate import write_scenes
 
     catalog = write_scenes(simulation, out / "scenes", mode="w")
     items = _search(catalog)
@@ -69,7 +331,9 @@ def _clear(out: Path) -> None:
     marker, known = ".xharmonize-demo", ("scenes", "ndvi.zarr", "figures")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if found and (marker not in found or not found <= {marker, *known}):
-        raise StoreError(f"{out} holds other files than an earlier demo's; name another --out")
+        raise StoreError(
+            f"{out} holds other files than an earlier demo's", cure="name another --out"
+        )
     for name in known:
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -95,8 +359,7 @@ def _search(catalog: Path) -> dict[str, Any]:
 
 def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
     import xharmonize as xh
-    from xharmonize.cli.choice import DEFAULT_BANDS
-    from xharmonize.cli.reading import check
+    from xharmonize.cli.inputs import DEFAULT_BANDS, check
 
     _step(3, "Open both as lazy cubes, and compare pixels with their metadata")
     source, target = (
@@ -120,8 +383,6 @@ def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
 
 
 def _draw(cubes: Cubes, simulation: Simulation, out: Path) -> None:
-    from xharmonize.cli.field import largest_field, true_ndvi
-    from xharmonize.cli.figures import draw
 
     _step(5, "Draw maps before and after, the NDVI of a field, and the dates of acquisition")
     field = largest_field(simulation.seed, cubes.target)
@@ -138,7 +399,7 @@ def _draw(cubes: Cubes, simulation: Simulation, out: Path) -> None:
 
 
 def _sum_up(cubes: Cubes, out: Path, *, seconds: float) -> None:
-    from xharmonize.cli.report import print_summary
+    from xharmonize.cli.inputs import print_summary
 
     _step(6, "Sum up")
     print_summary(cubes.ndvi, title="Dense NDVI series")

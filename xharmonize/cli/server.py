@@ -1,8 +1,4 @@
-"""A STAC API on the loopback interface, from items in memory; it ends by itself.
-
-Made on stac-fastapi and cql2 for the demo and for tests. Search, paging, ``query``, CQL2 and
-``sortby`` work with pystac-client. It listens on 127.0.0.1 only.
-"""
+"""A STAC API on the loopback interface, from items in memory; it ends by itself."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from xharmonize.errors import CatalogConnectionError, CatalogError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
 
 Item = dict[str, Any]
 HOST = "127.0.0.1"
@@ -125,9 +122,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CatalogError(f"cannot read {path}: {error.strerror}; check the path") from error
+        raise CatalogError(
+            f"cannot read {path}: {error.strerror}", cure="check the path"
+        ) from error
     except json.JSONDecodeError as error:
-        raise CatalogError(f"{path} is not JSON ({error}); give a STAC catalogue") from error
+        raise CatalogError(f"{path} is not JSON ({error})", cure="give a STAC catalogue") from error
     return document
 
 
@@ -172,7 +171,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CatalogConnectionError(
-            f"cannot listen on {HOST}:{port} ({error.strerror}); use port=0 for a free port"
+            f"cannot listen on {HOST}:{port} ({error.strerror})", cure="use port=0 for a free port"
         ) from error
     return listener
 
@@ -182,7 +181,7 @@ def _wait_until(is_ready: Any, thread: threading.Thread, timeout: float) -> None
     while not is_ready():
         if not thread.is_alive() or time.monotonic() > end:
             raise CatalogConnectionError(
-                f"the loopback STAC API did not start within {timeout:g} s; "
-                "run again with a larger timeout"
+                f"the loopback STAC API did not start within {timeout:g} s",
+                cure="run again with a larger timeout",
             )
         time.sleep(0.01)

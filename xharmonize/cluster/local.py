@@ -1,17 +1,86 @@
-"""A cluster on this machine."""
+"""A cluster on this machine, and whether its GPUs can serve workers."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xharmonize._optional import require
-from xharmonize.cluster.devices import Choice, choose
 from xharmonize.errors import ClusterError, warn
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What kind of workers a machine gets.
+
+    Attributes
+    ----------
+    is_gpu : bool
+        One worker per GPU, else workers on the cores.
+    reason : str
+        Why, in words.
+    is_unexpected : bool
+        There is a GPU, but it cannot be used as things are installed.
+    """
+
+    is_gpu: bool
+    reason: str
+    is_unexpected: bool = False
+
+
+def choose(*, devices: Path = Path("/dev"), environment: Mapping[str, str] | None = None) -> Choice:
+    """Look for GPUs and for what it takes to use them; starts nothing on them.
+
+    Device files tell whether there is a GPU, since they need no package: so that a machine whose
+    GPU cannot be used for want of one is told so.
+
+    Parameters
+    ----------
+    devices : path
+        Folder of device files.
+    environment : mapping, optional
+        The process's environment.
+    """
+    environment = os.environ if environment is None else environment
+    visible = environment.get(_VISIBLE)
+    if visible is not None and visible.split(",")[0].strip() in ("", "-1", "NoDevFiles"):
+        return Choice(is_gpu=False, reason=f"{_VISIBLE}={visible!r} hides every GPU")
+    found = sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+    if not found and not (devices / "dxg").exists():  # dxg: the GPU of a Windows host
+        return Choice(is_gpu=False, reason="no NVIDIA GPU on this machine")
+    try:
+        importlib.import_module("dask_cuda")
+        nvml = importlib.import_module("pynvml")
+    except ImportError as error:
+        return _unusable(
+            f"dask-cuda cannot be imported ({error}); pip install 'xharmonize[gpu]'", found
+        )
+    try:
+        nvml.nvmlInit()
+        count = int(nvml.nvmlDeviceGetCount())
+    except nvml.NVMLError as error:
+        return _unusable(f"the driver does not answer (NVML: {error})", found)
+    if not count:
+        return _unusable("the driver counts none (NVML): this process may not use it", found)
+    return Choice(is_gpu=True, reason=f"{count} NVIDIA GPU{'s' * (count != 1)} on this machine")
+
+
+def _unusable(why: str, found: list[str]) -> Choice:
+    names = ", ".join(found) or "one"
+    reason = f"there is a GPU ({names}), but {why}"
+    return Choice(is_gpu=False, reason=reason, is_unexpected=True)
+
 
 LOOPBACK = "127.0.0.1"
 MAX_THREADS = 4
@@ -79,7 +148,9 @@ def local(
     require("distributed", extra="cluster")
     for name, number in (("n_workers", n_workers), ("threads_per_worker", threads_per_worker)):
         if number is not None and number < 1:
-            raise ClusterError(f"{name}={number} leaves nothing to compute with; give 1 or more")
+            raise ClusterError(
+                f"{name}={number} leaves nothing to compute with", cure="give 1 or more"
+            )
     options = {
         "memory_limit": memory_limit,
         "host": LOOPBACK,
@@ -97,15 +168,16 @@ def local(
     client = _connect(start(n_workers, threads_per_worker, options), choice)
     place = client.dashboard_link if dashboard else "off"
     _log.info("%s, %d workers, dashboard %s", client.reason, len(client.cluster.workers), place)
-    return client
+    started: Client = client
+    return started
 
 
 def _connect(cluster: Any, choice: Choice) -> Any:
     """Client of a cluster just started, which it closes."""
-    from xharmonize.cluster.client import LocalClient
+    from xharmonize.cluster.plugins import LocalClient
 
     try:
-        client = LocalClient(cluster)
+        client = LocalClient(cluster)  # type: ignore[no-untyped-call]
     except BaseException:
         cluster.close()
         raise

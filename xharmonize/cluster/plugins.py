@@ -1,8 +1,4 @@
-"""What `share` puts on the scheduler and on the workers; imported where a model is shared.
-
-The scheduler keeps the files on its disk, never in memory, and hands them out piece by piece;
-workers that join or restart later fetch them by themselves.
-"""
+"""What needs distributed when loaded: the client of `local`, and plugins that share models."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from xharmonize.errors import ClusterError, ModelError
@@ -20,13 +17,37 @@ from xharmonize.models import places
 from xharmonize.models.bundle import open_bundle
 from xharmonize.models.refs import ModelRef
 
+
+class LocalClient(Client):
+    """A client that closes its cluster with itself, and knows why it is of the kind it is.
+
+    Attributes
+    ----------
+    reason : str
+        Which cluster was started, and why.
+    """
+
+    reason: str = ""
+
+    def close(self, *args: Any, **options: Any) -> Any:
+        """Close the client and its cluster."""
+        closing = super().close(*args, **options)  # type: ignore[no-untyped-call]
+        if self.cluster is not None:
+            self.cluster.close()
+        return closing
+
+    def __repr__(self) -> str:
+        own: str = super().__repr__()  # type: ignore[no-untyped-call]
+        return f"{own.removesuffix('>')}, {self.reason}>"
+
+
 DEPOT = "xharmonize-depot"
 READ, WRITE = "xharmonize_read_bundle", "xharmonize_write_bundle"
 PIECE = 4 * 2**20
 """Bytes sent at once: what a worker that fetches costs the scheduler in memory."""
 
 
-class Depot(SchedulerPlugin):  # type: ignore[misc]
+class Depot(SchedulerPlugin):
     """Files of bundles on the scheduler's disk, by digest; they go when the scheduler closes."""
 
     name = DEPOT
@@ -65,7 +86,7 @@ class Depot(SchedulerPlugin):  # type: ignore[misc]
             return file.read(PIECE)
 
 
-class SharedBundle(WorkerPlugin):  # type: ignore[misc]
+class SharedBundle(WorkerPlugin):
     """Gives a worker its own copy of a bundle, whenever the worker starts.
 
     Parameters
@@ -93,7 +114,8 @@ class SharedBundle(WorkerPlugin):  # type: ignore[misc]
             if not await asyncio.to_thread(self._holds, part):
                 raise ClusterError(
                     f"the copy of model {self.ref.name!r} on worker {worker.address} is not what "
-                    "was shared: its sha256 differs; share it again"
+                    "was shared: its sha256 differs",
+                    cure="share it again",
                 )
             part.rename(self.folder)
         places.register(self.ref.digest, self.folder)
@@ -118,7 +140,8 @@ class SharedBundle(WorkerPlugin):  # type: ignore[misc]
                 if not data:
                     raise ClusterError(
                         f"the scheduler has {offset} of {size} bytes of {path.name} of model "
-                        f"{self.ref.name!r}; share it again"
+                        f"{self.ref.name!r}",
+                        cure="share it again",
                     )
                 await asyncio.to_thread(file.write, data)
 

@@ -69,7 +69,8 @@ def share(
     except (OSError, TimeoutError) as error:
         raise ClusterError(
             f"the cluster at {_address(client)} was lost while model {ref.name!r} was being "
-            f"shared ({error!r}); share it again"
+            f"shared ({error!r})",
+            cure="share it again",
         ) from error
 
 
@@ -80,8 +81,8 @@ def _files_of(ref: ModelRef) -> Iterator[list[Path]]:
     if place.filesystem is None:
         if open_bundle(place.root).ref.digest != ref.digest:
             raise ModelError(
-                f"model {ref.name!r} at {ref.location} has changed since it was loaded; load it "
-                "again"
+                f"model {ref.name!r} at {ref.location} has changed since it was loaded",
+                cure="load it again",
             )
         yield sorted(Path(place.root).iterdir())
         return
@@ -99,8 +100,9 @@ def _ref_of(model: Any) -> ModelRef:
     bundle = model.bundle if isinstance(model, HasBundle) else None
     if bundle is None:
         raise ModelError(
-            f"model {getattr(model, 'name', model)!r} has no files to share; published "
-            "coefficients and fits travel in the graph, only bundles need to be shared"
+            f"model {getattr(model, 'name', model)!r} has no files to share",
+            cure="published "
+            "coefficients and fits travel in the graph, only bundles need to be shared",
         )
     return bundle.ref
 
@@ -108,31 +110,35 @@ def _ref_of(model: Any) -> ModelRef:
 def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
     if client.asynchronous:
         raise ClusterError(
-            "share waits for answers, which an asynchronous client does not; call it outside the "
-            "event loop with a client of its own, Client(address)"
+            "share waits for answers, which an asynchronous client does not",
+            cure="call it outside the event loop with a client of its own, Client(address)",
         )
     if client.status != "running":
-        raise ClusterError(f"the client is {client.status}; connect to a running cluster first")
+        raise ClusterError(
+            f"the client is {client.status}", cure="connect to a running cluster first"
+        )
     seen: list[int] = []
     try:
         client.sync(_watch_workers, client, n_workers, seen, callback_timeout=timeout)
     except (OSError, TimeoutError) as error:
         if not seen:
             raise ClusterError(
-                f"the scheduler at {_address(client)} does not answer ({timeout:g} s); start it, "
-                "or connect to one that runs"
+                f"the scheduler at {_address(client)} does not answer ({timeout:g} s)",
+                cure="start it, or connect to one that runs",
             ) from error
         raise ClusterError(
             f"the cluster at {_address(client)} has {seen[-1]} workers after {timeout:g} s, not "
-            f"{n_workers}; start some (client.cluster.scale), or share with n_workers=0 where they "
-            "come with the first tasks"
+            f"{n_workers}",
+            cure="start some (client.cluster.scale), or share with n_workers=0 where they "
+            "come with the first tasks",
         ) from error
 
 
 async def _watch_workers(client: Client, n_workers: int, seen: list[int]) -> None:
     """Wait for workers; note how many there are each time the scheduler answers."""
     while True:
-        seen.append(len(await client.scheduler.ncores()))
+        scheduler: Any = client.scheduler
+        seen.append(len(await scheduler.ncores()))
         if seen[-1] >= n_workers:
             return
         await asyncio.sleep(_INTERVAL)

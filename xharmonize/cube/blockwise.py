@@ -178,8 +178,10 @@ def cut_like(array: Any, like: Any, axes: Sequence[int] | None = None) -> Any:
 def cut_into(array: Any, unit: Sequence[int]) -> da.Array:
     """Return a lazy array in blocks of a size; one in memory is not hashed for a name."""
     if is_lazy(array):
-        return array.rechunk(tuple(unit))
-    return da.from_array(np.asarray(array), chunks=tuple(unit), name=False)
+        cut: da.Array = array.rechunk(tuple(unit))
+    else:
+        cut = da.from_array(np.asarray(array), chunks=tuple(unit), name=False)
+    return cut
 
 
 def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) -> Any:
@@ -311,7 +313,7 @@ def _with_blocks(argument: Any) -> Any:
 
 def array_of(
     name: str,
-    tasks: Mapping[tuple[Any, ...], Task],
+    tasks: Mapping[Any, Any],
     *,
     sources: Sequence[da.Array],
     chunks: Sequence[tuple[int, ...]],
@@ -332,5 +334,6 @@ def array_of(
     meta : array
         Of its dtype, where it lies, without elements.
     """
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=list(sources))
+    before: list[Any] = list(sources)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=before)
     return da.Array(graph, name, chunks=tuple(chunks), meta=meta)

@@ -21,7 +21,7 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.masks import remove
 from xharmonize.errors import ContractError
 from xharmonize.sensors import Names, get_sensor
-from xharmonize.sensors.names import numbered_alike
+from xharmonize.sensors.registry import numbered_alike
 from xharmonize.sensors.spec import UNKNOWN, Flag, Sensor
 from xharmonize.types import AnyArray, Float64Array
 
@@ -210,7 +210,9 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
     """
     cube = at_door(cube)
     if samples < 1:
-        raise ContractError(f"samples={samples}; give the number of pixels per step and band")
+        raise ContractError(
+            f"samples={samples}", cure="give the number of pixels per step and band"
+        )
     array = cube if isinstance(cube, xr.DataArray) else _cloudless(cube)
     steps = read_contract(array)
     array = array.transpose("time", "band", "y", "x")
@@ -293,7 +295,7 @@ def _cloudless(cube: xr.Dataset) -> xr.DataArray:
     """Leave out clouds where the cube knows them: under haze the darkest pixels are bright."""
     if REFLECTANCE not in cube:
         raise ContractError(
-            f"the Dataset has no 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+            "the Dataset has no 'reflectance'", cure=f"it has {sorted(map(str, cube.data_vars))}"
         )
     if "qa" not in cube:
         return cube[REFLECTANCE]
@@ -479,7 +481,8 @@ def _thin_out(data: da.Array, samples: int) -> da.Array:
         stride = max(1, int(np.sqrt(block.shape[2] * block.shape[3] * len(picked) / samples)))
         thin = block[:, :, ::stride, ::stride]
         parts.append(thin.reshape(*thin.shape[:2], -1))
-    return da.concatenate(parts, axis=2).rechunk({2: -1})
+    joined: da.Array = da.concatenate(parts, axis=2).rechunk({2: -1})
+    return joined
 
 
 def _statistics_block(values: AnyArray, limits: Float64Array) -> Float64Array:

@@ -24,7 +24,7 @@ from xharmonize.cube.radiometry import (
 from xharmonize.cube.stated import Stated, blank, read_numbers
 from xharmonize.errors import BandError, ContractError, RadiometryError
 from xharmonize.sensors import UNKNOWN, Sensor
-from xharmonize.sensors.names import normalize_baseline, normalize_platform
+from xharmonize.sensors.registry import normalize_baseline, normalize_platform
 from xharmonize.types import Level
 
 PerBand: TypeAlias = float | Mapping[str, float]
@@ -225,7 +225,9 @@ def _as_held(code: float, stated: Stated) -> float:
 def _level(given: str | None, sensor: Sensor) -> str | None:
     known = (*get_args(Level), sensor.level)
     if given is not None and given not in known:
-        raise RadiometryError(f"level={given!r} is unknown; it is one of {', '.join(known)}")
+        raise RadiometryError(
+            "is unknown", cure=f"it is one of {', '.join(known)}", argument="level", value=given
+        )
     return given
 
 
@@ -243,19 +245,21 @@ def _settle_decoded(
         both = ", ".join(f"{name} {said.dtype}" for name, said in zip(names, stated))
         raise RadiometryError(
             f"some bands are integers, others floats ({both}): digital numbers and reflectance "
-            "are not told apart; decode the integers first, or describe them apart"
+            "are not told apart",
+            cure="decode the integers first, or describe them apart",
         )
     if np.issubdtype(cube.dtype, np.integer):
         if claims.is_decoded:
             raise RadiometryError(
-                f"is_decoded=True, but the cube holds {cube.dtype}: integers are digital numbers; "
-                "leave is_decoded out, and decode with cube.harmonize.decode()"
+                f"is_decoded=True, but the cube holds {cube.dtype}: integers are digital numbers",
+                cure="leave is_decoded out, and decode with cube.harmonize.decode()",
             )
         return False
     if claims.is_decoded and has_line:
         raise RadiometryError(
             "is_decoded=True says that scale and offset were applied, scale= or offset= that they "
-            "are still to be: they would be applied twice; give one or the other"
+            "are still to be: they would be applied twice",
+            cure="give one or the other",
         )
     is_settled = claims.is_decoded is True or (claims.is_decoded is False and claims.names_line())
     if any(said.is_applied for said in stated) and not is_settled:
@@ -270,8 +274,8 @@ def _settle_decoded(
             return bool(known[0])
     raise RadiometryError(
         f"the cube holds {cube.dtype}, which may be reflectance or digital numbers (stackstac and "
-        f"rioxarray return floats for both){_line_in_words(stated)}; pass is_decoded=True for "
-        "reflectance, False for digital numbers"
+        f"rioxarray return floats for both){_line_in_words(stated)}",
+        cure="pass is_decoded=True for reflectance, False for digital numbers",
     )
 
 
@@ -283,16 +287,17 @@ def _is_read_decoded(claims: Claims, stated: Sequence[Stated], sensor: Sensor) -
     if claims.is_decoded is False or claims.scale is not None or claims.offset is not None:
         raise RadiometryError(
             f"the arguments say that the cube holds digital numbers, its encoding that scale and "
-            f"offset were applied when it was read{_line_in_words(stated)}; pass is_decoded=True, "
-            "or, if they do hold digital numbers, is_decoded=False with scale= and offset="
+            f"offset were applied when it was read{_line_in_words(stated)}",
+            cure="pass is_decoded=True, "
+            "or, if they do hold digital numbers, is_decoded=False with scale= and offset=",
         )
     needed = {"scale", "offset"} if sensor.radiometry.needs_offset else {"scale"}
     if all(needed <= said.numbers.keys() for said in stated):
         return True
     raise RadiometryError(
-        f"the cube was decoded when it was read, with part of a line{_line_in_words(stated)}; "
-        "pass is_decoded=True if that makes reflectance of this product, or open the file with "
-        "mask_and_scale=False"
+        f"the cube was decoded when it was read, with part of a line{_line_in_words(stated)}",
+        cure="pass is_decoded=True if that makes reflectance of this product, or open the file "
+        "with mask_and_scale=False",
     )
 
 
@@ -351,12 +356,14 @@ def _given(claims: Claims, name: str) -> dict[str, float]:
         value = getattr(claims, key)
         if isinstance(value, Mapping):
             if name not in value:
-                raise BandError(f"{key}= has no number for band {name!r}; it has {sorted(value)}")
+                raise BandError(
+                    f"{key}= has no number for band {name!r}", cure=f"it has {sorted(value)}"
+                )
             value = value[name]
         if value is not None:
             found[key] = float(value)
     if found.get("scale", 1.0) <= 0:
-        raise RadiometryError(f"scale={found['scale']:g} for band {name!r}; it is above 0")
+        raise RadiometryError(f"scale={found['scale']:g} for band {name!r}", cure="it is above 0")
     return found
 
 
@@ -392,7 +399,8 @@ def _declared(band: xr.DataArray, name: str, given: Mapping[str, float]) -> dict
         if not is_same(found[key], numbers[key]):
             raise RadiometryError(
                 f"band {name!r} contradicts itself: raster:bands says {key} {found[key]:g}, "
-                f"coordinates say {numbers[key]:g}; {_CURE}"
+                f"coordinates say {numbers[key]:g}",
+                cure=f"{_CURE}",
             )
     return {**numbers, **found}
 
@@ -406,7 +414,8 @@ def _of_raster_bands(value: Any, name: str) -> dict[str, float]:
         if number is None and value.get(key) is not None:
             raise RadiometryError(
                 f"band {name!r} has {key} {str(value[key])[:40]!r} in its raster:bands, which is "
-                "no such number; drop that coordinate with cube.drop_vars('raster:bands')"
+                "no such number",
+                cure="drop that coordinate with cube.drop_vars('raster:bands')",
             )
         if number is not None:
             found[key] = number
@@ -418,9 +427,10 @@ def _check_units(cube: xr.DataArray, claims: Claims) -> None:
     units = str(cube.attrs.get("units", "")).strip().lower()
     if units in _PERCENT and not (claims.names_line() and not claims.is_decoded):
         raise RadiometryError(
-            f"the cube states units {units!r}, and reflectance here is a fraction of 1; pass "
+            f"the cube states units {units!r}, and reflectance here is a fraction of 1",
+            cure="pass "
             "scale=0.01 and offset=0.0, with is_decoded=False, or if it is wrong remove it from "
-            "cube.attrs"
+            "cube.attrs",
         )
 
 
@@ -430,8 +440,9 @@ def _require_one_product(cube: xr.DataArray) -> None:
         names = {str(name) for name in np.atleast_1d(read_coordinate(cube, "sensor"))}
         if len(names) > 1:
             raise ContractError(
-                f"the dates of the cube come from {', '.join(sorted(names))}; describe those of "
-                "each sensor by themselves, then join them with xr.concat(..., dim='time')"
+                f"the dates of the cube come from {', '.join(sorted(names))}",
+                cure="describe those of "
+                "each sensor by themselves, then join them with xr.concat(..., dim='time')",
             )
 
 

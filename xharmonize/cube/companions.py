@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.errors import ContractError
-from xharmonize.kernels import looks as kernels
+from xharmonize.kernels import observations as kernels
 from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray, BoolArray
 
@@ -208,8 +208,9 @@ def companions_of(cube: xr.DataArray | xr.Dataset) -> list[str]:
         if (kind == "f") != (declared == "f"):
             averaged = ".fillna(0)" if kind == "f" else ""
             raise ContractError(
-                f"{own.name!r} holds {cube[own.name].dtype} in place of {own.dtype}; unless it was "
-                f"averaged, restore it with cube[{own.name!r}]{averaged}.astype({own.dtype!r})"
+                f"{own.name!r} holds {cube[own.name].dtype} in place of {own.dtype}",
+                cure="unless it was "
+                f"averaged, restore it with cube[{own.name!r}]{averaged}.astype({own.dtype!r})",
             )
     return found
 

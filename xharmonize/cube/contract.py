@@ -138,8 +138,8 @@ def _truths(values: AnyArray) -> AnyArray:
     odd = [value for value in np.unique(values.astype(str)) if value not in _TRUTHS]
     if odd:
         raise ContractError(
-            f"coordinate 'is_decoded' holds {str(odd[0])!r}, neither true nor false; settle it "
-            "with xh.describe(cube, sensor=..., is_decoded=...)"
+            f"coordinate 'is_decoded' holds {str(odd[0])!r}, neither true nor false",
+            cure="settle it with xh.describe(cube, sensor=..., is_decoded=...)",
         )
     known = [_TRUTHS[value] for value in values.astype(str).ravel()]
     return np.array(known, bool).reshape(values.shape)
@@ -174,21 +174,21 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
     if lost:
         raise ContractError(
             f"the cube does not say what its numbers mean: coordinates {_first(lost)} are missing "
-            "(xarray drops conflicting coordinates in arithmetic and in reductions); "
-            "settle them with xh.describe(cube, sensor=..., platform=...)"
+            "(xarray drops conflicting coordinates in arithmetic and in reductions)",
+            cure="settle them with xh.describe(cube, sensor=..., platform=...)",
         )
     require_dates(cube, what="the cube")
     bands = cube["band"].values.tolist()
     if any(isinstance(name, bytes) for name in bands):
         raise BandError(
-            f"band names are bytes, {_first(bands)}; make them text with "
-            "cube.assign_coords(band=cube.band.values.astype(str))"
+            f"band names are bytes, {_first(bands)}",
+            cure="make them text with cube.assign_coords(band=cube.band.values.astype(str))",
         )
     if len(set(bands)) < len(bands):
         first = [i for i, name in enumerate(bands) if name not in bands[:i]]
         raise BandError(
-            f"bands {_first(bands)} are there more than once; select one of each, for instance the "
-            f"first with cube.isel(band={first})"
+            f"bands {_first(bands)} are there more than once",
+            cure=f"select one of each, for instance the first with cube.isel(band={first})",
         )
 
 
@@ -198,21 +198,23 @@ def _require_dims(cube: xr.DataArray | xr.Dataset) -> None:
     other = next((str(dim) for dim in cube.dims if str(dim).lower() in NAMES), None)
     if absent == "time" and other:
         raise ContractError(
-            f"the cube has no dimension 'time' but {other!r}; name it with "
-            f"cube.rename({{{other!r}: 'time'}})"
+            f"the cube has no dimension 'time' but {other!r}",
+            cure=f"name it with cube.rename({{{other!r}: 'time'}})",
         )
     if absent:
         a_mean = "; a mean over time is cube.harmonize.composite(...)" if absent == "time" else ""
         raise ContractError(
-            f"the cube has no dimension {absent!r}; it has {tuple(cube.dims)}: select with a list, "
-            f"cube.isel({absent}=[0]), which keeps it{a_mean}"
+            f"the cube has no dimension {absent!r}",
+            cure=f"it has {tuple(cube.dims)}: select with a list, "
+            f"cube.isel({absent}=[0]), which keeps it{a_mean}",
         )
     pixels = cube[REFLECTANCE] if isinstance(cube, xr.Dataset) and REFLECTANCE in cube else cube
     extra = [str(dim) for dim in pixels.dims if dim not in DIMS]
     if extra and isinstance(pixels, xr.DataArray) and {"y", "x"} <= set(pixels.dims):
         raise ContractError(
             f"the cube has a dimension {extra[0]!r} of {cube.sizes[extra[0]]} besides time, band, "
-            f"y and x; choose one of it with cube.isel({{{extra[0]!r}: 0}}, drop=True)"
+            "y and x",
+            cure=f"choose one of it with cube.isel({{{extra[0]!r}: 0}}, drop=True)",
         )
 
 
@@ -229,8 +231,8 @@ def require_reflectance(cube: xr.DataArray) -> None:
         cube.dtype, np.floating
     ):
         raise RadiometryError(
-            f"the cube holds digital numbers ({cube.dtype}), reflectance is needed; "
-            "call cube.harmonize.decode() first"
+            f"the cube holds digital numbers ({cube.dtype}), reflectance is needed",
+            cure="call cube.harmonize.decode() first",
         )
 
 
@@ -247,13 +249,14 @@ def plain_numbers(array: xr.DataArray) -> xr.DataArray:
     dtype = array.dtype
     if dtype.kind not in "iuf":
         raise RadiometryError(
-            f"the cube holds {dtype}, not numbers; convert it with cube.astype('float32')"
+            f"the cube holds {dtype}, not numbers", cure="convert it with cube.astype('float32')"
         )
     said = array.attrs.get("_Unsigned", array.encoding.get("_Unsigned", ""))
     if dtype.kind == "i" and str(said).lower() == "true":
         raise RadiometryError(
             f"the cube holds {dtype} and says _Unsigned: its numbers from {np.iinfo(dtype).max} on "
-            f"are read as negative; convert it with cube.astype('uint{8 * dtype.itemsize}')"
+            "are read as negative",
+            cure=f"convert it with cube.astype('uint{8 * dtype.itemsize}')",
         )
     wanted = dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize not in (4, 8):
@@ -266,7 +269,9 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
     present = [str(name) for name in cube["band"].values]
     missing = [name for name in names if name not in present]
     if missing:
-        raise BandError(f"{what} needs band {', '.join(missing)}; the cube has {_first(present)}")
+        raise BandError(
+            f"{what} needs band {', '.join(missing)}", cure=f"the cube has {_first(present)}"
+        )
 
 
 def select_bands(cube: Cube, names: Sequence[str]) -> Cube:
@@ -297,8 +302,8 @@ def main_layer(cube: xr.DataArray | xr.Dataset, *, what: str = "this") -> xr.Dat
     names = quantities_of(cube)
     if REFLECTANCE not in names and len(names) != 1:
         raise ContractError(
-            f"{what} needs a Dataset with 'reflectance' or one index; it has {sorted(names)}: "
-            "choose one, for instance cube[['ndvi', 'origin']]"
+            f"{what} needs a Dataset with 'reflectance' or one index",
+            cure=f"it has {sorted(names)}: choose one, for instance cube[['ndvi', 'origin']]",
         )
     return cube[REFLECTANCE if REFLECTANCE in names else names[0]]
 
@@ -336,7 +341,8 @@ def on_reflectance(
         return function(cube)
     if REFLECTANCE not in cube:
         raise ContractError(
-            f"the Dataset has no variable 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+            "the Dataset has no variable 'reflectance'",
+            cure=f"it has {sorted(map(str, cube.data_vars))}",
         )
     result = function(cube[REFLECTANCE]).to_dataset(name=REFLECTANCE)
     if carry:

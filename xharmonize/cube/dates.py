@@ -1,19 +1,17 @@
-"""Times along a cube: one rule at every door.
-
-A cube's ``time`` is one datetime64 a step, UTC without time zone, and what nanoseconds can hold:
-everything is computed in them, and numpy wraps the year 9999 to 1816 without a word.
-"""
+"""Dates of cubes: one rule at every door, and solar days."""
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.geobox import centre_of, geobox_of
 from xharmonize.errors import TimeAxisError
-from xharmonize.types import AnyArray
+from xharmonize.types import AnyArray, IntArray
 
 FIRST = np.datetime64("1678-01-01")
 LAST = np.datetime64("2262-01-01")
@@ -52,15 +50,16 @@ def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str, dim: str = "tim
         if other and dim not in cube.dims:
             cure = f"name them with cube.rename({{{other!r}: {dim!r}}})"
         raise TimeAxisError(
-            f"{what} needs dates; the cube has dimensions {tuple(map(str, cube.dims))} and no "
-            f"coordinate {dim!r} along one of them: {cure}"
+            f"{what} needs dates",
+            cure=f"the cube has dimensions {tuple(map(str, cube.dims))} and no "
+            f"coordinate {dim!r} along one of them: {cure}",
         )
     variable = cube.coords[dim].variable
     if isinstance(variable.dtype, np.dtype) and variable.dtype.kind == "M":
         require_moments(variable.values, what=what)
     elif variable.size:
         found, cure = _other_kind(cube, dim)
-        raise TimeAxisError(f"{what} needs dates; {dim!r} holds {found}: {cure}")
+        raise TimeAxisError(f"{what} needs dates", cure=f"{dim!r} holds {found}: {cure}")
 
 
 def require_moments(times: AnyArray, *, what: str) -> None:
@@ -68,15 +67,17 @@ def require_moments(times: AnyArray, *, what: str) -> None:
     missing = np.flatnonzero(np.isnat(times))
     if missing.size:
         raise TimeAxisError(
-            f"{what} needs dates; 'time' holds NaT at step {missing[0]} ({missing.size} of "
-            f"{times.size}): cube.isel(time=cube['time'].notnull().values) leaves them out"
+            f"{what} needs dates",
+            cure=f"'time' holds NaT at step {missing[0]} ({missing.size} of "
+            f"{times.size}): cube.isel(time=cube['time'].notnull().values) leaves them out",
         )
     wrong = np.flatnonzero((times < FIRST) | (times >= LAST))
     if wrong.size:
         raise TimeAxisError(
-            f"{what} needs dates from 1678 to 2261, which nanoseconds can hold; 'time' is "
+            f"{what} needs dates from 1678 to 2261, which nanoseconds can hold",
+            cure="'time' is "
             f"{np.datetime_as_string(times[wrong[0]], unit='D')} at step {wrong[0]}: correct it, "
-            f"or leave it out with cube.drop_isel(time={wrong[:10].tolist()})"
+            f"or leave it out with cube.drop_isel(time={wrong[:10].tolist()})",
         )
 
 
@@ -91,8 +92,9 @@ def to_nanoseconds(moment: dt.datetime, *, what: str) -> np.datetime64:
     exact = np.datetime64(moment, "us")
     if not FIRST <= exact < LAST:
         raise TimeAxisError(
-            f"{what} is of {moment:%Y-%m-%d}, and nanoseconds can hold 1678 to 2261; correct its "
-            "datetime, or leave it out of the query, for instance with datetime='2015/2100'"
+            f"{what} is of {moment:%Y-%m-%d}, and nanoseconds can hold 1678 to 2261",
+            cure="correct its "
+            "datetime, or leave it out of the query, for instance with datetime='2015/2100'",
         )
     found: np.datetime64 = exact.astype("datetime64[ns]")
     return found
@@ -123,3 +125,32 @@ def _other_kind(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[str, str]:
     if isinstance(first, bytes):
         return found, _PARSE.replace("['time'].values", "['time'].values.astype(str)")
     return found, _PARSE
+
+
+def solar_day(moment: np.datetime64, longitude: float) -> dt.date:
+    """Return the date of mean solar time at a longitude [degree]; in UTC where that is NaN."""
+    day: dt.date = (moment + _ahead(longitude)).astype("datetime64[D]").item()
+    return day
+
+
+def solar_days(cube: xr.DataArray | xr.Dataset) -> IntArray:
+    """Day number of each date, in mean solar time at the centre of the cube.
+
+    Returns
+    -------
+    (time,) int64 array
+        Days since 1970-01-01; a morning pass never falls on two days, as it may in UTC.
+    """
+    from pyproj import Transformer
+
+    grid = geobox_of(cube)
+    transformer = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
+    longitude, _ = transformer.transform(*centre_of(grid))
+    local = cube["time"].values + _ahead(float(longitude))
+    return local.astype("datetime64[D]").astype(np.int64)
+
+
+def _ahead(longitude: float) -> np.timedelta64:
+    """How far mean solar time is ahead of UTC: an hour every 15 degrees."""
+    hours = 0.0 if math.isnan(longitude) else longitude / 15
+    return np.timedelta64(round(hours * 3600), "s")

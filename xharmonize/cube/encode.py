@@ -18,7 +18,7 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.door import at_door
 from xharmonize.cube.stated import blank
 from xharmonize.errors import RadiometryError
-from xharmonize.kernels.radiometry import affine
+from xharmonize.kernels.reflectance import affine
 from xharmonize.sensors import find_sensor
 from xharmonize.types import AnyArray, Float64Array, FloatArray
 
@@ -73,14 +73,14 @@ def require_encoded(cube: xr.DataArray) -> None:
     is_decoded = read_coordinate(cube, "is_decoded")
     if np.issubdtype(cube.dtype, np.integer) and is_decoded.any():
         raise RadiometryError(
-            f"the cube holds integers ({cube.dtype}) and says that they are decoded; "
-            "if they are digital numbers, settle it with xh.describe(cube, is_decoded=False, ...)"
+            f"the cube holds integers ({cube.dtype}) and says that they are decoded",
+            cure="if they are digital numbers, call xh.describe(cube, is_decoded=False, ...)",
         )
     if is_decoded.size and is_decoded.all():
         raise RadiometryError(
-            "the cube is decoded already: scale and offset would be applied twice; "
-            "if it does hold digital numbers, settle it with "
-            "xh.describe(cube, is_decoded=False, ...)"
+            "the cube is decoded already: scale and offset would be applied twice",
+            cure="if it does hold digital numbers, settle it with "
+            "xh.describe(cube, is_decoded=False, ...)",
         )
     if not is_decoded.any() and np.issubdtype(cube.dtype, np.floating):
         _require_marked_by_nan(cube)
@@ -90,8 +90,8 @@ def require_encoded(cube: xr.DataArray) -> None:
             time, band = (int(axis[0]) for axis in np.nonzero(lost))
             raise RadiometryError(
                 f"{name} of band {str(cube['band'].values[band])!r} of item "
-                f"{str(read_coordinate(cube, 'item_id')[time])!r} is not known; "
-                f"settle it with xh.describe(cube, {name}=...)"
+                f"{str(read_coordinate(cube, 'item_id')[time])!r} is not known",
+                cure=f"settle it with xh.describe(cube, {name}=...)",
             )
 
 
@@ -119,8 +119,9 @@ def _require_marked_by_nan(cube: xr.DataArray) -> None:
         raise RadiometryError(
             f"the cube was encoded in integers, where {marked[0]:g} marks missing pixels, and "
             f"holds {cube.dtype} now: averaging or interpolating digital numbers counts the mark "
-            "as a number; call cube.harmonize.decode() first, then what made floats (if they were "
-            "not averaged, xh.describe(cube, sensor=..., is_decoded=False) makes the marks NaN)"
+            "as a number",
+            cure="call cube.harmonize.decode() first, then what made floats (if they were "
+            "not averaged, xh.describe(cube, sensor=..., is_decoded=False) makes the marks NaN)",
         )
 
 

@@ -57,7 +57,7 @@ def geobox_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
     y_edge, y_step = _axis_of(cube, "y")
     x_edge, x_step = _axis_of(cube, "x")
     if x_step < 0:
-        raise GridError("x descends; sort the cube with cube = cube.sortby('x')")
+        raise GridError("x descends", cure="sort the cube with cube = cube.sortby('x')")
     shape = (cube.sizes["y"], cube.sizes["x"])
     return GeoBox(shape, Affine(x_step, 0.0, x_edge, 0.0, y_step, y_edge), crs)
 
@@ -92,12 +92,14 @@ def snap(
     """
     dx, dy = resolution if isinstance(resolution, tuple) else (resolution, resolution)
     if not (dx > 0 and dy > 0):
-        raise GridError(f"resolution={resolution} is not a pixel size; give a positive number")
+        raise GridError(
+            f"resolution={resolution} is not a pixel size", cure="give a positive number"
+        )
     left, bottom, right, top = bounds
     if not (right > left and top > bottom):
         raise GridError(
-            f"the box {tuple(bounds)} is empty; give (left, bottom, right, top) with "
-            "left < right and bottom < top"
+            f"the box {tuple(bounds)} is empty",
+            cure="give (left, bottom, right, top) with left < right and bottom < top",
         )
     # Not odc-geo's anchors: they count from the edge of the box, so that in degrees the edges of
     # two boxes on one lattice differ in the last digit.
@@ -140,8 +142,10 @@ def read_crs(crs: Any) -> CRS:
         return CRS(crs)
     except (CRSError, TypeError, ValueError) as error:
         raise GridError(
-            f"crs={crs!r} names no CRS ({str(error)[:100]}); give an EPSG code, such as "
-            "'EPSG:32631', or WKT"
+            f"names no CRS ({str(error)[:100]})",
+            cure="give an EPSG code, such as 'EPSG:32631', or WKT",
+            argument="crs",
+            value=crs,
         ) from None
 
 
@@ -169,7 +173,7 @@ def _reproject_bounds(bounds: Bounds, source: str, target: str) -> Bounds:
     left, bottom, right, top = bounds
     if not (right > left and top > bottom):
         raise GridError(
-            f"the box {bounds} is empty; give (west, south, east, north) with south < north"
+            f"the box {bounds} is empty", cure="give (west, south, east, north) with south < north"
         )
     along = np.linspace(0.0, 1.0, EDGE)
     across, up = left + along * (right - left), bottom + along * (top - bottom)
@@ -184,8 +188,8 @@ def _reproject_bounds(bounds: Bounds, source: str, target: str) -> Bounds:
         x = unwrapped(x, centre[0])
     elif _is_torn(x, y):
         raise GridError(
-            f"the box {bounds} in {source[:40]} lies across the edge of the map in {target[:40]}; "
-            "choose a CRS that shows it in one piece, such as its UTM zone, or degrees"
+            f"the box {bounds} in {source[:40]} lies across the edge of the map in {target[:40]}",
+            cure="choose a CRS that shows it in one piece, such as its UTM zone, or degrees",
         )
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
@@ -213,8 +217,9 @@ def require_same_grid(
     one, other = geobox_of(first), geobox_of(second)
     if not is_same_grid(one, other):
         raise GridError(
-            f"{what} needs cubes on one grid; one has {describe_grid(one)}, the other "
-            f"{describe_grid(other)}; put one on the other's with cube.harmonize.regrid(like=...)"
+            f"{what} needs cubes on one grid",
+            cure=f"one has {describe_grid(one)}, the other "
+            f"{describe_grid(other)}; put one on the other's with cube.harmonize.regrid(like=...)",
         )
 
 
@@ -288,8 +293,8 @@ def _crs_of(cube: xr.DataArray | xr.Dataset) -> CRS:
             if text:
                 return CRS(str(text))
     raise GridError(
-        "the cube has no CRS: no coordinate 'spatial_ref' with 'crs_wkt'; write it with "
-        "cube.rio.write_crs('EPSG:…') or xh.describe(cube, ..., crs='EPSG:…')"
+        "the cube has no CRS: no coordinate 'spatial_ref' with 'crs_wkt'",
+        cure="write it with cube.rio.write_crs('EPSG:…') or xh.describe(cube, ..., crs='EPSG:…')",
     )
 
 
@@ -297,20 +302,23 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
     """Outer edge of the first pixel, and the step, along one axis."""
     if dim not in cube.dims or dim not in cube.coords:
         raise GridError(
-            f"the cube has no dimension and coordinate {dim!r}; it has {tuple(cube.dims)}; "
+            f"the cube has no dimension and coordinate {dim!r}",
+            cure=f"it has {tuple(cube.dims)}; "
             "rename them with cube.rename(...), or write pixel centres with "
-            f"cube.assign_coords({dim}=...)"
+            f"cube.assign_coords({dim}=...)",
         )
     values = np.asarray(cube[dim].values, np.float64)
     if values.size == 0:
-        raise GridError(f"the cube has no pixel along {dim!r}; its box does not meet the data")
+        raise GridError(
+            f"the cube has no pixel along {dim!r}", cure="its box does not meet the data"
+        )
     stated = _stated_step(cube, dim)
     if values.size == 1:
         if stated is None:
             raise GridError(
                 f"a single pixel along {dim!r} does not tell its size, and spatial_ref has no "
-                "GeoTransform; write it with cube.rio.write_transform(Affine(...)), or keep two "
-                "pixels"
+                "GeoTransform",
+                cure="write it with cube.rio.write_transform(Affine(...)), or keep two pixels",
             )
         _require_fresh(cube, dim)
         return float(values[0]) - stated / 2, stated
@@ -402,8 +410,9 @@ def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
                 f"spatial_ref does not fit the coordinates (pixels of {step:g} from {origin:g} "
                 f"along {name!r}, where {float(values[0]):g}"
                 f"{f' and {float(values[1]):g} stand' if values.size > 1 else ' stands'}): the "
-                "cube was changed since; write the true one with "
-                "cube.rio.write_transform(Affine(...)), or keep two pixels"
+                "cube was changed since",
+                cure="write the true one with "
+                "cube.rio.write_transform(Affine(...)), or keep two pixels",
             )
 
 

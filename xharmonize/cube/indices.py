@@ -30,8 +30,8 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, ContractError, RadiometryError
-from xharmonize.kernels import indices as kernels
-from xharmonize.kernels.indices import RatioTerms
+from xharmonize.kernels import reflectance as kernels
+from xharmonize.kernels.reflectance import RatioTerms
 from xharmonize.types import AnyArray
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -224,12 +224,15 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
     cube = at_door(cube)
     spec = INDICES.get(name)
     if spec is None:
-        raise BandError(f"index {name!r} is unknown; choose one of {', '.join(list_indices())}")
+        raise BandError(
+            f"index {name!r} is unknown", cure=f"choose one of {', '.join(list_indices())}"
+        )
     if isinstance(cube, xr.DataArray):
         return _index_array(cube, spec)
     if REFLECTANCE not in cube:
         raise ContractError(
-            f"the Dataset has no variable 'reflectance'; it has {sorted(map(str, cube.data_vars))}"
+            "the Dataset has no variable 'reflectance'",
+            cure=f"it has {sorted(map(str, cube.data_vars))}",
         )
     value = _index_array(cube[REFLECTANCE], spec)
     result = value.to_dataset(name=name).assign(_companions(cube, spec, value))
@@ -242,8 +245,8 @@ def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
     units = str(cube.attrs.get("units", "1"))
     if units != "1":
         raise RadiometryError(
-            f"{spec.name} needs reflectance in units of 1, the cube says units={units!r}; convert "
-            "it or settle its meaning with xh.describe(cube, sensor=..., ...)"
+            f"{spec.name} needs reflectance in units of 1, the cube says units={units!r}",
+            cure="convert it or settle its meaning with xh.describe(cube, sensor=..., ...)",
         )
     bands = bands_of(cube, spec)
     data = [_band(cube, band).data for band in bands]

@@ -29,11 +29,11 @@ from xharmonize.cube.quality import (
     Mask,
     MaskLike,
     as_mask,
+    flag_saturated,
     pack_qa,
     qa_layers,
     settable,
 )
-from xharmonize.cube.saturation import flag_saturated
 from xharmonize.errors import ContractError, GridError, MaskError, RadiometryError
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import UNKNOWN, Flag, Names, Sensor, get_sensor
@@ -82,8 +82,8 @@ def mask_from_qa(qa: xr.DataArray, mask: MaskLike = CLEAR) -> xr.DataArray:
     bits = _bits_by_date(qa, mask)
     if not np.issubdtype(qa.dtype, np.integer):
         raise MaskError(
-            f"qa is {qa.dtype}: bits do not survive averaging or NaN; "
-            "resample quality layers by nearest or 'any'"
+            f"qa is {qa.dtype}: bits do not survive averaging or NaN",
+            cure="resample quality layers by nearest or 'any'",
         )
     radius = _radius_pixels(qa, mask)
     qa = qa.transpose("time", "y", "x")
@@ -160,7 +160,7 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     given: Any = cube  # the accessor lets DataArrays come here too
     if not isinstance(given, xr.Dataset) or "qa" not in given:
         raise MaskError(
-            "the cube carries no quality layer 'qa'; open it with xh.open_stac(..., qa=True)"
+            "the cube carries no quality layer 'qa'", cure="open it with xh.open_stac(..., qa=True)"
         )
     qa = _with_saturation(cube, settings)
     removed = mask_from_qa(qa, settings)
@@ -187,7 +187,7 @@ def _maskable(cube: xr.Dataset) -> list[str]:
     found = [name for name in quantities_of(cube) if {"time", "y", "x"} <= set(cube[name].dims)]
     if not found:
         raise ContractError(
-            f"the Dataset has nothing to mask; it has {sorted(map(str, cube.data_vars))}"
+            "the Dataset has nothing to mask", cure=f"it has {sorted(map(str, cube.data_vars))}"
         )
     return found
 
@@ -204,15 +204,15 @@ def _bits_by_date(qa: xr.DataArray, mask: Mask) -> IntArray:
     """Flags that remove a pixel, by date: ``"clear"`` differs between sensors."""
     if "sensor" not in qa.coords:
         raise ContractError(
-            "the quality layer does not say which sensor its dates come from; "
-            "settle it with xh.describe(cube, sensor=...)"
+            "the quality layer does not say which sensor its dates come from",
+            cure="settle it with xh.describe(cube, sensor=...)",
         )
     dates = [Names.of(name) for name in read_coordinate(qa, "sensor")]
     names = Names().union(*dates)
     if UNKNOWN in names and CLEAR in mask.names:
         raise MaskError(
-            "'clear' depends on the sensor, and the sensor of some dates is unknown; name the "
-            "flags to remove, or settle it with xh.describe(cube, sensor=...)"
+            "'clear' depends on the sensor, and the sensor of some dates is unknown",
+            cure="name the flags to remove, or settle it with xh.describe(cube, sensor=...)",
         )
     sensors = {name: get_sensor(name) for name in names - {UNKNOWN}}
     _require_settable(mask, sensors.values(), has_unknown=UNKNOWN in names)
@@ -234,7 +234,9 @@ def _require_settable(mask: Mask, sensors: Collection[Sensor], *, has_unknown: b
     if idle:
         names = ", ".join(sensor.name for sensor in sensors)
         able = ", ".join(flag.label for flag in Flag if flag & possible)
-        raise MaskError(f"no quality layer of {names} sets {', '.join(idle)}; they set {able}")
+        raise MaskError(
+            f"no quality layer of {names} sets {', '.join(idle)}", cure=f"they set {able}"
+        )
 
 
 def _require_threshold(qa: xr.DataArray, mask: Mask) -> None:
@@ -244,7 +246,8 @@ def _require_threshold(qa: xr.DataArray, mask: Mask) -> None:
         held = "without cloud probability" if packed is None else f"at {packed:g} %"
         raise MaskError(
             f"a cloud probability of {mask.cloud_probability:g} % was asked for, qa was packed "
-            f"{held}; open the cube with mask=xh.Mask(cloud_probability=...)"
+            f"{held}",
+            cure="open the cube with mask=xh.Mask(cloud_probability=...)",
         )
 
 
@@ -255,8 +258,8 @@ def _radius_pixels(qa: xr.DataArray, mask: Mask) -> tuple[float, float]:
     geobox = geobox_of(qa)
     if geobox.crs is None or geobox.crs.geographic:
         raise GridError(
-            f"dilate={mask.dilate:g} metres, but the grid is in degrees "
-            f"({describe_grid(geobox)}); give dilate in pixels"
+            f"dilate={mask.dilate:g} metres, but the grid is in degrees ({describe_grid(geobox)})",
+            cure="give dilate in pixels",
         )
     metre = geobox.crs.proj.axis_info[0].unit_conversion_factor
     step_y, step_x = abs(geobox.affine.e) * metre, abs(geobox.affine.a) * metre
@@ -296,6 +299,7 @@ def _missing_table(cube: xr.DataArray) -> AnyArray:
         raise RadiometryError(
             f"nodata of band {str(cube['band'].values[band])!r} of item "
             f"{str(read_coordinate(cube, 'item_id')[time])!r} is {table[time, band]:g}, which "
-            f"{cube.dtype} cannot hold; settle it with xh.describe(cube, nodata=...)"
+            f"{cube.dtype} cannot hold",
+            cure="settle it with xh.describe(cube, nodata=...)",
         )
     return table.astype(cube.dtype)

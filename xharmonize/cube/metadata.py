@@ -21,7 +21,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import DIMS, read_coordinate
 from xharmonize.errors import RadiometryError, show
-from xharmonize.sensors.names import (
+from xharmonize.sensors.registry import (
     meanings_in,
     normalize_baseline,
     normalize_platform,
@@ -144,8 +144,9 @@ def platform_of(properties: Mapping[Any, Any], names: Sequence[tuple[str, str]])
     if UNKNOWN not in (said, named) and said != named:
         item_id = names[-1][1]
         raise RadiometryError(
-            f"item {item_id!r} says platform {said!r} but is named after {named!r}; "
-            f"settle it with platform={{{item_id!r}: {named!r}}}"
+            f"says platform {said!r} but is named after {named!r}",
+            cure=f"settle it with platform={{{item_id!r}: {named!r}}}",
+            item=item_id,
         )
     return named if said == UNKNOWN else said
 
@@ -177,7 +178,8 @@ def check_collection(metadata: Metadata, numbers: Iterable[int]) -> None:
         raise RadiometryError(
             f"{metadata.owner} is of {sensor.constellation.title()} Collection {number}, but"
             f"{filed} is read as {sensor.name}{f', not {other.name!r}' if other else ''}: digital "
-            f"numbers of one mean other reflectance in the other; {metadata.cure}"
+            "numbers of one mean other reflectance in the other",
+            cure=f"{metadata.cure}",
         )
 
 
@@ -213,7 +215,8 @@ def check_level(
         if meaning != _HOLDS.get(sensor.level):
             raise RadiometryError(
                 f"{metadata.owner}{filed} is read as {sensor.name} ({sensor.level}), but its "
-                f"{where} says {words}, which is {_WORDS[meaning]}; {metadata.cure}"
+                f"{where} says {words}, which is {_WORDS[meaning]}",
+                cure=f"{metadata.cure}",
             )
 
 
@@ -317,8 +320,8 @@ def check_described(metadata: Metadata, *, level: str | None) -> None:
             numbers.append(int(value))
         except (ValueError, OverflowError):
             raise RadiometryError(
-                f"{metadata.owner} has {key} {show(value)}, which is no whole number; remove it "
-                "from cube.coords or cube.attrs"
+                f"{metadata.owner} has {key} {show(value)}, which is no whole number",
+                cure="remove it from cube.coords or cube.attrs",
             ) from None
     check_collection(metadata, numbers)
     sensor = metadata.sensor

@@ -16,7 +16,7 @@ from xharmonize.cube.contract import (
     select_bands,
     with_history,
 )
-from xharmonize.cube.days import solar_days
+from xharmonize.cube.dates import solar_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisError
@@ -71,7 +71,9 @@ def match_pairs(
     """
     source, target = at_door(source), at_door(target)
     if bands not in ("common", "all"):
-        raise OptionError(f"bands={bands!r} is unknown; choose 'common' or 'all'")
+        raise OptionError(
+            "is unknown", cure="choose 'common' or 'all'", argument="bands", value=bands
+        )
     one, other = _reflectance(source), _reflectance(target)
     require_same_grid(one, other, what="match_pairs")
     if bands == "common":
@@ -94,8 +96,8 @@ def _reflectance(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
     if isinstance(cube, xr.Dataset):
         if REFLECTANCE not in cube:
             raise ContractError(
-                "the Dataset has no variable 'reflectance'; it has "
-                f"{sorted(map(str, cube.data_vars))}"
+                "the Dataset has no variable 'reflectance'",
+                cure=f"it has {sorted(map(str, cube.data_vars))}",
             )
         cube = cube[REFLECTANCE]
     require_reflectance(cube)
@@ -118,10 +120,15 @@ def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
         length = pd.Timedelta(tolerance)
     except ValueError as error:
         raise TimeAxisError(
-            f"tolerance={tolerance!r} is not a length of time; write it as '2D' or '36h'"
+            "is not a length of time",
+            cure="write it as '2D' or '36h'",
+            argument="tolerance",
+            value=tolerance,
         ) from error
     if not length >= pd.Timedelta(0):
-        raise TimeAxisError(f"tolerance={tolerance!r} is negative; give a length such as '2D'")
+        raise TimeAxisError(
+            "is negative", cure="give a length such as '2D'", argument="tolerance", value=tolerance
+        )
     found: np.timedelta64 = length.to_timedelta64()
     return found
 
@@ -145,7 +152,7 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
     if not candidates:
         nearest = f"; the nearest are {_days(gaps.min())} apart" if gaps.size else ""
         raise TimeAxisError(
-            f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}; raise tolerance="
+            f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}", cure="raise tolerance="
         )
     free, free_target = set(looks), set(wanted)
     pairs: list[tuple[int, int]] = []

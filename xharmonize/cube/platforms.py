@@ -21,7 +21,7 @@ from xharmonize.errors import (
     warn,
 )
 from xharmonize.sensors import get_sensor
-from xharmonize.sensors.names import normalize_platform
+from xharmonize.sensors.registry import normalize_platform
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Float64Array
 
@@ -90,8 +90,11 @@ def settle_platform(
         return settled
     if not isinstance(choice, str | Mapping):
         raise RadiometryError(
-            f"platform={choice!r} is neither a name nor a mapping; name dates one by one with "
-            "platform={'2018-07-15': 'sentinel-2a', ...} or by item id"
+            "is neither a name nor a mapping",
+            cure="name dates one by one with "
+            "platform={'2018-07-15': 'sentinel-2a', ...} or by item id",
+            argument="platform",
+            value=choice,
         )
     if not isinstance(choice, str):
         return _settle_by_mapping(choice, settled, sensors, moments, item_ids)
@@ -172,9 +175,8 @@ def _settle_by_phase(
             f"platform='infer' cannot tell Sentinel-2A from 2B for {len(failed)} of {len(asked)} "
             f"items, the first {item_ids[first]!r} ({str(moments[first])[:19]}, latitude "
             f"{degrees[first]:.1f}): it holds between the launches of 2A and 2C "
-            "(2015 to 2024-09-05), up to 72 degrees, and for sensing times, not bare dates; name "
-            "the platform with "
-            f"platform={{{item_ids[first]!r}: 'sentinel-2a'}}"
+            "(2015 to 2024-09-05), up to 72 degrees, and for sensing times, not bare dates",
+            cure=f"name the platform with platform={{{item_ids[first]!r}: 'sentinel-2a'}}",
         )
     for i, name in zip(asked, found):
         settled[i] = name
@@ -199,8 +201,8 @@ def _settle_by_mapping(
     if not by_id and not by_day:
         raise RadiometryError(
             f"platform= has the keys {list(choice)[:3]}, which are neither dates nor item ids of "
-            f"the items at hand; their ids are {list(item_ids[:3])}"
-            f"{' ...' if len(item_ids) > 3 else ''}"
+            "the items at hand",
+            cure=f"their ids are {list(item_ids[:3])}{' ...' if len(item_ids) > 3 else ''}",
         )
     changed = []
     for i, item_id in enumerate(item_ids):
@@ -238,8 +240,8 @@ def _checked(choice: str, sensors: Sequence[str]) -> str:
         return name
     flown = sorted({p for s in set(sensors) if s != UNKNOWN for p in get_sensor(s).platforms})
     raise UnknownSensorError(
-        f"no platform {choice!r} for {sorted(set(sensors))}; give one of {flown}, 'sentinel-2' for "
-        "the mean of 2A and 2B, or 'infer'"
+        f"no platform {choice!r} for {sorted(set(sensors))}",
+        cure=f"give one of {flown}, 'sentinel-2' for the mean of 2A and 2B, or 'infer'",
     )
 
 

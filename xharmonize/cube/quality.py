@@ -1,4 +1,4 @@
-"""Quality layers of all sensors, packed into the same flags, and what a mask asks of them."""
+"""Quality layers of all sensors packed into the same flags, and saturation of digital numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS
+from xharmonize.cube.contract import read_coordinate, require_contract
 from xharmonize.errors import MaskError
 from xharmonize.kernels import qa as kernels
-from xharmonize.sensors import Flag, QALayer, Sensor
+from xharmonize.sensors import UNKNOWN, Flag, QALayer, Sensor, get_sensor
 from xharmonize.sensors.qa import layout_of, probability_layout
+from xharmonize.types import AnyArray, IntArray
 
 CLEAR = "clear"
 """Mask name that stands for the flags in `Sensor.clear`, date by date."""
@@ -75,9 +77,14 @@ class Mask:
             _require_flag(name)
         object.__setattr__(self, "names", names)
         if not (math.isfinite(self.dilate) and self.dilate >= 0):
-            raise MaskError(f"dilate={self.dilate}; give a distance of 0 or more")
+            raise MaskError(f"dilate={self.dilate}", cure="give a distance of 0 or more")
         if self.dilate_unit not in ("pixels", "metres"):
-            raise MaskError(f"dilate_unit={self.dilate_unit!r}; choose 'pixels' or 'metres'")
+            raise MaskError(
+                "",
+                cure="choose 'pixels' or 'metres'",
+                argument="dilate_unit",
+                value=self.dilate_unit,
+            )
         if self.cloud_probability is not None:
             probability_layout(self.cloud_probability)
 
@@ -103,7 +110,12 @@ def as_mask(mask: MaskLike) -> Mask:
     if isinstance(mask, Mask):
         return mask
     if not isinstance(mask, str | Sequence):
-        raise MaskError(f"mask={mask!r} names no flags; give their names, an xh.Mask, or None")
+        raise MaskError(
+            "names no flags",
+            cure="give their names, an xh.Mask, or None",
+            argument="mask",
+            value=mask,
+        )
     return Mask(names=(mask,) if isinstance(mask, str) else tuple(mask))
 
 
@@ -178,8 +190,8 @@ def pack_qa(
     strange = sorted(set(layers) - set(known))
     if strange or not layers:
         raise MaskError(
-            f"quality layers given: {strange or 'none'}; "
-            f"{sensor.name} has {', '.join(known) or 'none'}"
+            f"quality layers given: {strange or 'none'}",
+            cure=f"{sensor.name} has {', '.join(known) or 'none'}",
         )
     threshold = DEFAULT_PROBABILITY if cloud_probability is None else cloud_probability
     read = _bands_read(sensor, bands, platform)
@@ -228,7 +240,8 @@ def _unpack(
     if not np.issubdtype(values.dtype, np.integer):
         raise MaskError(
             f"quality layer {layer.name!r} is {values.dtype}, not integer: classes and bits do "
-            f"not survive averaging or NaN; load it as {layer.dtype}, resampled by nearest"
+            "not survive averaging or NaN",
+            cure=f"load it as {layer.dtype}, resampled by nearest",
         )
     is_probability = layer.layout == PROBABILITY
     layout = probability_layout(threshold) if is_probability else layout_of(layer)
@@ -246,4 +259,60 @@ def _require_flag(name: str) -> None:
     if name not in known:
         close = get_close_matches(str(name), known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise MaskError(f"no quality flag {name!r}{hint}; there are {', '.join(known)}")
+        raise MaskError(f"no quality flag {name!r}{hint}", cure=f"there are {', '.join(known)}")
+
+
+def flag_saturated(qa: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
+    """Return `qa` with ``saturated`` set where any band of an encoded cube exceeds its range.
+
+    Parameters
+    ----------
+    qa : (time, y, x) uint16 DataArray
+        Packed flags.
+    cube : (time, band, y, x) integer DataArray
+        Digital numbers with their contract. Bands whose scale is not the product's own are left
+        alone: their numbers have another range.
+
+    Returns
+    -------
+    (time, y, x) uint16 DataArray
+        Lazy where `cube` is.
+    """
+    require_contract(cube)
+    cube = cube.transpose("time", "band", "y", "x")
+    limit = _limits(cube)
+    nodata = read_coordinate(cube, "nodata")
+    missing = np.where(np.isfinite(nodata), nodata, -(2**40)).astype(np.int64)
+    flags = cube.isel(band=0, drop=True).copy(data=_flags(cube, limit, missing))
+    return (qa | flags.variable).assign_attrs(qa.attrs)
+
+
+def _limits(cube: xr.DataArray) -> IntArray:
+    """Largest valid digital number per (time, band)."""
+    never = np.iinfo(np.int64).max
+    limits = np.full((cube.sizes["time"], cube.sizes["band"]), never)
+    scales = read_coordinate(cube, "scale")
+    for i, name in enumerate(read_coordinate(cube, "sensor")):
+        if str(name) != UNKNOWN:
+            sensor = get_sensor(str(name))
+            bands = [sensor.radiometry_of(str(band)) for band in cube["band"].values]
+            own = np.isclose(scales[i], [band.scale for band in bands], rtol=0.01, atol=0)
+            limits[i] = np.where(own, [band.valid_max for band in bands], never)
+    return limits
+
+
+def _flags(cube: xr.DataArray, limit: IntArray, missing: IntArray) -> AnyArray:
+    flags: AnyArray = map_blocks(
+        _flags_block,
+        "tbyx,tb,tb->tyx",
+        cube.data,
+        limit,
+        missing,
+        dtype=np.uint16,
+        name="flag-saturated",
+    )
+    return flags
+
+
+def _flags_block(values: AnyArray, limit: IntArray, missing: IntArray) -> IntArray:
+    return kernels.exceeds(values, limit, missing) * np.uint16(Flag.SATURATED)

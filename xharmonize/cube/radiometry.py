@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 
 from xharmonize.errors import RadiometryError, show
-from xharmonize.sensors.names import stated
-from xharmonize.sensors.registry import all_sensors
+from xharmonize.sensors.registry import all_sensors, stated
 from xharmonize.sensors.spec import UNKNOWN, Radiometry, Sensor
 
 NUMBERS = ("scale", "offset", "nodata")
@@ -118,7 +117,7 @@ class Numbers:
 
     def contradiction(self, what: str) -> RadiometryError:
         """The error of two statements that cannot both hold."""
-        return RadiometryError(f"{self.owner} contradicts itself: {what}; {self.cure}")
+        return RadiometryError(f"{self.owner} contradicts itself: {what}", cure=f"{self.cure}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +152,7 @@ class Described(Numbers):
         cure = "settle it with scale= and offset= (and nodata=)"
         if self.is_decoded:
             cure = "leave the wrong argument out, or remove that from cube.attrs and cube.encoding"
-        return RadiometryError(f"band {self.band!r} states {own}, {other}; {cure}")
+        return RadiometryError(f"band {self.band!r} states {own}, {other}", cure=cure)
 
 
 def settle_encoding(numbers: Numbers, *, override: Mapping[str, float] | None = None) -> Encoding:
@@ -230,12 +229,13 @@ def read_applied(fields: Mapping[Any, Any], sensor: Sensor, *, owner: str, cure:
         truth = _TRUTHS.get(str(value).strip().lower().removesuffix(".0"))
         if truth is None:
             raise RadiometryError(
-                f"{owner} has {key} {show(value)}, which is neither true nor false; {cure}"
+                f"{owner} has {key} {show(value)}, which is neither true nor false", cure=cure
             )
         found[truth] = key
     if len(found) > 1:
         raise RadiometryError(
-            f"{owner} contradicts itself: {found[True]} is true and {found[False]} is false; {cure}"
+            f"{owner} contradicts itself: {found[True]} is true and {found[False]} is false",
+            cure=cure,
         )
     return next((Applied(truth=truth, name=key) for truth, key in found.items()), Applied())
 
@@ -283,7 +283,7 @@ def _settle_plain_offset(numbers: Numbers) -> float:
     product, declared = numbers.product, numbers.declared
     if product.uncalibrated and "scale" not in declared:
         raise RadiometryError(
-            f"{numbers.owner} declares no scale: {product.uncalibrated}; {numbers.cure}"
+            f"{numbers.owner} declares no scale: {product.uncalibrated}", cure=f"{numbers.cure}"
         )
     offset = declared.get("offset")
     if offset is None:
@@ -313,7 +313,8 @@ def _settle_baseline_offset(numbers: Numbers) -> tuple[float, tuple[str, ...]]:
             raise RadiometryError(
                 f"{numbers.owner} names no processing baseline that tells its offset "
                 f"({numbers.baseline!r}), and declares no offset: {numbers.sensor.name} has "
-                f"{newest} from {first} on, by which reflectance would be wrong; {numbers.cure}"
+                f"{newest} from {first} on, by which reflectance would be wrong",
+                cure=f"{numbers.cure}",
             )
         return declared, ()
     if declared is None or is_same(declared, expected):
@@ -411,8 +412,8 @@ def _check_nodata(numbers: Described) -> None:
     code = numbers.own.get("nodata", math.nan)
     if "nodata" not in numbers.given and not _can_hold(numbers.kept, code):
         raise RadiometryError(
-            f"band {numbers.band!r} states nodata {code:g}, which {numbers.kept} cannot hold; pass "
-            "the number that marks missing pixels in it with nodata="
+            f"band {numbers.band!r} states nodata {code:g}, which {numbers.kept} cannot hold",
+            cure="pass the number that marks missing pixels in it with nodata=",
         )
 
 

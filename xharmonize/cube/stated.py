@@ -87,8 +87,8 @@ def _of_band(array: xr.DataArray, labels: Sequence[Any], position: int) -> State
     numbers = {key: _agreed(values, labels[position]) for key, values in entries.items()}
     if numbers.get("scale", 1.0) <= 0:
         raise RadiometryError(
-            f"band {labels[position]!r} states scale {numbers['scale']:g}; it is above 0: remove "
-            "it from cube.attrs, and pass scale= and offset="
+            f"band {labels[position]!r} states scale {numbers['scale']:g}",
+            cure="it is above 0: remove it from cube.attrs, and pass scale= and offset=",
         )
     return Stated(dtype=array.dtype, numbers=numbers, is_applied=is_applied)
 
@@ -147,7 +147,8 @@ def _number(name: str, value: Any, labels: Sequence[Any], position: int) -> floa
     if chosen is None:
         raise RadiometryError(
             f"the cube states {len(values)} numbers in {name!r} ({str(value)[:60]}) for "
-            f"{len(labels)} bands; remove it from cube.attrs, and pass scale=, offset= and nodata="
+            f"{len(labels)} bands",
+            cure="remove it from cube.attrs, and pass scale=, offset= and nodata=",
         )
     if str(chosen).strip().lower() in _NOTHING:
         return None
@@ -155,8 +156,8 @@ def _number(name: str, value: Any, labels: Sequence[Any], position: int) -> floa
         return float(chosen)
     except (TypeError, ValueError):
         raise RadiometryError(
-            f"the cube states {name}={str(chosen)[:40]!r}, which is no number; remove it from "
-            "cube.attrs or cube.encoding, and pass scale=, offset= and nodata="
+            f"the cube states {name}={str(chosen)[:40]!r}, which is no number",
+            cure="remove it from cube.attrs or cube.encoding, and pass scale=, offset= and nodata=",
         ) from None
 
 
@@ -192,9 +193,10 @@ def _agreed(values: Sequence[tuple[str, float]], label: Any) -> float:
         if is_same(number, differs):
             continue
         raise RadiometryError(
-            f"band {label!r} states {name}={number:g} and {other}={differs:g}; if both mark "
+            f"band {label!r} states {name}={number:g} and {other}={differs:g}",
+            cure="if both mark "
             f"missing pixels, make them one with cube.where(cube != {differs:g}, {number:g}); "
-            f"remove {other!r} from cube.attrs and cube.encoding"
+            f"remove {other!r} from cube.attrs and cube.encoding",
         )
     return number
 

@@ -1,18 +1,16 @@
 """Harmonisers: cube → cube callables that give a cube another sensor's bandpass."""
 
-from xharmonize.harmonizers.angles import angles_from_items
 from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
 from xharmonize.harmonizers.linear import LinearHarmonizer, fit_linear
 from xharmonize.harmonizers.lut.harmonizers import (
     GlobalLutHarmonizer,
     HistogramHarmonizer,
+    LutHarmonizer,
     TileLutHarmonizer,
+    fit_tables,
 )
-from xharmonize.harmonizers.lut.least_squares import fit_lut
-from xharmonize.harmonizers.lut.network import LutHarmonizer
-from xharmonize.harmonizers.lut.tables import fit_tables
-from xharmonize.harmonizers.matching import fit_histogram
-from xharmonize.harmonizers.nadir import nbar
+from xharmonize.harmonizers.lut.references import fit_histogram, fit_lut
+from xharmonize.harmonizers.nadir import angles_from_items, nbar
 from xharmonize.harmonizers.pixelwise import PixelwiseHarmonizer, fit_pixelwise
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import BandpassHarmonizer

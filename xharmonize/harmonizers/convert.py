@@ -17,8 +17,8 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
-from xharmonize.cube.grid import geobox_of, regrid
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
+from xharmonize.cube.regrid import geobox_of, regrid
 from xharmonize.errors import RadiometryError, TimeAxisError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.registry import resolve
@@ -132,7 +132,7 @@ def to_sensor(
         step: the lines are those of each step's platform, and steps in the target's bandpass pass
         through unchanged.
     sensor : str
-        Product whose bandpass is wanted: a name of `xharmonize.list_sensors`.
+        Product whose bandpass is wanted: a name of `xharmonize.sensors.list_sensors`.
     model : str, path, Dataset or callable
         A name of `list_models`, a saved fit, a fit, or any cube → cube callable.
     like : cube, optional
@@ -189,7 +189,7 @@ def to_sensor(
     cube = at_door(cube)
     require_contract(cube)
     if not cube.sizes["time"]:
-        raise TimeAxisError("the cube has no date; a selection before may have left none")
+        raise TimeAxisError("the cube has no date", cure="a selection before may have left none")
     product = get_sensor(sensor)
     named = _named_target(product, platform)
     harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))
@@ -220,8 +220,10 @@ def _target_platform(harmonizer: Harmonizer, product: Sensor, platform: Any) -> 
         known.append(MEAN_PLATFORM)
     if not isinstance(platform, str) or platform not in known:
         raise RadiometryError(
-            f"platform={platform!r} does not say whose bandpass is wanted; choose one of "
-            f"{', '.join(known)}"
+            "does not say whose bandpass is wanted",
+            cure=f"choose one of {', '.join(known)}",
+            argument="platform",
+            value=platform,
         )
     return platform
 

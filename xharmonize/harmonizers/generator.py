@@ -21,18 +21,14 @@ from xharmonize.cube.companions import (
 )
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS, select_bands
 from xharmonize.cube.geobox import geobox_of, write_grid
-from xharmonize.cube.grid import regrid_to
-from xharmonize.harmonizers import blocks
+from xharmonize.cube.regrid import regrid_to
+from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Checked, OfBundle
-from xharmonize.harmonizers.tiles.graph import run_plan
-from xharmonize.harmonizers.tiles.place import (
-    make_plan,
-    north_up,
-    require_on_lattice,
-)
 from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import Runtime
+from xharmonize.tiles.graph import run_plan
+from xharmonize.tiles.place import make_plan, north_up, require_on_lattice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +100,7 @@ class GeneratorHarmonizer(OfBundle):
         """Run the network over the tiles of the dates in another bandpass."""
         keep = partial(_put_beside, min_valid=self.min_valid_fraction)
         cube = cube[[REFLECTANCE]]  # no network propagates uncertainty
-        return blocks.change_steps(cube, checked.is_due, self._generate, keep=keep)
+        return base.change_steps(cube, checked.is_due, self._generate, keep=keep)
 
     def _generate(self, cube: xr.Dataset) -> xr.Dataset:
         """Run the network over all steps of a cube of reflectance."""
@@ -145,12 +141,12 @@ class GeneratorHarmonizer(OfBundle):
             f"{self.name}: {self.source_bandpass or 'any bandpass'} to {self.target_bandpass}, "
             f"network {self.ref.digest[:12]} on tiles of {lattice.tile} pixels of "
             f"{lattice.resolution:g} m, buffer {lattice.buffer}, {lattice.merge}, phase "
-            f"{lattice.phase[0]:g}, {lattice.phase[1]:g}{blocks.drop_note(array, self.bands)}"
+            f"{lattice.phase[0]:g}, {lattice.phase[1]:g}{base.drop_note(array, self.bands)}"
         )
-        made = blocks.Target(
+        made = base.Target(
             bandpass=self.target_bandpass, bands=bands, sources=tuple(sources), history=line
         )
-        return write_grid(blocks.rebuild(blank, data, made), target)
+        return write_grid(base.rebuild(blank, data, made), target)
 
     def carried(
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
@@ -164,7 +160,7 @@ class GeneratorHarmonizer(OfBundle):
             layers,
             result["band"].values,
             sources=self.renamed(checked),
-            is_changed=blocks.is_bandpass_changed(cube, result),
+            is_changed=base.is_bandpass_changed(cube, result),
         )
         return blank_missing(carried, result[REFLECTANCE])
 

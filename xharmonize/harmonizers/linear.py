@@ -10,17 +10,150 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.contract import (
-    REFLECTANCE,
-    select_bands,
-)
+from xharmonize.cube.contract import REFLECTANCE, read_coordinate, require_reflectance, select_bands
 from xharmonize.cube.door import at_door
-from xharmonize.errors import BandError, FitError, ModelError
-from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.pairing import Pairs, read_pairs
+from xharmonize.cube.geobox import require_same_grid
+from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
+from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.kernels import regression
-from xharmonize.types import AnyArray, BoolArray, Float64Array
+from xharmonize.sensors import UNKNOWN, Names
+from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
+
+_FIELDS = ("bandpass", "level", "platform", "sensor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Matched pairs and what is known about them.
+
+    Attributes
+    ----------
+    source, target : (pair, band, y, x) DataArray
+        Reflectance [1] on one grid; NaN marks a missing pixel.
+    source_time, target_time : (pair,) datetime64 array
+        When the two were observed [UTC].
+    facts : dict of str to str
+        ``source_bandpass``, ``target_level``… : the values met, joined by `Names`.
+    """
+
+    source: xr.DataArray
+    target: xr.DataArray
+    source_time: Any
+    target_time: Any
+    facts: dict[str, str]
+
+    @property
+    def lag(self) -> IntArray:
+        """Whole days between the two observations [day], (pair,).
+
+        The gap rounded, not the difference of dates in UTC: over the Pacific midnight lies between
+        two sensors of one morning.
+        """
+        gap = np.asarray(self.source_time) - np.asarray(self.target_time)
+        return np.asarray(np.rint(np.abs(gap) / np.timedelta64(1, "D")), np.int64)
+
+    @property
+    def dates(self) -> list[str]:
+        """Dates of the pairs, ``source/target``."""
+        first, second = (
+            np.datetime_as_string(np.asarray(time).astype("datetime64[D]"))
+            for time in (self.source_time, self.target_time)
+        )
+        return [f"{a}/{b}" for a, b in zip(first, second)]
+
+
+def read_pairs(
+    pairs: xr.Dataset,
+    *,
+    predictors: xr.DataArray | xr.Dataset | None = None,
+    allow_mixed_levels: bool = False,
+) -> Pairs:
+    """Check matched pairs and tell source from target.
+
+    Parameters
+    ----------
+    pairs : Dataset
+        As `xharmonize.match_pairs` gives it: ``source`` (pair, band, y, x) and ``target``
+        (pair, band, y, x), with coordinates ``time_source``, ``time_target``, ``level_source``…
+        along ``pair``. The source may have other bands, along ``source_band``.
+    predictors : cube, optional
+        Take the source from this cube instead, with all its bands, at ``time_source``.
+    allow_mixed_levels : bool
+        Accept pairs of which only one side is normalised to nadir view.
+
+    Raises
+    ------
+    FitError
+        If there are no pairs, or variables are missing.
+    RadiometryError
+        If only one side is normalised to nadir view (NBAR), or levels vary.
+    """
+    if not isinstance(pairs, xr.Dataset) or not {"source", "target"} <= set(pairs.data_vars):
+        raise FitError(
+            "a fit needs a Dataset with 'source' and 'target'",
+            cure="make one with xh.match_pairs(source, target, tolerance='2D')",
+        )
+    if not pairs.sizes.get("pair", 0):
+        raise FitError("there are no pairs", cure="allow more days with match_pairs(tolerance=...)")
+    source, target = pairs["source"], pairs["target"]
+    if predictors is not None:
+        source = _looks(predictors, pairs)
+    if "source_band" not in source.dims:
+        source = source.rename(band="source_band")
+    facts = {
+        f"{side}_{field}": _values(pairs, f"{field}_{side}")
+        for side in ("source", "target")
+        for field in _FIELDS
+    }
+    if not allow_mixed_levels:
+        _require_same_view(pairs)
+    return Pairs(
+        source=source.transpose("pair", "source_band", "y", "x"),
+        target=target.transpose("pair", "band", "y", "x"),
+        source_time=read_coordinate(pairs, "time_source"),
+        target_time=read_coordinate(pairs, "time_target"),
+        facts=facts,
+    )
+
+
+def _require_same_view(pairs: xr.Dataset) -> None:
+    """Raise `RadiometryError` where one side of a pair is normalised to nadir view only."""
+    sides = (_along_pairs(pairs, "level_source"), _along_pairs(pairs, "level_target"))
+    for source, target in zip(*np.broadcast_arrays(*sides)):
+        if source != target and "NBAR" in Names.of([source, target]):
+            raise RadiometryError(
+                f"the source is {source} and the target {target}: normalising one sensor of a "
+                "pair only biases the fit",
+                cure="apply nbar to both, or pass allow_mixed_levels=True",
+            )
+
+
+def _looks(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
+    """Time steps of a cube at the source times of the pairs: (pair, band, y, x)."""
+    array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
+    require_reflectance(array)
+    require_same_grid(array, pairs.assign_coords(spatial_ref=array["spatial_ref"]), what="a fit")
+    place = {time: i for i, time in reversed(list(enumerate(array["time"].values)))}
+    times = read_coordinate(pairs, "time_source")
+    lost = [str(time)[:19] for time in times if time not in place]
+    if lost:
+        raise FitError(f"predictors= has no look at {lost[0]} and {len(lost) - 1} other times")
+    looks = array.isel(time=[place[time] for time in times])
+    bare = looks.drop_vars([n for n in looks.coords if n not in ("band", "y", "x")])
+    return bare.rename(time="pair")
+
+
+def _values(pairs: xr.Dataset, name: str) -> str:
+    """Distinct values of a coordinate along the pairs, joined by `Names`."""
+    return str(Names.of(_along_pairs(pairs, name)))
+
+
+def _along_pairs(pairs: xr.Dataset, name: str) -> AnyArray:
+    known = name in pairs.coords
+    found: AnyArray = np.atleast_1d(read_coordinate(pairs, name) if known else UNKNOWN)
+    return found
+
 
 Method: TypeAlias = Literal["ols", "multiband", "deming"]
 LINEAR = "linear"
@@ -98,11 +231,18 @@ def fit_linear(
 def _require_options(method: str, *, ratio: float, ridge: float) -> None:
     """Raise `FitError` for an unknown method, and for options it would ignore."""
     if method not in ("ols", "multiband", "deming"):
-        raise FitError(f"method={method!r} is unknown; choose 'ols', 'multiband' or 'deming'")
+        raise FitError(
+            "is unknown",
+            cure="choose 'ols', 'multiband' or 'deming'",
+            argument="method",
+            value=method,
+        )
     if ratio != 1 and method != "deming":
-        raise FitError(f"ratio={ratio} is for method='deming', not {method!r}; leave it out")
+        raise FitError(f"ratio={ratio} is for method='deming', not {method!r}", cure="leave it out")
     if ridge != 0 and method != "multiband":
-        raise FitError(f"ridge={ridge} is for method='multiband', not {method!r}; leave it out")
+        raise FitError(
+            f"ridge={ridge} is for method='multiband', not {method!r}", cure="leave it out"
+        )
     if not ratio > 0 or not ridge >= 0:
         raise FitError(f"ratio={ratio} must be positive and ridge={ridge} not negative")
 
@@ -162,7 +302,9 @@ def require_spread(names: Sequence[str], varies: BoolArray) -> None:
     """Raise `FitError` that names the source bands which do not vary."""
     flat = [name for name, is_varied in zip(names, varies) if not is_varied]
     if flat:
-        raise FitError(f"the source does not vary in band {', '.join(flat)}: no line; add pairs")
+        raise FitError(
+            f"the source does not vary in band {', '.join(flat)}: no line", cure="add pairs"
+        )
 
 
 def common_bands(data: Pairs) -> list[str]:
@@ -172,7 +314,8 @@ def common_bands(data: Pairs) -> list[str]:
     if not names:
         raise BandError(
             f"source and target share no band: {sorted(present)} and "
-            f"{list(map(str, data.target['band'].values))}; fit method='multiband'"
+            f"{list(map(str, data.target['band'].values))}",
+            cure="fit method='multiband'",
         )
     return names
 
@@ -182,8 +325,9 @@ def require_samples(n: Float64Array, bands: Sequence[str], n_min: int) -> None:
     few = [f"{band} {int(count)}" for band, count in zip(bands, n) if count < n_min]
     if few:
         raise FitError(
-            f"too few samples where both sides are valid ({', '.join(few)}; at least {n_min} are "
-            "needed): use more dates, a longer tolerance, or pass n_min="
+            f"too few samples where both sides are valid ({', '.join(few)}",
+            cure=f"at least {n_min} are "
+            "needed): use more dates, a longer tolerance, or pass n_min=",
         )
 
 
@@ -230,7 +374,9 @@ def weighted(per_pair: Float64Array, n: Float64Array, weight: str) -> Float64Arr
     if weight == "pixel":
         return np.asarray(per_pair.sum(axis=0))
     if weight != "pair":
-        raise FitError(f"weight={weight!r} is unknown; choose 'pixel' or 'pair'")
+        raise FitError(
+            "is unknown", cure="choose 'pixel' or 'pair'", argument="weight", value=weight
+        )
     share = np.where(n > 0, 1 / np.maximum(n, 1), 0.0)
     extra = per_pair.ndim - share.ndim
     return np.asarray((per_pair * share.reshape(share.shape + (1,) * extra)).sum(axis=0))
@@ -271,7 +417,8 @@ class LinearHarmonizer(Fitted):
             raise ModelError(
                 f"{self.name} ({self.fit.attrs.get('method')}) goes from {self.source_bandpass} to "
                 f"{self.target_bandpass} and must not be turned round: misregistration dilutes its "
-                "slopes; refit with the roles swapped, or with method='deming'"
+                "slopes",
+                cure="refit with the roles swapped, or with method='deming'",
             )
         swapped = {"source": "target", "target": "source"}
         attrs = {
@@ -289,14 +436,14 @@ class LinearHarmonizer(Fitted):
         """Apply the lines: to all dates in one pass, but for those of several bands."""
         is_due = np.array(checked.is_due)
         if "matrix" in self.fit:
-            return blocks.change_steps(cube, checked.is_due, self._mix)
+            return base.change_steps(cube, checked.is_due, self._mix)
         if not is_due.any():
-            return blocks.decoded_set(cube)
+            return base.decoded_set(cube)
         array = cube[REFLECTANCE]
         matrix, names = self._matrix(array)[::2]
         slope = np.where(is_due[:, None], np.diag(matrix), 1.0)
         offset = np.where(is_due[:, None], self.fit["intercept"].sel(band=names).values, 0.0)
-        result = blocks.apply_lines(array, slope, offset, self._target(array, names, names))
+        result = base.apply_lines(array, slope, offset, self._target(array, names, names))
         return self._with_uncertainty(cube, result, is_due)
 
     def _mix(self, cube: xr.Dataset) -> xr.Dataset:
@@ -312,19 +459,19 @@ class LinearHarmonizer(Fitted):
             dtype=np.float32,
             name="harmonize-linear",
         )
-        result = blocks.rebuild(array, data, self._target(array, names, sources))
+        result = base.rebuild(array, data, self._target(array, names, sources))
         return self._with_uncertainty(cube, result, np.ones(array.sizes["time"], bool))
 
     def _target(
         self, array: xr.DataArray, names: Sequence[str], sources: Sequence[str]
-    ) -> blocks.Target:
+    ) -> base.Target:
         attrs = self.fit.attrs
-        return blocks.Target(
+        return base.Target(
             bandpass=self.target_bandpass,
             bands=tuple(names),
             sources=tuple(names),
             history=f"{self.name}: {attrs['direction']}, {attrs['method']} on {attrs['dates']}"
-            f"{blocks.drop_note(array, sources)}",
+            f"{base.drop_note(array, sources)}",
         )
 
     def _with_uncertainty(
@@ -332,9 +479,9 @@ class LinearHarmonizer(Fitted):
     ) -> xr.Dataset:
         """Add the uncertainty to first order, errors of bands taken as independent."""
         whole = result.to_dataset(name=REFLECTANCE)
-        if blocks.UNCERTAINTY not in cube:
+        if base.UNCERTAINTY not in cube:
             return whole
-        sigma = cube[blocks.UNCERTAINTY]
+        sigma = cube[base.UNCERTAINTY]
         matrix, sources, names = self._matrix(cube[REFLECTANCE])
         weights = xr.DataArray(matrix**2, dims=("band", "source_band"))
         squares = (sigma.sel(band=sources) ** 2).drop_vars("band").rename(band="source_band")
@@ -343,7 +490,7 @@ class LinearHarmonizer(Fitted):
         if not is_due.all():
             own = own.where(xr.DataArray(is_due, dims="time"), sigma.sel(band=names))
         own = own.transpose(*sigma.dims).astype("float32")
-        return whole.assign({blocks.UNCERTAINTY: own})
+        return whole.assign({base.UNCERTAINTY: own})
 
     def _matrix(self, array: xr.DataArray) -> tuple[Float64Array, list[str], list[str]]:
         """Coefficients (band, source_band), the source bands they need, and the target bands."""
@@ -353,5 +500,7 @@ class LinearHarmonizer(Fitted):
         present = set(map(str, array["band"].values))
         names = [name for name in names if name in present]
         if not names:
-            raise BandError(f"{self.name} has lines for {self.bands}; the cube has {present}")
+            raise BandError(
+                f"{self.name} has lines for {self.bands}", cure=f"the cube has {present}"
+            )
         return np.diag(self.fit["slope"].sel(band=names).values), names, names

@@ -17,9 +17,14 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import BandError, FitError, GridError
-from xharmonize.harmonizers import blocks
-from xharmonize.harmonizers.linear import common_bands, fit_attrs, require_samples
-from xharmonize.harmonizers.pairing import Pairs, read_pairs
+from xharmonize.harmonizers import base
+from xharmonize.harmonizers.linear import (
+    Pairs,
+    common_bands,
+    fit_attrs,
+    read_pairs,
+    require_samples,
+)
 from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.kernels import regression
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
@@ -91,7 +96,9 @@ def fit_pixelwise(
     """
     source, target = at_door(source), at_door(target)
     if fallback not in ("line", "difference"):
-        raise FitError(f"fallback={fallback!r} is unknown; choose 'line' or 'difference'")
+        raise FitError(
+            "is unknown", cure="choose 'line' or 'difference'", argument="fallback", value=fallback
+        )
     stages = np.array(days, np.int64)
     if stages.size == 0 or (np.diff(stages) <= 0).any():
         raise FitError(f"days={tuple(days)} must ascend, such as (0, 1)")
@@ -99,7 +106,7 @@ def fit_pixelwise(
         _as_pairs(source, target, int(stages[-1])), allow_mixed_levels=allow_mixed_levels
     )
     if not (data.lag <= stages[-1]).any():
-        raise FitError(f"no pair is at most {stages[-1]} days apart; allow more with days=")
+        raise FitError(f"no pair is at most {stages[-1]} days apart", cure="allow more with days=")
     names = common_bands(data)
     x, y = data.source.sel(source_band=names).data, data.target.sel(band=names).data
     solve = partial(_solve, names=tuple(names), fallback=fallback)
@@ -232,7 +239,7 @@ class PixelwiseHarmonizer(Fitted):
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
         """Apply the lines of each pixel."""
-        return blocks.change_steps(cube, checked.is_due, self._map)
+        return base.change_steps(cube, checked.is_due, self._map)
 
     def _map(self, cube: xr.Dataset) -> xr.Dataset:
         array = cube[REFLECTANCE]
@@ -247,25 +254,26 @@ class PixelwiseHarmonizer(Fitted):
             dtype=np.float32,
             name="harmonize-linear",
         )
-        target = blocks.Target(
+        target = base.Target(
             bandpass=self.target_bandpass,
             bands=tuple(names),
             sources=tuple(names),
             history=f"{self.name}: {self.fit.attrs['direction']}, one line per pixel on "
-            f"{self.fit.attrs['dates']}{blocks.drop_note(array, names)}",
+            f"{self.fit.attrs['dates']}{base.drop_note(array, names)}",
         )
-        result = blocks.rebuild(array, data, target).to_dataset(name=REFLECTANCE)
-        if blocks.UNCERTAINTY not in cube:
+        result = base.rebuild(array, data, target).to_dataset(name=REFLECTANCE)
+        if base.UNCERTAINTY not in cube:
             return result
-        sigma = cube[blocks.UNCERTAINTY].sel(band=names)
+        sigma = cube[base.UNCERTAINTY].sel(band=names)
         own = (sigma * abs(fit["slope"]).drop_vars(["y", "x"])).transpose(*sigma.dims)
-        return result.assign({blocks.UNCERTAINTY: own.astype("float32")})
+        return result.assign({base.UNCERTAINTY: own.astype("float32")})
 
     def _names(self, array: xr.DataArray) -> list[str]:
         names = [str(name) for name in array["band"].values if str(name) in self.bands]
         if not names:
             raise BandError(
-                f"{self.name} has lines for {self.bands}; the cube has {array['band'].values}"
+                f"{self.name} has lines for {self.bands}",
+                cure=f"the cube has {array['band'].values}",
             )
         return names
 
@@ -279,8 +287,8 @@ class PixelwiseHarmonizer(Fitted):
         if part is None or not _is_same_crs(self.fit, array):
             raise GridError(
                 f"{self.name} holds for the pixels of the grid it was made on, and the cube "
-                f"({describe_grid(geobox_of(array))}) has others; pass like= with a cube on that "
-                "grid"
+                f"({describe_grid(geobox_of(array))}) has others",
+                cure="pass like= with a cube on that grid",
             )
         return part
 

@@ -14,7 +14,7 @@ from xharmonize._replace import Mode
 from xharmonize.cube.companions import ResultFlag, carry_companions
 from xharmonize.cube.contract import Step, read_contract, require_bands
 from xharmonize.errors import ModelError, RadiometryError
-from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers import base
 from xharmonize.models.bundle import Bundle, copy_bundle
 from xharmonize.models.card import Card
 from xharmonize.models.refs import ModelRef, Runtime
@@ -88,8 +88,9 @@ class Scope:
     def _require_bandpass(self, step: Step) -> None:
         if step.bandpass == UNKNOWN:
             raise RadiometryError(
-                f"item {step.item_id!r}: its bandpass is unknown; settle it with "
-                "xh.describe(cube, sensor=..., platform=...)"
+                ": its bandpass is unknown",
+                cure="settle it with xh.describe(cube, sensor=..., platform=...)",
+                item=step.item_id,
             )
         if self.source_bandpass and step.bandpass not in (
             self.source_bandpass,
@@ -97,8 +98,9 @@ class Scope:
         ):
             raise RadiometryError(
                 f"model {self.name!r} goes from {self.source_bandpass} to {self.target_bandpass}, "
-                f"item {step.item_id!r} is in {step.bandpass}; leave it out, or choose another "
-                f"model{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}"
+                f"item {step.item_id!r} is in {step.bandpass}",
+                cure="leave it out, or choose another "
+                f"model{' (roy-2016 takes etm+)' if step.bandpass == 'etm+' else ''}",
             )
 
     def _require(self, what: str, value: str, stated: frozenset[str], step: Step) -> None:
@@ -109,9 +111,10 @@ class Scope:
         made = f"model {self.name!r} was made for {known}, item {step.item_id!r}"
         if value == UNKNOWN:
             raise RadiometryError(
-                f"{made}: its {what} is unknown; settle it with xh.describe(cube, {what}=...)"
+                f"{made}: its {what} is unknown",
+                cure=f"settle it with xh.describe(cube, {what}=...)",
             )
-        raise RadiometryError(f"{made} is {value}; leave it out, or choose another model")
+        raise RadiometryError(f"{made} is {value}", cure="leave it out, or choose another model")
 
 
 def _stated(text: object) -> frozenset[str]:
@@ -336,8 +339,8 @@ class Base:
         strange = sorted(set(given) - set(self.options))
         if strange:
             raise ModelError(
-                f"model {self.name!r} takes no {', '.join(strange)}; leave "
-                f"{' and '.join(f'{name}=' for name in strange)} out"
+                f"model {self.name!r} takes no {', '.join(strange)}",
+                cure=f"leave {' and '.join(f'{name}=' for name in strange)} out",
             )
         return replace(self, **given) if given else self
 
@@ -362,12 +365,12 @@ class Base:
         return Checked(steps=steps, is_due=is_due)
 
     def __call__(
-        self, cube: blocks.Cube, /, *, checked: Checked | None = None, **others: Any
-    ) -> blocks.Cube:
+        self, cube: base.Cube, /, *, checked: Checked | None = None, **others: Any
+    ) -> base.Cube:
         """Return the cube in the target's bandpass; see `xharmonize.to_sensor`."""
         self._require_sources(others)
         checked = self.check(cube) if checked is None else checked
-        return blocks.on_cube(
+        return base.on_cube(
             cube,
             partial(self.changed, checked=checked, **others),
             carry=partial(self.carried, checked=checked),
@@ -382,7 +385,7 @@ class Base:
             cube,
             result["band"].values,
             sources=self.renamed(checked),
-            is_changed=blocks.is_bandpass_changed(cube, result),
+            is_changed=base.is_bandpass_changed(cube, result),
         )
 
     def renamed(self, checked: Checked) -> Mapping[str, str]:  # noqa: ARG002
@@ -394,8 +397,8 @@ class Base:
         if wanted != given:
             more = "".join(f", {name}=..." for name in self.sources[1:])
             raise ModelError(
-                f"model {self.name!r} is applied to {', '.join(self.sources)}; call it with them: "
-                f"model({self.sources[0]}{more})"
+                f"model {self.name!r} is applied to {', '.join(self.sources)}",
+                cure=f"call it with them: model({self.sources[0]}{more})",
             )
 
     def _flag_note(self) -> str:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import REFLECTANCE, Step
 from xharmonize.errors import BandError, RadiometryError
-from xharmonize.harmonizers import blocks
+from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Base, Checked, Scope
 from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import BandpassTable, Line, get_table, list_tables
@@ -111,7 +111,7 @@ class BandpassHarmonizer(Base):
                 try:
                     known[platform] = self.table.lines(platform)
                 except RadiometryError as error:
-                    raise RadiometryError(f"item {step.item_id!r}: {error}") from None
+                    raise RadiometryError(f": {error}", item=step.item_id) from None
         lines = tuple(
             known[self._platform(step)] if is_due else None
             for step, is_due in zip(found.steps, found.is_due)
@@ -134,26 +134,28 @@ class BandpassHarmonizer(Base):
             if sibling in present and name not in present:
                 raise BandError(
                     f"table {self.name!r} starts from {name} ({sample[name].source_band}), the "
-                    f"cube has {sibling} ({_EXACT[str(sibling)]}): their bandpasses differ; load "
-                    f"{name}, or leave {sibling} out with cube.sel(band=[...])"
+                    f"cube has {sibling} ({_EXACT[str(sibling)]}): their bandpasses differ",
+                    cure=f"load {name}, or leave {sibling} out with cube.sel(band=[...])",
                 )
         found = [sample[name] for name in present if name in sample]
         if not found:
-            raise BandError(f"table {self.name!r} has lines for {list(sample)}; cube: {present}")
+            raise BandError(
+                f"table {self.name!r} has lines for {list(sample)}", cure=f"cube: {present}"
+            )
         return found
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
         """Apply the lines: to all dates in one pass, where bands keep their names."""
         assert isinstance(checked, CheckedLines)
         if not any(checked.is_due):
-            return blocks.decoded_set(cube)
+            return base.decoded_set(cube)
         whose = self._whose(checked.due)
         found = self._bands(cube[REFLECTANCE], checked.lines)
         if all(line.source == line.target for line in found):
             return self._map(cube, found, checked.lines, whose)
         due = [lines for lines in checked.lines if lines is not None]
         change = partial(self._map, found=found, lines=due, whose=whose)
-        return blocks.change_steps(cube, checked.is_due, change, takes_encoded=True)
+        return base.change_steps(cube, checked.is_due, change, takes_encoded=True)
 
     def _map(
         self,
@@ -164,17 +166,17 @@ class BandpassHarmonizer(Base):
     ) -> xr.Dataset:
         array = cube[REFLECTANCE]
         names = tuple(line.source for line in found)
-        target = blocks.Target(
+        target = base.Target(
             bandpass=self.target_bandpass,
             bands=tuple(line.target for line in found),
             sources=names,
-            history=f"{self.name}: {whose}{blocks.drop_note(array, names)}",
+            history=f"{self.name}: {whose}{base.drop_note(array, names)}",
         )
         slope, offset = _table(lines, names, "slope", 1.0), _table(lines, names, "offset", 0.0)
-        result = blocks.apply_lines(array, slope, offset, target).to_dataset(name=REFLECTANCE)
-        if blocks.UNCERTAINTY not in cube:
+        result = base.apply_lines(array, slope, offset, target).to_dataset(name=REFLECTANCE)
+        if base.UNCERTAINTY not in cube:
             return result
-        return result.assign({blocks.UNCERTAINTY: _propagate(cube, found, lines)})
+        return result.assign({base.UNCERTAINTY: _propagate(cube, found, lines)})
 
     def _whose(self, due: Sequence[Step]) -> str:
         """Whose lines are applied to what, for the history."""
@@ -191,8 +193,8 @@ def _propagate(
 ) -> xr.DataArray:
     """Scale the uncertainty; add half of |A - B| where the mean of two lines was used."""
     names = [line.source for line in found]
-    value = blocks.decoded(cube[REFLECTANCE]).sel(band=names)
-    own = cube[blocks.UNCERTAINTY].sel(band=names)
+    value = base.decoded(cube[REFLECTANCE]).sel(band=names)
+    own = cube[base.UNCERTAINTY].sel(band=names)
     slope, slope_spread, offset_spread = (
         xr.DataArray(_table(lines, names, field, default), dims=("time", "band"))
         for field, default in (("slope", 1.0), ("slope_spread", 0.0), ("offset_spread", 0.0))

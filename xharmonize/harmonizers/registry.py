@@ -23,7 +23,6 @@ from xharmonize.errors import (
     XHarmonizeError,
 )
 from xharmonize.harmonizers.linear import LINEAR, LinearHarmonizer
-from xharmonize.harmonizers.lut.fit import TABLES
 from xharmonize.harmonizers.lut.harmonizers import (
     HISTOGRAM,
     LUT,
@@ -31,11 +30,19 @@ from xharmonize.harmonizers.lut.harmonizers import (
     HistogramHarmonizer,
     TileLutHarmonizer,
 )
+from xharmonize.harmonizers.lut.predictors import TABLES
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Base, Checked, Harmonizer, Model, wrong_direction
 from xharmonize.harmonizers.published import BandpassHarmonizer
-from xharmonize.models.bundle import ITEM, Bundle, HasBundle, copy_bundle, open_bundle
-from xharmonize.models.listing import Listed, list_bundles
+from xharmonize.models.bundle import (
+    ITEM,
+    Bundle,
+    HasBundle,
+    Listed,
+    copy_bundle,
+    list_bundles,
+    open_bundle,
+)
 from xharmonize.models.places import is_url
 from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import get_table, list_tables
@@ -81,7 +88,8 @@ class FunctionHarmonizer(Base):
         result = self.function(array)
         if not isinstance(result, xr.DataArray):
             raise ModelError(
-                f"model {self.name!r} returned {type(result).__name__}; a model returns a cube"
+                f"model {self.name!r} returned {type(result).__name__}",
+                cure="a model returns a cube",
             )
         require_contract(result)
         attrs = with_history(
@@ -229,7 +237,7 @@ def _require_fit(path: Path) -> None:
     except (XHarmonizeError, OSError, ValueError):
         found = None
     if not isinstance(found, xr.Dataset):
-        raise ModelError(f"{path} holds no fit of xharmonize and stays; name another path")
+        raise ModelError(f"{path} holds no fit of xharmonize and stays", cure="name another path")
 
 
 def _as_text(fit: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -300,8 +308,8 @@ def as_harmonizer(model: Any, target_bandpass: str = "") -> Harmonizer:
         kind = model.attrs.get("model")
         if kind not in _KINDS:
             raise ModelError(
-                "the Dataset is no fit (its attribute 'model' is missing or unknown); make one "
-                "with fit_linear, fit_pixelwise or fit_histogram"
+                "the Dataset is no fit (its attribute 'model' is missing or unknown)",
+                cure="make one with fit_linear, fit_pixelwise or fit_histogram",
             )
         return _KINDS[str(kind)](fit=model)
     if isinstance(model, Harmonizer):

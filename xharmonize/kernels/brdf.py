@@ -1,17 +1,13 @@
-"""Bidirectional reflectance: RossThick and LiSparse-R kernels, c-factor, sun position.
-
-Angles are in degrees at the interface. Relative azimuth 0 is backscatter: sensor and sun stand on
-the same side of the pixel.
-"""
+"""Bidirectional reflectance: RossThick and LiSparse-R kernels, c-factor, directions."""
 
 from __future__ import annotations
 
-from math import acos, asin, atan2, cos, floor, isfinite, nan, pi, radians, sin, sqrt, tan
+from math import acos, asin, atan2, cos, floor, hypot, isfinite, nan, pi, radians, sin, sqrt, tan
 
 import numpy as np
 from numba import njit
 
-from xharmonize.types import Float64Array, FloatArray
+from xharmonize.types import AnyArray, Float64Array, FloatArray
 
 HEIGHT_OVER_RADIUS = 2.0
 """h/b of LiSparse-R: height of crown centres over the vertical crown radius (b/r is 1)."""
@@ -279,3 +275,128 @@ def interpolate_nodes(nodes: Float64Array, y: Float64Array, x: Float64Array) -> 
                 lower = nodes[t, row + 1, column] * (1 - u) + nodes[t, row + 1, column + 1] * u
                 result[t, j, i] = upper * (1 - v) + lower * v
     return result
+
+
+_EDGE = 1e-6  # [node] by which a position may lie off a node, or beyond the last one
+
+
+@njit(nogil=True, cache=True)
+def interpolate_directions(
+    vectors: FloatArray, row: Float64Array, column: Float64Array, margin: float
+) -> FloatArray:
+    """Interpolate directions bilinearly, each pixel by its own place only.
+
+    Parameters
+    ----------
+    vectors : (layer, 3, node_row, node_column) float array
+        Unit vectors (east, north, up); NaN where a node has no direction. The others around a
+        pixel are then weighted up, so that a field ends half a node beyond its last one, and not
+        half a node before it.
+    row, column : (y, x) float64 array
+        Positions of the pixels [node], from the first node; NaN lies outside.
+    margin : float
+        Distance [node] beyond the outermost nodes up to which their directions are held; half a
+        node where nodes are pixels.
+
+    Returns
+    -------
+    (2, layer, y, x) float32 array
+        Zenith, and azimuth clockwise from north in [0, 360) [degree]; NaN outside the nodes.
+    """
+    n_layers, n_rows, n_columns = vectors.shape[0], vectors.shape[2], vectors.shape[3]
+    n_y, n_x = row.shape
+    result = np.empty((2, n_layers, n_y, n_x), np.float32)
+    beyond = margin + _EDGE
+    for j in range(n_y):
+        for i in range(n_x):
+            r, c = row[j, i], column[j, i]
+            inside = -beyond <= r <= n_rows - 1 + beyond
+            if not (inside and -beyond <= c <= n_columns - 1 + beyond):
+                result[:, :, j, i] = nan
+                continue
+            top, down = _cell(r, n_rows)
+            left, right = _cell(c, n_columns)
+            for k in range(n_layers):
+                east, north, up = 0.0, 0.0, 0.0
+                for a in range(2):
+                    for b in range(2):
+                        weight = (down if a else 1 - down) * (right if b else 1 - right)
+                        if weight == 0:
+                            continue
+                        y, x = top + a, left + b
+                        if vectors[k, 2, y, x] == vectors[k, 2, y, x]:
+                            east += weight * vectors[k, 0, y, x]
+                            north += weight * vectors[k, 1, y, x]
+                            up += weight * vectors[k, 2, y, x]
+                across = hypot(east, north)
+                if across == 0 and up == 0:
+                    result[:, k, j, i] = nan
+                    continue
+                azimuth = np.float32(atan2(east, north) * 180 / pi % 360)
+                result[0, k, j, i] = atan2(across, up) * 180 / pi
+                result[1, k, j, i] = 0 if azimuth == 360 else azimuth  # rounded up to it
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _cell(position: float, size: int) -> tuple[int, float]:
+    """First of the two nodes around a position, and the weight of the second."""
+    position = min(max(position, 0.0), size - 1.0)
+    nearest = floor(position + 0.5)
+    if abs(position - nearest) <= _EDGE:
+        position = nearest  # on a node, whose neighbours may be missing
+    first = min(int(position), max(size - 2, 0))
+    return first, position - first
+
+
+_SMALLEST_SUN = 1.58
+"""Sun zeniths [degree] all below this are radians: no mission passes with the sun overhead."""
+
+
+def unit_vectors(zenith: AnyArray, azimuth: AnyArray) -> Float64Array:
+    """Return unit vectors (3, …): east, north, up.
+
+    Parameters
+    ----------
+    zenith, azimuth : (...) array
+        [degree], azimuth clockwise from north; NaN in one is NaN in all. At zenith 0 the azimuth
+        does not matter, and may be NaN.
+    """
+    theta, phi = np.radians(zenith, dtype=np.float64), np.radians(azimuth, dtype=np.float64)
+    phi = np.where(theta == 0, 0.0, phi)
+    across = np.sin(theta)
+    up = np.where(np.isnan(phi), np.nan, np.cos(theta))
+    return np.stack([across * np.sin(phi), across * np.cos(phi), up])
+
+
+def mean_direction(vectors: Float64Array) -> Float64Array:
+    """Return the mean (3, …) of unit vectors (n, 3, …), of unit length; NaN ones do not count."""
+    total = np.nansum(vectors, axis=0)
+    length = np.linalg.norm(total, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(total / np.where(length > 0, length, np.nan))
+
+
+def require_degrees(zenith: AnyArray, azimuth: AnyArray, name: str, *, is_sun: bool) -> None:
+    """Raise `ValueError` unless angles can be degrees; NaN are passed over.
+
+    Parameters
+    ----------
+    zenith, azimuth : array
+        [degree]
+    name : str
+        Whose they are, for the message.
+    is_sun : bool
+        Whether zeniths near 0 show radians.
+    """
+    for kind, values, low, high in (("zenith", zenith, 0, 180), ("azimuth", azimuth, -360, 360)):
+        known = np.asarray(values)[np.isfinite(values)]
+        if known.size and not low <= known.min() <= known.max() <= high:
+            raise ValueError(
+                f"{name} has {kind}s of {known.min():g} to {known.max():g}, no degrees: are they "
+                "encoded, or fill?"
+            )
+        if is_sun and kind == "zenith" and known.size and known.max() < _SMALLEST_SUN:
+            raise ValueError(
+                f"{name} has zeniths of at most {known.max():.3g}: these are radians, not degrees"
+            )

@@ -1,21 +1,170 @@
-"""Statistics of one block: a table per cell of kept dimensions and group.
-
-The table has a row of eleven numbers for each band's moments, each index's moments, each band's
-errors beside a baseline, and for the spectral angle; rows with fewer fields end in zeros. One task
-reads a block once and fills all rows that are asked for.
-"""
+"""Statistics of blocks, of whole cubes as a graph of blocks, and how parts merge into a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
+from string import ascii_letters, ascii_lowercase
+from typing import Any
 
+import dask.array as da
 import numpy as np
+import xarray as xr
 
-from xharmonize.kernels import angles, windows
+from xharmonize.cube.blockwise import is_lazy, map_blocks, with_margin
+from xharmonize.errors import BandError, MetricError
+from xharmonize.kernels import statistics, windows
 from xharmonize.kernels import statistics as kernels
-from xharmonize.kernels.indices import RatioTerms, ratio_index
+from xharmonize.kernels.reflectance import RatioTerms, ratio_index
+from xharmonize.kernels.statistics import merge_rows
+from xharmonize.metrics.inputs import BAND
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
+
+VERSION = 1
+VERSION_ATTR = "statistics_version"
+FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "moments": ("moment", kernels.MOMENTS),
+    "angles": ("angle_sum", statistics.ANGLE_SUMS),
+    "baseline_errors": ("error_sum", kernels.ERROR_SUMS),
+    "windows": ("window_sum", ("n", "sum")),
+}
+"""Last dimension of each kind of statistics, and its labels."""
+
+
+def kind_of(name: str) -> str:
+    """Kind of a variable of statistics: its name, or what an index or a metric's name precedes."""
+    return next(kind for kind in FIELDS if name == kind or name.endswith(f"_{kind}"))
+
+
+def require_statistics(found: xr.Dataset) -> None:
+    """Raise `MetricError` unless a Dataset holds statistics of this version."""
+    version = found.attrs.get(VERSION_ATTR) if isinstance(found, xr.Dataset) else None
+    if version is None:
+        raise MetricError(
+            "this is no Dataset of statistics (attribute 'statistics_version' is missing)",
+            cure="make one with cube.harmonize.statistics(reference)",
+        )
+    if int(version) != VERSION:
+        raise MetricError(
+            f"the statistics have version {version}, this xharmonize reads {VERSION}",
+            cure="make them again from the cubes",
+        )
+
+
+def merge_statistics(*parts: xr.Dataset) -> xr.Dataset:
+    """Merge statistics of other areas, dates, workers or runs into those of the whole.
+
+    Labels that only one part has (dates that are kept, groups) are taken as they are; what several
+    have is merged. The parts must not share pixels: what is in two of them counts twice. Windows
+    across the border of two areas are in neither.
+
+    Parameters
+    ----------
+    *parts : Dataset
+        From `statistics`, or read from a file; at least one.
+
+    Returns
+    -------
+    Dataset
+        Lazy where a part is.
+
+    Raises
+    ------
+    MetricError
+        If the parts differ in what they hold, in units, in dimensions or in the settings of
+        windows.
+    BandError
+        If their bands differ.
+    """
+    if not parts:
+        raise MetricError("merge_statistics needs at least one Dataset of statistics")
+    for part in parts:
+        require_statistics(part)
+        _require_alike(parts[0], part)
+    return reduce(_merge_two, parts)
+
+
+def _require_alike(first: xr.Dataset, second: xr.Dataset) -> None:
+    if set(first.data_vars) != set(second.data_vars):
+        raise MetricError(
+            f"the statistics hold different things: {sorted(map(str, first.data_vars))} and "
+            f"{sorted(map(str, second.data_vars))}",
+            cure="make them for the same metrics",
+        )
+    if first.attrs.get("units") != second.attrs.get("units"):
+        raise MetricError(
+            f"the statistics are in units of {first.attrs.get('units')!r} and "
+            f"{second.attrs.get('units')!r}"
+        )
+    for name in first.data_vars:
+        one, other = first[name], second[name]
+        if set(one.dims) != set(other.dims):
+            raise MetricError(f"{name!r} has dimensions {one.dims} and {other.dims}")
+        if one.attrs != other.attrs:
+            raise MetricError(f"{name!r} was made with other settings: {one.attrs}, {other.attrs}")
+    if BAND in first.dims and list(first[BAND].values) != list(second[BAND].values):
+        raise BandError(
+            f"the statistics have different bands: {first[BAND].values.tolist()} and "
+            f"{second[BAND].values.tolist()}"
+        )
+
+
+def _merge_two(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
+    fixed = [BAND, *(core for core, _ in FIELDS.values())]
+    described = [
+        part.drop_vars([str(n) for n in part.coords if n not in part.dims])
+        for part in (first, second)
+    ]
+    one, other = xr.align(*described, join="outer", fill_value=0.0, exclude=fixed)
+    merged = {}
+    for name, variable in one.data_vars.items():
+        both = xr.concat([variable, other[name]], "part", join="override", coords="minimal")
+        merged[name] = merge_over(both.variable, ("part",))
+    whole = xr.Dataset(merged, coords=one.coords, attrs=first.attrs)
+    for name in merged:
+        whole[name].attrs = first[name].attrs
+    return whole.assign_coords(_joined_coords(first, second))
+
+
+def _joined_coords(first: xr.Dataset, second: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Coordinates that lie along dimensions without naming them (the sensor of each date)."""
+    sides = [
+        part[[n for n in part.coords if n not in part.dims]].reset_coords()
+        for part in (first, second)
+    ]
+    names = set(sides[0].data_vars) & set(sides[1].data_vars)
+    joined = {}
+    for name in sorted(map(str, names)):
+        both = sides[0][name].combine_first(sides[1][name])
+        is_text = both.dtype == object
+        joined[name] = both.astype(str) if is_text else both
+        joined[name].attrs = sides[0][name].attrs
+    return joined
+
+
+def merge_over(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
+    """Merge a variable of statistics along dimensions, lazily where it is lazy."""
+    core = str(variable.dims[-1])
+    is_moments = core == FIELDS["moments"][0]
+    axes = tuple(variable.dims.index(d) for d in dims)
+    rest = tuple(d for d in variable.dims if d not in dims)
+    if not axes:
+        return variable
+    letters = ascii_letters[: variable.ndim]
+    merged = map_blocks(
+        partial(_merge_axes, axes=axes, is_moments=is_moments),
+        f"{letters}->{''.join(d for axis, d in enumerate(letters) if axis not in axes)}",
+        variable.data,
+        whole=letters[-1],
+        dtype=np.float64,
+        name="score-merge",
+    )
+    return xr.Variable(rest, merged, attrs=variable.attrs)
+
+
+def _merge_axes(data: Any, *, axes: tuple[int, ...], is_moments: bool) -> Any:
+    return kernels.merge_moments(data, axes) if is_moments else np.asarray(data).sum(axis=axes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +192,7 @@ class Table:
         parts = [("moments", self.n_bands, kernels.N_FIELDS)] * self.moments
         parts += [(f"{row.name}_moments", 1, kernels.N_FIELDS) for row in self.indices]
         parts += [("baseline_errors", self.n_bands, len(kernels.ERROR_SUMS))] * self.errors
-        parts += [("angles", 1, len(angles.ANGLE_SUMS))] * self.angles
+        parts += [("angles", 1, len(statistics.ANGLE_SUMS))] * self.angles
         return tuple(parts)
 
     @property
@@ -190,7 +339,7 @@ def _rows(
     if z is not None:
         parts.append(kernels.baseline_errors(x, y, z, codes, n_groups))
     if table.angles:
-        parts.append(angles.spectral_angles(x, y, codes, n_groups)[:, :, None])
+        parts.append(statistics.spectral_angles(x, y, codes, n_groups)[:, :, None])
     width = kernels.N_FIELDS
     wide = [np.pad(p, [(0, 0)] * 3 + [(0, width - p.shape[3])]) for p in parts]
     return wide[0] if len(wide) == 1 else np.concatenate(wide, axis=2)
@@ -243,3 +392,116 @@ def window_block(
     n_cells = int(np.prod(lead, dtype=int))
     cells = found.reshape(n_cells, n_bands, plan.n_groups, 2).swapaxes(1, 2)
     return np.asarray(plan.unstacked(cells, lead, np.zeros(n_bands, bool)))
+
+
+Block = Callable[..., Float64Array]
+
+
+def tabulate(
+    arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: Plan, table: Table
+) -> Any:
+    """Return a table of statistics, lazily where the cubes are lazy.
+
+    Parameters
+    ----------
+    arrays : sequence of DataArray
+        Prediction, reference and, for errors beside a baseline, that; aligned.
+    codes : DataArray, optional
+        Group of each pixel, see `xharmonize.metrics.inputs.Groups`.
+
+    Returns
+    -------
+    float64 array
+        Kept dimensions, group, row, field.
+    """
+    block = partial(pixel_block, plan=plan, table=table)
+    data = [array.data for array in arrays]
+    groups = [] if codes is None else [codes.data]
+    shape = (table.is_moments.size, 11)
+    return _merged(_blocks(block, data, groups, plan, shape, "score"), plan, table.is_moments)
+
+
+def tabulate_windows(
+    arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: Plan, window: Window
+) -> Any:
+    """Return counts of windows and sums of their index, lazily where the cubes are lazy.
+
+    Returns
+    -------
+    float64 array
+        Kept dimensions, group, band, (count, sum).
+    """
+    block = partial(window_block, plan=plan, window=window)
+    data = [array.data for array in arrays]
+    groups = [] if codes is None else [codes.data]
+    margin = window.size - 1
+    data = [_with_margin(array, plan.dims, margin) for array in data]
+    groups = [_with_margin(array, plan.code_dims or (), margin) for array in groups]
+    n_bands = data[0].shape[plan.dims.index("band")] if "band" in plan.dims else 1
+    found = _blocks(block, data, groups, plan, (n_bands, 2), "score-windows")
+    return _merged(found, plan, np.zeros(n_bands, bool))
+
+
+def _with_margin(array: Any, dims: Sequence[str], margin: int) -> Any:
+    """Each block with the rows and columns that follow it, as many as a window reaches.
+
+    A window belongs to the block of its first pixel: each is counted once, however the cube is
+    cut. Blocks narrower than the margin are joined first.
+    """
+    return with_margin(array, {dims.index(d): (0, margin) for d in ("y", "x") if d in dims})
+
+
+def _blocks(
+    block: Block,
+    data: Sequence[Any],
+    groups: Sequence[Any],
+    plan: Plan,
+    shape: tuple[int, int],
+    name: str,
+) -> Any:
+    """One table per block: the dimensions of the plan, group, row, field."""
+    letters = dict(zip(plan.dims, ascii_lowercase))
+    cube = "".join(letters.values())
+    codes = "".join(letters[d] for d in plan.code_dims or ())
+    return map_blocks(
+        block,
+        f"{','.join([cube] * len(data) + [codes] * len(groups))}->{cube}GRF",
+        *data,
+        *groups,
+        new={"G": plan.n_groups, "R": shape[0], "F": shape[1]},
+        sizes={letters[d]: 1 for d in plan.dims if d not in plan.kept},
+        dtype=np.float64,
+        name=name,
+    )
+
+
+def _merged(tables: Any, plan: Plan, is_moments: BoolArray) -> Any:
+    """Merge the tables of blocks along what is reduced over, a few at a time."""
+    axes = tuple(i for i, d in enumerate(plan.dims) if d not in plan.kept)
+    if not is_lazy(tables):  # one block
+        return tables[tuple(slice(None) if d in plan.kept else 0 for d in plan.dims)]
+    if not axes:
+        return tables
+    merge = partial(_merge, is_moments=is_moments)
+    return da.reduction(
+        tables,
+        chunk=_pass,
+        combine=merge,
+        aggregate=merge,
+        axis=axes,
+        dtype=np.float64,
+        name="score-merge",
+        meta=np.empty((0,) * (tables.ndim - len(axes))),
+    )
+
+
+def _pass(tables: AnyArray, axis: Any, keepdims: bool) -> AnyArray:  # noqa: ARG001
+    """A block is one table already."""
+    return tables
+
+
+def _merge(
+    tables: AnyArray, axis: tuple[int, ...], keepdims: bool, is_moments: BoolArray
+) -> AnyArray:
+    found = merge_rows(tables, axis, is_moments)
+    return np.expand_dims(found, axis) if keepdims else found

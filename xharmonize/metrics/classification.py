@@ -14,9 +14,7 @@ from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.kernels.statistics import count_classes
-from xharmonize.metrics.groups import positions
-from xharmonize.metrics.inputs import spread, unify
-from xharmonize.metrics.place import positions_of, require_same_place
+from xharmonize.metrics.inputs import positions, positions_of, require_same_place, spread, unify
 from xharmonize.types import AnyArray
 
 REFERENCE, PREDICTED = "reference_class", "predicted_class"
@@ -84,7 +82,8 @@ def _require_same_labels(cube: xr.DataArray, ref: xr.DataArray) -> None:
             continue
         raise MetricError(
             f"the maps differ along {str(dim)!r}: {one[0]} to {one[-1]}, and {other[0]} to "
-            f"{other[-1]}; select what both have"
+            f"{other[-1]}",
+            cure="select what both have",
         )
 
 
@@ -121,8 +120,8 @@ def accuracy(matrix: xr.DataArray) -> xr.Dataset:
         matrix.sizes[REFERENCE] != matrix.sizes[PREDICTED]
     ):
         raise MetricError(
-            f"a confusion matrix has dimensions {REFERENCE!r} and {PREDICTED!r} of one length; "
-            f"this has {dict(matrix.sizes)}"
+            f"a confusion matrix has dimensions {REFERENCE!r} and {PREDICTED!r} of one length",
+            cure=f"this has {dict(matrix.sizes)}",
         )
     labels = matrix[REFERENCE].values
     counts = matrix.astype("float64").drop_vars([REFERENCE, PREDICTED])
@@ -160,7 +159,8 @@ def _classes(cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | Non
         if flags is None and (cube.chunks is not None or ref.chunks is not None):
             raise MetricError(
                 "the maps are lazy and do not list their classes, and nothing is computed while "
-                "the matrix is set up; pass classes="
+                "the matrix is set up",
+                cure="pass classes=",
             )
         if flags is None:
             flags = np.union1d(np.asarray(cube.data), np.asarray(ref.data))

@@ -1,8 +1,10 @@
-"""What is compared: two cubes on one grid, of the same bands, at the same dates."""
+"""What is compared: two cubes on one grid, of the same bands and dates, split by groups."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import EllipsisType
 from typing import Any, TypeAlias
 
@@ -10,11 +12,264 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.blockwise import is_lazy
+from xharmonize.cube.blockwise import is_lazy, map_blocks
 from xharmonize.cube.contract import main_layer, read_coordinate
-from xharmonize.errors import BandError, ContractError, MetricError, RadiometryError, TimeAxisError
-from xharmonize.metrics.place import positions_of, require_same_place, spanned
-from xharmonize.types import Float64Array
+from xharmonize.cube.geobox import TOLERANCE, geobox_of, require_same_grid
+from xharmonize.errors import (
+    BandError,
+    ContractError,
+    GridError,
+    MetricError,
+    RadiometryError,
+    TimeAxisError,
+)
+from xharmonize.types import AnyArray, Float64Array, IntArray
+
+
+def require_same_place(one: xr.DataArray, other: xr.DataArray, *, what: str) -> None:
+    """Raise `GridError` where two arrays differ along y or x.
+
+    Grids are compared where both have one. Arrays without a CRS, or with pixels that are not
+    evenly spaced, are compared by their coordinates, to a thousandth of a pixel.
+    """
+    if _has_grid(one) and _has_grid(other):
+        require_same_grid(one, other, what=what)
+        return
+    for dim in (d for d in ("y", "x") if d in one.dims and d in other.dims):
+        _require_same_labels(one, other, dim, what)
+
+
+def _has_grid(array: xr.DataArray) -> bool:
+    try:
+        geobox_of(array)
+    except GridError:
+        return False
+    return True
+
+
+def _require_same_labels(one: xr.DataArray, other: xr.DataArray, dim: str, what: str) -> None:
+    sizes = one.sizes[dim], other.sizes[dim]
+    if dim not in one.coords or dim not in other.coords:
+        if sizes[0] != sizes[1]:
+            raise GridError(
+                f"{what}: {sizes[0]} and {sizes[1]} pixels along {dim!r}, without coordinates to "
+                "match them by",
+                cure="give both the same pixels",
+            )
+        return
+    mine, theirs = one.indexes[dim], other.indexes[dim]
+    if sizes[0] == sizes[1] and (positions_of(mine, theirs) == np.arange(sizes[0])).all():
+        return
+    raise GridError(
+        f"{what}: the two differ along {dim!r}: {mine[0]} to {mine[-1]}, and {theirs[0]} to "
+        f"{theirs[-1]}",
+        cure="cut both to what they share with xr.align(one, other, join='inner'), or "
+        "bring one to the other's grid with cube.harmonize.regrid(like=...)",
+    )
+
+
+def positions_of(labels: Any, among: Any) -> IntArray:
+    """Position of each label among others, -1 where it is none of them.
+
+    Numbers with a fraction may differ by a thousandth of a step: float32 and float64 coordinates
+    are those of the same pixels.
+    """
+    if "f" not in (np.asarray(labels).dtype.kind, np.asarray(among).dtype.kind):
+        return np.asarray(among.get_indexer(labels), np.int64)
+    step = _step(among) or _step(labels)
+    slack = TOLERANCE * step if step else 0.0
+    if slack and among.is_unique and among.is_monotonic_increasing:
+        found = among.get_indexer(labels, method="nearest", tolerance=slack)
+    elif slack and among.is_unique and among.is_monotonic_decreasing:
+        back = among[::-1].get_indexer(labels, method="nearest", tolerance=slack)
+        found = np.where(back < 0, -1, len(among) - 1 - back)
+    else:
+        found = among.get_indexer(labels)
+    return np.asarray(found, np.int64)
+
+
+def _step(labels: Any) -> float:
+    """Least distance of two neighbours; 0 for a single one."""
+    values = np.asarray(labels, float)
+    return float(np.abs(np.diff(values)).min()) if values.size > 1 else 0.0
+
+
+def spanned(array: xr.DataArray, dim: Hashable) -> str:
+    """Number of labels along a dimension, and the first and last of them."""
+    labels = array.indexes[dim]
+    return f"{len(labels)} from {str(labels.min())[:19]} to {str(labels.max())[:19]}"
+
+
+By: TypeAlias = str | xr.DataArray | Sequence[str | xr.DataArray] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Groups of pixels.
+
+    Attributes
+    ----------
+    labels : mapping of str to array
+        Name of each dimension of groups, with its labels in ascending order.
+    codes : DataArray of int32, optional
+        Position of each pixel's group, over all of `labels` in C order; -1 where it has none.
+        Some of the dimensions that are reduced over.
+    """
+
+    labels: Mapping[str, AnyArray]
+    codes: xr.DataArray | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of labels of each dimension."""
+        return tuple(len(values) for values in self.labels.values())
+
+    @property
+    def n(self) -> int:
+        """Number of groups; 1 where there is no grouping."""
+        return int(np.prod(self.shape, dtype=int))
+
+
+def read_groups(by: By, cube: xr.DataArray, reduced: Sequence[str]) -> Groups:
+    """Return the groups that ``by=`` asks for.
+
+    Parameters
+    ----------
+    by : str, DataArray, or a sequence of these
+        Name of a coordinate (``"sensor"``, ``"time.month"``), or classes along some of the
+        cube's dimensions. A missing class (NaN) makes a pixel belong to no group. A lazy map has
+        to list its classes in the attribute ``flag_values``.
+    cube : DataArray
+        The cube, aligned with the reference.
+    reduced : sequence of str
+        Dimensions that are reduced over; groups lie along these.
+
+    Raises
+    ------
+    MetricError
+        If there is no such coordinate, or the groups lie along a dimension that is kept.
+    GridError
+        If a map of classes lies on another grid.
+    """
+    if by is None:
+        return Groups(labels={}, codes=None)
+    items = list(by) if isinstance(by, (list, tuple)) else [by]
+    labels: dict[str, AnyArray] = {}
+    codes: xr.DataArray | None = None
+    for item in items:
+        if not isinstance(item, (str, xr.DataArray)):
+            raise MetricError(
+                f"by= takes names of coordinates and DataArrays of classes, not {item!r:.80}"
+            )
+        array = _named(item, cube) if isinstance(item, str) else _on_cube(item, cube)
+        name = str(array.name if array.name is not None else "group")
+        _require_free(name, array, cube, reduced, labels)
+        labels[name], part = _codes(array, name)
+        if is_lazy(cube):
+            part = part.chunk({d: cube.chunksizes[d] for d in part.dims})
+        codes = part if codes is None else _combined(codes, part, len(labels[name]))
+    if codes is None:
+        raise MetricError("by= is an empty list", cure="leave it out for a score without groups")
+    return Groups(labels=labels, codes=codes.transpose(*(d for d in cube.dims if d in codes.dims)))
+
+
+def _named(name: str, cube: xr.DataArray) -> xr.DataArray:
+    """A coordinate by name, in memory; also parts of dates such as ``time.month``."""
+    if name in cube.coords:
+        coord = cube.coords[name]
+        return xr.DataArray(read_coordinate(cube, name), dims=coord.dims, name=name)
+    head, _, part = name.partition(".")
+    if part and head in cube.coords and hasattr(getattr(cube[head], "dt", None), part):
+        return xr.DataArray(cube[name].values, dims=cube[head].dims, name=part)
+    raise MetricError(
+        "is no coordinate of the cube",
+        cure=f"it has {sorted(map(str, cube.coords))}; pass one of these or a DataArray of classes",
+        argument="by",
+        value=name,
+    )
+
+
+def _on_cube(classes: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
+    """Classes given by the user, checked against the cube's grid and labels."""
+    foreign = [str(dim) for dim in classes.dims if dim not in cube.dims]
+    if foreign or "band" in classes.dims:
+        raise MetricError(
+            f"by= has dimensions {classes.dims}", cure=f"it may have those of {cube.dims} but band"
+        )
+    if {"y", "x"} & set(classes.dims):
+        sizes = {d: (classes.sizes[d], cube.sizes[d]) for d in ("y", "x") if d in classes.dims}
+        if any(a != b for a, b in sizes.values()):
+            raise GridError(f"by= lies on another grid: sizes {sizes} of classes and cube")
+    if "spatial_ref" in cube.coords and "spatial_ref" not in classes.coords:
+        require_same_place(classes.assign_coords(spatial_ref=cube["spatial_ref"]), cube, what="by=")
+    else:
+        require_same_place(classes, cube, what="by=")
+    for dim in (d for d in classes.dims if d not in ("y", "x") and d in classes.coords):
+        missing = ~cube.indexes[dim].isin(classes.indexes[dim])
+        if missing.any():
+            raise MetricError(f"by= lacks {missing.sum()} of the cube's steps along {dim!r}")
+        classes = classes.sel({dim: cube[dim].values})
+    return classes.drop_vars(list(classes.coords))
+
+
+def _require_free(
+    name: str,
+    array: xr.DataArray,
+    cube: xr.DataArray,
+    reduced: Sequence[str],
+    labels: Mapping[str, AnyArray],
+) -> None:
+    kept = [str(dim) for dim in array.dims if dim not in reduced]
+    if kept:
+        raise MetricError(
+            f"lies along {', '.join(kept)}, which the score keeps",
+            cure="name it in dim= too",
+            argument="by",
+            value=name,
+        )
+    if name in labels or name == "band" or (name in cube.dims and name not in reduced):
+        raise MetricError(
+            f"by= has two groups of the name {name!r}", cure="rename one with .rename(...)"
+        )
+
+
+def _codes(array: xr.DataArray, name: str) -> tuple[AnyArray, xr.DataArray]:
+    """Labels and the position of each value among them, -1 where it is missing."""
+    flags = array.attrs.get("flag_values")
+    if is_lazy(array) and flags is None:
+        raise MetricError(
+            "is lazy and does not list its classes, and nothing is computed while a "
+            "score is set up",
+            cure="load it with .load(), or list them in attrs['flag_values']",
+            argument="by",
+            value=name,
+        )
+    if flags is not None:
+        labels = np.unique(np.asarray(flags))
+    else:
+        values = np.asarray(array.values)
+        values = values.astype(str) if values.dtype == object else values
+        array = array.copy(data=values)
+        labels = np.unique(values)
+        labels = labels[labels == labels]  # neither NaN nor NaT
+    if not labels.size:
+        raise MetricError("has no class: all its values are missing", argument="by", value=name)
+    find = partial(positions, labels=labels)
+    codes = map_blocks(find, "...->...", array.data, dtype=np.int32, name="score-groups")
+    return labels, array.copy(data=codes)
+
+
+def positions(values: AnyArray, labels: AnyArray) -> IntArray:
+    """Position of each value among ascending labels, -1 where it is none of them."""
+    place = np.minimum(np.searchsorted(labels, values), len(labels) - 1)
+    return np.where(labels[place] == values, place, -1).astype(np.int32)
+
+
+def _combined(first: xr.DataArray, second: xr.DataArray, n_second: int) -> xr.DataArray:
+    """Codes of pairs of groups."""
+    both = first * np.int32(n_second) + second
+    return both.where((first >= 0) & (second >= 0), np.int32(-1)).astype(np.int32)
+
 
 BAND = "band"
 _PAIR = (
@@ -76,11 +331,14 @@ def _values(cube: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
     if "is_decoded" in cube.coords and not read_coordinate(cube, "is_decoded").all():
         raise RadiometryError(
             f"the cube holds digital numbers ({cube.dtype}) of which scale and offset are not "
-            f"applied (is_decoded), {what} needs reflectance; call cube.harmonize.decode() first"
+            f"applied (is_decoded), {what} needs reflectance",
+            cure="call cube.harmonize.decode() first",
         )
     empty = [str(dim) for dim, size in cube.sizes.items() if size == 0]
     if empty:
-        raise MetricError(f"the cube has nothing along {', '.join(empty)}; {what} needs pixels")
+        raise MetricError(
+            f"the cube has nothing along {', '.join(empty)}", cure=f"{what} needs pixels"
+        )
     return _numbers(cube, what)
 
 
@@ -100,8 +358,9 @@ def _numbers(cube: xr.DataArray, what: str) -> xr.DataArray:
     if any((value != _LINE[name]).any() for name, value in stated.items()):
         raise RadiometryError(
             f"the cube states {', '.join(f'{k}={cube.attrs[k]}' for k in stated)}, which {what} "
-            "does not apply; apply them first, with xr.decode_cf(dataset) or "
-            "xh.describe(cube, ...).harmonize.decode()"
+            "does not apply",
+            cure="apply them first, with xr.decode_cf(dataset) or "
+            "xh.describe(cube, ...).harmonize.decode()",
         )
     is_small = cube.dtype.itemsize <= (2 if cube.dtype.kind in "iu" else 4)
     native = np.dtype(np.float32 if is_small else np.float64)
@@ -118,7 +377,8 @@ def _stated(cube: xr.DataArray, name: str) -> Float64Array:
         return np.ravel([] if found is None else found).astype(np.float64)
     except (TypeError, ValueError):
         raise RadiometryError(
-            f"the cube states {name}={found!r}, which is no number; correct or drop the attribute"
+            f"the cube states {name}={found!r}, which is no number",
+            cure="correct or drop the attribute",
         ) from None
 
 
@@ -126,8 +386,8 @@ def _require_units(pred: xr.DataArray, ref: xr.DataArray) -> None:
     units = [str(cube.attrs["units"]) for cube in (pred, ref) if "units" in cube.attrs]
     if len(set(units)) > 1:
         raise RadiometryError(
-            f"the cube is in units of {units[0]!r}, the reference in {units[1]!r}; "
-            "bring them to one unit first"
+            f"the cube is in units of {units[0]!r}, the reference in {units[1]!r}",
+            cure="bring them to one unit first",
         )
 
 
@@ -143,7 +403,7 @@ def _same_bands(pred: xr.DataArray, ref: xr.DataArray, what: str) -> xr.DataArra
     if sorted(names) != sorted(others):
         common = [name for name in names if name in others]
         advice = f"take those both have with .sel(band={common})" if common else "none is in both"
-        raise BandError(f"{what} needs the same bands: {names} and {others}; {advice}")
+        raise BandError(f"{what} needs the same bands: {names} and {others}", cure=advice)
     return ref if names == others else ref.isel(band=[others.index(name) for name in names])
 
 
@@ -190,9 +450,9 @@ def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str)
         if dim not in reduced:
             continue
         raise TimeAxisError(
-            f"{what}: only one of the two has dates, dimensions {other.dims} and {cube.dims}; "
-            f"choose one with .sel({dim}=...), or say that it is for all of them with "
-            f"cube.expand_dims({dim}=other[{dim!r}])"
+            f"{what}: only one of the two has dates, dimensions {other.dims} and {cube.dims}",
+            cure=f"choose one with .sel({dim}=...), or say that it is for all of them with "
+            f"cube.expand_dims({dim}=other[{dim!r}])",
         )
     return cube
 
@@ -211,7 +471,8 @@ def spread(
     if lacking:
         raise MetricError(
             f"the cubes have dimensions {array.dims} and {like.dims}: neither can be spread over "
-            "the other; pair them with xh.match_pairs"
+            "the other",
+            cure="pair them with xh.match_pairs",
         )
     sizes: Any = {dim: like.sizes[dim] for dim in like.dims}
     bare = xr.DataArray(array.variable).expand_dims(
@@ -267,5 +528,7 @@ def reduced_dims(dim: Dims, dims: Sequence[Hashable]) -> tuple[str, ...]:
     names = {str(d) for d in asked}
     absent = sorted(names - {str(d) for d in dims})
     if absent:
-        raise MetricError(f"there is no dimension {', '.join(absent)}; there are {tuple(dims)}")
+        raise MetricError(
+            f"there is no dimension {', '.join(absent)}", cure=f"there are {tuple(dims)}"
+        )
     return tuple(str(d) for d in dims if str(d) in names)

@@ -30,7 +30,7 @@ def of_sensor(cube: Any, sensor: str | None) -> Any:
     sensors = read_coordinate(cube, "sensor").astype(str)
     known = sorted(set(sensors.tolist()))
     if sensor not in known:
-        raise TimeAxisError(f"no date is of {sensor!r}; the cube has {', '.join(known)}")
+        raise TimeAxisError(f"no date is of {sensor!r}", cure=f"the cube has {', '.join(known)}")
     return cube.isel(time=np.flatnonzero(sensors == sensor))
 
 
@@ -100,7 +100,7 @@ def compare(
     common = [key for key in next(iter(keys.values())) if all(key in own for own in keys.values())]
     if not common:
         raise TimeAxisError(
-            f"{', '.join(keys)} have no pair of dates in common; make them of the same dates"
+            f"{', '.join(keys)} have no pair of dates in common", cure="make them of the same dates"
         )
     bands = _common_bands([one for one, _ in pairs.values()])
     chosen = {}

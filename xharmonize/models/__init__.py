@@ -6,6 +6,7 @@ Nothing here knows xarray or dask, and only `runtime` and `nets` load torch.
 from xharmonize.models.bundle import (
     Bundle,
     copy_bundle,
+    list_bundles,
     open_bundle,
     read_weights,
     write_bundle,
@@ -15,7 +16,6 @@ from xharmonize.models.kinds import GeneratorCard, LutCard, register_kind
 from xharmonize.models.kinds.generator import Input
 from xharmonize.models.kinds.lut import Histograms
 from xharmonize.models.lattice import Lattice
-from xharmonize.models.listing import list_bundles
 from xharmonize.models.refs import ModelRef, Runtime
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Bundles: a folder with a STAC Item and the weights, written as a whole, read with suspicion."""
+"""Bundles: a folder with a STAC Item and the weights, written as a whole, checked when read."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from uuid import uuid4
 
 import numpy as np
 
 from xharmonize._optional import require
-from xharmonize._replace import Mode
-from xharmonize.errors import ModelError
+from xharmonize._replace import Mode, put_back, require_mode, require_new
+from xharmonize.errors import ModelError, UnknownModelError
 from xharmonize.models import places
 from xharmonize.models.card import Card
-from xharmonize.models.folders import local_target, staged, write_file
 from xharmonize.models.item import (
     README,
     VERSION,
@@ -30,7 +30,7 @@ from xharmonize.models.item import (
     read_item,
     write_item,
 )
-from xharmonize.models.places import Place, find_place, read_up_to
+from xharmonize.models.places import Place, find_place, is_url, read_up_to
 from xharmonize.models.refs import ModelRef
 from xharmonize.models.safetensors import (
     PREFIX,
@@ -42,6 +42,114 @@ from xharmonize.models.safetensors import (
     views,
 )
 from xharmonize.types import AnyArray
+
+
+def local_target(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a folder to write to.
+
+    Raises
+    ------
+    ModelError
+        If it is no path of this machine.
+    """
+    if is_url(os.fspath(path)) and find_place(path).filesystem is not None:
+        raise ModelError(
+            f"bundles are written to folders of this machine, not to {os.fspath(path)}",
+            cure="write it to a folder and copy that",
+        )
+    return Path(find_place(path).root)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file and hand it to the disk."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def staged(
+    target: Path, bundle_files: Callable[[Path], Collection[str] | None], *, mode: Mode
+) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that takes its place when the body is done.
+
+    Parameters
+    ----------
+    target : path
+        Absent, an empty folder, or a bundle; anything else is refused before the body runs.
+    bundle_files : callable
+        Names of the files of the bundle in a folder, all of them; None where it is no bundle.
+    mode : {"w-", "w"}
+        ``"w-"`` refuses a bundle too.
+
+    Raises
+    ------
+    ModelError
+        If `target` holds something else, or cannot be written.
+    """
+    require_mode(mode)
+    if not os.path.lexists(target):
+        put_back(target)  # of a process killed between two renames
+    _require_replaceable(target, bundle_files, mode)
+    folder = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error}") from error
+    try:
+        yield folder
+        _put_in_place(folder, target, _require_replaceable(target, bundle_files, mode))
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error}") from error
+    finally:
+        if folder.exists():
+            _remove(folder, os.listdir(folder))
+
+
+def _require_replaceable(
+    target: Path, bundle_files: Callable[[Path], Collection[str] | None], mode: Mode
+) -> Collection[str]:
+    """Files that go with `target`; raise `ModelError` where it is not ours to replace."""
+    if not os.path.lexists(target):
+        return ()
+    if target.is_symlink() or not target.is_dir():
+        raise ModelError(
+            f"{target} is no folder", cure="choose another path, or remove it yourself"
+        )
+    files = bundle_files(target) if os.listdir(target) else ()
+    if files is None:
+        raise ModelError(
+            f"{target} holds something that is no bundle",
+            cure="choose another path, or remove it yourself",
+        )
+    require_new(target, mode, error=ModelError)
+    return files
+
+
+def _put_in_place(folder: Path, target: Path, files: Collection[str]) -> None:
+    """Rename the old bundle away and the new one in; the old one comes back if that fails."""
+    aside = None
+    if target.exists():
+        aside = target.with_name(f".{target.name}.{uuid4().hex}.old")
+        target.rename(aside)
+    try:
+        folder.rename(target)
+    except OSError:
+        if aside is not None:
+            aside.rename(target)
+        raise
+    if aside is not None:  # what is called old is whole, always
+        _remove(aside.rename(aside.with_suffix(".part")), files)
+
+
+def _remove(folder: Path, files: Collection[str]) -> None:
+    """Remove the files named and the folder; what else is in it stays, and it with that."""
+    for name in files:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
 
 ITEM = "item.json"
 MAX_ITEM, MAX_README = 4 * 2**20, 2**20
@@ -145,8 +253,8 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
         item = place.read(ITEM, MAX_ITEM)
     except FileNotFoundError:
         raise ModelError(
-            f"there is no bundle at {place.location}: it has no {ITEM}; give the folder that "
-            "write_bundle wrote"
+            f"there is no bundle at {place.location}: it has no {ITEM}",
+            cure="give the folder that write_bundle wrote",
         ) from None
     described = read_item(item, f"{place.location}: {ITEM}")
     _check_folder(place, described)
@@ -234,12 +342,14 @@ def _find(ref: ModelRef) -> tuple[Place, bytes]:
         if _digest(item) != ref.digest:
             raise ModelError(
                 f"the bundle at {place.location} is not the one that model {ref.name!r} was loaded "
-                f"from: sha256 {_digest(item)[:12]}…, not {ref.digest[:12]}…; load the model again"
+                f"from: sha256 {_digest(item)[:12]}…, not {ref.digest[:12]}…",
+                cure="load the model again",
             )
         return place, item
     raise ModelError(
-        f"model {ref.name!r} is not at {ref.location} as host {socket.gethostname()} sees it; put "
-        "the bundle where every worker sees it, or send it with xh.cluster.share(model, client)"
+        f"model {ref.name!r} is not at {ref.location} as host {socket.gethostname()} sees it",
+        cure="put "
+        "the bundle where every worker sees it, or send it with xh.cluster.share(model, client)",
     )
 
 
@@ -260,8 +370,8 @@ def _check_folder(place: Place, described: Described) -> None:
             n_parameters = sum(tensor.size for tensor in tensors.values())
             if n_parameters != described.n_parameters:
                 raise ModelError(
-                    f"{place.location}: {WEIGHTS} holds {n_parameters} values; {ITEM} says "
-                    f"{described.n_parameters}"
+                    f"{place.location}: {WEIGHTS} holds {n_parameters} values",
+                    cure=f"{ITEM} says {described.n_parameters}",
                 )
         else:
             with _present(place, name):
@@ -275,18 +385,21 @@ def _present(place: Place, name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ModelError(f"the bundle at {place.location} lacks {name}; get it again") from None
+        raise ModelError(
+            f"the bundle at {place.location} lacks {name}", cure="get it again"
+        ) from None
 
 
 def _require_names(names: Collection[str], described: Described, location: str) -> None:
     expected = {ITEM, *described.files}
     lacking = ", ".join(sorted(expected - set(names)))
     if lacking:
-        raise ModelError(f"the bundle at {location} lacks {lacking}; get it again")
+        raise ModelError(f"the bundle at {location} lacks {lacking}", cure="get it again")
     strange = ", ".join(map(repr, sorted(set(names) - expected)))
     if strange:
         raise ModelError(
-            f"the bundle at {location} holds {strange}, which {ITEM} does not name; remove it"
+            f"the bundle at {location} holds {strange}, which {ITEM} does not name",
+            cure="remove it",
         )
 
 
@@ -295,17 +408,21 @@ def _require_size(place: Place, name: str, file: File) -> None:
         size = place.size(name)
     if size != file.size:
         raise ModelError(
-            f"{place.location}: {name} has {size} bytes; {ITEM} says {file.size}; get it again"
+            f"{place.location}: {name} has {size} bytes",
+            cure=f"{ITEM} says {file.size}; get it again",
         )
     if name == README and size > MAX_README:
-        raise ModelError(f"{place.location}: {name} has more than {MAX_README} bytes; shorten it")
+        raise ModelError(
+            f"{place.location}: {name} has more than {MAX_README} bytes", cure="shorten it"
+        )
 
 
 def _require_hash(found: str, name: str, file: File, place: Place) -> None:
     if found != file.sha256:
         raise ModelError(
-            f"{place.location}: {name} has the sha256 {found[:12]}…; {ITEM} says "
-            f"{file.sha256[:12]}…: it was damaged or exchanged; get the bundle again"
+            f"{place.location}: {name} has the sha256 {found[:12]}…",
+            cure=f"{ITEM} says "
+            f"{file.sha256[:12]}…: it was damaged or exchanged; get the bundle again",
         )
 
 
@@ -343,7 +460,8 @@ def _walk_weights(place: Place, file: File, buffer: AnyArray | None) -> dict[str
     if odd is not None:
         raise ModelError(
             f"{what}: tensor {odd} holds values that are not finite, so every prediction would be "
-            "NaN; get the bundle again, or train the model again"
+            "NaN",
+            cure="get the bundle again, or train the model again",
         )
     return tensors
 
@@ -384,3 +502,79 @@ def _torch_version() -> str:
     except PackageNotFoundError:
         return ""
     return found if re.fullmatch(VERSION, found) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A bundle on the search path; its weights have not been looked at.
+
+    Attributes
+    ----------
+    name : str
+        Of the card; of the folder where the item cannot be read.
+    location : str
+        Folder.
+    card : Card or None
+        None where the item cannot be read.
+    problem : str
+        Why not; else empty.
+    """
+
+    name: str
+    location: str
+    card: Card | None
+    problem: str = ""
+
+
+def list_bundles() -> tuple[Listed, ...]:
+    """Return the bundles in the folders of the environment variable XHARMONIZE_MODELS.
+
+    Where two have one name, the one of the folder named first counts. Weights are not looked at.
+
+    Raises
+    ------
+    ModelError
+        If one of the folders cannot be read.
+    """
+    found: dict[str, Listed] = {}
+    for folder in places.search_path():
+        try:
+            inside = sorted(path for path in folder.iterdir() if _is_candidate(path))
+        except OSError as error:
+            raise ModelError(f"{folder} of {places.ENVIRONMENT} cannot be read: {error}") from error
+        for path in inside:
+            listed = _list_one(path)
+            found.setdefault(listed.name, listed)
+    return tuple(found.values())
+
+
+def _is_candidate(path: Path) -> bool:
+    """Hidden folders are bundles that are being written, or were when their writer died."""
+    return not path.name.startswith(".") and (path / ITEM).is_file()
+
+
+def _list_one(path: Path) -> Listed:
+    try:
+        card = read_item(find_place(path).read(ITEM, MAX_ITEM), f"{path}: {ITEM}").card
+    except (ModelError, FileNotFoundError) as error:
+        return Listed(name=path.name, location=str(path), card=None, problem=str(error))
+    return Listed(name=card.name, location=str(path), card=card)
+
+
+def open_named(name_or_path: str) -> Bundle:
+    """Open a bundle by a name of `list_bundles`, by its folder, or by an fsspec URL.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is none of that name and no folder.
+    ModelError
+        As `open_bundle`.
+    """
+    location = {one.name: one.location for one in list_bundles()}.get(name_or_path, name_or_path)
+    if not (is_url(location) or os.path.isdir(location)):
+        raise UnknownModelError(
+            f"no bundle {name_or_path!r}",
+            cure=f"give a model of xh.load_model, or put its folder into {places.ENVIRONMENT}",
+        )
+    return open_bundle(location)

@@ -1,18 +1,239 @@
-"""What a trained model says of itself: the content of its STAC item, as plain values.
-
-A card is a tagged union: its class is its kind, and all that depends on the kind is a member of
-that class (`xharmonize.models.kinds`). What all kinds share is here.
-"""
+"""What a trained model says of itself: fields that declare their bounds."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Self, TypeAlias
+from functools import cache
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_type_hints
+
+import numpy as np
 
 from xharmonize.errors import ModelError
-from xharmonize.models.checks import PLAIN, Matching, Part, Sized, Within
+
+MAX_DEPTH = 16
+_MAX_INTEGER = 2**63
+PLAIN = r"[^\x00-\x08\x0b-\x1f\x7f]*"
+"""Pattern of text without control characters but tabs and line ends."""
+
+
+def parse_json(data: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object that `data` holds.
+
+    Raises
+    ------
+    ModelError
+        If it is no JSON object, names a key twice, holds NaN, an infinity or an integer beyond 64
+        bits, text that is no Unicode, or values nested deeper than `MAX_DEPTH`.
+    """
+
+    def refuse(constant: str) -> NoReturn:
+        raise ModelError(f"{what} holds {constant}, which is no JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ModelError(f"{what} names a key twice in one object")
+        return found
+
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except RecursionError:
+        raise ModelError(f"{what} is nested deeper than {MAX_DEPTH} levels") from None
+    except ModelError:
+        raise
+    except ValueError as error:
+        raise ModelError(f"{what} is no JSON ({error})", cure="write the bundle again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{what} is no JSON object", cure="write the bundle again")
+    require_plain(value, what)
+    return value
+
+
+def require_plain(value: object, what: str) -> None:
+    """Raise `ModelError` unless a value is plain JSON: bounded depth, finite numbers, Unicode."""
+    waiting: list[tuple[object, int]] = [(value, 0)]
+    while waiting:
+        found, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ModelError(f"{what} is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(found, dict):
+            if not all(isinstance(key, str) for key in found):
+                raise ModelError(f"{what} holds a key that is no text")
+            waiting += [(part, depth + 1) for pair in found.items() for part in pair]
+        elif isinstance(found, list):
+            waiting += [(part, depth + 1) for part in found]
+        elif isinstance(found, str):
+            _require_unicode(found, what)
+        elif isinstance(found, (int, float)):
+            if not math.isfinite(found) or abs(found) >= _MAX_INTEGER:
+                raise ModelError(f"{what} holds a number that is not finite or too large")
+        elif found is not None:
+            raise ModelError(f"{what} holds a {type(found).__name__}, which is no JSON")
+
+
+def _require_unicode(text: str, what: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ModelError(f"{what} holds text that is no Unicode") from None
+
+
+def show(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, both allowed; in `Annotated`. Not of truths, NaN or numbers as text."""
+
+    low: float
+    high: float
+
+    def __get_pydantic_core_schema__(self, source: type, _: Any) -> Any:
+        from pydantic_core import core_schema
+
+        if source is int:
+            return core_schema.int_schema(ge=int(self.low), le=int(self.high), strict=True)
+        return core_schema.float_schema(ge=self.low, le=self.high, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Pattern and greatest length of a text; in `Annotated`."""
+
+    pattern: str
+    most: int = 300
+
+    def __get_pydantic_core_schema__(self, source: type, _: Any) -> Any:
+        from pydantic_core import core_schema
+
+        # \Z, not $, which would let a line end through.
+        pattern = re.compile(rf"\A(?:{self.pattern})\Z")
+        return core_schema.str_schema(pattern=pattern, max_length=self.most, strict=True)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Bounds of the number of values of a tuple or mapping; in `Annotated`."""
+
+    most: int
+    least: int = 0
+
+    def __get_pydantic_core_schema__(self, source: type, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        values = handler(source)
+        if values["type"] == "tuple":
+            values["fail_fast"] = True  # a million wrong values are one error
+        return core_schema.no_info_before_validator_function(self._require, values)
+
+    def _require(self, value: Any) -> Any:
+        """Refuse a wrong number before the values are looked at."""
+        if isinstance(value, (tuple, dict)) and not self.least <= len(value) <= self.most:
+            raise ValueError(f"{len(value)} values; give {self.least:,} to {self.most:,}")
+        return value
+
+
+class Part:
+    """A frozen dataclass whose values lie within the bounds that its fields declare.
+
+    pydantic holds them, when a part is made as when it is read (`read_part`). It is not imported
+    for that: its own dataclasses would put a fifth on top of importing the package.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse values out of bounds; keep numpy's numbers as Python's, and lists as tuples."""
+        part: Any = type(self)  # Any: mypy holds that classes of dataclasses may be unhashable
+        kept = _validated(_bare(vars(self)), _fields(part), part.__name__)
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that contradict each other."""
+
+
+def read_part(values: Any, kind: Any, what: str) -> Any:
+    """Return plain values as the type that they are to be, checked.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, of a wrong type or out of bounds; fields that are not known are left out.
+    """
+    return _validated(_bare(values), _adapter(kind), what)
+
+
+def _validated(values: Any, adapter: Any, what: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+    if first["type"] == "missing":
+        raise ModelError(f"{what} lacks {_dotted(first['loc'])}", cure="write the bundle again")
+    if first["type"] == "unexpected_keyword_argument":
+        raise ModelError(
+            f"{what}: {_dotted(first['loc'])} is not known", cure="write the bundle again"
+        )
+    # Of a union there is one error for each type that the value could have had.
+    branches = [one for one in others if one["loc"][:-1] == first["loc"][:-1]]
+    branches = [one for one in branches if one["input"] is first["input"]]
+    where = ": ".join(filter(None, (what, _dotted(first["loc"][: -1 if branches else None]))))
+    if "error" in first.get("ctx", {}):  # of a check of ours, which says what was wrong
+        raise ModelError(f"{where}: {first['ctx']['error']}")
+    wishes = [one["msg"].partition(" should ")[2] or one["msg"] for one in (first, *branches)]
+    raise ModelError(f"{where} is {show(first['input'])}", cure=f"it should {' or '.join(wishes)}")
+
+
+def _dotted(place: Sequence[str | int]) -> str:
+    return ".".join(map(str, place))
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+@cache
+def _fields(part: Any) -> Any:
+    """Check of the fields of a dataclass alone, without making one."""
+    from typing_extensions import TypedDict
+
+    hints = get_type_hints(part, include_extras=True)
+    names = [field.name for field in dataclasses.fields(part)]
+    return _adapter(TypedDict(part.__name__, {name: hints[name] for name in names}))  # type: ignore[operator]
+
+
+def _bare(value: Any) -> Any:
+    """Numbers of numpy as Python's, lists as tuples."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_bare, value))
+    if isinstance(value, dict):
+        return {key: _bare(part) for key, part in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def plain(value: Any) -> Any:
+    """A part as JSON has it: dataclasses as objects, tuples as lists."""
+    if isinstance(value, Part):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, (tuple, list)) else value
+
 
 Shapes: TypeAlias = Sequence[tuple[int, ...]]
 
@@ -105,9 +326,13 @@ class Domain(Part):
         if len(self.histograms) != len(self.bands) or len({*map(len, self.histograms)}) != 1:
             raise ModelError("the domain needs one histogram per band, of one length")
         if any(abs(sum(row) - 1) > 1e-3 for row in self.histograms):
-            raise ModelError("the domain's histograms do not sum to one; divide by their sums")
+            raise ModelError(
+                "the domain's histograms do not sum to one", cure="divide by their sums"
+            )
         if not self.edges[0] < self.edges[1]:
-            raise ModelError(f"domain edges {self.edges} do not ascend; give the lower one first")
+            raise ModelError(
+                f"domain edges {self.edges} do not ascend", cure="give the lower one first"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +365,7 @@ class Card(Part):
     name : str
         Slug; the id of the STAC item.
     architecture : str
-        Name in `xharmonize.models.registry`.
+        Name in `xharmonize.models.architectures`.
     hyperparameters : mapping
         Arguments of the architecture: numbers, strings, truths and lists of them.
     source_sensor, source_bandpass, levels
@@ -205,11 +430,15 @@ class Card(Part):
         try:
             datetime.fromisoformat(self.created)
         except ValueError:
-            raise ModelError(f"created={self.created!r} is no date; give RFC 3339") from None
+            raise ModelError(
+                "is no date", cure="give RFC 3339", argument="created", value=self.created
+            ) from None
         west, south, east, north = self.bbox or (0, 0, 0, 0)
         is_across = west > east and (east - west) % 360 <= 180  # the antimeridian
         if not (-90 <= south <= north <= 90 and (west <= east or is_across)):
-            raise ModelError(f"bbox is {self.bbox}; give west, south, east, north in degrees")
+            raise ModelError(
+                f"bbox is {self.bbox}", cure="give west, south, east, north in degrees"
+            )
 
     @classmethod
     def of(cls, card: Card, what: str) -> Self:
@@ -222,8 +451,8 @@ class Card(Part):
         """
         if not isinstance(card, cls):
             raise ModelError(
-                f"{what} is for cards of kind {cls.kind!r}, {card.name!r} is of kind "
-                f"{card.kind!r}; choose another model"
+                f"{what} is for cards of kind {cls.kind!r}, {card.name!r} is of kind {card.kind!r}",
+                cure="choose another model",
             )
         return card
 
@@ -275,10 +504,12 @@ class Card(Part):
 def require_bands(what: str, bands: Sequence[str], **numbers: tuple[float, ...]) -> None:
     """Raise `ModelError` unless bands are named once and every tuple has one number each."""
     if len(set(bands)) < len(bands):
-        raise ModelError(f"{what} names a band twice; it has {bands!r}")
+        raise ModelError(f"{what} names a band twice", cure=f"it has {bands!r}")
     for name, values in numbers.items():
         if len(values) != len(bands):
-            raise ModelError(f"{what} needs {len(bands)} numbers for {name}; it has {values}")
+            raise ModelError(
+                f"{what} needs {len(bands)} numbers for {name}", cure=f"it has {values}"
+            )
 
 
 def array(shape: tuple[int, ...], order: tuple[str, ...]) -> dict[str, Any]:

@@ -21,11 +21,13 @@ from typing import Annotated, Any, TypeAlias
 
 from xharmonize.errors import ModelError
 from xharmonize.kernels.longitude import unrolled
-from xharmonize.models.card import OWN, Card, array
-from xharmonize.models.checks import (
+from xharmonize.models.card import (
+    OWN,
+    Card,
     Matching,
     Part,
     Within,
+    array,
     parse_json,
     plain,
     read_part,
@@ -145,7 +147,8 @@ def read_item(data: bytes, what: str = "item.json") -> Described:
     if signed != _checksum(item):
         raise ModelError(
             f"{what} does not match its own checksum: it was damaged or changed after it was "
-            "written; get it again, or write the bundle again with write_bundle"
+            "written",
+            cure="get it again, or write the bundle again with write_bundle",
         )
     return check_item(item, what)
 
@@ -159,7 +162,7 @@ def _checksum(item: Mapping[str, Any]) -> str:
 def _properties(item: Mapping[str, Any], what: str) -> dict[str, Any]:
     properties = item.get("properties")
     if not isinstance(properties, dict):
-        raise ModelError(f"{what} has no properties; it is no STAC Item")
+        raise ModelError(f"{what} has no properties", cure="it is no STAC Item")
     return properties
 
 
@@ -173,15 +176,19 @@ def _require_readable(properties: Mapping[str, Any], what: str) -> bool:
     """
     version = properties.get(f"{OWN}format_version")
     if version is None:
-        raise ModelError(f"{what} has no {OWN}format_version; it is no bundle of this package")
+        raise ModelError(
+            f"{what} has no {OWN}format_version", cure="it is no bundle of this package"
+        )
     found = re.fullmatch(r"([1-9]\d{0,3})\.(0|[1-9]\d{0,3})", str(version))
     if not isinstance(version, str) or not found:
-        raise ModelError(f"{what} has format {show(version)}; this package reads {FORMAT_VERSION}")
+        raise ModelError(
+            f"{what} has format {show(version)}", cure=f"this package reads {FORMAT_VERSION}"
+        )
     major, minor = map(int, FORMAT_VERSION.split("."))
     if int(found[1]) > major:
         raise ModelError(
-            f"{what} was written by a newer version of xharmonize (format {version}; this one "
-            f"reads {FORMAT_VERSION}); update the package"
+            f"{what} was written by a newer version of xharmonize (format {version}",
+            cure=f"this one reads {FORMAT_VERSION}); update the package",
         )
     return int(found[2]) > minor
 
@@ -317,7 +324,8 @@ def _read_card(item: Mapping[str, Any], properties: Mapping[str, Any], what: str
     except (KeyError, IndexError, TypeError) as error:
         raise ModelError(
             f"{what}: mlm:input or mlm:output is not that of a model of kind {kind.kind!r} "
-            f"({type(error).__name__}: {show(error)}); write the bundle again with write_bundle"
+            f"({type(error).__name__}: {show(error)})",
+            cure="write the bundle again with write_bundle",
         ) from None
     card: Card = read_part(values, kind, what)
     return card
@@ -336,13 +344,13 @@ def _differences(
     if isinstance(expected, dict) and isinstance(found, dict):
         lacking = sorted(set(expected) - set(found))
         if lacking:
-            raise ModelError(f"{where} lacks {', '.join(lacking)}; write the bundle again")
+            raise ModelError(f"{where} lacks {', '.join(lacking)}", cure="write the bundle again")
         more = sorted(set(found) - set(expected))
         may_have_more = is_newer and path[:1] == ("properties",) and not _NEVER & set(more)
         if more and not may_have_more:
             raise ModelError(
-                f"{where} has fields that are not known: {show(', '.join(more))}; update the "
-                "package, or write the bundle again"
+                f"{where} has fields that are not known: {show(', '.join(more))}",
+                cure="update the package, or write the bundle again",
             )
         yield from (((*path, key), found[key]) for key in more)
         pairs = [(key, value, found[key]) for key, value in expected.items()]
@@ -350,8 +358,8 @@ def _differences(
         pairs = [(n, one, other) for n, (one, other) in enumerate(zip(expected, found))]
     elif expected != found or isinstance(expected, bool) != isinstance(found, bool):
         raise ModelError(
-            f"{where} is {show(found)}; with the other fields of the item it must be "
-            f"{show(expected)}"
+            f"{where} is {show(found)}",
+            cure=f"with the other fields of the item it must be {show(expected)}",
         )
     else:
         return
@@ -366,17 +374,17 @@ def _files(assets: Any, where: str) -> dict[str, File]:
     for key, entry in assets.items() if isinstance(assets, dict) else ():
         if key not in _ASSETS:
             raise ModelError(
-                f"{where} has fields that are not known: {show(key)}; update the package"
+                f"{where} has fields that are not known: {show(key)}", cure="update the package"
             )
         href = entry.get("href") if isinstance(entry, dict) else None
         if not isinstance(href, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", href):
             raise ModelError(
-                f"{where}: {key} has href {show(href)}; only names of files in the bundle's own "
-                "folder are read"
+                f"{where}: {key} has href {show(href)}",
+                cure="only names of files in the bundle's own folder are read",
             )
         checksum = str(entry.get("file:checksum")).removeprefix(_MULTIHASH)
         values = {"size": entry.get("file:size"), "sha256": checksum}
         files[str(_ASSETS[key]["href"])] = read_part(values, File, f"{where}: {key}")
     if WEIGHTS not in files:
-        raise ModelError(f"{where} name no weights; get the bundle again")
+        raise ModelError(f"{where} name no weights", cure="get the bundle again")
     return files

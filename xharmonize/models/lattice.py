@@ -15,7 +15,7 @@ from math import ceil, floor
 from typing import Annotated, Literal, TypeAlias
 
 from xharmonize.errors import ModelError
-from xharmonize.models.checks import PLAIN, Matching, Part, Within
+from xharmonize.models.card import PLAIN, Matching, Part, Within
 
 Merge: TypeAlias = Literal["core", "blend"]
 """What becomes of the margins of tiles: dropped, or blended with weights that sum to one."""
@@ -68,18 +68,19 @@ class Lattice(Part):
         """Refuse a lattice that is none."""
         if not 2 * self.buffer < self.tile:
             raise ModelError(
-                f"a tile of {self.tile} pixels has no core with buffer {self.buffer}; make the "
-                "buffer smaller than half the tile"
+                f"a tile of {self.tile} pixels has no core with buffer {self.buffer}",
+                cure="make the buffer smaller than half the tile",
             )
         if any(not 0 <= edge < self.resolution for edge in self.phase):
             raise ModelError(
-                f"lattice phase {self.phase} lies outside a pixel; give two in "
-                f"[0, {self.resolution:g})"
+                f"lattice phase {self.phase} lies outside a pixel",
+                cure=f"give two in [0, {self.resolution:g})",
             )
         if self.merge == "blend" and 4 * self.buffer > self.tile:
             raise ModelError(
                 f"tiles of {self.tile} pixels with buffer {self.buffer} overlap more than their "
-                "next neighbours; blending needs a buffer of a quarter of the tile or less"
+                "next neighbours",
+                cure="blending needs a buffer of a quarter of the tile or less",
             )
 
     @property

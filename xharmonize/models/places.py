@@ -76,7 +76,9 @@ class Place:
             if entry.get("type") != "file":
                 if str(entry["name"]).strip("/") == self.root.strip("/"):
                     continue  # object stores list the folder itself
-                raise ModelError(f"{self.location} holds {name!r}, which is no file; remove it")
+                raise ModelError(
+                    f"{self.location} holds {name!r}, which is no file", cure="remove it"
+                )
             sizes[name] = int(entry.get("size") or 0)
         if not sizes:
             raise FileNotFoundError(self.location)
@@ -196,10 +198,11 @@ def _local_sizes(root: str) -> dict[str, int]:
             facts = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(facts.st_mode):
                 raise ModelError(
-                    f"{root} holds the symbolic link {entry.name!r}; put the file itself there"
+                    f"{root} holds the symbolic link {entry.name!r}",
+                    cure="put the file itself there",
                 )
             if not stat.S_ISREG(facts.st_mode):
-                raise ModelError(f"{root} holds {entry.name!r}, which is no file; remove it")
+                raise ModelError(f"{root} holds {entry.name!r}, which is no file", cure="remove it")
             sizes[entry.name] = facts.st_size
             if len(sizes) > _MAX_FILES:
                 break
@@ -208,14 +211,14 @@ def _local_sizes(root: str) -> dict[str, int]:
 
 def _bounded(sizes: dict[str, int], location: str) -> dict[str, int]:
     if len(sizes) > _MAX_FILES:
-        raise ModelError(f"{location} holds more than {_MAX_FILES} files; it is no bundle")
+        raise ModelError(f"{location} holds more than {_MAX_FILES} files", cure="it is no bundle")
     return sizes
 
 
 def _open_local(path: str) -> BinaryIO:
     """Open a plain file; never through a link, and never waiting for the other end of a pipe."""
     if os.path.islink(path):
-        raise ModelError(f"{path} is a symbolic link; put the file itself there")
+        raise ModelError(f"{path} is a symbolic link", cure="put the file itself there")
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -234,7 +237,9 @@ def register(digest: str, folder: str | os.PathLike[str]) -> None:
         A folder of this machine.
     """
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise ModelError(f"{digest!r} is no digest of a bundle; give the sha256 in hexadecimal")
+        raise ModelError(
+            f"{digest!r} is no digest of a bundle", cure="give the sha256 in hexadecimal"
+        )
     with _LOCK:
         _SHARED[digest] = os.path.abspath(folder)
 

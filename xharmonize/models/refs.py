@@ -62,9 +62,21 @@ class Runtime:
     def __post_init__(self) -> None:
         """Refuse settings that no worker can follow."""
         if self.device not in ("auto", "cpu", "cuda"):
-            raise ModelError(f"device={self.device!r} is unknown; choose 'auto', 'cpu' or 'cuda'")
+            raise ModelError(
+                "is unknown",
+                cure="choose 'auto', 'cpu' or 'cuda'",
+                argument="device",
+                value=self.device,
+            )
         if self.dtype not in ("float32", "bfloat16"):
-            raise ModelError(f"dtype={self.dtype!r} is unknown; choose 'float32' or 'bfloat16'")
+            raise ModelError(
+                "is unknown",
+                cure="choose 'float32' or 'bfloat16'",
+                argument="dtype",
+                value=self.dtype,
+            )
         size = self.batch_size
         if size is not None and not (type(size) is int and size >= 1):
-            raise ModelError(f"batch_size={size!r} is no number of tiles; give 1 or more")
+            raise ModelError(
+                "is no number of tiles", cure="give 1 or more", argument="batch_size", value=size
+            )

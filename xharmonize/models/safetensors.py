@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from xharmonize.errors import ModelError
-from xharmonize.models.checks import PLAIN, Matching, Sized, Within, parse_json, read_part, show
+from xharmonize.models.card import PLAIN, Matching, Sized, Within, parse_json, read_part, show
 from xharmonize.types import AnyArray
 
 PREFIX = 8
@@ -92,7 +92,7 @@ def header_length(prefix: bytes, file_size: int, what: str) -> int:
         raise ModelError(f"{what} is no safetensors file: it has no header")
     if length > MAX_HEADER:
         raise ModelError(
-            f"{what} says its header has {length} bytes; at most {MAX_HEADER} are read"
+            f"{what} says its header has {length} bytes", cure=f"at most {MAX_HEADER} are read"
         )
     if PREFIX + length > file_size:
         raise ModelError(f"{what} is cut off: its header has {length} bytes, the file {file_size}")
@@ -140,7 +140,8 @@ def _tensor(entry: _Entry, first: int, where: str) -> Tensor:
     if tensor.stop != first + stop:
         raise ModelError(
             f"{where} has shape {show(entry.shape)} and dtype {entry.dtype}, but {stop - start} "
-            "bytes of data; get the bundle again"
+            "bytes of data",
+            cure="get the bundle again",
         )
     if math.prod(side for side in entry.shape if side) > _MAX_SIDE:  # numpy refuses it though empty
         raise ModelError(f"{where} has shape {show(entry.shape)}, which is too large")
@@ -155,7 +156,7 @@ def _require_filled(tensors: Mapping[str, Tensor], first: int, file_size: int, w
             raise ModelError(f"{what}: tensor {name} overlaps another or leaves a gap before it")
         end = tensor.stop
     if end != file_size:
-        raise ModelError(f"{what} has {file_size} bytes; its tensors end at {end}")
+        raise ModelError(f"{what} has {file_size} bytes", cure=f"its tensors end at {end}")
 
 
 def check_weight(name: str, array: AnyArray) -> AnyArray:
@@ -167,14 +168,17 @@ def check_weight(name: str, array: AnyArray) -> AnyArray:
         If its name or type is not accepted, or if it holds values that are not finite.
     """
     if not re.fullmatch(NAME, name):
-        raise ModelError(f"{name!r} is no name of a weight; use letters, digits, '.', '_' and '-'")
+        raise ModelError(
+            f"{name!r} is no name of a weight", cure="use letters, digits, '.', '_' and '-'"
+        )
     kept = np.asarray(array, order="C")
     if kept.dtype.newbyteorder("=") not in {np.dtype(code) for code in DTYPES.values()}:
         raise ModelError(
-            f"weight {name!r} is {kept.dtype}; accepted are float16, float32, float64 and int64"
+            f"weight {name!r} is {kept.dtype}",
+            cure="accepted are float16, float32, float64 and int64",
         )
     if not np.isfinite(kept).all():
-        raise ModelError(f"weight {name!r} holds values that are not finite; train again")
+        raise ModelError(f"weight {name!r} holds values that are not finite", cure="train again")
     return kept.astype(kept.dtype.newbyteorder("<"), copy=False)
 
 

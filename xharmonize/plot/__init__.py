@@ -5,15 +5,11 @@ They compute what they draw, open no window and keep no global state:
 ``cube.harmonize.plot.maps(after)``.
 """
 
-from xharmonize.plot.dates import timeline
-from xharmonize.plot.errors import errors
-from xharmonize.plot.frequency import frequency
-from xharmonize.plot.images import maps
+from xharmonize.plot.maps import errors, maps
 from xharmonize.plot.methods import PlotMethods
-from xharmonize.plot.profiles import series
+from xharmonize.plot.models import tables, training
+from xharmonize.plot.profiles import frequency, series, timeline
 from xharmonize.plot.scatter import scatter
-from xharmonize.plot.tables import tables
-from xharmonize.plot.training import training
 
 __all__ = [
     "PlotMethods",

@@ -16,7 +16,7 @@ from xharmonize import plot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from xharmonize.plot.images import Cube, Stretch
+    from xharmonize.plot.maps import Cube, Stretch
 
 
 class PlotMethods:
@@ -45,7 +45,7 @@ class PlotMethods:
         limit: float | None = None,
         title: str = "",
     ) -> Figure:
-        """Draw maps of the errors; see `xharmonize.plot.errors`."""
+        """Draw maps of the errors; see `xharmonize.plot.maps`."""
         return plot.errors(self._obj, ref, time=time, bands=bands, limit=limit, title=title)
 
     def scatter(
@@ -88,13 +88,13 @@ class PlotMethods:
         return plot.timeline(self._obj, *others, title=title)
 
     def frequency(self, *, reference: str | None = None, title: str = "") -> Figure:
-        """Draw days seen in each month; see `xharmonize.plot.frequency`."""
+        """Draw days seen in each month; see `xharmonize.plot.profiles`."""
         return plot.frequency(self._obj, reference=reference, title=title)
 
     def tables(self, *, title: str = "") -> Figure:
-        """Draw look-up tables of a fit; see `xharmonize.plot.tables`."""
+        """Draw look-up tables of a fit; see `xharmonize.plot.models`."""
         return plot.tables(self._obj, title=title)
 
     def training(self, *, title: str = "") -> Figure:
-        """Draw losses per epoch; see `xharmonize.plot.training`."""
+        """Draw losses per epoch; see `xharmonize.plot.models`."""
         return plot.training(self._obj, title=title)

@@ -1,20 +1,22 @@
-"""Series of a place."""
+"""Series of a place, dates of acquisition, and how often the place is seen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from xharmonize._optional import require
 from xharmonize.cube.companions import Origin
-from xharmonize.cube.contract import main_layer, require_bands
+from xharmonize.cube.contract import main_layer, read_coordinate, require_bands
 from xharmonize.cube.door import at_door
-from xharmonize.errors import GridError
+from xharmonize.errors import ContractError, GridError, TimeAxisError, printable
 from xharmonize.plot.style import (
     FILLED,
+    MERGED,
     label_dates,
     literal,
     new_figure,
@@ -22,14 +24,17 @@ from xharmonize.plot.style import (
     tidy,
     title_of,
 )
-from xharmonize.series.axis import sensors_of
-from xharmonize.series.means import deviation_of_known, mean_of_known
-from xharmonize.series.observed import has_look
+from xharmonize.sensors import Names
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.series.axis import deviation_of_known, has_look, mean_of_known, sensors_of
+from xharmonize.series.observations import ALL
+from xharmonize.series.observations import frequency as count
 from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 MIN_VALID = 0.5
 # Share of the longest course that a pixel must be known for, to count in the mean of a course.
@@ -282,7 +287,9 @@ def _place(
 ) -> tuple[FloatArray, FloatArray | None]:
     """Mean, and spread where there are several pixels, of each date; NaN where too few are."""
     if (x is None) != (y is None) or (x is not None and field is not None):
-        raise GridError("a place is a point (x= and y=) or a field (field=); give one of them")
+        raise GridError(
+            "a place is a point (x= and y=) or a field (field=)", cure="give one of them"
+        )
     if x is not None and y is not None:
         at: Mapping[str, float] = {"x": x, "y": y}
         require_inside(layer, at)
@@ -290,7 +297,7 @@ def _place(
     flat = layer.where(field) if field is not None else layer
     n_pixels = int(field.sum()) if field is not None else layer.sizes["y"] * layer.sizes["x"]
     if n_pixels == 0:
-        raise GridError("the field holds no pixel; give one that overlaps the cube")
+        raise GridError("the field holds no pixel", cure="give one that overlaps the cube")
     flat = _steady(flat, n_pixels) if is_course else flat
     sums = xr.Dataset(
         {
@@ -320,5 +327,203 @@ def require_inside(layer: xr.DataArray | xr.Dataset, at: Mapping[str, float]) ->
         if not low <= value <= high:
             raise GridError(
                 f"the point {axis}={value:g} lies outside the cube, which goes from {low:g} to "
-                f"{high:g}; give a point in the cube's CRS"
+                f"{high:g}",
+                cure="give a point in the cube's CRS",
             )
+
+
+def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
+    """Draw when each sensor acquired something, one row for each platform.
+
+    Parameters
+    ----------
+    *cubes : DataArray or Dataset with ``time``
+        Cubes or series; only their coordinates are read, no pixel is computed. Days of a smoothed
+        series on which no sensor looked are left out.
+    title : str
+        Put above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ContractError
+        If a cube has lost its sensors, or there is none.
+
+    Examples
+    --------
+    >>> figure = timeline(s2, l8)  # doctest: +SKIP
+    """
+    cubes = tuple(at_door(cube) for cube in cubes)
+    rows = _rows(*cubes)
+    if not rows:
+        raise ContractError("no date to draw", cure="give at least one cube with dates")
+    figure = new_figure(8.5, 1.3 + 0.45 * len(rows))
+    axes = figure.subplots()
+    labels = []
+    for height, ((sensor, platform), dates) in enumerate(reversed(rows.items())):
+        colour, marker = style_of(sensor)
+        axes.scatter(
+            dates,
+            np.full(len(dates), height),
+            s=38,
+            color=colour,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.5,
+        )
+        name = title_of(sensor) if platform == UNKNOWN else " and ".join(sorted(Names.of(platform)))
+        labels.append(f"{name}  ({len(dates)})")
+    axes.set_yticks(range(len(rows)), list(map(printable, labels)))
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    label_dates(axes)
+    tidy(axes)
+    axes.set_title(title, fontsize=10, loc="left")
+    return literal(figure)
+
+
+def _rows(*cubes: xr.DataArray | xr.Dataset) -> dict[tuple[str, str], np.ndarray]:
+    """Sorted, distinct dates of each (sensor, platform)."""
+    gathered: dict[tuple[str, str], set[np.datetime64]] = {}
+    for cube in cubes:
+        sensors = sensors_of(cube)
+        n = len(sensors)
+        known = "platform" in cube.coords
+        platforms = read_coordinate(cube, "platform") if known else np.full(n, UNKNOWN)
+        dates = np.atleast_1d(cube["time"].values)
+        seen = has_look(cube) if "time" in cube.dims else np.ones(n, bool)
+        for sensor, platform, date in zip(sensors[seen], platforms[seen], dates[seen]):
+            gathered.setdefault((str(sensor), str(platform)), set()).add(date)
+    return {key: np.array(sorted(gathered[key])) for key in sorted(gathered)}
+
+
+_USEFUL = 0.5
+
+
+def frequency(
+    cube: xr.DataArray | xr.Dataset, *, reference: str | None = None, title: str = ""
+) -> Figure:
+    """Draw days seen in each month, one row of bars for each sensor and one for all together.
+
+    Darker parts of a bar are days with more valid pixels. The number above a bar of all sensors is
+    how many times as many days they saw as the reference alone, of days more than half valid.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        A series with ``sensor``, counted with `xharmonize.series.frequency`, or what that gave.
+    reference : str, optional
+        Sensor the number compares with; by default the one with the fewest days.
+    title : str
+        Put above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ContractError
+        If the series does not say which sensor its dates are from.
+    TimeAxisError
+        If there is no such `reference`.
+
+    Examples
+    --------
+    >>> figure = frequency(series)  # doctest: +SKIP
+    """
+    cube = at_door(cube)
+    is_count = isinstance(cube, xr.Dataset) and "scenes" in cube and "level" in cube.dims
+    found = cube if is_count else count(cube)
+    scenes = found["scenes"].compute().transpose("sensor", "month", "level").sortby("level")
+    sensors = [str(name) for name in scenes["sensor"].values]
+    own = [name for name in sensors if name != ALL]
+    if reference is not None and reference not in own:
+        raise TimeAxisError(f"the series holds no {reference!r}", cure=f"it has {own}")
+    shown = sensors if len(own) > 1 else own
+    months = scenes["month"].values
+    figure = new_figure(max(6.0, 0.42 * months.size + 2.4), 1.5 * len(shown) + 0.9)
+    panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, name in zip(panels, shown):
+        _draw(axes, scenes.sel(sensor=name), name)
+    note = ""
+    if len(own) > 1:
+        chosen = reference or min(own, key=lambda name: int(scenes.sel(sensor=name).sum()))
+        note = _write_ratios(panels[-1], scenes, chosen)
+    _label_months(panels[-1], months, note)
+    _explain_frequency(figure, scenes["level"].values)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return literal(figure)
+
+
+def _draw(axes: Axes, scenes: xr.DataArray, name: str) -> None:
+    """Bars (month), a narrower and darker one for each higher level."""
+    colour = MERGED if name == ALL else style_of(name)[0]
+    n = scenes.sizes["level"]
+    place = np.arange(scenes.sizes["month"])
+    for k in range(n):
+        axes.bar(place, scenes.values[:, k], width=0.8, color=shade(colour, (k + 1) / n))
+    label = "all sensors" if name == ALL else title_of(name)
+    axes.set_title(label, fontsize=9, loc="left")
+    axes.set_ylabel("days", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.locator_params(axis="y", integer=True)
+    tidy(axes)
+    axes.grid(False, axis="x")
+
+
+def shade(colour: str, strength: float) -> tuple[float, float, float]:
+    """Mix a colour with white; 1 is the colour itself, 0 a faint trace of it."""
+    rgb = np.array(require("matplotlib.colors", extra="plot").to_rgb(colour))
+    red, green, blue = 1 - (0.2 + 0.8 * strength) * (1 - rgb)
+    return float(red), float(green), float(blue)
+
+
+def _write_ratios(axes: Axes, scenes: xr.DataArray, reference: str) -> str:
+    levels = scenes["level"].values
+    level = float(levels[np.abs(levels - _USEFUL).argmin()])
+    merged, own = (scenes.sel(sensor=name, level=level).values for name in (ALL, reference))
+    for k, (many, few) in enumerate(zip(merged, own)):
+        if few > 0:
+            height = int(scenes.sel(sensor=ALL).values[k].max())
+            axes.annotate(
+                f"{many / few:.1f}",
+                (k, height),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+            )
+    axes.margins(y=0.2)
+    return f"number: times the days of {reference} alone, more than {level:.0%} valid"
+
+
+def _label_months(axes: Axes, months: AnyArray, note: str) -> None:
+    """Write each month, or every n-th, and the year at the first and at each January."""
+    names = months.astype("datetime64[M]").astype(str)
+    stride = -(-len(names) // 24)
+    labels = [
+        f"{name[5:]}\n{name[:4]}" if k == 0 or name.endswith("-01") else name[5:]
+        for k, name in enumerate(names)
+    ]
+    axes.set_xticks(np.arange(len(names))[::stride], labels[::stride])
+    axes.set_xlabel("\n".join(filter(None, ["month", note])), fontsize=8)
+
+
+def _explain_frequency(figure: Figure, levels: AnyArray) -> None:
+    patch: Any = require("matplotlib.patches", extra="plot").Patch
+    handles = [
+        patch(color=shade(MERGED, (k + 1) / len(levels)), label=f"more than {level:.0%}")
+        for k, level in enumerate(levels)
+    ]
+    figure.legend(
+        handles=handles,
+        title="valid pixels",
+        title_fontsize=7,
+        loc="outside right upper",
+        fontsize=7,
+        frameon=False,
+    )

@@ -77,11 +77,13 @@ def scatter(
     """
     pred, ref = at_door(pred), at_door(ref)
     if (bins is not None and bins < 2) or (limits is not None and not limits[0] < limits[1]):
-        raise MetricError(f"bins={bins}, limits={limits}; give at least 2 cells and low < high")
+        raise MetricError(
+            f"bins={bins}, limits={limits}", cure="give at least 2 cells and low < high"
+        )
     one, other = _layers(pred, ref, bands)
     rows, ends = _moments_and_ends(one, other, limits)
     if not rows[:, 0].sum():
-        raise MetricError("no pixel has both prediction and reference; nothing to draw")
+        raise MetricError("no pixel has both prediction and reference", cure="nothing to draw")
     n_cells = bins or int(np.clip(np.sqrt(rows[:, 0].max()), 40, 150))
     counts = count_cells(one, other, ends, n_cells)
     names = [str(name) for name in one[BAND].values]
@@ -121,13 +123,13 @@ def _moments_and_ends(
     one: xr.DataArray, other: xr.DataArray, limits: tuple[float, float] | None
 ) -> tuple[Float64Array, Float64Array]:
     """Moments (band, field), and ends of the axes (band, 2)."""
-    import dask
+    from dask.base import compute
 
     moments = statistics(one, other, "rmse")["moments"].transpose(BAND, ...)
     if limits is not None:
         return moments.values, np.tile(np.array(limits, float), (one.sizes[BAND], 1))
     thin = [_thin(layer).data for layer in (one, other)]
-    rows, *samples = dask.compute(moments.data, *thin)
+    rows, *samples = compute(moments.data, *thin)
     both = np.concatenate([s.reshape(s.shape[0], -1) for s in samples], axis=1)
     return np.asarray(rows), np.array([_ends(values) for values in both])
 

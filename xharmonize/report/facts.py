@@ -1,8 +1,9 @@
-"""What a cube is, and what is to be known before it is used."""
+"""What a report says of a cube, and of a prediction beside doing nothing and HLS v2."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,10 +15,13 @@ from xharmonize.cube.check import conclude_check, list_findings, summarize_check
 from xharmonize.cube.companions import COMPANIONS, validity_of
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.geobox import crs_text, geobox_of
-from xharmonize.errors import ContractError, TimeAxisError
+from xharmonize.cube.regrid import regrid
+from xharmonize.errors import ContractError, TimeAxisError, XHarmonizeError
+from xharmonize.harmonizers import to_landsat, to_sentinel2
+from xharmonize.metrics import Sam, score
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.series.observed import has_look, is_smoothed, observed_values
+from xharmonize.series.axis import has_look, is_smoothed, observed_values
 
 MANY_FLAGGED, MOSTLY = 0.05, 0.5
 MOST_SHOWN = 20
@@ -116,7 +120,7 @@ def software_rows() -> list[dict[str, Any]]:
 
 def share_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
     """Return how many valid values came about how, and carry which flag; computes."""
-    import dask
+    from dask.base import compute
 
     if not isinstance(cube, xr.Dataset):
         return []
@@ -130,7 +134,7 @@ def share_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
         for bit in COMPANIONS[name].flags or ():
             held = ((values & values.dtype.type(bit)) != 0) & valid
             wanted[name, str(bit.name).lower()] = held.sum() / valid.sum()
-    (found,) = dask.compute(wanted)
+    (found,) = compute(wanted)
     return [
         {"layer": name, "meaning": meaning, "share of valid values [%]": float(share) * 100}
         for (name, meaning), share in found.items()
@@ -158,7 +162,7 @@ def step_rows(cube: xr.DataArray | xr.Dataset) -> tuple[list[dict[str, Any]], li
     if "time" not in layer.dims or len(set(_along_time(layer, "sensor"))) < 2:
         return [], []
     try:
-        found = xh.sensor_offsets(layer).compute()
+        found = xh.series.sensor_offsets(layer).compute()
     except (TimeAxisError, ContractError) as error:
         return [], [f"The step between sensors was not measured: {error}"]
     rows, notes = [], []
@@ -211,3 +215,87 @@ def _warn_of_smoothing(cube: xr.DataArray | xr.Dataset) -> str:
         "The series was smoothed and has no 'origin': which values were observed is not known, and "
         "valid pixels are not all observed ones; smooth it as a Dataset to know"
     )
+
+
+IDENTITY, HLS = "identity (source unchanged)", "HLS v2"
+LOWER, HIGHER = ("rmse", "mae", "sam", "ergas"), ("r2", "cc", "psnr", "ssim")
+_BASE = ("n", "rmse", "mae", "bias", "r2", "cc")
+
+
+def baselines(
+    source: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what is known to compare with, on the reference's grid; lazy.
+
+    Returns
+    -------
+    dict of str to cube
+        The source as it is, and by HLS v2.
+    list of str
+        Why one of them is lacking.
+    """
+    target = main_layer(ref)
+    told: Any = target["bandpass"].values.astype(str) if "bandpass" in target.coords else []
+    convert: Any = to_sentinel2 if set(told) == {"msi"} else to_landsat
+    make: dict[str, Any] = {
+        IDENTITY: partial(regrid, min_valid=1.0),
+        HLS: partial(convert, model="hls-v2"),
+    }
+    found: dict[str, Any] = {}
+    notes = []
+    for name, function in make.items():
+        try:
+            found[name] = function(source, like=ref)
+        except XHarmonizeError as error:
+            notes.append(f"No scores of {name}: {error}")
+    return found, notes
+
+
+def score_rows(
+    pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return one row per prediction, over all bands, and one per prediction and band; computes."""
+    from dask.base import compute
+
+    has_bands = next(iter(pairs.values()))[0].sizes.get("band", 1) > 1
+    spectral: tuple[Any, ...] = (Sam(unit="deg"), "ergas") if has_bands else ()
+    data_range = 1.0 if has_bands else 2.0
+    made = {
+        name: (
+            score(one, other, [*_BASE, "psnr", *spectral], per_band=False, data_range=data_range),
+            score(one, other, list(_BASE)),
+        )
+        for name, (one, other) in pairs.items()
+    }
+    (found,) = compute(made)
+    overall = [{"prediction": name, **_values(all_bands)} for name, (all_bands, _) in found.items()]
+    by_band = [
+        {"band": str(band), "prediction": name, **_values(own.sel(band=band))}
+        for band in (next(iter(found.values()))[1]["band"].values if has_bands else [])
+        for name, (_, own) in found.items()
+    ]
+    return overall, by_band
+
+
+def _values(scores: xr.Dataset) -> dict[str, Any]:
+    """Metrics with their unit in the name."""
+    row: dict[str, Any] = {}
+    for name, array in scores.data_vars.items():
+        unit = str(array.attrs.get("units", "1"))
+        label = str(name) if unit == "1" else f"{name} [{unit}]"
+        row[label] = int(array) if name == "n" else float(array)
+    return row
+
+
+def best_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Best value of each metric that has one."""
+    best = {}
+    for label in rows[0]:
+        name = label.partition(" ")[0]
+        values = [row[label] for row in rows if isinstance(row[label], float)]
+        known = [value for value in values if np.isfinite(value)]
+        if known and name in LOWER:
+            best[label] = min(known)
+        elif known and name in HIGHER:
+            best[label] = max(known)
+    return best

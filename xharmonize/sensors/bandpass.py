@@ -1,13 +1,10 @@
-"""Published lines between the bandpasses of two sensors, and where each may be applied.
-
-A table knows its citation, its direction, the processing level it was made on, the platform it was
-made for and the exact band it starts from, and refuses everything else. Lines are stored in the
-direction they were published in; `BandpassTable.inverse` turns a table round.
-"""
+"""Published lines between the bandpasses of two sensors, and BRDF parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from xharmonize.errors import (
@@ -124,12 +121,13 @@ class BandpassTable:
         names = ", ".join(self.platforms)
         if platform == UNKNOWN:
             raise RadiometryError(
-                f"table {self.name!r} has one line per platform, and the platform is unknown; "
-                f"pass platform= one of {names}, 'sentinel-2' for the mean of 2A and 2B, "
-                "or 'infer'"
+                f"table {self.name!r} has one line per platform, and the platform is unknown",
+                cure=f"pass platform= one of {names}, 'sentinel-2' for the mean of 2A and 2B, "
+                "or 'infer'",
             )
         raise RadiometryError(
-            f"table {self.name!r} has no lines for platform {platform!r}; it was made for {names}"
+            f"table {self.name!r} has no lines for platform {platform!r}",
+            cure=f"it was made for {names}",
         )
 
     def line(self, band: str, *, platform: str, source_band: str | None = None) -> Line:
@@ -152,12 +150,15 @@ class BandpassTable:
         lines = self.lines(platform)
         if band not in lines:
             exact = ", ".join(f"{line.source} ({line.source_band})" for line in lines.values())
-            raise BandError(f"table {self.name!r} has no line for band {band!r}; it has {exact}")
+            raise BandError(
+                f"table {self.name!r} has no line for band {band!r}", cure=f"it has {exact}"
+            )
         line = lines[band]
         if source_band is not None and source_band != line.source_band:
             raise BandError(
                 f"the {band!r} line of table {self.name!r} was made for {line.source_band}, "
-                f"not for {source_band}: their bandpasses differ; load {line.source_band}"
+                f"not for {source_band}: their bandpasses differ",
+                cure=f"load {line.source_band}",
             )
         return line
 
@@ -347,10 +348,44 @@ def get_table(name: str) -> BandpassTable:
         If there is none; the message lists those there are.
     """
     if name not in _TABLES:
-        raise UnknownModelError(f"no coefficient table {name!r}; there are {', '.join(_TABLES)}")
+        raise UnknownModelError(
+            f"no coefficient table {name!r}", cure=f"there are {', '.join(_TABLES)}"
+        )
     return _TABLES[name]
 
 
 def list_tables() -> list[str]:
     """Return the names of the published tables."""
     return list(_TABLES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrdfParameters:
+    """Weights of the isotropic, volumetric (RossThick) and geometric (LiSparse-R) kernels."""
+
+    iso: float
+    vol: float
+    geo: float
+
+
+def _p(iso: float, vol: float, geo: float) -> BrdfParameters:
+    return BrdfParameters(iso=iso, vol=vol, geo=geo)
+
+
+C_FACTOR: Mapping[str, BrdfParameters] = MappingProxyType(
+    {
+        "blue": _p(0.0774, 0.0372, 0.0079),
+        "green": _p(0.1306, 0.0580, 0.0178),
+        "red": _p(0.1690, 0.0574, 0.0227),
+        "rededge1": _p(0.2085, 0.0845, 0.0256),
+        "rededge2": _p(0.2316, 0.1003, 0.0273),
+        "rededge3": _p(0.2599, 0.1197, 0.0294),
+        "nir": _p(0.3093, 0.1535, 0.0330),
+        "nir08": _p(0.3093, 0.1535, 0.0330),
+        "swir16": _p(0.3430, 0.1154, 0.0453),
+        "swir22": _p(0.2658, 0.0639, 0.0387),
+    }
+)
+"""Global c-factor parameters by common band name."""
+
+CITATION = "Roy et al. (2016), doi:10.1016/j.rse.2016.01.023"

@@ -200,7 +200,7 @@ def probability_layout(threshold: float) -> Layout:
         If the threshold is outside 0 ... 100.
     """
     if not 0 <= threshold <= 100:
-        raise MaskError(f"a cloud probability of {threshold} %; give one from 0 to 100")
+        raise MaskError(f"a cloud probability of {threshold} %", cure="give one from 0 to 100")
     values = range(101)
     flags = tuple((value, Flag.CLOUD_PROBABLE) for value in values if value >= threshold)
     return Layout(

@@ -1,9 +1,12 @@
-"""The registry of products by name."""
+"""The registry of products by name, and what product names and platforms are told by."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
 
 from xharmonize.errors import SensorError, UnknownSensorError
 from xharmonize.sensors.gaofen import GAOFEN_1_ARD
@@ -12,7 +15,7 @@ from xharmonize.sensors.landsat import LANDSAT_C1_SR, LANDSAT_C2_L2
 from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.sentinel1 import SENTINEL_1_GRD, SENTINEL_1_RTC
 from xharmonize.sensors.sentinel2 import SENTINEL_2_L2A
-from xharmonize.sensors.spec import SEPARATOR, Flag, Sensor
+from xharmonize.sensors.spec import SEPARATOR, UNKNOWN, Flag, Meaning, Sensor
 
 PARTS = ("platform", "baseline", "tile", "sensing", "datastrip", "collection")
 """Groups that patterns of `Names.parts` may have."""
@@ -81,27 +84,31 @@ def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
         has a pattern that is none.
     """
     if sensor.name in _SENSORS and not replace:
-        raise SensorError(f"sensor {sensor.name!r} is registered; pass replace=True to replace it")
+        raise SensorError(
+            f"sensor {sensor.name!r} is registered", cure="pass replace=True to replace it"
+        )
     if SEPARATOR in "".join((sensor.name, *sensor.platforms)):
         raise SensorError(
             f"sensor {sensor.name!r} or a platform of it has {SEPARATOR!r} in its name, which "
-            "stands between names; leave it out"
+            "stands between names",
+            cure="leave it out",
         )
     if not sensor.instruments or not all(inst.bands for inst in sensor.instruments):
         raise SensorError(f"sensor {sensor.name!r} needs an instrument with bands")
     named = [layer.layout for layer in sensor.qa if isinstance(layer.layout, str)]
     layouts = [name for name in named if name not in LAYOUTS]
     if layouts:
-        raise SensorError(f"no quality layout {layouts}; there are {sorted(LAYOUTS)}")
+        raise SensorError(f"no quality layout {layouts}", cure=f"there are {sorted(LAYOUTS)}")
     known = {flag.label for flag in Flag}
     flags = [name for name in sensor.clear if name not in known]
     if flags:
-        raise SensorError(f"no quality flag {flags}; there are {sorted(known)}")
+        raise SensorError(f"no quality flag {flags}", cure=f"there are {sorted(known)}")
     for name in sensor.collections:
         other = find_sensor(name)
         if other is not None and other.name != sensor.name:
             raise SensorError(
-                f"collection {name!r} is read as {other.name!r}; register that one without it first"
+                f"collection {name!r} is read as {other.name!r}",
+                cure="register that one without it first",
             )
     _check_patterns(sensor)
     _SENSORS[sensor.name] = sensor
@@ -117,14 +124,14 @@ def _check_patterns(sensor: Sensor) -> None:
             groups = re.compile(pattern).groupindex.keys()
         except re.error as error:
             raise SensorError(
-                f"pattern {pattern!r} of sensor {sensor.name!r} is no regular expression: {error}; "
-                "correct it"
+                f"pattern {pattern!r} of sensor {sensor.name!r} is no regular expression: {error}",
+                cure="correct it",
             ) from None
         odd = sorted(groups - set(PARTS)) if pattern in names.parts else []
         if odd or (pattern in names.parts and not groups):
             raise SensorError(
-                f"pattern {pattern!r} of sensor {sensor.name!r} names the parts {odd}; name those "
-                f"that it finds: {', '.join(PARTS)}"
+                f"pattern {pattern!r} of sensor {sensor.name!r} names the parts {odd}",
+                cure=f"name those that it finds: {', '.join(PARTS)}",
             )
 
 
@@ -143,5 +150,141 @@ def _unknown(name: str) -> str:
     hint = f"did you mean {close[0]!r}? " if close else ""
     return (
         f"no sensor {name!r}; {hint}registered are {', '.join(_SENSORS)} "
-        "(add yours with xh.register_sensor)"
+        "(add yours with xh.sensors.register_sensor)"
     )
+
+
+def stated(properties: Mapping[Any, Any], *names: str) -> list[tuple[str, Any]]:
+    """Return the properties of some names under any prefix, or none: ``s2:name``, ``name``.
+
+    Which extension a catalogue files a fact under is its own choice. The order is that of `names`,
+    then that of the properties.
+    """
+    found = [
+        (str(key), value)
+        for key, value in properties.items()
+        if value is not None and _bare(key) in names
+    ]
+    if len(found) > 1:
+        found.sort(key=lambda pair: names.index(_bare(pair[0])))
+    return found
+
+
+@lru_cache(maxsize=4096)  # items of a collection have the same properties
+def _bare(key: object) -> str:
+    return str(key).rpartition(":")[2]
+
+
+def normalize_platform(name: str) -> str:
+    """Return the STAC spelling of a platform (``LANDSAT_8`` → ``landsat-8``).
+
+    Names of a constellation, and the empty name, give ``"unknown"``; a platform of no known
+    family is returned in lower case.
+    """
+    bare, sensors = _squeezed(name), all_sensors()
+    for sensor in sensors:
+        for pattern in sensor.names.spellings:
+            match = re.fullmatch(pattern, bare)
+            if match:
+                return sensor.names.platform.format(*match.groups())
+    for platform in (name for sensor in sensors for name in sensor.platforms):
+        if bare == _squeezed(platform):
+            return platform
+    if bare in ("", UNKNOWN, *(_squeezed(sensor.constellation) for sensor in sensors)):
+        return UNKNOWN
+    return re.sub(r"[\s_]+", "-", name.strip().lower())
+
+
+def _find(pattern: str, text: str) -> re.Match[str] | None:
+    return _compiled(pattern).search(text)
+
+
+_compiled = lru_cache(maxsize=1024)(re.compile)  # `re` looks its own up ten times slower
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[\s_\-]", "", name.lower())
+
+
+def normalize_baseline(text: str) -> str:
+    """Return a processing baseline as ``05.10``, from ``5.1`` and ``N0510`` too; ``""`` if none."""
+    match = re.match(r"^0?(\d{1,2})\.(\d{1,2})$", text) or re.match(r"^N?(\d\d)(\d\d)$", text)
+    return f"{int(match.group(1)):02d}.{match.group(2):0<2}" if match else ""
+
+
+def platform_in(texts: Iterable[str]) -> str:
+    """Return the platform that the first name with one says, or ``"unknown"``."""
+    patterns = {
+        (pattern, sensor.names.platform): None
+        for sensor in all_sensors()
+        for pattern in sensor.names.parts
+        if "(?P<platform>" in pattern
+    }
+    for text in texts:
+        for pattern, spelling in patterns:
+            match = _find(pattern, text)
+            if match:
+                return spelling.format(match["platform"].lower())
+    return UNKNOWN
+
+
+def parts_in(texts: Iterable[str], sensor: Sensor) -> dict[str, str]:
+    """Return what stands in names of a sensor's items, by the groups of its patterns.
+
+    Of several names that state a part the first counts.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        for pattern in sensor.names.parts:
+            match = _find(pattern, text)
+            if match:
+                for part, value in match.groupdict().items():
+                    if value:
+                        found.setdefault(part, value)
+    return found
+
+
+def recognize(texts: Iterable[str], assets: Iterable[str]) -> Sensor | None:
+    """Return the sensor whose products have one of these names, and such assets; None if none."""
+    keys = list(assets)
+    for text in texts:
+        for sensor in all_sensors():
+            names = sensor.names
+            has_assets = not names.assets or any(_find(names.assets, key) for key in keys)
+            if has_assets and _is_product(text, sensor):
+                return sensor
+    return None
+
+
+def meanings_in(text: str, sensor: Sensor) -> Iterator[tuple[str, Meaning]]:
+    """Yield the parts of a name or address that say what a product holds, and what they say.
+
+    Asked are the patterns of `sensor`, and, unless the name is one of its own products', those of
+    all others: they are ``"other"`` where the names of the sensor's sources don't count.
+    """
+    for pattern, meaning in sensor.names.levels:
+        match = _find(pattern, text)
+        if match:
+            yield match[0], meaning
+    if not sensor.is_reflectance or _is_product(text, sensor):
+        return
+    others = {pair: None for one in all_sensors() for pair in one.names.levels}
+    for pattern, meaning in others.keys() - sensor.names.levels:
+        match = _find(pattern, text)
+        if match:
+            yield match[0], meaning if sensor.names.trusted == "all" else "other"
+
+
+def numbered_alike(sensor: Sensor) -> dict[int, Sensor]:
+    """Return the products of a sensor's constellation by the number of their collection."""
+    if sensor.collection_number is None:
+        return {}
+    return {
+        one.collection_number: one
+        for one in all_sensors()
+        if one.collection_number is not None and one.constellation == sensor.constellation
+    }
+
+
+def _is_product(text: str, sensor: Sensor) -> bool:
+    return any(_find(pattern, text) for pattern in sensor.names.products)

@@ -145,7 +145,7 @@ class Instrument:
             if name in (band.name, band.source):
                 return band
         known = ", ".join(band.name for band in self.bands)
-        raise BandError(f"{self.platform} has no band {name!r}; it has {known}")
+        raise BandError(f"{self.platform} has no band {name!r}", cure=f"it has {known}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +207,8 @@ class Radiometry:
             wanted = float(baseline)
         except ValueError:
             raise RadiometryError(
-                f"the offset depends on the processing baseline, which is {baseline!r}; "
-                "pass processing_baseline='05.11' (two digits each) or offset="
+                f"the offset depends on the processing baseline, which is {baseline!r}",
+                cure="pass processing_baseline='05.11' (two digits each) or offset=",
             ) from None
         held = [offset for first, offset in self.baseline_offsets if wanted >= float(first)]
         return held[-1] if held else self.offset
@@ -449,7 +449,7 @@ class Sensor:
             if instrument.platform == platform:
                 return instrument
         raise UnknownSensorError(
-            f"{self.name} has no platform {platform!r}; it has {', '.join(self.platforms)}"
+            f"{self.name} has no platform {platform!r}", cure=f"it has {', '.join(self.platforms)}"
         )
 
     def bandpass_of(self, platform: str = UNKNOWN) -> str:

@@ -1,8 +1,10 @@
-"""The time axis of series: days, windows, and what coordinates become of merged dates."""
+"""The time axis of series: days, windows, the calendar of periods, and what was observed on it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import xarray as xr
 
 from xharmonize.cube import dates
 from xharmonize.cube.blockwise import cut_like, is_lazy
+from xharmonize.cube.companions import Origin, join_bands
 from xharmonize.cube.contract import (
     BAND_COORDS,
     TIME_COORDS,
@@ -18,11 +21,12 @@ from xharmonize.cube.contract import (
     read_coordinate,
     spread_over,
 )
-from xharmonize.cube.days import solar_days
+from xharmonize.cube.dates import solar_days
 from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAxisError
 from xharmonize.harmonizers.published import cure_of_mixture
 from xharmonize.sensors import Flag, Names
-from xharmonize.types import AnyArray, IntArray
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray, BoolArray, IntArray
 
 BLOCK_BYTES = 64 * 2**20
 """Size that a block with the whole time axis is kept to, where it can be cut."""
@@ -49,8 +53,8 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
     decoded = "is_decoded" not in values.coords or read_coordinate(values, "is_decoded").all()
     if not np.issubdtype(values.dtype, np.floating) or not decoded:
         raise RadiometryError(
-            f"{what} needs real values, the cube holds digital numbers ({values.dtype}); call "
-            "cube.harmonize.decode() first"
+            f"{what} needs real values, the cube holds digital numbers ({values.dtype})",
+            cure="call cube.harmonize.decode() first",
         )
     return name, _with_read_coordinates(values)
 
@@ -69,7 +73,7 @@ def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
     """Raise `TimeAxisError` unless every step along `time` has a date, and there are some."""
     dates.require_dates(cube, what=what)
     if cube.sizes["time"] == 0:
-        raise TimeAxisError(f"{what} needs dates; the cube has none left")
+        raise TimeAxisError(f"{what} needs dates", cure="the cube has none left")
 
 
 def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
@@ -79,8 +83,8 @@ def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
     found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
     if len(found) > 1:
         raise ModelError(
-            f"{what} would merge values of bandpasses {found}; harmonise them to one first: "
-            f"{cure_of_mixture(found)}"
+            f"{what} would merge values of bandpasses {found}",
+            cure=f"harmonise them to one first: {cure_of_mixture(found)}",
         )
 
 
@@ -88,8 +92,8 @@ def sensors_of(values: xr.DataArray | xr.Dataset) -> AnyArray:
     """Return the sensor of each date, (time,) of str, or raise `ContractError`."""
     if "sensor" not in values.coords or values["sensor"].dims != ("time",):
         raise ContractError(
-            "the cube does not say which sensor its dates are from: coordinate 'sensor' is "
-            "missing; settle it with xh.describe(cube, sensor=...)"
+            "the cube does not say which sensor its dates are from: coordinate 'sensor' is missing",
+            cure="settle it with xh.describe(cube, sensor=...)",
         )
     found: AnyArray = read_coordinate(values, "sensor").astype(str)
     return found
@@ -202,3 +206,153 @@ def merged_coords(
 def without_time(cube: xr.DataArray) -> Mapping[Any, Any]:
     """Coordinates that do not lie along time."""
     return {name: c for name, c in cube.coords.items() if "time" not in c.dims}
+
+
+LONGEST = 366
+"""Longest period of days: every year begins anew."""
+
+PERIODS = f"a number of days up to '{LONGEST}D' such as '10D', or 'dekad', 'month' or 'year'"
+
+
+def periods_of(first: int, last: int, period: str, *, name: str) -> list[tuple[int, int]]:
+    """First and last day of the periods that hold the days from `first` to `last`.
+
+    Parameters
+    ----------
+    first, last : int
+        Days since 1970-01-01, both included.
+    period : str
+        ``"10D"`` and the like: days counted anew from every 1 January, the last period of a year
+        cut short; ``"dekad"``: to the 10th, the 20th and the end of the month; ``"month"``;
+        ``"year"``.
+    name : str
+        Of the argument, for the message.
+
+    Raises
+    ------
+    TimeAxisError
+        If `period` is unknown.
+    """
+    ends = np.array([first, last]).astype("datetime64[D]").astype("datetime64[Y]")
+    low, high = ends.astype(np.int64).tolist()
+    years = [_day(np.datetime64(year, "Y")) for year in range(low, high + 2)]
+    starts = [day for b, e in pairwise(years) for day in _starts_in_year(b, e, period, name)]
+    found = [(start, after - 1) for start, after in pairwise([*starts, years[-1]])]
+    return [(start, end) for start, end in found if end >= first and start <= last]
+
+
+def middle_of(first: int, last: int) -> int:
+    """Middle day of a period, the earlier of two: the date it goes by."""
+    return (first + last) // 2
+
+
+def middles_of(days: IntArray, period: str, *, name: str) -> IntArray:
+    """Middle days of the periods that hold the days, empty ones among them."""
+    found = periods_of(int(days.min()), int(days.max()), period, name=name)
+    return np.array([middle_of(*one) for one in found], np.int64)
+
+
+def _starts_in_year(begin: int, end: int, period: str, name: str) -> list[int]:
+    if period == "year":
+        return [begin]
+    if period in ("month", "dekad"):
+        year = np.datetime64(begin, "D").astype("datetime64[M]")
+        months = [_day(year + k) for k in range(12)]
+        return [m + d for m in months for d in ((0,) if period == "month" else (0, 10, 20))]
+    found = re.fullmatch(r"(\d{1,4})D", str(period), re.ASCII)
+    if found is None or not 1 <= int(found[1]) <= LONGEST:
+        raise TimeAxisError(f"{name}={period!r}", cure=f"give {PERIODS}")
+    return list(range(begin, end, int(found[1])))
+
+
+def _day(date: np.datetime64) -> int:
+    return int(date.astype("datetime64[D]").astype(np.int64))
+
+
+def mean_of_known(values: xr.DataArray, dims: str | Sequence[str]) -> xr.DataArray:
+    """Mean over values that are not NaN, summed in float64; NaN where all are."""
+    n = values.notnull().sum(dims)
+    total: xr.DataArray = values.sum(dims, dtype=np.float64) / n.where(n > 0)
+    return total
+
+
+def deviation_of_known(values: xr.DataArray, dims: str | Sequence[str]) -> xr.DataArray:
+    """Standard deviation (n - 1) over values that are not NaN; NaN for fewer than two."""
+    n = values.notnull().sum(dims)
+    away = values - mean_of_known(values, dims)
+    free = (n - 1).where(n > 1)
+    spread: xr.DataArray = ((away**2).sum(dims, dtype=np.float64) / free) ** 0.5
+    return spread
+
+
+_SMOOTH = re.compile(r"(^|: )smooth: ", re.MULTILINE)
+_SEEN = np.uint8(Origin.OBSERVED | Origin.HARMONISED)
+
+
+def is_smoothed(cube: xr.DataArray | xr.Dataset) -> bool:
+    """Tell whether the values of a series are those of a smoothed course, by its history."""
+    layers = [cube, *(cube.data_vars.values() if isinstance(cube, xr.Dataset) else ())]
+    return any(_SMOOTH.search(str(layer.attrs.get("history", ""))) for layer in layers)
+
+
+def is_filled(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> xr.DataArray | None:
+    """Where values stand that nobody observed, lazily; None where `origin` does not say it.
+
+    Parameters
+    ----------
+    values : DataArray
+        The quantity of the cube, or one band of it.
+    """
+    if not isinstance(cube, xr.Dataset) or "origin" not in cube:
+        return None
+    origin = cube["origin"]
+    if "band" in origin.dims and "band" not in values.dims:
+        origin = (
+            origin.sel(band=values["band"])
+            if "band" in values.coords
+            else join_bands(origin, "origin")
+        )
+    origin = spread_over(origin, values).transpose(*values.dims)
+    is_new = ((origin & np.uint8(Origin.FILLED)) != 0) & ((origin & _SEEN) == 0)
+    return values.copy(data=is_new.data).drop_attrs()
+
+
+def observed_values(
+    cube: xr.DataArray | xr.Dataset, values: xr.DataArray, *, what: str
+) -> xr.DataArray:
+    """Return the values with NaN where nothing was observed, lazily.
+
+    Raises
+    ------
+    ContractError
+        If the series was smoothed, and does not say what was observed.
+    """
+    filled = is_filled(cube, values)
+    if filled is not None:
+        return values.copy(data=values.where(~filled.variable).data)
+    if is_smoothed(cube):
+        raise ContractError(
+            f"{what} counts observations",
+            cure="the series was smoothed and has no 'origin', which says "
+            "what was observed: take the series before it was smoothed, or smooth it as a Dataset, "
+            "with cube.to_dataset(name='ndvi').harmonize.smooth(...)",
+        )
+    return values
+
+
+def has_look(cube: xr.DataArray | xr.Dataset) -> BoolArray:
+    """Whether a sensor looked on each date (time,), by coordinates alone.
+
+    A smoothed series has the sensors that looked on a day, and ``unknown`` where none did.
+    """
+    n = cube.sizes["time"]
+    if "sensor" not in cube.coords or not is_smoothed(cube):
+        return np.ones(n, bool)
+    seen: BoolArray = np.broadcast_to(read_coordinate(cube, "sensor").astype(str) != UNKNOWN, n)
+    return seen
+
+
+def known_sensors(sensors: AnyArray) -> list[str]:
+    """Names of the sensors of all dates, merged looks taken apart; unknown only if all are."""
+    names = Names.of(sensors)
+    return sorted(names - {UNKNOWN}) or sorted(names)

@@ -1,4 +1,4 @@
-"""Composites: one date per period from all looks in it."""
+"""Composites: one date per period, or per day, from all observations in it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,99 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.companions import COMPANIONS, MergeKernel, blank_of, companions_of, validity_of
-from xharmonize.cube.contract import with_history
+from xharmonize.cube.companions import (
+    COMPANIONS,
+    MergeKernel,
+    blank_of,
+    companions_of,
+    validity_of,
+)
+from xharmonize.cube.contract import TIME_COORDS, with_history
+from xharmonize.cube.dates import solar_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import BandError, OptionError
-from xharmonize.kernels import composite as kernels
-from xharmonize.kernels import looks
-from xharmonize.kernels.indices import ratio_index
-from xharmonize.series import axis, calendar
+from xharmonize.kernels import observations
+from xharmonize.kernels import observations as kernels
+from xharmonize.kernels.reflectance import ratio_index
+from xharmonize.sensors import Names
+from xharmonize.series import axis
 from xharmonize.types import AnyArray, FloatArray, IntArray
+
+Kernel: TypeAlias = Callable[..., AnyArray]
+MergeRule: TypeAlias = Literal["target", "mean", "lowest_uncertainty"]
+
+
+def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
+    """Merge the looks of each solar day; see `xharmonize.densify`.
+
+    Parameters
+    ----------
+    series : Dataset
+        With ``origin`` and a coordinate ``rank`` (0 for the target cube) along time.
+    name : str
+        Its quantity.
+    """
+    days = solar_days(series)
+    first_by_rank = np.lexsort([series["time"].values, series["rank"].values])
+    groups: dict[int, list[int]] = {}
+    for i in first_by_rank:
+        groups.setdefault(int(days[i]), []).append(int(i))
+    single = [looks[0] for looks in groups.values() if len(looks) == 1]
+    merged = [_merge(series, looks, name, how) for looks in groups.values() if len(looks) > 1]
+    if not merged:
+        return series
+    return xr.concat(
+        [series.isel(time=single), *merged],
+        dim="time",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="override",
+        combine_attrs="override",
+    )
+
+
+def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> xr.Dataset:
+    """One date from several, those of higher priority first."""
+    group = series.isel(time=looks)
+    layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
+    error = layers.get("uncertainty")
+    result = group.isel(time=[0])
+    for key, layer in layers.items():
+        kernel = _kernel(key, layer, layers[name], how)
+        extra = [error] if kernel is kernels.least_uncertain and error is not None else []
+        valid = validity_of(layers[name], layer)
+        result[key] = (layer.dims, _combine(kernel, valid, layer, extra), layer.attrs)
+    joined = {n: ("time", [str(Names.of(group[n].values))]) for n in TIME_COORDS}
+    return result.assign_coords(joined)
+
+
+def _kernel(name: str, layer: xr.DataArray, values: xr.DataArray, how: MergeRule) -> Kernel:
+    """What makes one observation of several."""
+    if how == "target":
+        return kernels.first_valid
+    if how == "lowest_uncertainty" and set(layer.dims) == set(values.dims):
+        return kernels.least_uncertain
+    return COMPANIONS[name].over_observations if name in COMPANIONS else kernels.mean_valid
+
+
+def _combine(
+    kernel: Kernel, valid: xr.DataArray, layer: xr.DataArray, extra: list[xr.DataArray]
+) -> AnyArray:
+    """Apply a kernel over the observations."""
+    arrays = [valid.data, layer.data, *(other.data for other in extra)]
+    combined: AnyArray = map_blocks(
+        kernel,
+        ",".join(["t..."] * len(arrays)) + "->t...",
+        *arrays,
+        whole="t",
+        sizes={"t": 1},
+        dtype=layer.dtype,
+        name="densify-looks",
+    )
+    return combined
+
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 CompositeHow: TypeAlias = Literal["median", "mean", "max", "max_ndvi", "medoid", "nearest"]
@@ -40,7 +123,7 @@ class Period:
     @property
     def middle(self) -> int:
         """Middle day, the earlier of two."""
-        return calendar.middle_of(self.first, self.last)
+        return axis.middle_of(self.first, self.last)
 
 
 def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") -> Cube:
@@ -87,7 +170,10 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     cube = at_door(cube)
     if how not in (*CHOOSING, *REDUCING):
         raise OptionError(
-            f"how={how!r} is unknown; choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}"
+            "is unknown",
+            cure=f"choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}",
+            argument="how",
+            value=how,
         )
     name, values = axis.split_quantity(cube, what="composite")
     axis.require_one_bandpass(values, what="composite")
@@ -110,7 +196,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
 def find_periods(days: IntArray, period: str) -> list[Period]:
     """Periods from the one of the first day to that of the last, empty ones among them."""
     found = []
-    for first, last in calendar.periods_of(int(days.min()), int(days.max()), period, name="period"):
+    for first, last in axis.periods_of(int(days.min()), int(days.max()), period, name="period"):
         dates = np.flatnonzero((days >= first) & (days <= last))
         ordered = dates[np.argsort(days[dates], kind="stable")]
         found.append(Period(first=first, last=last, dates=tuple(ordered.tolist())))
@@ -127,15 +213,15 @@ def _require_bands(values: xr.DataArray, how: str) -> None:
     bands = [str(band) for band in values["band"].values]
     if how == "max":
         raise BandError(
-            f"how='max' chooses by one value, the cube has bands {bands}; use 'max_ndvi', or "
-            "composite an index"
+            f"how='max' chooses by one value, the cube has bands {bands}",
+            cure="use 'max_ndvi', or composite an index",
         )
     if how == "max_ndvi":
         try:
             _ndvi_bands(values)
         except BandError:
             raise BandError(
-                f"how='max_ndvi' needs bands red and nir08 or nir; the cube has {bands}"
+                "how='max_ndvi' needs bands red and nir08 or nir", cure=f"the cube has {bands}"
             ) from None
 
 
@@ -231,7 +317,7 @@ def _reduced(
     """Median or mean of the valid values, and what companions become."""
     is_median = how == "median"
     if layer_name == name:
-        kernel: MergeKernel = kernels.median_valid if is_median else looks.mean_valid
+        kernel: MergeKernel = kernels.median_valid if is_median else observations.mean_valid
     else:
         own = COMPANIONS[layer_name]
         kernel = (own.over_median if is_median else None) or own.over_observations

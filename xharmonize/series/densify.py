@@ -9,14 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.catalog.angles import ANGLES
-from xharmonize.cube.companions import (
-    COMPANIONS,
-    Origin,
-    blank_missing,
-    blank_of,
-    companions_of,
-)
+from xharmonize.cube.companions import COMPANIONS, Origin, blank_missing, blank_of, companions_of
 from xharmonize.cube.contract import (
     BAND_COORDS,
     REFLECTANCE,
@@ -30,12 +23,19 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.door import at_door
-from xharmonize.cube.grid import require_same_grid
-from xharmonize.errors import BandError, ContractError, ModelError, OptionError, RadiometryError
+from xharmonize.cube.regrid import require_same_grid
+from xharmonize.errors import (
+    BandError,
+    ContractError,
+    ModelError,
+    OptionError,
+    RadiometryError,
+)
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
+from xharmonize.io.stac.settle import ANGLES
 from xharmonize.sensors import Names, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.series.duplicates import merge_days
+from xharmonize.series.composite import merge_days
 from xharmonize.types import AnyArray
 
 Duplicates: TypeAlias = Literal["keep", "target", "mean", "lowest_uncertainty"]
@@ -98,13 +98,17 @@ def densify(
     others = tuple(at_door(cube) for cube in others)
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
         raise OptionError(
-            f"duplicates={duplicates!r} is unknown; choose 'keep', 'target', 'mean' or "
-            "'lowest_uncertainty'"
+            "is unknown",
+            cure="choose 'keep', 'target', 'mean' or 'lowest_uncertainty'",
+            argument="duplicates",
+            value=duplicates,
         )
     cubes = (target, *others)
     names = [_main_name(cube) for cube in cubes]
     if len(set(names)) > 1:
-        raise ContractError(f"the cubes hold different quantities, {names}; merge one at a time")
+        raise ContractError(
+            f"the cubes hold different quantities, {names}", cure="merge one at a time"
+        )
     parts = _with_angles([_prepared(cube, names[0]) for cube in cubes])
     for part in parts[1:]:
         require_same_grid(parts[0], part, what="densify")
@@ -135,7 +139,9 @@ def _main_name(cube: xr.DataArray | xr.Dataset) -> str:
     """Name of the quantity: ``reflectance``, or that of the one index."""
     if isinstance(cube, xr.DataArray):
         if "band" not in cube.dims and cube.name is None:
-            raise ContractError("the array has no bands and no name; say cube.rename('ndvi')")
+            raise ContractError(
+                "the array has no bands and no name", cure="say cube.rename('ndvi')"
+            )
         return REFLECTANCE if "band" in cube.dims else str(cube.name)
     return str(main_layer(cube, what="densify").name)
 
@@ -186,21 +192,22 @@ def _require_time_contract(main: xr.DataArray) -> None:
     if "time" not in main.dims or lost:
         raise ContractError(
             f"{main.name!r} does not say what its dates are: coordinates {lost or ['time']} are "
-            "missing; settle them with xh.describe(cube, sensor=..., platform=...)"
+            "missing",
+            cure="settle them with xh.describe(cube, sensor=..., platform=...)",
         )
     require_dates(main, what="densify")
     if not np.issubdtype(main.dtype, np.floating):
         raise RadiometryError(
-            f"{main.name!r} holds {main.dtype}, real values are needed; call "
-            "cube.harmonize.decode() first"
+            f"{main.name!r} holds {main.dtype}, real values are needed",
+            cure="call cube.harmonize.decode() first",
         )
     for name in ("sensor", "bandpass"):
         values = read_coordinate(main, name)
         if np.any(values == UNKNOWN):
             item = str(read_coordinate(main, "item_id")[values == UNKNOWN][0])
             raise ContractError(
-                f"the {name} of {item!r} is unknown; settle it with "
-                "xh.describe(cube, sensor=..., platform=...)"
+                f"the {name} of {item!r} is unknown",
+                cure="settle it with xh.describe(cube, sensor=..., platform=...)",
             )
 
 
@@ -225,8 +232,8 @@ def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:
         used = sorted({str(part[name].attrs.get("bands", "")) for part in parts})
         if len(used) > 1:
             raise BandError(
-                f"{name!r} comes from different bands, {used}; compute it from the same ones in "
-                "all cubes"
+                f"{name!r} comes from different bands, {used}",
+                cure="compute it from the same ones in all cubes",
             )
         return
     wanted = {str(band) for band in parts[0]["band"].values}
@@ -234,9 +241,10 @@ def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:
         found = {str(band) for band in part["band"].values}
         if found != wanted:
             raise BandError(
-                f"densify needs the same bands in all cubes; only in the target: "
+                "densify needs the same bands in all cubes",
+                cure="only in the target: "
                 f"{sorted(wanted - found)}, only in the other: {sorted(found - wanted)}; select "
-                "the common ones with cube.sel(band=[...])"
+                "the common ones with cube.sel(band=[...])",
             )
 
 
@@ -244,8 +252,8 @@ def _require_same_bandpass(parts: Sequence[xr.Dataset]) -> None:
     wanted = sorted({str(value) for value in read_coordinate(parts[0], "bandpass")})
     if len(wanted) > 1:
         raise ModelError(
-            f"the target cube mixes bandpasses {wanted}; harmonise it to one first: "
-            f"{cure_of_mixture(wanted)}"
+            f"the target cube mixes bandpasses {wanted}",
+            cure=f"harmonise it to one first: {cure_of_mixture(wanted)}",
         )
     for part in parts[1:]:
         bandpass = read_coordinate(part, "bandpass")
@@ -254,8 +262,9 @@ def _require_same_bandpass(parts: Sequence[xr.Dataset]) -> None:
             item = str(read_coordinate(part, "item_id")[other[0]])
             raise ModelError(
                 f"{item!r} is in bandpass {str(bandpass[other[0]])!r}, the target in "
-                f"{wanted[0] if wanted else None!r}; harmonise it first: "
-                f"{cure_of_bandpass(str(bandpass[other[0]]), wanted[0] if wanted else '')}"
+                f"{wanted[0] if wanted else None!r}",
+                cure="harmonise it first: "
+                f"{cure_of_bandpass(str(bandpass[other[0]]), wanted[0] if wanted else '')}",
             )
 
 
@@ -269,8 +278,8 @@ def _require_same_view(parts: Sequence[xr.Dataset]) -> None:
         odd, nadir = int(np.argmin(is_nadir)), has_nadir.index(True)
         raise RadiometryError(
             f"{str(items[nadir])!r} is {levels[nadir]} and {str(items[odd])!r} is "
-            f"{levels[odd]}: normalise all with cube.harmonize.nbar(), or none; or pass "
-            "allow_mixed_levels=True"
+            f"{levels[odd]}: normalise all with cube.harmonize.nbar(), or none",
+            cure="or pass allow_mixed_levels=True",
         )
 
 
@@ -319,8 +328,8 @@ def _with_spread_uncertainty(merged: xr.Dataset, name: str) -> xr.Dataset:
     """Give each value its own uncertainty, or raise where no cube has any."""
     if "uncertainty" not in merged:
         raise ContractError(
-            "duplicates='lowest_uncertainty' needs a companion 'uncertainty' in one cube at least; "
-            "assign one, or choose 'target' or 'mean'"
+            "duplicates='lowest_uncertainty' needs a companion 'uncertainty' in one cube at least",
+            cure="assign one, or choose 'target' or 'mean'",
         )
     spread = spread_over(merged["uncertainty"], merged[name])
     return merged.assign(uncertainty=spread)

@@ -1,16 +1,23 @@
-"""Fields: polygons from wherever they come, on the grid of a cube."""
+"""Fields: polygons on the grid of a cube, and statistics of their pixels."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, floor
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
+from dask.base import compute, tokenize
+
+from xharmonize.cube.blockwise import array_of, blocks_holding, chunks_of, is_lazy, window_task
+from xharmonize.cube.companions import Pooling
 from xharmonize.cube.geobox import centre_of, crs_name, read_crs
 from xharmonize.errors import GridError, GridWarning, warn
 from xharmonize.kernels.longitude import unwrapped
+from xharmonize.types import AnyArray, FloatArray
 
 GEOJSON_CRS = "EPSG:4326"
 """CRS of coordinates that say nothing (RFC 7946, section 4)."""
@@ -49,8 +56,8 @@ def read_polygons(
     source = read_crs(_crs_of(polygons) if crs is None else crs)
     if buffer != 0 and (target.geographic or target.units[0] not in ("metre", "meter", "m")):
         raise GridError(
-            f"buffer={buffer} is in metres, the cube is in {crs_name(target)}; put it on a "
-            "projected grid with cube.harmonize.regrid(crs=...)"
+            f"buffer={buffer} is in metres, the cube is in {crs_name(target)}",
+            cure="put it on a projected grid with cube.harmonize.regrid(crs=...)",
         )
     fields = []
     for number, (label, shape) in enumerate(_features(polygons, name)):
@@ -63,7 +70,7 @@ def read_polygons(
             geometry = shapely.buffer(geometry, buffer)
         fields.append(Field(name=number if label is None else label, geometry=geometry))
     if not fields:
-        raise GridError("there are no polygons; give at least one field")
+        raise GridError("there are no polygons", cure="give at least one field")
     return fields
 
 
@@ -76,8 +83,8 @@ def _features(polygons: Any, name: str | None) -> Iterable[tuple[Any, Any]]:
     """Name and geometry of each feature."""
     if isinstance(polygons, str | os.PathLike):
         raise GridError(
-            f"{os.fspath(polygons)!r} is a path, no polygons; read them first, for instance with "
-            "geopandas.read_file or json.load"
+            f"{os.fspath(polygons)!r} is a path, no polygons",
+            cure="read them first, for instance with geopandas.read_file or json.load",
         )
     if not isinstance(polygons, Mapping) and hasattr(polygons, "__geo_interface__"):
         polygons = polygons.__geo_interface__
@@ -89,17 +96,22 @@ def _features(polygons: Any, name: str | None) -> Iterable[tuple[Any, Any]]:
         feature = one if isinstance(one, Mapping) else getattr(one, "__geo_interface__", None)
         if not isinstance(feature, Mapping):
             raise GridError(
-                f"{one!r:.80} is no polygon; give GeoJSON-like mappings, shapely geometries or "
-                "objects with __geo_interface__"
+                f"{one!r:.80} is no polygon",
+                cure="give GeoJSON-like mappings, shapely geometries or "
+                "objects with __geo_interface__",
             )
         if feature.get("type") != "Feature":
             if name is not None:
-                raise GridError(f"a bare geometry has no property {name!r}; leave `name` out")
+                raise GridError(
+                    f"a bare geometry has no property {name!r}", cure="leave `name` out"
+                )
             yield None, feature
             continue
         properties = feature.get("properties") or {}
         if name is not None and name not in properties:
-            raise GridError(f"a feature has no property {name!r}; it has {sorted(properties)}")
+            raise GridError(
+                f"a feature has no property {name!r}", cure=f"it has {sorted(properties)}"
+            )
         yield properties[name] if name is not None else feature.get("id"), feature["geometry"]
 
 
@@ -112,13 +124,13 @@ def _geometry(shape: Any, label: Any) -> Any:
         geometry = shapely.force_2d(to_shapely(shape))
     except (ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise GridError(
-            f"the geometry of field {label!r} cannot be read ({error}); give a Polygon or "
-            "MultiPolygon"
+            f"the geometry of field {label!r} cannot be read ({error})",
+            cure="give a Polygon or MultiPolygon",
         ) from None
     if geometry.geom_type not in ("Polygon", "MultiPolygon") or geometry.is_empty:
         raise GridError(
-            f"field {label!r} is {'empty' if geometry.is_empty else 'a ' + geometry.geom_type}; "
-            "give a Polygon or MultiPolygon with an area"
+            f"field {label!r} is {'empty' if geometry.is_empty else 'a ' + geometry.geom_type}",
+            cure="give a Polygon or MultiPolygon with an area",
         )
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
 
@@ -128,8 +140,8 @@ def _require_degrees(geometry: Any, label: Any, *, is_told: bool) -> None:
     if max(abs(west), abs(east)) > 360 or max(abs(south), abs(north)) > 90:
         hint = "" if is_told else ", which GeoJSON means where nothing else is said"
         raise GridError(
-            f"field {label!r} reaches to ({east:g}, {north:g}), which are no degrees{hint}; give "
-            "the polygons' CRS with crs=..."
+            f"field {label!r} reaches to ({east:g}, {north:g}), which are no degrees{hint}",
+            cure="give the polygons' CRS with crs=...",
         )
 
 
@@ -202,3 +214,188 @@ def _beside(field: Field, grid: Any) -> Field:
 def _clip(ends: list[float], size: int) -> tuple[int, int]:
     first, stop = max(0, floor(min(ends))), min(size, ceil(max(ends)))
     return (first, stop) if first < stop else (0, 0)
+
+
+Stat: TypeAlias = Literal["mean", "median"]
+Coverage: TypeAlias = Literal["centre", "exact"]
+
+Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zonal:
+    """How the pixels of a field are summed up.
+
+    Attributes
+    ----------
+    poolings : tuple of {"or", "mean"}
+        How the pixels of each companion are summed up.
+    """
+
+    stat: Stat
+    coverage: Coverage
+    min_valid: float
+    poolings: tuple[Pooling, ...] = ()
+
+    @property
+    def n_columns(self) -> int:
+        """Value, standard deviation, number of valid pixels, of all pixels, and companions."""
+        return 4 + len(self.poolings)
+
+
+def field_statistics(
+    values: Any, layers: Sequence[Any], places: Sequence[Place], grid: Any, zonal: Zonal
+) -> FloatArray:
+    """Compute the statistics of all fields.
+
+    Parameters
+    ----------
+    values : (time, [band], y, x) array
+        NaN where missing; numpy or dask.
+    layers : sequence of arrays
+        Companions, with the dimensions of `values`.
+
+    Returns
+    -------
+    (column, field, time, [band]) float64 array
+    """
+    result = np.full((zonal.n_columns, len(places), *values.shape[:-2]), np.nan)
+    result[2:4] = 0
+    for k, pooling in enumerate(zonal.poolings):
+        if pooling == "or":
+            result[4 + k] = 0
+    inside = [place for place in places if place.rows[1] > 0]
+    groups = list(_groups(inside, values).values())
+    parts = [_read(values, layers, group, grid, zonal) for group in groups]
+    for group, part in zip(groups, compute(*parts)):
+        result[:, [place.number for place in group]] = part
+    return result
+
+
+def _groups(places: Sequence[Place], values: Any) -> dict[Any, list[Place]]:
+    """Fields by the chunk that holds the middle of their window."""
+    chunks = chunks_of(values)[-2:]
+    found: dict[Any, list[Place]] = {}
+    for place in places:
+        middles = [sum(ends) // 2 for ends in (place.rows, place.columns)]
+        key = tuple(blocks_holding((m, m + 1), own)[0].start for m, own in zip(middles, chunks))
+        found.setdefault(key, []).append(place)
+    return found
+
+
+def _read(
+    values: Any, layers: Sequence[Any], group: Sequence[Place], grid: Any, zonal: Zonal
+) -> Any:
+    """Statistics of a group of fields, lazy where the values are."""
+    rows = (min(p.rows[0] for p in group), max(p.rows[1] for p in group))
+    columns = (min(p.columns[0] for p in group), max(p.columns[1] for p in group))
+    summarise = partial(
+        _summarise_block, group=tuple(group), corner=(rows[0], columns[0]), grid=grid, zonal=zonal
+    )
+    if not is_lazy(values):
+        cut = [array[..., slice(*rows), slice(*columns)] for array in (values, *layers)]
+        return summarise(*cut)
+    names = [array.name for array in (values, *layers)]
+    shapes = tuple(place.field.geometry.wkb for place in group)
+    name = f"to-table-{tokenize(shapes, rows, columns, zonal, names)}"
+    held = list(map(blocks_holding, (rows, columns), values.chunks[-2:]))
+    tasks = {
+        (name, 0, 0, *lead): window_task((name, 0, 0, *lead), summarise, names, lead, *held)
+        for lead in np.ndindex(*values.numblocks[:-2])
+    }
+    chunks = ((zonal.n_columns,), (len(group),), *values.chunks[:-2])
+    meta = np.empty((0,) * len(chunks), np.float64)
+    return array_of(name, tasks, sources=[values, *layers], chunks=chunks, meta=meta)
+
+
+def _summarise_block(
+    values: AnyArray,
+    *layers: AnyArray,
+    group: Sequence[Place],
+    corner: tuple[int, int],
+    grid: Any,
+    zonal: Zonal,
+) -> FloatArray:
+    """Statistics (column, field, time, [band]) of a block that holds the group's windows."""
+    result = np.empty((zonal.n_columns, len(group), *values.shape[:-2]))
+    for k, place in enumerate(group):
+        fractions = _fractions(place, grid, zonal.coverage)
+        rows, columns = (
+            slice(low - start, high - start)
+            for (low, high), start in zip((place.rows, place.columns), corner)
+        )
+        chosen = fractions > 0
+        weights = fractions[chosen]
+        pixels = values[..., rows, columns][..., chosen].astype(np.float64)
+        companions = [layer[..., rows, columns][..., chosen] for layer in layers]
+        result[:, k] = _columns(pixels, weights, companions, zonal)
+    return result
+
+
+def _fractions(place: Place, grid: Any, coverage: Coverage) -> FloatArray:
+    """Fraction of each pixel of the window that counts (y, x)."""
+    import shapely
+
+    r, c = (np.arange(*ends) for ends in (place.rows, place.columns))
+    affine, geometry = grid.affine, place.field.geometry
+    if coverage == "exact":
+        edges = affine * (c[0], r[0]), affine * (c[-1] + 1, r[-1] + 1)
+        fractions = _covered(geometry, (r.size, c.size), edges)
+        return fractions[::-1] if affine.e > 0 else fractions
+    shapely.prepare(geometry)
+    x, y = affine.c + affine.a * (c + 0.5), affine.f + affine.e * (r + 0.5)
+    return np.asarray(shapely.contains_xy(geometry, *np.meshgrid(x, y)), np.float64)
+
+
+def _covered(geometry: Any, shape: tuple[int, int], corners: Any) -> FloatArray:
+    """Fraction of each pixel that a geometry covers, to 3e-8; rows from north to south."""
+    from exactextract import exact_extract
+    from exactextract.raster import NumPyRasterSource
+    from shapely.geometry import mapping
+
+    (west, east), (south, north) = (sorted(ends) for ends in zip(*corners))
+    raster = NumPyRasterSource(np.ones(shape, np.uint8), west, south, east, north)
+    feature = {"type": "Feature", "geometry": mapping(geometry), "properties": {}}
+    found = exact_extract(raster, feature, ["cell_id", "coverage"])[0]["properties"]
+    fractions = np.zeros(shape)
+    fractions.flat[found["cell_id"]] = found["coverage"]
+    return fractions
+
+
+def _columns(
+    pixels: FloatArray, weights: FloatArray, companions: Sequence[AnyArray], zonal: Zonal
+) -> FloatArray:
+    """Statistics over the last axis."""
+    valid = np.isfinite(pixels)
+    counted = np.where(valid, weights, 0.0)
+    total, n = counted.sum(axis=-1), valid.sum(axis=-1)
+    known = np.where(total > 0, total, np.nan)
+    filled = np.where(valid, pixels, 0.0)
+    mean = (counted * filled).sum(axis=-1) / known
+    square = (counted * (np.where(valid, pixels - mean[..., None], 0.0)) ** 2).sum(axis=-1) / known
+    deviation = np.sqrt(square * n / np.where(n > 1, n - 1, np.nan))
+    value = mean if zonal.stat == "mean" else _median(pixels, counted)
+    whole = weights.sum()
+    is_enough = (total > 0) & (total >= zonal.min_valid * whole * (1 - 1e-9))
+    columns = [np.where(is_enough, v, np.nan) for v in (value, deviation)]
+    columns += [total, np.full(total.shape, whole)]
+    for pooling, layer in zip(zonal.poolings, companions):
+        if pooling == "mean":
+            columns.append((counted * np.where(valid, layer, 0.0)).sum(axis=-1) / known)
+        else:
+            bits = np.where(valid, layer, layer.dtype.type(0))
+            columns.append(np.bitwise_or.reduce(bits, axis=-1).astype(np.float64))
+    return np.stack(columns)
+
+
+def _median(pixels: FloatArray, counted: FloatArray) -> FloatArray:
+    """Value at which half of the weight is reached."""
+    if pixels.shape[-1] == 0:
+        return np.full(pixels.shape[:-1], np.nan)
+    order = np.argsort(pixels, axis=-1)
+    below = np.cumsum(np.take_along_axis(counted, order, axis=-1), axis=-1)
+    half = below[..., -1:] / 2
+    place = (below >= half * (1 - 1e-12)).argmax(axis=-1)
+    ordered = np.take_along_axis(pixels, order, axis=-1)
+    middle: FloatArray = np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0]
+    return middle

@@ -126,8 +126,8 @@ def phenology(
     _, values = axis.split_quantity(cube, what="phenology")
     if "band" in values.dims:
         raise BandError(
-            "phenology needs one index, the cube has bands; compute one first, for instance with "
-            "cube.harmonize.index('ndvi')"
+            "phenology needs one index, the cube has bands",
+            cure="compute one first, for instance with cube.harmonize.index('ndvi')",
         )
     whole = axis.whole_series(values.transpose("time", ...))
     order, days = _axis(whole)
@@ -150,11 +150,13 @@ def phenology(
 
 def _require_options(method: str, threshold: float, reach: float) -> None:
     if method not in ("threshold", "derivative"):
-        raise OptionError(f"method={method!r}; choose 'threshold' or 'derivative'")
+        raise OptionError(
+            "", cure="choose 'threshold' or 'derivative'", argument="method", value=method
+        )
     if not 0 < threshold < 1:
-        raise OptionError(f"threshold={threshold}; give a share of the rise between 0 and 1")
+        raise OptionError(f"threshold={threshold}", cure="give a share of the rise between 0 and 1")
     if not reach > 0:
-        raise OptionError(f"reach={reach}; give a number of days above 0")
+        raise OptionError(f"reach={reach}", cure="give a number of days above 0")
 
 
 def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:
@@ -167,8 +169,9 @@ def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:
     if twice.size:
         day = days[twice[0]].astype("datetime64[D]")
         raise TimeAxisError(
-            f"{day} occurs twice; phenology needs one value a day: smooth the series first with "
-            "cube.harmonize.smooth(step='1D')"
+            f"{day} occurs twice",
+            cure="phenology needs one value a day: smooth the series first with "
+            "cube.harmonize.smooth(step='1D')",
         )
     return order, days
 
@@ -177,7 +180,10 @@ def _years(days: IntArray, year_start: str) -> tuple[list[int], tuple[tuple[int,
     """Years whose window holds a date, and the windows."""
     if re.fullmatch(r"\d\d-\d\d", year_start) is None or year_start == "02-29":
         raise TimeAxisError(
-            f"year_start={year_start!r}; give month and day of every year, such as '07-01'"
+            "",
+            cure="give month and day of every year, such as '07-01'",
+            argument="year_start",
+            value=year_start,
         )
     ends = days[[0, -1]].astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
     years, windows = [], []
@@ -193,7 +199,9 @@ def _start_of(year: int, year_start: str) -> int:
     try:
         return int(np.datetime64(f"{year}-{year_start}", "D").astype(np.int64))
     except ValueError:
-        raise TimeAxisError(f"year_start={year_start!r} is no day of a year") from None
+        raise TimeAxisError(
+            "is no day of a year", argument="year_start", value=year_start
+        ) from None
 
 
 def _apply(rules: _Rules, data: Any) -> Any:

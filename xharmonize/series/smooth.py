@@ -14,9 +14,17 @@ from xharmonize.cube.companions import COMPANIONS, companions_of
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError, TimeAxisError
-from xharmonize.series import axis, calendar
-from xharmonize.series.smoothers import Harmonic, RadialBasis, SavitzkyGolay, Smoother, Whittaker
-from xharmonize.series.solve import Layer, Plan, smooth_block
+from xharmonize.series import axis
+from xharmonize.series.smoothers import (
+    Harmonic,
+    Layer,
+    Plan,
+    RadialBasis,
+    SavitzkyGolay,
+    Smoother,
+    Whittaker,
+    smooth_block,
+)
 from xharmonize.types import AnyArray
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -144,21 +152,23 @@ def _smoother(method: Any) -> Smoother:
         return method
     if method not in METHODS:
         raise OptionError(
-            f"smoothing method {method!r} is unknown; choose {', '.join(map(repr, METHODS))}, or "
-            "give one with its options, such as xh.Whittaker(penalty=1e4)"
+            f"smoothing method {method!r} is unknown",
+            cure=f"choose {', '.join(map(repr, METHODS))}, or "
+            "give one with its options, such as xh.series.Whittaker(penalty=1e4)",
         )
     return METHODS[method]
 
 
 def _require_options(max_gap: float, envelope: float | None, snow: str) -> None:
     if not max_gap > 0:
-        raise OptionError(f"max_gap={max_gap}; give a number of days above 0")
+        raise OptionError(f"max_gap={max_gap}", cure="give a number of days above 0")
     if envelope is not None and not 0.5 < envelope < 1:
         raise OptionError(
-            f"envelope={envelope}; give the weight of values above the curve, between 0.5 and 1"
+            f"envelope={envelope}",
+            cure="give the weight of values above the curve, between 0.5 and 1",
         )
     if snow not in ("gap", "mask"):
-        raise OptionError(f"snow={snow!r}; choose 'gap' or 'mask'")
+        raise OptionError("", cure="choose 'gap' or 'mask'", argument="snow", value=snow)
 
 
 def _with_error(smoother: Smoother, has_error: bool, wanted: bool | None) -> bool:
@@ -167,7 +177,8 @@ def _with_error(smoother: Smoother, has_error: bool, wanted: bool | None) -> boo
     if wanted and not is_known:
         raise OptionError(
             f"uncertainty=True, but {smoother} tells none: what it cannot follow is missing from "
-            "any standard deviation of it; leave uncertainty out, or smooth by 'whittaker'"
+            "any standard deviation of it",
+            cure="leave uncertainty out, or smooth by 'whittaker'",
         )
     return is_known and (has_error if wanted is None else wanted)
 
@@ -196,9 +207,10 @@ def _plan(
     if days.size < MIN_DAYS:
         raise TimeAxisError(
             f"smooth needs at least {MIN_DAYS} days, the cube has {days.size} "
-            f"({values['time'].values.min()} …); merge more dates with xh.densify first"
+            f"({values['time'].values.min()} …)",
+            cure="merge more dates with xh.densify first",
         )
-    wanted = dates if step is None else calendar.middles_of(days, step, name="step")
+    wanted = dates if step is None else axis.middles_of(days, step, name="step")
     between = np.arange(days[0], days[-1] + 1) if isinstance(smoother, Whittaker) else days
     nodes = np.union1d(between, wanted)
     return Plan(

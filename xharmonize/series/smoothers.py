@@ -1,4 +1,4 @@
-"""Methods of smoothing, with their options."""
+"""Methods of smoothing with their options, and smoothing of one block of pixels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+
+from xharmonize.cube.companions import Origin
 from xharmonize.errors import OptionError
+from xharmonize.kernels import filters, observations, smoothing
+from xharmonize.types import AnyArray, BoolArray, FloatArray
 
 PenaltyRule: TypeAlias = Literal["reml", "gcv", "v-curve"]
 
@@ -62,20 +67,23 @@ class Whittaker:
         if isinstance(self.penalty, str):
             if self.penalty not in ("reml", "gcv", "v-curve"):
                 raise OptionError(
-                    f"penalty={self.penalty!r}; give a number [day³], 'reml', 'gcv' or 'v-curve'"
+                    "",
+                    cure="give a number [day³], 'reml', 'gcv' or 'v-curve'",
+                    argument="penalty",
+                    value=self.penalty,
                 )
         else:
             _require_positive("penalty", self.penalty)
         if not self.relaxation > 0:
             raise OptionError(
-                f"relaxation={self.relaxation}; give a number of days above 0, or math.inf"
+                f"relaxation={self.relaxation}", cure="give a number of days above 0, or math.inf"
             )
         if not (math.isfinite(self.inflation) and self.inflation >= 1):
-            raise OptionError(f"inflation={self.inflation}; give a factor of 1 or more")
+            raise OptionError(f"inflation={self.inflation}", cure="give a factor of 1 or more")
         ascending = all(a < b for a, b in zip(self.candidates, self.candidates[1:]))
         if len(self.candidates) < 3 or not ascending or not self.candidates[0] > 0:
             raise OptionError(
-                f"candidates={self.candidates}; give at least 3 penalties above 0, ascending"
+                f"candidates={self.candidates}", cure="give at least 3 penalties above 0, ascending"
             )
 
     def __str__(self) -> str:
@@ -109,7 +117,7 @@ class SavitzkyGolay:
     def __post_init__(self) -> None:
         _require_positive("window", self.window)
         if not (isinstance(self.order, int) and 0 <= self.order <= 5):
-            raise OptionError(f"order={self.order}; give a whole number from 0 to 5")
+            raise OptionError(f"order={self.order}", cure="give a whole number from 0 to 5")
 
     def __str__(self) -> str:
         return f"savgol, window={self.window:g} days, order={self.order}"
@@ -144,7 +152,9 @@ class Harmonic:
     def __post_init__(self) -> None:
         _require_positive("period", self.period)
         if not (isinstance(self.count, int) and self.count >= 1):
-            raise OptionError(f"count={self.count}; give a whole number of waves, at least 1")
+            raise OptionError(
+                f"count={self.count}", cure="give a whole number of waves, at least 1"
+            )
 
     def __str__(self) -> str:
         return f"harmonic, count={self.count}, period={self.period:g} days, trend={self.trend}"
@@ -177,7 +187,7 @@ class RadialBasis:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(map(float, self.widths)))
         if not self.widths:
-            raise OptionError("widths=(); give at least one standard deviation [day]")
+            raise OptionError("widths=()", cure="give at least one standard deviation [day]")
         for width in self.widths:
             _require_positive("widths", width)
 
@@ -190,4 +200,252 @@ Smoother: TypeAlias = Whittaker | SavitzkyGolay | Harmonic | RadialBasis
 
 def _require_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise OptionError(f"{name}={value}; give a finite number above 0")
+        raise OptionError(f"{name}={value}", cure="give a finite number above 0")
+
+
+MIN_OBSERVED = 3
+"""Days a pixel must have been observed on."""
+
+ENVELOPE_ROUNDS = 10
+
+SLAB = 4096
+"""Pixels taken at a time: what is made of them on the way stays in the cache."""
+
+Layer: TypeAlias = Literal["smooth", "origin", "uncertainty"]
+
+Fit = tuple[FloatArray, FloatArray | None, FloatArray | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be computed for every pixel.
+
+    Attributes
+    ----------
+    day_of : tuple of int
+        For each date, which of the observed days it falls on.
+    node_of : tuple of int
+        For each observed day, its node.
+    nodes : tuple of int
+        Days since 1970-01-01, observed or wanted, ascending.
+    wanted : tuple of int
+        For each output date, its node.
+    is_per_look : bool
+        Whether the output dates are the looks themselves, two of one day included.
+    """
+
+    smoother: Smoother
+    day_of: tuple[int, ...]
+    node_of: tuple[int, ...]
+    nodes: tuple[int, ...]
+    wanted: tuple[int, ...]
+    max_gap: float
+    envelope: float | None
+    is_snow_barrier: bool
+    is_per_look: bool = False
+
+    @property
+    def is_all_wanted(self) -> bool:
+        """Whether the output dates are just the nodes."""
+        return self.wanted == tuple(range(len(self.nodes)))
+
+
+def smooth_block(
+    values: AnyArray,
+    uncertainty: AnyArray | None,
+    origin: AnyArray | None,
+    snow: AnyArray | None,
+    *,
+    plan: Plan,
+    layers: tuple[Layer, ...],
+) -> FloatArray:
+    """Smooth a block.
+
+    Parameters
+    ----------
+    values : (time, ...) float array
+        NaN where missing.
+    uncertainty, origin, snow : (time, ...) array, optional
+        Standard deviation, origin bits, and whether the look is at snow.
+    layers : tuple of str
+        What is wanted: ``smooth`` first, then ``origin`` and ``uncertainty`` or neither.
+
+    Returns
+    -------
+    (layer, date, ...) float32 array
+        Smooth values, origin bits, standard deviations.
+    """
+    shape = values.shape
+    n_pixels = int(np.prod(shape[1:]))
+    flat = values.reshape(shape[0], n_pixels)
+    companions = [
+        None if array is None else array.reshape(shape[0], n_pixels)
+        for array in (uncertainty, origin, snow)
+    ]
+    result = np.empty((len(layers), len(plan.wanted), n_pixels), np.float32)
+    for start in range(0, n_pixels, SLAB):
+        part = slice(start, start + SLAB)
+        cut = [None if array is None else array[:, part] for array in companions]
+        _smooth_slab(flat[:, part], *cut, result=result[..., part], plan=plan, layers=layers)
+    return result.reshape(len(layers), -1, *shape[1:])
+
+
+def _smooth_slab(
+    values: AnyArray,
+    uncertainty: AnyArray | None,
+    origin: AnyArray | None,
+    snow: AnyArray | None,
+    *,
+    result: FloatArray,
+    plan: Plan,
+    layers: tuple[Layer, ...],
+) -> None:
+    """Fill in the result (layer, date, pixel) of a few pixels (time, pixel)."""
+    y = np.ascontiguousarray(values, np.float32)
+    valid = np.isfinite(y) if snow is None else np.isfinite(y) & ~snow
+    weights, variance = _weights(valid, uncertainty)
+    days, day_weights = _merge_days(y, weights, plan)
+    smooth, unit, fit = _fit(days, day_weights, plan, with_error="uncertainty" in layers)
+    _clear_gaps(smooth, day_weights > 0, snow, plan)
+    wanted = np.array(plan.wanted)
+    result[0] = smooth if plan.is_all_wanted else smooth[wanted]
+    if len(layers) == 1:
+        return
+    known = np.isfinite(result[0])
+    result[layers.index("origin")] = _origin_bits(valid, origin, plan) * known
+    if unit is not None and fit is not None:
+        error = np.sqrt(unit[wanted] * _residual_variance(fit, variance))
+        result[layers.index("uncertainty")] = np.where(known, error, np.nan)
+
+
+def _weights(valid: BoolArray, sigma: AnyArray | None) -> tuple[FloatArray, FloatArray | None]:
+    """Weights with mean 1 over a pixel's valid values, and the variance at weight 1."""
+    if sigma is None:
+        return valid.astype(np.float32), None
+    is_told = valid & (sigma > 0) & np.isfinite(sigma)
+    inverse = np.zeros(valid.shape)
+    np.divide(1.0, np.square(sigma, dtype=np.float64), out=inverse, where=is_told)
+    n_told = is_told.sum(axis=0)
+    mean = inverse.sum(axis=0) / np.maximum(n_told, 1)
+    relative = inverse / np.where(n_told > 0, mean, 1.0)
+    weights = np.where(is_told, relative, valid).astype(np.float32)
+    return weights, np.where(n_told > 0, 1 / np.where(n_told > 0, mean, 1.0), np.nan)
+
+
+def _merge_days(y: FloatArray, weights: FloatArray, plan: Plan) -> tuple[FloatArray, FloatArray]:
+    """Weighted mean of the looks of each day, and their summed weights."""
+    day_of = np.array(plan.day_of)
+    n_days = len(plan.node_of)
+    if n_days == day_of.size:
+        order = np.argsort(day_of)
+        is_sorted = bool((order == np.arange(n_days)).all())
+        return (y, weights) if is_sorted else (y[order], weights[order])
+    total = np.zeros((n_days, y.shape[1]))
+    summed = np.zeros((n_days, y.shape[1]))
+    for i, day in enumerate(day_of):
+        summed[day] += weights[i]
+        total[day] += np.where(weights[i] > 0, y[i], 0.0) * weights[i]
+    mean = np.divide(total, summed, out=np.full(total.shape, np.nan), where=summed > 0)
+    return mean.astype(np.float32), summed.astype(np.float32)
+
+
+def _fit(y: FloatArray, weights: FloatArray, plan: Plan, *, with_error: bool) -> Fit:
+    """Fit once, or again and again with less weight below the curve."""
+    penalty = _penalty(y, weights, plan)
+    if plan.envelope is None:
+        return _solve(y, weights, plan, penalty, with_error=with_error)
+    is_above = np.ones(y.shape, bool)
+    adapted = weights
+    for _ in range(ENVELOPE_ROUNDS):
+        smooth, _, _ = _solve(y, adapted, plan, penalty, with_error=False)
+        before, is_above = is_above, y > smooth[list(plan.node_of)]
+        asymmetry = np.where(is_above, 2 * plan.envelope, 2 - 2 * plan.envelope)
+        adapted = (weights * asymmetry).astype(np.float32)
+        if (before == is_above).all():
+            break
+    return _solve(y, adapted, plan, penalty, with_error=with_error)
+
+
+def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | None:
+    """Choose λ per pixel on the observed days."""
+    smoother = plan.smoother
+    if not isinstance(smoother, Whittaker):
+        return None
+    rule = smoother.penalty
+    if not isinstance(rule, str):
+        return np.full(y.shape[1], float(rule))
+    node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
+    bands = smoothing.penalty_bands(nodes[node_of], smoother.relaxation)
+    given = (y, weights, np.arange(node_of.size), bands, np.array(smoother.candidates))
+    chosen: FloatArray
+    if rule == "reml":
+        chosen = smoothing.select_reml(*given, 2 if math.isinf(smoother.relaxation) else 1)
+    elif rule == "gcv":
+        chosen = smoothing.select_gcv(*given, smoother.inflation)
+    else:
+        chosen = smoothing.select_v_curve(*given)
+    return chosen
+
+
+def _solve(
+    y: FloatArray,
+    weights: FloatArray,
+    plan: Plan,
+    penalty: FloatArray | None,
+    *,
+    with_error: bool,
+) -> Fit:
+    """Run the kernel of the method on all nodes."""
+    node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
+    smoother = plan.smoother
+    if isinstance(smoother, Whittaker):
+        ends = (nodes[node_of[0]], nodes[node_of[-1]])
+        bands = smoothing.penalty_bands(nodes, smoother.relaxation, observed=ends)
+        if not with_error:
+            return smoothing.whittaker(y, weights, node_of, bands, penalty), None, None
+        found: Fit = smoothing.whittaker_error(y, weights, node_of, bands, penalty)
+        return found
+    if isinstance(smoother, SavitzkyGolay):
+        half = smoother.window / 2
+        found = filters.local_polynomial(y, weights, node_of, nodes, half, smoother.order)
+        return found if with_error else (found[0], None, None)
+    if isinstance(smoother, Harmonic):
+        terms = filters.harmonic_terms(
+            nodes, count=smoother.count, period=smoother.period, trend=smoother.trend
+        )
+        return filters.regression(y, weights, node_of, terms), None, None
+    widths = np.array(smoother.widths)
+    table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
+    return filters.radial_basis(y, weights, table, reach, widths), None, None
+
+
+def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: Plan) -> None:
+    """Set to NaN what may have no value: long gaps, those with snow, and beyond the ends."""
+    barrier = np.zeros((0, seen.shape[1]), bool)
+    if snow is not None and plan.is_snow_barrier:
+        barrier = np.zeros(seen.shape, bool)
+        for i, day in enumerate(plan.day_of):  # row by row: ufunc.at is many times slower
+            barrier[day] |= snow[i]
+    node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
+    observations.clear_gaps(smooth, seen, barrier, node_of, nodes, plan.max_gap, MIN_OBSERVED)
+
+
+def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
+    """Origin at each output date: that of the look, or of the day's looks, or filled."""
+    given = np.uint8(Origin.OBSERVED) if origin is None else origin.astype(np.uint8)
+    looks = np.where(valid, given, np.uint8(0))
+    if plan.is_per_look:  # a cloudy look did not see what another of its day saw
+        return np.where(looks == 0, np.uint8(Origin.FILLED), looks)
+    at_node = np.zeros((len(plan.nodes), valid.shape[1]), np.uint8)
+    for i, day in enumerate(plan.day_of):
+        at_node[plan.node_of[day]] |= looks[i]
+    at_node[at_node == 0] = Origin.FILLED
+    return at_node[list(plan.wanted)]
+
+
+def _residual_variance(fit: FloatArray, stated: FloatArray | None) -> FloatArray:
+    """Variance at weight 1: the larger of what residuals show and what was stated."""
+    n_observed, misfit, trace = fit
+    free = n_observed - trace
+    shown = np.where(free > 0.5, misfit / np.where(free > 0.5, free, 1.0), np.nan)
+    return shown if stated is None else np.fmax(shown, stated)

@@ -1,31 +1,225 @@
-"""Series of fields as tables."""
+"""Series and results of fields as tables, which can become cubes again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.companions import COMPANIONS, companions_of, quantities_of
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS, read_coordinate
-from xharmonize.cube.door import at_door
+from xharmonize.cube.door import as_variables, at_door, is_bits, is_date, to_days
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.cube.results import as_variables, is_date
-from xharmonize.errors import GridWarning, OptionError, StoreError, warn
+from xharmonize.errors import (
+    GridWarning,
+    OptionError,
+    RadiometryError,
+    StoreError,
+    TimeAxisError,
+    warn,
+)
+from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series import axis
-from xharmonize.series.field_table import KEYS, VARIABLES, FieldTable
-from xharmonize.series.fields import Field, Place, place_fields, read_polygons, warn_if_none_meets
-from xharmonize.series.result_table import result_table
-from xharmonize.series.zonal import Coverage, Stat, Zonal, field_statistics
-from xharmonize.types import AnyArray
+from xharmonize.series.fields import (
+    Coverage,
+    Field,
+    Place,
+    Stat,
+    Zonal,
+    field_statistics,
+    place_fields,
+    read_polygons,
+    warn_if_none_meets,
+)
+from xharmonize.types import AnyArray, Float64Array
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+KEYS, VARIABLES = "keys", "variables"
+"""Names of a table's attributes: columns that say what a row is of, and those that hold values,
+with their own attributes."""
+
+
+class FieldTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types here
+    """Rows of fields, dates and bands, as `xharmonize.to_table` makes them."""
+
+    @property
+    def _constructor(self) -> type[FieldTable]:
+        return FieldTable
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return the table as a cube without pixels, along ``field``, ``time`` and so on.
+
+        Returns
+        -------
+        Dataset
+            The values by their names, with `origin`, `flag` and `uncertainty` where there are
+            any, NaN where a row is missing; what else the table holds is a coordinate. ``time`` is
+            UTC, and ``day`` the solar day. It goes on into `smooth` and `phenology`. A table that
+            lacks the columns of its rows becomes what pandas makes of it.
+
+        Raises
+        ------
+        TimeAxisError
+            If two rows are of one field and date.
+        """
+        keys = [str(key) for key in self.attrs.get(KEYS, ())]
+        if not keys or not set(keys) <= set(self.columns):
+            plain: xr.Dataset = pd.DataFrame(self).to_xarray()
+            return plain
+        self._require_unique(keys)
+        codes, labels = zip(*(_factorized(self[key], is_sorted=key == "time") for key in keys))
+        variables = {
+            str(name): self._spread(str(name), keys, codes, [len(own) for own in labels])
+            for name in self.columns
+            if name not in keys
+        }
+        own = self.attrs.get(VARIABLES, {})
+        data = {n: variable for n, variable in variables.items() if n in own}
+        coords = {n: variable for n, variable in variables.items() if n not in own}
+        coords |= {key: xr.Variable(key, values) for key, values in zip(keys, labels)}
+        return xr.Dataset(data, coords=coords)
+
+    def _require_unique(self, keys: list[str]) -> None:
+        twice = self.duplicated(keys)
+        if twice.any():
+            first = ", ".join(f"{key} {self.loc[twice.idxmax(), key]}" for key in keys)
+            raise TimeAxisError(
+                f"{int(twice.sum())} rows come twice, the first of {first}",
+                cure=f"keep one of them, for instance with table.drop_duplicates({keys})",
+            )
+
+    def _spread(
+        self, name: str, keys: list[str], codes: tuple[AnyArray, ...], shape: list[int]
+    ) -> xr.Variable:
+        """A column along those of the keys that it varies with."""
+        column = self[name]
+        along = [key for key in _DIMS_OF.get(name, keys) if key in keys] or keys
+        places = [keys.index(key) for key in along]
+        values = np.asarray(column)
+        whole = np.full([shape[i] for i in places], _fill(values), values.dtype)
+        whole[tuple(codes[i] for i in places)] = values
+        return xr.Variable(along, whole, self.attrs.get(VARIABLES, {}).get(name))
+
+
+_DIMS_OF = {
+    "day": ["time"],
+    "sensor": ["time"],
+    "platform": ["time"],
+    "n_pixels": ["field"],
+}
+
+
+def _factorized(column: pd.Series[Any], *, is_sorted: bool) -> tuple[AnyArray, AnyArray]:
+    """Number of each value among the distinct ones, and these, in order of appearance."""
+    codes, labels = pd.factorize(column, sort=is_sorted)
+    values = pd.Index(labels)
+    if isinstance(values, pd.DatetimeIndex):
+        values = values.tz_convert(None) if values.tz is not None else values
+        return codes, values.to_numpy("datetime64[ns]")
+    found = values.to_numpy()
+    is_text = found.dtype == object and all(isinstance(value, str) for value in found)
+    return codes, found.astype(str) if is_text else found
+
+
+def _fill(values: AnyArray) -> Any:
+    """What stands where there is no row."""
+    if values.dtype.kind == "M":
+        return np.datetime64("NaT")
+    if values.dtype.kind in "iub":
+        return 0
+    return UNKNOWN if values.dtype == object else np.nan
+
+
+def result_table(
+    cube: xr.Dataset, fields: Sequence[Field], places: Sequence[Place], grid: Any, zonal: Zonal
+) -> FieldTable:
+    """Summarise every variable of a result; see `xharmonize.to_table`."""
+    if "is_decoded" in cube.coords and not read_coordinate(cube, "is_decoded").all():
+        raise RadiometryError(
+            "to_table needs real values, the cube holds digital numbers",
+            cure="call cube.harmonize.decode() first",
+        )
+    if "time" in cube.dims:
+        axis.require_dates(cube, what="to_table")
+        cube = cube.isel(time=np.argsort(cube["time"].values, kind="stable"))
+    found: dict[str, Any] = {}
+    n_pixels = np.zeros(len(fields))
+    for name, array in cube.data_vars.items():
+        columns, n_pixels = _columns(str(name), array, places, grid, zonal)
+        found |= columns
+    lead = [str(d) for d in cube.dims if d not in ("y", "x")]
+    labels = {d: cube[d].values if d in cube.coords else np.arange(cube.sizes[d]) for d in lead}
+    whole = xr.Dataset(found, coords=labels)
+    table = whole.to_dataframe(dim_order=["field", *lead]).reset_index()
+    table = FieldTable(_named(table, cube, fields))
+    count = n_pixels if zonal.coverage == "exact" else n_pixels.astype(np.int64)
+    table["n_pixels"] = np.repeat(count, len(table) // len(fields))
+    table.attrs = {KEYS: ["field", *lead], VARIABLES: _described(cube)}
+    return table
+
+
+def _columns(
+    name: str, array: xr.DataArray, places: Sequence[Place], grid: Any, zonal: Zonal
+) -> tuple[dict[str, Any], Float64Array]:
+    """Columns of one variable (field, ...), and the number of pixels of each field."""
+    lead = [d for d in array.dims if d not in ("y", "x")]
+    array = array.transpose(*lead, "y", "x")
+    dims = ("field", *lead)
+    if is_bits(array):
+        ones = xr.ones_like(array, dtype=np.float32).data
+        flags = replace(zonal, poolings=("or",))
+        stack = field_statistics(ones, [array.data], places, grid, flags)
+        return {name: (dims, stack[4].astype(np.int64))}, _first(stack[3])
+    numbers = to_days(array).astype(np.float64)
+    stack = field_statistics(numbers.data, [], places, grid, zonal)
+    value: AnyArray = _to_dates(stack[0]) if is_date(array) else stack[0]
+    n = stack[2].astype(np.int64) if zonal.coverage == "centre" else stack[2]
+    columns = {name: (dims, value), f"{name}_sd": (dims, stack[1]), f"{name}_n": (dims, n)}
+    return columns, _first(stack[3])
+
+
+def _first(counts: Float64Array) -> Float64Array:
+    return counts.reshape(len(counts), -1)[:, 0]
+
+
+def _to_dates(days: Float64Array) -> AnyArray:
+    known = np.isfinite(days)
+    whole = np.rint(np.where(known, days, 0)).astype(np.int64).astype("datetime64[D]")
+    return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))
+
+
+def _named(table: pd.DataFrame, cube: xr.Dataset, fields: Sequence[Field]) -> pd.DataFrame:
+    """The table with the names of fields, and what a series says of its dates."""
+    number = table["field"].to_numpy()
+    table["field"] = np.array([field.name for field in fields])[number]
+    if "time" not in cube.dims:
+        return table
+    place = pd.Index(cube["time"].values).get_indexer_for(table["time"])
+    days = axis.days_of(cube).astype("datetime64[D]").astype("datetime64[ns]")
+    table.insert(2, "day", days[place])
+    for k, name in enumerate(n for n in ("sensor", "platform") if n in cube.coords):
+        values = np.broadcast_to(read_coordinate(cube, name).astype(str), len(days))
+        table.insert(3 + k, name, values[place].astype(object))
+    table["time"] = table["time"].dt.tz_localize("UTC")
+    return table
+
+
+def _described(cube: xr.Dataset) -> dict[str, dict[str, str]]:
+    named = ("units", "long_name")
+    return {
+        str(name): {k: str(array.attrs[k]) for k in named if k in array.attrs}
+        for name, array in cube.data_vars.items()
+    }
+
 
 DESCRIBING = ("units", "long_name", "history", "references")
 FEW_PIXELS = 4
@@ -117,11 +311,13 @@ def to_table(
     cube = at_door(cube)
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
         raise OptionError(
-            f"stat={stat!r}, coverage={coverage!r}; choose 'mean' or 'median', and 'centre' or "
-            "'exact'"
+            f", coverage={coverage!r}",
+            cure="choose 'mean' or 'median', and 'centre' or 'exact'",
+            argument="stat",
+            value=stat,
         )
     if not 0 <= min_valid <= 1:
-        raise OptionError(f"min_valid={min_valid}; give a share from 0 to 1")
+        raise OptionError(f"min_valid={min_valid}", cure="give a share from 0 to 1")
     write = None if path is None else _writer(Path(path), mode)
     variables = as_variables(_with_date(cube), what="to_table")
     grid = geobox_of(variables)
@@ -240,7 +436,9 @@ def _writer(path: Path, mode: Mode) -> Callable[[Any], None]:
     from xharmonize._optional import require
 
     if path.suffix not in (".csv", ".parquet"):
-        raise StoreError(f"{path} ends in {path.suffix!r}; tables are written to .csv or .parquet")
+        raise StoreError(
+            f"{path} ends in {path.suffix!r}", cure="tables are written to .csv or .parquet"
+        )
     if path.suffix == ".parquet":
         require("pyarrow", extra="parquet")
     require_mode(mode)

@@ -1,9 +1,8 @@
 """Scenes of several sensors with known truth: landscapes, physics, COGs and STAC items."""
 
-from xharmonize.simulate.catalog import write_catalog
+from xharmonize.simulate.catalog import make_item, write_catalog
 from xharmonize.simulate.config import DEFAULT_ORBITS, Metadata, Orbit, Pass, Simulation
 from xharmonize.simulate.landscape import Cover
-from xharmonize.simulate.stac import make_item
 from xharmonize.simulate.truth import read_simulation, truth
 
 __all__ = [

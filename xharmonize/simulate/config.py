@@ -9,7 +9,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from xharmonize.errors import GridError, RadiometryError, TimeAxisError, UnknownSensorError
+from xharmonize.errors import (
+    GridError,
+    RadiometryError,
+    TimeAxisError,
+    UnknownSensorError,
+)
 from xharmonize.simulate.noise import Window, draw, name_key
 
 Variant: TypeAlias = Literal["a", "b", "c"]
@@ -209,7 +214,7 @@ class Simulation:
     def __post_init__(self) -> None:
         _require_metres(self.crs)
         if min(self.size) <= 0:
-            raise GridError(f"size {self.size} m holds no pixel; give positive metres")
+            raise GridError(f"size {self.size} m holds no pixel", cure="give positive metres")
         for name in ("cloudiness", "haziness"):
             if not 0 <= getattr(self, name) < 1:
                 raise RadiometryError(f"{name} {getattr(self, name)} is outside [0, 1)")
@@ -220,7 +225,7 @@ class Simulation:
         missing = [name for name in self.sensors if name not in known]
         if missing:
             raise UnknownSensorError(
-                f"no orbit for {missing}; orbits are given for {sorted(known)}"
+                f"no orbit for {missing}", cure=f"orbits are given for {sorted(known)}"
             )
 
     def phase_of(self, sensor: str) -> float:
@@ -290,7 +295,7 @@ def _require_metres(crs: str) -> None:
 
     parsed = CRS.from_user_input(crs)
     if not parsed.is_projected or parsed.axis_info[0].unit_conversion_factor != 1.0:
-        raise GridError(f"{crs} is not in metres; choose a projected CRS such as EPSG:32631")
+        raise GridError(f"{crs} is not in metres", cure="choose a projected CRS such as EPSG:32631")
 
 
 def _days(orbit: Orbit, first: np.datetime64, last: np.datetime64) -> list[np.datetime64]:
@@ -304,7 +309,7 @@ def _parse_day(text: str) -> np.datetime64:
     try:
         day = np.datetime64(text, "D")
     except ValueError as error:
-        raise TimeAxisError(f"{text!r} is no date ({error}); write YYYY-MM-DD") from error
+        raise TimeAxisError(f"{text!r} is no date ({error})", cure="write YYYY-MM-DD") from error
     if np.isnat(day):
-        raise TimeAxisError(f"{text!r} is no date; write YYYY-MM-DD")
+        raise TimeAxisError(f"{text!r} is no date", cure="write YYYY-MM-DD")
     return day

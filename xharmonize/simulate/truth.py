@@ -12,20 +12,12 @@ import xarray as xr
 
 from xharmonize.errors import GridError, StoreError
 from xharmonize.sensors import get_sensor
-from xharmonize.simulate.config import (
-    FINE,
-    HALO,
-    TILE,
-    Metadata,
-    Orbit,
-    Pass,
-    Simulation,
-)
+from xharmonize.simulate.config import FINE, HALO, TILE, Metadata, Orbit, Pass, Simulation
 from xharmonize.simulate.imaging import make_sampling, point_spreads
 from xharmonize.simulate.landscape import Cover, Landscape, render_landscape
 from xharmonize.simulate.noise import Float32Array, Window
-from xharmonize.simulate.optical import OpticalPass, prepare, surface_reflectance
-from xharmonize.simulate.phenology import CROPS, crop_of
+from xharmonize.simulate.passes import OpticalPass, prepare, surface_reflectance
+from xharmonize.simulate.vegetation import CROPS, crop_of
 from xharmonize.types import AnyArray, Float64Array
 
 
@@ -117,7 +109,7 @@ def read_simulation(catalog: str | Path) -> Simulation:
     folder = Path(catalog)
     path = (folder if folder.is_dir() else folder.parent) / "simulation.json"
     if not path.exists():
-        raise StoreError(f"{path} does not exist; write_catalog puts it beside catalog.json")
+        raise StoreError(f"{path} does not exist", cure="write_catalog puts it beside catalog.json")
     fields: dict[str, Any] = json.loads(path.read_text())
     fields["orbits"] = tuple(Orbit(**orbit) for orbit in fields["orbits"])
     fields["metadata"] = Metadata(**fields["metadata"])
@@ -151,8 +143,8 @@ def _window_of(like: xr.DataArray | xr.Dataset) -> Window:
     )
     if step <= 0 or not even:
         raise GridError(
-            "truth needs square pixels, x ascending and both axes evenly spaced; "
-            f"x starts {x[:3]}, y starts {y[:3]}"
+            "truth needs square pixels, x ascending and both axes evenly spaced",
+            cure=f"x starts {x[:3]}, y starts {y[:3]}",
         )
     return Window(
         left=float(x[0]) - step / 2,

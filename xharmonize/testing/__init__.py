@@ -1,8 +1,12 @@
 """Cubes, strategies and assertions for tests: ours and those of users' own harmonisers."""
 
-from xharmonize.testing.assertions import assert_chunk_invariant, assert_lazy, no_compute
+from xharmonize.testing.assertions import (
+    assert_chunk_invariant,
+    assert_invariant,
+    assert_lazy,
+    no_compute,
+)
 from xharmonize.testing.cubes import example_cube
-from xharmonize.testing.invariance import assert_invariant
 from xharmonize.testing.strategies import boxes, chunkings
 
 __all__ = [

@@ -1,14 +1,18 @@
-"""Assertions on laziness and on independence of chunking."""
+"""Assertions on laziness, chunking, and everything else that must not change a result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import dask
 import numpy as np
 import xarray as xr
+
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.models.refs import Runtime
 
 
 @contextmanager
@@ -68,6 +72,137 @@ def _assert_close(actual: Any, expected: Any, *, atol: float, note: str) -> None
         return
     assert actual.dims == expected.dims, note
     assert actual.dtype == expected.dtype, f"{note}: {actual.dtype} is not {expected.dtype}"
+    np.testing.assert_allclose(
+        actual.values, expected.values, rtol=0, atol=atol, equal_nan=True, err_msg=note
+    )
+    xr.testing.assert_identical(
+        actual.coords.to_dataset().reset_coords(drop=True),
+        expected.coords.to_dataset().reset_coords(drop=True),
+    )
+
+
+Box = Mapping[str, slice]
+Cube = xr.DataArray | xr.Dataset
+
+
+def assert_invariant(
+    harmonizer: Callable[[Any], Any],
+    cube: Cube,
+    *,
+    chunkings: Iterable[Mapping[str, Any]] = (),
+    boxes: Iterable[Box] = (),
+    margin: float = 0.0,
+    schedulers: Sequence[Any] = ("synchronous",),
+    batch_sizes: Sequence[int] = (),
+    tolerance: float = 0.0,
+) -> None:
+    """Assert that a harmoniser gives the same however its work is cut, and by whom it is done.
+
+    The result of the whole cube in memory is what all others are compared with. NaN masks and
+    coordinates have to be equal, and nothing may be computed while a graph is built.
+
+    Parameters
+    ----------
+    harmonizer : callable
+        Cube to cube: a harmoniser, or any function that ends in one.
+    cube : (time, band, y, x) DataArray, or Dataset
+        Small enough to be computed often.
+    chunkings : iterable of mapping
+        Arguments of ``cube.chunk``.
+    boxes : iterable of mapping
+        Arguments of ``cube.isel`` for y and x: parts of the cube that are harmonised by themselves
+        and compared where they lie in the whole. Right for applying, not for what is fitted to the
+        area itself.
+    margin : float
+        What lies as near to the edge of a box, where it is no edge of the cube, is not compared
+        [unit of the CRS]: a harmoniser that looks around knows less there. For a generator, tile
+        plus buffer: no more is touched by tiles that the box does not hold.
+    schedulers : sequence of str or distributed.Client
+        Each computes each of the chunkings.
+    batch_sizes : sequence of int
+        For harmonisers with a field `runtime`: tiles run at once, with each of the chunkings.
+    tolerance : float
+        Largest difference, as a share of the range of the data [1]: 1e-5 suits networks in
+        float32, 0 everything else.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first that differs.
+
+    Examples
+    --------
+    >>> import xharmonize as xh
+    >>> from xharmonize.testing import assert_invariant, example_cube
+    >>> assert_invariant(
+    ...     xh.load_model("hls-v2"),
+    ...     example_cube(),
+    ...     chunkings=[{"time": 1, "y": 7}, {"band": 2, "x": 11}],
+    ...     boxes=[{"y": slice(3, 20), "x": slice(5, 9)}],
+    ...     schedulers=["synchronous", "threads"],
+    ... )
+    """
+    cube = cube.compute()
+    expected = harmonizer(cube).compute()
+    contestants: list[tuple[str, Callable[[Any], Any]]] = [("", harmonizer)]
+    contestants += [(f"batches of {n}, ", _with_batches(harmonizer, n)) for n in batch_sizes]
+    for chunks in chunkings:
+        for said, contestant in contestants:
+            with no_compute():
+                lazy = contestant(cube.chunk(chunks))
+            assert_lazy(lazy)
+            for scheduler in schedulers:
+                actual = lazy.compute(scheduler=scheduler)
+                _assert_same(
+                    actual, expected, tolerance, f"{said}chunks {dict(chunks)}, {scheduler}"
+                )
+    for box in boxes:
+        part = cube.isel(dict(box))
+        found = _inside(harmonizer(part).compute(), part, cube, margin)
+        there = {name: found[name] for name in ("y", "x")}
+        _assert_same(found, expected.sel(there), tolerance, f"box {dict(box)}", whole=expected)
+
+
+def _with_batches(harmonizer: Callable[[Any], Any], n_tiles: int) -> Callable[[Any], Any]:
+    """The harmoniser with another batch size."""
+    known = {f.name for f in fields(harmonizer)} if is_dataclass(harmonizer) else set()
+    if "runtime" not in known:
+        raise TypeError(f"{harmonizer!r} has no field 'runtime', so there are no batches to size")
+    runtime = getattr(harmonizer, "runtime", None) or Runtime()
+    return replace(harmonizer, runtime=replace(runtime, batch_size=n_tiles))  # type: ignore[type-var]
+
+
+def _inside(found: Any, part: Cube, cube: Cube, margin: float) -> Any:
+    """What lies far enough from those edges of a part that are not the whole cube's."""
+    inner, outer = geobox_of(part).boundingbox, geobox_of(cube).boundingbox
+    step = geobox_of(found).resolution
+    kept = {}
+    for dim, low, high, side in (
+        ("x", (inner.left, outer.left), (inner.right, outer.right), abs(step.x)),
+        ("y", (inner.bottom, outer.bottom), (inner.top, outer.top), abs(step.y)),
+    ):
+        # A pixel that the part holds in part is another one there.
+        first = -np.inf if low[0] == low[1] else low[0] + margin + side / 2
+        last = np.inf if high[0] == high[1] else high[0] - margin - side / 2
+        place = found[dim].values
+        slack = 1e-6 * side
+        kept[dim] = np.flatnonzero((place >= first - slack) & (place <= last + slack))
+    return found.isel(kept)
+
+
+def _assert_same(
+    actual: Any, expected: Any, tolerance: float, note: str, whole: Any = None
+) -> None:
+    whole = expected if whole is None else whole
+    if isinstance(expected, xr.Dataset):
+        assert set(actual.data_vars) == set(expected.data_vars), note
+        for name in expected.data_vars:
+            _assert_same(actual[name], expected[name], tolerance, f"{note}, {name}", whole[name])
+        return
+    assert actual.dims == expected.dims, note
+    assert actual.dtype == expected.dtype, f"{note}: {actual.dtype} is not {expected.dtype}"
+    values = whole.values[np.isfinite(whole.values)] if whole.dtype.kind == "f" else whole.values
+    atol = tolerance * float(np.ptp(values)) if values.size and whole.dtype.kind == "f" else 0.0
     np.testing.assert_allclose(
         actual.values, expected.values, rtol=0, atol=atol, equal_nan=True, err_msg=note
     )

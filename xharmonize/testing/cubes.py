@@ -10,11 +10,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from xharmonize.cube.contract import (
-    REFLECTANCE,
-    Step,
-    write_contract,
-)
+from xharmonize.cube.contract import REFLECTANCE, Step, write_contract
 from xharmonize.cube.geobox import write_grid
 from xharmonize.sensors import get_sensor
 

@@ -1,1 +1,1 @@
-"""Tiles of images: how they are sampled, for inference and training alike."""
+"""Networks over tiles: where tiles lie, what a block computes, and the graph of all blocks."""

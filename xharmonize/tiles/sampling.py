@@ -14,7 +14,7 @@ import numpy as np
 
 from xharmonize.errors import ModelError
 from xharmonize.kernels import patches
-from xharmonize.kernels.histogram import count_values, transport_distance
+from xharmonize.kernels.patches import count_values, transport_distance
 from xharmonize.models.card import Domain
 from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
@@ -71,8 +71,9 @@ def own_pixels(
         raise ModelError(
             f"band {' or '.join(bands)} of {gsd:g} m differs by {spread:.3g} within one of its "
             f"pixels: it was interpolated to the cube's grid, and the model needs it as it was "
-            "observed; load it by nearest (open_stac does, without resampling=), or regrid these "
-            f"bands to {gsd:g} m first and then like the others with how='nearest'"
+            "observed",
+            cure="load it by nearest (open_stac does, without resampling=), or regrid these "
+            f"bands to {gsd:g} m first and then like the others with how='nearest'",
         )
     return found
 

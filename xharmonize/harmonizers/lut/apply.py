@@ -1,4 +1,4 @@
-"""Mapping a cube through look-up tables: one pointwise pass, lazily."""
+"""Mapping a cube through look-up tables: one pointwise pass, and the small convolution after it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.blockwise import chunks_of, map_blocks
+from xharmonize.cube.blockwise import chunks_of, cut_like, map_blocks, with_margin
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.cube.contract import read_coordinate, select_bands
 from xharmonize.cube.geobox import crs_name, geobox_of, is_same_crs, read_crs
 from xharmonize.errors import BandError, GridError, ModelError
-from xharmonize.harmonizers.lut.counting import split_lines
-from xharmonize.harmonizers.lut.tiles import between_centres, place_pixels, require_metres, whole
+from xharmonize.harmonizers.lut.histograms import (
+    between_centres,
+    place_pixels,
+    require_metres,
+    split_lines,
+    whole,
+)
 from xharmonize.kernels.cuda import lut_kernels
-from xharmonize.types import AnyArray, Float64Array, IntArray
+from xharmonize.models.kinds import LutCard
+from xharmonize.models.refs import ModelRef, Runtime
+from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +98,8 @@ def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
     box = geobox_of(cube)
     if not is_same_crs(box.crs, read_crs(fit.attrs["crs"])):
         raise GridError(
-            f"the tables are for {fit.attrs['crs']}, the cube is in {crs_name(box.crs)}; put it "
-            "there with cube.harmonize.regrid(crs=...), or fit tables on it"
+            f"the tables are for {fit.attrs['crs']}, the cube is in {crs_name(box.crs)}",
+            cure="put it there with cube.harmonize.regrid(crs=...), or fit tables on it",
         )
     side = float(fit.attrs["tile"])
     centres = {dim: np.asarray(fit[f"tile_{dim}"].values, np.float64) for dim in ("y", "x")}
@@ -131,7 +138,7 @@ def _common_bands(cube: xr.DataArray, fit: xr.Dataset) -> list[str]:
     known, present = ([str(name) for name in array["band"].values] for array in (fit, cube))
     common = [name for name in known if name in present]
     if not common:
-        raise BandError(f"the tables are for {known}; the cube has {present}")
+        raise BandError(f"the tables are for {known}", cure=f"the cube has {present}")
     return common
 
 
@@ -146,8 +153,8 @@ def _dates(cube: xr.DataArray, fit: xr.Dataset) -> list[int]:
     if lost:
         raise ModelError(
             f"the tables have no date {str(cube['time'].values[lost[0]])[:19]} (item "
-            f"{keys[1][lost[0]][1]!r}) and {len(lost) - 1} others; tables belong to the dates they "
-            "were fitted on: xh.fit_tables(cube, model)"
+            f"{keys[1][lost[0]][1]!r}) and {len(lost) - 1} others",
+            cure="tables belong to the dates they were fitted on: xh.fit_tables(cube, model)",
         )
     return [place[key] for key in keys[1]]
 
@@ -305,3 +312,61 @@ def _flag_block(
         of_pixels = np.asarray(tile_flags[:, j[:, None], i], np.uint8, like=values)
         marks |= of_pixels * is_there
     return marks
+
+
+HALO = 2
+"""Pixels around a block: one for the convolution, one more to fill what is missing in it."""
+
+
+def refine(
+    data: Any, marks: Any, ref: ModelRef, card: LutCard, runtime: Runtime
+) -> tuple[Any, Any]:
+    """Run the convolution on mapped reflectance (time, band, y, x), if there is one.
+
+    A missing neighbour is replaced by the mean of the valid pixels among the eight around it, and
+    so is what lies beyond the cube; missing pixels stay missing. Pixels on the cube's edge are
+    flagged ``partial_context``.
+    """
+    if not card.has_refinement:
+        return data, marks
+    padded = with_margin(data, {2: HALO, 3: HALO}, fill=np.nan)
+    sizes = [tuple(size - 2 * HALO for size in chunk) for chunk in chunks_of(padded)[2:]]
+    refined = map_blocks(
+        partial(_refine_block, ref=ref, card=card, runtime=runtime),
+        "tbyx->tbyx",
+        padded,
+        sizes=dict(zip("yx", sizes)),
+        whole="b",
+        dtype=np.float32,
+        name="harmonize-refine",
+    )
+    return refined, None if marks is None else _mark_edge(marks)
+
+
+def _refine_block(
+    padded: AnyArray, *, ref: ModelRef, card: LutCard, runtime: Runtime
+) -> FloatArray:
+    from xharmonize.models.runtime import predict
+
+    inner = (..., slice(HALO, -HALO), slice(HALO, -HALO))
+    is_missing = np.isnan(padded[inner])
+    scale, mean = (
+        np.array(part, np.float32, like=padded)[:, None, None]
+        for part in (card.output.scale, card.output.mean)
+    )
+    image = (lut_kernels(padded).fill_from_neighbours(padded) - mean) / scale
+    near = image[..., HALO - 1 : 1 - HALO, HALO - 1 : 1 - HALO].copy()
+    refined = np.empty(is_missing.shape, np.float32, like=padded)
+    dates = (([near[t : t + 1]]) for t in range(near.shape[0]))
+    for t, output in enumerate(predict(ref, card, dates, runtime, call=LutCard.refine)):
+        refined[t] = output[0][..., 1:-1, 1:-1] * scale + mean
+    refined[is_missing] = np.nan
+    return refined
+
+
+def _mark_edge(marks: Any) -> Any:
+    """Flags (time, y, x) with the outermost pixels of the cube in partial context."""
+    is_edge = np.zeros(marks.shape[1:], bool)
+    is_edge[[0, -1]] = is_edge[:, [0, -1]] = True
+    bit = (is_edge * np.uint8(ResultFlag.PARTIAL_CONTEXT)).astype(np.uint8)
+    return marks | cut_like(bit, marks)

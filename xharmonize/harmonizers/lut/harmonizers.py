@@ -1,27 +1,228 @@
-"""Harmonisers that map through fitted tables: matching, global, per tile and date."""
+"""Harmonizers by look-up tables: one way to make tables, one way to apply them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.companions import ResultFlag
+from xharmonize.cube.contract import REFLECTANCE
+from xharmonize.cube.door import at_door
 from xharmonize.errors import ModelError
-from xharmonize.harmonizers.lut.apply import Tables, one_table
-from xharmonize.harmonizers.lut.base import FittedLookUp
-from xharmonize.harmonizers.lut.check import require_self_sufficient
-from xharmonize.harmonizers.lut.counting import count_tiles
-from xharmonize.harmonizers.lut.fit import ranges_for
+from xharmonize.harmonizers import base
+from xharmonize.harmonizers.lut.apply import Tables, look_up, one_table, refine, tables_for
+from xharmonize.harmonizers.lut.histograms import count_tiles, whole
 from xharmonize.harmonizers.lut.predictors import (
     Constant,
     Matching,
+    Network,
     Predictor,
     Ranges,
+    fit_dataset,
+    ranges_for,
     stored_table,
 )
-from xharmonize.harmonizers.lut.tiles import whole
+from xharmonize.harmonizers.protocol import Base, Checked, Fitted, Model, OfBundle, TableMaker
+from xharmonize.models.kinds import LutCard
+from xharmonize.models.refs import Runtime
+from xharmonize.sensors import Names
+
+
+def require_tables(tables: Any, digest: str | None = None) -> None:
+    """Raise `ModelError` unless these are tables of `fit_tables`, of the model of that digest."""
+    if not isinstance(tables, xr.Dataset) or tables.attrs.get("model") != "tables":
+        raise ModelError(
+            "tables= is no Dataset of fit_tables", cure="make one: xh.fit_tables(cube, model)"
+        )
+    if digest is not None and tables.attrs.get("predictor_digest") != digest:
+        raise ModelError(
+            f"the tables were made by another model ({tables.attrs.get('predictor')!r}, or another "
+            "version of it)",
+            cure="make them anew: xh.fit_tables(cube, model)",
+        )
+
+
+def require_self_sufficient(tables: xr.Dataset) -> None:
+    """Raise `ModelError` where a network's convolution has to follow the tables."""
+    if tables.attrs.get("is_refined"):
+        raise ModelError(
+            f"after these tables {tables.attrs['predictor']!r} runs a 3x3 convolution",
+            cure="pass the model too: to_landsat(model, tables=tables)",
+        )
+
+
+_FACTS = (
+    "source_bandpass",
+    "source_sensor",
+    "source_level",
+    "target_bandpass",
+    "target_sensor",
+    "target_level",
+    "direction",
+    "min_valid_fraction",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookUp(Base):
+    """What harmonisers by look-up tables share: one way to make tables, one way to apply them.
+
+    Attributes
+    ----------
+    tables : Dataset, optional
+        Of `fit_tables`; without, they are made in the same graph.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("flags", "tables")
+    tells: ClassVar[ResultFlag] = (
+        ResultFlag.SATURATED | ResultFlag.OUT_OF_DOMAIN | ResultFlag.PARTIAL_CONTEXT
+    )
+    tables: xr.Dataset | None = None
+
+    def predictor(self) -> Predictor:
+        """What makes tables of histograms."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """Direction, bandpasses and levels, as attributes of the tables it makes."""
+        raise NotImplementedError
+
+    def given_tables(self) -> xr.Dataset | None:
+        """Tables that were fitted before."""
+        return self.tables
+
+    def own_tables(self, cube: xr.DataArray) -> Tables:
+        """Tables where none were given."""
+        return tables_for(cube, self.fit_tables(cube))
+
+    def fit_tables(
+        self,
+        cube: xr.DataArray | xr.Dataset,
+        *,
+        tile: float | None = None,
+        interpolate: bool = False,
+        min_coverage: float = 0.0,
+    ) -> xr.Dataset:
+        """Make the Dataset of `xharmonize.fit_tables`."""
+        array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
+        is_due = self.check(array).is_due
+        if not any(is_due):
+            raise ModelError(f"all dates are in {self.target_bandpass} already: no tables to fit")
+        return fit_dataset(
+            array.isel(time=np.flatnonzero(is_due)),
+            self.predictor(),
+            self.facts(),
+            tile=tile,
+            interpolate=interpolate,
+            min_coverage=min_coverage,
+        )
+
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+        """Map through tables: given ones, or those made of the cube; drops ``uncertainty``."""
+        return base.change_steps(cube, checked.is_due, self._map, takes_encoded=True)
+
+    def _map(self, cube: xr.Dataset) -> xr.Dataset:
+        array = cube[REFLECTANCE]
+        ranges = ranges_for(array, self.predictor())
+        given = self.given_tables()
+        if given is None:
+            tables = self.own_tables(array)
+        else:
+            self.check_tables(given)
+            tables = tables_for(array, given)
+        data, marks = look_up(array, tables, flags=self.flags)
+        data, marks = self.finish(data, marks)
+        names = dict(zip(ranges.bands, ranges.targets))
+        target = base.Target(
+            bandpass=self.target_bandpass,
+            bands=tuple(names[band] for band in tables.bands),
+            sources=tables.bands,
+            history=f"{self.name}: {self.facts()['direction']}, {self.extent()}"
+            f"{base.drop_note(array, tables.bands)}",
+        )
+        result = base.rebuild(array, data, target).to_dataset(name=REFLECTANCE)
+        return result if marks is None else result.assign(flag=(("time", "y", "x"), marks))
+
+    def check_tables(self, tables: xr.Dataset) -> None:
+        """Refuse given tables that are none, or not of this model."""
+        require_tables(tables)
+        if tables.attrs["target_bandpass"] != self.target_bandpass:
+            raise ModelError(
+                f"the tables lead to {tables.attrs['target_bandpass']}, model {self.name!r} to "
+                f"{self.target_bandpass}",
+                cure="make them anew: xh.fit_tables(cube, model)",
+            )
+
+    def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
+        """What follows the tables; nothing, but for networks that look at neighbours."""
+        return data, marks
+
+    def extent(self) -> str:
+        """Whose histograms the tables come from, for the history."""
+        given = self.given_tables()
+        if given is None:
+            return self.own_extent()
+        blended = ", interpolated" if given.attrs["interpolate"] else ""
+        tile, maker = given.attrs["tile"], given.attrs["predictor"]
+        return f"given tables of {maker}, tiles of {tile:g} m{blended}"
+
+    def own_extent(self) -> str:
+        """The same where no tables were given."""
+        return "tables per tile and date"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedLookUp(LookUp, Fitted):
+    """Tables from a fit."""
+
+    def facts(self) -> dict[str, Any]:
+        """As the fit says."""
+        return {name: self.fit.attrs[name] for name in _FACTS if name in self.fit.attrs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LutHarmonizer(OfBundle, LookUp):
+    """Apply a bundle of kind ``lut``: tables that a network makes of the tiles' histograms.
+
+    References
+    ----------
+    Liu, Z.-Q. et al. (2023), Bandpass alignment from Sentinel-2 to Gaofen-1 ARD products with
+    UNet-induced tile-adaptive lookup tables, Remote Sensing 15, 2563, doi:10.3390/rs15102563.
+    """
+
+    card: LutCard
+    options: ClassVar[tuple[str, ...]] = ("flags", "tables", "runtime")
+    changes_grid: bool = field(default=False, init=False)
+    citation: str = "Liu et al. (2023), doi:10.3390/rs15102563"
+
+    def predictor(self) -> Predictor:
+        """The network."""
+        return Network(ref=self.ref, card=self.card, runtime=self.runtime or Runtime())
+
+    def facts(self) -> dict[str, Any]:
+        """As the card says."""
+        source, target = self.card.source_bandpass, self.card.target_bandpass
+        return {
+            "source_bandpass": source,
+            "source_sensor": self.card.source_sensor,
+            "source_level": str(Names.of(self.card.levels)),
+            "target_bandpass": target,
+            "direction": f"{source or 'any'} to {target}",
+            "min_valid_fraction": self.card.min_valid_fraction,
+            "is_refined": int(self.card.has_refinement),
+        }
+
+    def check_tables(self, tables: xr.Dataset) -> None:
+        """Refuse tables of another network."""
+        require_tables(tables, self.ref.digest)
+
+    def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
+        """Add what the network's convolution sees around each pixel, where it has one."""
+        return refine(data, marks, self.ref, self.card, self.runtime or Runtime())
+
 
 HISTOGRAM, LUT = "histogram", "lut"
 
@@ -157,6 +358,85 @@ class TileLutHarmonizer(FittedLookUp):
     def fit_tables(self, *_: Any, **__: Any) -> xr.Dataset:
         """Refuse: the Dataset holds tables, not what makes them."""
         raise ModelError(
-            "these are tables already; pass the model that made them to fit_tables "
-            f"({self.fit.attrs['predictor']})"
+            "these are tables already",
+            cure=f"pass the model that made them to fit_tables ({self.fit.attrs['predictor']})",
         )
+
+
+def fit_tables(
+    cube: xr.DataArray | xr.Dataset,
+    model: Model,
+    *,
+    tile: float | None = None,
+    interpolate: bool = False,
+    min_coverage: float = 0.0,
+) -> xr.Dataset:
+    """Make one look-up table per date, tile and band from the histograms of a cube; lazy.
+
+    The valid pixels of each tile are counted, exactly, whatever the chunks; a model turns each
+    histogram into a table: a network (a bundle of kind ``lut``), matching to a stored target
+    (`fit_histogram`), or one table for all (`fit_lut`). The tables can be looked at, plotted,
+    saved, and passed back: ``to_landsat(model, tables=tables)`` or ``to_landsat(tables)`` is then a
+    pure map, the same for any part of the cube.
+
+    Parameters
+    ----------
+    cube : cube
+        Reflectance or digital numbers with their contract, in a projected CRS. Steps that are in
+        the target's bandpass already get no tables.
+    model : model
+        A fit of `fit_histogram` or `fit_lut`, a bundle of kind ``lut``, or the path of one.
+    tile : float, optional
+        Side of a tile [m]. Edges lie at its multiples in the CRS; a pixel belongs to the tile its
+        centre lies in. By default as the bundle says, else 100 km: the squares of the military
+        grid, each a Sentinel-2 tile without its overlap.
+    interpolate : bool
+        Have each pixel mapped by the four tables around it, weighted by its distance to the
+        centres of their tiles, so that no tile edge shows.
+    min_coverage : float
+        Least valid share of a tile's area [1]; a tile with less gets a table of NaN, and its pixels
+        become missing, or are left to its neighbours with `interpolate`.
+
+    Returns
+    -------
+    Dataset
+        ``tables`` (time, tile_y, tile_x, band, knot) [1], linear between the knots
+        ``knot_value`` (band, knot) [1] and held beyond; NaN where a tile has no valid pixel and
+        the model needs some. ``histograms`` (time, tile_y, tile_x, band, bin): counts of valid
+        pixels. ``tile_coverage`` (time, tile_y, tile_x): valid share of the tile's whole area [1],
+        of the poorest band. ``tile_flag`` (time, tile_y, tile_x): partial context, out of domain.
+        ``tile_extent`` (tile_y, tile_x): share of the tile inside the cube [1].
+
+    Raises
+    ------
+    GridError
+        If the CRS is in degrees, or a tile is smaller than a pixel.
+    ModelError
+        If the model makes no tables, or all steps are in the target's bandpass already.
+    BandError
+        If the cube lacks the model's bands.
+    RadiometryError
+        If level or bandpass do not fit the model.
+
+    Warns
+    -----
+    RadiometryWarning
+        If tiles reach beyond the cube: their tables then rest on a part of them.
+
+    References
+    ----------
+    Liu, Z.-Q. et al. (2023), Bandpass alignment from Sentinel-2 to Gaofen-1 ARD products with
+    UNet-induced tile-adaptive lookup tables, Remote Sensing 15, 2563, doi:10.3390/rs15102563.
+    """
+    cube = at_door(cube)
+    from xharmonize.harmonizers.registry import as_harmonizer
+
+    harmonizer = as_harmonizer(model)
+    if not isinstance(harmonizer, TableMaker):
+        raise ModelError(
+            f"model {harmonizer.name!r} makes no look-up tables",
+            cure="give a fit of fit_histogram or fit_lut, or a bundle of kind 'lut'",
+        )
+    return harmonizer.fit_tables(
+        cube, tile=tile, interpolate=interpolate, min_coverage=min_coverage
+    )

@@ -13,10 +13,10 @@ from importlib.metadata import entry_points
 from typing import TypeVar
 
 from xharmonize.errors import ModelError
+from xharmonize.models.architectures import load_announced
 from xharmonize.models.card import Card
 from xharmonize.models.kinds.generator import GeneratorCard
 from xharmonize.models.kinds.lut import LutCard
-from xharmonize.models.registry import load_announced
 
 __all__ = ["GeneratorCard", "LutCard", "find_kind", "register_kind"]
 
@@ -51,7 +51,12 @@ def register_kind(card: C) -> C:
         card.__qualname__,
     )
     if not card.kind or (known is not None and not is_same):
-        raise ModelError(f"kind={card.kind!r} of {card.__name__} is taken; choose another name")
+        raise ModelError(
+            f"of {card.__name__} is taken",
+            cure="choose another name",
+            argument="kind",
+            value=card.kind,
+        )
     _KINDS[card.kind] = card
     return card
 
@@ -70,7 +75,7 @@ def find_kind(name: object, what: str) -> type[Card]:
     if not isinstance(name, str) or name not in _KINDS:
         known = ", ".join(map(repr, sorted({*_KINDS, *entry_points(group=GROUP).names})))
         raise ModelError(
-            f"{what}: kind {name!r:.100} is unknown, known are {known}; update xharmonize, or "
-            "install the package that brings it"
+            f"{what}: kind {name!r:.100} is unknown, known are {known}",
+            cure="update xharmonize, or install the package that brings it",
         )
     return _KINDS[name]

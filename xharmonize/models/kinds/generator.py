@@ -16,12 +16,13 @@ from xharmonize.models.card import (
     Metres,
     Number,
     Numbers,
+    Part,
     Scales,
     Shapes,
+    Sized,
     array,
     require_bands,
 )
-from xharmonize.models.checks import Part, Sized
 from xharmonize.models.lattice import MAX_SIDE, Lattice
 
 PIXELS = {"cpu": 16 * 128**2, "cuda": 64 * 128**2}
@@ -58,7 +59,9 @@ class Input(Part):
         """Refuse an input whose parts do not fit together."""
         require_bands(f"input {self.name!r}", self.bands, mean=self.mean, scale=self.scale)
         if any(not 0 <= edge < self.gsd for edge in self.phase):
-            raise ModelError(f"input {self.name!r} has phase {self.phase}; give two in [0, gsd)")
+            raise ModelError(
+                f"input {self.name!r} has phase {self.phase}", cure="give two in [0, gsd)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +87,12 @@ class GeneratorCard(Card):
         super().check()
         names = [source.name for source in self.inputs]
         if len(set(names)) < len(names):
-            raise ModelError(f"inputs need names of their own; they have {names}")
+            raise ModelError("inputs need names of their own", cure=f"they have {names}")
         for source in self.inputs:
             if self.lattice.tile * self.lattice.cells(source.gsd) > MAX_SIDE:
                 raise ModelError(
-                    f"input {source.name!r} has tiles of more than {MAX_SIDE} pixels a side; give "
-                    "a smaller tile"
+                    f"input {source.name!r} has tiles of more than {MAX_SIDE} pixels a side",
+                    cure="give a smaller tile",
                 )
 
     @property
@@ -175,14 +178,15 @@ class GeneratorCard(Card):
         channels = [len(source.bands) for source in self.inputs]
         if [shape[1] for shape in shapes] != channels:
             raise ModelError(
-                f"{self.name!r} takes {channels} channels; the batch has shapes {list(shapes)}"
+                f"{self.name!r} takes {channels} channels",
+                cure=f"the batch has shapes {list(shapes)}",
             )
         ratios = [self.lattice.cells(source.gsd) for source in self.inputs]
         sides = {tuple(side / ratio for side in shape[2:]) for shape, ratio in zip(shapes, ratios)}
         if len(sides) != 1 or any(side.denominator != 1 for side in min(sides)):
             raise ModelError(
-                f"inputs of {self.name!r} do not cover one window; the batch has shapes "
-                f"{list(shapes)}"
+                f"inputs of {self.name!r} do not cover one window",
+                cure=f"the batch has shapes {list(shapes)}",
             )
         height, width = map(int, min(sides))
         return (shapes[0][0], len(self.output.bands), height, width)

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from xharmonize.errors import ModelError
-from xharmonize.models.card import Bands, Call, Card, Numbers, Shapes, array, require_bands
-from xharmonize.models.checks import Part, Within
+from xharmonize.models.card import (
+    Bands,
+    Call,
+    Card,
+    Numbers,
+    Part,
+    Shapes,
+    Within,
+    array,
+    require_bands,
+)
 
 TABLES = 256
 """Histograms run at once by default."""
@@ -43,7 +52,7 @@ class Histograms(Part):
         require_bands("histograms", self.bands, low=self.low, high=self.high)
         if any(not low < high for low, high in zip(self.low, self.high)):
             raise ModelError(
-                f"histogram limits {self.low} and {self.high} do not ascend; give low < high"
+                f"histogram limits {self.low} and {self.high} do not ascend", cure="give low < high"
             )
 
 
@@ -58,7 +67,7 @@ class LutCard(Card):
     """
 
     kind: ClassVar[str] = "lut"
-    harmonizer: ClassVar[str] = "xharmonize.harmonizers.lut.network:LutHarmonizer"
+    harmonizer: ClassVar[str] = "xharmonize.harmonizers.lut.harmonizers:LutHarmonizer"
     histograms: Histograms
 
     @property

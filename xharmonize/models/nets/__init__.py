@@ -1,1 +1,1 @@
-"""Networks, one family a file; see `xharmonize.models.registry` for how they are found by name."""
+"""Networks, one family a file; `xharmonize.models.architectures` finds them by name."""

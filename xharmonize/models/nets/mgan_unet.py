@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from xharmonize.errors import ModelError
+from xharmonize.models.architectures import Parameter, read_hyperparameters
 from xharmonize.models.card import Card
 from xharmonize.models.kinds import GeneratorCard
-from xharmonize.models.nets.hyperparameters import Parameter, read_hyperparameters
 
 ACTIVATIONS = {"tanh": nn.Tanh, "identity": nn.Identity, "sigmoid": nn.Sigmoid}
 HYPERPARAMETERS = {
@@ -168,7 +168,8 @@ class MganUNet(nn.Module):
         if height % self.multiple or width % self.multiple:
             raise ModelError(
                 f"this U-Net maps tiles whose sides are multiples of {self.multiple} target "
-                f"pixels, not {height} x {width}; change the lattice's tile"
+                f"pixels, not {height} x {width}",
+                cure="change the lattice's tile",
             )
         output: Tensor = self.activation(self.body(torch.cat(features, 1)))
         return output

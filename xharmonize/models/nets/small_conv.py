@@ -13,9 +13,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from xharmonize.models.architectures import Parameter, read_hyperparameters
 from xharmonize.models.card import Card
 from xharmonize.models.kinds import GeneratorCard
-from xharmonize.models.nets.hyperparameters import Parameter, read_hyperparameters
 
 HYPERPARAMETERS = {
     "width": Parameter(default=32, low=1, high=512),

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from xharmonize.errors import ModelError
+from xharmonize.models.architectures import Parameter, read_hyperparameters
 from xharmonize.models.card import Card
 from xharmonize.models.kinds import LutCard
-from xharmonize.models.nets.hyperparameters import Parameter, read_hyperparameters
 
 HYPERPARAMETERS = {
     "width": Parameter(default=8, low=1, high=256),
@@ -31,14 +31,14 @@ def from_card(card: Card) -> nn.Module:
     card = LutCard.of(card, f"architecture {card.architecture!r}")
     if card.histograms.knots != card.histograms.bins:
         raise ModelError(
-            f"this network gives as many knots as bins; the card has {card.histograms.knots} "
-            f"knots and {card.histograms.bins} bins"
+            "this network gives as many knots as bins",
+            cure=f"the card has {card.histograms.knots} knots and {card.histograms.bins} bins",
         )
     values = read_hyperparameters(card, HYPERPARAMETERS)
     if card.histograms.bins % 2 ** values["depth"]:
         raise ModelError(
-            f"{card.histograms.bins} bins cannot be halved {values['depth']} times; change the "
-            "bins or the depth"
+            f"{card.histograms.bins} bins cannot be halved {values['depth']} times",
+            cure="change the bins or the depth",
         )
     return UNetLut(len(card.histograms.bands), len(card.output.bands), **values)
 

@@ -1,0 +1,404 @@
+"""What commands read: cubes, the model, and what pixels say against metadata."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import typer
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.cli import console
+from xharmonize.cube.check import (
+    conclude_check,
+    count_contradictions,
+    list_findings,
+    summarize_check,
+)
+from xharmonize.cube.contract import main_layer, read_coordinate
+from xharmonize.errors import (
+    BandError,
+    GridError,
+    MaskError,
+    ModelError,
+    RadiometryError,
+)
+from xharmonize.harmonizers.protocol import Harmonizer, TableMaker
+from xharmonize.harmonizers.registry import as_harmonizer, resolve
+from xharmonize.series.axis import has_look, is_filled
+from xharmonize.types import Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+MOST_SHOWN = 5
+
+
+def print_check(table: pd.DataFrame) -> None:
+    """Print the findings of `xharmonize.check_radiometry`."""
+    console.print_table(summarize_check(table), title="Pixels against metadata")
+    found = list_findings(table)
+    for line in found[:MOST_SHOWN]:
+        console.say(f"  {line}")
+    if len(found) > MOST_SHOWN:
+        console.say(f"  … and {len(found) - MOST_SHOWN} more")
+    if found and not count_contradictions(table):
+        console.complain("warning", f"see above; {conclude_check(table)}", "yellow")
+
+
+def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:
+    """Print one row for each platform: dates, period, valid pixels, median value."""
+    rows = summarize(series)
+    console.print_table(rows, title=title)
+
+
+def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
+    """Return one row for each (sensor, platform): dates, period, valid share, median of dates.
+
+    Of a smoothed series, only what was observed counts.
+    """
+    layer, name = _one_layer(series)
+    filled = is_filled(series, layer)
+    layer = layer if filled is None else layer.where(~filled)
+    with console.progress("Summing up"):
+        table = xr.Dataset(
+            {"valid": layer.notnull().mean(["y", "x"]), "mean": layer.mean(["y", "x"])}
+        ).compute()
+    sensors, platforms = (read_coordinate(series, n).astype(str) for n in ("sensor", "platform"))
+    dates = np.datetime_as_string(series["time"].values, unit="D")
+    seen = has_look(series)
+    rows = []
+    for sensor, platform in sorted(set(zip(sensors[seen], platforms[seen]))):
+        here = seen & (sensors == sensor) & (platforms == platform)
+        means = table["mean"].values[here]
+        known = means[np.isfinite(means)]
+        rows.append(
+            {
+                "sensor": sensor,
+                "platform": platform,
+                "dates": int(here.sum()),
+                "first": min(dates[here].tolist()),
+                "last": max(dates[here].tolist()),
+                "valid [%]": round(float(table["valid"].values[here].mean()) * 100, 1),
+                f"median {name}": float(np.median(known)) if known.size else float("nan"),
+            }
+        )
+    return rows
+
+
+def _one_layer(series: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, str]:
+    """The index of a series, or one band of its reflectance: red where there is one."""
+    layer = main_layer(series)
+    if "band" not in layer.dims:
+        return layer, str(layer.name)
+    bands = layer["band"].values.astype(str).tolist()
+    band = "red" if "red" in bands else bands[0]
+    return layer.sel(band=band), band
+
+
+Cube: TypeAlias = xr.DataArray | xr.Dataset
+
+
+WHERE = "What to read"
+Drivers: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="GDAL drivers that may read assets, separated by commas. Default: those of GeoTIFF "
+        "and JPEG 2000.",
+        rich_help_panel=WHERE,
+    ),
+]
+Schemes: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Kinds of addresses that assets may have, separated by commas: https, s3, file. "
+        "Default: those of the web; and file, where items do not come from the web.",
+        rich_help_panel=WHERE,
+    ),
+]
+
+
+class Contradiction(RadiometryError):
+    """Pixels contradict the metadata, and the user did not say to go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Where a command reads from, and what it leaves out; the fields are options."""
+
+    source: str
+    bbox: tuple[float, float, float, float] | None = None
+    datetime: str | None = None
+    engine: Engine | None = None
+    modifier: str | None = None
+    mask: str = "clear"
+    dilate: float = 0.0
+    qa: bool = False
+    skip_unreadable: bool = False
+    drivers: str | None = None
+    schemes: str | None = None
+
+
+def open_cube(
+    query: Query,
+    collection: str | None,
+    *,
+    bands: Sequence[str],
+    resolution: float | None = None,
+    platform: str | None = None,
+    pad: Any = None,
+) -> Cube:
+    """Open a collection lazily, and print what it is.
+
+    Parameters
+    ----------
+    pad : Harmonizer, optional
+        The model whose tiles are to be wholly supplied.
+    """
+    options = {} if pad is None else {"pad": pad}
+    with _collection_named(collection):
+        cube: Cube = xh.open_stac(
+            query.source,
+            collection=collection,
+            datetime=query.datetime,
+            bbox=query.bbox,
+            bands=list(bands),
+            resolution=resolution,
+            engine=query.engine,
+            mask=_mask(query),
+            qa=query.qa,
+            on_error="skip" if query.skip_unreadable else "raise",
+            platform=platform,
+            modifier=_import_function(query.modifier) if query.modifier else None,
+            drivers=optional_names(query.drivers),
+            schemes=optional_names(query.schemes),
+            **options,
+        )
+    sizes = cube.sizes
+    pixel = abs(float(cube["x"][1] - cube["x"][0])) if sizes["x"] > 1 else float("nan")
+    name = collection or "source"
+    console.say(f"{name}: {sizes['time']} dates, {sizes['y']} x {sizes['x']} pixels of {pixel:g}")
+    return cube
+
+
+def check(cube: Cube, *, refuse: bool) -> None:
+    """Compare pixels with the metadata, print the findings, and refuse contradictions.
+
+    Raises
+    ------
+    Contradiction
+        If there is one and `refuse` is True.
+    """
+    with console.progress("Comparing pixels with metadata"):
+        table = xh.check_radiometry(cube)
+    print_check(table)
+    if count_contradictions(table) and refuse:
+        raise Contradiction(
+            f"{conclude_check(table)} and nothing was written; read another collection, or go on "
+            "with --force"
+        )
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Read names separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def optional_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names separated by commas; None stays None."""
+    return None if text is None else split_names(text)
+
+
+@contextmanager
+def _collection_named(collection: str | None) -> Iterator[None]:
+    """Add to an error that comes of reading all collections of a source together."""
+    try:
+        yield
+    except (BandError, GridError) as error:
+        if collection is not None:
+            raise
+        hint = "if SOURCE holds several collections, name one with --source-collection"
+        raise type(error)(f"{error.args[0]}; {hint}") from error
+
+
+def _mask(query: Query) -> Any:
+    if query.mask == "none":
+        if query.dilate:
+            raise MaskError(
+                "--dilate widens a mask, and --mask none removes nothing", cure="drop one"
+            )
+        return None
+    names = split_names(query.mask)
+    if not names:
+        raise MaskError("--mask names no flag", cure="write none to remove nothing")
+    return xh.Mask(names=names, dilate=query.dilate, dilate_unit="metres")
+
+
+def _import_function(path: str) -> Callable[..., Any]:
+    """Return the function that ``module:name`` names."""
+    module, _, name = path.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"cannot import {path!r} ({error})", cure="write module:function"
+        ) from error
+    return function
+
+
+DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
+BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which model, and how it is applied; the fields are options (see ``harmonize --help``).
+
+    An empty `to` is the model's own direction: its tables are wanted, not its result.
+    """
+
+    to: Literal["landsat", "sentinel-2", ""] = "landsat"
+    model: str = "hls-v2"
+    tables: Path | None = None
+    tile: float | None = None
+    interpolate: bool = False
+    flags: bool = False
+    pad: bool = False
+    device: xh.models.refs.Device = "auto"
+    dtype: xh.models.refs.Precision = "float32"
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model ready to be applied.
+
+    Attributes
+    ----------
+    choice : Choice
+    model : Harmonizer or Dataset
+        What `xharmonize.load_model` returned.
+    harmonizer : Harmonizer
+        What it stands for, in the direction asked for.
+    tables : Dataset or None
+        Look-up tables that were named.
+    """
+
+    choice: Choice
+    model: Any
+    harmonizer: Harmonizer
+    tables: xr.Dataset | None
+
+    def require_look_up(self) -> None:
+        """Raise `ModelError` unless the model makes look-up tables."""
+        if not isinstance(self.harmonizer, TableMaker):
+            raise ModelError(
+                f"model {self.harmonizer.name!r} makes no look-up tables",
+                cure="give a fit of --method histogram or lut, or a bundle of kind 'lut'",
+            )
+
+    def check(self) -> None:
+        """Raise `ModelError` for options the model does not take, before any pixel is read."""
+        if self.choice.tile is not None or self.choice.interpolate:
+            self.require_look_up()
+        takes = self.harmonizer.options
+        given = {
+            "flags": self.choice.flags,
+            "tables": self.choice.tables is not None,
+            "runtime": self._runtime() is not None,
+        }
+        strange = [name for name, is_given in given.items() if is_given and name not in takes]
+        if strange:
+            options = {"runtime": "--device, --dtype and --batch-size"}
+            named = ", ".join(options.get(name, f"--{name}") for name in strange)
+            raise ModelError(
+                f"model {self.harmonizer.name!r} takes no {', '.join(strange)}",
+                cure=f"leave {named} out",
+            )
+
+    @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Bands of the result where the user names none: of published lines, those in common."""
+        is_made = isinstance(self.model, xr.Dataset) or self.harmonizer.needs_all_bands
+        return self.harmonizer.target_bands if is_made else DEFAULT_BANDS
+
+    @property
+    def pad(self) -> Any:
+        """The model, where its margin is to be read too."""
+        if not self.choice.pad:
+            return None
+        if not self.harmonizer.changes_grid:
+            raise ModelError(
+                f"model {self.harmonizer.name!r} has no tiles that reach beyond the area",
+                cure="leave --pad out",
+            )
+        return self.harmonizer
+
+    def apply(self, source: Cube, target: Cube | None, resolution: float | None) -> Any:
+        """Put the source into the target's bandpass, on the target's grid where there is one."""
+        convert: Any = xh.to_landsat if self.choice.to == "landsat" else xh.to_sentinel2
+        tables = self.tables
+        if self.choice.tile is not None or self.choice.interpolate:
+            source = self.on_grid(source, target)
+            with console.progress("Fitting tables"):
+                tables = self.fit_tables(source)
+        grid = {"like": target} if target is not None else {"resolution": resolution}
+        return convert(
+            source,
+            self.model,
+            tables=tables,
+            flags=self.choice.flags,
+            runtime=self._runtime(),
+            **grid,
+        )
+
+    def fit_tables(self, cube: Cube) -> xr.Dataset:
+        """Fit look-up tables per tile and date; computes."""
+        fit = xh.fit_tables(
+            cube, self.model, tile=self.choice.tile, interpolate=self.choice.interpolate
+        )
+        return fit.compute()
+
+    def on_grid(self, source: Any, target: Cube | None) -> Any:
+        """Put the source on the target's grid, where there is one."""
+        share = self.harmonizer.min_valid_fraction
+        return source if target is None else xh.regrid(source, like=target, min_valid=share)
+
+    def _runtime(self) -> xh.models.Runtime | None:
+        """How networks are to be run; None where nothing was said."""
+        chosen = xh.models.Runtime(
+            device=self.choice.device, dtype=self.choice.dtype, batch_size=self.choice.batch_size
+        )
+        return None if chosen == xh.models.Runtime() else chosen
+
+
+def open_model(choice: Choice) -> Opened:
+    """Open a model, and its tables, before any pixel is read.
+
+    Raises
+    ------
+    UnknownModelError, ModelError
+        If there is none, if it is damaged, or if it leads to another bandpass.
+    """
+    model = xh.load_model(choice.model)
+    if choice.tables is not None and not choice.tables.exists():
+        raise ModelError(
+            f"there are no tables at {choice.tables}",
+            cure="make them with xharmonize fit --method tables",
+        )
+    tables = None if choice.tables is None else xh.load_model(choice.tables)
+    if tables is not None and not isinstance(tables, xr.Dataset):
+        raise ModelError(f"{choice.tables} holds a model and no tables", cure="give it as --model")
+    return Opened(
+        choice=choice,
+        model=model,
+        harmonizer=resolve(model, BANDPASSES[choice.to]) if choice.to else as_harmonizer(model),
+        tables=tables,
+    )

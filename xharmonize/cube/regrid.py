@@ -1,0 +1,374 @@
+"""Put a cube on another grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from xharmonize.cube.companions import COMPANIONS, blank_missing, companions_of, quantities_of
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    REQUESTED_BOUNDS,
+    plain_numbers,
+    read_coordinate,
+    with_history,
+)
+from xharmonize.cube.door import at_door
+from xharmonize.cube.geobox import (
+    centre_of,
+    crs_name,
+    describe_grid,
+    geobox_of,
+    is_same_crs,
+    is_same_grid,
+    read_crs,
+    reproject_bounds,
+    require_same_grid,
+    snap,
+    utm_zone,
+    write_grid,
+)
+from xharmonize.cube.resample import Aligned, Chunks, Kind, Plan, Projected, output_chunks, resample
+from xharmonize.errors import ContractError, GridError, RadiometryError
+from xharmonize.kernels.longitude import unwrapped
+from xharmonize.kernels.regrid import AxisMap, RegridMethod
+from xharmonize.types import AnyArray
+
+__all__ = [
+    "RegridMethod",
+    "geobox_of",
+    "is_same_grid",
+    "regrid",
+    "regrid_to",
+    "require_same_grid",
+    "snap",
+    "write_grid",
+]
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+
+VALID_FRACTION = "valid_fraction"
+_STALE_ATTRS = ("transform", "spec", "resolution", "res", "crs", REQUESTED_BOUNDS)
+
+
+def regrid(
+    cube: Cube,
+    *,
+    like: xr.DataArray | xr.Dataset | GeoBox | None = None,
+    crs: Any = None,
+    resolution: float | None = None,
+    how: RegridMethod = "area",
+    min_valid: float = 0.5,
+    valid_fraction: bool = False,
+) -> Any:
+    """Put a cube on another grid, lazily and independently of chunks.
+
+    ``area`` is the exact mean over valid source pixels, weighted by the area each shares with the
+    target pixel, whatever the two steps and phases are. Between CRSs the four corners of each
+    target pixel are transformed exactly, and the area is that of the quadrilateral between them.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        (..., y, x), float, NaN where missing. Integer layers other than flags are refused unless
+        ``how="nearest"``. In a Dataset, `qa`, `origin` and `flag` become the bit-wise OR of all
+        source pixels that a target pixel shares any area with (`qa` says ``fill`` where part of
+        it lies outside the source); everything else is treated as the reflectance.
+    like : DataArray, Dataset or GeoBox, optional
+        Take exactly this grid, and of a cube its very coordinates.
+    crs : CRS, str or int, optional
+        Target CRS; that of the cube if not given.
+    resolution : float, optional
+        Side of a target pixel in units of the CRS. The grid covers the cube, north up, with edges
+        at multiples of the resolution: in UTM at 30 m this is the grid of HLS.
+    how : {"area", "nearest", "bilinear"}
+        ``nearest`` and ``bilinear`` look at the centre of the target pixel only. A centre on an
+        edge between two source pixels belongs to the one of higher row or column.
+    min_valid : float
+        Least valid share of a target pixel [1], what lies outside the source being not valid;
+        below it the result is NaN.
+    valid_fraction : bool
+        Also return the valid share; the result is then a Dataset with ``valid_fraction`` in the
+        dimensions of the cube, float32.
+
+    Returns
+    -------
+    DataArray or Dataset
+        Type of `cube`, on the new grid: dtype, time and band coordinates and attributes kept.
+        Dask chunks cover about as much ground as those of `cube`, at most 4096 pixels a side, and
+        never straddle a border between chunks of `like`: the two merge without being cut again.
+
+    Raises
+    ------
+    GridError
+        If a grid cannot be read, or the target is said twice, not at all or in the wrong unit.
+    RadiometryError
+        If digital numbers would be averaged.
+    """
+    cube = at_door(cube)
+    if how not in ("area", "nearest", "bilinear"):
+        raise GridError(
+            "is unknown", cure="choose 'area', 'nearest' or 'bilinear'", argument="how", value=how
+        )
+    source = geobox_of(cube)
+    target = _target_of(source, like=like, crs=crs, resolution=resolution)
+    step = partial(regrid_to, how=how, min_valid=min_valid, valid_fraction=valid_fraction)
+    if like is None or isinstance(like, GeoBox):
+        return step(cube, target)
+    result = step(cube, target, within=_chunks_of(like))
+    # Its very coordinates: xarray drops pixels whose coordinates differ in the last digit.
+    return result.assign_coords({n: result[n].copy(data=like[n].values) for n in ("y", "x")})
+
+
+def regrid_to(
+    cube: Cube,
+    geobox: GeoBox,
+    *,
+    how: RegridMethod = "area",
+    min_valid: float = 0.5,
+    valid_fraction: bool = False,
+    within: Chunks | None = None,
+) -> Any:
+    """Put a cube on the grid `geobox`, its chunks inside the chunks `within`; see `regrid`."""
+    if not 0 <= min_valid <= 1:
+        raise GridError(f"min_valid={min_valid} is not a share", cure="give a number from 0 to 1")
+    if geobox.affine.b or geobox.affine.d:
+        raise GridError("the target grid is rotated", cure="give one with rows along x")
+    source = geobox_of(cube)
+    if is_same_grid(source, geobox) and not valid_fraction:
+        return write_grid(cube, geobox)
+    plan = _plan(source, geobox, how=how, min_valid=min_valid)
+    if any(a == b for a, b in plan.window((0, geobox.shape[0]), (0, geobox.shape[1]))):
+        raise GridError(
+            f"the target grid ({describe_grid(geobox)}) does not meet the cube "
+            f"({describe_grid(source)})",
+            cure="check the coordinates and CRS of both",
+        )
+    line = f"regrid: {how} to {describe_grid(geobox)}, min_valid {min_valid:g}"
+    step = partial(_regrid_array, plan=plan, geobox=geobox, line=line, within=within)
+    if isinstance(cube, xr.DataArray):
+        return step(cube, valid_fraction=valid_fraction)
+    return _regrid_dataset(cube, step, geobox, valid_fraction=valid_fraction)
+
+
+def _regrid_dataset(
+    cube: xr.Dataset, step: Callable[..., Any], geobox: GeoBox, *, valid_fraction: bool
+) -> xr.Dataset:
+    """Resample every layer by the rule of its kind."""
+    mains, companions = quantities_of(cube), companions_of(cube)
+    if valid_fraction and len(mains) != 1:
+        raise ContractError(
+            "valid_fraction=True needs one quantity", cure=f"the Dataset has {mains}"
+        )
+    results: dict[Hashable, xr.DataArray] = {}
+    for name, array in cube.data_vars.items():
+        wanted = valid_fraction and name in mains
+        if not {"y", "x"} <= set(array.dims):
+            results[name] = array
+        elif name != VALID_FRACTION or not valid_fraction:
+            found = step(array, valid_fraction=wanted)
+            results.update(found.data_vars if wanted else {name: found})
+    keep = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
+    result = xr.Dataset(results, coords=keep, attrs=_kept_attrs(cube.attrs))
+    if mains:
+        layers = {name: result[name] for name in companions}
+        result = result.assign(blank_missing(layers, result[mains[0]]))
+    return write_grid(result, geobox)
+
+
+def _regrid_array(
+    cube: xr.DataArray,
+    *,
+    plan: Plan,
+    geobox: GeoBox,
+    line: str,
+    within: Chunks | None,
+    valid_fraction: bool,
+) -> Any:
+    """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
+    if not _is_flags(cube) and plan.how != "nearest":
+        _require_values(cube, plan.how)
+    plain = plain_numbers(cube) if cube.dtype.kind in "iuf" else cube
+    array = plain.transpose(..., "y", "x")
+    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+    is_integer = not np.issubdtype(array.dtype, np.floating)
+    kind: Kind = "bits" if is_integer else "mean"
+    if valid_fraction:
+        if is_integer:
+            raise RadiometryError(
+                "valid_fraction needs reflectance", cure="call cube.harmonize.decode() first"
+            )
+        kind = "mean+fraction"
+    data = resample(
+        array.data,
+        plan,
+        shape,
+        kind=kind,
+        chunks=output_chunks(array.data, shape, plan.steps, within=within),
+        outside=_outside(array) if is_integer else None,
+    )
+    attrs = _kept_attrs(cube.attrs)
+    if cube.name not in COMPANIONS:
+        attrs = with_history(attrs, line)
+
+    def wrap(values: Any, name: Hashable, attrs: dict[str, Any]) -> xr.DataArray:
+        coords = {n: c for n, c in cube.coords.items() if not {"y", "x"} & set(c.dims)}
+        result = xr.DataArray(values, coords=coords, dims=array.dims, name=name, attrs=attrs)
+        return write_grid(result.transpose(*cube.dims), geobox)
+
+    if not valid_fraction:
+        return wrap(data, cube.name, attrs)
+    name = cube.name or REFLECTANCE
+    own = COMPANIONS[VALID_FRACTION]
+    fraction = wrap(data[1].astype(own.dtype), own.name, own.attrs)
+    return xr.Dataset({name: wrap(data[0], name, attrs), own.name: fraction})
+
+
+def _is_flags(array: xr.DataArray) -> bool:
+    return array.name in COMPANIONS and COMPANIONS[str(array.name)].on_regrid == "or"
+
+
+def _require_values(cube: xr.DataArray, how: RegridMethod) -> None:
+    """Refuse to average digital numbers."""
+    decoded = "is_decoded" not in cube.coords or bool(read_coordinate(cube, "is_decoded").all())
+    if decoded and np.issubdtype(cube.dtype, np.floating):
+        return
+    raise RadiometryError(
+        f"would average digital numbers ({cube.dtype})",
+        cure="call cube.harmonize.decode() first, or take them as they are with how='nearest'",
+        argument="how",
+        value=how,
+    )
+
+
+def _target_of(source: GeoBox, *, like: Any, crs: Any, resolution: float | None) -> GeoBox:
+    """Target grid that the arguments of `regrid` ask for."""
+    if like is not None:
+        if crs is not None or resolution is not None:
+            raise GridError("like= says the whole grid", cure="leave out crs= and resolution=")
+        return like if isinstance(like, GeoBox) else geobox_of(like)
+    if crs is None and resolution is None:
+        raise GridError("regrid needs a target: give like=, or resolution= and crs=")
+    target = source.crs if crs is None else read_crs(crs)
+    if resolution is None:
+        resolution = _kept_resolution(source, target)
+    if target.geographic and resolution >= 1:
+        raise GridError(
+            f"resolution={resolution:g} would be degrees in {crs_name(target)}",
+            cure="for metres take a "
+            f"projected CRS: cube.harmonize.regrid(crs='{utm_zone(source)}', "
+            f"resolution={resolution:g})",
+        )
+    return snap(_bounds_in(source, target), resolution, target)
+
+
+def _kept_resolution(source: GeoBox, target: CRS) -> float:
+    """Resolution of the source where it means the same in the target CRS."""
+    steps = {abs(source.affine.a), abs(source.affine.e)}
+    if source.crs.units != target.units or len(steps) > 1:
+        raise GridError(
+            f"the cube's pixels ({describe_grid(source)}) tell no resolution in {crs_name(target)}",
+            cure="give resolution= in its units",
+        )
+    return float(steps.pop())
+
+
+def _bounds_in(source: GeoBox, target: CRS) -> tuple[float, float, float, float]:
+    """Bounds of a grid in another CRS, its curved outline followed."""
+    box = source.boundingbox
+    bounds = (float(box.left), float(box.bottom), float(box.right), float(box.top))
+    if is_same_crs(source.crs, target):
+        return bounds
+    try:
+        return reproject_bounds(bounds, source.crs, target)
+    except GridError as error:
+        raise GridError(
+            f"{crs_name(target)} does not cover the cube ({describe_grid(source)}) in one piece",
+            cure=f"choose a CRS that does, such as crs='{utm_zone(source)}'",
+        ) from error
+
+
+def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
+    """Chunks of a cube along y and x; None in memory."""
+    arrays = [cube] if isinstance(cube, xr.DataArray) else cube.data_vars.values()
+    for array in arrays:
+        if array.chunks is not None and {"y", "x"} <= set(array.dims):
+            return array.chunksizes["y"], array.chunksizes["x"]
+    return None
+
+
+def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> Plan:
+    """How the two grids lie on each other."""
+    one, other = source.affine, target.affine
+    if is_same_crs(source.crs, target.crs):
+        y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])
+        left = other.c + _turns(source, target)
+        x = AxisMap(first=(left - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
+        return Aligned(y=y, x=x, how=how, min_valid=min_valid)
+    step_y, step_x = _local_steps(source, target)
+    return Projected(
+        source_crs=source.crs.to_wkt(),
+        target_crs=target.crs.to_wkt(),
+        source=(one.a, one.b, one.c, one.d, one.e, one.f),
+        target=(other.a, other.b, other.c, other.d, other.e, other.f),
+        source_shape=(source.shape[0], source.shape[1]),
+        steps=(step_y, step_x),
+        how=how,
+        min_valid=min_valid,
+    )
+
+
+def _turns(source: GeoBox, target: GeoBox) -> float:
+    """Degrees, in whole turns, that bring a geographic target next to its source."""
+    if not source.crs.geographic:
+        return 0.0
+    return 360.0 * round((centre_of(source)[0] - centre_of(target)[0]) / 360)
+
+
+def _local_steps(source: GeoBox, target: GeoBox) -> tuple[float, float]:
+    """Size of a target pixel in y and x [source pixel], at the centre of the source."""
+    centre_x, centre_y = centre_of(source)
+    x = centre_x + np.array([0.0, source.affine.a, 0.0])
+    y = centre_y + np.array([0.0, 0.0, source.affine.e])
+    u, v = _transformer(source.crs, target.crs).transform(x, y)
+    if target.crs.geographic:
+        u = unwrapped(u, u[0])
+    # One source pixel to the right and one down, in target pixels.
+    right = np.hypot((u[1] - u[0]) / target.affine.a, (v[1] - v[0]) / target.affine.e)
+    down = np.hypot((u[2] - u[0]) / target.affine.a, (v[2] - v[0]) / target.affine.e)
+    if not (np.isfinite([right, down]).all() and right > 0 and down > 0):
+        raise GridError(
+            f"the cube ({describe_grid(source)}) lies outside the range of {crs_name(target.crs)}"
+        )
+    return float(1 / down), float(1 / right)
+
+
+def _transformer(source: CRS, target: CRS) -> Any:
+    from pyproj import Transformer
+
+    return Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+
+
+def _outside(array: xr.DataArray) -> AnyArray:
+    """Value of pixels outside the source, for each image: fill, nodata, or else 0."""
+    lead = array.transpose(..., "y", "x").dims[:-2]
+    if _is_flags(array):
+        return np.array(COMPANIONS[str(array.name)].outside)
+    if "nodata" not in array.coords:
+        return np.array(int(array.attrs.get("_FillValue", 0)))
+    nodata = array["nodata"]
+    missing = [dim for dim in lead if dim not in nodata.dims]
+    table = nodata.copy(data=read_coordinate(array, "nodata")).expand_dims(missing)
+    values: AnyArray = np.asarray(table.transpose(*lead).values)
+    return np.nan_to_num(values)
+
+
+def _kept_attrs(attrs: Any) -> dict[str, Any]:
+    """Attributes without those that readers use to describe the old grid."""
+    return {name: value for name, value in attrs.items() if name not in _STALE_ATTRS}

@@ -1,1 +1,0 @@
-"""Resampling as dask blocks: the plan of two grids, and the graph that carries it out."""

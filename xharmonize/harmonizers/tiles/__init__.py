@@ -1,1 +1,0 @@
-"""Networks over tiles: where tiles lie, what a block computes, and the graph of all blocks."""

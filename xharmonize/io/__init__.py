@@ -1,0 +1,1 @@
+"""Reading and writing: STAC, Zarr, COGs, and angles in files."""

@@ -1,0 +1,610 @@
+"""`read_angles`: sun and view angles of a cube's pixels, lazily, from the files they are in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+from urllib.parse import urlparse
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize.cube.blockwise import array_of, map_blocks, task
+from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.door import at_door
+from xharmonize.cube.geobox import geobox_of, write_grid
+from xharmonize.errors import (
+    AssetReadError,
+    BandError,
+    ContractError,
+    GridError,
+    RadiometryError,
+    TimeAxisError,
+)
+from xharmonize.io.angles.products import (
+    BANDS,
+    Band,
+    BandFault,
+    Nodes,
+    Raster,
+    open_raster,
+    read_bytes,
+    read_granule,
+)
+from xharmonize.io.stac.fields import make_access
+from xharmonize.io.stac.items import Item
+from xharmonize.io.stac.query import make_query
+from xharmonize.io.stac.scenes import normalized
+from xharmonize.io.stac.settle import ANGLES, ATTRIBUTES
+from xharmonize.io.stac.sources import Source, load_items
+from xharmonize.kernels.brdf import interpolate_directions, mean_direction
+from xharmonize.sensors import Names, get_sensor
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray, Float64Array, FloatArray
+
+_DAY = np.timedelta64(1, "D")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Area:
+    """The grid that angles are wanted on, and for which bands.
+
+    Attributes
+    ----------
+    crs : str
+        WKT.
+    bounds : tuple of 4 float
+        Left, bottom, right, top.
+    bands : tuple of str
+        Sentinel-2's bands (``B02``).
+    per_band : bool
+        Whether each band gets its view, or all their mean.
+    """
+
+    crs: str
+    bounds: tuple[float, float, float, float]
+    bands: tuple[str, ...]
+    per_band: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whose:
+    """What is known of the item that angles belong to, to be compared with what is read.
+
+    Attributes
+    ----------
+    item_id, tile : str
+    time : datetime64
+        Sensing time [UTC].
+    """
+
+    item_id: str
+    tile: str = UNKNOWN
+    time: np.datetime64
+
+    def fault(self, asset: str, href: str, reason: str) -> AssetReadError:
+        """Return the error that names item and asset."""
+        return AssetReadError(
+            f"the angles of item {self.item_id!r} cannot be read from its asset {asset!r}, {href}: "
+            f"{reason}",
+            cure="leave the item out with cube.isel(time=...), or take the angles it states "
+            "with xh.angles_from_items([item])",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GranuleRef:
+    """Sentinel-2's granule metadata."""
+
+    whose: Whose
+    asset: str
+    href: str
+
+    def open(self, area: Area) -> Directions:
+        """Read and check the document.
+
+        Raises
+        ------
+        AssetReadError
+            That names item and asset.
+        """
+        try:
+            granule = read_granule(read_bytes(self.href), area.bands)
+            nodes = Nodes(
+                crs=granule.crs,
+                origin=granule.origin,
+                step=granule.step,
+                shape=(granule.sun.shape[1], granule.sun.shape[2]),
+            )
+            is_near = nodes.meets(area.bounds, area.crs)
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: PROJ's
+            raise self.whose.fault(self.asset, self.href, str(error)) from None
+        self._require_own(granule.tile, granule.time)
+        views = granule.views if area.per_band else mean_direction(granule.views)[None]
+        return Directions(
+            nodes=nodes, is_near=is_near, vectors=np.concatenate([granule.sun[None], views])
+        )
+
+    def _require_own(self, tile: str, time: np.datetime64 | None) -> None:
+        """Raise `AssetReadError` for the metadata of another tile or another day."""
+        own = self.whose
+        if tile and own.tile != UNKNOWN and tile not in Names.of(own.tile):
+            reason = f"it is of tile {tile}, the item of {own.tile}"
+            raise own.fault(self.asset, self.href, reason)
+        if time is not None and abs(time - own.time) > _DAY:
+            reason = f"it was sensed at {time}, the item at {own.time}"
+            raise own.fault(self.asset, self.href, reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterRef:
+    """Angle bands of Landsat or HLS: by angle, its asset and where it lies."""
+
+    whose: Whose
+    bands: Mapping[str, tuple[str, Band]]
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (self.whose, sorted(self.bands.items(), key=lambda pair: pair[0]))
+
+    def open(self, area: Area) -> Pixels:
+        """Look at the files.
+
+        Raises
+        ------
+        AssetReadError
+            That names item and asset.
+        """
+        try:
+            raster = open_raster({name: band for name, (_, band) in self.bands.items()})
+        except BandFault as fault:
+            raise self.fault(fault) from None
+        is_near = raster.nodes.meets(area.bounds, area.crs)
+        n_views = len(area.bands) if area.per_band else 1
+        return Pixels(ref=self, raster=raster, is_near=is_near, n_views=n_views)
+
+    def fault(self, fault: BandFault) -> AssetReadError:
+        """Return the error that names item and asset."""
+        asset, band = self.bands[fault.name]
+        return self.whose.fault(asset, band.href, fault.reason)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Directions:
+    """Directions at nodes, read whole: (1 + view, 3, row, column)."""
+
+    nodes: Nodes
+    is_near: bool
+    vectors: Float64Array
+
+    def angles(self, y: Float64Array, x: Float64Array, crs: str) -> FloatArray:
+        """Zenith and azimuth (2, 1 + view, y, x) [degree] at pixels; NaN outside the nodes."""
+        row, column = self.nodes.positions(y, x, crs)
+        return np.asarray(interpolate_directions(self.vectors, row, column, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pixels:
+    """Angle bands, read window by window."""
+
+    ref: RasterRef
+    raster: Raster
+    is_near: bool
+    n_views: int
+
+    def angles(self, y: Float64Array, x: Float64Array, crs: str) -> FloatArray:
+        """Zenith and azimuth (2, 1 + view, y, x) [degree] at pixels; NaN where missing."""
+        try:
+            vectors, row, column = self.raster.directions(*self.raster.nodes.positions(y, x, crs))
+        except BandFault as fault:
+            raise self.ref.fault(fault) from None
+        found = interpolate_directions(vectors, row, column, 0.5)
+        return np.asarray(found[:, [0] + [1] * self.n_views])
+
+
+def open_step(refs: tuple[GranuleRef | RasterRef, ...], area: Area) -> AnyArray:
+    """Open the items of one time step.
+
+    Returns
+    -------
+    (1,) object array
+        The tuple of what was opened.
+
+    Raises
+    ------
+    AssetReadError
+        If an item cannot be read, or none shares ground with the grid.
+    """
+    opened = tuple(ref.open(area) for ref in refs)
+    if not any(source.is_near for source in opened):
+        first = refs[0]
+        asset, href = (
+            (first.asset, first.href)
+            if isinstance(first, GranuleRef)
+            else (first.bands["sun_zenith"][0], first.bands["sun_zenith"][1].href)
+        )
+        raise first.whose.fault(asset, href, "it lies elsewhere than the cube")
+    result = np.empty(1, object)
+    result[0] = opened
+    return result
+
+
+def angles_block(steps: AnyArray, y: Float64Array, x: Float64Array, *, area: Area) -> FloatArray:
+    """Angles of a block of pixels, from the first item of a step that has them.
+
+    Returns
+    -------
+    (time, 2 + 2 * view, y, x) float32 array
+        Sun zenith, sun azimuth, view zeniths, view azimuths [degree]; NaN where none is known.
+    """
+    n_views = len(area.bands) if area.per_band else 1
+    result = np.full((steps.size, 2, 1 + n_views, y.size, x.size), np.nan, np.float32)
+    for t, sources in enumerate(steps):
+        for source in sources:
+            lost = np.isnan(result[t])
+            if not lost.any():
+                break
+            found = source.angles(y, x, area.crs)
+            result[t] = np.where(lost.any(axis=(0, 1)), found, result[t])
+    order = [0, 1 + n_views, *range(1, 1 + n_views), *range(2 + n_views, 2 + 2 * n_views)]
+    return result.reshape(steps.size, -1, y.size, x.size)[:, order]
+
+
+AnglesSource: TypeAlias = "Source | str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any]"
+"""Items as `open_stac` takes them; a file, a sequence of files by date, or files by item id."""
+
+Ref: TypeAlias = GranuleRef | RasterRef
+
+_BAND_KEYS = {
+    "sun_zenith": ("sza", "solar_zenith", "sun_zenith", "oa_solar_zenith"),
+    "sun_azimuth": ("saa", "solar_azimuth", "sun_azimuth", "oa_solar_azimuth"),
+    "view_zenith": ("vza", "sensor_zenith", "view_zenith", "oa_satellite_view"),
+    "view_azimuth": ("vaa", "sensor_azimuth", "view_azimuth", "oa_satellite_azimuth"),
+}
+"""Keys of angle bands, in lower case, without ``_angle`` and ``.tif``."""
+
+_GRANULE_KEYS = ("granule_metadata", "mtd_tl", "metadata")
+_GRANULE_FILE = re.compile(r"(?:^|[/_])(?:MTD_TL|(?<!product_)metadata)\.xml(?:\.gz)?$", re.I)
+_XML = re.compile(r"\.xml(?:\.gz)?$", re.I)
+_LANDSAT = re.compile(r"^(L[COTE]0\d)_L\w+?_(\d{6})_(\d{8})_")
+_LEVEL = re.compile(r"_L(?:1C|2A)$")
+
+
+def find_refs(
+    source: AnglesSource,
+    like: xr.DataArray | xr.Dataset,
+    *,
+    collection: str | Sequence[str] | None,
+    modifier: Callable[[Any], Any] | None,
+) -> list[tuple[Ref, ...]]:
+    """Return what the angles of each time step are read from.
+
+    Raises
+    ------
+    RadiometryError
+        If an item has no angles.
+    TimeAxisError
+        If a time step has no item or file.
+    """
+    steps = list(_steps(like))
+    files = _files(source)
+    if files is not None:
+        return _of_files(files, steps)
+    query = make_query(collection=collection, datetime=_interval(like), bbox=_box(source, like))
+    items, is_web = {}, {}
+    for item, web in normalized(load_items(source, query), modifier):
+        items[item["id"]], is_web[item["id"]] = item, web
+    similar = {_scene_of(name): item for name, item in items.items()}
+    found, lost = [], []
+    for step in steps:
+        own = [items.get(w.item_id) or similar.get(_scene_of(w.item_id)) for w in step]
+        lost += [w.item_id for w, item in zip(step, own) if item is None]
+        there = [(w, item) for w, item in zip(step, own) if item is not None]
+        found.append(tuple(_ref_of(w, item) for w, item in there))
+        for (_, item), ref in zip(there, found[-1]):
+            _require_access(ref, is_web[item["id"]])
+    if lost:
+        raise TimeAxisError(
+            f"the source has no item for {len(lost)} of the cube's, the first {lost[0]!r}; near "
+            f"these days it has {list(items)[:3]}: pass the items that the cube was opened from, "
+            "or files by item "
+            "id, {'" + lost[0] + "': 'MTD_TL.xml'}"
+        )
+    return found
+
+
+def _require_access(ref: Ref, is_web: Mapping[str, bool]) -> None:
+    """Raise `CatalogError` if a catalogue links what it may not, as for any other asset."""
+    named = {ref.asset: ref.href} if isinstance(ref, GranuleRef) else {}
+    bands = {} if isinstance(ref, GranuleRef) else {k: b.href for k, b in ref.bands.values()}
+    for key, href in (named | bands).items():
+        where = f"asset {key!r} of item {ref.whose.item_id!r}"
+        make_access().check(href, is_web=is_web[key], where=where)
+
+
+def _steps(like: xr.DataArray | xr.Dataset) -> Iterator[list[Whose]]:
+    """The items of each time step; one that was merged of a pass names several."""
+    for name in ("sensor", "platform"):
+        known = read_coordinate(like, name) if name in like.coords else ()
+        merged = [Names.of(value) for value in known if len(Names.of(value)) > 1]
+        if merged:
+            raise TimeAxisError(
+                f"a date was merged of {name}s {merged[0]}, each of which has angles of its own",
+                cure="read the angles of the cubes before they are merged",
+            )
+    ids, times = read_coordinate(like, "item_id"), like["time"].values
+    tiles = read_coordinate(like, "tile") if "tile" in like.coords else [UNKNOWN] * len(ids)
+    for names, tile, time in zip(ids, tiles, times.astype("datetime64[ns]")):
+        yield [Whose(item_id=n, tile=str(tile), time=time) for n in sorted(Names.of(names))]
+
+
+def _files(source: Any) -> Mapping[str, Any] | Sequence[Any] | None:
+    """Files by item id or date; None where the source holds items."""
+    if _is_file(source):
+        return [source]
+    if isinstance(source, Mapping):
+        named = not {"assets", "features", "links"} & set(source)
+        return source if named and source and all(map(_is_file, source.values())) else None
+    if isinstance(source, Sequence) and not isinstance(source, str) and source:
+        return source if all(map(_is_file, source)) else None
+    return None
+
+
+def _is_file(entry: Any) -> bool:
+    """Tell whether an entry is granule metadata, or a mapping of angle bands."""
+    if isinstance(entry, str | os.PathLike):
+        return bool(_XML.search(urlparse(os.fspath(entry)).path))
+    return isinstance(entry, Mapping) and any(_angle_of(str(key)) for key in entry)
+
+
+def _of_files(
+    files: Mapping[str, Any] | Sequence[Any], steps: Sequence[list[Whose]]
+) -> list[tuple[Ref, ...]]:
+    if isinstance(files, Mapping):
+        lost = [w.item_id for step in steps for w in step if w.item_id not in files]
+        if lost:
+            raise TimeAxisError(
+                f"there is no file for {len(lost)} items, the first {lost[0]!r}",
+                cure=f"the files are of {list(files)[:3]}",
+            )
+        return [tuple(_ref_of_file(w, files[w.item_id]) for w in step) for step in steps]
+    if len(files) != len(steps):
+        raise TimeAxisError(
+            f"there are {len(files)} files for {len(steps)} dates",
+            cure="give one per date, in their order, or a mapping of item id to file",
+        )
+    return [(_ref_of_file(step[0], file),) for step, file in zip(steps, files)]
+
+
+def _ref_of_file(whose: Whose, file: Any) -> Ref:
+    if isinstance(file, Mapping):
+        assets = {str(key): {"href": os.fspath(href)} for key, href in file.items()}
+        return _ref_of(whose, {"id": whose.item_id, "assets": assets, "properties": {}})
+    return GranuleRef(whose=whose, asset="granule_metadata", href=os.fspath(file))
+
+
+def _ref_of(whose: Whose, item: Item) -> Ref:
+    """What to read of an item: angle bands, else granule metadata."""
+    assets = item["assets"]
+    bands = {angle: key for key in assets if (angle := _angle_of(key)) is not None}
+    if set(bands) == set(ANGLES):
+        return RasterRef(whose=whose, bands={n: (k, _band(assets[k])) for n, k in bands.items()})
+    granule = _granule_of(assets)
+    if granule is not None:
+        return GranuleRef(whose=whose, asset=granule, href=assets[granule]["href"])
+    missing = [_BAND_KEYS[name][0].upper() for name in ANGLES if name not in bands]
+    what = f"lacks the angle bands {missing}" if bands else "has no angles"
+    raise RadiometryError(
+        f"{what}: its assets are {sorted(assets)}, looked for "
+        "granule_metadata, or SZA, SAA, VZA and VAA (Landsat has them in its Level-1 items)",
+        cure="pass items that have them, or files by item id",
+        item=item["id"],
+    )
+
+
+def _angle_of(key: str) -> str | None:
+    bare = re.sub(r"\.tiff?$", "", key.lower().replace("-", "_").replace(":", "_"))
+    bare = bare.removesuffix("_angle")
+    return next((name for name, keys in _BAND_KEYS.items() if bare in keys), None)
+
+
+def _granule_of(assets: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Key of the granule metadata: by its file's name, else by its own."""
+    paths = {key: urlparse(str(asset["href"])).path for key, asset in assets.items()}
+    found = [key for key, path in paths.items() if _GRANULE_FILE.search(path)]
+    named = [
+        key
+        for wanted in _GRANULE_KEYS
+        for key, path in paths.items()
+        if key.lower().replace("-", "_").removesuffix(".xml") == wanted and _XML.search(path)
+    ]
+    return next(iter([*named, *found]), None)
+
+
+def _band(asset: Mapping[str, Any]) -> Band:
+    stated = (asset.get("raster:bands") or [{}])[0]
+    scale, offset, nodata = (
+        None if stated.get(key) in (None, "nan") else float(stated[key])
+        for key in ("scale", "offset", "nodata")
+    )
+    return Band(href=str(asset["href"]), scale=scale, offset=offset, nodata=nodata)
+
+
+def _scene_of(item_id: str) -> str:
+    """What items of one scene share, whatever their level of processing."""
+    match = _LANDSAT.match(item_id)
+    return "_".join(match.groups()) if match else _LEVEL.sub("", item_id)
+
+
+def _interval(like: xr.DataArray | xr.Dataset) -> tuple[np.datetime64, np.datetime64]:
+    days = like["time"].values.astype("datetime64[s]")
+    margin = np.timedelta64(86_400, "s")  # a cube may know the day only
+    return days.min() - margin, days.max() + margin
+
+
+def _box(source: Any, like: xr.DataArray | xr.Dataset) -> Sequence[float] | None:
+    """Box [degrees] in which a server is asked for items; other sources are read whole anyway."""
+    if isinstance(source, str | os.PathLike):
+        if urlparse(os.fspath(source)).scheme not in ("http", "https"):
+            return None
+    elif not hasattr(source, "search"):
+        return None
+    box = geobox_of(like).extent.to_crs("EPSG:4326").boundingbox
+    if not (-180 <= box.left < box.right <= 180):
+        raise GridError(
+            f"the cube spans longitudes {box.left:g} to {box.right:g}", cure="pass items"
+        )
+    return tuple(box)
+
+
+_SIDE = 2048  # pixels a side of a chunk where the cube has none
+
+
+def read_angles(
+    source: AnglesSource,
+    *,
+    like: xr.DataArray | xr.Dataset,
+    per_band: bool = False,
+    collection: str | Sequence[str] | None = None,
+    modifier: Callable[[Any], Any] | None = None,
+) -> xr.Dataset:
+    """Read sun and view angles per pixel, for `xharmonize.nbar`; lazy.
+
+    Sentinel-2's come from the granule metadata (``MTD_TL.xml``): grids of 5 km, the view of each
+    band and detector. Those of Landsat and HLS come from their angle bands (``SZA``, ``SAA``,
+    ``VZA``, ``VAA``). Directions are averaged and interpolated bilinearly as unit vectors, each
+    pixel by its own place.
+
+    Parameters
+    ----------
+    source : items, path, sequence or mapping
+        What `xharmonize.open_stac` takes: items whose assets have angles, found by the cube's
+        ``item_id``. Landsat's angle bands belong to Level-1 items, which fit Level-2 cubes by
+        platform, path, row and day. Or files: the path or address of granule metadata (``.xml``,
+        also gzipped), or a mapping ``{"SZA": path, "SAA": …}``; a sequence of these, one per date
+        of the cube; or a mapping of item id to these.
+    like : (time, …, y, x) DataArray or Dataset
+        The cube: its dates, items, bands, grid and chunks.
+    per_band : bool
+        Give view angles (time, band, y, x): Sentinel-2's bands look from up to 1.4 degrees off
+        their mean. False gives the mean direction of the cube's bands.
+    collection : str or sequence of str, optional
+        Collection ids to keep; needed where a STAC API is searched.
+    modifier : callable, optional
+        Signs items, as ``planetary_computer.sign`` does.
+
+    Returns
+    -------
+    Dataset
+        ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` (time, y, x) float32
+        [degree], azimuths clockwise from north in [0, 360), with CF standard names; NaN where none
+        is known. Each granule is read once, when computed.
+
+    Raises
+    ------
+    RadiometryError
+        If an item has no angles.
+    TimeAxisError
+        If a date has no item, or there are not as many files as dates.
+    BandError
+        If a band of the cube is not Sentinel-2's, with `per_band`.
+    ContractError
+        If the cube does not say which items it is from.
+    AssetReadError
+        When computed: with item and asset, if it cannot be read, is of another tile or day, lies
+        elsewhere, or holds no degrees.
+
+    Examples
+    --------
+    >>> import xharmonize as xh
+    >>> angles = xh.read_angles(items, like=s2)  # doctest: +SKIP
+    >>> nadir = s2.harmonize.nbar(angles)  # doctest: +SKIP
+    """
+    like = at_door(like)
+    absent = [name for name in ("time", "y", "x") if name not in like.dims]
+    if absent or "item_id" not in like.coords:
+        raise ContractError(
+            f"like= has dimensions {tuple(map(str, like.dims))} and coordinates "
+            f"{sorted(map(str, like.coords))}",
+            cure="read_angles needs time, y, x and item_id, as "
+            "open_stac and xh.describe write them",
+        )
+    refs = find_refs(source, like, collection=collection, modifier=modifier)
+    is_per_band = per_band and any(isinstance(ref, GranuleRef) for step in refs for ref in step)
+    geobox = geobox_of(like)
+    area = Area(
+        crs=geobox.crs.to_wkt(),
+        bounds=tuple(geobox.boundingbox),
+        bands=_bands(like, is_per_band),
+        per_band=is_per_band,
+    )
+    return _dataset(like, _stack(refs, like, area), area)
+
+
+def _bands(like: xr.DataArray | xr.Dataset, per_band: bool) -> tuple[str, ...]:
+    """Sentinel-2's bands of the cube; all where it has none of them."""
+    msi = get_sensor("sentinel-2-l2a").instruments[0].bands
+    sources = {band.name: band.source for band in msi}
+    names = list(map(str, like["band"].values)) if "band" in like.coords else []
+    names = names if "band" in like.dims else []
+    strange = [name for name in names if name not in sources]
+    if per_band and (strange or not names):
+        raise BandError(
+            f"bands {strange or names} are not Sentinel-2's, which have views of their own "
+            f"({', '.join(sources)})",
+            cure="leave out per_band=True",
+        )
+    return tuple(sources[name] for name in names if name in sources) or BANDS
+
+
+def _stack(refs: Sequence[tuple[GranuleRef | RasterRef, ...]], like: Any, area: Area) -> da.Array:
+    """All angles (time, angle, y, x): items are opened in a task each, pixels block by block."""
+    chunks = like.chunksizes
+    times, ys, xs = (
+        chunks[dim] if dim in chunks else da.core.normalize_chunks(size, (like.sizes[dim],))[0]
+        for dim, size in (("time", 1), ("y", _SIDE), ("x", _SIDE))
+    )
+    name = "read-angles-" + tokenize(refs, area)
+    tasks = {(name, i): task((name, i), open_step, step, area) for i, step in enumerate(refs)}
+    opened = array_of(
+        name, tasks, sources=[], chunks=((1,) * len(refs),), meta=np.empty(0, object)
+    ).rechunk((times,))
+    y, x = (
+        da.from_array(like[dim].values.astype(float), (size,))
+        for dim, size in (("y", ys), ("x", xs))
+    )
+    n_views = len(area.bands) if area.per_band else 1
+    stack: da.Array = map_blocks(
+        partial(angles_block, area=area),
+        "t,y,x->tayx",
+        opened,
+        y,
+        x,
+        new={"a": 2 + 2 * n_views},
+        dtype=np.float32,
+        name="interpolate-angles",
+    )
+    return stack
+
+
+def _dataset(like: xr.DataArray | xr.Dataset, stack: da.Array, area: Area) -> xr.Dataset:
+    flat: tuple[str, ...] = ("time", "y", "x")
+    view: tuple[str, ...] = flat
+    if area.per_band:
+        split, view = 2 + len(area.bands), ("time", "band", "y", "x")
+        parts = (stack[:, 0], stack[:, 1], stack[:, 2:split], stack[:, split:])
+    else:
+        parts = (stack[:, 0], stack[:, 1], stack[:, 2], stack[:, 3])
+    variables = {
+        name: (dims, data, dict(ATTRIBUTES[name]))
+        for name, dims, data in zip(ANGLES, (flat, flat, view, view), parts)
+    }
+    # Variables only: a coordinate brings others along it, the cube's own angles among them.
+    names = ("time", "item_id", "band") if area.per_band else ("time", "item_id")
+    coords = {name: like.coords[name].variable for name in names}
+    return write_grid(xr.Dataset(variables, coords=coords), geobox_of(like))

@@ -1,0 +1,522 @@
+"""Cubes as catalogues of Cloud-Optimized GeoTIFFs: written, and opened as the cube they were."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+
+from xharmonize._optional import require
+from xharmonize._replace import GrowMode, require_mode, require_new, written_aside
+from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
+from xharmonize.cube.door import as_series, at_door, is_result
+from xharmonize.cube.geobox import geobox_of, write_grid
+from xharmonize.errors import AssetReadError, CatalogError, GridError, RadiometryError, StoreError
+from xharmonize.io.cog.geotiffs import (
+    INT16_NODATA,
+    INT16_SCALE,
+    Layer,
+    make_item,
+    write_catalog,
+    write_cog,
+    write_json,
+    write_root,
+    write_styles,
+)
+from xharmonize.io.stac.fields import Grid, as_mapping, crs_stated, grid_stated, malformed
+from xharmonize.io.stac.files import read_header, why_misplaced
+from xharmonize.io.stac.items import check_item
+from xharmonize.io.stac.settle import sensing_time
+from xharmonize.io.stac.sources import read_file
+from xharmonize.io.zarr.parts import as_dataset, require_coords
+from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import AnyArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+CogDtype = Literal["float32", "int16"]
+MODES = ("w-", "w", "upsert")
+CURE = "mode='w' replaces it, mode='upsert' adds to it"
+
+
+def to_cogs(
+    cube: xr.DataArray | xr.Dataset,
+    path: str | Path,
+    *,
+    collection: str | None = None,
+    dtype: CogDtype | None = None,
+    styles: bool = True,
+    mode: GrowMode = "w-",
+) -> Path:
+    """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
+
+    ``<path>/catalog.json`` links ``<collection>/collection.json``, which links
+    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. One date at a time is computed.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
+        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own. A
+        result without dates, such as seasons by year or a fit, gets an item for each label of its
+        other dimensions; its dates become days since 1970-01-01.
+    path : str or Path
+        Directory. One that holds what this function did not write is never touched.
+    collection : str, optional
+        STAC collection id; the name of the directory where not given.
+    dtype : {"float32", "int16"}, optional
+        Of floating-point variables: as they are (default float32), or whole steps of 1e-4 with
+        nodata -32768; values beyond ±3.2767 become nodata. Encoded digital numbers keep their
+        integer type, scale, offset and nodata.
+    styles : bool
+        Write a style for QGIS beside each file of reflectance or an index, and with red, green and
+        blue a true-colour picture ``<item>_rgb.vrt`` that points at them.
+    mode : {"w-", "w", "upsert"}
+        ``"w-"`` writes a new catalogue and refuses what is there. ``"w"`` writes a new one beside
+        the old one, which was written by this function, and then takes its place. ``"upsert"``
+        adds to it: items of the same name are replaced and the others kept.
+
+    Returns
+    -------
+    Path
+        Of ``catalog.json``, which is written last.
+
+    Raises
+    ------
+    StoreError
+        If the directory is not empty (``"w-"``) or holds something else, or two dates would get
+        the same item name.
+    RadiometryError
+        If `dtype` is given for encoded digital numbers.
+    ContractError, GridError
+        If the cube lacks contract coordinates or a grid.
+
+    Examples
+    --------
+    >>> from xharmonize.io.cog.catalog import open_cogs
+    >>> from xharmonize.testing import example_cube
+    >>> ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    >>> catalog = to_cogs(ndvi, "ndvi-cogs")
+    >>> open_cogs("ndvi-cogs").sizes["time"]
+    3
+    """
+    require("pystac", extra="stac")
+    require_mode(mode, MODES)
+    folder = _writable(Path(path).expanduser(), mode)
+    cube = at_door(cube)
+    dataset = as_dataset(cube)
+    if is_result(cube):
+        dataset = _entries(dataset, _slug(collection or folder.name), dtype)
+    else:
+        require_coords(dataset)
+    _check_dtype(dataset, dtype)
+    dataset = _north_up(dataset)
+    names = _item_names(dataset)
+    files = Counter(layer.name for layer in _layers(dataset.isel(time=0), dtype))
+    if max(files.values()) > 1:
+        raise StoreError(
+            f"two layers would be written as {files.most_common(1)[0][0]!r}",
+            cure="rename one of them",
+        )
+    write = partial(
+        _write_dates, dataset, names, dtype=dtype, styles=styles, history=_history(cube, dataset)
+    )
+    group = _slug(collection or folder.name)
+    if mode == "upsert":
+        return write(folder, group)
+    with written_aside(folder, mode, cure=CURE) as new:
+        return folder / write(new, group).name
+
+
+def _write_dates(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    folder: Path,
+    group: str,
+    *,
+    dtype: CogDtype | None,
+    styles: bool,
+    history: str,
+) -> Path:
+    """Write the dates into a folder, and the catalogue over them."""
+    geobox = geobox_of(dataset)
+    # First an empty catalogue, so that a folder half written is known as ours.
+    write_root(folder)
+    for i, name in enumerate(names):
+        date = dataset.isel(time=i).compute()
+        target = folder / group / name
+        layers = _write_date(date, target, dtype=dtype, geobox=geobox, group=group, history=history)
+        if styles:
+            write_styles(target, name, layers, geobox)
+    return write_catalog(folder, collection=group, description=_description(dataset))
+
+
+def _entries(result: xr.Dataset, name: str, dtype: CogDtype | None) -> xr.Dataset:
+    if dtype == "int16":
+        raise StoreError(
+            "dtype='int16' holds reflectance and indices, a result has days and other units too",
+            cure="leave dtype out",
+        )
+    return as_series(result, name)
+
+
+def _write_date(
+    date: xr.Dataset,
+    folder: Path,
+    *,
+    dtype: CogDtype | None,
+    geobox: Any,
+    group: str,
+    history: str,
+) -> list[Layer]:
+    """Write the files of one date, then its item, and return what the files hold."""
+    folder.mkdir(parents=True, exist_ok=True)
+    step = {name: str(date[name].values) for name in TIME_COORDS}
+    time = pd.Timestamp(date["time"].item())
+    tags = {"TIFFTAG_DATETIME": time.strftime("%Y:%m:%d %H:%M:%S"), **step}
+    layers = _layers(date, dtype)
+    for layer in layers:
+        array = date[layer.variable]
+        pixels = array if layer.band is None else array.sel(band=layer.band)
+        write_cog(
+            folder / f"{folder.name}_{layer.name}.tif",
+            pixels.transpose("y", "x").values,
+            layer,
+            crs=geobox.crs.to_wkt(),
+            transform=geobox.transform,
+            tags=tags,
+        )
+    item = make_item(
+        folder.name, step, layers, time=time, geobox=geobox, collection=group, history=history
+    )
+    write_json(folder / f"{folder.name}.json", item)
+    return layers
+
+
+def _layers(date: xr.Dataset, dtype: CogDtype | None) -> list[Layer]:
+    return [
+        _layer(date, str(name), band, dtype)
+        for name, array in date.data_vars.items()
+        for band in (map(str, array["band"].values) if "band" in array.dims else [None])
+    ]
+
+
+def _layer(date: xr.Dataset, name: str, band: str | None, dtype: CogDtype | None) -> Layer:
+    array = date[name]
+    is_main = band is not None and (name == REFLECTANCE or len(date.data_vars) == 1)
+    is_float = array.dtype.kind == "f"
+    scale, offset, nodata = 1.0, 0.0, float("nan") if is_float else None
+    if is_float and dtype == "int16":
+        scale, nodata = INT16_SCALE, float(INT16_NODATA)
+    elif band is not None and not is_float and is_main and "scale" in date.coords:
+        at = date.sel(band=band)
+        scale, offset, nodata = (float(at[key]) for key in ("scale", "offset", "nodata"))
+    label = name if band is None else band if is_main else f"{name}_{band}"
+    flags = {
+        key: str(array.attrs[key])
+        for key in ("flag_masks", "flag_values", "flag_meanings")
+        if key in array.attrs
+    }
+    return Layer(
+        name=_slug(label),
+        variable=name,
+        band=band,
+        dtype=(dtype or "float32") if is_float else _integer_dtype(array.dtype),
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        unit=str(array.attrs.get("units", "1")),
+        description=" ".join(filter(None, [str(array.attrs.get("long_name", name)), band])),
+        resampling="average" if is_float or is_main else "nearest",
+        tags=flags,
+    )
+
+
+def _integer_dtype(dtype: np.dtype[Any]) -> str:
+    return "uint8" if dtype.kind == "b" else str(dtype)
+
+
+def _check_dtype(dataset: xr.Dataset, dtype: CogDtype | None) -> None:
+    if dtype not in (None, "float32", "int16"):
+        raise StoreError(f"dtype is {dtype!r}", cure="it is 'float32' or 'int16'")
+    is_encoded = "is_decoded" in dataset.coords and not bool(dataset["is_decoded"].values.all())
+    if dtype is not None and is_encoded:
+        raise RadiometryError(
+            "is for reflectance, the cube holds digital numbers",
+            cure="call cube.harmonize.decode() first, or leave dtype out to keep them",
+            argument="dtype",
+            value=dtype,
+        )
+
+
+def _north_up(dataset: xr.Dataset) -> xr.Dataset:
+    y = dataset["y"].values
+    is_ascending = y.size > 1 and y[-1] > y[0]
+    return dataset.isel(y=slice(None, None, -1)) if is_ascending else dataset
+
+
+def _item_names(dataset: xr.Dataset) -> list[str]:
+    """Name each date after its item; by sensor and time where that is unknown or not unique."""
+    ids = [str(value) for value in dataset["item_id"].values]
+    count = Counter(ids)
+    stamps = [pd.Timestamp(t).strftime("%Y%m%dT%H%M%S") for t in dataset["time"].values]
+    names = []
+    for name, stamp, sensor in zip(ids, stamps, dataset["sensor"].values):
+        stem = str(sensor) if name == UNKNOWN else name
+        is_unique = name != UNKNOWN and count[name] == 1
+        names.append(_slug(stem if is_unique else f"{stem}_{stamp}"))
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise StoreError(
+            f"two dates would be written as item {twice[0]!r}", cure="merge them or drop one"
+        )
+    return names
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.\-]+", "_", name)[:180].strip(".") or "cube"
+
+
+def _history(cube: xr.DataArray | xr.Dataset, dataset: xr.Dataset) -> str:
+    sources: Sequence[Any] = [cube, *dataset.data_vars.values()]
+    lines = [line for s in sources for line in str(s.attrs.get("history", "")).splitlines()]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _description(dataset: xr.Dataset) -> str:
+    names = ", ".join(str(v.attrs.get("long_name", n)) for n, v in dataset.data_vars.items())
+    sensors = ", ".join(dict.fromkeys(str(s) for s in dataset["sensor"].values))
+    return f"{names} from {sensors}, written by xharmonize"
+
+
+def _writable(path: Path, mode: GrowMode) -> Path:
+    folder = path.resolve()
+    if folder.is_file():
+        raise StoreError(f"{folder} is a file", cure="give a directory")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder
+    if not is_written_here(folder):
+        raise StoreError(
+            f"{folder} is not empty and holds no catalogue written by xharmonize",
+            cure="choose another directory",
+        )
+    require_new(folder, mode, cure=CURE)
+    return folder
+
+
+def is_written_here(folder: Path) -> bool:
+    """Whether `to_cogs` wrote what a folder holds."""
+    try:
+        catalog = json.loads((folder / "catalog.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(catalog, dict) and bool(catalog.get("xharmonize:catalog"))
+
+
+CHUNK = 2048  # pixels a side
+
+Item = Mapping[str, Any]
+
+
+def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArray | xr.Dataset:
+    """Open COGs that `to_cogs` wrote of an index (or other layers without bands), lazily.
+
+    Reflectance has bands, and is opened by `open_stac`.
+
+    Parameters
+    ----------
+    path : str or Path
+        Directory, or its ``catalog.json``.
+    collection : str, optional
+        Which, where there are several.
+
+    Returns
+    -------
+    DataArray or Dataset
+        (time, y, x), sorted by time, with the contract along time, units and history; a Dataset
+        where items have several assets. Numbers are decoded to float32, NaN where nodata; flags
+        stay integers.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such catalogue, it holds several collections and none is named, or its items
+        have bands or different assets.
+    GridError
+        If the items lie on different grids.
+    AssetReadError
+        When computed, if a file lies elsewhere than its item says.
+
+    Examples
+    --------
+    >>> from xharmonize.io.cog.catalog import to_cogs
+    >>> from xharmonize.testing import example_cube
+    >>> ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    >>> catalog = to_cogs(ndvi, "ndvi-cogs")
+    >>> open_cogs("ndvi-cogs").sizes["time"]
+    3
+    """
+    folder = Path(path).expanduser().resolve()
+    folder = folder.parent if folder.name == "catalog.json" else folder
+    group = _collection(folder, collection)
+    items = sorted(
+        map(_read_item, group.glob("*/*.json")),
+        key=lambda item: (sensing_time(item), item["id"]),
+    )
+    if not items:
+        raise CatalogError(f"{group} holds no items", cure="write them again with to_cogs")
+    _require_same(items, group)
+    coords = _coords(items)
+    arrays = {name: _read_layer(group, items, name, coords) for name in items[0]["assets"]}
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    return xr.Dataset(arrays)
+
+
+def _collection(folder: Path, name: str | None) -> Path:
+    if not is_written_here(folder):
+        raise CatalogError(f"{folder} holds no catalogue written by to_cogs")
+    known = sorted(file.parent.name for file in folder.glob("*/collection.json"))
+    if name is None and len(known) == 1:
+        return folder / known[0]
+    if name is None or name not in known:
+        raise CatalogError(
+            "", cure=f"{folder} holds {known}: name one of them", argument="collection", value=name
+        )
+    return folder / name
+
+
+def _read_item(file: Path) -> Item:
+    """An item that has what `to_cogs` wrote."""
+    item = read_file(str(file))
+    name = check_item(item)
+    for field in ("proj:transform", "proj:shape"):
+        if item["properties"].get(field) is None:
+            raise CatalogError(f"{name} in {str(file)!r} has no {field}", cure="write it again")
+    grid_stated(item["properties"], f"{name}: properties")
+    crs_stated(item["properties"], f"{name}: properties")
+    for key, asset in item["assets"].items():
+        own = as_mapping(asset, f"{name}: asset {key!r}")
+        for field in ("href", "data_type", "unit", "title"):
+            if not isinstance(own.get(field), str):
+                raise malformed(f"{name}: asset {key!r}: {field}", own.get(field), "text")
+    return dict(item)
+
+
+def _require_same(items: Sequence[Item], group: Path) -> None:
+    first = items[0]
+    grid = [first["properties"].get(key) for key in ("proj:transform", "proj:shape", "proj:code")]
+    for item in items:
+        if any("bands" in asset for asset in item["assets"].values()):
+            raise CatalogError(
+                f"of {group} has bands", cure="open it with xh.open_stac", item=item["id"]
+            )
+        if set(item["assets"]) != set(first["assets"]):
+            raise CatalogError(
+                f"has assets {sorted(item['assets'])}, {first['id']!r} {sorted(first['assets'])}",
+                cure="write them as collections of their own",
+                item=item["id"],
+            )
+        own = [item["properties"].get(key) for key in ("proj:transform", "proj:shape", "proj:code")]
+        if own != grid:
+            raise GridError(f"items {first['id']!r} and {item['id']!r} lie on different grids")
+
+
+def _coords(items: Sequence[Item]) -> dict[str, Any]:
+    """Time and the contract along it."""
+    times = pd.to_datetime([item["properties"]["datetime"] for item in items], utc=True)
+    standard = {"platform": "platform", "processing_baseline": "processing:version"}
+    coords: dict[str, Any] = {"time": times.tz_localize(None).to_numpy("datetime64[ns]")}
+    for name in TIME_COORDS:
+        key = standard.get(name, f"xharmonize:{name}")
+        values = [str(item["properties"].get(key, UNKNOWN)) for item in items]
+        coords[name] = ("time", np.array(values))
+    return coords
+
+
+def _read_layer(
+    group: Path, items: Sequence[Item], name: str, coords: Mapping[str, Any]
+) -> xr.DataArray:
+    """One asset of all items."""
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    files = [str((group / item["id"] / item["assets"][name]["href"]).resolve()) for item in items]
+    about = items[0]["properties"]
+    asset = items[0]["assets"][name]
+    is_real = asset["data_type"].startswith("float") or "nodata" in asset
+    dtype = np.dtype(np.float32 if is_real else asset["data_type"])
+    height, width = about["proj:shape"]
+    chunks = da.core.normalize_chunks((1, CHUNK, CHUNK), (len(items), height, width), dtype=dtype)
+    crs = about.get("proj:code") or about["proj:wkt2"]
+    grid = Grid(transform=tuple(about["proj:transform"][:6]), shape=(height, width))
+    data = da.map_blocks(
+        _read,
+        files=files,
+        grid=grid,
+        crs=crs,
+        is_real=is_real,
+        dtype=dtype,
+        chunks=chunks,
+        meta=np.empty((0, 0, 0), dtype),
+        name=f"open-cogs-{name}-{tokenize(files, [Path(f).stat().st_mtime_ns for f in files])}",
+    )
+    attrs: dict[str, Any] = {"units": asset["unit"], "long_name": asset["title"]}
+    attrs |= {} if is_real else _flags(files[0])
+    attrs |= {"history": about["processing:lineage"]} if "processing:lineage" in about else {}
+    array = xr.DataArray(data, dims=("time", "y", "x"), coords=dict(coords), name=name, attrs=attrs)
+    box = GeoBox((height, width), Affine(*about["proj:transform"]), crs)
+    return write_grid(array, box)
+
+
+def _flags(file: str) -> dict[str, Any]:
+    """CF attributes of flags, kept as tags of the files."""
+    import rasterio
+
+    with rasterio.open(file, driver="GTiff") as first:
+        tags = first.tags(1)
+    numbers = {n: re.findall(r"\d+", tags[n]) for n in ("flag_masks", "flag_values") if n in tags}
+    found: dict[str, Any] = {name: list(map(int, values)) for name, values in numbers.items()}
+    return found | {n: tags[n] for n in ("flag_meanings",) if n in tags}
+
+
+def _read(
+    *,
+    files: Sequence[str],
+    grid: Grid,
+    crs: str,
+    is_real: bool,
+    block_info: Mapping[Any, Any] | None = None,
+) -> AnyArray:
+    """Read one block of one date, decoded where it holds real values."""
+    import rasterio
+    from rasterio.windows import Window
+
+    if not block_info:
+        return np.empty((0, 0, 0), np.float32)
+    (date, _), (top, bottom), (left, right) = block_info[None]["array-location"]
+    reason = why_misplaced(read_header(files[date]), grid, crs)
+    if reason:
+        raise AssetReadError(
+            f"{files[date]} lies elsewhere than its item says: {reason}",
+            cure="write it again with to_cogs",
+        )
+    with rasterio.open(files[date], driver="GTiff") as file:
+        numbers = file.read(1, window=Window(left, top, right - left, bottom - top))
+        scale, offset, nodata = file.scales[0], file.offsets[0], file.nodata
+    if not is_real:
+        return np.asarray(numbers[None])
+    values = numbers.astype(np.float64) * scale + offset
+    values[numbers == nodata] = np.nan
+    return np.asarray(values[None], np.float32)

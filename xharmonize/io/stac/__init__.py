@@ -1,0 +1,1 @@
+"""From any STAC source to lazy pixels whose numbers are settled."""

@@ -1,0 +1,547 @@
+"""Cubes and results on disk: Zarr v3 stores that grow, and open as what was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize._replace import (
+    GrowMode,
+    beside,
+    escaped,
+    exchange,
+    put_back,
+    remove,
+    require_mode,
+    require_new,
+    written_aside,
+)
+from xharmonize.cube.blockwise import cut_into
+from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
+from xharmonize.cube.door import as_variables, is_result
+from xharmonize.errors import StoreError
+from xharmonize.io.zarr import layout
+from xharmonize.io.zarr.layout import TILE, open_whole, source_name
+from xharmonize.io.zarr.parts import FORMAT, Parts, differing, is_sound, require_fit, take_apart
+from xharmonize.io.zarr.write import (
+    Claim,
+    claim,
+    commit,
+    fill,
+    live_claims,
+    open_for_writing,
+    publish,
+    require_free,
+    reserve,
+    write_entries,
+    writer_lock,
+)
+from xharmonize.types import IntArray
+
+MARK = "xharmonize"
+
+
+def write_result(cube: xr.DataArray | xr.Dataset, store: Path, *, mode: str) -> Path:
+    """Write a cube without dates as a Zarr v3 store that appears whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        If it is to be added to a store, or something stands at `store` that may not be replaced.
+    """
+    if mode == "upsert":
+        raise StoreError(
+            "a result has no dates to add to a store by",
+            cure="write it whole, to a path of its own, with mode='w'",
+        )
+    is_there = store.is_file() or (store.is_dir() and any(store.iterdir()))
+    if is_there and not is_result_store(store):
+        raise StoreError(
+            f"{store} exists and holds no result written by xharmonize", cure="choose another path"
+        )
+    with written_aside(store, mode) as new:
+        _bare(cube).to_zarr(new, mode="w-", zarr_format=3, consolidated=False)
+    return store
+
+
+def _bare(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
+    """The variables without what another file left in their encoding, and in even chunks."""
+    dataset = as_variables(cube, what="to_zarr") if isinstance(cube, xr.DataArray) else cube
+    dataset = dataset.drop_encoding()
+    texts = {
+        n: (c.dims, np.array(c.values.tolist(), object), c.attrs)
+        for n, c in dataset.coords.items()
+        if c.dtype.kind in "UT"
+    }
+    dataset = dataset.assign_coords(texts)
+    even = {d: max(chunks) for d, chunks in dataset.unify_chunks().chunksizes.items()}
+    dataset = dataset.chunk(even) if even else dataset
+    for name, array in dataset.variables.items():
+        array.attrs = json_attrs(array.attrs)
+        if array.dtype.kind == "M":
+            array.encoding = {**TIME_ATTRS, "dtype": "int64", "_FillValue": NO_TIME}
+        if name in dataset.data_vars and {"y", "x"} <= set(array.dims):
+            array.encoding["grid_mapping"] = "spatial_ref"
+    own = {
+        "result": "DataArray" if isinstance(cube, xr.DataArray) else "Dataset",
+        "variables": list(map(str, dataset.data_vars)),
+    }
+    return dataset.assign_attrs({**json_attrs(dataset.attrs), MARK: own})
+
+
+def is_result_store(store: Path) -> bool:
+    """Tell whether `write_result` wrote what stands at a path."""
+    try:
+        document = json.loads((store / "zarr.json").read_text())
+    except (OSError, ValueError):
+        return False
+    attrs = document.get("attributes") if isinstance(document, dict) else None
+    own = attrs.get(MARK) if isinstance(attrs, dict) else None
+    return isinstance(own, dict) and "result" in own
+
+
+def open_result(
+    store: Path, *, chunks: Mapping[str, int] | None = None
+) -> xr.DataArray | xr.Dataset:
+    """Open a result lazily, as what it was written from."""
+    options: dict[str, Any] = {"consolidated": False, "decode_coords": "all"}
+    found = xr.open_zarr(store, chunks=dict(chunks or {}), **options)
+    texts = {
+        n: (c.dims, np.array(c.values.tolist(), str), c.attrs)
+        for n, c in found.coords.items()
+        if c.dtype.kind in "OT"
+    }
+    found = found.assign_coords(texts)
+    own = found.attrs.pop(MARK)
+    whole: xr.Dataset = found[own["variables"]]
+    array: xr.DataArray = whole[own["variables"][0]]
+    return whole if own["result"] == "Dataset" else array
+
+
+T = TypeVar("T")
+
+BRANCH = "main"
+
+AT_ONCE = 8
+"""Shards computed before they are written: at most 200 MB of six bands."""
+
+
+def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> Any:
+    """Write a cube into an Icechunk repository, session or store, and return what was given.
+
+    A repository gets one commit on its branch ``main``. A session (or its store) is written to and
+    left for its owner to commit, so that several cubes may become one transaction.
+
+    Raises
+    ------
+    StoreError
+        If `place` is none of these, a session is read-only, another writer committed meanwhile, or
+        the cube does not fit.
+    """
+    icechunk = require("icechunk", extra="icechunk")
+    if not isinstance(place, icechunk.Repository):
+        _write_session(_writable(place, icechunk), parts, mode=mode, tile=tile)
+        return place
+    session = place.writable_session(BRANCH)
+    _write_session(session, parts, mode=mode, tile=tile)
+    try:
+        session.commit(f"xharmonize to_zarr, mode {mode}: {len(parts.keys)} entries")
+    except icechunk.ConflictError as error:
+        raise StoreError(
+            f"another writer committed to branch {BRANCH!r} while this one wrote ({error})",
+            cure="nothing of this write was kept: run it again",
+        ) from error
+    return place
+
+
+def readable_store(place: Any) -> Any:
+    """Return the Zarr store to read a repository, session or store by.
+
+    Raises
+    ------
+    StoreError
+        If `place` is none of these.
+    """
+    icechunk = require("icechunk", extra="icechunk")
+    if isinstance(place, icechunk.Repository):
+        place = place.readonly_session(BRANCH)
+    return _session(place, icechunk).store
+
+
+def _session(place: Any, icechunk: Any) -> Any:
+    session = place.session if isinstance(place, icechunk.IcechunkStore) else place
+    if not isinstance(session, icechunk.Session):
+        raise StoreError(
+            f"path is a {type(place).__name__}",
+            cure="give a path, or an Icechunk repository, session or store",
+        )
+    return session
+
+
+def _writable(place: Any, icechunk: Any) -> Any:
+    session = _session(place, icechunk)
+    if session.read_only:
+        raise StoreError(
+            "the Icechunk session is read-only", cure=f"open it with writable_session({BRANCH!r})"
+        )
+    return session
+
+
+def _write_session(session: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> None:
+    attrs = _root_attrs(session.store)
+    version = format_in(session.store)
+    if attrs is not None and version is None:
+        raise StoreError(
+            "the root group of this Icechunk store was not written by xharmonize",
+            cure="use another repository",
+        )
+    if mode == "w-" and attrs is not None:
+        raise StoreError(
+            "there is a store in this Icechunk repository",
+            cure="mode='w' replaces it, mode='upsert' adds to it",
+        )
+    if mode == "upsert" and version not in (None, FORMAT):
+        raise StoreError(
+            f"the store has format version {version}, this release writes {FORMAT}",
+            cure="write it again with mode='w'",
+        )
+    if mode != "upsert" or version is None:
+        layout.create(session.store, parts, tile=tile or TILE, overwrite=attrs is not None)
+    group = open_for_writing(session.store)
+    require_fit(group, parts, path="in Icechunk")
+    layout.require_tile(group, parts, tile=tile)
+    rows = reserve(session.store, parts)
+    _fill(session, parts, rows)
+    commit(session.store, parts, rows)
+
+
+def format_in(store: Any) -> Any:
+    """Format version of a store; None where there is none, or none of ours."""
+    attrs = _root_attrs(store) or {}
+    return attrs.get("xharmonize", {}).get("format")
+
+
+def _root_attrs(store: Any) -> dict[str, Any] | None:
+    """Attributes of the root group; None where there is none."""
+    import zarr
+
+    try:
+        return dict(zarr.open_group(store, mode="r", zarr_format=3).attrs)
+    except FileNotFoundError:
+        return None
+
+
+def _fill(session: Any, parts: Parts, rows: IntArray) -> None:
+    """Compute shards wherever the scheduler runs tasks, and write them here, a few at a time.
+
+    Icechunk takes writes from other processes only into sessions that have changed nothing yet,
+    and ours has reserved rows; to commit that first would make two transactions of one.
+    """
+    from dask.base import compute
+
+    group = open_for_writing(session.store)
+    for name, block in parts.blocks.items():
+        array = group[name]
+        shards = _shards(block, unit=array.shards or array.chunks)
+        for few in _batched(shards, AT_ONCE):
+            values = compute(*(lazy for _, lazy in few))
+            for (start, _), value in zip(few, values):
+                first, *rest = start
+                ends = (at + n for at, n in zip(rest, value.shape[1:]))
+                row = int(rows[first])
+                region = (slice(row, row + 1), *(slice(*edges) for edges in zip(rest, ends)))
+                array[region] = value.astype(array.dtype, copy=False)
+
+
+def _shards(block: xr.DataArray, *, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Where each shard starts, and its values: lazy where the block is."""
+    source = cut_into(block.data, unit)
+    starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in source.chunks]
+    return zip(product(*starts), source.to_delayed().ravel().tolist())
+
+
+def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut into lists of at most `size`."""
+    rest = iter(values)
+    while few := list(islice(rest, size)):
+        yield few
+
+
+MODES = ("w-", "w", "upsert")
+DAMAGED = "is damaged, or was changed by another program"
+CURE = "mode='w' replaces it, mode='upsert' adds to it"
+
+
+def to_zarr(
+    cube: xr.DataArray | xr.Dataset,
+    path: Any,
+    *,
+    mode: GrowMode = "w-",
+    tile: int | None = None,
+) -> Any:
+    """Write a cube to a Zarr v3 store, as a whole or entry by entry.
+
+    Entries are known by (time, sensor, tile). With ``mode="upsert"`` an entry the store holds
+    already is replaced, any other is appended. A write that was killed leaves what was committed
+    before, except that entries it was replacing are hidden; run again, it gives the same store as
+    an undisturbed one. Several processes may upsert at once, if their entries differ.
+
+    Parameters
+    ----------
+    cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
+        With its contract and CRS; reflectance, an index, encoded digital numbers, and companions
+        (`qa`, `origin`, `uncertainty`, …). Values, dtype and NaN are stored as they are. Dask
+        cubes are written piece by piece with the scheduler in force. A result without dates, such
+        as seasons or a fit, is written whole, with every variable.
+    path : str, Path, or icechunk.Repository, Session or IcechunkStore
+        Directory on a file system that all workers share. A repository of Icechunk gets one commit
+        on its branch ``main``; a session is written to, and its owner commits it.
+    mode : {"w-", "w", "upsert"}
+        ``"w-"`` writes a new store and refuses what is there. ``"w"`` writes a new store beside
+        the old one and then takes its place. ``"upsert"`` adds to the store, and makes it where
+        there is none.
+    tile : int, optional
+        Edge of a shard [pixels], 1024 where not given. Settled when a store is made.
+
+    Returns
+    -------
+    Path, or what was given for Icechunk
+        The store.
+
+    Raises
+    ------
+    StoreError
+        If `path` exists (``"w-"``) or is not a store of this package and format version, the cube
+        does not fit the store (grid, CRS, bands, dtype, units, flags, coordinates), a key occurs
+        twice, another process writes one of
+        the same entries (or, with ``mode="w"``, any), or a lazy cube would be upserted into the
+        store it is read from.
+    ContractError, GridError, TimeAxisError
+        If the cube lacks contract coordinates, a CRS, an even grid or dates.
+    """
+    require_mode(mode, MODES)
+    if tile is not None and tile < 1:
+        raise StoreError(f"tile is {tile}", cure="give a positive number of pixels")
+    if is_result(cube) and isinstance(path, str | Path):
+        return write_result(cube, _local(path), mode=mode)
+    parts = take_apart(cube)
+    if not isinstance(path, str | Path):
+        return write_transaction(path, parts, mode=mode, tile=tile)
+    store = _local(path)
+    if mode == "upsert":
+        _upsert(store, parts, tile=tile)
+    else:
+        _write_whole(store, parts, mode=mode, tile=tile or TILE)
+    return store
+
+
+def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
+    """Open a store of `to_zarr` as the cube it was: complete entries only, sorted by time.
+
+    The cube stands for the store as it is now. Where an entry is replaced later, or the whole
+    store, reading its pixels is an error, and never gives new values under old dates.
+
+    Parameters
+    ----------
+    path : str, Path, or icechunk.Repository, Session or IcechunkStore
+        The store; of a repository the last commit on ``main``.
+    chunks : mapping, optional
+        Dask chunks; those of the shards where not given.
+
+    Returns
+    -------
+    DataArray or Dataset
+        Lazy, with contract coordinates as strings, sorted by (time, sensor, tile); what was
+        written as a DataArray comes back as one.
+
+    Raises
+    ------
+    StoreError
+        If `path` holds no store of this package and format version, or it is damaged. When
+        computed: if bytes are damaged, or the entries were replaced since.
+    """
+    if not isinstance(path, str | Path):
+        place = readable_store(path)
+        _require_version(format_in(place), "this Icechunk store")
+        return open_whole(place, chunks=chunks)
+    store = _local(path)
+    for _ in range(2):
+        _finish_swap(store)
+        if is_result_store(store):
+            return open_result(store, chunks=chunks)
+        _require_ours(store)
+        try:
+            return open_whole(store, chunks=chunks)
+        except FileNotFoundError as error:  # between the two renames of a swap, or damaged
+            missing = error
+    raise StoreError(
+        f"{store} lacks a file ({missing})",
+        cure="bring it back from a copy, or write it again with mode='w'",
+    ) from missing
+
+
+def _local(path: str | Path) -> Path:
+    if "://" in str(path):
+        raise StoreError(
+            f"{path} is a URL",
+            cure="series are written to directories, because an upsert relies on "
+            "locks and atomic renames: write locally and copy the directory",
+        )
+    return Path(path).expanduser().resolve()
+
+
+def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
+    """Reserve and commit under the lock; fill beside other writers, whose entries differ."""
+    with ExitStack() as held:
+        with writer_lock(store):
+            claims = live_claims(store)
+            require_free(claims, parts.keys)
+            _clean_up(store, claims)
+            if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
+                _make_empty(store, parts, tile=tile or TILE)
+            _require_ours(store)
+            _require_undamaged(store)
+            _require_other_source(store, parts)
+            group = open_for_writing(store)
+            require_fit(group, parts, path=store)
+            layout.require_tile(group, parts, tile=tile)
+            held.enter_context(claim(store, parts.keys))
+            rows = reserve(store, parts)
+        fill(store, parts, rows)
+        with writer_lock(store):
+            commit(store, parts, rows)
+
+
+def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
+    """Make the store aside, so that it appears at `store` in one step."""
+    partial = beside(store, "partial")
+    layout.create(partial, parts, tile=tile)
+    publish(partial, history={})
+    exchange(partial, store)
+
+
+def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
+    """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
+    with ExitStack() as held:
+        with writer_lock(store):
+            claims = live_claims(store)
+            if claims:
+                _require_replaceable(store, mode)
+            require_free(claims, None)
+            _clean_up(store, claims)
+            _require_replaceable(store, mode)
+            held.enter_context(claim(store, None))
+        partial = beside(store, "partial")
+        try:
+            layout.create(partial, parts, tile=tile)
+            publish(partial, history={})
+            write_entries(partial, parts)
+            with writer_lock(store):
+                _require_replaceable(store, mode)
+                exchange(partial, store)
+        finally:
+            remove(partial)
+
+
+def _finish_swap(store: Path) -> None:
+    """Bring back the old store where a writer was killed between the two renames of a swap."""
+    if store.exists() or not any(store.parent.glob(f".{escaped(store.name)}.*.old")):
+        return
+    try:
+        with writer_lock(store):
+            put_back(store)
+    except OSError as error:
+        raise StoreError(
+            f"a writer was killed while it put a new store at {store}",
+            cure="the old one is beside it, "
+            f"as .{store.name}.<id>.old, and cannot be renamed by you ({error})",
+        ) from error
+
+
+def _clean_up(store: Path, claims: Sequence[Claim]) -> None:
+    """Remove what killed writers left, once no other lives: what is unfinished may be its own."""
+    if claims:
+        return
+    hidden = f".{escaped(store.name)}.*"
+    put_back(store)
+    for partial in store.parent.glob(f"{hidden}.partial"):
+        remove(partial)
+    for unborn in store.parent.glob(f"{hidden}.partial-claim"):
+        unborn.unlink()
+    if (store / "zarr.json").exists() and _format_of(store) is not None:
+        for stray in store.rglob("*.partial"):
+            stray.unlink()
+
+
+def _format_of(store: Path) -> Any:
+    """Format version of a store of ours; None where it is something else."""
+    try:
+        document = json.loads((store / "zarr.json").read_text())
+    except (OSError, ValueError):
+        return None
+    own = document.get("attributes", {}).get("xharmonize")
+    return own.get("format") if isinstance(own, dict) else None
+
+
+def _require_ours(store: Path) -> None:
+    if not store.exists():
+        raise StoreError(f"there is no store at {store}", cure="write one with to_zarr")
+    _require_version(_format_of(store), store)
+    if not is_sound(json.loads((store / "zarr.json").read_text())):
+        raise StoreError(
+            f"{store} {DAMAGED}: its zarr.json is not what was written",
+            cure="bring it back from a copy, or write the store again with mode='w'",
+        )
+
+
+def _require_undamaged(store: Path) -> None:
+    """Raise `StoreError` where arrays are not described as they were published."""
+    document = json.loads((store / "zarr.json").read_text())
+    arrays = {p.parent.name: json.loads(p.read_text()) for p in store.glob("*/zarr.json")}
+    found = differing(document, arrays)
+    if found:
+        raise StoreError(f"{store} {DAMAGED}: {found} are not stored as its root document says")
+
+
+def _require_version(version: Any, store: Any) -> None:
+    if version is None:
+        raise StoreError(
+            f"{store} is not a store written by xharmonize", cure="choose another path"
+        )
+    if version != FORMAT:
+        raise StoreError(
+            f"{store} has format version {version}, this release reads and writes {FORMAT}",
+            cure="open it with the release that wrote it, or write it again with mode='w'",
+        )
+
+
+def _require_replaceable(store: Path, mode: str) -> None:
+    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
+        return
+    if _format_of(store) is None:
+        raise StoreError(
+            f"{store} exists and is not a store written by xharmonize",
+            cure="it is not deleted: choose another path or remove it yourself",
+        )
+    require_new(store, mode, cure=CURE)
+
+
+def _require_other_source(store: Path, parts: Parts) -> None:
+    """Refuse a lazy cube that reads the entries it would replace: half of them may be new."""
+    own = source_name(store)
+    for name, block in parts.blocks.items():
+        if block.chunks is not None and any(str(n).startswith(own) for n in block.data.dask.layers):
+            raise StoreError(
+                f"{name!r} is read lazily from {store} itself, whose entries it would replace "
+                "while they are read",
+                cure="load the cube first with cube.load(), write it whole with "
+                "mode='w', or write to another path",
+            )

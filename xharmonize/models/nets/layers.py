@@ -1,0 +1,190 @@
+"""Layers that networks share: faster forms of convolutions, their exchange, and initial weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xharmonize.types import AnyArray
+
+
+def exchange(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Replace, in place, every part for which `make` gives another one."""
+    for name, part in network.named_children():
+        made = make(part)
+        if made is None:
+            exchange(part, make)
+        else:
+            setattr(network, name, made)
+
+
+def changes_by_two(part: nn.Module) -> bool:
+    """Whether a layer is a convolution of pix2pix, or a transposed one: it halves or doubles."""
+    if not isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+        return False
+    shape = (part.kernel_size, part.stride, part.padding, part.output_padding, part.dilation)
+    wanted = ((4, 4), (2, 2), (1, 1), (0, 0), (1, 1))
+    return bool(shape == wanted and part.groups == 1 and part.padding_mode == "zeros")
+
+
+def glorot_uniform(tensors: Mapping[str, Any], seed: int = 0) -> dict[str, AnyArray]:
+    """Draw weights for the tensors of a network.
+
+    Kernels and matrices are uniform over ``±sqrt(6 / (fan_in + fan_out))``; biases and running
+    means are zero, scales and running variances of batch normalisation one.
+
+    Parameters
+    ----------
+    tensors : mapping of str to tensor
+        A ``state_dict``; only names, shapes and dtypes are read, so it may be on the meta device.
+    seed : int
+        Seed of the generator.
+
+    Returns
+    -------
+    dict of str to array
+        One array per tensor, in the same order, shape and dtype.
+
+    References
+    ----------
+    Glorot, X. and Bengio, Y. (2010), Understanding the difficulty of training deep feedforward
+    neural networks, AISTATS 9, 249-256.
+    """
+    random = np.random.default_rng(seed)
+    return {name: _draw(name, tensor, random) for name, tensor in tensors.items()}
+
+
+def _draw(name: str, tensor: Any, random: np.random.Generator) -> AnyArray:
+    shape, dtype = tuple(tensor.shape), np.dtype(str(tensor.dtype).removeprefix("torch."))
+    if len(shape) < 2:
+        is_one = name.endswith(("weight", "running_var")) and dtype.kind == "f"
+        return np.full(shape, is_one, dtype)
+    # Kernels are (out, in, ...), transposed ones (in, out, ...): the sum is the same.
+    bound = math.sqrt(6 / ((shape[0] + shape[1]) * math.prod(shape[2:])))
+    return random.uniform(-bound, bound, shape).astype(dtype)
+
+
+WIDE = 2**18
+"""Input times output channels from which it pays: 512 x 512."""
+
+
+def _bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    if layer.bias is None:
+        return torch.zeros(layer.out_channels)
+    return layer.bias.detach().clone()
+
+
+class ProductConvolution(nn.Module):
+    """What a convolution of kernel 4, stride 2 and padding 1 does.
+
+    Parameters
+    ----------
+    layer : torch.nn.Conv2d
+        The layer whose weights are taken over.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        matrix = layer.weight.detach().permute(2, 3, 1, 0).reshape(-1, layer.out_channels)
+        self.matrix = nn.Parameter(matrix, requires_grad=False)  # (y, x, in), out
+        self.bias = nn.Parameter(_bias(layer), requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (n, channel, y, x) to (n, output, y // 2, x // 2), channels last in memory."""
+        windows = nn.functional.pad(image, (1, 1, 1, 1)).unfold(2, 4, 2).unfold(3, 4, 2)
+        n, _, height, width = windows.shape[:4]
+        rows = windows.permute(0, 2, 3, 4, 5, 1).reshape(n * height * width, -1)
+        product = torch.addmm(self.bias, rows, self.matrix)
+        return product.view(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+class ProductTransposed(nn.Module):
+    """What a transposed convolution of kernel 4, stride 2 and padding 1 does.
+
+    Parameters
+    ----------
+    layer : torch.nn.ConvTranspose2d
+        The layer whose weights are taken over.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        matrix = layer.weight.detach().permute(0, 2, 3, 1).reshape(layer.in_channels, -1)
+        self.matrix = nn.Parameter(matrix, requires_grad=False)  # in, (y, x, out)
+        self.bias = nn.Parameter(_bias(layer), requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (n, channel, y, x) to (n, output, 2 y, 2 x), channels last in memory."""
+        n, channels, height, width = image.shape
+        rows = image.permute(0, 2, 3, 1).reshape(-1, channels)
+        # Four taps a side: two pairs, each a pair of output pixels beside the one before.
+        taps = (rows @ self.matrix).view(n, height, width, 2, 2, 2, 2, -1)
+        total = self.bias.expand(n, height + 1, 2, width + 1, 2, -1).contiguous()
+        for i in range(2):
+            for j in range(2):
+                part = taps[:, :, :, i, :, j].transpose(2, 3)
+                total[:, i : i + height, :, j : j + width] += part
+        whole = total.view(n, 2 * height + 2, 2 * width + 2, -1)
+        return whole[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+
+
+def with_products(network: nn.Module) -> None:
+    """Replace every wide convolution that can be, in place."""
+    exchange(network, _product)
+
+
+def _product(part: nn.Module) -> nn.Module | None:
+    if not isinstance(part, nn.Conv2d | nn.ConvTranspose2d) or not changes_by_two(part):
+        return None
+    if part.in_channels * part.out_channels < WIDE:
+        return None
+    if isinstance(part, nn.ConvTranspose2d):
+        return ProductTransposed(part)
+    return ProductConvolution(part)
+
+
+TAPS = ((2, 0), (3, 1))
+"""Per output pixel of a pair, the taps of the kernel that meet the first and second input pixel."""
+
+
+class SubpixelConvolution(nn.Module):
+    """What a transposed convolution of kernel 4, stride 2 and padding 1 does.
+
+    Parameters
+    ----------
+    transposed : torch.nn.ConvTranspose2d
+        The layer whose weights are taken over.
+    """
+
+    def __init__(self, transposed: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        channels, outputs = transposed.weight.shape[:2]
+        taps = torch.tensor(TAPS)
+        kernel = transposed.weight.detach()[:, :, taps][..., taps]  # (in, out, 2, tap, 2, tap)
+        self.convolution = nn.Conv2d(channels, 4 * outputs, 2, padding=1, device="meta")
+        self.convolution.weight = nn.Parameter(
+            kernel.permute(1, 2, 4, 0, 3, 5).reshape(4 * outputs, channels, 2, 2),
+            requires_grad=False,
+        )
+        bias = torch.zeros(outputs) if transposed.bias is None else transposed.bias.detach()
+        self.convolution.bias = nn.Parameter(bias.repeat_interleave(4), requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (n, channel, y, x) to (n, output, 2 y, 2 x)."""
+        return nn.functional.pixel_shuffle(self.convolution(image), 2)[..., 1:-1, 1:-1]
+
+
+def with_subpixels(network: nn.Module) -> None:
+    """Replace every transposed convolution that can be, in place."""
+    exchange(network, _subpixel)
+
+
+def _subpixel(part: nn.Module) -> nn.Module | None:
+    if isinstance(part, nn.ConvTranspose2d) and changes_by_two(part):
+        return SubpixelConvolution(part)
+    return None

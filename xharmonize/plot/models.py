@@ -1,0 +1,271 @@
+"""Look-up tables, and how a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.errors import MetricError, ModelError
+from xharmonize.metrics import get_metric, list_metrics
+from xharmonize.plot.style import (
+    BLUE,
+    GREEN,
+    MISSING,
+    ORANGE,
+    PURPLE,
+    SKY,
+    literal,
+    new_figure,
+    tidy,
+)
+from xharmonize.types import AnyArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Losses: TypeAlias = pd.DataFrame | xr.Dataset | str | Path
+
+
+_COLUMNS = 3
+
+
+def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
+    """Draw look-up tables, one panel for each band.
+
+    Each table is a thin line, the median of all tiles and dates a thick one; a dashed line marks
+    what changes nothing. Grey behind them: where the values of the cube lie; panels end there.
+
+    Parameters
+    ----------
+    fit : Dataset
+        Of `fit_tables` or `fit_lut`; computed here. Tables of NaN (empty tiles) are not drawn.
+    title : str
+        Put above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ModelError
+        If the Dataset holds no tables.
+
+    Examples
+    --------
+    >>> figure = tables(xh.fit_tables(cube, model))  # doctest: +SKIP
+    """
+    name = next((key for key in ("tables", "table") if key in fit), None)
+    if name is None or "knot_value" not in fit.coords:
+        raise ModelError(
+            "the Dataset holds no look-up tables", cure="give a fit of fit_tables or fit_lut"
+        )
+    fit = fit.compute()
+    bands = [str(band) for band in fit["band"].values]
+    n_rows = -(-len(bands) // _COLUMNS)
+    n_columns = min(len(bands), _COLUMNS)
+    figure = new_figure(3.2 * n_columns + 0.4, 3.0 * n_rows + 0.5)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False)
+    counts = fit["histograms" if "histograms" in fit else "histogram"]
+    for axes, band in zip(panels.flat, bands):
+        values = fit[name].sel(band=band).transpose(..., "knot").values
+        pixels = counts.sel(band=band).transpose(..., "bin").values
+        lines = values.reshape(-1, values.shape[-1])
+        _draw(axes, fit["knot_value"].sel(band=band).values, lines, pixels)
+        axes.set_title(band, fontsize=9, loc="left")
+    for axes in panels.flat[len(bands) :]:
+        axes.set_visible(False)
+    _label(figure, panels, title, is_single=name == "table")
+    return literal(figure)
+
+
+def _draw(axes: Axes, knots: AnyArray, lines: AnyArray, counts: AnyArray) -> None:
+    """Tables (table, knot) of one band over the histogram of its values, as far as these go."""
+    lines = lines[np.isfinite(lines).all(axis=1)]
+    total = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
+    edges = np.linspace(knots[0], knots[-1], total.size + 1)
+    left, right = _where_values_lie(edges, total)
+    drawn = lines[:, (knots >= left) & (knots <= right)]
+    bottom = float(min(drawn.min(initial=left), left))
+    top = float(max(drawn.max(initial=right), right))
+    height = bottom + 0.25 * (top - bottom) * total / max(int(total.max()), 1)
+    axes.stairs(height, edges, baseline=bottom, fill=True, color=MISSING, zorder=0)
+    collection: Any = require("matplotlib.collections", extra="plot").LineCollection
+    if len(lines) > 1:
+        paths = [np.column_stack([knots, line]) for line in lines]
+        opacity = float(np.clip(12 / len(lines), 0.04, 0.5))
+        axes.add_collection(collection(paths, colors=BLUE, linewidths=0.6, alpha=opacity))
+    if len(lines):
+        axes.plot(knots, np.median(lines, axis=0), color=ORANGE, linewidth=1.6)
+    axes.plot(knots[[0, -1]], knots[[0, -1]], color="#555555", linewidth=0.8, linestyle="--")
+    axes.locator_params(nbins=5)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    tidy(axes)
+
+
+def _where_values_lie(edges: AnyArray, counts: AnyArray) -> tuple[float, float]:
+    """Range of all values but one in a thousand at either end, and a tenth more on each side."""
+    if not counts.sum():
+        return float(edges[0]), float(edges[-1])
+    level = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
+    first = int(np.searchsorted(level, 0.001, side="right")) - 1
+    last = int(np.searchsorted(level, 0.999))
+    margin = (edges[last] - edges[first]) / 10
+    low, high = max(edges[first] - margin, edges[0]), min(edges[last] + margin, edges[-1])
+    return float(low), float(high)
+
+
+def _label(figure: Figure, panels: AnyArray, title: str, *, is_single: bool) -> None:
+    """Axes, legend and title for all panels."""
+    line: Any = require("matplotlib.lines", extra="plot").Line2D
+    patch: Any = require("matplotlib.patches", extra="plot").Patch
+    middle = "table" if is_single else "median of the tables"
+    handles = [
+        line([], [], color=ORANGE, linewidth=1.6, label=middle),
+        line([], [], color="#555555", linewidth=0.8, linestyle="--", label="no change"),
+        patch(color=MISSING, label="values of the cube"),
+    ]
+    if not is_single:
+        handles.insert(0, line([], [], color=BLUE, linewidth=0.8, label="one tile and date"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    for axes in panels[-1]:
+        axes.set_xlabel("reflectance in [1]", fontsize=8)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("reflectance out [1]", fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    for axes in panels.flat:
+        axes.tick_params(labelsize=7)
+
+
+EPOCH = "epoch"
+PREFIXES = ("validation_", "val_")
+_LINES = (
+    (BLUE, "-"),
+    (ORANGE, "--"),
+    (GREEN, "-."),
+    (PURPLE, ":"),
+    (SKY, "-"),
+)
+_LOWER = ("rmse", "mse", "mae", "mre", "mre_total", "sam", "ergas")
+_HIGHER = ("r2", "r2_pearson", "cc", "kge", "kge_2012", "psnr", "ssim", "uiqi", "skill")
+
+
+def training(losses: Losses, *, title: str = "") -> Figure:
+    """Draw losses per epoch, and below them each metric of the validation.
+
+    Parameters
+    ----------
+    losses : DataFrame, Dataset, or path of a CSV file
+        One row per epoch, in the column (or coordinate) ``epoch``, counted from 1 where there is
+        none. Columns that begin with ``validation_`` or ``val_``, or are named as a metric of
+        `xharmonize.metrics.list_metrics`, are metrics, each drawn apart; all other numbers are
+        losses and share one panel. Several rows of one epoch (ranks, steps) count with their mean;
+        NaN is left out.
+    title : str
+        Put above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    MetricError
+        If there is no column of numbers.
+
+    Examples
+    --------
+    >>> figure = training("losses.csv")  # doctest: +SKIP
+    """
+    table = read_losses(losses)
+    metrics = [name for name in table.columns if _is_metric(name)]
+    own = [name for name in table.columns if name not in metrics]
+    n = len(metrics) + bool(own)
+    figure = new_figure(7.5, 1.9 * n + 0.9)
+    panels = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
+    if own:
+        _draw_losses(panels[0], table, own)
+    for axes, name in zip(panels[bool(own) :], metrics):
+        _draw_metric(axes, table, name)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].locator_params(axis="x", integer=True)
+    panels[0].set_title(title, fontsize=10, loc="left")
+    return literal(figure)
+
+
+def read_losses(losses: Losses) -> pd.DataFrame:
+    """Return a table of numbers by epoch."""
+    import pandas as pd
+
+    if isinstance(losses, (str, Path)):
+        table = pd.read_csv(losses)
+    elif isinstance(losses, xr.Dataset):
+        table = losses.compute().to_dataframe().reset_index()
+    else:
+        table = losses.reset_index() if losses.index.name == EPOCH else losses
+    if EPOCH not in table.columns:
+        table = table.assign(**{EPOCH: np.arange(1, len(table) + 1)})
+    numbers = table.select_dtypes("number").groupby(EPOCH).mean().dropna(axis=1, how="all")
+    if numbers.empty or not len(numbers.columns):
+        raise MetricError(
+            "no column of numbers to draw",
+            cure=f"there are {list(map(str, table.columns))}; give losses per epoch",
+        )
+    numbers.columns = numbers.columns.map(str)
+    return numbers
+
+
+def _bare(name: str) -> str:
+    """Name of a metric without what says that it is of the validation."""
+    prefix = next((p for p in PREFIXES if name.startswith(p)), "")
+    return name.removeprefix(prefix)
+
+
+def _is_metric(name: str) -> bool:
+    return name.startswith(PREFIXES) or name in list_metrics()
+
+
+def _draw_losses(axes: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
+    for k, name in enumerate(names):
+        colour, dashes = _LINES[k % len(_LINES)]
+        _line(axes, table[name], color=colour, linestyle=dashes, label=name.replace("_", " "))
+    values = table[list(names)].to_numpy(float)
+    finite = values[np.isfinite(values)]
+    # Adversarial losses lie orders of magnitude below a weighted absolute error.
+    if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
+        axes.set_yscale("log")
+    axes.set_ylabel("loss [1]")
+    axes.legend(frameon=False, fontsize=8)
+    tidy(axes)
+
+
+def _draw_metric(axes: Axes, table: pd.DataFrame, name: str) -> None:
+    values = table[name]
+    _line(axes, values, color=BLUE, label=name)
+    bare = _bare(name)
+    known = bare in list_metrics()
+    unit = get_metric(bare).units.replace("of the values", "1") if known else "1"
+    axes.set_ylabel(f"{bare} [{unit}]\n(validation)", fontsize=8)
+    if bare not in _LOWER + _HIGHER:
+        bare = bare.split("_", 1)[-1]
+    if bare in _LOWER + _HIGHER and values.notna().any():
+        best = values.idxmin() if bare in _LOWER else values.idxmax()
+        axes.plot([best], [values[best]], "o", color=ORANGE, markersize=5)
+        text = f"best {values[best]:.4g}, epoch {best:g}"
+        axes.set_title(text, fontsize=7, loc="right", color=ORANGE)
+    tidy(axes)
+
+
+def _line(axes: Axes, values: pd.Series[Any], **style: Any) -> None:
+    known = values.dropna()
+    marker = "o" if len(known) < 2 else ""
+    axes.plot(known.index, known.to_numpy(float), linewidth=1.3, marker=marker, **style)

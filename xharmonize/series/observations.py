@@ -1,0 +1,343 @@
+"""What was observed: outliers that masks missed, and how often a place is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.blockwise import map_blocks
+from xharmonize.cube.companions import ResultFlag, blank_missing, companions_of, with_flags
+from xharmonize.cube.contract import with_history
+from xharmonize.cube.door import at_door
+from xharmonize.errors import OptionError, TimeAxisError
+from xharmonize.kernels import observations as kernels
+from xharmonize.kernels.observations import gaps
+from xharmonize.sensors import Names
+from xharmonize.series import axis
+from xharmonize.series.axis import known_sensors, observed_values
+from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
+
+Direction: TypeAlias = Literal["both", "below", "above"]
+
+SIGNS: dict[str, int] = {"both": 0, "below": -1, "above": 1}
+MAX_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Arguments of the kernel; `days` of the dates in their order in time, one date a day."""
+
+    batches: tuple[tuple[int, ...], ...]
+    days: tuple[int, ...]
+    threshold: float
+    min_departure: float
+    max_gap: float
+    direction: int
+    has_band: bool
+
+    def __call__(self, values: AnyArray) -> BoolArray:
+        """Tell outliers of a block (time, [band], ...), the same for all bands of a look."""
+        shape = values.shape
+        series = np.ascontiguousarray(values.reshape(shape[0], -1), np.float32)
+        found = np.zeros(series.shape, bool)
+        judged: set[int] = set()
+        for batch in self.batches:
+            chosen = list(batch)
+            spikes = kernels.spikes(
+                np.ascontiguousarray(series[chosen]),
+                np.array([self.days[i] for i in chosen], np.float64),
+                self.threshold,
+                self.min_departure,
+                self.max_gap,
+                self.direction,
+                MAX_ROUNDS,
+            )
+            for i, is_spike in zip(chosen, spikes):
+                if i not in judged:  # first looks are judged once, among first looks
+                    found[i] = is_spike
+            judged.update(chosen)
+        result = found.reshape(shape)
+        return result.any(axis=1, keepdims=True) & np.isfinite(values) if self.has_band else result
+
+
+def screen_outliers(
+    cube: xr.DataArray | xr.Dataset,
+    *,
+    threshold: float = 4.0,
+    min_departure: float = 0.1,
+    max_gap: float = 60.0,
+    direction: Direction = "both",
+    mask: bool = True,
+) -> Any:
+    """Find values that depart from their neighbours in time, and mask or flag them, lazily.
+
+    A value is an outlier where it departs from the straight line between the valid values before
+    and after it, on true day spacing, by more than `threshold` robust standard deviations (1.4826
+    times the median absolute departure) of the pixel's series and by more than `min_departure`:
+    the limit. It must also lie beyond both neighbours, by half the limit and half its departure,
+    so that the shoulders of a step, such as a harvest, stay. Two values in a row are outliers
+    where both lie beyond both of their neighbours by the limit, and these are at most 16 days
+    apart and agree within half the limit. Found ones are taken out and the rest is looked at
+    again, up to five times. A look that is an outlier in one band is one in all. Looks on one day
+    are screened one after the other: each with the first looks of the other days.
+
+    What falls and is back at the next look cannot be told from a cloud: of mown grass that is
+    seen once while it is short, that look is lost.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        Anything along `time`; NaN where missing. Dates in any order.
+    threshold : float
+        In robust standard deviations.
+    min_departure : float
+        In the unit of the values.
+    max_gap : float
+        Longest time [day] between the two neighbours; values in longer gaps, and the first and
+        the last of a pixel, are not judged and stay.
+    direction : {"both", "below", "above"}
+        Which departures count: in NDVI, clouds lie ``below``.
+    mask : bool
+        True: outliers become NaN. False: values stay, and only the flag tells.
+
+    Returns
+    -------
+    DataArray or Dataset
+        A Dataset gets bit ``outlier`` in its companion `flag`, and `origin` 0 where a value was
+        masked. Type out = type in, except that ``mask=False`` gives a Dataset.
+
+    Raises
+    ------
+    TimeAxisError
+        If there are fewer than 3 days.
+    OptionError
+        If an argument makes no sense.
+
+    References
+    ----------
+    Leys et al. 2013 (median absolute deviation), doi:10.1016/j.jesp.2013.03.013.
+    """
+    cube = at_door(cube)
+    _require_options(threshold, min_departure, max_gap, direction)
+    name, values = axis.split_quantity(cube, what="screen_outliers")
+    has_band = "band" in values.dims
+    lead = ["time", "band"] if has_band else ["time"]
+    whole = axis.whole_series(values.transpose(*lead, ...), whole=lead)
+    days = axis.days_of(whole)
+    rules = _Rules(
+        batches=_batches(days),
+        days=tuple(days.tolist()),
+        threshold=float(threshold),
+        min_departure=float(min_departure),
+        max_gap=float(max_gap),
+        direction=SIGNS[direction],
+        has_band=has_band,
+    )
+    # Variables: xarray would compute lazy coordinates to compare those of two arrays.
+    found = map_blocks(rules, "...->...", whole.data, dtype=bool, name="screen-outliers")
+    outlier = xr.Variable(whole.dims, found).transpose(*values.dims)
+    kept = (values.where(~outlier) if mask else values).rename(values.name)
+    verb = "masked" if mask else "flagged"
+    line = f"screen_outliers: {verb} beyond {threshold:g} robust standard deviations, {direction}"
+    kept.attrs = with_history(values.attrs, line)
+    if isinstance(cube, xr.DataArray) and mask:
+        return kept
+    given = cube if isinstance(cube, xr.Dataset) else xr.Dataset()
+    return _with_flags(given, kept, outlier, name, mask=mask)
+
+
+def _require_options(
+    threshold: float, min_departure: float, max_gap: float, direction: str
+) -> None:
+    for what, value in (("threshold", threshold), ("max_gap", max_gap)):
+        if not value > 0:
+            raise OptionError(f"{what}={value}", cure="give a number above 0")
+    if not min_departure >= 0:
+        raise OptionError(f"min_departure={min_departure}", cure="give a number of 0 or more")
+    if direction not in SIGNS:
+        raise OptionError(
+            "", cure=f"choose {', '.join(map(repr, SIGNS))}", argument="direction", value=direction
+        )
+
+
+def _batches(days: Any) -> tuple[tuple[int, ...], ...]:
+    """Dates in order of time with one look a day: the first looks, and again per further look."""
+    order = np.argsort(days, kind="stable")
+    looks: dict[int, list[int]] = {}
+    for i in order.tolist():
+        looks.setdefault(int(days[i]), []).append(i)
+    if len(looks) < 3:
+        raise TimeAxisError(f"screen_outliers needs at least 3 days, the cube has {len(looks)}")
+    depth = max(len(found) for found in looks.values())
+    return tuple(
+        tuple(found[k] if k < len(found) else found[0] for found in looks.values())
+        for k in range(depth)
+    )
+
+
+def _with_flags(
+    cube: xr.Dataset, values: xr.DataArray, outlier: xr.Variable, name: str, *, mask: bool
+) -> xr.Dataset:
+    """Return the values with the companions of the cube and the outlier bit."""
+    bits = outlier.astype(np.uint8) * np.uint8(ResultFlag.OUTLIER)
+    layers = {n: cube[n] for n in companions_of(cube)}
+    layers["flag"] = with_flags(cube.get("flag"), values.copy(data=bits.data))
+    if mask:
+        layers = blank_missing(layers, values)
+    return values.to_dataset(name=name).assign(layers).assign_attrs(cube.attrs)
+
+
+ALL = "all"
+"""Name of all sensors together."""
+
+
+def frequency(
+    cube: xr.DataArray | xr.Dataset, *, levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9)
+) -> xr.Dataset:
+    """Count scenes a month by their share of valid pixels, and map revisit and gaps, lazily.
+
+    Looks of one sensor on one day are one scene, valid where any of them is: rows of one pass are
+    not counted twice. A look merged of several sensors counts for each. For all sensors together,
+    what counts is a day, whoever looked. Days are solar days where the cube has a place, else
+    those of UTC. A look is valid where all its bands are. What a smoothed series was filled with,
+    by its `origin`, is not valid.
+
+    Parameters
+    ----------
+    cube : DataArray or Dataset
+        A series along `time`, masked, with the coordinate `sensor`; NaN where missing.
+    levels : sequence of float
+        Shares of valid pixels, from 0 to 1; a scene counts at each level that its share exceeds.
+
+    Returns
+    -------
+    Dataset
+        Along ``sensor`` (those of the cube, then ``"all"``): `scenes` (sensor, month, level),
+        number of days; `ratio` of the scenes of all sensors to those of the one, NaN where it has
+        none; `n_valid` (sensor, y, x), number of valid days; `revisit`, mean time [day] from one
+        valid day to the next, NaN below two; `longest_gap`, longest time [day] without a valid
+        day within the cube's first and last date, its whole length where there is none.
+
+    Raises
+    ------
+    ContractError
+        If the cube does not say which sensor its dates are from, or was smoothed and has no
+        `origin`.
+    TimeAxisError
+        If there are no dates.
+    OptionError
+        If a level is no share.
+
+    References
+    ----------
+    Li and Roy 2017 (revisit of Sentinel-2 and Landsat), doi:10.3390/rs9090902.
+    """
+    cube = at_door(cube)
+    wrong = [level for level in levels if not 0 <= level < 1]
+    if wrong or not levels:
+        raise OptionError(f"levels={tuple(levels)}", cure="give shares from 0 to below 1")
+    _, values = axis.split_quantity(cube, what="frequency")
+    sensors = axis.sensors_of(values)
+    parts = [Names.of(sensor) for sensor in sensors]
+    days = axis.days_of(values)
+    names = [*known_sensors(sensors), ALL]
+    valid = _valid(observed_values(cube, values, what="frequency"))
+    groups = [np.array([name in (*found, ALL) for found in parts]) for name in names]
+    months = _months(days)
+    counts, maps = [], []
+    for group in groups:
+        dates = np.flatnonzero(group)
+        own_days, day_of = np.unique(days[dates], return_inverse=True)
+        seen = _seen(valid, dates, day_of, own_days.size)
+        counts.append(_scenes(seen, own_days, months, np.array(levels, float)))
+        maps.append(_gap_maps(seen, own_days, int(days.min()), int(days.max())))
+    return _described(values, names, months, levels, counts, maps)
+
+
+def _valid(values: xr.DataArray) -> Any:
+    """Whether each look is valid, (time, ...), with all dates in one block."""
+    bands = [dim for dim in ("band",) if dim in values.dims]
+    lead = ["time", *bands]
+    whole = axis.whole_series(values.transpose(*lead, ...), whole=lead)
+    valid = np.isfinite(whole.data)
+    return valid.all(axis=1) if bands else valid
+
+
+def _months(days: IntArray) -> AnyArray:
+    """First days of the months from the first date to the last."""
+    ends = np.array([days.min(), days.max()]).astype("datetime64[D]").astype("datetime64[M]")
+    return np.arange(ends[0], ends[1] + 1)
+
+
+def _seen(valid: Any, dates: IntArray, day_of: IntArray, n_days: int) -> Any:
+    """Whether a pixel is seen on each day (day, ...)."""
+    looks = [dates[day_of == k] for k in range(n_days)]
+    if all(len(found) == 1 for found in looks):
+        return valid[np.concatenate(looks)]
+    return np.stack([valid[found].any(axis=0) for found in looks])
+
+
+def _scenes(seen: Any, days: IntArray, months: AnyArray, levels: FloatArray) -> Any:
+    """Number of days (month, level) whose share of valid pixels exceeds each level."""
+    share = seen.mean(axis=tuple(range(1, seen.ndim))) if seen.ndim > 1 else seen.astype(float)
+    counts = (share[:, None] > levels).astype(np.int64)
+    month_of = days.astype("datetime64[D]").astype("datetime64[M]")
+    membership = (months[:, None] == month_of).astype(np.int64)
+    return map_blocks(
+        np.matmul, "md,dl->ml", membership, counts, whole="l", dtype=np.int64, name="frequency"
+    )
+
+
+def _gap_maps(seen: Any, days: IntArray, first: int, last: int) -> Any:
+    """Number of valid days, mean and longest time between them (3, ...)."""
+    return map_blocks(
+        partial(_gaps_block, days=tuple(days.tolist()), first=first, last=last),
+        "t...->t...",
+        seen,
+        sizes={"t": 3},
+        whole="t",
+        dtype=np.float32,
+        name="frequency",
+    )
+
+
+def _gaps_block(seen: AnyArray, *, days: tuple[int, ...], first: int, last: int) -> FloatArray:
+    flat = np.ascontiguousarray(seen.reshape(seen.shape[0], -1))
+    found: FloatArray = gaps(flat, np.array(days, np.float64), float(first), float(last))
+    return found.reshape(3, *seen.shape[1:])
+
+
+def _described(
+    values: xr.DataArray,
+    names: list[str],
+    months: AnyArray,
+    levels: Sequence[float],
+    counts: list[Any],
+    maps: list[Any],
+) -> xr.Dataset:
+    scenes, mapped = np.stack(counts), np.stack(maps)
+    place = tuple(dim for dim in values.dims if dim not in ("time", "band"))
+    coords = {n: c for n, c in axis.without_time(values).items() if "band" not in c.dims}
+    result = xr.Dataset(coords=coords).assign_coords(
+        sensor=names, month=months.astype("datetime64[ns]"), level=list(map(float, levels))
+    )
+    dims = ("sensor", "month", "level")
+    result["scenes"] = (dims, scenes, {"long_name": "days seen with more valid pixels"})
+    known = scenes > 0
+    ratio = np.where(known, scenes[-1:] / np.where(known, scenes, 1), np.nan)
+    result["ratio"] = (dims, ratio, {"units": "1", "long_name": "scenes of all sensors over own"})
+    for k, (name, unit, long_name) in enumerate(
+        (
+            ("n_valid", "1", "valid days"),
+            ("revisit", "days", "mean time between valid days"),
+            ("longest_gap", "days", "longest time without a valid day"),
+        )
+    ):
+        attrs = {"units": unit, "long_name": long_name}
+        result[name] = (("sensor", *place), mapped[:, k], attrs)
+    return result
