@@ -15,7 +15,7 @@ METHODS = [
 
 FUNCTIONS = {
     name: getattr(module, name)
-    for module in (xh.crops, xh.series, xh)
+    for module in (xh.crops, xh.metrics, xh.series, xh)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 }
