@@ -43,8 +43,8 @@ def blocks() -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_public_name_has_an_example(name: str, blocks: str) -> None:
-    shown = re.search(rf"\b(?:xh|harmonize)\.{name}\b", blocks)
-    assert shown or ">>>" in (inspect.getdoc(getattr(xh, name)) or "")
+    shown = re.search(rf"\b(?:xh|harmonize)\.(?:\w+\.)?{name}\b", blocks)
+    assert shown or ">>>" in (inspect.getdoc(getattr(PLACES[name], name)) or "")
 
 
 @pytest.mark.parametrize("item", WITH_EXAMPLES, ids=lambda item: item.__name__)

@@ -1,4 +1,8 @@
-"""Crop maps: a support vector machine on the features of a series."""
+"""Crop maps: a support vector machine on the features of a series.
+
+The task of table V of Sedona et al. (2021), A high-performance multispectral adaptation GAN for
+harmonizing dense time series of Landsat-8 and Sentinel-2 images, IEEE JSTARS 14.
+"""
 
 from __future__ import annotations
 

@@ -291,7 +291,6 @@ def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
         (["--source-collection", SOURCE, "--model", "hls-v3"], "no model and no file 'hls-v3'"),
         (["--source-collection", "sentinel-2"], f"ids: it has {TARGET}, {SOURCE}"),
         (["--source-collection", SOURCE, "--index", "ndvy"], "index 'ndvy' is unknown; choose"),
-        (["--source-collection", SOURCE, "--flags"], "takes no flags; leave --flags out"),
         (["--source-collection", SOURCE, "--tile", "300"], "'hls-v2' makes no look-up tables"),
         (["--source-collection", SOURCE, "--tables", "no.zarr"], "there are no tables at no.zarr"),
     ],

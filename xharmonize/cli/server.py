@@ -1,4 +1,8 @@
-"""A STAC API on the loopback interface, from items in memory; it ends by itself."""
+"""A STAC API on the loopback interface, from items in memory; it ends by itself.
+
+Made on stac-fastapi and cql2 for the demo and for tests. Search, paging, ``query``, CQL2 and
+``sortby`` work with pystac-client. It listens on 127.0.0.1 only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What needs distributed when loaded: the client of `local`, and plugins that share models."""
+"""What needs distributed when loaded: the client of `local`, and plugins that share models.
+
+The scheduler keeps the files on its disk, never in memory, and hands them out piece by piece;
+workers that join or restart later fetch them by themselves.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Dates of cubes: one rule at every door, and solar days."""
+"""Dates of cubes: one rule at every door, and solar days.
+
+A cube's ``time`` is one datetime64 a step, UTC without time zone, and what nanoseconds can hold:
+everything is computed in them, and numpy wraps the year 9999 to 1816 without a word.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,19 @@
-"""Giving a cube of any other library (stackstac, odc-stac, rioxarray) the radiometric contract."""
+"""Giving a cube of any other library (stackstac, odc-stac, rioxarray) the radiometric contract.
+
+What other libraries leave open is settled by these rules:
+
+- Dimensions are known by their usual names, in upper or lower case: ``t``, ``bands``, ``latitude``,
+  ``lat``, ``longitude``, ``lon`` and some more become ``time``, ``band``, ``y`` and ``x``.
+- Variables of a Dataset become bands. Quality layers among the bands become ``qa``.
+- A cube without ``time`` dimension gets one of length one from its ``time`` coordinate; so does one
+  without ``band`` from its ``band``. Other dimensions of length one are dropped.
+- Bands that have numbers only are called by their descriptions in the file (``long_name``), as in
+  exports of Earth Engine.
+- stackstac writes the coordinates of pixel *corners* unless told otherwise; its ``transform``
+  attribute tells, and the coordinates are moved to the centres.
+- Numbers are brought to types that kernels take: native byte order, float32 or float64.
+- Coordinates and attributes that are not ours are dropped: many hold objects no store can keep.
+"""
 
 from __future__ import annotations
 

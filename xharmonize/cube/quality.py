@@ -1,4 +1,10 @@
-"""Quality layers of all sensors packed into the same flags, and saturation of digital numbers."""
+"""Quality layers of all sensors packed into the same flags, and saturation of digital numbers.
+
+Products flag saturated pixels in layers that catalogues do not always hold, and mark them with
+the largest number of the dtype, which decodes to a reflectance of several hundred percent. A
+digital number above the product's `valid_max` therefore counts as ``saturated`` while a cube is
+encoded; in reflectance nothing tells it any more.
+"""
 
 from __future__ import annotations
 

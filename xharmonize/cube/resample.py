@@ -1,4 +1,8 @@
-"""Resampling as dask blocks: each output block takes the source window it needs, nothing else."""
+"""Resampling as dask blocks: each output block takes the source window it needs, nothing else.
+
+What a target pixel becomes is a function of its own position on the target grid, never of the
+block it happens to lie in, so that results don't depend on chunks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Bidirectional reflectance: RossThick and LiSparse-R kernels, c-factor, directions."""
+"""Bidirectional reflectance: RossThick and LiSparse-R kernels, c-factor, directions.
+
+Angles are in degrees at the interface. Relative azimuth 0 is backscatter: sensor and sun stand on
+the same side of the pixel.
+
+Directions across a swath also pass through nadir, where the azimuth jumps and the zenith has a
+kink; the vector does neither.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""GPU twins of kernels: the same arithmetic, one thread per pixel, on cupy's current stream."""
+"""GPU twins of kernels: the same arithmetic, one thread per pixel, on cupy's current stream.
+
+A twin takes what its namesake in `xharmonize.kernels` takes, with cupy arrays (or anything with
+``__cuda_array_interface__``) for the pixels, and gives cupy arrays back; tables and limits may be
+numpy. Block functions ask `lut_kernels` and `histogram_kernels` for the module that fits their
+block: nowhere else do the two differ. Compiled on first use; the twins are not imported where no
+block is on a GPU.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Look-up tables over reflectance and digital numbers: applied, and fitted by least squares."""
+"""Look-up tables over reflectance and digital numbers: applied, and fitted by least squares.
+
+A block holds pixels of one or several tiles; `rows` and `columns` say which. Loops run on short
+strips: positions of a strip are found in whole registers, then each pixel fetches value and slope
+of its knot in one load of 64 bits.
+"""
 
 from __future__ import annotations
 

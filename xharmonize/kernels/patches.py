@@ -1,4 +1,7 @@
-"""Tiles cut from images and put together again, and their histograms."""
+"""Tiles cut from images and put together again, and their histograms.
+
+Positions are counted from the first pixel of the image a function is given.
+"""
 
 from __future__ import annotations
 

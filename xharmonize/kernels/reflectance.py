@@ -1,4 +1,8 @@
-"""Reflectance of digital numbers, straight lines, and spectral indices with their error."""
+"""Reflectance of digital numbers, straight lines, and spectral indices with their error.
+
+Every index of this package is ``gain * sum(up * band) / (sum(down * band) + constant)`` over at
+most four bands, so one kernel serves them all, in one pass over the pixels.
+"""
 
 from __future__ import annotations
 

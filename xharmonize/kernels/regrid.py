@@ -1,4 +1,8 @@
-"""Resampling of images between two grids of one CRS, by exact overlap."""
+"""Resampling of images between two grids of one CRS, by exact overlap.
+
+Such grids are separable: a target pixel's weight of a source pixel is the product of the lengths
+they share in y and in x, so `regrid_mean` sums rows first and columns after.
+"""
 
 from __future__ import annotations
 

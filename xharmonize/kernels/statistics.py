@@ -1,4 +1,16 @@
-"""Statistics of two images that add over parts, in one pass over the pixels; spectral angles."""
+"""Statistics of two images that add over parts, in one pass over the pixels; spectral angles.
+
+Means and centred second moments, not raw sums of squares: a row of moments holds the count, the
+two means, the two sums of squared deviations and the sum of their products, and two rows merge by
+the formula of Chan, Golub and LeVeque (1983). Variances of nearly flat data stay right, and the
+statistics of parts merge into those of the whole.
+
+References
+----------
+Chan, T. F., Golub, G. H. and LeVeque, R. J. (1983). Algorithms for computing the sample variance:
+analysis and recommendations. The American Statistician 37(3), 242-247.
+doi:10.1080/00031305.1983.10483115
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Similarity of two images in sliding windows: SSIM and UIQI."""
+"""Similarity of two images in sliding windows: SSIM and UIQI.
+
+Local moments come either from Gaussian weights (two separable passes) or from square windows of
+equal weights. The latter double their size step by step and merge centred moments by the formula
+of Chan, Golub and LeVeque: unlike running sums, the result does not depend on where a block
+begins, and flat windows stay flat.
+
+A window's moments are those of its valid pixels; it counts where they hold at least `min_valid` of
+its weight.
+"""
 
 from __future__ import annotations
 

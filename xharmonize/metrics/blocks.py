@@ -1,4 +1,9 @@
-"""Statistics of blocks, of whole cubes as a graph of blocks, and how parts merge into a whole."""
+"""Statistics of blocks, of whole cubes as a graph of blocks, and how parts merge into a whole.
+
+The table has a row of eleven numbers for each band's moments, each index's moments, each band's
+errors beside a baseline, and for the spectral angle; rows with fewer fields end in zeros. One task
+reads a block once and fills all rows that are asked for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""Architectures by name, their arguments within bounds, and networks built from weights."""
+"""Architectures by name, their arguments within bounds, and networks built from weights.
+
+A bundle names its architecture; nothing in a bundle is ever executed. A third party adds one by
+`register_architecture`, or for every process by an entry point of the group
+``xharmonize.architectures``::
+
+    [project.entry-points."xharmonize.architectures"]
+    my-network = "my_package.networks:from_card"
+"""
 
 from __future__ import annotations
 

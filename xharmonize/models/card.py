@@ -1,4 +1,8 @@
-"""What a trained model says of itself: fields that declare their bounds."""
+"""What a trained model says of itself: fields that declare their bounds.
+
+A card is a tagged union: its class is its kind, and all that depends on the kind is a member of
+that class (`xharmonize.models.kinds`). What all kinds share is here.
+"""
 
 from __future__ import annotations
 

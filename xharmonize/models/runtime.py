@@ -1,4 +1,15 @@
-"""Networks on a worker: made ready, loaded once, run over batches on its CPU or its GPU."""
+"""Networks on a worker: made ready, loaded once, run over batches on its CPU or its GPU.
+
+Imported inside block functions only: this module loads torch.
+
+On a GPU one device serves a worker, the current one. Batches go through pinned memory on streams of
+their own, so that the upload of the next ones and the download of the last ones run while a batch
+is computed; cupy blocks stay on the device and are passed on without a copy.
+
+``float32`` means float32: TF32 is off. cudnn is kept to deterministic algorithms, chosen without
+timing them, so that a run can be repeated; batches of another size may still add in another order,
+which is rounding.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +23,21 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from xharmonize._cache import Cache
 from xharmonize._optional import require
 from xharmonize.errors import ModelError
 from xharmonize.models.architectures import build
 from xharmonize.models.card import Call, Card
-from xharmonize.models.nets.layers import (
-    with_products,
-    with_subpixels,
-)
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.types import AnyArray
 
 require("torch", extra="train")  # its error names the extra; that of a bare import would not
 
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from xharmonize.models.nets.layers import with_products, with_subpixels  # noqa: E402
 
 _FLAGS = threading.Lock()
 

@@ -1,4 +1,14 @@
-"""Published lines between the bandpasses of two sensors, and BRDF parameters."""
+"""Published lines between the bandpasses of two sensors, and BRDF parameters.
+
+A table knows its citation, its direction, the processing level it was made on, the platform it was
+made for and the exact band it starts from, and refuses everything else. Lines are stored in the
+direction they were published in; `BandpassTable.inverse` turns a table round.
+
+References
+----------
+Roy et al. (2016), Remote Sensing of Environment 176, doi:10.1016/j.rse.2016.01.023, as used in
+HLS v2, which gives B08 and B8A the same near-infrared parameters and interpolates the red edge.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The registry of products by name, and what product names and platforms are told by."""
+"""The registry of products by name, and what product names and platforms are told by.
+
+Platforms and levels are looked for with the patterns of every sensor, so that an item filed under
+the wrong collection contradicts itself; everything else with those of the item's own.
+"""
 
 from __future__ import annotations
 

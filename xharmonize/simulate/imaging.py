@@ -1,4 +1,27 @@
-"""From the ground to pixels: directions, clouds, haze, point spread, grid phase, noise."""
+"""From the ground to pixels: directions, clouds, haze, point spread, grid phase, noise.
+
+References
+----------
+Spencer (1971), Fourier series representation of the position of the sun, Search 2(5), 172
+
+References
+----------
+Richter (1990), Fast atmospheric correction of satellite images, adjacency term,
+https://doi.org/10.1080/01431169008955124
+Vermote et al. (1997), Second Simulation of the Satellite Signal in the Solar Spectrum (6S),
+https://doi.org/10.1109/36.581987
+
+A band's system transfer function is given by its value at the Nyquist frequency. Variants: "a" a
+Gaussian, "b" the pixel's own box blurred along track by a Gaussian, "c" a Gaussian core with wide
+tails, as optics with stray light have.
+
+References
+----------
+Huang et al. (2002), The impact of sensor spatial response on the information content of remotely
+sensed images, https://doi.org/10.1016/S0034-4257(01)00323-6
+Gascon et al. (2017), Copernicus Sentinel-2A calibration and products validation status,
+https://doi.org/10.3390/rs9060584
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,19 @@
-"""One pass over one tile, optical or radar, from ground to digital numbers and quality layers."""
+"""One pass over one tile, optical or radar, from ground to digital numbers and quality layers.
+
+The water-cloud model gives fields: backscatter of the plants plus that of the soil, dimmed twice
+by the canopy. Trees, water, roofs and roads have levels of their own. Speckle is the mean over
+looks of correlated circular Gaussian noise, so it is gamma distributed and correlated between
+neighbouring pixels as in detected products.
+
+References
+----------
+Attema and Ulaby (1978), Vegetation modeled as a water cloud, https://doi.org/10.1029/RS013i002p00357
+Oh et al. (1992), An empirical model and an inversion technique for radar scattering from bare
+soil surfaces, https://doi.org/10.1109/36.134086
+Goodman (1976), Some fundamental properties of speckle, https://doi.org/10.1364/JOSA.66.001145
+Small (2011), Flattening gamma: radiometric terrain correction for SAR imagery,
+https://doi.org/10.1109/TGRS.2011.2120616
+"""
 
 from __future__ import annotations
 

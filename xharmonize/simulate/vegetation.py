@@ -1,4 +1,30 @@
-"""What units look like on a day: leaf area, spectra of surfaces, reflectance of mixtures."""
+"""What units look like on a day: leaf area, spectra of surfaces, reflectance of mixtures.
+
+The spectra are parametric: two-stream canopies with Gaussian pigment and water absorptions,
+soils and mineral surfaces as saturating exponentials with absorption features, water as a
+decaying exponential with a sediment peak. No measured spectrum is used; the shapes follow the
+references, and the numbers are tuned until the line between the bands of two sensors is that of
+measured spectra (see the fingerprint in the documentation).
+
+References
+----------
+Hapke (1981), Bidirectional reflectance spectroscopy 1, https://doi.org/10.1029/JB086iB04p03039
+Jacquemoud and Baret (1990), PROSPECT, https://doi.org/10.1016/0034-4257(90)90100-Z
+Stoner and Baumgardner (1981), Characteristic variations in reflectance of surface soils,
+https://doi.org/10.2136/sssaj1981.03615995004500060031x
+Doxaran et al. (2002), Spectral signature of highly turbid waters,
+https://doi.org/10.1016/S0034-4257(01)00341-8
+
+Crops follow double-logistic leaf area with dates of sowing and harvest drawn per field and year;
+grass is mown and grows back; soil moisture follows the rain of the days before.
+
+References
+----------
+Beck et al. (2006), Improved monitoring of vegetation dynamics: a new NDVI method
+(double logistic), https://doi.org/10.1016/j.rse.2005.10.021
+Kohler and Linsley (1951), Predicting the runoff from storm rainfall (antecedent precipitation
+index), US Weather Bureau Research Paper 34
+"""
 
 from __future__ import annotations
 

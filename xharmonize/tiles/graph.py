@@ -1,4 +1,9 @@
-"""The graph of a generator: a few numbers until a scheduler writes its tasks out."""
+"""The graph of a generator: a few numbers until a scheduler writes its tasks out.
+
+Every block of the result takes a window of the cube that no blockwise map describes. The tasks are
+hence listed by the layer itself, but only where they are needed: what a client sends is the plan
+and the chunks, however many blocks there are.
+"""
 
 from __future__ import annotations
 

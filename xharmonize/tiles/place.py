@@ -1,4 +1,9 @@
-"""Where a cube lies on a model's lattice, along each axis, and the plan that follows."""
+"""Where a cube lies on a model's lattice, along each axis, and the plan that follows.
+
+Output pixels, tiles and input pixels are numbered from the lattice's origin, to the east and to the
+south; the cube's own pixels from its first one. Every number here follows from the lattice and from
+where the cube lies, none from how it is cut.
+"""
 
 from __future__ import annotations
 

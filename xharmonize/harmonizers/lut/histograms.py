@@ -1,4 +1,8 @@
-"""Histograms of tiles on an absolute lattice in the CRS, counted across chunks."""
+"""Histograms of tiles on an absolute lattice in the CRS, counted across chunks.
+
+Tile n of an axis covers ``[n * side, (n + 1) * side)`` in metres of the CRS, so that it does not
+depend on the cube; a pixel belongs to the tile its centre lies in.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`read_angles`: sun and view angles of a cube's pixels, lazily, from the files they are in."""
+"""`read_angles`: sun and view angles of a cube's pixels, lazily, from the files they are in.
+
+items or paths → what belongs to each time step (`find`) → references → graph
+"""
 
 from __future__ import annotations
 

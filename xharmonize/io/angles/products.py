@@ -1,4 +1,15 @@
-"""Angles as products hold them: Sentinel-2's granule metadata, angle bands of Landsat and HLS."""
+"""Angles as products hold them: Sentinel-2's granule metadata, angle bands of Landsat and HLS.
+
+Expat expands entities that a document declares itself, so a few lines can become gigabytes, or
+another file. A document type is where they are declared, and no product metadata has one.
+
+The grids have 23 × 23 nodes 5 km apart, the first on the upper left corner of the tile (ESA,
+Sentinel-2 Products Specification Document). A detector's grid is NaN outside its footprint;
+neighbouring detectors, which look ahead and back in turn, share the nodes of their overlap.
+
+Landsat: int16, 0.01 degree, 0 is fill, azimuths from -180 (USGS LSDS-1822, Landsat 8-9 Collection
+2 Level 1 Data Format Control Book). HLS: uint16, 0.01 degree, 40000 is fill (HLS v2.0 User Guide).
+"""
 
 from __future__ import annotations
 

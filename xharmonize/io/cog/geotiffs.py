@@ -1,4 +1,18 @@
-"""One band of one date as a Cloud-Optimized GeoTIFF, its STAC item, and a style for QGIS."""
+"""One band of one date as a Cloud-Optimized GeoTIFF, its STAC item, and a style for QGIS.
+
+References
+----------
+STAC 1.1.0, https://github.com/radiantearth/stac-spec; extensions projection 2.0, raster 2.0,
+eo 2.0, processing 1.2, scientific 1.0, grid 1.1, https://stac-extensions.github.io.
+
+QGIS applies scale and offset of a file, so limits are in the unit of the values.
+
+References
+----------
+QGIS user manual, QML - the QGIS style file format; the elements are those that
+`QgsSingleBandPseudoColorRenderer`, `QgsSingleBandGrayRenderer` and `QgsMultiBandColorRenderer`
+read. GDAL, VRT - virtual format, https://gdal.org/en/stable/drivers/raster/vrt.html.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Fields of STAC documents that others wrote, read one by one into what a `Scene` is made of."""
+"""Fields of STAC documents that others wrote, read one by one into what a `Scene` is made of.
+
+GDAL takes far more than files and addresses: XML that describes a dataset, handlers that unpack,
+join and decrypt other files, names of databases. A catalogue that somebody else wrote could have it
+read any file of this machine as pixels. So only addresses of known kinds are handed to GDAL, and
+only files of known drivers are read; both lists are arguments of `xharmonize.open_stac`.
+
+JSON has no schema, and catalogues hold what their makers' scripts happened to write. Whoever uses a
+field asks for it here, so that a value of another kind is one line with item, field and value.
+"""
 
 from __future__ import annotations
 

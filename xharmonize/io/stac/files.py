@@ -1,4 +1,14 @@
-"""Raster files: which may be opened, what they state, and reading those that engines misread."""
+"""Raster files: which may be opened, what they state, and reading those that engines misread.
+
+GDAL opens far more than images. A virtual raster, or a handler of GDAL, names other files, and GDAL
+reads them as if they were its own pixels. A file that no allowed driver opens is not read here.
+Files of allowed drivers have two ways left to lead elsewhere: overviews or masks in a file beside
+them, and a tag that names a file of overviews anywhere. Both are closed.
+
+odc-loader reads plain files. It knows missing pixels by their number alone and wants rows from
+north to south, so a file with a mask (inside it, beside it as ``.msk``, or as an alpha band), with
+another grid, or in degrees across 180° is warped here.
+"""
 
 from __future__ import annotations
 

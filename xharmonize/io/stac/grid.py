@@ -1,4 +1,8 @@
-"""The grid of `open_stac`: read from the items' metadata, with a margin for models where asked."""
+"""The grid of `open_stac`: read from the items' metadata, with a margin for models where asked.
+
+A lattice is CRS, step and phase of pixel edges. Items on one lattice can be read without touching
+a value; everything else says how it is resampled.
+"""
 
 from __future__ import annotations
 

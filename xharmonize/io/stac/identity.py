@@ -1,4 +1,10 @@
-"""What an item is: who observed it, of which level, and how its numbers are encoded."""
+"""What an item is: who observed it, of which level, and how its numbers are encoded.
+
+Every fact is looked for in the properties first, then in the product names that catalogues keep
+(``s2:product_uri``, ``landsat:scene_id``), then in the item id. The sensing date decides nothing.
+Prefixes of properties are the catalogue's own choice and decide nothing either. How names are
+read, the sensors say.
+"""
 
 from __future__ import annotations
 

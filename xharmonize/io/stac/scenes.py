@@ -1,4 +1,8 @@
-"""From any STAC source to scenes whose numbers are settled; no pixel is read."""
+"""From any STAC source to scenes whose numbers are settled; no pixel is read.
+
+source → items (`sources`) → one shape (`items`) → scene (`identity`, `radiometry`, `settle`)
+→ duplicates (`mosaic`) → platforms (`platforms`)
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""STAC items as plain dictionaries, from whatever holds them, within bounds of size and time."""
+"""STAC items as plain dictionaries, from whatever holds them, within bounds of size and time.
+
+A server decides how much it sends, how slowly, and how many pages follow; a reader that trusts it
+waits for ever. The bounds are far above what catalogues need, and each is named where it is met.
+
+pystac and pystac-client are loaded only where their objects come in or a server is asked.
+"""
 
 from __future__ import annotations
 

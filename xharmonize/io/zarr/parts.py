@@ -1,4 +1,10 @@
-"""A cube taken apart as it is stored: entries, grid, checksums, and whether it fits a store."""
+"""A cube taken apart as it is stored: entries, grid, checksums, and whether it fits a store.
+
+References
+----------
+CF Conventions 1.11, appendix F (grid mappings), https://cfconventions.org.
+Zarr conventions ``proj`` and ``spatial`` v0.1, https://github.com/zarr-conventions.
+"""
 
 from __future__ import annotations
 

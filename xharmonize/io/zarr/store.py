@@ -1,4 +1,9 @@
-"""Cubes and results on disk: Zarr v3 stores that grow, and open as what was written."""
+"""Cubes and results on disk: Zarr v3 stores that grow, and open as what was written.
+
+References
+----------
+Icechunk, transactional storage for Zarr, https://icechunk.io.
+"""
 
 from __future__ import annotations
 

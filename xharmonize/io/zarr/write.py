@@ -1,4 +1,22 @@
-"""Reserve, fill, commit: how entries get into a store so that a reader never sees half of one."""
+"""Reserve, fill, commit: how entries get into a store so that a reader never sees half of one.
+
+A claim is a file ``.<name>.<id>.claim`` beside the store, held by `flock` for as long as its writer
+fills. The kernel frees it when the writer dies, however it dies. All functions but the leaving of
+`claim` are called under `writer_lock`.
+
+A writer marks an entry incomplete, then gives it another version, then changes it. Versions are
+never used twice. So whoever reads the version, then the mark, then the rest, then the version
+again, knows whether all of it belongs together; and pixels are those of the entry that was opened
+if its version has not changed after they were read.
+
+Reserve
+    One writer extends the arrays and writes the keys; the entries are marked incomplete.
+Fill
+    Tasks write whole shards in disjoint regions, in any order, in any process.
+Commit
+    The entries are marked complete, then the metadata of all arrays are put into the root
+    ``zarr.json`` by one atomic rename. Until then plain readers see the shapes of before.
+"""
 
 from __future__ import annotations
 

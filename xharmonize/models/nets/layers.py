@@ -1,4 +1,20 @@
-"""Layers that networks share: faster forms of convolutions, their exchange, and initial weights."""
+"""Layers that networks share: faster forms of convolutions, their exchange, and initial weights.
+
+The innermost layers of a U-Net have millions of weights and few pixels. oneDNN rearranges the
+weights at every batch, which there takes longer than the sums. Here they are rearranged once: a row
+per pixel of the side where the kernel is applied whole, times a matrix of the weights.
+
+A transposed convolution of kernel 4, stride 2 and padding 1 puts two output pixels a side between
+each pair of neighbouring input pixels, and both depend on just that pair. So a convolution of
+kernel 2 with four times the channels gives, at each place between pixels, the 2 x 2 output pixels
+there; they are then put in place. oneDNN has no fast bfloat16 kernel for the innermost transposed
+convolutions of a U-Net, and reorders their weights at every batch.
+
+References
+----------
+Shi, W. et al. (2016), Is the deconvolution layer the same as a convolutional layer?,
+arXiv:1609.07009.
+"""
 
 from __future__ import annotations
 
