@@ -233,7 +233,7 @@ class HarmonizeAccessor:
     def confusion_matrix(
         self, ref: xr.DataArray, classes: Sequence[Any] | None = None
     ) -> xr.DataArray:
-        """Compute the confusion matrix of a class map; see `xharmonize.metrics.confusion_matrix`."""
+        """Compute a confusion matrix; see `xharmonize.metrics.confusion_matrix`."""
         return xh.metrics.confusion_matrix(self._obj, ref, classes)
 
     def composite(self, period: str = "10D", *, how: CompositeHow = "median") -> Any:
