@@ -146,9 +146,9 @@ def change_steps(
 ) -> xr.Dataset:
     """Apply `change` to some time steps and merge them with the others, in the original order.
 
-    `change` receives reflectance, or the cube as it is if `takes_encoded`. ``keep(others, changed)``
-    transforms the other steps, which are unchanged by default. A layer that only `change` creates
-    (``flag``) is 0 on the others; a layer that it drops is dropped.
+    `change` receives reflectance, or the cube as it is if `takes_encoded`. The other steps are
+    unchanged unless ``keep(others, changed)`` is given to transform them. A layer that only
+    `change` creates (``flag``) is 0 on the others; a layer that it drops is dropped.
     """
     given = cube if takes_encoded else decoded_set(cube)
     if not any(is_due):
@@ -202,8 +202,8 @@ def on_cube(
         ``carry(cube, result)`` returns the other companions of the result; by default those of
         `carry_companions`.
     flags : str, optional
-        Comment of the companion ``flag``. If given, the result is a Dataset with this companion: the
-        bits set by the harmoniser and those the cube had, 0 where nothing is known.
+        Comment of the companion ``flag``. If given, the result is a Dataset with this companion:
+        the bits set by the harmoniser and those the cube had, 0 where nothing is known.
     """
     array = cube if isinstance(cube, xr.DataArray) else _reflectance(cube)
     given = array.to_dataset(name=REFLECTANCE)
