@@ -233,12 +233,12 @@ class Network:
 
     @property
     def domain(self) -> Domain | None:
-        """As the card says."""
+        """Domain of the training data stated by the card."""
         return self.card.domain
 
     @property
     def ranges(self) -> Ranges:
-        """As the card says."""
+        """Bands, limits, bins and knots stated by the card."""
         parts = self.card.histograms
         return Ranges(
             bands=parts.bands,
@@ -392,7 +392,7 @@ def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges)
 
 
 def _is_far(counts: IntArray, domain: Domain, ranges: Ranges) -> BoolArray:
-    """Which tiles (time, tile_y, tile_x) are farther from the training data than any of its tiles."""
+    """Which tiles (time, tile_y, tile_x) are farther from training than any training tile."""
     limits = list(zip(ranges.low.tolist(), ranges.high.tolist()))
     far = np.zeros(counts.shape[:3], bool)
     for place in np.ndindex(far.shape):

@@ -41,15 +41,16 @@ def fit_lut(
     min_valid_fraction: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
-    """Fit one look-up table per band on matched pairs, in closed form.
+    """Fit one look-up table per band on matched pairs, in closed form; computes.
 
-    The table is linear between evenly spaced knots, so that its values at the knots are a linear
-    least-squares problem with a banded matrix. What a network of one trained table approaches by
-    descent ("GlobalLUTs" in Liu et al. 2023) is found here exactly, but for the penalty: squared
-    *second* differences, which draw a table without data to a straight line and not to a constant.
+    The table is linear between evenly spaced knots, so that its values at the knots solve a linear
+    least-squares problem with a banded matrix. This is the exact solution of what a network of one
+    trained table ("GlobalLUTs" in Liu et al. 2023) approaches by gradient descent, except for the
+    penalty: squared *second* differences, which pull a table without data towards a straight line
+    instead of a constant.
 
-    Computes: one pass over the pairs gives sums of integers, the same in any order, so that chunks
-    and schedulers do not matter at all.
+    One pass over the pairs accumulates integer sums, which are the same in any order, so that the
+    result does not depend on chunks or the scheduler.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ def fit_histogram(
     bins : int
         Number of evenly spaced bins.
     limits : (float, float)
-        Range of the bins [1]; values outside count in the first and last bin.
+        Range of the bins [1]; values outside count in the first or last bin and are clipped to it.
     per : {"series", "date"}
         Without `source`: whether to use one table for all dates, or one for each date.
 
