@@ -16,7 +16,16 @@ from xharmonize.cube.contract import REFLECTANCE, main_layer, require_bands, sel
 from xharmonize.cube.door import as_variables, at_door, cells_of, is_date, label_text, to_days
 from xharmonize.errors import ContractError, MetricError, OptionError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
-from xharmonize.plot.style import MISSING, literal, new_figure, title_of
+from xharmonize.plot.style import (
+    MISSING,
+    capital,
+    count_of_dates,
+    literal,
+    new_figure,
+    quantity_of,
+    title_of,
+    with_unit,
+)
 from xharmonize.series.axis import mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
@@ -125,8 +134,8 @@ def _colour_note(
     if stretch == "three-stage":
         dark = ", ".join(f"{value:g}" for value in BACKGROUND)
         drawn = f"red, green, blue black to {dark}, white above {SATURATE:g}"
-        return f"{kind}; {_quantity(picture)}: {drawn} [{unit}]"
-    return f"{kind}; {_quantity(picture)} {low:.3g} … {high:.3g} [{unit}]"
+        return with_unit(f"{kind}; {quantity_of(picture)}: {drawn}", unit)
+    return with_unit(f"{kind}; {quantity_of(picture)} {low:.3g} … {high:.3g}", unit)
 
 
 def _three_stages(values: FloatArray, names: list[str]) -> FloatArray:
@@ -286,13 +295,9 @@ def _title(picture: xr.DataArray, titles: Sequence[str] | None, i: int) -> str:
     return f"{name}\n{date}".strip()
 
 
-def _quantity(picture: xr.DataArray) -> str:
-    return str(picture.attrs.get("long_name", picture.name or "value"))
-
-
 def _label(picture: xr.DataArray, names: list[str]) -> str:
     unit = picture.attrs.get("units", "1")
-    return f"{' '.join([*names, _quantity(picture)])} [{unit}]"
+    return with_unit(" ".join([*names, quantity_of(picture)]), unit)
 
 
 _COLUMNS = 3
@@ -365,10 +370,9 @@ def errors(
     for axes, band, layer in zip(panels, labels, values):
         image = _draw_errors(axes, maps, layer, end)
         axes.label_outer()
-        axes.set_title(f"{band}  {_summary(layer)}", fontsize=8, loc="left")
+        axes.set_title(f"{capital(band)}  {_summary(layer)}", fontsize=8, loc="left")
     unit = str(one.attrs.get("units", "1"))
-    quantity = str(one.attrs.get("long_name", one.name or "value"))
-    label = f"prediction − reference: {quantity} [{unit}]\n{when}"
+    label = with_unit(f"prediction − reference: {quantity_of(one)}", unit) + f"\n{when}"
     figure.colorbar(image, ax=panels, label=label, shrink=0.8, extend="both")
     return literal(figure)
 
@@ -380,7 +384,8 @@ def _chosen(
     dims = [str(dim) for dim in difference.dims if dim not in (BAND, "y", "x")]
     if time is None:
         n = int(np.prod([difference.sizes[dim] for dim in dims]))
-        return mean_of_known(difference, dims), f"mean over {n} dates" if dims else "one date"
+        when = f"mean over {count_of_dates(n)}" if dims else "one date"
+        return mean_of_known(difference, dims), when
     times = next((one[n] for n in ("time", "time_target") if n in one.coords), None)
     if len(dims) != 1 or times is None or times.dims != (dims[0],):
         raise TimeAxisError(f"the cubes have no dates along {dims}", cure="leave time= out")
@@ -553,4 +558,5 @@ def _draw_results(figure: Figure, axes: Any, panel: _Panel, low: float, high: fl
         bar.ax.yaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
         return
     unit = panel.layer.attrs.get("units", "1")
-    bar.set_label(f"{panel.layer.attrs.get('long_name', panel.name)} [{unit}]", fontsize=7)
+    label = str(panel.layer.attrs.get("long_name", capital(panel.name)))
+    bar.set_label(with_unit(label, unit), fontsize=7)

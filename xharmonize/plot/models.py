@@ -22,6 +22,7 @@ from xharmonize.plot.style import (
     literal,
     new_figure,
     tidy,
+    with_unit,
 )
 from xharmonize.types import AnyArray
 
@@ -137,9 +138,9 @@ def _label(figure: Figure, panels: AnyArray, title: str, *, is_single: bool) -> 
         handles.insert(0, line([], [], color=BLUE, linewidth=0.8, label="one tile and date"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     for axes in panels[-1]:
-        axes.set_xlabel("reflectance in [1]", fontsize=8)
+        axes.set_xlabel("input reflectance", fontsize=8)
     for axes in panels[:, 0]:
-        axes.set_ylabel("reflectance out [1]", fontsize=8)
+        axes.set_ylabel("output reflectance", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10)
     for axes in panels.flat:
@@ -243,7 +244,7 @@ def _draw_losses(axes: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
     # Adversarial losses are orders of magnitude smaller than a weighted absolute error.
     if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
         axes.set_yscale("log")
-    axes.set_ylabel("loss [1]")
+    axes.set_ylabel("loss")
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
 
@@ -254,7 +255,7 @@ def _draw_metric(axes: Axes, table: pd.DataFrame, name: str) -> None:
     bare = _bare(name)
     known = bare in list_metrics()
     unit = get_metric(bare).units.replace("of the values", "1") if known else "1"
-    axes.set_ylabel(f"{bare} [{unit}]\n(validation)", fontsize=8)
+    axes.set_ylabel(with_unit(bare, unit) + "\n(validation)", fontsize=8)
     if bare not in _LOWER + _HIGHER:
         bare = bare.split("_", 1)[-1]
     if bare in _LOWER + _HIGHER and values.notna().any():

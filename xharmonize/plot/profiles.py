@@ -17,12 +17,15 @@ from xharmonize.errors import ContractError, GridError, TimeAxisError, printable
 from xharmonize.plot.style import (
     FILLED,
     MERGED,
+    count_of_dates,
     label_dates,
     literal,
     new_figure,
+    quantity_of,
     style_of,
     tidy,
     title_of,
+    with_unit,
 )
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
@@ -110,10 +113,10 @@ def series(
         _draw_smoothed(axes, _taken(smoothed, band, x, y, field, is_course=True))
     _draw_sensors(axes, seen, is_joined=smoothed is None)
     attrs = seen.layer.attrs
-    quantity = attrs.get("long_name", seen.layer.name or "value")
+    quantity = quantity_of(seen.layer)
     # The first band is the default, so the label names the band.
     named = f"{seen.layer['band'].item()} {quantity}" if "band" in seen.layer.coords else quantity
-    axes.set_ylabel(f"{named} [{attrs.get('units', '1')}]")
+    axes.set_ylabel(with_unit(named, attrs.get("units", "1")))
     label_dates(axes)
     tidy(axes)
     _explain(axes)
@@ -175,11 +178,11 @@ def _taken(
     layer = _band_of(main_layer(cube, what="a picture"), band)
     mean, spread = _place(layer, x, y, field, is_course=is_course)
     is_point = x is not None
-    note = "" if spread is None else f"mean of the {_name(field)}, bar: SD between pixels"
+    note = "" if spread is None else f"mean of the {_name(field)}, bars: SD between pixels"
     companions = cube if isinstance(cube, xr.Dataset) else xr.Dataset()
     if is_point and "uncertainty" in companions:
         spread, _ = _place(_band_of(companions["uncertainty"], band), x, y, None)
-        note = "bar: one standard deviation"
+        note = "bars: one standard deviation"
     origin = None
     if "origin" in companions:
         origin = _origin_at(_band_of(companions["origin"], band), x, y, field)
@@ -243,7 +246,7 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
             _draw_marks(axes, seen, group, label, style, is_open=word == "harmonised")
     filled = valid & ~looked
     if filled.any():
-        label = f"filled ({int(filled.sum())} dates)"
+        label = f"filled ({count_of_dates(int(filled.sum()))})"
         marks = axes.plot(dates[filled], seen.mean[filled], " ", color=FILLED, label=label)
         marks[0].set(marker="x", markersize=3.0, markeredgewidth=0.8, zorder=1.4)
 
@@ -264,7 +267,7 @@ def _draw_marks(
         markeredgewidth=1.0 if is_open else 0.5,
         elinewidth=0.7,
         ecolor=(colour, 0.45),
-        label=f"{label} ({int(group.sum())} dates)",
+        label=f"{label} ({count_of_dates(int(group.sum()))})",
     )
 
 
@@ -498,7 +501,7 @@ def _write_ratios(axes: Axes, scenes: xr.DataArray, reference: str) -> str:
                 fontsize=7,
             )
     axes.margins(y=0.2)
-    return f"number: times the days of {reference} alone, more than {level:.0%} valid"
+    return f"numbers: ratio to the days of {reference} alone, days more than {level:.0%} valid"
 
 
 def _label_months(axes: Axes, months: AnyArray, note: str) -> None:

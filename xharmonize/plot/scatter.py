@@ -14,7 +14,7 @@ from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.metrics import Moments, formulas, statistics
 from xharmonize.metrics.inputs import BAND, read_cubes
-from xharmonize.plot.style import ORANGE, literal, new_figure
+from xharmonize.plot.style import ORANGE, capital, literal, new_figure, quantity_of, with_unit
 from xharmonize.types import AnyArray, Float64Array
 
 if TYPE_CHECKING:
@@ -93,15 +93,14 @@ def scatter(
     for k, axes in enumerate(panels):
         image = _draw(axes, counts[k], ends[k], norm)
         _draw_lines(axes, Moments(rows[k]), ends[k])
-        axes.set_title(names[k], fontsize=9, loc="left")
+        axes.set_title(capital(names[k]), fontsize=9, loc="left")
     unit = str(one.attrs.get("units", "1"))
-    quantity = str(one.attrs.get("long_name", one.name or "value"))
     for k, axes in enumerate(panels):
         if k + _COLUMNS >= len(panels):
-            axes.set_xlabel(f"prediction [{unit}]", fontsize=8)
+            axes.set_xlabel(with_unit("prediction", unit), fontsize=8)
         if k % _COLUMNS == 0:
-            axes.set_ylabel(f"reference: {quantity} [{unit}]", fontsize=8)
-    figure.colorbar(image, ax=list(panels), label="pixels in a cell", shrink=0.8)
+            axes.set_ylabel(with_unit(f"reference: {quantity_of(one)}", unit), fontsize=8)
+    figure.colorbar(image, ax=list(panels), label="pixels per cell", shrink=0.8)
     _explain(figure)
     return literal(figure)
 
@@ -256,6 +255,6 @@ def _explain(figure: Figure) -> None:
     line: Any = require("matplotlib.lines", extra="plot").Line2D
     handles = [
         line([], [], color="#333333", linewidth=0.9, linestyle="--", label="1:1"),
-        line([], [], color=ORANGE, linewidth=1.4, label="least squares, reference on prediction"),
+        line([], [], color=ORANGE, linewidth=1.4, label="least squares (reference on prediction)"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)

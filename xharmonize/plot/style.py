@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize.cube.indices import INDICES
 from xharmonize.errors import printable
 from xharmonize.sensors import Names
 
@@ -72,6 +75,26 @@ def title_of(sensor: str) -> str:
         except UnknownSensorError:
             names.append(name)
     return " and ".join(names)
+
+
+def with_unit(text: str, unit: Any) -> str:
+    """Append a unit in brackets to a label; nothing for a dimensionless quantity."""
+    return text if str(unit) in ("1", "") else f"{text} [{unit}]"
+
+
+def quantity_of(array: xr.DataArray) -> str:
+    """Label of a quantity: its ``long_name``, else its name, in capitals for an index (NDVI)."""
+    return str(array.attrs.get("long_name", capital(str(array.name or "value"))))
+
+
+def capital(name: str) -> str:
+    """Name of a band or metric; that of a spectral index in capitals."""
+    return name.upper() if name in INDICES else name
+
+
+def count_of_dates(n: int) -> str:
+    """Number of dates in words: ``1 date``, ``2 dates``."""
+    return f"{n} date" if n == 1 else f"{n} dates"
 
 
 def label_dates(axes: Axes) -> None:
