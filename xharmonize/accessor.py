@@ -1,7 +1,7 @@
-"""The ``.harmonize`` accessor: one line a method, forwarding to the public functions.
+"""The ``.harmonize`` accessor: methods that forward to the public functions.
 
-A method takes what the function of the same name takes after its first argument; a test holds the
-signatures together. What is said as ``Any`` here is the type of the cube itself.
+A method takes the arguments of the function of the same name, except the first; a test keeps the
+signatures in step. A return type of ``Any`` stands for the type of the cube itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @xr.register_dataarray_accessor("harmonize")  # type: ignore[no-untyped-call]
 @xr.register_dataset_accessor("harmonize")  # type: ignore[no-untyped-call]
 class HarmonizeAccessor:
-    """Methods on cubes (DataArray or Dataset)."""
+    """Methods of a cube (DataArray or Dataset)."""
 
     def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
         self._obj: Any = obj
@@ -63,7 +63,7 @@ class HarmonizeAccessor:
         flags: bool = False,
         runtime: Runtime | None = None,
     ) -> Any:
-        """Give the cube Landsat OLI's bandpass; see `xharmonize.to_landsat`."""
+        """Convert the cube to the bandpass of Landsat OLI; see `xharmonize.to_landsat`."""
         return xh.to_landsat(
             self._obj,
             model,
@@ -86,7 +86,7 @@ class HarmonizeAccessor:
         flags: bool = False,
         runtime: Runtime | None = None,
     ) -> Any:
-        """Give the cube Sentinel-2 MSI's bandpass; see `xharmonize.to_sentinel2`."""
+        """Convert the cube to the bandpass of Sentinel-2 MSI; see `xharmonize.to_sentinel2`."""
         return xh.to_sentinel2(
             self._obj,
             model,
@@ -110,7 +110,7 @@ class HarmonizeAccessor:
         flags: bool = False,
         runtime: Runtime | None = None,
     ) -> Any:
-        """Give the cube another sensor's bandpass; see `xharmonize.to_sensor`."""
+        """Convert the cube to the bandpass of another sensor; see `xharmonize.to_sensor`."""
         return xh.to_sensor(
             self._obj,
             sensor,
@@ -124,7 +124,7 @@ class HarmonizeAccessor:
         )
 
     def nbar(self, angles: xr.Dataset | None = None, *, sun_zenith: SunZenith = "hls-v2") -> Any:
-        """Normalise to nadir view by the c-factor; see `xharmonize.nbar`."""
+        """Normalise to nadir view with the c-factor method; see `xharmonize.nbar`."""
         return xh.nbar(self._obj, angles, sun_zenith=sun_zenith)
 
     def fit_tables(
@@ -135,7 +135,7 @@ class HarmonizeAccessor:
         interpolate: bool = False,
         min_coverage: float = 0.0,
     ) -> xr.Dataset:
-        """Make look-up tables per tile and date; see `xharmonize.fit_tables`."""
+        """Fit look-up tables per tile and date; see `xharmonize.fit_tables`."""
         return xh.fit_tables(
             self._obj, model, tile=tile, interpolate=interpolate, min_coverage=min_coverage
         )
@@ -150,7 +150,7 @@ class HarmonizeAccessor:
         min_valid: float = 0.5,
         valid_fraction: bool = False,
     ) -> Any:
-        """Put the cube on another grid; see `xharmonize.regrid`."""
+        """Regrid the cube; see `xharmonize.regrid`."""
         return xh.regrid(
             self._obj,
             like=like,
@@ -162,15 +162,15 @@ class HarmonizeAccessor:
         )
 
     def decode(self) -> Any:
-        """Turn digital numbers into reflectance; see `xharmonize.decode`."""
+        """Decode digital numbers to reflectance; see `xharmonize.decode`."""
         return xh.decode(self._obj)
 
     def mask(self, mask: MaskLike = "clear") -> xr.Dataset:
-        """Remove pixels by their quality flags; see `xharmonize.mask`."""
+        """Mask pixels by their quality flags; see `xharmonize.mask`."""
         return xh.mask(self._obj, mask)
 
     def check_radiometry(self, *, samples: int = 4096) -> pd.DataFrame:
-        """Compare pixels with the contract; see `xharmonize.check_radiometry`."""
+        """Check pixel values against the contract; see `xharmonize.check_radiometry`."""
         return xh.check_radiometry(self._obj, samples=samples)
 
     def index(self, name: str = "ndvi") -> Any:
@@ -183,13 +183,13 @@ class HarmonizeAccessor:
         duplicates: Duplicates = "keep",
         allow_mixed_levels: bool = False,
     ) -> xr.Dataset:
-        """Merge with harmonised cubes into one series; see `xharmonize.densify`."""
+        """Merge with harmonised cubes into one time series; see `xharmonize.densify`."""
         return xh.densify(
             self._obj, *others, duplicates=duplicates, allow_mixed_levels=allow_mixed_levels
         )
 
     def to_features(self, *, dates: Sequence[str | np.datetime64] | None = None) -> xr.DataArray:
-        """Lay dates and bands behind one another; see `xharmonize.crops.to_features`."""
+        """Stack dates and bands as features; see `xharmonize.crops.to_features`."""
         return xh.crops.to_features(self._obj, dates=dates)
 
     def score(
@@ -225,7 +225,7 @@ class HarmonizeAccessor:
         by: By = None,
         baseline: xr.DataArray | xr.Dataset | None = None,
     ) -> xr.Dataset:
-        """Find what metrics are made of, to keep and merge; see `xharmonize.metrics.statistics`."""
+        """Compute mergeable statistics for metrics; see `xharmonize.metrics.statistics`."""
         return xh.metrics.statistics(
             self._obj, ref, metrics, dim=dim, data_range=data_range, by=by, baseline=baseline
         )
@@ -233,11 +233,11 @@ class HarmonizeAccessor:
     def confusion_matrix(
         self, ref: xr.DataArray, classes: Sequence[Any] | None = None
     ) -> xr.DataArray:
-        """Count classes mapped against true ones; see `xharmonize.metrics.confusion_matrix`."""
+        """Compute a confusion matrix; see `xharmonize.metrics.confusion_matrix`."""
         return xh.metrics.confusion_matrix(self._obj, ref, classes)
 
     def composite(self, period: str = "10D", *, how: CompositeHow = "median") -> Any:
-        """Make one date per period; see `xharmonize.composite`."""
+        """Composite the observations of each period; see `xharmonize.composite`."""
         return xh.composite(self._obj, period, how=how)
 
     def smooth(
@@ -270,7 +270,7 @@ class HarmonizeAccessor:
         reach: float = 240.0,
         min_amplitude: float = 0.1,
     ) -> xr.Dataset:
-        """Find start, peak and end of seasons; see `xharmonize.phenology`."""
+        """Find the start, peak and end of seasons; see `xharmonize.phenology`."""
         return xh.phenology(
             self._obj,
             method=method,
@@ -289,7 +289,7 @@ class HarmonizeAccessor:
         direction: Direction = "both",
         mask: bool = True,
     ) -> Any:
-        """Mask or flag outliers along time; see `xharmonize.screen_outliers`."""
+        """Mask or flag outliers in time; see `xharmonize.screen_outliers`."""
         return xh.screen_outliers(
             self._obj,
             threshold=threshold,
@@ -302,17 +302,17 @@ class HarmonizeAccessor:
     def sensor_offsets(
         self, *, reference: str | None = None, max_gap: float = 16.0, min_valid: float = 0.1
     ) -> xr.Dataset:
-        """Measure the step between sensors; see `xharmonize.series.sensor_offsets`."""
+        """Estimate offsets between sensors; see `xharmonize.series.sensor_offsets`."""
         return xh.series.sensor_offsets(
             self._obj, reference=reference, max_gap=max_gap, min_valid=min_valid
         )
 
     def frequency(self, *, levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9)) -> xr.Dataset:
-        """Count scenes a month, map revisit and gaps; see `xharmonize.series.frequency`."""
+        """Count scenes per month, map revisit and gaps; see `xharmonize.series.frequency`."""
         return xh.series.frequency(self._obj, levels=levels)
 
     def compare_tiles(self, other: xr.DataArray | xr.Dataset) -> xr.Dataset:
-        """Measure the step to a neighbouring tile; see `xharmonize.series.compare_tiles`."""
+        """Compare with an overlapping tile; see `xharmonize.series.compare_tiles`."""
         return xh.series.compare_tiles(self._obj, other)
 
     def to_table(
@@ -328,7 +328,7 @@ class HarmonizeAccessor:
         path: str | Path | None = None,
         mode: Mode = "w-",
     ) -> FieldTable:
-        """Summarise the series over fields; see `xharmonize.to_table`."""
+        """Compute field statistics as a table; see `xharmonize.to_table`."""
         return xh.to_table(
             self._obj,
             polygons,
@@ -371,7 +371,7 @@ class HarmonizeAccessor:
         notes: Sequence[str] = (),
         mode: Mode = "w-",
     ) -> Path:
-        """Write a page of HTML on the cube; see `xharmonize.write_report`."""
+        """Write an HTML report on the cube; see `xharmonize.write_report`."""
         return xh.write_report(
             self._obj,
             path,

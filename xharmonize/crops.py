@@ -1,4 +1,4 @@
-"""Crop maps: a support vector machine on the features of a series.
+"""Crop maps: a support vector machine on the features of a time series.
 
 The task of table V of Sedona et al. (2021), A high-performance multispectral adaptation GAN for
 harmonizing dense time series of Landsat-8 and Sentinel-2 images, IEEE JSTARS 14.
@@ -30,30 +30,30 @@ __all__ = ["CropClassifier", "classify", "cross_classify", "fit_classifier", "to
 def to_features(
     cube: xr.DataArray | xr.Dataset, *, dates: Sequence[str | np.datetime64] | None = None
 ) -> xr.DataArray:
-    """Lay dates and bands of a series behind one another; lazy.
+    """Stack the dates and bands of a series along one feature dimension, lazily.
 
     Parameters
     ----------
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of one quantity
         Reflectance or an index [1]; NaN where missing. Companions of a Dataset are left out.
     dates : sequence of str or datetime64, optional
-        Days (UTC) to take, in this order; all by default.
+        Days (UTC) to use, in this order; all dates by default.
 
     Returns
     -------
     (feature, y, x) DataArray
-        float32, NaN where missing, in one chunk along ``feature``, with the coordinates `feature`
-        (``"2018-07-01 red"``; with the time where a day has several dates), `date` and
-        `feature_band` (the name of an index, where there are no bands).
+        float32, NaN where missing, in one chunk along ``feature``. Coordinates: `feature`
+        (``"2018-07-01 red"``, with the time of day if a day has several observations), `date` and
+        `feature_band` (the name of the index if there are no bands).
 
     Raises
     ------
     TimeAxisError
-        If a date asked for is not there, or the cube has none.
+        If a requested date is missing, or the cube has no dates.
     ContractError
-        If a Dataset holds no quantity, or several, or the cube has no pixels.
+        If a Dataset holds no quantity or several, or the cube has no pixels.
     RadiometryError
-        If the cube holds digital numbers: their gaps would be numbers too.
+        If the cube holds digital numbers, whose gaps would count as values.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def to_features(
 
 
 def _positions(array: xr.DataArray, dates: Sequence[str | np.datetime64]) -> list[int]:
-    """Where the days asked for stand; a day with several dates gives all of them."""
+    """Positions of the requested days; a day with several observations gives all of them."""
     days = array["time"].values.astype("datetime64[D]")
     found: list[int] = []
     for date in dates:
@@ -127,7 +127,7 @@ def _labels(times: Any) -> list[str]:
 
 
 Groups: TypeAlias = "xr.DataArray | float | Literal['fields']"
-"""What is kept together in cross-validation: labelled areas, blocks [m], or connected fields."""
+"""Groups never split by cross-validation: labelled areas, blocks [m], or connected fields."""
 
 _C = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _GAMMA = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -140,18 +140,18 @@ class CropClassifier:
     Attributes
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Standardisation and the support vector machine.
+        Standardisation followed by the support vector machine.
     features : tuple of str
-        Names of the features, in the order it takes them.
+        Names of the features, in the order the pipeline expects.
     classes : tuple of int
-        Codes it can give.
+        Class codes it can predict.
     parameters : dict
-        C and gamma chosen.
+        The selected C and gamma.
     n_samples : int
-        Pixels it was fitted on.
+        Number of pixels used for fitting.
     accuracy : float
-        Mean overall accuracy [1] of the folds of the search for `parameters`. It chose them, so it
-        is no independent figure: that is what `cross_classify` is for.
+        Mean overall accuracy [1] over the folds of the parameter search. The parameters were
+        selected by it, so it is optimistic; use `cross_classify` for an independent estimate.
     """
 
     pipeline: Any
@@ -171,38 +171,38 @@ def fit_classifier(
     max_per_class: int | None = 500,
     seed: int = 0,
 ) -> CropClassifier:
-    """Fit a support vector machine with RBF kernel; computes.
+    """Fit a support vector machine with an RBF kernel; computes.
 
-    C and gamma are chosen by cross-validation over spatial groups: pixels of one group are never
-    on both sides, since neighbours in a field are nearly copies of each other.
+    C and gamma are selected by cross-validation over spatial groups. All pixels of a group go to
+    the same side of a split, because neighbouring pixels of a field are nearly identical.
 
     Parameters
     ----------
     features : (feature, y, x) DataArray
-        From `to_features`; pixels with a missing feature are left out.
+        From `to_features`; pixels with a missing feature are ignored.
     labels : (y, x) integer DataArray
-        Class of each pixel on the same grid; 0 is unlabelled.
+        Class of each pixel on the same grid; 0 means unlabelled.
     groups : (y, x) integer DataArray, float or "fields"
-        Areas that are kept together: numbered, blocks of so many metres, or connected pixels of
-        one class (diagonally too). A field cut by the edge of a block lies on both sides: where
-        there are fields enough, blocks flatter.
+        Areas that cross-validation never splits: an array of group numbers, the side of square
+        blocks [m], or ``"fields"`` for connected pixels of one class (including diagonals). A block
+        edge can cut a field and put it on both sides of a split, which makes scores optimistic.
     folds : int
-        Number of folds; fewer where a class has fewer groups.
+        Number of folds; reduced if a class has fewer groups.
     max_per_class : int, optional
-        Pixels of a class used for fitting, drawn at random; None uses all.
+        Maximum number of pixels per class, drawn at random; None uses all.
     seed : int
-        Of the drawing and the folds.
+        Random seed for drawing pixels and making folds.
 
     Returns
     -------
     CropClassifier
-        To be passed to `classify`.
+        Pass it to `classify`.
 
     Raises
     ------
     FitError
         If fewer than two classes are labelled, a class lies in a single group, or labels or groups
-        are no integers.
+        are not integers.
     GridError
         If the grids differ.
 
@@ -226,12 +226,12 @@ def cross_classify(
     max_per_class: int | None = 500,
     seed: int = 0,
 ) -> xr.DataArray:
-    """Classify each labelled pixel by a classifier that never saw its group; computes.
+    """Classify each labelled pixel with a classifier that never saw its group; computes.
 
-    The parameters are chosen anew inside each fold's training groups, and pixels are drawn from
-    those only, so that accuracy taken from the result (`confusion_matrix`, `accuracy`) is that of
-    unseen groups. A class of two groups is learned from one of them. Arguments and errors are those
-    of `fit_classifier`.
+    Each fold selects its own parameters from its training groups and draws pixels only from them.
+    The accuracy of the result (`confusion_matrix`, `accuracy`) is therefore that of unseen groups.
+    A class with two groups is learned from one of them. Takes the arguments of `fit_classifier`
+    and raises the same errors.
 
     Returns
     -------
@@ -252,12 +252,12 @@ def cross_classify(
 
 
 def classify(features: xr.DataArray, classifier: CropClassifier) -> xr.DataArray:
-    """Map a fitted classifier over features; lazy.
+    """Apply a fitted classifier to features, lazily.
 
     Parameters
     ----------
     features : (feature, y, x) DataArray
-        With the features it was fitted on, in any order.
+        Contains the features used for fitting, in any order.
     classifier : CropClassifier
         From `fit_classifier`.
 
@@ -269,7 +269,7 @@ def classify(features: xr.DataArray, classifier: CropClassifier) -> xr.DataArray
     Raises
     ------
     ModelError
-        If a feature is not there.
+        If a feature is missing.
     """
     features = at_door(features)
     present = [str(name) for name in features["feature"].values]
@@ -303,7 +303,7 @@ def _predict(values: FloatArray, *, pipeline: Any) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """Labelled pixels: their features, class, group and place in the flattened image."""
+    """Labelled pixels: features, class, group and position in the flattened image."""
 
     values: FloatArray
     label: IntArray
@@ -376,7 +376,7 @@ def _fields(codes: IntArray) -> IntArray:
 
 
 def _require_groups(samples: _Samples, folds: int) -> None:
-    """Raise `FitError` unless each class can be held out and be learned."""
+    """Raise `FitError` unless each class can be both learned and held out."""
     single = [code for code, n in _group_counts(samples, samples.every).items() if n < 2]
     if single or folds < 2:
         raise FitError(
@@ -394,13 +394,13 @@ def _group_counts(samples: _Samples, chosen: IntArray) -> dict[int, int]:
 def _folds(
     samples: _Samples, chosen: IntArray, folds: int, seed: int
 ) -> list[tuple[AnyArray, AnyArray]]:
-    """Training and test samples of each fold, of the samples `chosen`.
+    """Training and test samples of each fold, among the samples `chosen`.
 
-    Folds whose training samples are of one class are left out: nothing can be learned from them.
+    Folds whose training samples all have one class are dropped: they cannot train a classifier.
     """
     selection = require("sklearn.model_selection", extra="train")
     label, group = samples.label[chosen], samples.group[chosen]
-    # Inside a fold a class may be left with one group: it is then held out once, unlearned.
+    # A class may have only one group left inside a fold; it is then held out without being learned.
     n_splits = max(2, min(folds, *_group_counts(samples, chosen).values()))
     splits = []
     if np.unique(group).size >= n_splits:
@@ -430,7 +430,7 @@ def _fit(
         model,
         {"svc__C": list(_C), "svc__gamma": [gamma / n_features for gamma in _GAMMA]},
         cv=_folds(samples, drawn, folds, seed),
-        refit=False,  # it would fit on all samples, those held out included
+        refit=False,  # refitting would use all samples, including the held-out ones
     )
     search.fit(samples.values, samples.label)
     best = search.best_params_

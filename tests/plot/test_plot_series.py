@@ -46,7 +46,7 @@ def test_filled_values_are_marked(dense):
 def test_a_point_has_bars_of_its_uncertainty(dense):
     known = dense.assign(uncertainty=xr.full_like(dense["ndvi"], 0.03))
     (axes,) = plot.series(known, x=float(dense.x[3]), y=float(dense.y[5])).axes
-    assert axes.get_title(loc="right") == "bar: one standard deviation"
+    assert axes.get_title(loc="right") == "bars: one standard deviation"
     segments = axes.collections[0].get_segments()
     np.testing.assert_allclose([s[1, 1] - s[0, 1] for s in segments], 0.06, atol=1e-6)
 
@@ -113,7 +113,7 @@ def test_training_draws_losses_and_each_metric(losses, tmp_path):
         upper, lower = figure.axes
         assert legend(upper) == ["generator", "discriminator"]
         np.testing.assert_allclose(upper.lines[0].get_ydata(), losses["generator"])
-        assert lower.get_ylabel() == "rmse [1]\n(validation)"
+        assert lower.get_ylabel() == "rmse\n(validation)"
         assert lower.get_title(loc="right") == "best 0.03, epoch 3"
         assert lower.get_xlabel() == "epoch"
 

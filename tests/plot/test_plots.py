@@ -75,7 +75,7 @@ def test_series_shows_each_sensor_with_its_number_of_dates(ndvi):
     figure = plot.series(both)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert sorted(label.rsplit("(", 1)[1] for label in labels) == ["3 dates)", "3 dates)"]
-    assert figure.axes[0].get_ylabel() == "NDVI [1]"
+    assert figure.axes[0].get_ylabel() == "NDVI"
 
 
 def test_series_says_which_band_it_is_of(cube):

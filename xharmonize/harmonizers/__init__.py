@@ -1,4 +1,4 @@
-"""Harmonisers: cube → cube callables that give a cube another sensor's bandpass."""
+"""Harmonisers: callables that convert a cube to the bandpass of another sensor."""
 
 from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
 from xharmonize.harmonizers.linear import LinearHarmonizer, fit_linear

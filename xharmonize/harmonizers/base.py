@@ -1,4 +1,4 @@
-"""What all harmonisers share: steps to change, the contract of the result."""
+"""Shared by all harmonisers: which time steps change, and the contract of the result."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ UNCERTAINTY, FLAG = "uncertainty", "flag"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What the result of a harmoniser is.
+    """Description of the result of a harmoniser.
 
     Attributes
     ----------
     bandpass : str
-        Spectral response family of the result.
+        Bandpass of the result.
     bands : tuple of str
         Common names of the bands of the result.
     sources : tuple of str
-        For each of `bands`, the band of the cube it is made from (mostly).
+        The (main) band of the cube behind each of `bands`.
     history : str
         Line for the ``history`` attribute.
     """
@@ -51,7 +51,7 @@ class Target:
 
 
 def decoded(reflectance: xr.DataArray) -> xr.DataArray:
-    """Return the cube as float reflectance, decoding it where it holds digital numbers."""
+    """Return the cube as float reflectance, decoding digital numbers."""
     require_contract(reflectance)
     is_float = np.issubdtype(reflectance.dtype, np.floating)
     if bool(read_coordinate(reflectance, "is_decoded").all()) and is_float:
@@ -62,14 +62,14 @@ def decoded(reflectance: xr.DataArray) -> xr.DataArray:
 def apply_lines(
     array: xr.DataArray, slope: Float64Array, offset: Float64Array, target: Target
 ) -> xr.DataArray:
-    """Apply one line per (time, band); digital numbers are decoded in the same pass.
+    """Apply one linear function per (time, band); digital numbers are decoded in the same pass.
 
     Parameters
     ----------
     array : (time, band, y, x) DataArray
         Reflectance [1], or digital numbers with their contract.
     slope, offset : (time, band) float64 array
-        For the bands ``target.sources``.
+        Coefficients for the bands ``target.sources``.
     """
     array = array.transpose("time", "band", "y", "x")
     chosen = select_bands(array, target.sources)
@@ -103,12 +103,12 @@ def _affine(
 
 
 def rebuild(template: xr.DataArray, data: Any, target: Target) -> xr.DataArray:
-    """Wrap the pixels of a result with the coordinates and the contract that now hold.
+    """Wrap the pixels of a result with its coordinates and contract.
 
     Parameters
     ----------
     template : (time, band, y, x) DataArray
-        The cube before.
+        The cube before harmonising.
     data : (time, band, y, x) array
         Reflectance [1] in the bands of `target`.
     """
@@ -131,7 +131,7 @@ def rebuild(template: xr.DataArray, data: Any, target: Target) -> xr.DataArray:
 
 
 def decoded_set(cube: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset whose ``reflectance`` is decoded; the contract is that of the pixels."""
+    """Return a Dataset with decoded ``reflectance``; the contract is that of the pixels."""
     result = decoded(cube[REFLECTANCE]).to_dataset(name=REFLECTANCE)
     return result.assign({str(n): v for n, v in cube.data_vars.items() if n != REFLECTANCE})
 
@@ -144,11 +144,11 @@ def change_steps(
     takes_encoded: bool = False,
     keep: Callable[[xr.Dataset, xr.Dataset], xr.Dataset] | None = None,
 ) -> xr.Dataset:
-    """Apply `change` to some time steps and merge them with the others, in the order they had.
+    """Apply `change` to some time steps and merge them with the others, in the original order.
 
-    `change` is given reflectance, or the cube as it is where it `takes_encoded`;
-    ``keep(others, changed)`` is what becomes of the others, by default nothing. A layer that only
-    `change` makes is 0 on the others (``flag``), one that it drops is dropped.
+    `change` receives reflectance, or the cube as it is if `takes_encoded`. The other steps are
+    unchanged unless ``keep(others, changed)`` is given to transform them. A layer that only
+    `change` creates (``flag``) is 0 on the others; a layer that it drops is dropped.
     """
     given = cube if takes_encoded else decoded_set(cube)
     if not any(is_due):
@@ -195,15 +195,15 @@ def on_cube(
     Parameters
     ----------
     change : callable
-        Maps a Dataset of ``reflectance``, with ``uncertainty`` (one standard deviation [1]) where
-        the cube has some, to a Dataset of ``reflectance``, with ``uncertainty`` where it is
-        propagated, and ``flag`` where the harmoniser knows some.
+        Maps a Dataset with ``reflectance``, and ``uncertainty`` (one standard deviation [1]) if the
+        cube has it, to a Dataset with ``reflectance``, ``uncertainty`` if it is propagated, and
+        ``flag`` if the harmoniser sets any.
     carry : callable, optional
-        ``carry(cube, result)``: the other companions of the result; by default as they are in
+        ``carry(cube, result)`` returns the other companions of the result; by default those of
         `carry_companions`.
     flags : str, optional
-        The companion ``flag`` is wanted, with this comment: what was found, with what the cube
-        had; 0 where nothing is known. The result is then a Dataset.
+        Comment of the companion ``flag``. If given, the result is a Dataset with this companion:
+        the bits set by the harmoniser and those the cube had, 0 where nothing is known.
     """
     array = cube if isinstance(cube, xr.DataArray) else _reflectance(cube)
     given = array.to_dataset(name=REFLECTANCE)
@@ -236,13 +236,13 @@ def _reflectance(cube: xr.Dataset) -> xr.DataArray:
 
 
 def no_flags(array: xr.DataArray) -> xr.DataArray:
-    """The companion ``flag`` (time, y, x) where nothing is known of the values: 0."""
+    """A companion ``flag`` (time, y, x) of zeros: nothing is known about the values."""
     layer = xr.zeros_like(array.isel(band=0, drop=True), dtype=np.uint8)
     return xr.DataArray(layer.data, dims=layer.dims)
 
 
 def is_bandpass_changed(cube: xr.Dataset, result: xr.Dataset) -> BoolArray:
-    """Tell for each date whether the result follows another bandpass than the cube."""
+    """Tell for each date whether the bandpass of the result differs from that of the cube."""
     changed: BoolArray = read_coordinate(cube, "bandpass") != read_coordinate(result, "bandpass")
     return changed
 
@@ -253,12 +253,12 @@ def _carried(cube: xr.Dataset, result: xr.Dataset) -> Mapping[str, xr.DataArray]
 
 
 def _flag(result: xr.Dataset, own: xr.DataArray | None, comment: str) -> xr.DataArray:
-    """The companion ``flag``: bits that were found, beside those that were carried."""
+    """The companion ``flag``: new bits combined with those of the cube."""
     found = no_flags(result[REFLECTANCE]) if own is None else own.reset_coords(drop=True)
     return with_flags(result.get(FLAG), found).assign_attrs(comment=comment)
 
 
 def drop_note(cube: xr.DataArray, used: Sequence[str]) -> str:
-    """Words for the history on bands that are left out; empty where there are none."""
+    """Note for the history on dropped bands; empty if there are none."""
     left_out = [str(name) for name in cube["band"].values if str(name) not in used]
     return f"; left out {', '.join(left_out)}" if left_out else ""

@@ -1,4 +1,4 @@
-"""Give a cube another sensor's bandpass, and its grid where asked for."""
+"""Convert a cube to the bandpass, and optionally the grid, of another sensor."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def to_landsat(
     flags: bool = False,
     runtime: Runtime | None = None,
 ) -> Cube:
-    """Give a cube the bandpass of Landsat-8/9 OLI; see `to_sensor`.
+    """Convert a cube to the bandpass of Landsat-8/9 OLI; see `to_sensor`.
 
     Examples
     --------
@@ -78,10 +78,10 @@ def to_sentinel2(
     flags: bool = False,
     runtime: Runtime | None = None,
 ) -> Cube:
-    """Give a cube the bandpass of Sentinel-2 MSI; see `to_sensor`.
+    """Convert a cube to the bandpass of Sentinel-2 MSI; see `to_sensor`.
 
-    `platform` says whose MSI: ``"sentinel-2a"`` by default. Published lines are turned round
-    (slope 1/s, offset -o/s); fitted ones refuse, but for Deming regression.
+    `platform` selects the target MSI, by default ``"sentinel-2a"``. Published coefficients are
+    inverted (slope 1/s, offset -o/s). Fits cannot be inverted, except those of Deming regression.
 
     Examples
     --------
@@ -117,66 +117,65 @@ def to_sensor(
     flags: bool = False,
     runtime: Runtime | None = None,
 ) -> Cube:
-    """Give a cube the bandpass of another sensor; lazy.
+    """Convert a cube to the bandpass of another sensor, lazily.
 
-    The order is that of HLS: the cube is put on the target grid first, by an area-weighted mean
-    with the model's minimum valid fraction (1.0 for ``hls-v2``), then the model is applied.
-    Without `like` and `resolution` the grid stays. Encoded cubes are accepted: for lines and
-    look-up tables, decoding and the model are one pass. A generator is applied first, on the cube's
-    own pixels; its result lies on the grid of its lattice, and is put on `like` by area.
+    As in HLS, the cube is first regridded to the target grid, by an area-weighted mean with the
+    model's minimum valid fraction (1.0 for ``hls-v2``), then the model is applied. The grid is kept
+    if neither `like` nor `resolution` is given. Encoded cubes are accepted: linear models and
+    look-up tables decode in the same pass. A generator is applied first, on the cube's own pixels;
+    its result is on the grid of its lattice and is then regridded to `like` by area.
 
     Parameters
     ----------
     cube : (time, band, y, x) DataArray or Dataset
-        Reflectance [1] or digital numbers with their contract. A mixed cube is served step by
-        step: the lines are those of each step's platform, and steps in the target's bandpass pass
-        through unchanged.
+        Reflectance [1] or digital numbers with their contract; NaN where missing. Time steps may
+        come from several sensors: each uses the coefficients of its platform, and steps that
+        already have the target's bandpass are unchanged.
     sensor : str
-        Product whose bandpass is wanted: a name of `xharmonize.sensors.list_sensors`.
+        Product with the target bandpass: a name in `xharmonize.sensors.list_sensors`.
     model : str, path, Dataset or callable
-        A name of `list_models`, a saved fit, a fit, or any cube → cube callable.
+        A name in `list_models`, the path of a saved fit, a fit, or a function from cube to cube.
     like : cube, optional
-        Put the result on this cube's grid.
+        Cube that defines the grid of the result.
     resolution : float, optional
-        Put the result on a grid with pixels of this side [unit of the CRS], edges at its multiples.
+        Pixel size of the result [unit of the CRS]; pixel edges are at its multiples.
     platform : str or mapping, optional
-        Settles unknown platforms: a name, ``"infer"`` (by the phase of the orbit, warned),
-        ``"sentinel-2"`` (mean of 2A and 2B, warned; half their difference is added to an
-        ``uncertainty`` companion, in quadrature), or a mapping by item id or date. Where the
-        target is Sentinel-2, its platform.
+        Platform of time steps for which it is unknown: a name; ``"infer"``, from the phase of the
+        orbit, with a warning; ``"sentinel-2"``, the mean of 2A and 2B, with a warning and with half
+        of their difference added to an ``uncertainty`` companion in quadrature; or a mapping by
+        item id or date. If the target is Sentinel-2, the target platform.
     tables : Dataset, optional
-        Look-up tables fitted before by `fit_tables`, for models that make some. Without, they are
-        made from the cube in the same graph, and depend on the area asked for where a tile of
-        theirs reaches beyond it.
+        Look-up tables from `fit_tables`, for models that use them. By default they are made from
+        the cube in the same graph; where a tile extends beyond the cube, they depend on its extent.
     flags : bool
-        Also return the ``flag`` companion, in a Dataset: out of the training domain, saturated,
-        partial context, near missing data. Its ``comment`` says which bits the model can set; one
-        that knows nothing of single values, as lines, sets none.
+        Whether to return a Dataset with the ``flag`` companion: out of the training domain,
+        saturated, partial context, near missing data. Its ``comment`` lists the bits that the model
+        can set; models without per-pixel information, such as linear ones, set none.
     runtime : Runtime, optional
         Device, precision and batch size of networks.
 
     Returns
     -------
     DataArray or Dataset
-        float32 reflectance [1] in the target's bands, NaN where missing; the type of `cube`, or a
-        Dataset with `flags`.
-        `sensor`, `platform` and `level` still say what was observed; `bandpass` is the target's.
-        Bands the model has no line for are left out, which ``history`` says. ``uncertainty`` is
-        propagated to first order where there is one; no model creates one.
+        float32 reflectance [1] in the target's bands, NaN where missing; the same type as `cube`,
+        or a Dataset with `flags`. `sensor`, `platform` and `level` still describe the observation;
+        `bandpass` is the target's. Bands that the model does not cover are dropped and named in
+        ``history``. An existing ``uncertainty`` is propagated to first order; no model creates one.
 
     Raises
     ------
     RadiometryError
-        If a platform is unknown, or bandpass, sensor or level of a date are unknown or not what
+        If a platform is unknown, or the bandpass, sensor or level of a date is unknown or not one
         the model was made for.
     BandError
         If the model starts from B8A (``nir08``) and the cube only has B08 (``nir``).
     ModelError
-        If the model leads to another bandpass, does not take an option, or needs further cubes.
+        If the model has another target bandpass, does not support an option, or needs further
+        cubes.
     GridError
-        If the grids do not fit.
+        If the grids do not match.
     TimeAxisError
-        If the cube has no date.
+        If the cube has no dates.
 
     Examples
     --------
@@ -199,7 +198,7 @@ def to_sensor(
     elif platform is not None and named is None:
         cube = with_platform(cube, platform)
     harmonizer = harmonizer.configured(**options)
-    # The dates are checked once, before a grid is made of pixels that will be refused.
+    # Check the dates once, before regridding pixels that would be refused.
     apply = partial(harmonizer, checked=harmonizer.check(cube))
     on_grid = partial(_on_grid, harmonizer=harmonizer, like=like, resolution=resolution)
     result: Cube = on_grid(apply(cube)) if harmonizer.changes_grid else apply(on_grid(cube))
@@ -207,12 +206,12 @@ def to_sensor(
 
 
 def _named_target(product: Sensor, platform: Any) -> str | None:
-    """The platform of the target, where `platform` names one; else it is about the cube's steps."""
+    """The target platform, if `platform` names one; otherwise it is about the cube's time steps."""
     return platform if isinstance(platform, str) and platform in product.platforms else None
 
 
 def _target_platform(harmonizer: Harmonizer, product: Sensor, platform: Any) -> str:
-    """The platform whose bandpass is wanted, of a table that tells them apart."""
+    """The target platform, for a table that distinguishes platforms."""
     if platform is None:
         return product.platforms[0]
     known = [*harmonizer.target_platforms]
@@ -229,7 +228,7 @@ def _target_platform(harmonizer: Harmonizer, product: Sensor, platform: Any) -> 
 
 
 def with_platform(cube: Cube, platform: Any) -> Cube:
-    """Return the cube with unknown platforms settled; see `settle_platform`."""
+    """Return the cube with unknown platforms resolved; see `settle_platform`."""
     steps = read_contract(cube)
     names = settle_platform(
         platform,
@@ -255,7 +254,7 @@ def _on_grid(
     like: xr.DataArray | xr.Dataset | None,
     resolution: float | None,
 ) -> Cube:
-    """Put the cube on the grid asked for, with the model's minimum valid fraction."""
+    """Regrid the cube as requested, with the model's minimum valid fraction."""
     if like is None and resolution is None:
         return cube
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]

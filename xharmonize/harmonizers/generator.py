@@ -33,24 +33,24 @@ from xharmonize.tiles.place import make_plan, north_up, require_on_lattice
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorHarmonizer(OfBundle):
-    """A network of a bundle, mapped over its lattice of tiles.
+    """Apply the image-to-image network of a bundle over its lattice of tiles.
 
-    The result lies on the lattice's own pixel grid (for most models that of HLS), covers the cube,
+    The result is on the pixel grid of the lattice (for most models that of HLS), covers the cube,
     and does not depend on how the cube is chunked. Each tile is computed once, from the input
-    pixels under it and its buffer. Pixels beyond the cube are mirrored at its edge; missing ones
-    take the nearest valid pixel of their row, or the nearest row that has one. The result is NaN
-    where the valid share of the pixel's own inputs, in any band, is less than
-    `min_valid_fraction`.
+    pixels under it and its buffer. Pixels outside the cube are mirrored at its edge; missing ones
+    take the nearest valid pixel of their row, or of the nearest row that has one. The result is NaN
+    where the valid fraction of a pixel's own inputs is below `min_valid_fraction` in any band.
 
     Attributes
     ----------
     flags : bool
-        Also return the companion ``flag``, (time, y, x), bits of `ResultFlag`: ``partial_context``
-        on all pixels of a tile that the cube does not hold wholly; ``near_missing`` where an input
-        pixel is missing within the lattice's buffer; ``out_of_domain`` where an own input lies
-        outside the range of the training data, or the tile's histogram farther from theirs than
-        that of any training tile; ``skipped`` on tiles that were not run, since a band is missing
-        throughout or nothing of what they would give is valid.
+        Whether to return the companion ``flag`` (time, y, x), bits of `ResultFlag`:
+        ``partial_context`` on all pixels of a tile that the cube does not fully contain;
+        ``near_missing`` if an input pixel is missing within the lattice's buffer;
+        ``out_of_domain`` if one of the pixel's inputs is outside the range of the training data, or
+        the tile's histogram is farther from those of training than that of any training tile;
+        ``skipped`` on tiles that were not run because a band is missing throughout or no output
+        pixel would be valid.
     """
 
     card: GeneratorCard
@@ -67,7 +67,7 @@ class GeneratorHarmonizer(OfBundle):
 
     @property
     def changes_grid(self) -> bool:
-        """It goes from the cube's own pixels to the lattice's."""
+        """True: the result is on the lattice's grid instead of the cube's."""
         return True
 
     @property
@@ -77,33 +77,33 @@ class GeneratorHarmonizer(OfBundle):
 
     @property
     def lattice(self) -> Lattice:
-        """Where tiles lie."""
+        """Lattice of tiles."""
         return self.card.lattice
 
     def with_tile(self, tile: int) -> GeneratorHarmonizer:
-        """Return the model with a larger tile and the buffer it has: less work for a pixel.
+        """Return the model with a larger tile and the same buffer, which costs less per pixel.
 
         Parameters
         ----------
         tile : int
-            Output pixels a side, buffers included. A U-Net of depth d takes multiples of ``2**d``.
-            The result differs from that of the model's own tile, which is part of its history.
+            Side of a tile [output pixel], buffers included. A U-Net of depth d takes multiples of
+            ``2**d``. Results differ from those of the model's own tile; the history states it.
 
         Raises
         ------
         ModelError
-            If it has no core, or is no whole number of pixels of an input.
+            If the tile has no core, or is not a whole number of pixels of an input.
         """
         return replace(self, card=replace(self.card, lattice=replace(self.lattice, tile=tile)))
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
-        """Run the network over the tiles of the dates in another bandpass."""
+        """Run the network on the dates that are not in the target bandpass."""
         keep = partial(_put_beside, min_valid=self.min_valid_fraction)
         cube = cube[[REFLECTANCE]]  # no network propagates uncertainty
         return base.change_steps(cube, checked.is_due, self._generate, keep=keep)
 
     def _generate(self, cube: xr.Dataset) -> xr.Dataset:
-        """Run the network over all steps of a cube of reflectance."""
+        """Run the network on all time steps of a reflectance cube."""
         array, is_turned = north_up(cube[REFLECTANCE])
         source = select_bands(array, self.card.bands)
         box = geobox_of(array)
@@ -125,7 +125,7 @@ class GeneratorHarmonizer(OfBundle):
         return result.isel(y=slice(None, None, -1)) if is_turned else result
 
     def _wrap(self, array: xr.DataArray, data: Any, target: GeoBox) -> xr.DataArray:
-        """Give pixels the coordinates and the contract that now hold."""
+        """Wrap the pixels of the result with its coordinates and contract."""
         bands = self.card.output.bands
         shape = (*array.shape[:2], *target.shape)
         blank = xr.DataArray(
@@ -151,7 +151,7 @@ class GeneratorHarmonizer(OfBundle):
     def carried(
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
     ) -> Mapping[str, xr.DataArray]:
-        """Companions on the result's grid, but ``uncertainty``, which no network propagates."""
+        """Companions on the result's grid, except ``uncertainty``, which no network propagates."""
         names = [name for name in companions_of(cube) if COMPANIONS[name].over_bands is not None]
         layers = cube[names]
         if names:
@@ -166,7 +166,7 @@ class GeneratorHarmonizer(OfBundle):
 
 
 def _put_beside(rest: Any, changed: Any, *, min_valid: float) -> Any:
-    """Put other steps, or companions, on the grid and in the chunks of what was generated."""
+    """Put other time steps, or companions, on the grid and in the chunks of the result."""
     sizes = changed.chunksizes
     within = (sizes["y"], sizes["x"]) if sizes else None
     result = regrid_to(rest, geobox_of(changed), min_valid=min_valid, within=within)

@@ -1,4 +1,4 @@
-"""Lines and matrices fitted on pairs of observations, and their application."""
+"""Linear models fitted on pairs of observations, and their application."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _FIELDS = ("bandpass", "level", "platform", "sensor")
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Matched pairs and what is known about them.
+    """Matched pairs and their metadata.
 
     Attributes
     ----------
     source, target : (pair, band, y, x) DataArray
-        Reflectance [1] on one grid; NaN marks a missing pixel.
+        Reflectance [1] on one grid; NaN where missing.
     source_time, target_time : (pair,) datetime64 array
-        When the two were observed [UTC].
+        Times of the two observations [UTC].
     facts : dict of str to str
-        ``source_bandpass``, ``target_level``… : the values met, joined by `Names`.
+        ``source_bandpass``, ``target_level``… : the values found, joined by `Names`.
     """
 
     source: xr.DataArray
@@ -47,8 +47,8 @@ class Pairs:
     def lag(self) -> IntArray:
         """Whole days between the two observations [day], (pair,).
 
-        The gap rounded, not the difference of dates in UTC: over the Pacific midnight lies between
-        two sensors of one morning.
+        The rounded time difference rather than the difference of UTC dates: over the Pacific,
+        midnight UTC can lie between two observations of one morning.
         """
         gap = np.asarray(self.source_time) - np.asarray(self.target_time)
         return np.asarray(np.rint(np.abs(gap) / np.timedelta64(1, "D")), np.int64)
@@ -69,18 +69,18 @@ def read_pairs(
     predictors: xr.DataArray | xr.Dataset | None = None,
     allow_mixed_levels: bool = False,
 ) -> Pairs:
-    """Check matched pairs and tell source from target.
+    """Check matched pairs and separate source and target.
 
     Parameters
     ----------
     pairs : Dataset
-        As `xharmonize.match_pairs` gives it: ``source`` (pair, band, y, x) and ``target``
+        From `xharmonize.match_pairs`: ``source`` (pair, band, y, x) and ``target``
         (pair, band, y, x), with coordinates ``time_source``, ``time_target``, ``level_source``…
         along ``pair``. The source may have other bands, along ``source_band``.
     predictors : cube, optional
-        Take the source from this cube instead, with all its bands, at ``time_source``.
+        Cube to take the source from instead, with all its bands, at ``time_source``.
     allow_mixed_levels : bool
-        Accept pairs of which only one side is normalised to nadir view.
+        Whether to accept pairs with only one side normalised to nadir view.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def read_pairs(
 
 
 def _require_same_view(pairs: xr.Dataset) -> None:
-    """Raise `RadiometryError` where one side of a pair is normalised to nadir view only."""
+    """Raise `RadiometryError` if only one side of a pair is normalised to nadir view."""
     sides = (_along_pairs(pairs, "level_source"), _along_pairs(pairs, "level_target"))
     for source, target in zip(*np.broadcast_arrays(*sides)):
         if source != target and "NBAR" in Names.of([source, target]):
@@ -172,48 +172,50 @@ def fit_linear(
     min_valid_fraction: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
-    """Fit lines from the source's to the target's bandpass on matched pairs.
+    """Fit a linear model from the source to the target bandpass on matched pairs; computes.
 
-    Computes: one pass over the pairs gives sums that add over chunks (float64), and the fit is a
-    formula on them, so that chunks and schedulers do not matter.
+    One pass over the pairs accumulates float64 sums, from which the fit is calculated. The result
+    does not depend on chunks or the scheduler.
 
     Parameters
     ----------
     pairs : Dataset
-        ``source`` and ``target`` (pair, band, y, x) on one grid, from `xharmonize.match_pairs`.
+        ``source`` and ``target`` (pair, band, y, x) on one grid, from `xharmonize.match_pairs`; NaN
+        where missing.
     method : {"ols", "multiband", "deming"}
         ``ols``: target = slope * source + intercept, band by band. ``multiband``: each target band
-        from all source bands. ``deming``: a line that allows for errors on both sides, the only
-        one that may be turned round.
+        from all source bands. ``deming``: a line that accounts for errors on both sides; the only
+        fit that can be inverted.
     predictors : cube, optional
-        The source cube, where bands that the target lacks are to serve ``multiband`` too
-        (`match_pairs` keeps common bands only): its looks at the times of the pairs.
+        The source cube, to also use bands that the target lacks for ``multiband`` (`match_pairs`
+        keeps common bands only). Its observations at the times of the pairs are used.
     ratio : float
-        For ``deming``: error variance of the target over that of the source.
+        For ``deming``: error variance of the target divided by that of the source.
     ridge : float
         For ``multiband``: penalty on squared coefficients, as a fraction of the mean variance of
         the source bands.
     weight : {"pixel", "pair"}
-        Whether each pixel or each pair counts the same.
+        Whether each pixel or each pair has the same weight.
     n_min : int, optional
-        Least number of samples per band; by default 15 for each coefficient of a band's equation.
+        Minimum number of samples per band; by default 15 per coefficient of a band's equation.
     min_valid_fraction : float
-        Least valid share of a target pixel [1] when a cube is regridded before the fit is applied.
+        Minimum valid fraction of a target pixel [1] when a cube is regridded before the fit is
+        applied.
     allow_mixed_levels : bool
-        Accept pairs of which only one side is normalised to nadir view.
+        Whether to accept pairs with only one side normalised to nadir view.
 
     Returns
     -------
     Dataset
         ``slope`` (band) or ``matrix`` (band, source_band), ``intercept`` (band) [1], ``n`` (band),
         ``rmse`` (band) [1] and ``r2`` (band; 1 - SSE/SST) on the samples of the fit, and
-        ``n_of_pair`` (pair, band). Attributes say direction, level, bandpasses and dates.
+        ``n_of_pair`` (pair, band). Attributes hold direction, level, bandpasses and dates.
 
     Raises
     ------
     FitError
-        If there are fewer than `n_min` samples, a source band does not vary, or an option has no
-        meaning for the method.
+        If there are fewer than `n_min` samples, a source band does not vary, or an option does not
+        apply to the method.
     """
     pairs, predictors = at_door(pairs), at_door(predictors)
     _require_options(method, ratio=ratio, ridge=ridge)
@@ -229,7 +231,7 @@ def fit_linear(
 
 
 def _require_options(method: str, *, ratio: float, ridge: float) -> None:
-    """Raise `FitError` for an unknown method, and for options it would ignore."""
+    """Raise `FitError` for an unknown method, or for options that it would ignore."""
     if method not in ("ols", "multiband", "deming"):
         raise FitError(
             "is unknown",
@@ -250,7 +252,7 @@ def _require_options(method: str, *, ratio: float, ridge: float) -> None:
 def fit_attrs(
     kind: str, facts: dict[str, str], dates: Sequence[str], *, min_valid_fraction: float
 ) -> dict[str, Any]:
-    """Attributes every fit has: what it is, from what to what, and what it rests on."""
+    """Attributes of every fit: its kind, source and target, and the data it is based on."""
     source, target = facts["source_bandpass"], facts["target_bandpass"]
     words = f"fit_{kind}: {facts.get('method', kind)}, {source} to {target}, {len(dates)} pairs"
     return {
@@ -299,7 +301,7 @@ def _fit_multiband(data: Pairs, *, ridge: float, weight: str, n_min: int | None)
 
 
 def require_spread(names: Sequence[str], varies: BoolArray) -> None:
-    """Raise `FitError` that names the source bands which do not vary."""
+    """Raise `FitError` naming the source bands that do not vary, if any."""
     flat = [name for name, is_varied in zip(names, varies) if not is_varied]
     if flat:
         raise FitError(
@@ -321,7 +323,7 @@ def common_bands(data: Pairs) -> list[str]:
 
 
 def require_samples(n: Float64Array, bands: Sequence[str], n_min: int) -> None:
-    """Raise `FitError` that names the bands with fewer than `n_min` samples."""
+    """Raise `FitError` naming the bands with fewer than `n_min` samples, if any."""
     few = [f"{band} {int(count)}" for band, count in zip(bands, n) if count < n_min]
     if few:
         raise FitError(
@@ -339,7 +341,7 @@ def sum_pairs(
     *,
     dtype: type = np.float64,
 ) -> AnyArray:
-    """Moments of each pair (pair, ...): chunks are summed in space, in `dtype`."""
+    """Moments of each pair (pair, ...), summed over the chunks in space, in `dtype`."""
     new = dict(zip("kl", shape))
     sums = map_blocks(
         block,
@@ -370,7 +372,7 @@ def _block(kernel: Any, source: AnyArray, target: AnyArray) -> Float64Array:
 
 
 def weighted(per_pair: Float64Array, n: Float64Array, weight: str) -> Float64Array:
-    """Sum the moments of the pairs, each pixel or each pair counting the same."""
+    """Sum the moments of the pairs, with equal weight of each pixel or each pair."""
     if weight == "pixel":
         return np.asarray(per_pair.sum(axis=0))
     if weight != "pair":
@@ -398,14 +400,14 @@ class LinearHarmonizer(Fitted):
     fit : Dataset
         With ``slope`` or ``matrix``, and ``intercept``.
     name : str
-        What errors and history call it.
+        Name in errors and in the history.
     """
 
     name: str = "linear fit"
     citation: str = "fitted on the pairs named in its attribute dates"
 
     def inverse(self) -> LinearHarmonizer:
-        """Turn a Deming line round; other fits refuse.
+        """Invert a Deming regression; other fits raise an error.
 
         Raises
         ------
@@ -433,7 +435,7 @@ class LinearHarmonizer(Fitted):
         return replace(self, fit=fit.assign_attrs(attrs), name=f"{self.name}, turned round")
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
-        """Apply the lines: to all dates in one pass, but for those of several bands."""
+        """Apply the fit: in one pass to all dates, except for fits from several bands."""
         is_due = np.array(checked.is_due)
         if "matrix" in self.fit:
             return base.change_steps(cube, checked.is_due, self._mix)
@@ -477,7 +479,7 @@ class LinearHarmonizer(Fitted):
     def _with_uncertainty(
         self, cube: xr.Dataset, result: xr.DataArray, is_due: BoolArray
     ) -> xr.Dataset:
-        """Add the uncertainty to first order, errors of bands taken as independent."""
+        """Propagate the uncertainty to first order, taking errors of bands as independent."""
         whole = result.to_dataset(name=REFLECTANCE)
         if base.UNCERTAINTY not in cube:
             return whole

@@ -1,4 +1,4 @@
-"""Nadir BRDF-adjusted reflectance by the c-factor, and the angles it needs."""
+"""Nadir BRDF-adjusted reflectance with the c-factor method, and the angles it needs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from xharmonize.sensors.spec import Flag
 from xharmonize.types import AnyArray, Float64Array
 
 VIEW = ("view_zenith", "view_azimuth")
-"""Those that differ between the bands of one sensor."""
+"""Angles that differ between the bands of one sensor."""
 
 
 def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
@@ -48,15 +48,15 @@ def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
     Parameters
     ----------
     items : iterable of pystac.Item, dict, or anything with a dict as ``item``
-        With ``view:sun_elevation``, ``view:sun_azimuth``, ``view:incidence_angle`` and
-        ``view:azimuth``. ``view:off_nadir`` stands in for the incidence angle, but not where it
-        says where the platform points: in items of Landsat, and where it is 0.
+        Items with ``view:sun_elevation``, ``view:sun_azimuth``, ``view:incidence_angle`` and
+        ``view:azimuth``. ``view:off_nadir`` replaces a missing incidence angle, unless it is the
+        pointing of the platform: in Landsat items, and where it is 0.
 
     Returns
     -------
     Dataset
         ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` (time) [degree], NaN
-        where an item does not say, with the coordinate ``item_id``; sorted by time.
+        where an item lacks it, with the coordinate ``item_id``; sorted by time.
 
     Examples
     --------
@@ -88,25 +88,25 @@ def angles_from_items(items: Iterable[Any]) -> xr.Dataset:
 def angles_of(cube: xr.DataArray, angles: xr.Dataset | None) -> xr.Dataset:
     """Return the four angles for the time steps of a cube [degree].
 
-    They come from `angles`, or else from the cube's own coordinates of the same names. `angles` is
-    matched by ``item_id`` where it has this coordinate, else by time.
+    They come from `angles`, or else from the cube's coordinates of the same names. `angles` is
+    matched by ``item_id`` if it has this coordinate, otherwise by time.
 
     Returns
     -------
     Dataset
-        (time) or (time, y, x); those of the view also (time, band, y, x), in the cube's bands.
+        (time) or (time, y, x); view angles also (time, band, y, x), in the cube's bands.
 
     Raises
     ------
     RadiometryError
-        If angles are missing, are no degrees, or the one of an item is NaN (but for the azimuth at
-        nadir).
+        If angles are missing or not in degrees, or the angle of an item is NaN (except the azimuth
+        at nadir).
     TimeAxisError
         If `angles` does not cover a time step.
     BandError
         If angles per band lack a band.
     GridError
-        If angles per pixel lie on another grid.
+        If per-pixel angles are on another grid.
     """
     holder: Any = cube.coords if angles is None else angles
     absent = [name for name in ANGLES if name not in holder]
@@ -132,7 +132,7 @@ def angles_of(cube: xr.DataArray, angles: xr.Dataset | None) -> xr.Dataset:
 
 
 def _settled(cube: xr.DataArray, array: xr.DataArray, name: str) -> xr.DataArray:
-    """One angle, its dimensions, unit and grid checked."""
+    """One angle, with its dimensions, unit and grid checked."""
     unit = str(array.attrs.get("units", "degree")).lower()
     if unit.startswith("rad"):
         raise RadiometryError(f"{name} is in {unit!r}", cure=f"convert it with np.degrees({name})")
@@ -182,7 +182,7 @@ def _require_one_band_axis(variables: dict[str, xr.DataArray]) -> None:
 
 
 def _require_known(cube: xr.DataArray, array: xr.DataArray, name: str) -> None:
-    """Raise unless every date has its angle: without it, all of its pixels would go missing."""
+    """Raise unless every date has its angle; without it, all its pixels would become missing."""
     lost = np.flatnonzero(~np.isfinite(array.values))
     if lost.size:
         item = str(read_coordinate(cube, "item_id")[lost[0]])
@@ -250,53 +250,53 @@ _ORBITS = np.array([[98.2, 10 + 11 / 60], [98.62, 10.5]])
 # Sentinel-2, as in the HLS v2 code (NASA-IMPACT/hls-sentinel, mean_solarzen).
 
 _STEP, _STEP_DEGREE = 1000.0, 0.01
-# Distance of the nodes [m, degree] at which the sun is modelled: good to 0.005 degree.
+# Spacing of the nodes [m, degree] at which the sun is modelled: accurate to 0.005 degree.
 
 
 def nbar(
     cube: base.Cube, angles: xr.Dataset | None = None, *, sun_zenith: SunZenith = "hls-v2"
 ) -> base.Cube:
-    """Normalise surface reflectance to nadir view by the c-factor; lazy on dask arrays.
+    """Normalise surface reflectance to nadir view with the c-factor method, lazily.
 
-    c = BRDF(nadir) / BRDF(observed), with RossThick and LiSparse-R kernels and one set of weights
-    per band for all places (Roy et al. 2016).
+    c = BRDF(nadir) / BRDF(observed), with RossThick and LiSparse-R kernels and one global set of
+    weights per band (Roy et al. 2016).
 
     Parameters
     ----------
     cube : (time, band, y, x) DataArray or Dataset
         Surface reflectance [1] (encoded cubes are decoded); NaN where missing.
     angles : Dataset, optional
-        ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` [degree], per pixel
-        (time, y, x), as `xharmonize.read_angles` reads them, those of the view also per band
-        (time, band, y, x); or per item (time), which warns. Without it, coordinates of the cube
-        with these names. May hold ``slope`` (y, x) of the ground [degree].
+        ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` [degree]: per pixel
+        (time, y, x), as read by `xharmonize.read_angles`, view angles also per band
+        (time, band, y, x); or per item (time), with a warning. By default the cube's coordinates
+        with these names. May include ``slope`` (y, x), the slope of the ground [degree].
     sun_zenith : {"hls-v2", "observed"}
-        Sun zenith the result holds for. ``hls-v2``: mean of the values modelled for the overpasses
-        of Landsat and Sentinel-2 at each pixel's place and date in UTC (Li et al. 2019, eq. 4),
-        and the observed one beyond the latitudes the orbits reach. HLS takes one value per tile,
-        at its centre; per pixel, the result does not depend on the area asked for. ``observed``:
-        the view only is normalised.
+        Sun zenith of the result. ``hls-v2``: the mean of the values modelled for the overpasses of
+        Landsat and Sentinel-2 at the location of each pixel and the UTC date (Li et al. 2019,
+        eq. 4), and the observed value beyond the latitudes of the orbits. HLS uses one value per
+        tile, at its centre; per pixel, the result does not depend on the requested area.
+        ``observed``: keeps the sun zenith and normalises only the view.
 
     Returns
     -------
     DataArray or Dataset
-        NBAR [1], level ``NBAR``; NaN also where angles per pixel are NaN. A Dataset with ``qa``
-        also gets ``flag``, bit 1 (``out_of_domain``) over snow, water and ground steeper than 10
-        degrees, for which the model was not made.
+        NBAR [1] with level ``NBAR``; also NaN where per-pixel angles are NaN. A Dataset with ``qa``
+        also gets ``flag``, with bit 1 (``out_of_domain``) over snow, water and ground steeper than
+        10 degrees, for which the model is not intended.
 
     Raises
     ------
     RadiometryError
-        If angles are missing, unknown (NaN) for an item (as the view of Landsat's, whose items say
-        where the platform points), or no degrees, or a step is not surface reflectance (TOA, or
-        NBAR already).
+        If angles are missing, not in degrees, or unknown (NaN) for an item (such as the view angles
+        of Landsat items, which state the pointing of the platform), or a time step is not surface
+        reflectance (TOA, or already NBAR).
     BandError
         If a band has no weights.
 
     Warns
     -----
     RadiometryWarning
-        If angles are per item: across a swath the view zenith varies by several degrees.
+        If angles are per item: the view zenith varies by several degrees across a swath.
 
     References
     ----------
@@ -339,7 +339,7 @@ def _require_surface_reflectance(cube: xr.DataArray | xr.Dataset) -> None:
 
 
 def _normalize(cube: xr.Dataset, angles: xr.Dataset, sun_zenith: SunZenith) -> xr.Dataset:
-    """Normalise reflectance, and scale its uncertainty by the same factor."""
+    """Normalise reflectance and scale its uncertainty by the same factor."""
     array = base.decoded(cube[REFLECTANCE])
     line = f"nbar: c-factor at sun zenith {sun_zenith} ({CITATION})"
     result = array.copy(data=_corrected(array, array, angles, sun_zenith))
@@ -381,7 +381,7 @@ def _corrected(
 
 
 def _field(angle: xr.DataArray) -> Any:
-    """Angle as (time, y, x) array, of a view (time, band, y, x); length 1 where it is one value."""
+    """Angle as (time, y, x) array, view angles (time, band, y, x); length 1 for a single value."""
     data = angle.values[:, None, None] if angle.ndim == 1 else angle.data
     return data[:, None] if str(angle.name) in VIEW and data.ndim == 3 else data
 
@@ -395,7 +395,7 @@ def _normalize_block(
     target: AnyArray,
     weights: Float64Array,
 ) -> AnyArray:
-    """Check that angles are degrees, which only pixels show, and normalise."""
+    """Check that angles are in degrees, which requires their values, and normalise."""
     sides = (("sun", sun_zenith, sun_azimuth), ("view", view_zenith, view_azimuth))
     for who, zenith, azimuth in sides:
         try:
@@ -414,7 +414,7 @@ def _modelled(cube: xr.DataArray, values: Any, observed: Any) -> Any:
     y, x = cube["y"].values.astype(float), cube["x"].values.astype(float)
     days = cube["time"].values.astype("datetime64[ns]").astype(np.int64) / 86_400e9
     block = partial(_modelled_block, crs=geobox.crs.to_wkt())
-    # The values say how the axes are cut, where the observed angles are one number per date.
+    # The chunks of the axes are those of the values if there is one observed angle per date.
     days, y, x = (cut_like(v, values, [n]) for v, n in ((days, 0), (y, 2), (x, 3)))
     return map_blocks(
         block, "t,y,x,tyx->tyx", days, y, x, observed, dtype=np.float64, name="harmonize-nbar-sun"
@@ -426,8 +426,8 @@ def _modelled_block(
 ) -> Float64Array:
     """Modelled sun zenith (time, y, x); the observed one where an orbit does not pass.
 
-    It is modelled at the nodes of a lattice that lies at multiples of `_STEP` in the CRS, whatever
-    area is asked for, and interpolated between them.
+    It is modelled at nodes at multiples of `_STEP` in the CRS, whatever the requested area, and
+    interpolated between them.
     """
     from pyproj import CRS, Transformer
 
@@ -442,7 +442,7 @@ def _modelled_block(
 
 
 def _nodes(axis: Float64Array, step: float) -> Float64Array:
-    """Numbers of the lattice nodes around some coordinates."""
+    """Indices of the nodes around some coordinates."""
     return np.arange(np.floor(axis.min() / step), np.floor(axis.max() / step) + 2)
 
 

@@ -1,4 +1,4 @@
-"""One line per pixel and band, fitted on the pixel's own series of matched observations."""
+"""Linear functions per pixel and band, fitted on the matched observations of each pixel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 Fallback: TypeAlias = Literal["line", "difference"]
 PIXELWISE = "pixelwise"
 FALLBACK = 255
-"""Value of ``stage`` where a line is the constant of the band."""
+"""Value of ``stage`` for pixels that use the band's common line."""
 _POOLED_MINIMUM = 30
 
 
@@ -47,46 +47,46 @@ def fit_pixelwise(
     fallback: Fallback = "difference",
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
-    """Fit one line per pixel and band on the pixel's own pairs; lazy on dask arrays.
+    """Fit a linear function per pixel and band on the pixel's own pairs, lazily.
 
-    A pixel uses its same-day pairs; where these are fewer than `n_min`, those one day apart too;
-    where they are still too few, or do not tell a line, a constant of the band (see
-    `fallback`). ``stage`` says which.
+    A pixel uses its same-day pairs and, if these are fewer than `n_min`, also those one day apart.
+    If they are still too few, or do not define a line, the pixel gets a common line of the band
+    (see `fallback`). ``stage`` tells which was used.
 
     Parameters
     ----------
     source : Dataset or cube
-        Pairs from `xharmonize.match_pairs`, or the cube to be harmonised; with a cube, give
-        `target`.
+        Pairs from `xharmonize.match_pairs`, or the cube to harmonise; a cube requires `target`.
     target : cube, optional
         Reference cube on the grid of `source`.
     days : sequence of int
-        Largest lag of each stage, ascending [day].
+        Maximum lag of each stage, ascending [day].
     n_min : int
-        Least number of pairs of a pixel (4 in the published code of Shang and Zhu).
+        Minimum number of pairs per pixel (4 in the published code of Shang and Zhu).
     min_spread : float
-        Least standard deviation of the source over a pixel's pairs [1].
+        Minimum standard deviation of the source over a pixel's pairs [1].
     min_r2 : float
-        Least squared correlation over a pixel's pairs. Where a pixel hardly varies, its pairs
-        differ by noise, and a line through them would flatten the series. 0 takes every rising
-        line; the published code takes every line.
+        Minimum squared correlation over a pixel's pairs [1]. If a pixel hardly varies, its pairs
+        differ by noise, and a line through them would flatten the series. 0 accepts every rising
+        line; the published code accepts every line.
     fallback : {"difference", "line"}
-        Constant used where a pixel's own pairs do not suffice, per band over all pixels and
-        pairs: slope 1 and the mean difference, which cannot flatten a series; or the line.
+        Common line for pixels with too few pairs, per band over all pixels and pairs.
+        ``difference``: slope 1 and the mean difference, which cannot flatten a series. ``line``:
+        the fitted line.
     allow_mixed_levels : bool
-        Accept pairs of which only one side is normalised to nadir view.
+        Whether to accept pairs with only one side normalised to nadir view.
 
     Returns
     -------
     Dataset
-        ``slope``, ``intercept`` (band, y, x) [1], ``n`` (band, y, x) pairs behind the line,
-        ``stage`` (band, y, x) index into `days`, 255 for the constant line, and
-        ``fallback_slope``, ``fallback_intercept`` (band).
+        ``slope`` and ``intercept`` (band, y, x) [1]; ``n`` (band, y, x), number of pairs used;
+        ``stage`` (band, y, x), index into `days`, 255 for the common line; ``fallback_slope`` and
+        ``fallback_intercept`` (band).
 
     Raises
     ------
     FitError
-        If there are no pairs, or, when computed, fewer than 30 samples to pool in a band.
+        If there are no pairs, or, when computed, a band has fewer than 30 samples in total.
 
     References
     ----------
@@ -139,7 +139,7 @@ def _as_pairs(
 def _fallback(
     source: Any, target: Any, *, keep: BoolArray, solve: Callable[[Float64Array], Float64Array]
 ) -> Any:
-    """Slope and intercept (band, 2) over all pixels and the pairs that `keep` marks."""
+    """Slope and intercept (band, 2) over all pixels and the pairs selected by `keep`."""
     sums = map_blocks(
         partial(_pool, keep=keep),
         "pbyx,pbyx->bkyx",
@@ -184,7 +184,7 @@ def _pool(source: AnyArray, target: AnyArray, keep: BoolArray) -> Float64Array:
 
 
 def _solve(total: Float64Array, *, names: Sequence[str], fallback: Fallback) -> Float64Array:
-    """Slope and intercept (band, 2); raises where there are too few samples."""
+    """Slope and intercept (band, 2); raises if there are too few samples."""
     n = total[:, regression.COUNT]
     require_samples(n, names, _POOLED_MINIMUM)
     if fallback == "line":
@@ -232,7 +232,7 @@ def _dataset(lines: Any, fallback: Any, data: Pairs, names: Sequence[str]) -> xr
 
 @dataclass(frozen=True, kw_only=True)
 class PixelwiseHarmonizer(Fitted):
-    """Apply a fit of `fit_pixelwise` on its grid, or on part of it."""
+    """Apply a fit of `fit_pixelwise` on its grid or a part of it."""
 
     name: str = "pixelwise fit"
     citation: str = "Shang and Zhu (2019), doi:10.1016/j.rse.2019.111439"
@@ -278,7 +278,7 @@ class PixelwiseHarmonizer(Fitted):
         return names
 
     def _on_grid_of(self, array: xr.DataArray) -> xr.Dataset:
-        """Return the fit on the pixels of a cube that lies on its lattice and inside it."""
+        """Return the fit on the pixels of a cube that is aligned with it and inside it."""
         step = abs(float(array["x"][1] - array["x"][0])) if array.sizes["x"] > 1 else 1.0
         try:
             part = self.fit.sel(y=array["y"], x=array["x"], method="nearest", tolerance=1e-3 * step)
@@ -294,7 +294,7 @@ class PixelwiseHarmonizer(Fitted):
 
 
 def _is_same_crs(fit: xr.Dataset, array: xr.DataArray) -> bool:
-    """Tell whether the CRSs agree; pairs that lost theirs are taken at their coordinates."""
+    """Whether the CRSs agree; pairs without a CRS are matched by their coordinates."""
     if "spatial_ref" not in fit.coords or "crs_wkt" not in fit["spatial_ref"].attrs:
         return True
     return is_same_crs(CRS(fit["spatial_ref"].attrs["crs_wkt"]), geobox_of(array).crs)

@@ -1,4 +1,4 @@
-"""What a harmoniser is, and the one rule for whether it fits a date."""
+"""The harmoniser protocol, and the rule for whether a model applies to a date."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from xharmonize.sensors import UNKNOWN, Names
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What observations a model was made for.
+    """The observations that a model was made for.
 
     Attributes
     ----------
     name : str
-        Of the model, for messages.
+        Name of the model, for messages.
     target_bandpass, source_bandpass : str
-        Bandpass of the result, and of what is changed; empty: any.
+        Bandpass of the result and of its source; empty: any.
     sensors, levels : frozenset of str
-        Products and processing levels of what is changed; empty: any.
+        Products and processing levels of the source; empty: any.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Scope:
 
     @classmethod
     def of_fit(cls, fit: xr.Dataset, name: str) -> Self:
-        """Return what the attributes of a fit say."""
+        """Return the scope stated by the attributes of a fit."""
         return cls(
             name=name,
             target_bandpass=str(fit.attrs["target_bandpass"]),
@@ -54,7 +54,7 @@ class Scope:
 
     @classmethod
     def of_card(cls, card: Card) -> Self:
-        """Return what the card of a bundle says."""
+        """Return the scope stated by the card of a bundle."""
         return cls(
             name=card.name,
             target_bandpass=card.target_bandpass,
@@ -64,15 +64,15 @@ class Scope:
         )
 
     def covers(self, step: Step) -> bool:
-        """Tell whether a date is to be changed; False: it is in the target's bandpass already.
+        """Whether the model changes a date; False if it already has the target's bandpass.
 
-        Where source and target share their bandpass (HLS S30 and L30), the sensor tells.
+        If source and target have the same bandpass (HLS S30 and L30), the sensor decides.
 
         Raises
         ------
         RadiometryError
-            If the date is neither what the model was made for nor what it leads to, or does not
-            say. What is not known is refused: the model would be guessed to fit.
+            If the date matches neither the source nor the target of the model, or is not described.
+            Unknown properties are refused, because applying the model would be a guess.
         """
         self._require_bandpass(step)
         if self.sensors and self.source_bandpass == self.target_bandpass:
@@ -104,7 +104,7 @@ class Scope:
             )
 
     def _require(self, what: str, value: str, stated: frozenset[str], step: Step) -> None:
-        """Raise unless all that a date was made of is among what the model states."""
+        """Raise unless all names of a date are among those stated by the model."""
         if not stated or Names.of(value) <= stated:
             return
         known = " or ".join(sorted(stated)) + (" reflectance" if what == "level" else "")
@@ -118,21 +118,21 @@ class Scope:
 
 
 def _stated(text: object) -> frozenset[str]:
-    """What a model states: nothing where it was made of what nobody knew."""
+    """Names stated by a model; empty if its own data were unknown."""
     names = Names.of(text)
     return frozenset() if UNKNOWN in names else names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """The dates of a cube that fits a model: its contract, read once.
+    """The checked dates of a cube, with its contract read once.
 
     Attributes
     ----------
     steps : tuple of Step
         The contract of each date.
     is_due : tuple of bool
-        Which dates are changed; the others are in the target's bandpass already.
+        Which dates are changed; the others already have the target's bandpass.
     """
 
     steps: tuple[Step, ...]
@@ -146,11 +146,11 @@ class Checked:
 
 @runtime_checkable
 class Harmonizer(Protocol):
-    """A callable, cube → cube, that gives a cube another sensor's bandpass, lazily.
+    """A callable that converts a cube to the bandpass of another sensor, lazily.
 
-    Dates whose `bandpass` is already the target's come back unchanged. Type out = type in, but for
-    the option ``flags``, and the grid is that of the cube, unless `changes_grid` says otherwise.
-    `Base` has most of it.
+    Dates that already have the target's bandpass are unchanged. The result has the type of the
+    cube, except with the option ``flags``, and its grid, unless `changes_grid` is True. `Base`
+    implements most of the protocol.
     """
 
     @property
@@ -171,7 +171,7 @@ class Harmonizer(Protocol):
 
     @property
     def target_bands(self) -> tuple[str, ...]:
-        """Common names of the bands it can give; empty: those of the cube."""
+        """Common names of the bands of the result; empty: those of the cube."""
 
     @property
     def needs_all_bands(self) -> bool:
@@ -183,15 +183,15 @@ class Harmonizer(Protocol):
 
     @property
     def changes_grid(self) -> bool:
-        """Whether it goes from the cube's own grid to one of its own; then it is applied first."""
+        """Whether the result is on a grid of the model's own; such a model is applied first."""
 
     @property
     def target_platforms(self) -> tuple[str, ...]:
-        """Platforms of the target that it tells apart, by the option ``target_platform``."""
+        """Target platforms that the model distinguishes, by the option ``target_platform``."""
 
     @property
     def citation(self) -> str:
-        """Where the numbers or the method come from."""
+        """Reference for the coefficients or the method."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -201,19 +201,19 @@ class Harmonizer(Protocol):
     def sources(self) -> tuple[str, ...]:
         """Names of the cubes it is applied to.
 
-        The first is given by position: its dates are those of the result. Others are given by
-        name, as the fine pairs of a fusion: ``model(coarse, fine=pairs)``.
+        The first is passed by position and defines the dates of the result. Others are passed by
+        name, such as the fine pairs of a fusion: ``model(coarse, fine=pairs)``.
         """
 
     @property
     def bundle(self) -> Bundle | None:
-        """The bundle it was opened from; None for published lines, fits and functions."""
+        """The bundle it was opened from; None for published coefficients, fits and functions."""
 
     def configured(self, **options: Any) -> Harmonizer:
-        """Return the model with some options set; those it does not take are refused."""
+        """Return the model with some options set; raise for options it does not support."""
 
     def inverse(self) -> Harmonizer:
-        """Return the model in the other direction, or refuse."""
+        """Return the model in the other direction, or raise if it cannot be inverted."""
 
     def check(self, cube: Any, /) -> Any:
         """Refuse a cube that the model was not made for; return which dates it changes."""
@@ -226,7 +226,7 @@ class Harmonizer(Protocol):
         cube : cube
             The first of `sources`.
         checked : optional
-            What `check` returned for these dates; they are checked here where it is not given.
+            Result of `check` for these dates; by default they are checked here.
         **others : cube
             The other `sources`, by name.
         """
@@ -234,7 +234,7 @@ class Harmonizer(Protocol):
 
 @runtime_checkable
 class TableMaker(Protocol):
-    """A model that makes look-up tables of histograms; see `xharmonize.fit_tables`."""
+    """A model that makes look-up tables from histograms; see `xharmonize.fit_tables`."""
 
     def fit_tables(
         self,
@@ -249,20 +249,20 @@ class TableMaker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What harmonisers share; a kind says what it is made for and how dates are changed.
+    """Base class of harmonisers; subclasses define their scope and how dates are changed.
 
     Attributes
     ----------
     flags : bool
-        Also return the companion ``flag``, (time, y, x), bits of `ResultFlag`, in a Dataset: those
-        of `tells`, and those the cube had. A model that tells none gives zeros.
+        Whether to return a Dataset with the companion ``flag`` (time, y, x), bits of `ResultFlag`:
+        those of `tells` and those the cube had. A model that sets none gives zeros.
     """
 
     flags: bool = False
     options: ClassVar[tuple[str, ...]] = ("flags",)
     sources: ClassVar[tuple[str, ...]] = ("cube",)
     tells: ClassVar[ResultFlag] = ResultFlag(0)
-    """Bits of the companion ``flag`` that the model knows to set."""
+    """Bits of the companion ``flag`` that the model can set."""
 
     if TYPE_CHECKING:
         # Fields of some kinds, properties of others.
@@ -284,47 +284,47 @@ class Base:
 
     @property
     def scope(self) -> Scope:
-        """What observations it was made for."""
+        """The observations it was made for."""
         raise NotImplementedError
 
     def changed(self, cube: xr.Dataset, checked: Checked, **others: Any) -> xr.Dataset:
-        """Return reflectance in the target's bandpass, with what is known of it.
+        """Return reflectance in the target's bandpass, with its uncertainty and flags.
 
         Parameters
         ----------
         cube : Dataset
-            ``reflectance``, or digital numbers, and perhaps ``uncertainty``.
+            ``reflectance`` or digital numbers, optionally with ``uncertainty``.
         checked : Checked
-            The dates, and which of them are to be changed.
+            The dates, and which of them to change.
         **others : cube
             The other `sources`.
 
         Returns
         -------
         Dataset
-            ``reflectance``; ``uncertainty`` where it was given and is propagated; ``flag`` where
-            `flags` are wanted and the model tells any.
+            ``reflectance``; ``uncertainty`` if it was given and is propagated; ``flag`` if `flags`
+            is True and the model sets any.
         """
         raise NotImplementedError
 
     @property
     def target_bands(self) -> tuple[str, ...]:
-        """Bands of the result: those of the source."""
+        """Bands of the result: by default those of the source."""
         return self.bands
 
     @property
     def needs_all_bands(self) -> bool:
-        """No: bands are mapped one by one."""
+        """False: bands are mapped one by one."""
         return False
 
     @property
     def target_platforms(self) -> tuple[str, ...]:
-        """None: the target has one bandpass."""
+        """Empty: the target has a single bandpass."""
         return ()
 
     @property
     def bundle(self) -> Bundle | None:
-        """None: it was opened from no bundle."""
+        """None: it was not opened from a bundle."""
         return None
 
     def configured(self, **options: Any) -> Self:
@@ -333,7 +333,7 @@ class Base:
         Raises
         ------
         ModelError
-            If it does not take one. None and False stand for an option that was not given.
+            If an option is not supported. None and False count as not given.
         """
         given = {name: v for name, v in options.items() if v is not None and v is not False}
         strange = sorted(set(given) - set(self.options))
@@ -345,7 +345,7 @@ class Base:
         return replace(self, **given) if given else self
 
     def inverse(self) -> Harmonizer:
-        """Refuse: only published lines and those of Deming regression may be turned round."""
+        """Raise: only published coefficients and Deming regressions can be inverted."""
         raise ModelError(wrong_direction(self, self.source_bandpass))
 
     def check(self, cube: xr.DataArray | xr.Dataset, /) -> Checked:
@@ -354,9 +354,9 @@ class Base:
         Raises
         ------
         RadiometryError
-            If bandpass, sensor, level or platform of a date are not what the model was made for.
+            If the bandpass, sensor, level or platform of a date is not one the model was made for.
         BandError
-            If the cube lacks a band that the model cannot do without.
+            If the cube lacks a band that the model requires.
         """
         steps, scope = tuple(read_contract(cube)), self.scope
         is_due = tuple(scope.covers(step) for step in steps)
@@ -380,7 +380,7 @@ class Base:
     def carried(
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
     ) -> Mapping[str, xr.DataArray]:
-        """Companions of a cube, but ``uncertainty``, for the bands and grid of its result."""
+        """Companions of a cube, except ``uncertainty``, for the bands and grid of its result."""
         return carry_companions(
             cube,
             result["band"].values,
@@ -389,7 +389,7 @@ class Base:
         )
 
     def renamed(self, checked: Checked) -> Mapping[str, str]:  # noqa: ARG002
-        """Source band of each band of the result that has another name."""
+        """Source band of each band of the result that has a different name."""
         return {}
 
     def _require_sources(self, others: Iterable[str]) -> None:
@@ -410,7 +410,7 @@ class Base:
 
 
 def wrong_direction(harmonizer: Any, wanted: str) -> str:
-    """Words for a model that does not lead to the bandpass that is wanted."""
+    """Message for a model that does not lead to the requested bandpass."""
     return (
         f"model {harmonizer.name!r} goes from {harmonizer.source_bandpass or 'any bandpass'} to "
         f"{harmonizer.target_bandpass}, not to {wanted}; choose another model, or refit with the "
@@ -420,23 +420,23 @@ def wrong_direction(harmonizer: Any, wanted: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted(Base):
-    """A harmoniser that applies a fit, and what the fit says of itself."""
+    """Base class of harmonisers that apply a fit, described by its attributes."""
 
     fit: xr.Dataset
 
     @property
     def scope(self) -> Scope:
-        """As the attributes of the fit say."""
+        """Scope stated by the attributes of the fit."""
         return Scope.of_fit(self.fit, self.name)
 
     @property
     def source_bandpass(self) -> str:
-        """Bandpass of the source the fit was made on; empty: any."""
+        """Bandpass of the source used for fitting; empty: any."""
         return str(self.fit.attrs.get("source_bandpass", ""))
 
     @property
     def target_bandpass(self) -> str:
-        """Bandpass of the target the fit was made on."""
+        """Bandpass of the target used for fitting."""
         return str(self.fit.attrs["target_bandpass"])
 
     @property
@@ -451,7 +451,7 @@ class Fitted(Base):
 
     @property
     def needs_all_bands(self) -> bool:
-        """Whether each target band is made from several source bands."""
+        """Whether each target band depends on several source bands."""
         return "source_band" in self.fit.dims
 
     @property
@@ -461,7 +461,7 @@ class Fitted(Base):
 
     @property
     def changes_grid(self) -> bool:
-        """Fits are applied on the grid the cube is on."""
+        """False: fits are applied on the cube's own grid."""
         return False
 
     def _axis(self, name: str) -> tuple[str, ...]:
@@ -470,16 +470,16 @@ class Fitted(Base):
 
 @dataclass(frozen=True, kw_only=True)
 class OfBundle(Base):
-    """A network of a bundle, and what its card says.
+    """Base class of harmonisers that apply the network of a bundle, described by its card.
 
     Attributes
     ----------
     ref : ModelRef
-        Handle on the bundle.
+        Reference to the bundle.
     card : Card
-        What the bundle says of itself.
+        Description of the model.
     runtime : Runtime, optional
-        How workers run the network.
+        Device, precision and batch size that workers use.
     """
 
     options: ClassVar[tuple[str, ...]] = ("flags", "runtime")
@@ -494,7 +494,7 @@ class OfBundle(Base):
 
     @property
     def scope(self) -> Scope:
-        """As the card says."""
+        """Scope stated by the card."""
         return Scope.of_card(self.card)
 
     @property
@@ -519,12 +519,12 @@ class OfBundle(Base):
 
     @property
     def target_bands(self) -> tuple[str, ...]:
-        """Bands the network gives."""
+        """Bands of the network's output."""
         return self.card.output.bands
 
     @property
     def needs_all_bands(self) -> bool:
-        """A network needs all its inputs."""
+        """True: a network needs all its inputs."""
         return True
 
     @property
@@ -533,9 +533,9 @@ class OfBundle(Base):
         return self.card.min_valid_fraction
 
     def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
-        """Write the bundle to a folder (a new one, or with ``"w"`` in place of a bundle)."""
+        """Write the bundle to a new folder, or replace an existing bundle with ``"w"``."""
         return copy_bundle(self.ref, path, card=self.card, mode=mode)
 
 
 Model: TypeAlias = str | os.PathLike[str] | Harmonizer | Callable[[Any], Any] | xr.Dataset
-"""Name of a built-in model, path of a saved fit, a fit, or any cube → cube callable."""
+"""Name of a built-in model, path of a saved fit, a fit, or a function from cube to cube."""

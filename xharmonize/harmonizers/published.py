@@ -1,4 +1,4 @@
-"""Published lines between two bandpasses as harmonisers: one per platform and band."""
+"""Harmonisers from published linear coefficients between two bandpasses, per platform and band."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _EXACT = {"nir": "B08", "nir08": "B8A / b5"}
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedLines(Checked):
-    """Dates of a cube, and the lines of each; None where it passes through."""
+    """Dates of a cube and the coefficients of each; None for dates that are unchanged."""
 
     lines: tuple[Lines | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BandpassHarmonizer(Base):
-    """Apply published lines, picked per time step by platform.
+    """Apply published linear coefficients, selected per time step by platform.
 
     Attributes
     ----------
     table : BandpassTable
-        In the direction wanted.
+        Coefficients in the direction of the conversion.
     target_platform : str
-        Platform whose lines hold where the table tells them apart by target.
+        Target platform, if the table distinguishes target platforms.
     min_valid_fraction : float
         Minimum valid fraction of a target pixel [1] when regridding first.
     changes_grid : bool
-        False: lines are applied on the grid the cube is on.
+        False: coefficients are applied on the cube's own grid.
     """
 
     options: ClassVar[tuple[str, ...]] = ("flags", "target_platform")
@@ -54,7 +54,7 @@ class BandpassHarmonizer(Base):
 
     @property
     def scope(self) -> Scope:
-        """Bandpasses and levels of the table; any product, since lines are those of platforms."""
+        """Bandpasses and levels of the table; any product, as coefficients belong to platforms."""
         return Scope(
             name=self.name,
             target_bandpass=self.target_bandpass,
@@ -79,30 +79,30 @@ class BandpassHarmonizer(Base):
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Source bands with a line."""
+        """Source bands with coefficients."""
         return tuple(line.source for line in self.table.by_platform[0][1])
 
     @property
     def target_bands(self) -> tuple[str, ...]:
-        """Target bands with a line."""
+        """Target bands with coefficients."""
         return tuple(line.target for line in self.table.by_platform[0][1])
 
     @property
     def target_platforms(self) -> tuple[str, ...]:
-        """Platforms of the target, where the lines are theirs."""
+        """Target platforms, if the table distinguishes them."""
         return self.table.platforms if self.table.platform_side == "target" else ()
 
     @property
     def citation(self) -> str:
-        """Where the numbers were published."""
+        """Publication of the coefficients."""
         return f"{self.table.citation}, doi:{self.table.doi}"
 
     def inverse(self) -> BandpassHarmonizer:
-        """Return the lines turned round: slope 1/s, offset -o/s."""
+        """Return the inverse: slope 1/s, offset -o/s."""
         return replace(self, table=self.table.inverse())
 
     def check(self, cube: xr.DataArray | xr.Dataset, /) -> CheckedLines:
-        """Refuse a cube that the table has no lines for; warns once per platform."""
+        """Refuse a cube without coefficients in the table; warns once per platform."""
         found = super().check(cube)
         known: dict[str, Lines] = {}
         for step in found.due:
@@ -122,11 +122,11 @@ class BandpassHarmonizer(Base):
         return self.target_platform if self.target_platforms else step.platform
 
     def renamed(self, checked: Checked) -> Mapping[str, str]:  # noqa: ARG002
-        """Source band of each target band of another name."""
+        """Source band of each target band with a different name."""
         return dict(zip(self.target_bands, self.bands))
 
     def _bands(self, array: xr.DataArray, lines: Sequence[Lines | None]) -> list[Line]:
-        """Lines whose source band the cube has, in the order of its bands."""
+        """Coefficients whose source band the cube has, in the order of its bands."""
         sample = next(item for item in lines if item is not None)
         present = [str(name) for name in array["band"].values]
         for name in sample:
@@ -145,7 +145,7 @@ class BandpassHarmonizer(Base):
         return found
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
-        """Apply the lines: to all dates in one pass, where bands keep their names."""
+        """Apply the coefficients: to all dates in one pass if bands keep their names."""
         assert isinstance(checked, CheckedLines)
         if not any(checked.is_due):
             return base.decoded_set(cube)
@@ -179,7 +179,7 @@ class BandpassHarmonizer(Base):
         return result.assign({base.UNCERTAINTY: _propagate(cube, found, lines)})
 
     def _whose(self, due: Sequence[Step]) -> str:
-        """Whose lines are applied to what, for the history."""
+        """Which coefficients are applied to what, for the history."""
         platforms = sorted({self._platform(step) for step in due})
         levels = Names.of(step.level for step in due)
         return (
@@ -191,7 +191,7 @@ class BandpassHarmonizer(Base):
 def _propagate(
     cube: xr.Dataset, found: Sequence[Line], lines: Sequence[Lines | None]
 ) -> xr.DataArray:
-    """Scale the uncertainty; add half of |A - B| where the mean of two lines was used."""
+    """Scale the uncertainty; add half of |A - B| where the mean of two platforms was used."""
     names = [line.source for line in found]
     value = base.decoded(cube[REFLECTANCE]).sel(band=names)
     own = cube[base.UNCERTAINTY].sel(band=names)
@@ -208,7 +208,7 @@ def _propagate(
 def _table(
     lines: Sequence[Lines | None], bands: Sequence[str], field: str, default: float
 ) -> Float64Array:
-    """One number of each line (time, band); `default` where a step passes through."""
+    """One coefficient (time, band); `default` for time steps that are unchanged."""
     return np.array(
         [
             [default if of is None else float(getattr(of[band], field)) for band in bands]
@@ -226,7 +226,7 @@ _CALLS = {
 
 
 def cure_of_bandpass(source: str, target: str) -> str:
-    """Return the call by which a cube of one bandpass gets another; for messages."""
+    """Return the call that converts a cube from one bandpass to another, for messages."""
     tables = [get_table(name) for name in list_tables()]
     pairs = {table.name: {table.source_bandpass, table.target_bandpass} for table in tables}
     name = next((repr(name) for name, pair in pairs.items() if pair == {source, target}), None)
@@ -236,7 +236,7 @@ def cure_of_bandpass(source: str, target: str) -> str:
 
 
 def cure_of_mixture(bandpasses: Sequence[str]) -> str:
-    """Return how the dates of a cube get one bandpass; for messages."""
+    """Return how to bring the dates of a cube to one bandpass, for messages."""
     target = "oli" if "oli" in bandpasses else bandpasses[0]
     others = [name for name in bandpasses if name != target]
     if len(others) == 1:

@@ -1,4 +1,4 @@
-"""Models by name, bundles, and fits saved and opened."""
+"""Look up models by name, and save and open bundles and fits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels give
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionHarmonizer(Base):
-    """A plain function as a harmoniser; it is trusted to reach the bandpass that was asked for.
+    """A plain function as a harmoniser; it is trusted to reach the requested bandpass.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class FunctionHarmonizer(Base):
     citation: str = ""
 
     def check(self, cube: xr.DataArray | xr.Dataset, /) -> Checked:
-        """Take any cube with a contract: what the function is for, nobody knows."""
+        """Accept any cube with a contract: the function does not state what it is for."""
         steps = tuple(read_contract(cube))
         return Checked(steps=steps, is_due=(True,) * len(steps))
 
@@ -101,12 +101,12 @@ class FunctionHarmonizer(Base):
 
 
 def list_models() -> pd.DataFrame:
-    """Return models by name: direction, level, title, kind and location.
+    """List models by name, with direction, level, title, kind and location.
 
-    Built-in ones come first, then the bundles in the folders of the environment variable
-    ``XHARMONIZE_MODELS``; where two have one name, the first counts. Published lines may be turned
-    round, so that each serves both directions. Citation and bands are attributes of what
-    `load_model` returns.
+    Built-in models come first, then the bundles in the folders of the environment variable
+    ``XHARMONIZE_MODELS``; of two models with the same name, the first is used. Published
+    coefficients can be inverted, so each of them works in both directions. Citation and bands are
+    attributes of the model returned by `load_model`.
     """
     tables = [get_table(name) for name in list_tables()]
     rows: dict[str, tuple[str, ...]] = {
@@ -136,26 +136,26 @@ def _row(listed: Listed) -> tuple[str, ...]:
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
-    """Return a model by name, or open a bundle or a saved fit.
+    """Load a model by name, or open a bundle or a saved fit.
 
     Parameters
     ----------
     name_or_path : str or path
-        A name of `list_models`; the folder of a bundle, a path or an fsspec URL; or what
-        `save_model` wrote.
+        A name in `list_models`; the path or fsspec URL of a bundle's folder; or the path of a fit
+        written by `save_model`.
 
     Returns
     -------
     Harmonizer or Dataset
-        A harmoniser for a name or a bundle; the fit for the path of one, lazy where it has pixels.
-        Both are accepted wherever a model is.
+        A harmoniser for a name or a bundle; a Dataset for a saved fit, lazy if it has pixels. Both
+        are accepted wherever a model is.
 
     Raises
     ------
     UnknownModelError
         If there is neither a model nor a file of that name.
     ModelError
-        If the file holds no fit of ours, or the bundle is damaged or newer than this package.
+        If the file is not a fit of this package, or the bundle is damaged or too new for it.
     """
     name = os.fspath(name_or_path)
     if name in list_tables():
@@ -178,7 +178,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
 
 
 def _from_bundle(bundle: Bundle) -> Harmonizer:
-    """The harmoniser of a bundle; its weights are read by workers."""
+    """The harmoniser of a bundle; workers read its weights."""
     harmonizer: Harmonizer = resolve_name(bundle.card.harmonizer)(ref=bundle.ref, card=bundle.card)
     return harmonizer
 
@@ -186,23 +186,23 @@ def _from_bundle(bundle: Bundle) -> Harmonizer:
 def save_model(
     model: xr.Dataset | Harmonizer, path: str | os.PathLike[str], *, mode: Mode = "w-"
 ) -> None:
-    """Write a fit, netCDF where the path ends in ``.nc``, else a Zarr v3 store; or copy a bundle.
+    """Save a fit or copy a bundle; computes.
 
-    Computes.
+    Fits are written as netCDF if the path ends in ``.nc``, otherwise as a Zarr v3 store.
 
     Parameters
     ----------
     model : Dataset or Harmonizer
-        A fit, from `fit_linear` and its kin, or what `load_model` returned for a bundle.
+        A fit, for example from `fit_linear`, or a bundle opened with `load_model`.
     path : str or path
-        File or folder. It is written aside and takes its place when it is whole.
+        File or folder. It is written elsewhere first and moved into place once complete.
     mode : {"w-", "w"}
-        ``"w-"`` refuses what is there; ``"w"`` replaces a fit by a fit, a bundle by a bundle.
+        ``"w-"`` fails if `path` exists; ``"w"`` replaces a fit by a fit, a bundle by a bundle.
 
     Raises
     ------
     ModelError
-        If it is neither, if `path` exists, or if something else would be replaced.
+        If `model` is neither, `path` exists, or something else would be replaced.
     """
     bundle = model.bundle if isinstance(model, HasBundle) else None
     if bundle is not None:
@@ -231,7 +231,7 @@ def _save_fit(fit: xr.Dataset, path: Path, *, mode: Mode) -> None:
 
 
 def _require_fit(path: Path) -> None:
-    """Raise `ModelError` where there is anything but a fit, which is not ours to replace."""
+    """Raise `ModelError` if the path holds anything but a fit, so that it is not replaced."""
     try:
         found = load_model(path)
     except (XHarmonizeError, OSError, ValueError):
@@ -241,7 +241,7 @@ def _require_fit(path: Path) -> None:
 
 
 def _as_text(fit: xr.Dataset) -> dict[str, xr.DataArray]:
-    """String coordinates as variable-length text, which both formats hold."""
+    """String coordinates as variable-length text, which both formats support."""
     return {
         str(name): coord.astype(object)
         for name, coord in fit.coords.items()
@@ -273,21 +273,21 @@ def _require_h5netcdf() -> None:
 
 
 def builtin(name: str) -> BandpassHarmonizer:
-    """Return a published table as a harmoniser, in the direction it was published in."""
+    """Return a published table as a harmoniser, in its published direction."""
     return BandpassHarmonizer(
         table=get_table(name), min_valid_fraction=_MIN_VALID_FRACTION.get(name, 0.5)
     )
 
 
 def resolve(model: Model, target_bandpass: str) -> Harmonizer:
-    """Return the harmoniser a model stands for, in the direction of `target_bandpass`.
+    """Return the harmoniser for a model, in the direction of `target_bandpass`.
 
     Raises
     ------
     UnknownModelError
         If a name is not known.
     ModelError
-        If the model leads elsewhere, or a fit must not be turned round.
+        If the model leads to another bandpass, or a fit cannot be inverted.
     """
     harmonizer = as_harmonizer(model, target_bandpass)
     if harmonizer.target_bandpass == target_bandpass:
@@ -298,9 +298,9 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
 
 
 def as_harmonizer(model: Any, target_bandpass: str = "") -> Harmonizer:
-    """Return the harmoniser a model stands for, in the direction it was made in.
+    """Return the harmoniser for a model, in its own direction.
 
-    `target_bandpass` is what a plain function is trusted to reach.
+    `target_bandpass` is the bandpass that a plain function is trusted to reach.
     """
     if isinstance(model, (str, os.PathLike)):
         model = load_model(model)

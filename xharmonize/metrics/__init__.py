@@ -1,4 +1,4 @@
-"""Metrics: statistics in one pass over the pixels, formulas on statistics."""
+"""Metrics: formulas on statistics that are computed in one pass over the pixels."""
 
 from xharmonize.metrics.blocks import merge_statistics
 from xharmonize.metrics.classification import accuracy, confusion_matrix

@@ -1,4 +1,4 @@
-"""Statistics of blocks, of whole cubes as a graph of blocks, and how parts merge into a whole.
+"""Statistics of blocks, of whole cubes as a graph of blocks, and how to merge them.
 
 The table has a row of eleven numbers for each band's moments, each index's moments, each band's
 errors beside a baseline, and for the spectral angle; rows with fewer fields end in zeros. One task
@@ -38,7 +38,7 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def kind_of(name: str) -> str:
-    """Kind of a variable of statistics: its name, or what an index or a metric's name precedes."""
+    """Kind of a variable of statistics: its name without the prefix of an index or a metric."""
     return next(kind for kind in FIELDS if name == kind or name.endswith(f"_{kind}"))
 
 
@@ -58,27 +58,26 @@ def require_statistics(found: xr.Dataset) -> None:
 
 
 def merge_statistics(*parts: xr.Dataset) -> xr.Dataset:
-    """Merge statistics of other areas, dates, workers or runs into those of the whole.
+    """Merge statistics of several areas, dates, workers or runs, lazily.
 
-    Labels that only one part has (dates that are kept, groups) are taken as they are; what several
-    have is merged. The parts must not share pixels: what is in two of them counts twice. Windows
-    across the border of two areas are in neither.
+    Labels that only one part has (kept dates, groups) are copied; those of several parts are
+    merged. The parts must not share pixels, because pixels in two parts count twice. Windows that
+    cross the border between two areas are in neither.
 
     Parameters
     ----------
     *parts : Dataset
-        From `statistics`, or read from a file; at least one.
+        Statistics from `statistics`, or read from a file; at least one.
 
     Returns
     -------
     Dataset
-        Lazy where a part is.
+        Merged statistics, lazy if a part is.
 
     Raises
     ------
     MetricError
-        If the parts differ in what they hold, in units, in dimensions or in the settings of
-        windows.
+        If the parts differ in their variables, units, dimensions or window settings.
     BandError
         If their bands differ.
     """
@@ -133,7 +132,7 @@ def _merge_two(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
 
 
 def _joined_coords(first: xr.Dataset, second: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Coordinates that lie along dimensions without naming them (the sensor of each date)."""
+    """Coordinates along dimensions that are not dimension coordinates (the sensor of each date)."""
     sides = [
         part[[n for n in part.coords if n not in part.dims]].reset_coords()
         for part in (first, second)
@@ -149,7 +148,7 @@ def _joined_coords(first: xr.Dataset, second: xr.Dataset) -> dict[str, xr.DataAr
 
 
 def merge_over(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
-    """Merge a variable of statistics along dimensions, lazily where it is lazy."""
+    """Merge a variable of statistics along dimensions, lazily if it is lazy."""
     core = str(variable.dims[-1])
     is_moments = core == FIELDS["moments"][0]
     axes = tuple(variable.dims.index(d) for d in dims)
@@ -174,7 +173,7 @@ def _merge_axes(data: Any, *, axes: tuple[int, ...], is_moments: bool) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """An index of which the agreement is measured: its bands by position, and its coefficients."""
+    """An index whose agreement is measured: positions of its bands, and its coefficients."""
 
     name: str
     positions: tuple[int, ...]
@@ -183,7 +182,7 @@ class IndexRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Which rows a table of statistics has."""
+    """The rows of a table of statistics."""
 
     n_bands: int
     moments: bool = False
@@ -222,21 +221,21 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a block is read.
+    """How to read a block.
 
     Attributes
     ----------
     dims : tuple of str
         Dimensions of the blocks.
     reduced : tuple of str
-        Those that are reduced over.
+        Dimensions that are reduced.
     code_dims : tuple of str, optional
-        Dimensions of the groups' codes, a part of `dims` in their order; None without groups.
+        Dimensions of the groups' codes, a subset of `dims` in their order; None without groups.
     n_groups : int
         Number of groups.
     tail : tuple of str
-        Dimensions along which a kernel runs. All others but the band are the `lead`: each of
-        their cells has a row of its own.
+        Dimensions along which a kernel runs. All others except the band are the `lead`, whose
+        cells each have their own row.
     """
 
     dims: tuple[str, ...]
@@ -247,11 +246,11 @@ class Plan:
 
     @property
     def lead(self) -> tuple[str, ...]:
-        """Dimensions but the band and the tail."""
+        """All dimensions except the band and the tail."""
         return tuple(d for d in self.dims if d != "band" and d not in self.tail)
 
     def stacked(self, array: AnyArray) -> AnyArray:
-        """Bring a block into the order (lead, band, tail); a view of it where that will do."""
+        """Bring a block into the order (lead, band, tail), as a view if possible."""
         order = [*self.lead, *(d for d in self.dims if d == "band"), *self.tail]
         moved = np.transpose(array, [self.dims.index(d) for d in order])
         if "band" not in self.dims:
@@ -261,7 +260,7 @@ class Plan:
         return moved
 
     def codes(self, codes: AnyArray | None, shape: Sequence[int]) -> IntArray:
-        """Codes as (1 or lead, *tail) or, where they do not vary along the tail, (…, 1, …)."""
+        """Codes as (1 or lead, *tail) or, if they do not vary along the tail, (…, 1, …)."""
         n_lead = len(self.lead)
         if codes is None or self.code_dims is None:
             return np.zeros((1,) * (1 + len(self.tail)), np.int32)
@@ -279,7 +278,7 @@ class Plan:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Dimensions of the result, beside group, row and field."""
+        """Dimensions of the result, besides group, row and field."""
         return tuple(d for d in self.dims if d not in self.reduced and d != "band")
 
     def unstacked(
@@ -309,9 +308,9 @@ def pixel_block(
     Parameters
     ----------
     pred, ref : block with the dimensions of the plan
-        Reflectance [1]; NaN marks a missing pixel.
+        Reflectance [1]; NaN where missing.
     *others : arrays
-        The baseline where the table has its errors, then the codes where there are groups.
+        The baseline if the table has its errors, then the codes if there are groups.
 
     Returns
     -------
@@ -351,7 +350,7 @@ def _rows(
 
 
 def _moments(x: AnyArray, y: AnyArray, codes: IntArray, n_groups: int) -> Float64Array:
-    """Moments (lead, group, band, 11), the fast way where a lead cell lies in one group."""
+    """Moments (lead, group, band, 11); faster if each lead cell lies in one group."""
     if codes.shape[1] != 1:
         return np.asarray(kernels.grouped_moments(x, y, codes, n_groups))
     found = kernels.band_moments(x, y)
@@ -374,7 +373,7 @@ def window_block(
     pred, ref : block with the dimensions of the plan
         Reflectance [1], with as many rows and columns of the next block as a window needs.
     *others : arrays
-        The codes where there are groups, with the same margin.
+        The codes if there are groups, with the same margin.
 
     Returns
     -------
@@ -405,12 +404,12 @@ Block = Callable[..., Float64Array]
 def tabulate(
     arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: Plan, table: Table
 ) -> Any:
-    """Return a table of statistics, lazily where the cubes are lazy.
+    """Return a table of statistics, lazily if the cubes are lazy.
 
     Parameters
     ----------
     arrays : sequence of DataArray
-        Prediction, reference and, for errors beside a baseline, that; aligned.
+        Prediction, reference and, for baseline errors, the baseline; aligned.
     codes : DataArray, optional
         Group of each pixel, see `xharmonize.metrics.inputs.Groups`.
 
@@ -429,7 +428,7 @@ def tabulate(
 def tabulate_windows(
     arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: Plan, window: Window
 ) -> Any:
-    """Return counts of windows and sums of their index, lazily where the cubes are lazy.
+    """Return counts of windows and sums of their index, lazily if the cubes are lazy.
 
     Returns
     -------
@@ -448,10 +447,10 @@ def tabulate_windows(
 
 
 def _with_margin(array: Any, dims: Sequence[str], margin: int) -> Any:
-    """Each block with the rows and columns that follow it, as many as a window reaches.
+    """Extend each block by the following rows and columns that its windows reach.
 
-    A window belongs to the block of its first pixel: each is counted once, however the cube is
-    cut. Blocks narrower than the margin are joined first.
+    A window belongs to the block of its first pixel, so that each is counted once for any chunks.
+    Blocks narrower than the margin are joined first.
     """
     return with_margin(array, {dims.index(d): (0, margin) for d in ("y", "x") if d in dims})
 
@@ -481,7 +480,7 @@ def _blocks(
 
 
 def _merged(tables: Any, plan: Plan, is_moments: BoolArray) -> Any:
-    """Merge the tables of blocks along what is reduced over, a few at a time."""
+    """Merge the tables of blocks along the reduced dimensions, a few at a time."""
     axes = tuple(i for i, d in enumerate(plan.dims) if d not in plan.kept)
     if not is_lazy(tables):  # one block
         return tables[tuple(slice(None) if d in plan.kept else 0 for d in plan.dims)]
@@ -501,7 +500,7 @@ def _merged(tables: Any, plan: Plan, is_moments: BoolArray) -> Any:
 
 
 def _pass(tables: AnyArray, axis: Any, keepdims: bool) -> AnyArray:  # noqa: ARG001
-    """A block is one table already."""
+    """Return the block, which already is one table."""
     return tables
 
 

@@ -1,4 +1,4 @@
-"""Agreement of maps of classes: confusion matrix and accuracies."""
+"""Agreement of class maps: confusion matrix and accuracies."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ REFERENCE, PREDICTED = "reference_class", "predicted_class"
 def confusion_matrix(
     cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | None = None
 ) -> xr.DataArray:
-    """Count how often each class of the reference was mapped as each class, lazily.
+    """Compute the confusion matrix of a class map and a reference, lazily.
 
     Parameters
     ----------
     cube, ref : (y, x) or other DataArray of integers, floats or strings
-        Classes mapped and true ones, on one grid. Values that are none of `classes` (nodata, NaN)
-        in either do not count.
+        Mapped and true classes, on one grid. Pixels with a value outside `classes` (nodata, NaN) in
+        either map are ignored.
     classes : sequence, optional
-        Classes to count, in the order of the matrix. By default those of the reference's or the
-        map's attribute ``flag_values``, or all values there are where both are in memory.
+        Classes to count, in the order of the matrix. By default those in the attribute
+        ``flag_values`` of the reference or the map, or all values if both are in memory.
 
     Returns
     -------
     (reference_class, predicted_class) int64 DataArray
-        Counts of pixels; lazy where a map is.
+        Number of pixels; lazy if a map is.
 
     Raises
     ------
     GridError
-        If the maps lie on different grids.
+        If the maps are on different grids.
     MetricError
         If dimensions or their labels differ, or classes are not given for a lazy map.
     """
@@ -74,7 +74,7 @@ def confusion_matrix(
 
 
 def _require_same_labels(cube: xr.DataArray, ref: xr.DataArray) -> None:
-    """Raise where two maps are of other places or dates, by whatever labels both have."""
+    """Raise if the labels that both maps have show different places or dates."""
     require_same_place(cube, ref, what="confusion_matrix")
     for dim in (d for d in cube.dims if d in cube.indexes and d in ref.indexes):
         one, other = cube.indexes[dim], ref.indexes[dim]
@@ -88,25 +88,26 @@ def _require_same_labels(cube: xr.DataArray, ref: xr.DataArray) -> None:
 
 
 def accuracy(matrix: xr.DataArray) -> xr.Dataset:
-    """Return the accuracies of a confusion matrix.
+    """Compute accuracies from a confusion matrix.
 
     Parameters
     ----------
     matrix : (reference_class, predicted_class) DataArray
-        From `confusion_matrix`; other dimensions stay. Matrices of parts may be added up first.
+        From `confusion_matrix`; other dimensions are kept. Matrices of parts can be summed first.
 
     Returns
     -------
     Dataset
-        ``overall_accuracy``: share of pixels mapped right. ``producers_accuracy`` (class): of the
-        class's true pixels, those mapped right (recall). ``users_accuracy`` (class): of the pixels
-        mapped as the class, those that are (precision). ``f1`` (class): their harmonic mean.
-        ``kappa``: Cohen's, agreement beyond chance. All [1], NaN where nothing was counted.
+        ``overall_accuracy``: fraction of correctly mapped pixels. ``producers_accuracy`` (class):
+        fraction of a class's true pixels that are mapped correctly (recall). ``users_accuracy``
+        (class): fraction of the pixels mapped as a class that are correct (precision). ``f1``
+        (class): harmonic mean of the two. ``kappa``: Cohen's kappa, agreement beyond chance. All
+        [1], NaN where no pixel was counted.
 
     Raises
     ------
     MetricError
-        If it is no confusion matrix.
+        If `matrix` is not a confusion matrix.
 
     References
     ----------

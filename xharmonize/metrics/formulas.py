@@ -1,8 +1,8 @@
 """The definitions: each metric as a formula on statistics.
 
 ``y`` is the reference, ``x`` the prediction, over the pixels where both are finite. A formula takes
-rows of moments (see `xharmonize.kernels.statistics.MOMENTS`) of any shape and gives one number for
-each; where there is no pixel, or the definition divides by zero, it gives NaN.
+rows of moments (see `xharmonize.kernels.statistics.MOMENTS`) of any shape and returns one number
+for each; NaN if there are no pixels or the definition divides by zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Moments:
     Parameters
     ----------
     rows : (..., 11) float64 array
-        As `xharmonize.kernels.statistics.band_moments` gives them.
+        From `xharmonize.kernels.statistics.band_moments`.
     """
 
     def __init__(self, rows: Float64Array) -> None:
@@ -34,7 +34,7 @@ class Moments:
 
     @property
     def n(self) -> Float64Array:
-        """Count of pixels; NaN where there are none, so that what is divided by it is NaN."""
+        """Number of pixels; NaN if there are none, so that dividing by it gives NaN."""
         count = self["n"]
         return np.where(count > 0, count, np.nan)
 
@@ -53,7 +53,7 @@ Formula = Callable[[Moments], Float64Array]
 
 
 def _quiet(formula: Formula) -> Formula:
-    """Let a division by zero give NaN or infinity without a warning: it is part of the rule."""
+    """Suppress warnings for divisions by zero, whose NaN or infinity is part of the definition."""
 
     @wraps(formula)
     def silent(m: Moments) -> Float64Array:
@@ -64,7 +64,7 @@ def _quiet(formula: Formula) -> Formula:
 
 
 def n(m: Moments) -> Float64Array:
-    """Count of pixels where both are finite; 0 where there are none."""
+    """Number of pixels where both are finite; 0 if there are none."""
     return m["n"]
 
 
@@ -94,7 +94,7 @@ def rmse(m: Moments) -> Float64Array:
 
 @_quiet
 def mre(m: Moments) -> Float64Array:
-    """Mean relative error: mean(|x - y| / |y|), over the pixels whose reference is not zero."""
+    """Mean relative error: mean(|x - y| / |y|), over pixels with a nonzero reference."""
     count = m["n_relative"]
     return m["sum_relative"] / np.where(count > 0, count, np.nan)
 
@@ -110,7 +110,7 @@ def mre_total(m: Moments) -> Float64Array:
 def r2(m: Moments) -> Float64Array:
     """Coefficient of determination: 1 - sum((x - y)²) / sum((y - mean(y))²).
 
-    NaN where the reference does not vary.
+    NaN if the reference does not vary.
     """
     spread = m["m2_ref"]
     return 1 - m["sse"] / np.where(spread > 0, spread, np.nan)
@@ -118,7 +118,7 @@ def r2(m: Moments) -> Float64Array:
 
 @_quiet
 def cc(m: Moments) -> Float64Array:
-    """Pearson's correlation r; NaN where one of the two does not vary."""
+    """Pearson's correlation r; NaN if either does not vary."""
     spread = np.sqrt(m["m2_pred"]) * np.sqrt(m["m2_ref"])
     return np.clip(m["co_moment"] / np.where(spread > 0, spread, np.nan), -1, 1)
 
@@ -171,7 +171,7 @@ def psnr(m: Moments, data_range: float) -> Float64Array:
 def ergas(m: Moments, ratio: float) -> Float64Array:
     """100 * ratio * sqrt(mean over bands of RMSE² / mean(y)²), from moments (..., band, 11).
 
-    NaN where a band has no pixel or its mean is zero.
+    NaN if a band has no pixels or its mean is zero.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = m.mse / m["mean_ref"] ** 2
@@ -179,7 +179,7 @@ def ergas(m: Moments, ratio: float) -> Float64Array:
 
 
 def ratio_of_sums(rows: Float64Array) -> Float64Array:
-    """Mean from rows (..., 2) of count and sum; NaN where the count is zero."""
+    """Mean from rows (..., 2) of count and sum; NaN if the count is zero."""
     return np.asarray(rows[..., 1] / np.where(rows[..., 0] > 0, rows[..., 0], np.nan))
 
 
@@ -190,5 +190,5 @@ def skill(rows: Float64Array) -> Float64Array:
 
 
 def _finite(values: Float64Array) -> Float64Array:
-    """NaN where a definition divided by zero."""
+    """Replace the results of divisions by zero with NaN."""
     return np.where(np.isfinite(values), values, np.nan)

@@ -1,4 +1,4 @@
-"""What is compared: two cubes on one grid, of the same bands and dates, split by groups."""
+"""Inputs of a comparison: two cubes on one grid, with the same bands and dates, and groups."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from xharmonize.types import AnyArray, Float64Array, IntArray
 
 
 def require_same_place(one: xr.DataArray, other: xr.DataArray, *, what: str) -> None:
-    """Raise `GridError` where two arrays differ along y or x.
+    """Raise `GridError` if two arrays differ along y or x.
 
-    Grids are compared where both have one. Arrays without a CRS, or with pixels that are not
-    evenly spaced, are compared by their coordinates, to a thousandth of a pixel.
+    Grids are compared if both have one. Arrays without a CRS, or with unevenly spaced pixels, are
+    compared by their coordinates, to a thousandth of a pixel.
     """
     if _has_grid(one) and _has_grid(other):
         require_same_grid(one, other, what=what)
@@ -69,10 +69,10 @@ def _require_same_labels(one: xr.DataArray, other: xr.DataArray, dim: str, what:
 
 
 def positions_of(labels: Any, among: Any) -> IntArray:
-    """Position of each label among others, -1 where it is none of them.
+    """Position of each label among others, -1 if it is not among them.
 
-    Numbers with a fraction may differ by a thousandth of a step: float32 and float64 coordinates
-    are those of the same pixels.
+    Fractional numbers may differ by a thousandth of a step, so that float32 and float64 coordinates
+    of the same pixels match.
     """
     if "f" not in (np.asarray(labels).dtype.kind, np.asarray(among).dtype.kind):
         return np.asarray(among.get_indexer(labels), np.int64)
@@ -89,7 +89,7 @@ def positions_of(labels: Any, among: Any) -> IntArray:
 
 
 def _step(labels: Any) -> float:
-    """Least distance of two neighbours; 0 for a single one."""
+    """Smallest distance between neighbours; 0 for a single label."""
     values = np.asarray(labels, float)
     return float(np.abs(np.diff(values)).min()) if values.size > 1 else 0.0
 
@@ -110,10 +110,10 @@ class Groups:
     Attributes
     ----------
     labels : mapping of str to array
-        Name of each dimension of groups, with its labels in ascending order.
+        Name of each group dimension, with its labels in ascending order.
     codes : DataArray of int32, optional
-        Position of each pixel's group, over all of `labels` in C order; -1 where it has none.
-        Some of the dimensions that are reduced over.
+        Position of each pixel's group, over all of `labels` in C order; -1 if it has none. Its
+        dimensions are among the reduced ones.
     """
 
     labels: Mapping[str, AnyArray]
@@ -126,30 +126,30 @@ class Groups:
 
     @property
     def n(self) -> int:
-        """Number of groups; 1 where there is no grouping."""
+        """Number of groups; 1 without grouping."""
         return int(np.prod(self.shape, dtype=int))
 
 
 def read_groups(by: By, cube: xr.DataArray, reduced: Sequence[str]) -> Groups:
-    """Return the groups that ``by=`` asks for.
+    """Return the groups requested by ``by=``.
 
     Parameters
     ----------
     by : str, DataArray, or a sequence of these
         Name of a coordinate (``"sensor"``, ``"time.month"``), or classes along some of the
-        cube's dimensions. A missing class (NaN) makes a pixel belong to no group. A lazy map has
-        to list its classes in the attribute ``flag_values``.
+        cube's dimensions. Pixels with a missing class (NaN) belong to no group. A lazy map must
+        list its classes in the attribute ``flag_values``.
     cube : DataArray
         The cube, aligned with the reference.
     reduced : sequence of str
-        Dimensions that are reduced over; groups lie along these.
+        Dimensions to reduce; groups lie along these.
 
     Raises
     ------
     MetricError
         If there is no such coordinate, or the groups lie along a dimension that is kept.
     GridError
-        If a map of classes lies on another grid.
+        If a class map is on another grid.
     """
     if by is None:
         return Groups(labels={}, codes=None)
@@ -234,7 +234,7 @@ def _require_free(
 
 
 def _codes(array: xr.DataArray, name: str) -> tuple[AnyArray, xr.DataArray]:
-    """Labels and the position of each value among them, -1 where it is missing."""
+    """Labels, and the position of each value among them; -1 if it is missing."""
     flags = array.attrs.get("flag_values")
     if is_lazy(array) and flags is None:
         raise MetricError(
@@ -260,7 +260,7 @@ def _codes(array: xr.DataArray, name: str) -> tuple[AnyArray, xr.DataArray]:
 
 
 def positions(values: AnyArray, labels: AnyArray) -> IntArray:
-    """Position of each value among ascending labels, -1 where it is none of them."""
+    """Position of each value among ascending labels, -1 if it is not among them."""
     place = np.minimum(np.searchsorted(labels, values), len(labels) - 1)
     return np.where(labels[place] == values, place, -1).astype(np.int32)
 
@@ -288,17 +288,17 @@ def read_cubes(
     what: str,
     dim: Dims = None,
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return prediction and reference aligned: same dimensions, bands, dates and chunks.
+    """Align prediction and reference: same dimensions, bands, dates and chunks.
 
-    Bands may stand in another order; along time and other dimensions the labels both have count.
-    A dimension that only one of them has is spread over the other. Not so dates: a cube of a
-    single date is compared with that date, and one that has none serves all of them only where
-    these are not reduced over, which would count it many times.
+    Bands may be in different orders; along time and other dimensions the common labels are used. A
+    dimension that only one of the two has is broadcast, except for dates: a cube of a single date
+    is compared with that date, and a cube without dates is compared with all of them only if dates
+    are not reduced, since it would count many times.
 
     Parameters
     ----------
     dim : str or collection of str, optional
-        Dimensions that are reduced over; all where not given.
+        Dimensions to reduce; all by default.
 
     Raises
     ------
@@ -323,7 +323,7 @@ def read_cubes(
 
 
 def _values(cube: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
-    """The variable to compare; it holds numbers in their unit, not digital numbers."""
+    """The variable to compare, in its unit rather than as digital numbers."""
     if isinstance(cube, xr.Dataset):
         cube = main_layer(cube, what=what)
     if not isinstance(cube, xr.DataArray):
@@ -343,14 +343,14 @@ def _values(cube: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
 
 
 def _numbers(cube: xr.DataArray, what: str) -> xr.DataArray:
-    """The values as float32 or float64 of this machine, NaN where they are the stated nodata.
+    """The values as native float32 or float64, with NaN for the stated nodata value.
 
     Raises
     ------
     MetricError
-        If they are no real numbers.
+        If the values are not real numbers.
     RadiometryError
-        If a scale or offset is stated that was not applied.
+        If a stated scale or offset was not applied.
     """
     if cube.dtype.kind not in "fiub":
         raise MetricError(f"{what} compares numbers, not values of type {cube.dtype}")
@@ -371,7 +371,7 @@ def _numbers(cube: xr.DataArray, what: str) -> xr.DataArray:
 
 
 def _stated(cube: xr.DataArray, name: str) -> Float64Array:
-    """Numbers that an attribute states, none where it is absent."""
+    """Numbers stated by an attribute, empty if it is absent."""
     found = cube.attrs.get(name)
     try:
         return np.ravel([] if found is None else found).astype(np.float64)
@@ -439,7 +439,7 @@ def _common_labels(
 
 
 def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str) -> xr.DataArray:
-    """A cube without dates as one of a single date, where the other has dates."""
+    """Expand a cube without dates to a single date if the other has dates."""
     is_all = dims is None or isinstance(dims, EllipsisType)
     reduced: Any = ("time", "pair") if is_all else [dims] if isinstance(dims, str) else dims
     for dim in ("time", "pair"):
@@ -460,7 +460,7 @@ def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str)
 def spread(
     array: xr.DataArray, like: xr.DataArray, *, keep: xr.DataArray | None = None
 ) -> xr.DataArray:
-    """Return an array with the dimensions of another, in its order.
+    """Broadcast an array to the dimensions of another, in its order.
 
     Raises
     ------
@@ -488,7 +488,7 @@ def spread(
 
 
 def unify(*arrays: xr.DataArray) -> Any:
-    """Arrays cut into the same chunks, bands together; as they are where none is lazy."""
+    """Arrays with the same chunks, bands in one chunk; unchanged if none is lazy."""
     lazy = next(filter(is_lazy, arrays), None)
     if lazy is None:
         return arrays
@@ -504,7 +504,7 @@ def unify(*arrays: xr.DataArray) -> Any:
 
 
 def _recut(array: xr.DataArray, data: Any) -> xr.DataArray:
-    """An array with its data in other chunks; ``cube.chunk`` made coordinates lazy too."""
+    """Rechunk only the data of an array; ``cube.chunk`` would make coordinates lazy too."""
     lazy = {name: coord for name, coord in array.coords.items() if coord.chunks is not None}
     read = {
         name: (c.dims, read_coordinate(array, str(name))) for name, c in lazy.items() if c.ndim < 2
@@ -513,7 +513,7 @@ def _recut(array: xr.DataArray, data: Any) -> xr.DataArray:
 
 
 def reduced_dims(dim: Dims, dims: Sequence[Hashable]) -> tuple[str, ...]:
-    """Names of the dimensions to reduce over, in the order of the array; all but band for None.
+    """Names of the dimensions to reduce, in the array's order; None means all except band.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is compared with what: two cubes at common dates, or at pairs of dates."""
+"""Pairing of cubes for a comparison: at common dates, or at pairs of dates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NAMED = ("sensor", "platform", "tile", "level", "processing_baseline")
 
 
 def of_sensor(cube: Any, sensor: str | None) -> Any:
-    """Return the dates of one sensor, or all where none is named.
+    """Select the dates of one sensor, or all dates if none is named.
 
     Raises
     ------
     TimeAxisError
-        If the cube has no date of it.
+        If the cube has no date of this sensor.
     """
     if sensor is None:
         return cube
@@ -37,16 +37,17 @@ def of_sensor(cube: Any, sensor: str | None) -> Any:
 def paired(
     pred: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, tolerance: str = "2D"
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return prediction and reference along common dates; lazy.
+    """Return prediction and reference at common dates, lazily.
 
-    Two grids of one step and phase are cut to the pixels they share. Where both have the same dates
-    these stay as they are. Else dates are paired as `match_pairs` does it, along ``pair``; `time`
-    is then that of the reference, `sensor`, `platform` and the like are those of the prediction.
+    Two grids with the same pixel size and alignment are cropped to their common pixels. If both
+    cubes have the same dates, these are used. Otherwise dates are paired as by `match_pairs`, along
+    ``pair``; `time` is then that of the reference, and `sensor`, `platform` and similar coordinates
+    are those of the prediction.
 
     Raises
     ------
     TimeAxisError
-        If no two dates lie within `tolerance`.
+        If no two dates are within `tolerance`.
     GridError, BandError, RadiometryError, ContractError
         If the two cannot be compared.
     """
@@ -66,7 +67,7 @@ def paired(
 
 
 def _warn_of_itself(pairs: xr.Dataset) -> None:
-    """Warn where an image is compared with itself: a merged series holds the reference too."""
+    """Warn if an image is compared with itself, as a merged series also holds the reference."""
     names = ("item_id_source", "item_id_target")
     if not all(name in pairs.coords for name in names):
         return
@@ -88,12 +89,12 @@ def compare(
     *,
     tolerance: str,
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Return each prediction with its reference, at the dates and pixels that all have; lazy.
+    """Return each prediction with its reference, at the dates and pixels common to all, lazily.
 
     Raises
     ------
     TimeAxisError
-        If there is no date that all have.
+        If no date is common to all.
     """
     pairs = {name: paired(cube, ref, tolerance=tolerance) for name, cube in predictions.items()}
     keys = {name: _dates(one, other) for name, (one, other) in pairs.items()}
@@ -111,7 +112,7 @@ def compare(
             layer.isel({dim: place}) if dim in layer.dims else layer for layer in (one, other)
         ]
         layers = [layer.sel(band=bands) if bands else layer for layer in layers]
-        # Pairs are numbered in each comparison apart.
+        # Pairs are numbered separately in each comparison.
         number = {"pair": np.arange(len(common))} if dim == "pair" else {}
         chosen[name] = [layer.assign_coords(number) for layer in layers]
     valid: Any = True
@@ -137,7 +138,7 @@ def _common_bands(layers: Sequence[xr.DataArray]) -> list[str]:
 
 
 def shared_pixels(one: xr.DataArray, other: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Cut two cubes to the pixels they share, where their grids differ in extent only; lazy."""
+    """Crop two cubes to their common pixels if their grids differ only in extent, lazily."""
     first, second = geobox_of(one), geobox_of(other)
     same_steps = np.allclose(first.resolution.xy, second.resolution.xy, rtol=1e-9)
     if not same_steps or not is_same_crs(first.crs, second.crs):
@@ -156,12 +157,12 @@ def shared_pixels(one: xr.DataArray, other: xr.DataArray) -> tuple[xr.DataArray,
         for origin in ((0, 0), start)
     ]
     mine, theirs = one.isel(cut[0]), other.isel(cut[1])
-    # Their very coordinates: xarray drops pixels whose coordinates differ in the last digit.
+    # Copy the coordinates: xarray drops pixels whose coordinates differ in the last digit.
     return mine.assign_coords(y=theirs["y"], x=theirs["x"]), theirs
 
 
 def _with_band(layer: xr.DataArray) -> xr.DataArray:
-    """An index as a cube of one band."""
+    """Expand an index to a cube of one band."""
     if "band" in layer.dims:
         return layer
     wide = layer.expand_dims(band=[str(layer.name)], axis=1)

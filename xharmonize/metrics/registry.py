@@ -1,4 +1,4 @@
-"""What a metric is (statistics, formula, options, source), and the ones a call asks for."""
+"""Registry of metrics: their statistics, formulas, options and sources, and look-up by name."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from xharmonize.metrics.formulas import Formula, Moments
 from xharmonize.types import Float64Array
 
 MOMENTS, ANGLES, ERRORS = "moments", "angles", "baseline_errors"
-"""Statistics that metrics read, beside those of indices (``ndvi_moments``) and of windows."""
+"""Statistics that metrics use, besides those of indices (``ndvi_moments``) and windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric that is a formula on the moments of prediction and reference.
+    """A metric defined as a formula on the moments of prediction and reference.
 
     Attributes
     ----------
     name : str
         Name of the variable in a score.
     long_name, units : str
-        For people; the unit is that of the cube where it says ``"of the values"``.
+        Label and unit; the unit ``"of the values"`` stands for that of the cube.
     formula : callable, optional
-        `Moments` to an array of their shape.
+        Maps `Moments` to an array of their shape.
     index : str
         Spectral index whose agreement is measured; empty for the bands themselves.
     citation, doi : str
-        Where it was defined.
+        Publication that defines it.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Metric:
         return not self.index
 
     def compute(self, rows: Float64Array) -> Float64Array:
-        """Return the metric (...) from rows of statistics (..., field)."""
+        """Compute the metric (...) from rows of statistics (..., field)."""
         if self.formula is None:
             raise MetricError(f"metric {self.name!r} has no formula", cure="give formula=")
         return self.formula(Moments(rows))
 
     def pool(self, rows: Float64Array) -> Float64Array:
-        """Return the metric over all bands (...) from rows (..., band, field)."""
+        """Compute the metric over all bands (...) from rows (..., band, field)."""
         return self.compute(merge_moments(rows, rows.ndim - 2))
 
 
@@ -104,14 +104,14 @@ class Psnr(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class Sam(Metric):
-    """Spectral angle mapper: mean angle between the spectra of a pixel.
+    """Spectral angle mapper: mean angle between the predicted and the reference spectrum.
 
-    A pixel counts where all bands are finite in both and neither spectrum is zero.
+    A pixel counts if all bands are finite in both and neither spectrum is zero.
 
     Attributes
     ----------
     unit : {"rad", "deg"}
-        Radian or degree.
+        Unit of the angle: radian or degree.
     """
 
     name: str = "sam"
@@ -142,7 +142,7 @@ class Sam(Metric):
         return False
 
     def compute(self, rows: Float64Array) -> Float64Array:
-        """Return the mean angle (...) from rows of count and sum (..., 2)."""
+        """Compute the mean angle (...) from rows of count and sum (..., 2)."""
         mean = formulas.ratio_of_sums(rows)
         return mean if self.unit == "rad" else np.rad2deg(mean)
 
@@ -154,8 +154,8 @@ class Ergas(Metric):
     Attributes
     ----------
     ratio : float
-        Pixel size of the fine image over that of the coarse: 1 at equal size, 1/3 or 1/2 for
-        fusion.
+        Pixel size of the fine image divided by that of the coarse one: 1 for equal sizes, 1/3 or
+        1/2 for fusion.
     """
 
     name: str = "ergas"
@@ -178,13 +178,13 @@ class Ergas(Metric):
         return False
 
     def compute(self, rows: Float64Array) -> Float64Array:
-        """Return the metric (...) from rows of moments (..., band, 11)."""
+        """Compute the metric (...) from rows of moments (..., band, 11)."""
         return formulas.ergas(Moments(rows), self.ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skill(Metric):
-    """Skill against a baseline: 1 - MSE / MSE of the baseline, where all three are finite."""
+    """Skill over a baseline: 1 - MSE / MSE of the baseline, where all three are finite."""
 
     name: str = "skill"
     long_name: str = "skill score against the baseline"
@@ -197,24 +197,24 @@ class Skill(Metric):
         return ERRORS
 
     def compute(self, rows: Float64Array) -> Float64Array:
-        """Return the skill (...) from rows of sums (..., 3)."""
+        """Compute the skill (...) from rows of sums (..., 3)."""
         return formulas.skill(rows)
 
     def pool(self, rows: Float64Array) -> Float64Array:
-        """Return the skill over all bands (...) from rows (..., band, 3)."""
+        """Compute the skill over all bands (...) from rows (..., band, 3)."""
         return self.compute(np.asarray(rows.sum(axis=-2)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowMetric(Metric):
-    """A mean over windows that slide over y and x.
+    """A metric averaged over windows that slide over y and x.
 
     Attributes
     ----------
     size : int
         Side of the window [pixel].
     min_valid : float
-        Least valid share of a window's weight [1]; its moments are those of its valid pixels.
+        Minimum valid fraction of a window's weight [1]; its moments use its valid pixels.
     """
 
     size: int = 0
@@ -243,11 +243,11 @@ class WindowMetric(Metric):
         return 0.0, 0.0
 
     def compute(self, rows: Float64Array) -> Float64Array:
-        """Return the mean over windows (...) from rows of count and sum (..., 2)."""
+        """Compute the mean over windows (...) from rows of count and sum (..., 2)."""
         return formulas.ratio_of_sums(rows)
 
     def pool(self, rows: Float64Array) -> Float64Array:
-        """Return the mean over the bands that have windows, of their means."""
+        """Average the means of all bands that have windows."""
         means = self.compute(rows)
         count = np.isfinite(means).sum(axis=-1)
         return np.asarray(np.nansum(means, axis=-1) / np.where(count > 0, count, np.nan))
@@ -255,9 +255,9 @@ class WindowMetric(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class Uiqi(WindowMetric):
-    """Universal image quality index: uniform windows at all positions, mean over windows.
+    """Universal image quality index: mean over uniform windows at all positions.
 
-    Where both images are flat in a window, only their means are compared (identical: 1).
+    If both images are flat in a window, only their means are compared (1 if identical).
     """
 
     name: str = "uiqi"
@@ -269,14 +269,14 @@ class Uiqi(WindowMetric):
 
 @dataclass(frozen=True, kw_only=True)
 class Ssim(WindowMetric):
-    """Structural similarity: windows wholly inside the image, population covariance.
+    """Structural similarity: windows entirely inside the image, population covariance.
 
     Attributes
     ----------
     kind : {"gaussian", "uniform"}
         Weights of the window: Gaussian of `sigma`, 11 pixels wide, or uniform, 7 pixels wide.
     size : int
-        Side of the window [pixel]; 0 is 11 or 7 by `kind`.
+        Side of the window [pixel]; 0 means 11 or 7, depending on `kind`.
     sigma : float
         Standard deviation of the Gaussian [pixel].
     k1, k2 : float
@@ -322,7 +322,7 @@ class Ssim(WindowMetric):
 
 
 def settled(data_range: float | None, name: str) -> float:
-    """Return the range of the data, or raise `MetricError` that says why it is needed."""
+    """Return the data range, or raise `MetricError` explaining why it is needed."""
     if data_range is None:
         raise MetricError(
             f"{name} depends on the range of the data, and data_range is None",
@@ -370,10 +370,10 @@ DEFAULT_SPECTRAL = ("sam", "ergas")
 
 
 def list_metrics() -> list[str]:
-    """Return the names that `score` knows.
+    """List the names of metrics that `score` accepts.
 
-    Any of the spectral indices of `list_indices` can stand before a metric of pixels:
-    ``ndvi_rmse``, ``evi2_bias``, ``nbr_r2``.
+    Pixel metrics can be prefixed with any spectral index of `list_indices`: ``ndvi_rmse``,
+    ``evi2_bias``, ``nbr_r2``.
 
     Examples
     --------
@@ -389,7 +389,7 @@ def get_metric(name: str) -> Metric:
     Raises
     ------
     UnknownMetricError
-        If there is none of that name; the message says which names come near.
+        If there is no metric of that name; the message suggests similar names.
     """
     if name in METRICS:
         return METRICS[name]
@@ -422,12 +422,12 @@ def resolve(
     data_range: float | None,
     has_bands: bool,
 ) -> tuple[Metric, ...]:
-    """Return the metrics asked for, with their data range settled.
+    """Return the requested metrics, with their data range set.
 
     Raises
     ------
     MetricError
-        If a name comes twice, or a metric needs a data range or bands that are not there.
+        If a name occurs twice, or a metric needs a data range or bands that are missing.
     """
     if metrics is None:
         metrics = (*DEFAULT, *(DEFAULT_SPECTRAL if has_bands else ()))

@@ -1,4 +1,4 @@
-"""Scores of a prediction against a reference, and statistics that can be kept and merged."""
+"""Scores of a prediction against a reference, and statistics that can be saved and merged."""
 
 from __future__ import annotations
 
@@ -64,29 +64,29 @@ def statistics(
     by: By = None,
     baseline: xr.DataArray | xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Return what metrics are formulas of: counts, means, sums of squares, in float64.
+    """Compute the statistics behind metrics (counts, means, sums of squares; float64), lazily.
 
-    One pass over the pixels; statistics of windows (SSIM, UIQI) take another. They can be written
-    to a file, merged with those of other areas, dates or runs by `merge_statistics`, and turned
-    into metrics by `score_statistics`.
+    Takes one pass over the pixels, and another one for window metrics (SSIM, UIQI). Statistics can
+    be written to a file, merged with those of other areas, dates or runs by `merge_statistics`, and
+    converted to metrics by `score_statistics`.
 
     Parameters
     ----------
     cube, ref : DataArray or Dataset
-        Prediction and reference on one grid, as for `score`.
+        Prediction and reference on one grid, as for `score`; NaN where missing.
     metrics : str, Metric, or a sequence of these, optional
-        Metrics that are to be computed later; by default those of `score`.
+        Metrics to compute later; by default those of `score`.
     dim, data_range, by, baseline
         As for `score`; bands are always kept.
 
     Returns
     -------
     Dataset
-        Lazy where a cube is. ``moments`` (…, band, moment): of each band. ``ndvi_moments``
-        (…, moment): of an index. ``angles`` (…, angle_sum), ``baseline_errors``
-        (…, band, error_sum), ``ssim_windows`` and ``uiqi_windows`` (…, band, window_sum). The
-        labels of the last dimension name the numbers; none is NaN, and where no pixel counts all
-        are zero. Dimensions before these are those that are kept, then those of the groups.
+        Lazy if a cube is. ``moments`` (…, band, moment) of each band; ``ndvi_moments``
+        (…, moment) of an index; ``angles`` (…, angle_sum); ``baseline_errors``
+        (…, band, error_sum); ``ssim_windows`` and ``uiqi_windows`` (…, band, window_sum). The
+        labels of the last dimension name the statistics. None is NaN; all are zero if no pixel
+        counts. The leading dimensions are the kept ones, then those of the groups.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def statistics(
 
 
 def _as_objects(found: xr.Dataset) -> xr.Dataset:
-    """Labels as strings of any length: Zarr v3 has no stable form for those of a fixed one."""
+    """Labels as variable-length strings: Zarr v3 has no stable format for fixed-length ones."""
     text = {
         name: coord.variable.astype(object)
         for name, coord in found.coords.items()
@@ -123,7 +123,7 @@ def collect(
     by: By,
     baseline: xr.DataArray | xr.Dataset | None,
 ) -> xr.Dataset:
-    """Find the statistics that metrics need, of aligned cubes."""
+    """Compute the statistics that metrics need from aligned cubes."""
     table = _table(pred, metrics)
     arrays = _with_baseline(pred, ref, baseline, reduced=reduced, needed=table.errors)
     pred, ref = arrays[:2]
@@ -151,7 +151,7 @@ def collect(
 
 
 def settings(metric: WindowMetric) -> dict[str, Any]:
-    """What statistics of windows depend on, as attributes."""
+    """Settings that window statistics depend on, as attributes."""
     c1, c2 = metric.constants
     sigma = metric.sigma if isinstance(metric, Ssim) and metric.window == "gaussian" else 0.0
     return {
@@ -165,7 +165,7 @@ def settings(metric: WindowMetric) -> dict[str, Any]:
 
 
 def _table(pred: xr.DataArray, metrics: Sequence[Metric]) -> Table:
-    """Rows of the table that metrics of pixels read."""
+    """Rows of the table that pixel metrics use."""
     needed = {metric.statistic for metric in metrics}
     indices = []
     for name in sorted({metric.index for metric in metrics if metric.index}):
@@ -190,7 +190,7 @@ def _with_baseline(
     reduced: Sequence[str],
     needed: bool,
 ) -> tuple[xr.DataArray, ...]:
-    """Prediction and reference, and the baseline where it is needed, in the same chunks."""
+    """Prediction and reference, and the baseline if needed, in the same chunks."""
     if needed and baseline is None:
         raise MetricError("skill compares with another cube", cure="pass it as baseline=")
     if not needed and baseline is not None:
@@ -213,7 +213,7 @@ def _plan(
 ) -> Plan:
     dims = tuple(map(str, pred.dims))
     if tail is None:
-        # Dimensions before the band are merged after the kernel, so that no block is copied.
+        # Dimensions before the band are merged after the kernel, to avoid copying blocks.
         start = dims.index(BAND) + 1 if BAND in dims else max(len(dims) - 2, 0)
         tail = tuple(d for d in dims[start:] if d in reduced)
     codes = groups.codes
@@ -308,42 +308,42 @@ def score(
 ) -> xr.Dataset:
     """Score a prediction against a reference, lazily.
 
-    One pass over the pixels feeds all metrics of pixels; sums are in float64 and do not depend on
-    chunks. A pixel counts where both are finite; for ``sam`` where all bands are, and neither
-    spectrum is zero; for ``skill`` where the baseline is too. A window of ``ssim`` and ``uiqi``
-    counts where half its weight is valid, with the moments of its valid pixels.
+    All pixel metrics are computed in one pass over the pixels; sums are in float64 and do not
+    depend on chunks. A pixel counts if both values are finite; for ``sam`` if all bands are finite
+    and neither spectrum is zero; for ``skill`` if the baseline is finite too. A window of ``ssim``
+    or ``uiqi`` counts if half of its weight is valid, and uses its valid pixels.
 
     Parameters
     ----------
     cube, ref : DataArray, or Dataset with ``reflectance`` or one other variable
-        Prediction and reference on one grid, of the same bands and units; NaN where missing.
-        Along time only the dates that both have count; a cube of one selected date is compared
-        with that date, one without any serves all dates only where `dim` keeps them. Any
-        dimensions will do: the ``source`` and ``target`` (pair, band, y, x) of `match_pairs`, an
-        index (time, y, x), points.
+        Prediction and reference on one grid, with the same bands and units; NaN where missing. Any
+        dimensions are allowed: the ``source`` and ``target`` (pair, band, y, x) of `match_pairs`,
+        an index (time, y, x), or points. Along time, the common dates are compared. A cube of one
+        selected date is compared with that date; a cube without dates is compared with all dates,
+        if `dim` keeps them.
     metrics : str, Metric, or a sequence of these, optional
-        Names as in `list_metrics`, or entries of `xharmonize.metrics` where a metric has options
-        (``Sam(unit="deg")``). By default count, RMSE, MAE, bias, MRE, R², CC, KGE, PSNR and, of
+        Names from `list_metrics`, or objects of `xharmonize.metrics` for metrics with options
+        (``Sam(unit="deg")``). By default count, RMSE, MAE, bias, MRE, R², CC, KGE, PSNR and, for
         several bands, SAM and ERGAS.
     dim : str or collection of str, optional
-        Dimensions to reduce over; by default all but ``band``. Reducing over ``band`` too, or
-        ``...``, is ``per_band=False``.
+        Dimensions to reduce; by default all except ``band``. Including ``band``, or giving ``...``,
+        implies ``per_band=False``.
     data_range : float, optional
-        Largest value less the smallest that the data can have [1]; for PSNR and SSIM.
+        Difference between the largest and smallest possible value [1], for PSNR and SSIM.
     by : str, DataArray, or a sequence of these
-        Score groups of pixels apart: a coordinate (``"sensor"``, ``"time.month"``), or a map of
-        classes (y, x). Each gives a dimension.
+        Groups of pixels to score separately: a coordinate (``"sensor"``, ``"time.month"``), or a
+        class map (y, x). Each adds a dimension to the result.
     per_band : bool
-        One number per band, or one over all bands: moments are pooled (PSNR from the pooled MSE),
-        SSIM and UIQI are averaged. SAM and ERGAS have no bands either way.
+        Whether to return one value per band, or one over all bands: moments are then pooled (PSNR
+        from the pooled MSE), and SSIM and UIQI are averaged. SAM and ERGAS never have bands.
     baseline : DataArray or Dataset, optional
         Another prediction, for ``skill``.
 
     Returns
     -------
     Dataset
-        One float64 variable per metric (``n`` is int64), lazy where a cube is; NaN where no pixel
-        counts or a metric is not defined (see `docs/reference/metrics.md`).
+        One float64 variable per metric (``n`` is int64), lazy if a cube is; NaN if no pixel counts
+        or a metric is undefined (see `docs/reference/metrics.md`).
 
     Raises
     ------
@@ -352,7 +352,7 @@ def score(
     MetricError
         If a metric is not defined for the data or the options given.
     GridError, BandError, TimeAxisError, RadiometryError, ContractError
-        If the two cannot be compared: other grids, bands, units or dates, or digital numbers.
+        If the two cannot be compared: different grids, bands, units or dates, or digital numbers.
 
     Examples
     --------
@@ -383,25 +383,25 @@ def score_statistics(
     data_range: float | None = 1.0,
     per_band: bool = True,
 ) -> xr.Dataset:
-    """Turn statistics into metrics.
+    """Compute metrics from statistics.
 
     Parameters
     ----------
     statistics : Dataset
         From `xharmonize.metrics.statistics` or `merge_statistics`, or read from a file.
     metrics : str, Metric, or a sequence of these, optional
-        As for `score`; by default the usual ones that the statistics suffice for.
+        As for `score`; by default those default metrics that the statistics support.
     dim : str or sequence of str
-        Dimensions that were kept, or groups, to merge over first.
+        Kept dimensions, or groups, to merge first.
     data_range : float, optional
-        As for `score`; for PSNR. That of SSIM is in its statistics.
+        As for `score`, for PSNR. That of SSIM is stored in its statistics.
     per_band : bool
         As for `score`.
 
     Raises
     ------
     MetricError
-        If the statistics lack what a metric needs, or were made with other settings.
+        If the statistics a metric needs are missing, or were made with other settings.
     """
     require_statistics(statistics)
     names = [dim] if isinstance(dim, str) else list(dim)
@@ -435,7 +435,7 @@ def _available(statistics: xr.Dataset) -> list[str]:
 def _require_held(
     statistics: xr.Dataset, asked: Sequence[Metric], given: MetricLike | Sequence[MetricLike]
 ) -> None:
-    """Raise unless the statistics are those that the metrics need."""
+    """Raise unless the statistics include those that the metrics need."""
     for metric in asked:
         if metric.statistic not in statistics:
             raise MetricError(
@@ -479,7 +479,7 @@ def _evaluate(found: xr.Dataset, metrics: Sequence[Metric], *, per_band: bool) -
 def _values(
     rows: xr.Variable, metrics: Sequence[Metric], *, per_band: bool
 ) -> dict[str, xr.Variable]:
-    """Metrics of one kind from their statistics (…, [band], field): one task for all of them."""
+    """Metrics of one kind from their statistics (…, [band], field), in a single task."""
     has_band = BAND in rows.dims
     is_kept = has_band and metrics[0].has_band and per_band
     is_pooled = has_band and metrics[0].has_band and not per_band

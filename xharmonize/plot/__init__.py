@@ -1,7 +1,7 @@
 """Figures of cubes and series, on matplotlib; each function returns a `matplotlib.figure.Figure`.
 
-They compute what they draw, open no window and keep no global state:
-``plot.maps(before, after).savefig("maps.png")``. On a cube the same are methods:
+The functions compute what they draw, open no window and keep no global state:
+``plot.maps(before, after).savefig("maps.png")``. They are also methods of cubes:
 ``cube.harmonize.plot.maps(after)``.
 """
 

@@ -1,4 +1,4 @@
-"""Maps side by side: cubes, errors, and every variable of results."""
+"""Maps side by side: cubes, errors, and the variables of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from xharmonize.cube.contract import REFLECTANCE, main_layer, require_bands, sel
 from xharmonize.cube.door import as_variables, at_door, cells_of, is_date, label_text, to_days
 from xharmonize.errors import ContractError, MetricError, OptionError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
-from xharmonize.plot.style import MISSING, literal, new_figure, title_of
+from xharmonize.plot.style import (
+    MISSING,
+    capital,
+    count_of_dates,
+    literal,
+    new_figure,
+    quantity_of,
+    title_of,
+    with_unit,
+)
 from xharmonize.series.axis import mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
@@ -32,8 +41,8 @@ Stretch: TypeAlias = tuple[float, float] | Literal["three-stage"]
 MOST_PIXELS = 1500
 TRUE_COLOUR = ("red", "green", "blue")
 BACKGROUND, SATURATE = (0.04, 0.06, 0.08), 0.2
-"""Reflectance [1] of red, green, blue that is black, and that above which all are white, in the
-three-stage stretch; the source has them as numbers of 10,000 times reflectance."""
+"""Reflectance [1] up to which red, green, blue are black, and above which all are white, in the
+three-stage stretch; the source gives them multiplied by 10,000."""
 
 
 def maps(
@@ -43,27 +52,27 @@ def maps(
     stretch: Stretch | None = None,
     titles: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw one date of several cubes side by side, all with one and the same stretch.
+    """Plot one date of several cubes side by side, with a common stretch.
 
     Parameters
     ----------
     *cubes : (time, band, y, x) or (time, y, x) DataArray or Dataset
-        Reflectance [1] or an index; NaN is drawn grey. Grids and CRS may differ: each map keeps
-        its own pixels, every n-th of them where there are more than 1500 a side. Of a result, such
-        as seasons or a fit, every variable is drawn with its own colours, dates as dates, one map
-        for each year or other label; `stretch` is not used there.
+        Reflectance [1] or an index; NaN is grey. Grids and CRS may differ: each map keeps its own
+        pixels, thinned out to at most 1500 a side. For a result such as seasons or a fit, every
+        variable is plotted with its own colour scale, dates as dates, one map for each year or
+        other label; `stretch` is then ignored.
     time : int or str
-        Which date: a position, or a date of which the nearest acquisition of each cube is taken.
+        Date to plot: a position, or a date, for which the nearest date of each cube is used.
     bands : str or sequence of str, optional
-        One band, or three for red, green and blue of the picture. Default: true colour where the
-        cubes have it, else the first band. Not used for an index.
+        One band, or three for red, green and blue. By default true colour if the cubes have these
+        bands, else the first band. Ignored for an index.
     stretch : (float, float) or "three-stage", optional
-        Values drawn black and white. ``"three-stage"``: the fixed one for true colour, black up to
-        reflectance 0.04, 0.06 and 0.08 of red, green and blue, white above 0.2, linear between, so
-        that pictures of different dates and sensors can be compared. Default: the 1st and 99th
-        percentile over all maps together.
+        Values shown as black and white. ``"three-stage"``: a fixed stretch for true colour, black
+        up to reflectance 0.04, 0.06 and 0.08 of red, green and blue, white above 0.2, linear
+        between, so that dates and sensors can be compared. Default: the 1st and 99th percentile
+        over all maps.
     titles : sequence of str, optional
-        One for each map, put before its date.
+        Title of each map, shown above its date.
 
     Returns
     -------
@@ -74,11 +83,11 @@ def maps(
     BandError
         If a cube lacks a band.
     ContractError
-        If the three-stage stretch is asked for other than true colour.
+        If the three-stage stretch is requested for bands other than true colour.
     GridError
-        If nothing in a Dataset lies along y and x.
+        If no variable of a Dataset has y and x.
     TimeAxisError, OptionError
-        If `time` or `stretch` makes no sense.
+        If `time` or `stretch` is invalid.
 
     References
     ----------
@@ -119,18 +128,18 @@ def maps(
 def _colour_note(
     picture: xr.DataArray, names: list[str], low: float, high: float, stretch: Stretch | None
 ) -> str:
-    """What the colours of a picture of three bands stand for."""
+    """Describe the colours of a three-band picture."""
     kind = "true colour" if names == list(TRUE_COLOUR) else f"RGB: {', '.join(names)}"
     unit = picture.attrs.get("units", "1")
     if stretch == "three-stage":
         dark = ", ".join(f"{value:g}" for value in BACKGROUND)
         drawn = f"red, green, blue black to {dark}, white above {SATURATE:g}"
-        return f"{kind}; {_quantity(picture)}: {drawn} [{unit}]"
-    return f"{kind}; {_quantity(picture)} {low:.3g} … {high:.3g} [{unit}]"
+        return with_unit(f"{kind}; {quantity_of(picture)}: {drawn}", unit)
+    return with_unit(f"{kind}; {quantity_of(picture)} {low:.3g} … {high:.3g}", unit)
 
 
 def _three_stages(values: FloatArray, names: list[str]) -> FloatArray:
-    """Reflectance (y, x, 3) as bytes: 0 in the background, 1 to 254 between, 255 saturated."""
+    """Scale reflectance (y, x, 3) to bytes: 0 background, 1 to 254 between, 255 saturated."""
     if names != list(TRUE_COLOUR):
         raise ContractError(
             f"the three-stage stretch is for red, green and blue, not {names}",
@@ -152,12 +161,12 @@ def _at(layer: xr.DataArray, time: int | str) -> xr.DataArray:
 
 
 def position_of(dates: AnyArray, time: int | str) -> int:
-    """Position of a date: a position itself, or that of the nearest to a date.
+    """Position of a date: the position given, or that of the date nearest to the one given.
 
     Raises
     ------
     TimeAxisError
-        If there is no such position, or it is no date.
+        If there is no such position, or it is not a date.
     """
     if isinstance(time, int | np.integer):
         if not -dates.size <= time < dates.size:
@@ -179,7 +188,7 @@ def position_of(dates: AnyArray, time: int | str) -> int:
 
 
 def _require_stretch(stretch: Any) -> None:
-    """Raise `OptionError` unless it is none, a name or two ascending values."""
+    """Raise `OptionError` unless the stretch is None, a known name or two ascending values."""
     if stretch is None or (isinstance(stretch, str) and stretch == "three-stage"):
         return
     ends: list[Any] = [] if isinstance(stretch, str) else np.ravel(stretch).tolist()
@@ -216,13 +225,13 @@ def _pick(layer: xr.DataArray, names: list[str]) -> xr.DataArray:
 
 
 def thin_out(layer: xr.DataArray) -> xr.DataArray:
-    """Leave out rows and columns that a picture could not show."""
+    """Drop rows and columns that a picture could not resolve."""
     strides = {dim: -(-layer.sizes[dim] // MOST_PIXELS) for dim in ("y", "x")}
     return layer.isel({dim: slice(None, None, stride) for dim, stride in strides.items()})
 
 
 def percentiles_of(values: Sequence[FloatArray]) -> tuple[float, float]:
-    """1st and 99th percentile of all values together."""
+    """1st and 99th percentile of all values."""
     finite = np.concatenate([v[np.isfinite(v)] for v in values])
     if finite.size == 0:
         return 0.0, 1.0
@@ -246,7 +255,7 @@ def _draw(axes: Axes, picture: xr.DataArray, values: AnyArray, low: float, high:
 
 
 def label_map(axes: Axes, picture: xr.DataArray) -> None:
-    """Write coordinates with their unit along the axes."""
+    """Label the axes with coordinates and their unit."""
     unit = "°" if _is_geographic(picture) else "m"
     axes.set_xlabel(f"{'longitude' if unit == '°' else 'easting'} [{unit}]", fontsize=8)
     axes.set_ylabel(f"{'latitude' if unit == '°' else 'northing'} [{unit}]", fontsize=8)
@@ -286,18 +295,14 @@ def _title(picture: xr.DataArray, titles: Sequence[str] | None, i: int) -> str:
     return f"{name}\n{date}".strip()
 
 
-def _quantity(picture: xr.DataArray) -> str:
-    return str(picture.attrs.get("long_name", picture.name or "value"))
-
-
 def _label(picture: xr.DataArray, names: list[str]) -> str:
     unit = picture.attrs.get("units", "1")
-    return f"{' '.join([*names, _quantity(picture)])} [{unit}]"
+    return with_unit(" ".join([*names, quantity_of(picture)]), unit)
 
 
 _COLUMNS = 3
 DIVERGING = "RdBu_r"
-"""Red where the prediction is too high; both ends are told apart by colour-blind readers."""
+"""Red where the prediction is too high; colour-blind readers can tell both ends apart."""
 
 
 def errors(
@@ -309,7 +314,7 @@ def errors(
     limit: float | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw prediction minus reference as maps, one for each band, on one scale about zero.
+    """Plot maps of prediction minus reference, one per band, on a common scale around zero.
 
     Parameters
     ----------
@@ -317,14 +322,15 @@ def errors(
         As for `xharmonize.score`: one grid, the same bands and units; NaN (grey) where missing.
         Large maps are thinned out to 1500 pixels a side before they are computed.
     time : int or str, optional
-        One date: a position, or a date of which the nearest is taken. By default the mean error
-        over the dates of each pixel is drawn.
+        Date to plot: a position, or a date, for which the nearest one is used. By default the mean
+        error of each pixel over the dates.
     bands : str or sequence of str, optional
-        Bands to draw; all where not given.
+        Bands to plot; all by default.
     limit : float, optional
-        Error drawn in the darkest colour; by default the 99th percentile of its size over all maps.
+        Absolute error at the ends of the colour scale; by default its 99th percentile over all
+        maps.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -333,9 +339,9 @@ def errors(
     Raises
     ------
     MetricError
-        If `limit` is not positive, or no pixel has both.
+        If `limit` is not positive, or no pixel is valid in both.
     TimeAxisError
-        If the cubes have no date to choose.
+        If the cubes have no dates to select from.
     GridError, BandError, RadiometryError, ContractError
         If the two cannot be compared.
 
@@ -364,10 +370,9 @@ def errors(
     for axes, band, layer in zip(panels, labels, values):
         image = _draw_errors(axes, maps, layer, end)
         axes.label_outer()
-        axes.set_title(f"{band}  {_summary(layer)}", fontsize=8, loc="left")
+        axes.set_title(f"{capital(band)}  {_summary(layer)}", fontsize=8, loc="left")
     unit = str(one.attrs.get("units", "1"))
-    quantity = str(one.attrs.get("long_name", one.name or "value"))
-    label = f"prediction − reference: {quantity} [{unit}]\n{when}"
+    label = with_unit(f"prediction − reference: {quantity_of(one)}", unit) + f"\n{when}"
     figure.colorbar(image, ax=panels, label=label, shrink=0.8, extend="both")
     return literal(figure)
 
@@ -375,11 +380,12 @@ def errors(
 def _chosen(
     difference: xr.DataArray, one: xr.DataArray, time: int | str | None
 ) -> tuple[xr.DataArray, str]:
-    """The error of one date, or the mean over dates, and which."""
+    """The error of one date or the mean over dates, and a description of it."""
     dims = [str(dim) for dim in difference.dims if dim not in (BAND, "y", "x")]
     if time is None:
         n = int(np.prod([difference.sizes[dim] for dim in dims]))
-        return mean_of_known(difference, dims), f"mean over {n} dates" if dims else "one date"
+        when = f"mean over {count_of_dates(n)}" if dims else "one date"
+        return mean_of_known(difference, dims), when
     times = next((one[n] for n in ("time", "time_target") if n in one.coords), None)
     if len(dims) != 1 or times is None or times.dims != (dims[0],):
         raise TimeAxisError(f"the cubes have no dates along {dims}", cure="leave time= out")
@@ -438,7 +444,7 @@ class _Panel:
 
 
 def is_one_quantity(cube: Cube) -> bool:
-    """Whether a cube is reflectance or one index, along no dimensions but time and band."""
+    """Whether a cube is reflectance or one index, with no dimensions besides time and band."""
     if isinstance(cube, xr.Dataset):
         names = quantities_of(cube)
         if REFLECTANCE not in names and len(names) != 1:
@@ -453,7 +459,7 @@ def draw_results(
     bands: Sequence[str] | str | None,
     titles: Sequence[str] | None,
 ) -> Figure:
-    """Draw every variable of the cubes; see `xharmonize.plot.maps`."""
+    """Plot every variable of the cubes; see `xharmonize.plot.maps`."""
     panels = [
         panel
         for i, cube in enumerate(cubes)
@@ -502,14 +508,14 @@ def _panels_of(
 
 
 def _flags_of(layer: xr.DataArray) -> dict[float, str]:
-    """Meaning of each code of a CF flag that excludes the others; empty for a quantity."""
+    """Meaning of each code of a CF flag with exclusive values; empty for a quantity."""
     meanings = str(layer.attrs.get("flag_meanings", "")).split()
     codes = np.atleast_1d(layer.attrs.get("flag_values", [])).astype(float).tolist()
     return dict(zip(codes, meanings)) if len(codes) == len(meanings) else {}
 
 
 def _draw_flags(figure: Figure, axes: Any, panel: _Panel, flags: dict[float, str]) -> None:
-    """Give each code a colour and its meaning: there is nothing between two codes."""
+    """Plot codes with one colour and label each, as there are no values between two codes."""
     codes = sorted(flags)
     ranks = np.searchsorted(codes, panel.values).astype(float)
     known = np.isin(panel.values, codes)
@@ -552,4 +558,5 @@ def _draw_results(figure: Figure, axes: Any, panel: _Panel, low: float, high: fl
         bar.ax.yaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
         return
     unit = panel.layer.attrs.get("units", "1")
-    bar.set_label(f"{panel.layer.attrs.get('long_name', panel.name)} [{unit}]", fontsize=7)
+    label = str(panel.layer.attrs.get("long_name", capital(panel.name)))
+    bar.set_label(with_unit(label, unit), fontsize=7)

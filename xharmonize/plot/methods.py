@@ -1,7 +1,7 @@
-"""The figures as methods of a cube: ``cube.harmonize.plot.scatter(ref)``.
+"""Figures as methods of a cube: ``cube.harmonize.plot.scatter(ref)``.
 
-A method takes what the function of the same name takes after its first argument; a test holds the
-signatures together.
+A method takes the arguments of the function of the same name, except the first; a test keeps the
+signatures in step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PlotMethods:
-    """Figures of one cube, series, fit or table of losses."""
+    """Figures of a cube, series, fit or table of losses."""
 
     def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
         self._obj: Any = obj
@@ -33,7 +33,7 @@ class PlotMethods:
         stretch: Stretch | None = None,
         titles: Sequence[str] | None = None,
     ) -> Figure:
-        """Draw a date beside that of other cubes; see `xharmonize.plot.maps`."""
+        """Plot one date beside other cubes; see `xharmonize.plot.maps`."""
         return plot.maps(self._obj, *others, time=time, bands=bands, stretch=stretch, titles=titles)
 
     def errors(
@@ -45,7 +45,7 @@ class PlotMethods:
         limit: float | None = None,
         title: str = "",
     ) -> Figure:
-        """Draw maps of the errors; see `xharmonize.plot.maps`."""
+        """Plot maps of the errors against a reference; see `xharmonize.plot.errors`."""
         return plot.errors(self._obj, ref, time=time, bands=bands, limit=limit, title=title)
 
     def scatter(
@@ -57,7 +57,7 @@ class PlotMethods:
         bins: int | None = None,
         title: str = "",
     ) -> Figure:
-        """Draw the density against a reference; see `xharmonize.plot.scatter`."""
+        """Plot a density scatter plot against a reference; see `xharmonize.plot.scatter`."""
         return plot.scatter(self._obj, ref, bands=bands, limits=limits, bins=bins, title=title)
 
     def series(
@@ -71,7 +71,7 @@ class PlotMethods:
         smoothed: xr.DataArray | xr.Dataset | None = None,
         title: str = "",
     ) -> Figure:
-        """Draw the course of a place; see `xharmonize.plot.series`."""
+        """Plot the time series of a point or field; see `xharmonize.plot.series`."""
         return plot.series(
             self._obj,
             x=x,
@@ -84,17 +84,17 @@ class PlotMethods:
         )
 
     def timeline(self, *others: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
-        """Draw the dates of acquisition; see `xharmonize.plot.timeline`."""
+        """Plot the acquisition dates; see `xharmonize.plot.timeline`."""
         return plot.timeline(self._obj, *others, title=title)
 
     def frequency(self, *, reference: str | None = None, title: str = "") -> Figure:
-        """Draw days seen in each month; see `xharmonize.plot.profiles`."""
+        """Plot the number of observed days per month; see `xharmonize.plot.frequency`."""
         return plot.frequency(self._obj, reference=reference, title=title)
 
     def tables(self, *, title: str = "") -> Figure:
-        """Draw look-up tables of a fit; see `xharmonize.plot.models`."""
+        """Plot the look-up tables of a fit; see `xharmonize.plot.tables`."""
         return plot.tables(self._obj, title=title)
 
     def training(self, *, title: str = "") -> Figure:
-        """Draw losses per epoch; see `xharmonize.plot.models`."""
+        """Plot losses per epoch; see `xharmonize.plot.training`."""
         return plot.training(self._obj, title=title)

@@ -1,4 +1,4 @@
-"""Look-up tables, and how a training went."""
+"""Figures of look-up tables and of training losses."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from xharmonize.plot.style import (
     literal,
     new_figure,
     tidy,
+    with_unit,
 )
 from xharmonize.types import AnyArray
 
@@ -37,17 +38,17 @@ _COLUMNS = 3
 
 
 def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
-    """Draw look-up tables, one panel for each band.
+    """Plot look-up tables, one panel per band.
 
-    Each table is a thin line, the median of all tiles and dates a thick one; a dashed line marks
-    what changes nothing. Grey behind them: where the values of the cube lie; panels end there.
+    Each table is a thin line, the median of all tiles and dates a thick one, and no change a dashed
+    one. The grey histogram shows the values of the cube, whose range limits the panels.
 
     Parameters
     ----------
     fit : Dataset
-        Of `fit_tables` or `fit_lut`; computed here. Tables of NaN (empty tiles) are not drawn.
+        From `fit_tables` or `fit_lut`; computed here. Tables of NaN (empty tiles) are not shown.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
 
 
 def _draw(axes: Axes, knots: AnyArray, lines: AnyArray, counts: AnyArray) -> None:
-    """Tables (table, knot) of one band over the histogram of its values, as far as these go."""
+    """Tables (table, knot) of one band over the histogram of its values, within their range."""
     lines = lines[np.isfinite(lines).all(axis=1)]
     total = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
     edges = np.linspace(knots[0], knots[-1], total.size + 1)
@@ -112,7 +113,7 @@ def _draw(axes: Axes, knots: AnyArray, lines: AnyArray, counts: AnyArray) -> Non
 
 
 def _where_values_lie(edges: AnyArray, counts: AnyArray) -> tuple[float, float]:
-    """Range of all values but one in a thousand at either end, and a tenth more on each side."""
+    """Range without one value in a thousand at either end, extended by a tenth on each side."""
     if not counts.sum():
         return float(edges[0]), float(edges[-1])
     level = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
@@ -137,9 +138,9 @@ def _label(figure: Figure, panels: AnyArray, title: str, *, is_single: bool) -> 
         handles.insert(0, line([], [], color=BLUE, linewidth=0.8, label="one tile and date"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     for axes in panels[-1]:
-        axes.set_xlabel("reflectance in [1]", fontsize=8)
+        axes.set_xlabel("input reflectance", fontsize=8)
     for axes in panels[:, 0]:
-        axes.set_ylabel("reflectance out [1]", fontsize=8)
+        axes.set_ylabel("output reflectance", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10)
     for axes in panels.flat:
@@ -160,18 +161,18 @@ _HIGHER = ("r2", "r2_pearson", "cc", "kge", "kge_2012", "psnr", "ssim", "uiqi", 
 
 
 def training(losses: Losses, *, title: str = "") -> Figure:
-    """Draw losses per epoch, and below them each metric of the validation.
+    """Plot losses per epoch, with a panel for each validation metric below.
 
     Parameters
     ----------
     losses : DataFrame, Dataset, or path of a CSV file
-        One row per epoch, in the column (or coordinate) ``epoch``, counted from 1 where there is
-        none. Columns that begin with ``validation_`` or ``val_``, or are named as a metric of
-        `xharmonize.metrics.list_metrics`, are metrics, each drawn apart; all other numbers are
-        losses and share one panel. Several rows of one epoch (ranks, steps) count with their mean;
-        NaN is left out.
+        One row per epoch, numbered by the column (or coordinate) ``epoch``, else from 1. Columns
+        that start with ``validation_`` or ``val_``, or have the name of a metric in
+        `xharmonize.metrics.list_metrics`, are metrics with a panel each. All other numeric columns
+        are losses and share one panel. Several rows of one epoch (ranks, steps) are averaged; NaN
+        is ignored.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -180,7 +181,7 @@ def training(losses: Losses, *, title: str = "") -> Figure:
     Raises
     ------
     MetricError
-        If there is no column of numbers.
+        If there is no numeric column.
 
     Examples
     --------
@@ -203,7 +204,7 @@ def training(losses: Losses, *, title: str = "") -> Figure:
 
 
 def read_losses(losses: Losses) -> pd.DataFrame:
-    """Return a table of numbers by epoch."""
+    """Read a table of numbers by epoch."""
     import pandas as pd
 
     if isinstance(losses, (str, Path)):
@@ -225,7 +226,7 @@ def read_losses(losses: Losses) -> pd.DataFrame:
 
 
 def _bare(name: str) -> str:
-    """Name of a metric without what says that it is of the validation."""
+    """Name of a metric without the prefix for validation."""
     prefix = next((p for p in PREFIXES if name.startswith(p)), "")
     return name.removeprefix(prefix)
 
@@ -240,10 +241,10 @@ def _draw_losses(axes: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
         _line(axes, table[name], color=colour, linestyle=dashes, label=name.replace("_", " "))
     values = table[list(names)].to_numpy(float)
     finite = values[np.isfinite(values)]
-    # Adversarial losses lie orders of magnitude below a weighted absolute error.
+    # Adversarial losses are orders of magnitude smaller than a weighted absolute error.
     if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
         axes.set_yscale("log")
-    axes.set_ylabel("loss [1]")
+    axes.set_ylabel("loss")
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
 
@@ -254,7 +255,7 @@ def _draw_metric(axes: Axes, table: pd.DataFrame, name: str) -> None:
     bare = _bare(name)
     known = bare in list_metrics()
     unit = get_metric(bare).units.replace("of the values", "1") if known else "1"
-    axes.set_ylabel(f"{bare} [{unit}]\n(validation)", fontsize=8)
+    axes.set_ylabel(with_unit(bare, unit) + "\n(validation)", fontsize=8)
     if bare not in _LOWER + _HIGHER:
         bare = bare.split("_", 1)[-1]
     if bare in _LOWER + _HIGHER and values.notna().any():

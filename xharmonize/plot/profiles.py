@@ -1,4 +1,4 @@
-"""Series of a place, dates of acquisition, and how often the place is seen."""
+"""Figures of time series, acquisition dates, and observation frequency."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from xharmonize.errors import ContractError, GridError, TimeAxisError, printable
 from xharmonize.plot.style import (
     FILLED,
     MERGED,
+    count_of_dates,
     label_dates,
     literal,
     new_figure,
+    quantity_of,
     style_of,
     tidy,
     title_of,
+    with_unit,
 )
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
@@ -37,9 +40,9 @@ if TYPE_CHECKING:
 
 
 MIN_VALID = 0.5
-# Share of the longest course that a pixel must be known for, to count in the mean of a course.
+# Minimum fraction of the longest pixel series for a pixel to count in the mean of a smoothed one.
 STEADY = 0.9
-_WIDEST = 95  # characters that two columns of a legend have room for
+_WIDEST = 95  # characters that fit into two legend columns
 
 
 def series(
@@ -53,30 +56,30 @@ def series(
     smoothed: xr.DataArray | xr.Dataset | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw the series of a point or of a field, one colour and mark for each sensor.
+    """Plot the time series of a point or a field, with one colour and marker per sensor.
 
-    Where the cube has ``origin``, marks are solid where observed, open where harmonised, and grey
-    crosses, of no sensor, where most of the place was filled.
+    If the cube has ``origin``, markers are solid for observed and open for harmonised values; grey
+    crosses, which belong to no sensor, mark dates on which most pixels are filled.
 
     Parameters
     ----------
     cube : (time, y, x) or (time, band, y, x) DataArray or Dataset
-        An index [1] or reflectance [1] with a ``sensor`` for each date; NaN is missing. For a
-        point, ``uncertainty`` (one standard deviation) is drawn too: bars of the cube's, a band of
-        that of `smoothed`.
+        An index [1] or reflectance [1] with a ``sensor`` for each date; NaN where missing. For a
+        point, ``uncertainty`` (one standard deviation) is shown as error bars, and that of
+        `smoothed` as a shaded band.
     x, y : float, optional
-        A point in the cube's CRS; the pixel it lies in is drawn.
+        A point in the cube's CRS; the pixel that contains it is plotted.
     field : (y, x) bool DataArray, optional
-        Pixels of a field: their mean is drawn, with one standard deviation as a bar, on dates on
-        which at least half of them are valid. Without point and field: the whole area.
+        Pixels of a field. Their mean is plotted, with one standard deviation as error bar, for
+        dates with at least half of them valid. Without a point or field, the whole area is used.
     band : str, optional
-        Band to draw, where the cube has several.
+        Band to plot; the first one by default.
     truth : (time,) DataArray, optional
-        A known course, drawn as a line behind the observations.
+        True values, plotted as a line behind the observations.
     smoothed : DataArray or Dataset, optional
-        The series as `xharmonize.smooth` gives it, drawn as a line.
+        The series smoothed by `xharmonize.smooth`, plotted as a line.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -85,10 +88,10 @@ def series(
     Raises
     ------
     GridError
-        If both or half of a place is given, the point lies outside the cube, or the field is
-        empty.
+        If both a point and a field or only one of `x` and `y` are given, the point is outside the
+        cube, or the field is empty.
     ContractError
-        If the cube has lost its sensors.
+        If the cube has no sensors.
 
     Examples
     --------
@@ -110,10 +113,10 @@ def series(
         _draw_smoothed(axes, _taken(smoothed, band, x, y, field, is_course=True))
     _draw_sensors(axes, seen, is_joined=smoothed is None)
     attrs = seen.layer.attrs
-    quantity = attrs.get("long_name", seen.layer.name or "value")
-    # Without a name it is the first band: the label says which.
+    quantity = quantity_of(seen.layer)
+    # The first band is the default, so the label names the band.
     named = f"{seen.layer['band'].item()} {quantity}" if "band" in seen.layer.coords else quantity
-    axes.set_ylabel(f"{named} [{attrs.get('units', '1')}]")
+    axes.set_ylabel(with_unit(named, attrs.get("units", "1")))
     label_dates(axes)
     tidy(axes)
     _explain(axes)
@@ -124,7 +127,7 @@ def series(
 
 
 def _explain(axes: Axes) -> None:
-    """Write the legend below the axes, where it hides no observation."""
+    """Draw the legend below the axes, where it hides no observations."""
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
         return
@@ -141,18 +144,18 @@ def _explain(axes: Axes) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """The course of a place; arrays are (time,), NaN where too few pixels are valid.
+    """The time series of a place; arrays are (time,), NaN where too few pixels are valid.
 
     Attributes
     ----------
     layer : (time, y, x) DataArray
-        What it was taken from.
+        Source of the series.
     mean, spread : float array
-        Value, and one standard deviation of it where there is one.
+        Value, and its standard deviation if known.
     origin : int array or None
-        Bits of how the values of the place came about.
+        Origin bits of the values.
     note : str
-        What the spread is.
+        Description of the spread.
     """
 
     layer: xr.DataArray
@@ -171,15 +174,15 @@ def _taken(
     *,
     is_course: bool = False,
 ) -> _Seen:
-    """Compute the course of a place; that of a smoothed series has the same pixels throughout."""
+    """Compute the series of a place; that of a smoothed cube uses the same pixels throughout."""
     layer = _band_of(main_layer(cube, what="a picture"), band)
     mean, spread = _place(layer, x, y, field, is_course=is_course)
     is_point = x is not None
-    note = "" if spread is None else f"mean of the {_name(field)}, bar: SD between pixels"
+    note = "" if spread is None else f"mean of the {_name(field)}, bars: SD between pixels"
     companions = cube if isinstance(cube, xr.Dataset) else xr.Dataset()
     if is_point and "uncertainty" in companions:
         spread, _ = _place(_band_of(companions["uncertainty"], band), x, y, None)
-        note = "bar: one standard deviation"
+        note = "bars: one standard deviation"
     origin = None
     if "origin" in companions:
         origin = _origin_at(_band_of(companions["origin"], band), x, y, field)
@@ -202,7 +205,7 @@ def _name(field: xr.DataArray | None) -> str:
 def _origin_at(
     origin: xr.DataArray, x: float | None, y: float | None, field: xr.DataArray | None
 ) -> AnyArray:
-    """Bits that any pixel of the place has (time,); `FILLED` alone where most of them have it."""
+    """Bits that any pixel of the place has (time,); only `FILLED` if most pixels have it."""
     if x is not None:
         return np.asarray(origin.sel({"x": x, "y": y}, method="nearest").values)
     within = origin if field is None else origin.where(field, origin.dtype.type(0))
@@ -243,7 +246,7 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
             _draw_marks(axes, seen, group, label, style, is_open=word == "harmonised")
     filled = valid & ~looked
     if filled.any():
-        label = f"filled ({int(filled.sum())} dates)"
+        label = f"filled ({count_of_dates(int(filled.sum()))})"
         marks = axes.plot(dates[filled], seen.mean[filled], " ", color=FILLED, label=label)
         marks[0].set(marker="x", markersize=3.0, markeredgewidth=0.8, zorder=1.4)
 
@@ -264,12 +267,12 @@ def _draw_marks(
         markeredgewidth=1.0 if is_open else 0.5,
         elinewidth=0.7,
         ecolor=(colour, 0.45),
-        label=f"{label} ({int(group.sum())} dates)",
+        label=f"{label} ({count_of_dates(int(group.sum()))})",
     )
 
 
 def _by_origin(origin: AnyArray | None, here: AnyArray) -> dict[str, AnyArray]:
-    """Looks of a sensor by how their values came about; under "" where that is not known."""
+    """Observations of a sensor by the origin of their values; under "" if it is unknown."""
     if origin is None:
         return {"": here} if here.any() else {}
     is_harmonised = (origin & Origin.HARMONISED) != 0
@@ -285,7 +288,7 @@ def _place(
     *,
     is_course: bool = False,
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Mean, and spread where there are several pixels, of each date; NaN where too few are."""
+    """Mean of each date, and spread for several pixels; NaN if too few are valid."""
     if (x is None) != (y is None) or (x is not None and field is not None):
         raise GridError(
             "a place is a point (x= and y=) or a field (field=)", cure="give one of them"
@@ -312,7 +315,7 @@ def _place(
 
 
 def _steady(layer: xr.DataArray, n_pixels: int) -> xr.DataArray:
-    """Keep pixels known nearly as long as the longest: one that comes and goes makes a step."""
+    """Keep pixels with nearly the longest series, as others would cause jumps in the mean."""
     n_days = layer.count("time").compute()
     is_steady = n_days >= STEADY * n_days.max()
     return layer.where(is_steady) if int(is_steady.sum()) >= MIN_VALID * n_pixels else layer
@@ -333,15 +336,15 @@ def require_inside(layer: xr.DataArray | xr.Dataset, at: Mapping[str, float]) ->
 
 
 def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
-    """Draw when each sensor acquired something, one row for each platform.
+    """Plot the acquisition dates, one row per platform.
 
     Parameters
     ----------
     *cubes : DataArray or Dataset with ``time``
-        Cubes or series; only their coordinates are read, no pixel is computed. Days of a smoothed
-        series on which no sensor looked are left out.
+        Cubes or series; only their coordinates are read. Days of a smoothed series without an
+        observation are omitted.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -350,7 +353,7 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
     Raises
     ------
     ContractError
-        If a cube has lost its sensors, or there is none.
+        If a cube has no sensors, or no cube is given.
 
     Examples
     --------
@@ -405,19 +408,19 @@ _USEFUL = 0.5
 def frequency(
     cube: xr.DataArray | xr.Dataset, *, reference: str | None = None, title: str = ""
 ) -> Figure:
-    """Draw days seen in each month, one row of bars for each sensor and one for all together.
+    """Plot the number of observed days per month, with a panel per sensor and one for all sensors.
 
     Darker parts of a bar are days with more valid pixels. The number above a bar of all sensors is
-    how many times as many days they saw as the reference alone, of days more than half valid.
+    the ratio of their days to those of the reference alone, counting days more than half valid.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        A series with ``sensor``, counted with `xharmonize.series.frequency`, or what that gave.
+        A series with ``sensor``, or the result of `xharmonize.series.frequency` for it.
     reference : str, optional
-        Sensor the number compares with; by default the one with the fewest days.
+        Sensor that the ratio refers to; by default the one with the fewest days.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -426,7 +429,7 @@ def frequency(
     Raises
     ------
     ContractError
-        If the series does not say which sensor its dates are from.
+        If the series does not state the sensor of its dates.
     TimeAxisError
         If there is no such `reference`.
 
@@ -460,7 +463,7 @@ def frequency(
 
 
 def _draw(axes: Axes, scenes: xr.DataArray, name: str) -> None:
-    """Bars (month), a narrower and darker one for each higher level."""
+    """Draw bars (month), narrower and darker for each higher level."""
     colour = MERGED if name == ALL else style_of(name)[0]
     n = scenes.sizes["level"]
     place = np.arange(scenes.sizes["month"])
@@ -476,7 +479,7 @@ def _draw(axes: Axes, scenes: xr.DataArray, name: str) -> None:
 
 
 def shade(colour: str, strength: float) -> tuple[float, float, float]:
-    """Mix a colour with white; 1 is the colour itself, 0 a faint trace of it."""
+    """Mix a colour with white: 1 is the colour itself, 0 a faint tint of it."""
     rgb = np.array(require("matplotlib.colors", extra="plot").to_rgb(colour))
     red, green, blue = 1 - (0.2 + 0.8 * strength) * (1 - rgb)
     return float(red), float(green), float(blue)
@@ -498,11 +501,11 @@ def _write_ratios(axes: Axes, scenes: xr.DataArray, reference: str) -> str:
                 fontsize=7,
             )
     axes.margins(y=0.2)
-    return f"number: times the days of {reference} alone, more than {level:.0%} valid"
+    return f"numbers: ratio to the days of {reference} alone, days more than {level:.0%} valid"
 
 
 def _label_months(axes: Axes, months: AnyArray, note: str) -> None:
-    """Write each month, or every n-th, and the year at the first and at each January."""
+    """Label each or every n-th month, with the year at the first one and each January."""
     names = months.astype("datetime64[M]").astype(str)
     stride = -(-len(names) // 24)
     labels = [

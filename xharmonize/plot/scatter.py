@@ -1,4 +1,4 @@
-"""Density of prediction against reference."""
+"""Density scatter plots of prediction against reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xharmonize.cube.door import at_door
 from xharmonize.errors import MetricError
 from xharmonize.metrics import Moments, formulas, statistics
 from xharmonize.metrics.inputs import BAND, read_cubes
-from xharmonize.plot.style import ORANGE, literal, new_figure
+from xharmonize.plot.style import ORANGE, capital, literal, new_figure, quantity_of, with_unit
 from xharmonize.types import AnyArray, Float64Array
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 3
-_SAMPLE = 200_000  # pixels of a band by which the axes are chosen
+_SAMPLE = 200_000  # pixels of a band used to choose the axis limits
 
 
 def scatter(
@@ -34,27 +34,27 @@ def scatter(
     bins: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw how many pixels have which prediction and reference, one panel for each band.
+    """Plot the density of prediction against reference, one panel per band.
 
-    The colour is the number of pixels in a cell, on a logarithmic scale; the dashed line is 1:1,
-    the solid one the least-squares line of the reference on the prediction. Panels show RMSE, bias,
-    R² (1 - SSE/SST), squared correlation and number of pixels, over all pixels, those beyond the
-    axes too.
+    The colour is the number of pixels per cell, on a logarithmic scale. The dashed line is 1:1, the
+    solid one the least-squares line of the reference on the prediction. Panels show RMSE, bias, R²
+    (1 - SSE/SST), squared correlation and number of pixels, over all pixels including those outside
+    the axes.
 
     Parameters
     ----------
     pred, ref : DataArray, or Dataset with ``reflectance`` or one other variable
-        As for `xharmonize.score`: one grid, the same bands and units; NaN where missing. Read
-        twice, block by block; no more than the counts and a thin sample are held.
+        As for `xharmonize.score`: one grid, the same bands and units; NaN where missing. They are
+        read twice, block by block; only the counts and a small sample are held in memory.
     bands : str or sequence of str, optional
-        Bands to draw; all where not given.
+        Bands to plot; all by default.
     limits : (float, float), optional
-        Ends of both axes, for all bands. Default: for each band from the 0.1th to the 99.9th
-        percentile of a sample.
+        Limits of both axes, for all bands. Default: the 0.1th and 99.9th percentile of a sample,
+        for each band.
     bins : int, optional
-        Cells along an axis; by default 40 to 150, more for more pixels.
+        Number of cells along an axis; by default 40 to 150, more for more pixels.
     title : str
-        Put above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def scatter(
     Raises
     ------
     MetricError
-        If no pixel has both, or `bins` or `limits` make no sense.
+        If no pixel is valid in both, or `bins` or `limits` are invalid.
     GridError, BandError, TimeAxisError, RadiometryError, ContractError
         If the two cannot be compared.
 
@@ -93,21 +93,20 @@ def scatter(
     for k, axes in enumerate(panels):
         image = _draw(axes, counts[k], ends[k], norm)
         _draw_lines(axes, Moments(rows[k]), ends[k])
-        axes.set_title(names[k], fontsize=9, loc="left")
+        axes.set_title(capital(names[k]), fontsize=9, loc="left")
     unit = str(one.attrs.get("units", "1"))
-    quantity = str(one.attrs.get("long_name", one.name or "value"))
     for k, axes in enumerate(panels):
         if k + _COLUMNS >= len(panels):
-            axes.set_xlabel(f"prediction [{unit}]", fontsize=8)
+            axes.set_xlabel(with_unit("prediction", unit), fontsize=8)
         if k % _COLUMNS == 0:
-            axes.set_ylabel(f"reference: {quantity} [{unit}]", fontsize=8)
-    figure.colorbar(image, ax=list(panels), label="pixels in a cell", shrink=0.8)
+            axes.set_ylabel(with_unit(f"reference: {quantity_of(one)}", unit), fontsize=8)
+    figure.colorbar(image, ax=list(panels), label="pixels per cell", shrink=0.8)
     _explain(figure)
     return literal(figure)
 
 
 def _layers(pred: Any, ref: Any, bands: Sequence[str] | str | None) -> tuple[Any, Any]:
-    """Prediction and reference (band, ...) aligned, in the bands asked for."""
+    """Aligned prediction and reference (band, ...) in the requested bands."""
     one, other = read_cubes(pred, ref, what="scatter")
     if BAND not in one.dims:
         name = [str(one.name or "value")]
@@ -122,7 +121,7 @@ def _layers(pred: Any, ref: Any, bands: Sequence[str] | str | None) -> tuple[Any
 def _moments_and_ends(
     one: xr.DataArray, other: xr.DataArray, limits: tuple[float, float] | None
 ) -> tuple[Float64Array, Float64Array]:
-    """Moments (band, field), and ends of the axes (band, 2)."""
+    """Moments (band, field) and limits of the axes (band, 2)."""
     from dask.base import compute
 
     moments = statistics(one, other, "rmse")["moments"].transpose(BAND, ...)
@@ -135,7 +134,7 @@ def _moments_and_ends(
 
 
 def _thin(layer: xr.DataArray) -> xr.DataArray:
-    """Every n-th row and column, or every n-th value where there are no rows."""
+    """Every n-th row and column, or every n-th value if there are no rows."""
     dims = [str(d) for d in layer.dims if d in ("y", "x")] or [str(layer.dims[-1])]
     share = layer[0].size / _SAMPLE
     stride = max(1, int(np.ceil(share ** (1 / len(dims)))))
@@ -157,11 +156,11 @@ def count_cells(one: xr.DataArray, other: xr.DataArray, ends: Float64Array, bins
     Parameters
     ----------
     one, other : (band, ...) float DataArray
-        Prediction and reference in the same chunks, bands whole; NaN where missing.
+        Prediction and reference in the same chunks, bands in one chunk; NaN where missing.
     ends : (band, 2) float array
-        Ends of both axes.
+        Limits of both axes.
     bins : int
-        Cells along an axis.
+        Number of cells along an axis.
 
     Returns
     -------
@@ -256,6 +255,6 @@ def _explain(figure: Figure) -> None:
     line: Any = require("matplotlib.lines", extra="plot").Line2D
     handles = [
         line([], [], color="#333333", linewidth=0.9, linestyle="--", label="1:1"),
-        line([], [], color=ORANGE, linewidth=1.4, label="least squares, reference on prediction"),
+        line([], [], color=ORANGE, linewidth=1.4, label="least squares (reference on prediction)"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)

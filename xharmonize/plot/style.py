@@ -1,11 +1,14 @@
-"""What all figures share: colours that colour-blind readers can tell apart, marks, labels."""
+"""Style of all figures: colours that colour-blind readers can tell apart, markers, labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize.cube.indices import INDICES
 from xharmonize.errors import printable
 from xharmonize.sensors import Names
 
@@ -18,9 +21,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 MISSING = "#d9d9d9"
 MERGED = "#4d4d4d"
-"""Colour of what several sensors saw: it is no sensor's own."""
+"""Colour of observations merged from several sensors."""
 FILLED = "#a0a0a0"
-"""Colour of what no sensor saw."""
+"""Colour of filled values, which no sensor observed."""
 
 _STYLES = {
     "sentinel-2": (BLUE, "o"),
@@ -34,14 +37,14 @@ _SPARE = [(GREEN, "d"), (PURPLE, "P"), (SKY, "X")]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure [inch] that belongs to no window."""
+    """Return an empty figure, with its size in inches, that belongs to no window."""
     figure_type = require("matplotlib.figure", extra="plot").Figure
     figure: Figure = figure_type(figsize=(width, height), layout="constrained", dpi=150)
     return figure
 
 
 def literal(figure: Figure) -> Figure:
-    """Show every text of a figure as it is: names come from others, and ``$`` sets no formula."""
+    """Show every text of a figure literally: user-given names may contain ``$``."""
     text_type = require("matplotlib.text", extra="plot").Text
     for text in figure.findobj(text_type):
         text.set_parse_math(False)
@@ -50,7 +53,7 @@ def literal(figure: Figure) -> Figure:
 
 
 def style_of(sensor: str, known: Sequence[str] = ()) -> tuple[str, str]:
-    """Return colour and marker of a sensor: the same for one family in every figure."""
+    """Return the colour and marker of a sensor, the same for its family in every figure."""
     if len(Names.of(sensor)) > 1:
         return MERGED, "D"
     for family, style in _STYLES.items():
@@ -61,7 +64,7 @@ def style_of(sensor: str, known: Sequence[str] = ()) -> tuple[str, str]:
 
 
 def title_of(sensor: str) -> str:
-    """Name of a sensor, or of several, for people; the name itself where it is not registered."""
+    """Title of one or several sensors; the name itself if a sensor is not registered."""
     from xharmonize.errors import UnknownSensorError
     from xharmonize.sensors import get_sensor
 
@@ -74,8 +77,28 @@ def title_of(sensor: str) -> str:
     return " and ".join(names)
 
 
+def with_unit(text: str, unit: Any) -> str:
+    """Append a unit in brackets to a label; nothing for a dimensionless quantity."""
+    return text if str(unit) in ("1", "") else f"{text} [{unit}]"
+
+
+def quantity_of(array: xr.DataArray) -> str:
+    """Label of a quantity: its ``long_name``, else its name, in capitals for an index (NDVI)."""
+    return str(array.attrs.get("long_name", capital(str(array.name or "value"))))
+
+
+def capital(name: str) -> str:
+    """Name of a band or metric; that of a spectral index in capitals."""
+    return name.upper() if name in INDICES else name
+
+
+def count_of_dates(n: int) -> str:
+    """Number of dates in words: ``1 date``, ``2 dates``."""
+    return f"{n} date" if n == 1 else f"{n} dates"
+
+
 def label_dates(axes: Axes) -> None:
-    """Write dates along x without repeating the year at each of them."""
+    """Label dates along x without repeating the year at each of them."""
     dates = require("matplotlib.dates", extra="plot")
     locator = dates.AutoDateLocator(minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
@@ -84,7 +107,7 @@ def label_dates(axes: Axes) -> None:
 
 
 def tidy(axes: Axes) -> None:
-    """Take away the frame where it says nothing, and add a faint grid."""
+    """Remove the top and right frame, and add a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)

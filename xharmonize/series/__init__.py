@@ -1,4 +1,4 @@
-"""Dense series: several sensors on one time axis, made whole, judged and summarised."""
+"""Dense time series: merge sensors, fill gaps, check agreement and summarise."""
 
 from xharmonize.series.agreement import compare_tiles, sensor_offsets
 from xharmonize.series.composite import composite

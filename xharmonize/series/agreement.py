@@ -1,4 +1,4 @@
-"""Whether sensors in a merged series agree, and neighbouring tiles where they overlap."""
+"""Agreement of sensors in a merged series, and of neighbouring tiles where they overlap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xharmonize.types import AnyArray, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Dates of one sensor, and of another that is interpolated to their days."""
+    """Dates of one sensor, and those of another that is interpolated to their days."""
 
     dates: tuple[int, ...]
     days: tuple[int, ...]
@@ -53,44 +53,44 @@ def sensor_offsets(
     max_gap: float = 16.0,
     min_valid: float = 0.1,
 ) -> xr.Dataset:
-    """Measure the step between sensors from looks near in time, lazily.
+    """Estimate offsets between sensors from observations close in time, lazily.
 
-    At each look of the sensor with fewer dates, the other is interpolated between its valid looks
-    before and after (its own of that day, where there is one), pixel by pixel on true day
-    spacing. What is left is averaged over the pixels, and then over the dates, which weigh the
-    same: errors of one date (haze, view) are shared by its pixels, so that dates, not pixels, are
-    what is independent. Looks merged of several sensors are left out.
+    For each observation of the sensor with fewer dates, the other sensor is interpolated to its
+    day between the valid observations before and after (or taken from the same day), pixel by pixel
+    on true day spacing. Differences are averaged over pixels, then over dates with equal weight,
+    because errors of one date (haze, view) are common to its pixels: the dates are independent, the
+    pixels are not. Observations merged from several sensors are ignored.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        A merged series, such as from `densify`, or a plain one of several bandpasses, along
-        `time` with the coordinate `sensor`; NaN where missing. Dates in any order.
+        A merged series, such as from `densify`, or an unharmonised one of several bandpasses, along
+        `time` with the coordinate `sensor`; NaN where missing. Dates may be in any order.
     reference : str, optional
-        Sensor the others are compared with; if None, the one whose own bandpass the values
-        follow, or else the first by name.
+        Sensor to compare the others with. By default the sensor whose own bandpass the values have,
+        else the first one by name.
     max_gap : float
-        Longest time [day] between the two looks that are interpolated between.
+        Maximum time [day] between the two observations used for interpolation.
     min_valid : float
-        Least share of pixels with a difference for a date to count.
+        Minimum fraction [1] of pixels with a difference for a date to count.
 
     Returns
     -------
     Dataset
-        Along ``sensor`` (all but the reference) and `band`, where there are bands: `offset`, the
-        mean of sensor minus reference in the unit of the values; `standard_error`, of that mean,
-        from the spread between dates (NaN below 2 dates); `spread`, standard deviation between
-        dates; `n_dates`. Along ``time`` as well: `difference`, the mean of each date compared (NaN
-        where none), and `n`, its number of pixels. Subtract `offset` to remove the step.
+        Along ``sensor`` (all but the reference) and `band`, if there are bands: `offset`, mean of
+        sensor minus reference in the unit of the values; `standard_error` of that mean, from the
+        spread between dates (NaN for fewer than 2 dates); `spread`, standard deviation between
+        dates; `n_dates`. Also along ``time``: `difference`, the mean of each compared date (NaN if
+        not compared), and `n`, its number of pixels. Subtract `offset` to remove the difference.
 
     Raises
     ------
     ContractError
-        If the cube does not say which sensor its dates are from.
+        If the cube does not state the sensor of its dates.
     TimeAxisError
-        If it holds one sensor only, or not the reference, or was smoothed.
+        If the series has only one sensor, lacks the reference, or was smoothed.
     OptionError
-        If `max_gap` or `min_valid` has a value it cannot have.
+        If `max_gap` or `min_valid` has an invalid value.
     """
     cube = at_door(cube)
     if not max_gap > 0 or not 0 <= min_valid <= 1:
@@ -129,12 +129,12 @@ def _reference(values: xr.DataArray, sensors: AnyArray, wanted: str | None) -> s
 
 
 def _names(sensors: AnyArray) -> list[str]:
-    """Sensors by name, without looks merged of several and dates that nobody saw."""
+    """Sensor names, without merged observations and dates that no sensor observed."""
     return known_sensors(sensors[[len(Names.of(name)) == 1 for name in sensors]])
 
 
 def _is_own_bandpass(values: xr.DataArray, dates: AnyArray) -> bool:
-    """Whether a sensor's dates follow its own bandpass, which is the bandpass of all dates."""
+    """Whether a sensor's dates have its own bandpass, and all dates have that bandpass."""
     if "bandpass" not in values.coords or "platform" not in values.coords:
         return False
     bandpass = read_coordinate(values, "bandpass").astype(str)
@@ -155,7 +155,7 @@ def _compare(
     reference: str,
     max_gap: float,
 ) -> xr.Dataset:
-    """Mean difference and number of pixels of each date; NaN where not compared."""
+    """Mean difference and number of pixels of each date; NaN if not compared."""
     own, other = (_in_order(np.flatnonzero(sensors == which), days) for which in (name, reference))
     is_own_sparse = own.size <= other.size
     sparse, dense = (own, other) if is_own_sparse else (other, own)
@@ -185,7 +185,7 @@ def _compare(
             "n": difference.notnull().sum(place),
         }
     )
-    # By position until here: two looks may share a time.
+    # By position until here: two observations may share a time.
     places = part.reindex(time=np.arange(days.size))
     return places.assign(n=places["n"].fillna(0).astype(np.int64)).assign_coords(
         time=values["time"].values
@@ -222,35 +222,35 @@ def _summary(
 
 
 def compare_tiles(cube: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    """Measure the difference of two cubes where they overlap, date by date, lazily.
+    """Compare two cubes where they overlap, date by date, lazily.
 
-    Two tiles of one day see the same ground from the same place: what differs after harmonising
-    is what the harmoniser made of two surroundings. Compare before and after to judge it, whatever
-    the harmoniser.
+    Two tiles of one day show the same ground from the same position. Differences that appear after
+    harmonising come from how the harmoniser reacts to the surroundings of each tile. Compare before
+    and after to assess any harmoniser.
 
     Parameters
     ----------
     cube, other : DataArray or Dataset
-        Reflectance [1] or one index, with the same bands, on grids of the same CRS, step and
-        phase; NaN where missing. Dates are matched by solar day, and by sensor where both say it;
-        several looks of one day and sensor are paired in the order of their times.
+        Reflectance [1] or one index, with the same bands, on grids with the same CRS, pixel size
+        and alignment; NaN where missing. Dates are matched by solar day, and by sensor if both
+        state it; several observations of one day and sensor are paired in order of time.
 
     Returns
     -------
     Dataset
-        Along ``time`` (the dates of `cube` that both have) and `band`, where there are bands,
-        over pixels valid in both: `n`; `bias`, mean of `cube` minus `other`; `mae`; `rmse`;
-        `largest`, the largest absolute difference; all in the unit of the values, NaN where
-        ``n`` is 0. Attribute ``overlap``: its size in pixels (rows, columns).
+        Along ``time`` (the dates of `cube` that both have) and `band`, if there are bands, over
+        pixels valid in both: `n`, the number of pixels; `bias`, mean of `cube` minus `other`;
+        `mae`; `rmse`; `largest`, the largest absolute difference. All but `n` are in the unit of
+        the values, NaN where `n` is 0. Attribute ``overlap`` is its size in pixels (rows, columns).
 
     Raises
     ------
     GridError
-        If the grids do not fit, or do not overlap.
+        If the grids do not match, or do not overlap.
     BandError
         If the bands differ.
     TimeAxisError
-        If no date is in both.
+        If the cubes have no date in common.
     """
     cube, other = at_door(cube), at_door(other)
     _, one = axis.split_quantity(cube, what="compare_tiles")
@@ -261,13 +261,13 @@ def compare_tiles(cube: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Data
     a = first.isel(time=[i for i, _ in dates])
     b = second.isel(time=[j for _, j in dates])
     b = b.transpose(*a.dims)
-    # Variables: the coordinates of the two need not be equal to the last bit.
+    # Variables: the coordinates of the two may differ in the last bit.
     difference = a.copy(data=(a.variable - b.variable.astype(a.dtype)).data)
     return _statistics(difference)
 
 
 def _overlap(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Cut both to the pixels they share."""
+    """Crop both to their common pixels."""
     boxes = [geobox_of(array) for array in (one, two)]
     if not is_same_crs(boxes[0].crs, boxes[1].crs):
         raise GridError(
@@ -329,7 +329,7 @@ def _matched(one: xr.DataArray, two: xr.DataArray) -> list[tuple[int, int]]:
 
 
 def _keys(array: xr.DataArray, *, by_sensor: bool) -> list[tuple[int, str, int]]:
-    """Day, sensor, and which look of them, for each date."""
+    """Day, sensor, and number of the observation among these, for each date."""
     days: IntArray = axis.days_of(array)
     sensors: AnyArray = np.full(days.size, "")
     if by_sensor:
@@ -362,6 +362,6 @@ def _statistics(difference: xr.DataArray) -> xr.Dataset:
 
 
 def _largest(size: xr.DataArray, dims: list[str]) -> xr.DataArray:
-    """Largest known value; NaN where none is (nanmax would warn)."""
+    """Largest known value; NaN if there is none (nanmax would warn)."""
     top = size.fillna(-1).max(dims)
     return top.where(top >= 0)

@@ -1,4 +1,4 @@
-"""The time axis of series: days, windows, the calendar of periods, and what was observed on it."""
+"""The time axis of series: days, periods, and which dates were observed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, IntArray
 
 BLOCK_BYTES = 64 * 2**20
-"""Size that a block with the whole time axis is kept to, where it can be cut."""
+"""Maximum size of a block with the whole time axis, if it can be split in space."""
 
 NOON = np.timedelta64(12, "h")
 """Time of day given to days: noon UTC is the same solar day at every longitude."""
 
 
 def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, xr.DataArray]:
-    """Return the name and array of a cube's quantity: reflectance, or its one index.
+    """Return the name and array of a cube's quantity: reflectance, or its only index.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
     RadiometryError
         If the values are digital numbers.
     TimeAxisError
-        If there are no dates, or `time` holds anything else.
+        If there are no dates, or `time` contains anything else.
     """
     values = plain_numbers(main_layer(cube, what=what))
     name = str(values.name or "values")
@@ -60,7 +60,7 @@ def split_quantity(cube: xr.DataArray | xr.Dataset, *, what: str) -> tuple[str, 
 
 
 def _with_read_coordinates(values: xr.DataArray) -> xr.DataArray:
-    """Read the small tables along time that ``cube.chunk`` has made lazy: their chunks disturb."""
+    """Load small tables along time that ``cube.chunk`` made lazy: their chunks get in the way."""
     lazy = {
         str(name): (coord.dims, read_coordinate(values, str(name)), coord.attrs)
         for name, coord in values.coords.items()
@@ -77,7 +77,7 @@ def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
 
 
 def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
-    """Raise `ModelError` where dates of several bandpasses would be merged."""
+    """Raise `ModelError` if dates of several bandpasses would be merged."""
     if "bandpass" not in cube.coords:
         return
     found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
@@ -100,7 +100,7 @@ def sensors_of(values: xr.DataArray | xr.Dataset) -> AnyArray:
 
 
 def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
-    """Day number of each date: solar days where the cube has a place or says them, else UTC days.
+    """Day number of each date: solar days if the cube is georeferenced or has them, else UTC days.
 
     Returns
     -------
@@ -124,9 +124,9 @@ def to_times(days: IntArray) -> AnyArray:
 
 
 def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:
-    """Return a lazy array with all dates in one block, blocks cut smaller in space if need be.
+    """Rechunk a lazy array to have all dates in one block, with smaller blocks in space if needed.
 
-    New blocks nest in the old ones: no old block is read for two reasons.
+    In space, each new block lies within one old block, so that no block reads across old edges.
     """
     if not is_lazy(values):
         return values
@@ -146,14 +146,14 @@ def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> x
 
 
 def _split(chunks: Sequence[int], edge: int) -> tuple[int, ...]:
-    """Cut chunks into pieces no longer than `edge`."""
+    """Split chunks into pieces no longer than `edge`."""
     return tuple(
         min(edge, chunk - start) for chunk in chunks for start in range(0, max(chunk, 1), edge)
     )
 
 
 def companion(cube: xr.DataArray | xr.Dataset, name: str, values: xr.DataArray) -> Any:
-    """Return the data of a companion, spread and cut like the values; None where there is none."""
+    """Return a companion's data, expanded and chunked like the values; None if there is none."""
     if isinstance(cube, xr.DataArray) or name not in cube:
         return None
     layer = spread_over(cube[name], values)
@@ -162,7 +162,7 @@ def companion(cube: xr.DataArray | xr.Dataset, name: str, values: xr.DataArray) 
 
 
 def is_snow(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> Any:
-    """Whether `qa` says snow, cut like the values; None without `qa`."""
+    """Whether `qa` flags snow, chunked like the values; None without `qa`."""
     qa = companion(cube, "qa", values)
     return None if qa is None else (qa & np.uint16(Flag.SNOW)) != 0
 
@@ -170,24 +170,24 @@ def is_snow(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> Any:
 def merged_coords(
     cube: xr.DataArray, groups: Sequence[IntArray], times: AnyArray, *, what: str
 ) -> dict[str, Any]:
-    """Contract coordinates of dates that are made of several.
+    """Contract coordinates of dates that are merged from several.
 
     Parameters
     ----------
     cube : DataArray
-        With whatever coordinates along time it has.
+        The cube, with its coordinates along time.
     groups : sequence of int array
-        Positions of the dates behind each new one; empty ones are unknown.
+        Positions of the dates merged into each new one; an empty group is unknown.
     times : (group,) datetime64 array
         The new dates.
     what : str
-        Begins the new item ids.
+        Prefix of the new item ids.
 
     Returns
     -------
     dict
-        Strings that differ are joined by `Names`; items are named after the verb and the day;
-        tables per band are those of the first date; angles are left out.
+        Strings that differ are joined by `Names`; item ids consist of the verb and the day; tables
+        per band are those of the first date; angles are dropped.
     """
     coords: dict[str, Any] = {"time": times}
     for name in (n for n in TIME_COORDS if n in cube.coords and n != "item_id"):
@@ -204,29 +204,29 @@ def merged_coords(
 
 
 def without_time(cube: xr.DataArray) -> Mapping[Any, Any]:
-    """Coordinates that do not lie along time."""
+    """Coordinates without a time dimension."""
     return {name: c for name, c in cube.coords.items() if "time" not in c.dims}
 
 
 LONGEST = 366
-"""Longest period of days: every year begins anew."""
+"""Longest period in days: periods restart every year."""
 
 PERIODS = f"a number of days up to '{LONGEST}D' such as '10D', or 'dekad', 'month' or 'year'"
 
 
 def periods_of(first: int, last: int, period: str, *, name: str) -> list[tuple[int, int]]:
-    """First and last day of the periods that hold the days from `first` to `last`.
+    """First and last day of the periods that contain the days from `first` to `last`.
 
     Parameters
     ----------
     first, last : int
         Days since 1970-01-01, both included.
     period : str
-        ``"10D"`` and the like: days counted anew from every 1 January, the last period of a year
-        cut short; ``"dekad"``: to the 10th, the 20th and the end of the month; ``"month"``;
-        ``"year"``.
+        A number of days such as ``"10D"``, counted from 1 January of each year with a shorter last
+        period; ``"dekad"``, which ends on the 10th, the 20th and the last day of each month;
+        ``"month"``; or ``"year"``.
     name : str
-        Of the argument, for the message.
+        Name of the argument, for the error message.
 
     Raises
     ------
@@ -242,12 +242,12 @@ def periods_of(first: int, last: int, period: str, *, name: str) -> list[tuple[i
 
 
 def middle_of(first: int, last: int) -> int:
-    """Middle day of a period, the earlier of two: the date it goes by."""
+    """Middle day of a period, the earlier one of two: the date that represents it."""
     return (first + last) // 2
 
 
 def middles_of(days: IntArray, period: str, *, name: str) -> IntArray:
-    """Middle days of the periods that hold the days, empty ones among them."""
+    """Middle days of the periods that contain the days, including empty ones."""
     found = periods_of(int(days.min()), int(days.max()), period, name=name)
     return np.array([middle_of(*one) for one in found], np.int64)
 
@@ -270,7 +270,7 @@ def _day(date: np.datetime64) -> int:
 
 
 def mean_of_known(values: xr.DataArray, dims: str | Sequence[str]) -> xr.DataArray:
-    """Mean over values that are not NaN, summed in float64; NaN where all are."""
+    """Mean over values that are not NaN, summed in float64; NaN if all are."""
     n = values.notnull().sum(dims)
     total: xr.DataArray = values.sum(dims, dtype=np.float64) / n.where(n > 0)
     return total
@@ -290,13 +290,13 @@ _SEEN = np.uint8(Origin.OBSERVED | Origin.HARMONISED)
 
 
 def is_smoothed(cube: xr.DataArray | xr.Dataset) -> bool:
-    """Tell whether the values of a series are those of a smoothed course, by its history."""
+    """Tell from its history whether a series was smoothed."""
     layers = [cube, *(cube.data_vars.values() if isinstance(cube, xr.Dataset) else ())]
     return any(_SMOOTH.search(str(layer.attrs.get("history", ""))) for layer in layers)
 
 
 def is_filled(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> xr.DataArray | None:
-    """Where values stand that nobody observed, lazily; None where `origin` does not say it.
+    """Where values are filled rather than observed, lazily; None if there is no `origin`.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def observed_values(
     Raises
     ------
     ContractError
-        If the series was smoothed, and does not say what was observed.
+        If the series was smoothed and does not state which values were observed.
     """
     filled = is_filled(cube, values)
     if filled is not None:
@@ -341,9 +341,9 @@ def observed_values(
 
 
 def has_look(cube: xr.DataArray | xr.Dataset) -> BoolArray:
-    """Whether a sensor looked on each date (time,), by coordinates alone.
+    """Whether a sensor observed on each date (time,), from coordinates alone.
 
-    A smoothed series has the sensors that looked on a day, and ``unknown`` where none did.
+    A smoothed series has the sensors that observed on a day, and ``unknown`` if none did.
     """
     n = cube.sizes["time"]
     if "sensor" not in cube.coords or not is_smoothed(cube):
@@ -353,6 +353,6 @@ def has_look(cube: xr.DataArray | xr.Dataset) -> BoolArray:
 
 
 def known_sensors(sensors: AnyArray) -> list[str]:
-    """Names of the sensors of all dates, merged looks taken apart; unknown only if all are."""
+    """Sensor names of all dates, with merged ones split; ``unknown`` only if all are unknown."""
     names = Names.of(sensors)
     return sorted(names - {UNKNOWN}) or sorted(names)

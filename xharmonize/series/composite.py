@@ -1,4 +1,4 @@
-"""Composites: one date per period, or per day, from all observations in it."""
+"""Composites: one date per period, or per day, from all its observations."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ MergeRule: TypeAlias = Literal["target", "mean", "lowest_uncertainty"]
 
 
 def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
-    """Merge the looks of each solar day; see `xharmonize.densify`.
+    """Merge the observations of each solar day; see `xharmonize.densify`.
 
     Parameters
     ----------
     series : Dataset
-        With ``origin`` and a coordinate ``rank`` (0 for the target cube) along time.
+        Has ``origin`` and a coordinate ``rank`` (0 for the target cube) along time.
     name : str
-        Its quantity.
+        Name of the quantity.
     """
     days = solar_days(series)
     first_by_rank = np.lexsort([series["time"].values, series["rank"].values])
@@ -66,7 +66,7 @@ def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
 
 
 def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> xr.Dataset:
-    """One date from several, those of higher priority first."""
+    """Merge several observations, given in order of priority, into one date."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
     error = layers.get("uncertainty")
@@ -81,7 +81,7 @@ def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> x
 
 
 def _kernel(name: str, layer: xr.DataArray, values: xr.DataArray, how: MergeRule) -> Kernel:
-    """What makes one observation of several."""
+    """Kernel that merges several observations into one."""
     if how == "target":
         return kernels.first_valid
     if how == "lowest_uncertainty" and set(layer.dims) == set(values.dims):
@@ -114,7 +114,7 @@ REDUCING = ("median", "mean")
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """Days first to last (since 1970-01-01, both included), and the dates among them."""
+    """First and last day (since 1970-01-01, both included) and the dates between them."""
 
     first: int
     last: int
@@ -122,39 +122,41 @@ class Period:
 
     @property
     def middle(self) -> int:
-        """Middle day, the earlier of two."""
+        """Middle day, the earlier one of two."""
         return axis.middle_of(self.first, self.last)
 
 
 def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") -> Cube:
-    """Make one date per period from the looks in it, lazily.
+    """Composite the observations of each period into one date, lazily.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Dates in
-        any order.
+        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Dates may be
+        in any order.
     period : str
-        ``"10D"`` and the like: days counted anew from every 1 January, the last period of a year
-        cut short, so that years compare; ``"dekad"``: to the 10th, the 20th and the end of the
-        month; ``"month"``; ``"year"``. Dates count by solar day where the cube has a place, else
-        UTC. ``smooth(step=...)`` has the same periods and dates.
+        A number of days such as ``"10D"``, counted from 1 January of each year with a shorter last
+        period, so that years are comparable; ``"dekad"``, which ends on the 10th, the 20th and the
+        last day of each month; ``"month"``; or ``"year"``. Dates are assigned by solar day if the
+        cube is georeferenced, by UTC day otherwise. ``smooth(step=...)`` uses the same periods and
+        dates.
     how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
-        ``median``, ``mean``: of the valid values, band by band. The others choose a look per
-        pixel, whole, with its companions: ``max``: of the largest value (an index only);
-        ``max_ndvi``: of the largest NDVI, as `xharmonize.index` has it: where that is undefined,
-        as over a band that is not above zero, a look is never chosen; ``medoid``: nearest to
-        all others in band space (Flood 2013); ``nearest``: nearest in time to the middle day of
-        the period, the earlier of equals. The last two choose among looks with all bands.
+        ``median`` and ``mean`` combine the valid values, band by band. The others select one whole
+        observation per pixel, with its companions. ``max``: the largest value (for an index only).
+        ``max_ndvi``: the largest NDVI, defined as in `xharmonize.index`; observations with an
+        undefined NDVI, such as those with a band that is not above zero, are never selected.
+        ``medoid``: the observation nearest to all others in band space (Flood 2013). ``nearest``:
+        the observation nearest in time to the middle day of the period, the earlier one of a tie.
+        The last two select among observations with all bands.
 
     Returns
     -------
     DataArray or Dataset
-        Type out = type in. Dates are noon UTC of the periods' middle days, periods without looks
-        are there and NaN; coordinates `period_start` and `period_end` are its first and last day.
-        `origin`, `qa` and `flag` are OR-ed over the values that counted, `uncertainty` is that of
-        the mean of independent errors (times √(π/2) for a median of more than two), or that of
-        the chosen look; `valid_fraction` the mean.
+        The same type as `cube`. Dates are noon UTC of the middle day of each period; periods
+        without observations are included as NaN. Coordinates `period_start` and `period_end` are
+        the first and last day of each period. `origin`, `qa` and `flag` are OR-ed over the values
+        used. `uncertainty` is that of the mean of independent errors (times √(π/2) for a median of
+        more than two values), or that of the selected observation. `valid_fraction` is the mean.
 
     Raises
     ------
@@ -163,9 +165,9 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     OptionError
         If `how` is unknown.
     BandError
-        If a band the choice needs is missing.
+        If a required band is missing.
     ModelError
-        If the dates are in several bandpasses.
+        If the dates have different bandpasses.
     """
     cube = at_door(cube)
     if how not in (*CHOOSING, *REDUCING):
@@ -194,7 +196,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
 
 
 def find_periods(days: IntArray, period: str) -> list[Period]:
-    """Periods from the one of the first day to that of the last, empty ones among them."""
+    """Periods from that of the first day to that of the last, including empty ones."""
     found = []
     for first, last in axis.periods_of(int(days.min()), int(days.max()), period, name="period"):
         dates = np.flatnonzero((days >= first) & (days <= last))
@@ -264,7 +266,7 @@ def _blank(layer: xr.DataArray, fill: float) -> Any:
 def _chosen(
     parts: dict[str, xr.DataArray], name: str, how: str, main: xr.DataArray, distance: IntArray
 ) -> dict[str, Any]:
-    """Choose a look per pixel by the quantity, and take all layers from it."""
+    """Select one observation per pixel by the quantity, and take all layers from it."""
     has_band = "band" in main.dims
     choose = partial(
         _choose_block,
@@ -306,7 +308,7 @@ def _choose_block(
 
 
 def _ndvi_bands(main: xr.DataArray) -> tuple[int, ...]:
-    """Positions of the bands of the NDVI of `xharmonize.index`."""
+    """Positions of the bands that `xharmonize.index` uses for NDVI."""
     names = [str(band) for band in main["band"].values]
     return tuple(names.index(band) for band in bands_of(main, INDICES["ndvi"]))
 
@@ -314,7 +316,7 @@ def _ndvi_bands(main: xr.DataArray) -> tuple[int, ...]:
 def _reduced(
     layer_name: str, name: str, part: xr.DataArray, parts: dict[str, xr.DataArray], how: str
 ) -> Any:
-    """Median or mean of the valid values, and what companions become."""
+    """Median or mean of the valid values, or the corresponding companion."""
     is_median = how == "median"
     if layer_name == name:
         kernel: MergeKernel = kernels.median_valid if is_median else observations.mean_valid
@@ -328,7 +330,7 @@ def _reduced(
 def _map(
     function: Callable[..., AnyArray], signature: str, arrays: list[Any], dtype: np.dtype[Any]
 ) -> Any:
-    """Apply a block function to looks, at once or lazily; the first axis becomes 1."""
+    """Apply a block function to observations, eagerly or lazily; the first axis becomes 1."""
     return map_blocks(
         function, signature, *arrays, whole="tb", sizes={"t": 1}, dtype=dtype, name="composite"
     )
@@ -337,7 +339,7 @@ def _map(
 def _assembled(
     made: dict[str, list[Any]], layers: dict[str, xr.DataArray], name: str, periods: list[Period]
 ) -> xr.Dataset:
-    """Join the periods, with coordinates."""
+    """Concatenate the periods and add coordinates."""
     main = layers[name]
     times = axis.to_times(np.array([one.middle for one in periods]))
     groups = [np.array(one.dates, np.int64) for one in periods]

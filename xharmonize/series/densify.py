@@ -1,4 +1,4 @@
-"""Merge a target cube and cubes harmonised to it into one time-ordered series."""
+"""Merge a target cube and cubes harmonised to it into one time series."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ def densify(
     duplicates: Duplicates = "keep",
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
-    """Merge a target cube with cubes harmonised to it, in order of time, lazily.
+    """Merge a target cube and cubes harmonised to it into one time series, lazily.
 
-    Dates are ordered by time, then sensor, then item id. A value is *observed* where its date's
-    bandpass is the one its own product is delivered in (HLS S30 counts as observed), and
-    *harmonised* otherwise; an `origin` the cubes bring along is kept.
+    Dates are sorted by time, then sensor, then item id. A value is *observed* if the bandpass of
+    its date is the one in which its product is delivered (HLS S30 counts as observed), and
+    *harmonised* otherwise. An `origin` that a cube already has is kept.
 
     Parameters
     ----------
     target : DataArray or Dataset
-        (time, band, y, x) reflectance [1], or one index (time, y, x); NaN where missing.
+        Reflectance (time, band, y, x) [1] or one index (time, y, x); NaN where missing.
     *others : DataArray or Dataset
-        On the same grid, with the same bands and in the target's bandpass.
+        Cubes on the same grid, with the same bands and in the target's bandpass.
     duplicates : {"keep", "target", "mean", "lowest_uncertainty"}
-        What becomes of several looks on one solar day. ``keep``: all stay. ``target``: they become
-        one, each value being the first valid one, the target cube before the others in the order
-        given. ``mean``: they become one, each value the mean of the valid ones.
-        ``lowest_uncertainty``: they become one, each value the valid one with the smallest
-        `uncertainty`, known before unknown, equals in the order of ``target``. A merged look
-        takes the time of the first look in that order; contract coordinates that differ are
-        joined by ``|``; `origin`, `qa` and `flag` are OR-ed over the looks that gave the value.
+        How to treat several observations of one solar day. ``keep`` keeps them all; the other
+        options merge them into one. ``target``: the first valid value, with the target cube first
+        and the others in the order given. ``mean``: the mean of the valid values.
+        ``lowest_uncertainty``: the valid value with the smallest `uncertainty`; unknown
+        uncertainties come last, and ties follow the order of ``target``. A merged observation has
+        the time of the first one in that order. Contract coordinates that differ are joined by
+        ``|``; `origin`, `qa` and `flag` are OR-ed over the observations that gave the value.
     allow_mixed_levels : bool
-        Merge dates normalised to nadir view (NBAR) with dates that are not. Their difference
-        changes with the view, and would show as change of the ground.
+        Whether to merge dates normalised to nadir view (NBAR) with dates that are not. Their
+        difference varies with the view angle and would look like a change on the ground.
 
     Returns
     -------
     Dataset
         ``reflectance`` (or the index) and ``origin``, uint8 with bits 1 observed, 2 harmonised,
-        4 filled, 0 where the value is NaN. Companions that at least one cube has are carried:
-        NaN (`uncertainty`, `valid_fraction`) or 0 (`qa`, `flag`) where another lacks them.
-        Coordinates along time of all cubes, ``sensor`` among them.
+        4 filled, and 0 where the value is NaN. Companions of any cube are kept, with NaN
+        (`uncertainty`, `valid_fraction`) or 0 (`qa`, `flag`) for cubes that lack them. The
+        coordinates along time of all cubes, including ``sensor``.
 
     Raises
     ------
     GridError
-        If the cubes lie on different grids.
+        If the cubes are on different grids.
     BandError
         If their bands differ.
     ModelError
@@ -92,7 +92,7 @@ def densify(
     ContractError
         If contract coordinates are missing, or the cubes hold different quantities.
     TimeAxisError
-        If `time` holds anything but dates.
+        If `time` contains anything other than dates.
     """
     target = at_door(target)
     others = tuple(at_door(cube) for cube in others)
@@ -168,7 +168,7 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _with_angles(parts: list[xr.Dataset]) -> list[xr.Dataset]:
-    """Give all parts the angles that one has: NaN where they are not known."""
+    """Add the angles that any part has to all parts; NaN where unknown."""
     found = [name for name in ANGLES if any(name in part.coords for part in parts)]
     return [
         part.assign_coords(
@@ -187,7 +187,7 @@ def _contract_of(main: xr.DataArray) -> list[str]:
 
 
 def _require_time_contract(main: xr.DataArray) -> None:
-    """Raise unless the dates say what they are and the values are floats."""
+    """Raise unless the dates have their contract and the values are floats."""
     lost = [name for name in TIME_COORDS if name not in main.coords]
     if "time" not in main.dims or lost:
         raise ContractError(
@@ -218,7 +218,7 @@ def _origin_codes(part: xr.Dataset) -> AnyArray:
 
 
 def _origin_of(sensors: str, platforms: str, bandpass: str) -> Origin:
-    """Origin of a date, of all sensors where it was merged of several."""
+    """Origin of a date, of all its sensors if it was merged from several."""
     result = Origin(0)
     for sensor in map(get_sensor, Names.of(sensors)):
         flown = Names.of(platforms) & set(sensor.platforms) or Names.of(platforms)
@@ -286,7 +286,7 @@ def _require_same_view(parts: Sequence[xr.Dataset]) -> None:
 def _completed(
     part: xr.Dataset, parts: Sequence[xr.Dataset], companions: list[str], rank: int
 ) -> xr.Dataset:
-    """Give a cube the target's coordinates and the companions it lacks."""
+    """Add the target's coordinates and missing companions to a cube."""
     first = parts[0]
     if "band" in first.dims:
         part = select_bands(part, [str(band) for band in first["band"].values])
@@ -307,7 +307,7 @@ def _completed(
 
 
 def _spread(layer: xr.DataArray, dims: Sequence[Hashable], part: xr.Dataset) -> xr.Variable:
-    """Give a companion without bands those of another cube's."""
+    """Expand a companion without bands to the bands of another cube's."""
     missing = {dim: part.sizes[dim] for dim in dims if dim not in layer.dims}
     return layer.reset_coords(drop=True).expand_dims(missing).transpose(*dims).variable
 
@@ -315,7 +315,7 @@ def _spread(layer: xr.DataArray, dims: Sequence[Hashable], part: xr.Dataset) -> 
 def _blank(
     part: xr.Dataset, dims: Sequence[Hashable], dtype: np.dtype[Any], fill: float
 ) -> xr.Variable:
-    """A companion that says nothing, as lazy as the values."""
+    """A blank companion, lazy if the values are."""
     main = main_layer(part, what="densify")
     shape = tuple(part.sizes[dim] for dim in dims)
     if main.chunks is None:
@@ -325,7 +325,7 @@ def _blank(
 
 
 def _with_spread_uncertainty(merged: xr.Dataset, name: str) -> xr.Dataset:
-    """Give each value its own uncertainty, or raise where no cube has any."""
+    """Give each value its own uncertainty, or raise if no cube has any."""
     if "uncertainty" not in merged:
         raise ContractError(
             "duplicates='lowest_uncertainty' needs a companion 'uncertainty' in one cube at least",
@@ -336,7 +336,7 @@ def _with_spread_uncertainty(merged: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _order(merged: xr.Dataset) -> AnyArray:
-    """Order of the dates: time, sensor, item id; equal ones in the order of the cubes."""
+    """Order of the dates: by time, sensor and item id; ties in the order of the cubes."""
     keys = ("item_id", "sensor", "time")
     return np.lexsort([np.asarray(merged[key].values) for key in keys])
 

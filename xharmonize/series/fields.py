@@ -20,7 +20,7 @@ from xharmonize.kernels.longitude import unwrapped
 from xharmonize.types import AnyArray, FloatArray
 
 GEOJSON_CRS = "EPSG:4326"
-"""CRS of coordinates that say nothing (RFC 7946, section 4)."""
+"""Default CRS of coordinates (RFC 7946, section 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Field:
     Attributes
     ----------
     geometry : shapely geometry
-        Polygon or MultiPolygon; empty where a negative buffer left nothing.
+        Polygon or MultiPolygon; empty if a negative buffer left nothing.
     """
 
     name: Any
@@ -39,7 +39,7 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A field with the window of pixels it may touch; empty where it lies outside."""
+    """A field with the window of pixels it may touch; empty if it lies outside the grid."""
 
     number: int
     field: Field
@@ -157,7 +157,7 @@ def _projected(geometry: Any, source: Any, target: Any, label: Any) -> Any:
 
 
 def place_fields(fields: Sequence[Field], grid: Any) -> list[Place]:
-    """Return the window of pixels of each field."""
+    """Find the window of pixels of each field."""
     inverse = ~grid.affine
     n_rows, n_columns = grid.shape
     places = []
@@ -175,11 +175,11 @@ def place_fields(fields: Sequence[Field], grid: Any) -> list[Place]:
 
 
 def warn_if_none_meets(fields: Sequence[Field], places: Sequence[Place], grid: Any) -> None:
-    """Warn if all fields lie elsewhere: their table holds no value."""
+    """Warn if no field meets the grid, so that the table would have no values."""
     if any(place.rows[1] > 0 and place.columns[1] > 0 for place in places):
         return
     some = next((field for field in fields if not field.geometry.is_empty), None)
-    if some is None:  # a buffer that leaves nothing of them
+    if some is None:  # a negative buffer left nothing of any field
         return
     west, south, east, north = some.geometry.bounds
     box = grid.extent.boundingbox
@@ -193,7 +193,7 @@ def warn_if_none_meets(fields: Sequence[Field], places: Sequence[Place], grid: A
 
 
 def _beside(field: Field, grid: Any) -> Field:
-    """Move a field by whole turns next to a grid in degrees: 180.1° is -179.9° too."""
+    """Shift a field by multiples of 360° towards a grid in degrees: 180.1° is also -179.9°."""
     import shapely
     from shapely.affinity import translate
 
@@ -224,12 +224,12 @@ Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Zonal:
-    """How the pixels of a field are summed up.
+    """How the pixels of a field are summarised.
 
     Attributes
     ----------
     poolings : tuple of {"or", "mean"}
-        How the pixels of each companion are summed up.
+        How the pixels of each companion are summarised.
     """
 
     stat: Stat
@@ -239,7 +239,7 @@ class Zonal:
 
     @property
     def n_columns(self) -> int:
-        """Value, standard deviation, number of valid pixels, of all pixels, and companions."""
+        """Value, standard deviation, number of valid and of all pixels, and companions."""
         return 4 + len(self.poolings)
 
 
@@ -273,7 +273,7 @@ def field_statistics(
 
 
 def _groups(places: Sequence[Place], values: Any) -> dict[Any, list[Place]]:
-    """Fields by the chunk that holds the middle of their window."""
+    """Group fields by the chunk that contains the middle of their window."""
     chunks = chunks_of(values)[-2:]
     found: dict[Any, list[Place]] = {}
     for place in places:
@@ -286,7 +286,7 @@ def _groups(places: Sequence[Place], values: Any) -> dict[Any, list[Place]]:
 def _read(
     values: Any, layers: Sequence[Any], group: Sequence[Place], grid: Any, zonal: Zonal
 ) -> Any:
-    """Statistics of a group of fields, lazy where the values are."""
+    """Statistics of a group of fields, lazy if the values are."""
     rows = (min(p.rows[0] for p in group), max(p.rows[1] for p in group))
     columns = (min(p.columns[0] for p in group), max(p.columns[1] for p in group))
     summarise = partial(
@@ -316,7 +316,7 @@ def _summarise_block(
     grid: Any,
     zonal: Zonal,
 ) -> FloatArray:
-    """Statistics (column, field, time, [band]) of a block that holds the group's windows."""
+    """Statistics (column, field, time, [band]) of a block that contains the group's windows."""
     result = np.empty((zonal.n_columns, len(group), *values.shape[:-2]))
     for k, place in enumerate(group):
         fractions = _fractions(place, grid, zonal.coverage)
@@ -389,7 +389,7 @@ def _columns(
 
 
 def _median(pixels: FloatArray, counted: FloatArray) -> FloatArray:
-    """Value at which half of the weight is reached."""
+    """Weighted median: the value at which half of the weight is reached."""
     if pixels.shape[-1] == 0:
         return np.full(pixels.shape[:-1], np.nan)
     order = np.argsort(pixels, axis=-1)

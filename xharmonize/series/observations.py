@@ -1,4 +1,4 @@
-"""What was observed: outliers that masks missed, and how often a place is seen."""
+"""Observations: outliers that masks missed, and how often a place is observed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_ROUNDS = 5
 
 @dataclass(frozen=True)
 class _Rules:
-    """Arguments of the kernel; `days` of the dates in their order in time, one date a day."""
+    """Arguments of the kernel; `batches` hold dates in order of time, one observation a day."""
 
     batches: tuple[tuple[int, ...], ...]
     days: tuple[int, ...]
@@ -41,7 +41,7 @@ class _Rules:
     has_band: bool
 
     def __call__(self, values: AnyArray) -> BoolArray:
-        """Tell outliers of a block (time, [band], ...), the same for all bands of a look."""
+        """Find outliers in a block (time, [band], ...), common to all bands of an observation."""
         shape = values.shape
         series = np.ascontiguousarray(values.reshape(shape[0], -1), np.float32)
         found = np.zeros(series.shape, bool)
@@ -58,7 +58,7 @@ class _Rules:
                 MAX_ROUNDS,
             )
             for i, is_spike in zip(chosen, spikes):
-                if i not in judged:  # first looks are judged once, among first looks
+                if i not in judged:  # judge first observations once, among first observations
                     found[i] = is_spike
             judged.update(chosen)
         result = found.reshape(shape)
@@ -74,49 +74,50 @@ def screen_outliers(
     direction: Direction = "both",
     mask: bool = True,
 ) -> Any:
-    """Find values that depart from their neighbours in time, and mask or flag them, lazily.
+    """Find values that deviate from their neighbours in time, and mask or flag them, lazily.
 
-    A value is an outlier where it departs from the straight line between the valid values before
-    and after it, on true day spacing, by more than `threshold` robust standard deviations (1.4826
-    times the median absolute departure) of the pixel's series and by more than `min_departure`:
-    the limit. It must also lie beyond both neighbours, by half the limit and half its departure,
-    so that the shoulders of a step, such as a harvest, stay. Two values in a row are outliers
-    where both lie beyond both of their neighbours by the limit, and these are at most 16 days
-    apart and agree within half the limit. Found ones are taken out and the rest is looked at
-    again, up to five times. A look that is an outlier in one band is one in all. Looks on one day
-    are screened one after the other: each with the first looks of the other days.
+    Each value is compared with the straight line between the valid values before and after it, on
+    true day spacing. It is an outlier if it departs from this line by more than a limit: the larger
+    of `min_departure` and `threshold` robust standard deviations of the pixel's series (1.4826
+    times the median absolute departure). It must also lie beyond both neighbours, by half the limit
+    and half its departure, which keeps the shoulders of a step such as a harvest. Two consecutive
+    values are outliers if both lie beyond both of their neighbours by the limit, and these
+    neighbours are at most 16 days apart and agree within half the limit. Outliers are removed and
+    the rest is screened again, up to five times. An observation that is an outlier in one band is
+    an outlier in all bands. Several observations of one day are screened separately, each with the
+    first observations of the other days.
 
-    What falls and is back at the next look cannot be told from a cloud: of mown grass that is
-    seen once while it is short, that look is lost.
+    A drop that recovers by the next observation cannot be distinguished from a cloud: mown grass
+    that is observed only once while short loses that observation.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        Anything along `time`; NaN where missing. Dates in any order.
+        Any quantity along `time`; NaN where missing. Dates may be in any order.
     threshold : float
-        In robust standard deviations.
+        Threshold in robust standard deviations.
     min_departure : float
-        In the unit of the values.
+        Minimum departure, in the unit of the values.
     max_gap : float
-        Longest time [day] between the two neighbours; values in longer gaps, and the first and
-        the last of a pixel, are not judged and stay.
+        Maximum time [day] between the two neighbours. Values in longer gaps, and the first and
+        last of a pixel, are not screened and stay.
     direction : {"both", "below", "above"}
-        Which departures count: in NDVI, clouds lie ``below``.
+        Which departures count; clouds lie ``below`` in NDVI.
     mask : bool
-        True: outliers become NaN. False: values stay, and only the flag tells.
+        Whether outliers become NaN. If False, values stay and outliers are only flagged.
 
     Returns
     -------
     DataArray or Dataset
-        A Dataset gets bit ``outlier`` in its companion `flag`, and `origin` 0 where a value was
-        masked. Type out = type in, except that ``mask=False`` gives a Dataset.
+        The same type as `cube`, except that ``mask=False`` returns a Dataset. A Dataset has bit
+        ``outlier`` set in its companion `flag`, and `origin` 0 where a value was masked.
 
     Raises
     ------
     TimeAxisError
         If there are fewer than 3 days.
     OptionError
-        If an argument makes no sense.
+        If an argument has an invalid value.
 
     References
     ----------
@@ -166,7 +167,7 @@ def _require_options(
 
 
 def _batches(days: Any) -> tuple[tuple[int, ...], ...]:
-    """Dates in order of time with one look a day: the first looks, and again per further look."""
+    """Dates in order of time, one observation a day: first the first ones, then further ones."""
     order = np.argsort(days, kind="stable")
     looks: dict[int, list[int]] = {}
     for i in order.tolist():
@@ -183,7 +184,7 @@ def _batches(days: Any) -> tuple[tuple[int, ...], ...]:
 def _with_flags(
     cube: xr.Dataset, values: xr.DataArray, outlier: xr.Variable, name: str, *, mask: bool
 ) -> xr.Dataset:
-    """Return the values with the companions of the cube and the outlier bit."""
+    """Return the values with the cube's companions and the outlier bit in `flag`."""
     bits = outlier.astype(np.uint8) * np.uint8(ResultFlag.OUTLIER)
     layers = {n: cube[n] for n in companions_of(cube)}
     layers["flag"] = with_flags(cube.get("flag"), values.copy(data=bits.data))
@@ -193,45 +194,45 @@ def _with_flags(
 
 
 ALL = "all"
-"""Name of all sensors together."""
+"""Label for all sensors together."""
 
 
 def frequency(
     cube: xr.DataArray | xr.Dataset, *, levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9)
 ) -> xr.Dataset:
-    """Count scenes a month by their share of valid pixels, and map revisit and gaps, lazily.
+    """Count scenes per month by their fraction of valid pixels, and map revisit and gaps, lazily.
 
-    Looks of one sensor on one day are one scene, valid where any of them is: rows of one pass are
-    not counted twice. A look merged of several sensors counts for each. For all sensors together,
-    what counts is a day, whoever looked. Days are solar days where the cube has a place, else
-    those of UTC. A look is valid where all its bands are. What a smoothed series was filled with,
-    by its `origin`, is not valid.
+    Observations of one sensor on one day form one scene, valid where any of them is valid, so that
+    adjacent rows of one pass count once. An observation merged from several sensors counts for
+    each of them. For all sensors together, a day counts once, whichever sensors observed it. Days
+    are solar days if the cube is georeferenced, UTC days otherwise. An observation is valid where
+    all its bands are valid. Filled values of a smoothed series (see `origin`) are not valid.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        A series along `time`, masked, with the coordinate `sensor`; NaN where missing.
+        A masked series along `time`, with the coordinate `sensor`; NaN where missing.
     levels : sequence of float
-        Shares of valid pixels, from 0 to 1; a scene counts at each level that its share exceeds.
+        Fractions of valid pixels, from 0 to below 1; a scene counts at each level that its fraction
+        exceeds.
 
     Returns
     -------
     Dataset
         Along ``sensor`` (those of the cube, then ``"all"``): `scenes` (sensor, month, level),
-        number of days; `ratio` of the scenes of all sensors to those of the one, NaN where it has
-        none; `n_valid` (sensor, y, x), number of valid days; `revisit`, mean time [day] from one
-        valid day to the next, NaN below two; `longest_gap`, longest time [day] without a valid
-        day within the cube's first and last date, its whole length where there is none.
+        number of days; `ratio`, scenes of all sensors divided by those of this one, NaN if it has
+        none; `n_valid` (sensor, y, x), number of valid days; `revisit`, mean time [day] between
+        consecutive valid days, NaN for fewer than two; `longest_gap`, longest time [day] without a
+        valid day between the first and last date of the cube, the whole period if there is none.
 
     Raises
     ------
     ContractError
-        If the cube does not say which sensor its dates are from, or was smoothed and has no
-        `origin`.
+        If the cube does not state the sensor of its dates, or was smoothed and has no `origin`.
     TimeAxisError
         If there are no dates.
     OptionError
-        If a level is no share.
+        If a level is not a fraction.
 
     References
     ----------
@@ -260,7 +261,7 @@ def frequency(
 
 
 def _valid(values: xr.DataArray) -> Any:
-    """Whether each look is valid, (time, ...), with all dates in one block."""
+    """Whether each observation is valid, (time, ...), with all dates in one block."""
     bands = [dim for dim in ("band",) if dim in values.dims]
     lead = ["time", *bands]
     whole = axis.whole_series(values.transpose(*lead, ...), whole=lead)
@@ -269,13 +270,13 @@ def _valid(values: xr.DataArray) -> Any:
 
 
 def _months(days: IntArray) -> AnyArray:
-    """First days of the months from the first date to the last."""
+    """First day of each month from the first date to the last."""
     ends = np.array([days.min(), days.max()]).astype("datetime64[D]").astype("datetime64[M]")
     return np.arange(ends[0], ends[1] + 1)
 
 
 def _seen(valid: Any, dates: IntArray, day_of: IntArray, n_days: int) -> Any:
-    """Whether a pixel is seen on each day (day, ...)."""
+    """Whether each pixel has a valid observation on each day (day, ...)."""
     looks = [dates[day_of == k] for k in range(n_days)]
     if all(len(found) == 1 for found in looks):
         return valid[np.concatenate(looks)]
@@ -283,7 +284,7 @@ def _seen(valid: Any, dates: IntArray, day_of: IntArray, n_days: int) -> Any:
 
 
 def _scenes(seen: Any, days: IntArray, months: AnyArray, levels: FloatArray) -> Any:
-    """Number of days (month, level) whose share of valid pixels exceeds each level."""
+    """Number of days (month, level) whose fraction of valid pixels exceeds each level."""
     share = seen.mean(axis=tuple(range(1, seen.ndim))) if seen.ndim > 1 else seen.astype(float)
     counts = (share[:, None] > levels).astype(np.int64)
     month_of = days.astype("datetime64[D]").astype("datetime64[M]")

@@ -1,4 +1,4 @@
-"""When seasons start, peak and end."""
+"""Phenology: when seasons start, peak and end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUMBERS = {
 }
 
 CUT_MEANINGS = ("none", "start", "end", "both")
-"""What the values of `cut` mean, from 0."""
+"""Meanings of the values of `cut`, from 0."""
 
 
 @dataclass(frozen=True)
@@ -70,50 +70,50 @@ def phenology(
     reach: float = 240.0,
     min_amplitude: float = 0.1,
 ) -> xr.Dataset:
-    """Find start, peak and end of one season a year, lazily.
+    """Find the start, peak and end of one season per year, lazily.
 
-    A year's season is that of the highest peak between two year starts; its start and end may lie
-    in the year before or after. A peak is a value above its neighbours, both of which are known:
-    a series that begins or ends at its highest has no season there. A season starts, and ends,
-    only where its trough is seen: four weeks of it at least (its height within 5 % of the rise)
-    before the series or a gap cuts it off, or a rise beyond it. Else that date is NaT, and `cut`
-    says so. Smooth the series first: NaN means that nothing is known, and nothing is
-    concluded across it. Where the cube has `qa`, values under snow count as NaN.
+    The season of a year is that of the highest peak between two year starts; it may start in the
+    year before and end in the year after. A peak is a value above its two neighbours, which must
+    both be known: a series that begins or ends at its maximum has no season there. A start or end
+    is reported only if its trough is observed: at least four weeks of it (its height within 5 % of
+    the rise) before the series ends or a gap begins, or a rise beyond it. Otherwise that date is
+    NaT and `cut` says so. Smooth the series first: NaN means unknown, and seasons are not
+    inferred across it. If the cube has `qa`, values flagged as snow count as NaN.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        One index (time, y, x), from `smooth`, best with ``step="1D"``; NaN where not known.
+        One index (time, y, x) from `smooth`, best with ``step="1D"``; NaN where unknown.
     method : {"threshold", "derivative"}
-        ``threshold``: the season starts where the series rises through the lowest value before
-        the peak plus `threshold` of the rise, and ends likewise; between two dates the series is
-        taken as straight. ``derivative``: where it rises and falls fastest.
+        ``threshold``: the season starts where the series rises through the lowest value before the
+        peak plus `threshold` times the rise, and ends likewise; the series is interpolated linearly
+        between dates. ``derivative``: it starts and ends where the series rises and falls fastest.
     threshold : float
-        Between 0 and 1.
+        Fraction of the rise [1], between 0 and 1.
     year_start : str
-        Month and day, such as ``"07-01"`` where seasons peak around New Year.
+        Month and day at which years start, such as ``"07-01"`` if seasons peak around New Year.
     reach : float
-        Longest time [day] from the peak to the lowest values before and after.
+        Maximum time [day] from the peak to the lowest values before and after it.
     min_amplitude : float
-        Least height of the peak over the base, in the unit of the index; what varies less has no
-        season.
+        Minimum height of the peak above the base, in the unit of the index. Series that vary less
+        have no season.
 
     Returns
     -------
     Dataset
         Along ``year`` (that of the year start) and the cube's other dimensions: `start`, `peak`
-        and `end`, datetime64[ns] at midnight of the nearest day, NaT where not known
-        (``result.start.dt.dayofyear`` runs to 366 in leap years); `length` [day] from start to
-        end; `base`, `peak_value` and `amplitude` in the unit of the index, NaN where not known;
-        `cut`, uint8 with CF ``flag_values`` and ``flag_meanings``: 0 none, 1 start, 2 end, 3 both
-        are cut off by the ends of the series or by gaps.
+        and `end`, datetime64[ns] at midnight of the nearest day, NaT where unknown
+        (``result.start.dt.dayofyear`` runs to 366 in leap years); `length` [day] from start to end;
+        `base`, `peak_value` and `amplitude` in the unit of the index, NaN where unknown; `cut`,
+        uint8 with CF ``flag_values`` and ``flag_meanings``, which tells what is cut off by the
+        ends of the series or by gaps: 0 none, 1 start, 2 end, 3 both.
 
     Raises
     ------
     TimeAxisError
-        If days are fewer than 3 or occur twice, or `year_start` is no day.
+        If there are fewer than 3 days, a day occurs twice, or `year_start` is not a date.
     OptionError
-        If another argument has a value it cannot have.
+        If another argument has an invalid value.
     BandError
         If the cube has bands.
 
@@ -177,7 +177,7 @@ def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:
 
 
 def _years(days: IntArray, year_start: str) -> tuple[list[int], tuple[tuple[int, int], ...]]:
-    """Years whose window holds a date, and the windows."""
+    """Years whose window contains a date, and these windows."""
     if re.fullmatch(r"\d\d-\d\d", year_start) is None or year_start == "02-29":
         raise TimeAxisError(
             "",
@@ -244,7 +244,7 @@ def _cut_attrs() -> dict[str, Any]:
 
 
 def _to_dates(days: Any) -> Any:
-    """Days since 1970-01-01, NaN where not known, as datetime64[ns] of the nearest day."""
+    """Convert days since 1970-01-01 (NaN if unknown) to datetime64[ns] of the nearest day."""
     return map_blocks(
         _dates_block, "...->...", days, dtype="datetime64[ns]", name="phenology-dates"
     )

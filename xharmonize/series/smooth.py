@@ -1,4 +1,4 @@
-"""Smooth series: gaps filled, noise removed, on true day spacing."""
+"""Smoothing of time series: remove noise and fill gaps, on true day spacing."""
 
 from __future__ import annotations
 
@@ -50,62 +50,65 @@ def smooth(
     snow: SnowRule = "gap",
     uncertainty: bool | None = None,
 ) -> Any:
-    """Smooth each pixel's series over time and fill its gaps, lazily.
+    """Smooth each pixel's time series and fill its gaps, lazily.
 
-    Dates count by the day they fall on (the solar day where the cube has a place, else that of
-    UTC), in any order; spacing is taken as it is, never as equal. Looks on one day count as their
-    weighted mean. Weights are inverse variances where the cube has a companion `uncertainty`,
-    scaled so that a pixel's mean is 1; an uncertainty that is missing or not above 0 counts as 1.
+    Dates may be in any order and count by day (the solar day if the cube is georeferenced, the UTC
+    day otherwise). The actual spacing of days is used. Observations of one day are combined into
+    their weighted mean. If the cube has a companion `uncertainty`, weights are inverse variances,
+    scaled to a mean of 1 per pixel; values whose uncertainty is missing or not above 0 get weight
+    1.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        Anything along `time`: reflectance (time, band, y, x) [1], an index (time, y, x), a series
-        (time,); NaN where missing.
+        Any quantity along `time`: reflectance (time, band, y, x) [1], an index (time, y, x), or a
+        series (time,); NaN where missing.
     method : {"whittaker", "savgol", "harmonic", "rbf"}, Whittaker, SavitzkyGolay, Harmonic or \
 RadialBasis
-        A name stands for the method with its defaults.
+        A name selects the method with its defaults.
     step : str, optional
-        Output dates; the cube's own if None. ``"1D"``: every day. ``"10D"``, ``"dekad"``,
-        ``"month"``, ``"year"``: noon UTC of the middle days of the periods of `composite`, those
-        of the cube's first and last date included. On a date they share, all give the same value.
+        Output dates; the dates of the cube if None. ``"1D"`` gives every day. ``"10D"``,
+        ``"dekad"``, ``"month"`` and ``"year"`` give noon UTC of the middle days of the periods of
+        `composite`, from that of the first date to that of the last. A date common to several steps
+        has the same value in each.
     max_gap : float
-        Longest time [day] between two observations that is filled; values within longer gaps are
-        NaN, and nothing is extrapolated.
+        Longest gap [day] between two observations to fill. Values in longer gaps are NaN, and
+        nothing is extrapolated.
     envelope : float, optional
-        Between 0.5 and 1: weight of values above the curve, those below it having what is left
-        to 1, iterated (asymmetric least squares); 0.9 follows the upper envelope. Any `method`.
+        Weight of values above the curve, between 0.5 and 1; values below it get the remainder to 1.
+        Iterated (asymmetric least squares); 0.9 follows the upper envelope. Works with any
+        `method`.
     snow : {"gap", "mask"}
-        Values with ``snow`` in the companion `qa` never count. ``gap``: time between two
-        observations that holds a look at snow is not filled either. ``mask``: it is, within
-        `max_gap`.
+        Values flagged ``snow`` in the companion `qa` are never used. ``gap``: a gap that contains
+        an observation of snow is not filled. ``mask``: it is filled, up to `max_gap`.
     uncertainty : bool, optional
-        Whether the result has `uncertainty`; if None, where the cube has it and the method can
-        tell. ``whittaker`` and ``savgol`` can; ``harmonic`` and ``rbf`` flatten what they cannot
-        follow, and tell none.
+        Whether to return `uncertainty`. By default it is returned if the cube has it and the method
+        can estimate it. ``whittaker`` and ``savgol`` can; ``harmonic`` and ``rbf`` cannot, because
+        they flatten what they cannot follow.
 
     Returns
     -------
     DataArray or Dataset
         float32, NaN in long gaps, outside a pixel's first and last observation, and where a pixel
-        has fewer than 3 days. A Dataset holds `origin` too: that of the day's looks, with
-        ``filled`` where nothing was observed; and `uncertainty`, one standard deviation from
-        posterior variances (Wahba 1983) and the larger of the stated and the residual variance:
-        about .68 of simulated truths lie within, but only .43 where errors of neighbouring dates
-        are alike (correlated by .6), as those of haze and of view angles are.
-        On the cube's own dates other companions stay as they are, on others they are left out;
-        `sensor` and `platform` are those that looked on the day, ``unknown`` where none did. A
-        DataArray comes back as one unless ``uncertainty=True``.
+        has fewer than 3 days. A DataArray is returned as a DataArray unless ``uncertainty=True``.
+
+        A Dataset also has `origin`, that of the day's observations, with ``filled`` where nothing
+        was observed. `uncertainty` is one standard deviation, from posterior variances (Wahba 1983)
+        and the larger of the stated and the residual variance. It covers about .68 of simulated
+        truths, but only .43 where errors of neighbouring dates are correlated by .6, as those of
+        haze and of view angles are. On the cube's own dates other companions are unchanged; on
+        other dates they are dropped. `sensor` and `platform` are those that observed on the day,
+        ``unknown`` if none did.
 
     Raises
     ------
     TimeAxisError
-        If there are fewer than 3 days, or `step` is no number of days.
+        If there are fewer than 3 days, or `step` is not a number of days.
     OptionError
-        If another argument has a value it cannot have, such as an unknown `method`, or
-        `uncertainty` is wanted of a method that tells none.
+        If another argument has an invalid value, such as an unknown `method`, or `uncertainty` is
+        requested from a method that cannot estimate it.
     ModelError
-        If the dates are in several bandpasses.
+        If the dates have different bandpasses.
     RadiometryError
         If the cube holds digital numbers.
 
@@ -172,7 +175,7 @@ def _require_options(max_gap: float, envelope: float | None, snow: str) -> None:
 
 
 def _with_error(smoother: Smoother, has_error: bool, wanted: bool | None) -> bool:
-    """Whether the result tells its uncertainty, which not every method can."""
+    """Whether the result has an uncertainty, which not every method can estimate."""
     is_known = isinstance(smoother, Whittaker | SavitzkyGolay)
     if wanted and not is_known:
         raise OptionError(
@@ -197,10 +200,10 @@ def _plan(
     envelope: float | None,
     snow: str,
 ) -> Plan:
-    """Settle nodes: the observed days and the output days, in order.
+    """Choose the nodes: the observed days and the output days, in order.
 
-    Whittaker's penalty is a sum over nodes: with every day a node, the value of a day does not
-    depend on which days are asked for.
+    Whittaker's penalty is a sum over nodes. With a node on every day, the value of a day does not
+    depend on which days are requested.
     """
     dates = axis.days_of(values)
     days, day_of = np.unique(dates, return_inverse=True)
@@ -227,13 +230,13 @@ def _plan(
 
 
 def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArray:
-    """Array with the coordinates of the result."""
+    """Empty array with the coordinates of the result."""
     if step is None:
         return values
     times = axis.to_times(np.array(plan.nodes)[list(plan.wanted)])
     everything = [np.arange(values.sizes["time"])] * times.size
     coords = axis.merged_coords(values, everything, times, what="smooth")
-    # A day has the sensors that looked on it: the others did not see it.
+    # A day lists only the sensors that observed on it.
     looks = [np.flatnonzero(np.array(plan.day_of) == k) for k in _days_of_wanted(plan)]
     seen = axis.merged_coords(values, looks, times, what="smooth")
     coords |= {n: seen[n] for n in ("sensor", "platform") if n in seen}
@@ -243,14 +246,14 @@ def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArra
 
 
 def _days_of_wanted(plan: Plan) -> list[int]:
-    """Number of the observed day of each output date, -1 where there is none."""
+    """Index of the observed day of each output date, -1 if there is none."""
     number = {node: k for k, node in enumerate(plan.node_of)}
     return [number.get(node, -1) for node in plan.wanted]
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Which of the layers of a pixel block are there."""
+    """Smooths a block of pixels; `has` tells which companion layers are present."""
 
     plan: Plan
     has: tuple[bool, ...]
@@ -263,7 +266,7 @@ class _Block:
 
 
 def _apply(plan: Plan, values: xr.DataArray, layers: list[Any], wanted: tuple[Layer, ...]) -> Any:
-    """Stack (layer, time, ...) of what is wanted."""
+    """Stack (layer, time, ...) of the requested layers."""
     block = _Block(plan, tuple(layer is not None for layer in layers), wanted)
     data = [values.data, *(layer for layer in layers if layer is not None)]
     return map_blocks(

@@ -1,4 +1,4 @@
-"""Methods of smoothing with their options, and smoothing of one block of pixels."""
+"""Smoothing methods with their options, and smoothing of one block of pixels."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ PenaltyRule: TypeAlias = Literal["reml", "gcv", "v-curve"]
 
 @dataclass(frozen=True, kw_only=True)
 class Whittaker:
-    """Penalised least squares: close to the data, small second and first derivative.
+    """Whittaker smoother: least squares with a penalty on the second and first derivative.
 
-    On five real data sets, each smoothed by the setting that the other four chose, it came 2 to 8 %
-    nearer to withheld looks than straight lines do; at single dates of a quiet pixel, and where
-    very few looks are left, no nearer (docs/reference/measurements.md).
+    On five real data sets, each smoothed with the settings chosen on the other four, its errors at
+    withheld observations are 2 to 8 % smaller than those of linear interpolation. At single dates
+    of a quiet pixel, or with very few observations left, it is no better
+    (docs/reference/measurements.md).
 
     Attributes
     ----------
     penalty : float, "reml", "gcv" or "v-curve"
-        λ [day³], the same whatever the dates and the output step: the curve follows changes that
-        take longer than about λ^(1/4) days where there is a value a day. Or how to choose one per
-        pixel from `candidates`: by restricted maximum likelihood; by generalised cross-validation,
-        which now and then follows every value of a series; or by the V-curve, which smooths more
-        and does not take errors shared by neighbouring dates for signal.
+        Penalty λ [day³], independent of the dates and the output step. With one value a day, the
+        curve follows changes that take longer than about λ^(1/4) days. A string selects a penalty
+        per pixel from `candidates`: by restricted maximum likelihood (``"reml"``); by generalised
+        cross-validation (``"gcv"``), which occasionally follows every value of a series; or by the
+        V-curve (``"v-curve"``), which smooths more and does not mistake errors common to
+        neighbouring dates for signal.
     relaxation : float
-        τ [day]: the slope of the curve is remembered over about this time. In gaps that are much
-        longer the curve comes near to a straight line; ``math.inf`` is the smoother of Whittaker
-        and Eilers, which carries slopes on through gaps.
+        Relaxation time τ [day]: the curve keeps its slope for about this time. In much longer gaps
+        it approaches a straight line. ``math.inf`` gives the smoother of Whittaker and Eilers,
+        which extends slopes through gaps.
     candidates : tuple of float
-        Penalties to choose from, ascending; for the V-curve at equal ratios.
+        Penalties [day³] to choose from, ascending; with equal ratios for the V-curve.
     inflation : float
-        Factor on the degrees of freedom in cross-validation, at least 1, which is the plain form;
-        more keeps short series from being followed value by value.
+        Factor on the degrees of freedom in cross-validation, at least 1 (ordinary GCV). Larger
+        values keep short series from being followed value by value.
 
     References
     ----------
@@ -92,15 +94,15 @@ class Whittaker:
 
 @dataclass(frozen=True, kw_only=True)
 class SavitzkyGolay:
-    """A polynomial fitted around each date.
+    """Savitzky-Golay filter: a polynomial fitted around each date.
 
     Attributes
     ----------
     window : float
-        Width of the window [day]; where it holds no more observations than `order` the result is
-        NaN.
+        Width of the window [day]. The result is NaN where the window contains no more observations
+        than `order`.
     order : int
-        Of the polynomial, 0 to 5.
+        Order of the polynomial, 0 to 5.
 
     Examples
     --------
@@ -125,16 +127,16 @@ class SavitzkyGolay:
 
 @dataclass(frozen=True, kw_only=True)
 class Harmonic:
-    """A constant and yearly waves, fitted to the whole series.
+    """Harmonic regression: a constant and harmonics of the year, fitted to the whole series.
 
     Attributes
     ----------
     count : int
-        Number of waves: 1 yearly, 2 half-yearly as well, …
+        Number of harmonics: 1 yearly, 2 also half-yearly, …
     period : float
-        Length of the first [day].
+        Period of the first harmonic [day].
     trend : bool
-        Whether there is a linear trend.
+        Whether to include a linear trend.
 
     Examples
     --------
@@ -162,12 +164,12 @@ class Harmonic:
 
 @dataclass(frozen=True, kw_only=True)
 class RadialBasis:
-    """Gaussian averages of several widths, each counting by the observations under it.
+    """Gaussian averages of several widths, weighted by the observations under each.
 
     Attributes
     ----------
     widths : tuple of float
-        Standard deviations [day].
+        Standard deviations of the Gaussians [day].
 
     References
     ----------
@@ -204,12 +206,12 @@ def _require_positive(name: str, value: float) -> None:
 
 
 MIN_OBSERVED = 3
-"""Days a pixel must have been observed on."""
+"""Minimum number of observed days of a pixel."""
 
 ENVELOPE_ROUNDS = 10
 
 SLAB = 4096
-"""Pixels taken at a time: what is made of them on the way stays in the cache."""
+"""Number of pixels processed at a time, so that intermediate arrays stay in the cache."""
 
 Layer: TypeAlias = Literal["smooth", "origin", "uncertainty"]
 
@@ -218,20 +220,20 @@ Fit = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be computed for every pixel.
+    """What to compute for every pixel.
 
     Attributes
     ----------
     day_of : tuple of int
-        For each date, which of the observed days it falls on.
+        Index of the observed day of each date.
     node_of : tuple of int
-        For each observed day, its node.
+        Node of each observed day.
     nodes : tuple of int
-        Days since 1970-01-01, observed or wanted, ascending.
+        Observed and requested days since 1970-01-01, ascending.
     wanted : tuple of int
-        For each output date, its node.
+        Node of each output date.
     is_per_look : bool
-        Whether the output dates are the looks themselves, two of one day included.
+        Whether the output dates are the observations themselves, including two of one day.
     """
 
     smoother: Smoother
@@ -246,7 +248,7 @@ class Plan:
 
     @property
     def is_all_wanted(self) -> bool:
-        """Whether the output dates are just the nodes."""
+        """Whether the output dates are exactly the nodes."""
         return self.wanted == tuple(range(len(self.nodes)))
 
 
@@ -266,9 +268,9 @@ def smooth_block(
     values : (time, ...) float array
         NaN where missing.
     uncertainty, origin, snow : (time, ...) array, optional
-        Standard deviation, origin bits, and whether the look is at snow.
+        Standard deviation, origin bits, and whether the observation shows snow.
     layers : tuple of str
-        What is wanted: ``smooth`` first, then ``origin`` and ``uncertainty`` or neither.
+        Requested layers: ``smooth`` first, optionally ``origin`` and ``uncertainty``.
 
     Returns
     -------
@@ -300,7 +302,7 @@ def _smooth_slab(
     plan: Plan,
     layers: tuple[Layer, ...],
 ) -> None:
-    """Fill in the result (layer, date, pixel) of a few pixels (time, pixel)."""
+    """Write the result (layer, date, pixel) of a slab of pixels (time, pixel)."""
     y = np.ascontiguousarray(values, np.float32)
     valid = np.isfinite(y) if snow is None else np.isfinite(y) & ~snow
     weights, variance = _weights(valid, uncertainty)
@@ -333,7 +335,7 @@ def _weights(valid: BoolArray, sigma: AnyArray | None) -> tuple[FloatArray, Floa
 
 
 def _merge_days(y: FloatArray, weights: FloatArray, plan: Plan) -> tuple[FloatArray, FloatArray]:
-    """Weighted mean of the looks of each day, and their summed weights."""
+    """Weighted mean of the observations of each day, and their summed weights."""
     day_of = np.array(plan.day_of)
     n_days = len(plan.node_of)
     if n_days == day_of.size:
@@ -350,7 +352,7 @@ def _merge_days(y: FloatArray, weights: FloatArray, plan: Plan) -> tuple[FloatAr
 
 
 def _fit(y: FloatArray, weights: FloatArray, plan: Plan, *, with_error: bool) -> Fit:
-    """Fit once, or again and again with less weight below the curve."""
+    """Fit once, or repeatedly with less weight below the curve."""
     penalty = _penalty(y, weights, plan)
     if plan.envelope is None:
         return _solve(y, weights, plan, penalty, with_error=with_error)
@@ -420,7 +422,7 @@ def _solve(
 
 
 def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: Plan) -> None:
-    """Set to NaN what may have no value: long gaps, those with snow, and beyond the ends."""
+    """Set long gaps, gaps with snow, and dates beyond the ends of a series to NaN."""
     barrier = np.zeros((0, seen.shape[1]), bool)
     if snow is not None and plan.is_snow_barrier:
         barrier = np.zeros(seen.shape, bool)
@@ -431,10 +433,10 @@ def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, pla
 
 
 def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
-    """Origin at each output date: that of the look, or of the day's looks, or filled."""
+    """Origin at each output date: that of the observation or the day's observations, or filled."""
     given = np.uint8(Origin.OBSERVED) if origin is None else origin.astype(np.uint8)
     looks = np.where(valid, given, np.uint8(0))
-    if plan.is_per_look:  # a cloudy look did not see what another of its day saw
+    if plan.is_per_look:  # a cloudy observation did not see what another one of its day saw
         return np.where(looks == 0, np.uint8(Origin.FILLED), looks)
     at_node = np.zeros((len(plan.nodes), valid.shape[1]), np.uint8)
     for i, day in enumerate(plan.day_of):
@@ -444,7 +446,7 @@ def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyAr
 
 
 def _residual_variance(fit: FloatArray, stated: FloatArray | None) -> FloatArray:
-    """Variance at weight 1: the larger of what residuals show and what was stated."""
+    """Variance at weight 1: the larger of the residual and the stated variance."""
     n_observed, misfit, trace = fit
     free = n_observed - trace
     shown = np.where(free > 0.5, misfit / np.where(free > 0.5, free, 1.0), np.nan)

@@ -1,4 +1,4 @@
-"""Series and results of fields as tables, which can become cubes again."""
+"""Series and results of fields as tables, which can be converted back to cubes."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ if TYPE_CHECKING:
 
 
 KEYS, VARIABLES = "keys", "variables"
-"""Names of a table's attributes: columns that say what a row is of, and those that hold values,
-with their own attributes."""
+"""Names of a table's attributes: columns that identify a row, and columns that hold values, with
+their own attributes."""
 
 
 class FieldTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types here
-    """Rows of fields, dates and bands, as `xharmonize.to_table` makes them."""
+    """Table with one row per field, date and band, as returned by `xharmonize.to_table`."""
 
     @property
     def _constructor(self) -> type[FieldTable]:
         return FieldTable
 
     def to_xarray(self) -> xr.Dataset:
-        """Return the table as a cube without pixels, along ``field``, ``time`` and so on.
+        """Convert the table to a cube without pixels, along ``field``, ``time`` and so on.
 
         Returns
         -------
         Dataset
-            The values by their names, with `origin`, `flag` and `uncertainty` where there are
-            any, NaN where a row is missing; what else the table holds is a coordinate. ``time`` is
-            UTC, and ``day`` the solar day. It goes on into `smooth` and `phenology`. A table that
-            lacks the columns of its rows becomes what pandas makes of it.
+            One variable per value column, with `origin`, `flag` and `uncertainty` if the table has
+            them; NaN where a row is missing. Other columns become coordinates. ``time`` is UTC, and
+            ``day`` the solar day. The result can be passed to `smooth` and `phenology`. A table
+            that lacks the columns that identify its rows is converted as by pandas.
 
         Raises
         ------
         TimeAxisError
-            If two rows are of one field and date.
+            If two rows have the same field and date.
         """
         keys = [str(key) for key in self.attrs.get(KEYS, ())]
         if not keys or not set(keys) <= set(self.columns):
@@ -100,7 +100,7 @@ class FieldTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types her
     def _spread(
         self, name: str, keys: list[str], codes: tuple[AnyArray, ...], shape: list[int]
     ) -> xr.Variable:
-        """A column along those of the keys that it varies with."""
+        """A column along those keys with which it varies."""
         column = self[name]
         along = [key for key in _DIMS_OF.get(name, keys) if key in keys] or keys
         places = [keys.index(key) for key in along]
@@ -119,7 +119,7 @@ _DIMS_OF = {
 
 
 def _factorized(column: pd.Series[Any], *, is_sorted: bool) -> tuple[AnyArray, AnyArray]:
-    """Number of each value among the distinct ones, and these, in order of appearance."""
+    """Index of each value among the distinct ones, and these, in order of appearance."""
     codes, labels = pd.factorize(column, sort=is_sorted)
     values = pd.Index(labels)
     if isinstance(values, pd.DatetimeIndex):
@@ -131,7 +131,7 @@ def _factorized(column: pd.Series[Any], *, is_sorted: bool) -> tuple[AnyArray, A
 
 
 def _fill(values: AnyArray) -> Any:
-    """What stands where there is no row."""
+    """Fill value for a missing row."""
     if values.dtype.kind == "M":
         return np.datetime64("NaT")
     if values.dtype.kind in "iub":
@@ -198,7 +198,7 @@ def _to_dates(days: Float64Array) -> AnyArray:
 
 
 def _named(table: pd.DataFrame, cube: xr.Dataset, fields: Sequence[Field]) -> pd.DataFrame:
-    """The table with the names of fields, and what a series says of its dates."""
+    """The table with field names, and the days, sensors and platforms of a series."""
     number = table["field"].to_numpy()
     table["field"] = np.array([field.name for field in fields])[number]
     if "time" not in cube.dims:
@@ -238,75 +238,74 @@ def to_table(
     path: str | Path | None = None,
     mode: Mode = "w-",
 ) -> FieldTable:
-    """Summarise a series or a result over fields, one row per field, date and band; computes.
+    """Compute field statistics of a series or a result: one row per field, date and band; computes.
 
-    The cube is read once, in its own chunks where fields lie and nowhere else, with the scheduler
-    in force; only the table is held.
+    The cube is read once, only in the chunks that contain fields, with the active scheduler. Only
+    the table is held in memory.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Or a
-        result: seasons of `phenology`, the slopes of a fit, several indices; every variable with
-        y and x is summed up.
+        Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Or a result,
+        such as seasons from `phenology`, the slopes of a fit, or several indices; all variables
+        with y and x are summarised.
     polygons : object or sequence of objects
         GeoJSON-like mappings (FeatureCollection, Feature, Polygon, MultiPolygon), shapely
         geometries, or anything with ``__geo_interface__``, such as a GeoDataFrame.
     stat : {"mean", "median"}
-        Of the valid pixels; the lower of the middle two for an even number, if ``median``.
+        Statistic of the valid pixels; ``median`` is the lower of the middle two for an even number.
     min_valid : float
-        Least share of a field's pixels that must be valid; below it the value is NaN, and the row
-        stays with its counts.
+        Minimum fraction [1] of a field's pixels that must be valid. Below it the value is NaN; the
+        row is kept with its counts.
     buffer : float
-        Distance [m] by which fields grow; negative, to keep off edges. Needs a CRS in metres.
+        Distance [m] by which to grow fields, or to shrink them if negative. Needs a CRS in metres.
     coverage : {"centre", "exact"}
-        ``centre``: pixels whose centre lies within the field. ``exact``: all pixels it touches,
-        each counting by the share of its area within.
+        ``centre``: pixels whose centre lies in the field. ``exact``: all pixels that the field
+        touches, weighted by the fraction of their area inside it.
     name : str, optional
-        Property of the features that names the fields; if None, their ``id``, else their number.
+        Property of the features that names the fields; by default their ``id``, else their number.
     crs : CRS, str or int, optional
-        Of the polygons; if None, what they say (``.crs``), else that of GeoJSON, EPSG:4326.
+        CRS of the polygons; by default their ``.crs``, else that of GeoJSON, EPSG:4326.
     path : str or Path, optional
-        File to write the table to as well: ``.csv`` or ``.parquet`` (needs pyarrow).
+        File to also write the table to: ``.csv`` or ``.parquet`` (needs pyarrow).
     mode : {"w-", "w"}
-        ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
+        ``"w-"`` fails if the file exists, ``"w"`` replaces it.
 
     Returns
     -------
     FieldTable
-        A pandas.DataFrame, which ``.to_xarray()`` makes a cube along field and time that goes on
-        into `smooth` or `phenology`. Sorted by field, time, band; columns ``field``, ``time``
-        (UTC), ``day`` (solar day), ``sensor``, ``platform`` (where the cube says them), ``band``
-        (where there are bands); the
-        quantity by its name [its unit]; ``sd``, standard deviation over the valid pixels; ``n``,
-        their number, or summed share; ``n_pixels``, that of all pixels of the field; and, where
-        the cube has them, ``origin`` and ``flag``, OR-ed, and ``uncertainty`` and
-        ``valid_fraction``, the mean, over the valid pixels. A field without a pixel in the cube has
+        A pandas.DataFrame sorted by field, time and band. Its ``.to_xarray()`` returns a cube along
+        field and time for `smooth` or `phenology`. Columns: ``field``; ``time`` (UTC); ``day``
+        (solar day); ``sensor`` and ``platform``, if the cube has them; ``band``, if there are
+        bands; the quantity by name, in its unit; ``sd``, standard deviation over the valid pixels;
+        ``n``, their number or summed fraction; ``n_pixels``, number of all pixels of the field. If
+        the cube has them, also ``origin`` and ``flag``, OR-ed, and ``uncertainty`` and
+        ``valid_fraction``, averaged, over the valid pixels. A field without pixels in the cube has
         rows with ``n_pixels`` 0.
 
-        Of a result, one row per field and label of the other dimensions (``year``, ``band``); each
-        variable by its name, dates as dates (their mean or median, to the day), with ``…_sd`` and
-        ``…_n``; flags are OR-ed.
+        For a result, one row per field and label of the other dimensions (``year``, ``band``). Each
+        variable has a column of its name, with ``…_sd`` and ``…_n``; dates stay dates (mean or
+        median, to the day), and flags are OR-ed.
 
     Warns
     -----
     GridWarning
-        If fields are smaller than a pixel, with the share of fields of fewer than 4 pixels,
-        or no field meets the cube.
+        If fields are smaller than a pixel (with the fraction of fields of fewer than 4 pixels), or
+        if no field meets the cube.
 
     Raises
     ------
     GridError
-        If there are no polygons, one is no polygon, empty or beyond its CRS, or the cube lacks
-        a CRS or has none in metres where `buffer` needs it.
+        If there are no polygons, a geometry is empty, not a polygon or outside its CRS, or the cube
+        lacks a CRS, or one in metres if `buffer` needs it.
     TimeAxisError
         If a series has no dates.
     RadiometryError
         If the values are digital numbers.
     OptionError
-        If `stat`, `coverage` or `min_valid` has a value it cannot have.
+        If `stat`, `coverage` or `min_valid` has an invalid value.
     StoreError
-        If `path` ends in something else, or exists (``"w-"``).
+        If `path` has another suffix, or exists (``"w-"``).
     """
     cube = at_door(cube)
     if stat not in ("mean", "median") or coverage not in ("centre", "exact"):
@@ -336,14 +335,14 @@ def to_table(
 
 
 def _is_series(cube: xr.Dataset) -> bool:
-    """Whether a cube is one quantity along time, with its companions."""
+    """Whether a cube has one quantity along time, with its companions."""
     names = quantities_of(cube)
     is_one = REFLECTANCE in names or len(names) == 1
     return "time" in cube.dims and is_one and not any(is_date(cube[name]) for name in names)
 
 
 def _with_date(cube: xr.DataArray | xr.Dataset) -> Any:
-    """A cube of one selected date as a series of that date."""
+    """Expand a cube of one selected date to a series of that date."""
     if "time" in cube.dims or "time" not in cube.coords:
         return cube
     scalars = {n: ("time", [cube[n].values[()]]) for n in TIME_COORDS if n in cube.coords}
@@ -368,7 +367,7 @@ def _series_table(
 
 
 def _warn_of_small_fields(table: FieldTable, places: list[Place], grid: Any) -> None:
-    """Warn of fields within the cube that are smaller than a pixel."""
+    """Warn about fields in the cube that are smaller than a pixel."""
     inside = [place for place in places if place.rows[1] > 0]
     pixel = abs(grid.affine.a * grid.affine.e)
     small = [place for place in inside if place.field.geometry.area < pixel]
@@ -432,7 +431,7 @@ def _table(
 
 
 def _writer(path: Path, mode: Mode) -> Callable[[Any], None]:
-    """What writes a table to a path, settled before anything is computed."""
+    """Return a function that writes a table to a path, checked before anything is computed."""
     from xharmonize._optional import require
 
     if path.suffix not in (".csv", ".parquet"):

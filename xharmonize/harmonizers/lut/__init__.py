@@ -1,1 +1,1 @@
-"""Look-up tables: fitted per tile and date or once for all, applied as one pointwise map."""
+"""Look-up tables: one global table, or one per tile and date, applied as a pointwise map."""

@@ -1,4 +1,4 @@
-"""Mapping a cube through look-up tables: one pointwise pass, and the small convolution after it."""
+"""Apply look-up tables to a cube in one pointwise pass, and the small convolution after it."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Look-up tables that fit a cube: in its order of tiles, dates and bands.
+    """Look-up tables for a cube, in its order of tiles, dates and bands.
 
     Attributes
     ----------
     values : (time, tile_y, tile_x, band, knot) array
-        Target reflectance [1], numpy or dask; a time axis of length 1 serves all dates.
+        Target reflectance [1], numpy or dask; a time axis of length 1 applies to all dates.
     bands : tuple of str
         Source bands.
     low, high : (band,) float64 array
-        Reflectance of first and last knot [1].
+        Reflectance of the first and last knot [1].
     rows, columns : (y,), (x,) int array
-        Tile of each pixel; with weights, the first of the two it lies between.
+        Tile of each pixel; with weights, the first of the two tiles between whose centres it lies.
     weights : pair of (y,), (x,) float32 array, optional
-        Weight of the second, to interpolate between tile centres.
+        Weight of the second tile, to interpolate between tile centres.
     flags : (time, tile_y, tile_x) uint8 array, optional
-        What is to be known about the tiles.
+        Quality flags of the tiles.
     tile_rows, tile_columns : (y,), (x,) int array, optional
-        Tile each pixel lies in, for `flags`.
+        Tile that contains each pixel, for `flags`.
     domain : pair of (band,) float64 array, optional
-        Range seen in training [1]; NaN where not known.
+        Range of the training data [1]; NaN where unknown.
     """
 
     values: Any
@@ -66,11 +66,11 @@ class Tables:
 
 
 _PIXELS = dict(zip("YVXU", "yyxx"))
-"""Dimension of the pixels that tiles along another lie under, tables (Y, X) and flags (V, U)."""
+"""Pixel dimension of each tile dimension: Y, X for tables and V, U for flags."""
 
 
 def one_table(cube: xr.DataArray, values: Any, ranges: Any) -> Tables:
-    """Tables (time, 1, 1, band, knot) that serve the whole cube."""
+    """Tables (time, 1, 1, band, knot) for the whole cube."""
     rows, columns = whole(cube)
     return Tables(
         values=values,
@@ -83,7 +83,7 @@ def one_table(cube: xr.DataArray, values: Any, ranges: Any) -> Tables:
 
 
 def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
-    """The tables of a fit of `fit_tables`, as a cube needs them.
+    """The tables of a fit of `fit_tables`, arranged for a cube.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def tables_for(cube: xr.DataArray, fit: xr.Dataset) -> Tables:
     BandError
         If the fit has none of the cube's bands.
     GridError
-        If the cube is in another CRS, or lies where there is no tile.
+        If the cube is in another CRS, or outside the tiles.
     """
     require_metres(cube, "tiles of look-up tables")
     box = geobox_of(cube)
@@ -143,7 +143,7 @@ def _common_bands(cube: xr.DataArray, fit: xr.Dataset) -> list[str]:
 
 
 def _dates(cube: xr.DataArray, fit: xr.Dataset) -> list[int]:
-    """Places of the cube's dates in the fit: by time and item."""
+    """Positions of the cube's dates in the fit, by time and item."""
     keys = [
         list(zip(array["time"].values.tolist(), map(str, read_coordinate(array, "item_id"))))
         for array in (fit, cube)
@@ -160,14 +160,14 @@ def _dates(cube: xr.DataArray, fit: xr.Dataset) -> list[int]:
 
 
 def look_up(cube: xr.DataArray, tables: Tables, *, flags: bool) -> tuple[Any, Any]:
-    """Map a cube (time, band, y, x), decoding it on the way; returns pixels and flags.
+    """Apply tables to a cube (time, band, y, x), decoding it in the same pass; also make flags.
 
     Parameters
     ----------
     cube : (time, band, y, x) DataArray
         Reflectance [1], or digital numbers with their contract.
     flags : bool
-        Also make the flags (time, y, x) uint8, in the same pass; else None.
+        Whether to make the flags (time, y, x) uint8 in the same pass; None otherwise.
     """
     chosen = select_bands(cube, tables.bands)
     chosen, lines = split_lines(chosen)
@@ -194,7 +194,7 @@ def look_up(cube: xr.DataArray, tables: Tables, *, flags: bool) -> tuple[Any, An
 def _arguments(
     tables: Tables, lines: Any, shape: tuple[int, ...], *, flags: bool
 ) -> list[tuple[Any, str]]:
-    """What a block is given besides its pixels, with the dimensions of each."""
+    """Arguments of a block besides its pixels, with the dimensions of each."""
     n_y, n_x = shape[2:]
     weights = tables.weights or (np.full(n_y, np.nan, "f4"), np.full(n_x, np.nan, "f4"))
     found: list[tuple[Any, str]] = [
@@ -218,7 +218,7 @@ def _arguments(
 
 
 def _taken(array: Any, dims: str, spans: dict[str, Any]) -> Any:
-    """The tiles of an array that blocks need, block after block."""
+    """The tiles of an array that each block needs, concatenated in the order of the blocks."""
     for axis, dim in enumerate(dims):
         if dim in spans:
             index = np.concatenate([np.arange(a, b) for a, b in spans[dim]])
@@ -229,7 +229,7 @@ def _taken(array: Any, dims: str, spans: dict[str, Any]) -> Any:
 def _all_spans(
     layout: list[tuple[Any, str]], chunks: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
-    """Tiles that chunks of pixels need, of tables (Y, X) and of flags per tile (V, U)."""
+    """Tiles that chunks of pixels need: of tables (Y, X) and of flags per tile (V, U)."""
     spans = {
         upper: _spans(layout[place][0], layout[weight][0], chunks[lower])
         for upper, lower, place, weight in (("Y", "y", 1, 3), ("X", "x", 2, 4))
@@ -243,7 +243,7 @@ def _all_spans(
 
 
 def _spans(places: IntArray, weights: AnyArray | None, chunks: tuple[int, ...]) -> list[Any]:
-    """Tiles ``[start, stop)`` that each chunk needs: the next ones too, to interpolate."""
+    """Tiles ``[start, stop)`` that each chunk needs, including the next ones to interpolate."""
     stops = np.cumsum(chunks).tolist()
     starts = [0, *stops[:-1]]
     spans = []
@@ -267,7 +267,7 @@ def _map_block(
     has_lines: bool,
     flags: bool,
 ) -> AnyArray:
-    """Map a block; with `flags`, they ride along as one more band."""
+    """Apply tables to a block; with `flags`, these are appended as one more band."""
     kernels = lut_kernels(values)
     lines, facts = (more[:3], more[3:]) if has_lines else ((), more)
     is_blended = not np.isnan(row_weights).any()
@@ -321,11 +321,11 @@ HALO = 2
 def refine(
     data: Any, marks: Any, ref: ModelRef, card: LutCard, runtime: Runtime
 ) -> tuple[Any, Any]:
-    """Run the convolution on mapped reflectance (time, band, y, x), if there is one.
+    """Run the convolution, if there is one, on mapped reflectance (time, band, y, x).
 
-    A missing neighbour is replaced by the mean of the valid pixels among the eight around it, and
-    so is what lies beyond the cube; missing pixels stay missing. Pixels on the cube's edge are
-    flagged ``partial_context``.
+    A missing neighbour, or one outside the cube, is replaced by the mean of the valid pixels among
+    the eight around it; missing pixels stay missing. Pixels on the cube's edge are flagged
+    ``partial_context``.
     """
     if not card.has_refinement:
         return data, marks
@@ -365,7 +365,7 @@ def _refine_block(
 
 
 def _mark_edge(marks: Any) -> Any:
-    """Flags (time, y, x) with the outermost pixels of the cube in partial context."""
+    """Flags (time, y, x) with ``partial_context`` set on the outermost pixels of the cube."""
     is_edge = np.zeros(marks.shape[1:], bool)
     is_edge[[0, -1]] = is_edge[:, [0, -1]] = True
     bit = (is_edge * np.uint8(ResultFlag.PARTIAL_CONTEXT)).astype(np.uint8)

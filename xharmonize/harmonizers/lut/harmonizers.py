@@ -1,4 +1,4 @@
-"""Harmonizers by look-up tables: one way to make tables, one way to apply them."""
+"""Harmonisers that use look-up tables: one way to make tables, one way to apply them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from xharmonize.sensors import Names
 
 
 def require_tables(tables: Any, digest: str | None = None) -> None:
-    """Raise `ModelError` unless these are tables of `fit_tables`, of the model of that digest."""
+    """Raise `ModelError` unless these are tables of `fit_tables`, from the model of this digest."""
     if not isinstance(tables, xr.Dataset) or tables.attrs.get("model") != "tables":
         raise ModelError(
             "tables= is no Dataset of fit_tables", cure="make one: xh.fit_tables(cube, model)"
@@ -46,7 +46,7 @@ def require_tables(tables: Any, digest: str | None = None) -> None:
 
 
 def require_self_sufficient(tables: xr.Dataset) -> None:
-    """Raise `ModelError` where a network's convolution has to follow the tables."""
+    """Raise `ModelError` if the tables require a network's convolution afterwards."""
     if tables.attrs.get("is_refined"):
         raise ModelError(
             f"after these tables {tables.attrs['predictor']!r} runs a 3x3 convolution",
@@ -68,12 +68,12 @@ _FACTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LookUp(Base):
-    """What harmonisers by look-up tables share: one way to make tables, one way to apply them.
+    """Base class of harmonisers that use look-up tables.
 
     Attributes
     ----------
     tables : Dataset, optional
-        Of `fit_tables`; without, they are made in the same graph.
+        Tables from `fit_tables`; by default they are made in the same graph.
     """
 
     options: ClassVar[tuple[str, ...]] = ("flags", "tables")
@@ -83,19 +83,19 @@ class LookUp(Base):
     tables: xr.Dataset | None = None
 
     def predictor(self) -> Predictor:
-        """What makes tables of histograms."""
+        """Makes tables from histograms."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """Direction, bandpasses and levels, as attributes of the tables it makes."""
+        """Direction, bandpasses and levels: attributes of the tables it makes."""
         raise NotImplementedError
 
     def given_tables(self) -> xr.Dataset | None:
-        """Tables that were fitted before."""
+        """Tables given by the user."""
         return self.tables
 
     def own_tables(self, cube: xr.DataArray) -> Tables:
-        """Tables where none were given."""
+        """Tables made from the cube if none were given."""
         return tables_for(cube, self.fit_tables(cube))
 
     def fit_tables(
@@ -121,7 +121,7 @@ class LookUp(Base):
         )
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
-        """Map through tables: given ones, or those made of the cube; drops ``uncertainty``."""
+        """Apply given tables, or tables made from the cube; drops ``uncertainty``."""
         return base.change_steps(cube, checked.is_due, self._map, takes_encoded=True)
 
     def _map(self, cube: xr.Dataset) -> xr.Dataset:
@@ -147,7 +147,7 @@ class LookUp(Base):
         return result if marks is None else result.assign(flag=(("time", "y", "x"), marks))
 
     def check_tables(self, tables: xr.Dataset) -> None:
-        """Refuse given tables that are none, or not of this model."""
+        """Refuse given tables that are invalid or belong to another model."""
         require_tables(tables)
         if tables.attrs["target_bandpass"] != self.target_bandpass:
             raise ModelError(
@@ -157,11 +157,11 @@ class LookUp(Base):
             )
 
     def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
-        """What follows the tables; nothing, but for networks that look at neighbours."""
+        """Post-process the mapped reflectance; only networks with a convolution do."""
         return data, marks
 
     def extent(self) -> str:
-        """Whose histograms the tables come from, for the history."""
+        """Origin of the histograms behind the tables, for the history."""
         given = self.given_tables()
         if given is None:
             return self.own_extent()
@@ -170,22 +170,22 @@ class LookUp(Base):
         return f"given tables of {maker}, tiles of {tile:g} m{blended}"
 
     def own_extent(self) -> str:
-        """The same where no tables were given."""
+        """Origin of the histograms if no tables were given."""
         return "tables per tile and date"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedLookUp(LookUp, Fitted):
-    """Tables from a fit."""
+    """Base class of harmonisers whose tables come from a fit."""
 
     def facts(self) -> dict[str, Any]:
-        """As the fit says."""
+        """Attributes of the fit."""
         return {name: self.fit.attrs[name] for name in _FACTS if name in self.fit.attrs}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LutHarmonizer(OfBundle, LookUp):
-    """Apply a bundle of kind ``lut``: tables that a network makes of the tiles' histograms.
+    """Apply a bundle of kind ``lut``: a network that makes tables from the tiles' histograms.
 
     References
     ----------
@@ -203,7 +203,7 @@ class LutHarmonizer(OfBundle, LookUp):
         return Network(ref=self.ref, card=self.card, runtime=self.runtime or Runtime())
 
     def facts(self) -> dict[str, Any]:
-        """As the card says."""
+        """Direction, bandpasses and levels of the card."""
         source, target = self.card.source_bandpass, self.card.target_bandpass
         return {
             "source_bandpass": source,
@@ -220,7 +220,7 @@ class LutHarmonizer(OfBundle, LookUp):
         require_tables(tables, self.ref.digest)
 
     def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:
-        """Add what the network's convolution sees around each pixel, where it has one."""
+        """Apply the network's convolution, if it has one."""
         return refine(data, marks, self.ref, self.card, self.runtime or Runtime())
 
 
@@ -229,23 +229,23 @@ HISTOGRAM, LUT = "histogram", "lut"
 
 @dataclass(frozen=True, kw_only=True)
 class HistogramHarmonizer(FittedLookUp):
-    """Apply a fit of `fit_histogram`: the value of the same cumulative frequency, per band.
+    """Apply a fit of `fit_histogram`: match values of equal cumulative frequency, per band.
 
     Attributes
     ----------
     fit : Dataset
-        With ``reference`` (band, bin) and perhaps ``source`` (band, bin).
+        Has ``reference`` (band, bin) and optionally ``source`` (band, bin).
     tables : Dataset, optional
-        Of `fit_tables`; without, one table serves all pixels, per series or per date.
+        Tables from `fit_tables`; by default one table for all pixels, per series or per date.
     flags : bool
-        Also make the ``flag`` companion.
+        Whether to make the ``flag`` companion.
     """
 
     name: str = "histogram fit"
     citation: str = "Gonzalez and Woods (2018), Digital Image Processing, section 3.3"
 
     def predictor(self) -> Predictor:
-        """Matching to the stored target; of two stored histograms, one table."""
+        """Matching to the stored target; a single table if both histograms are stored."""
         low, high = float(self.fit.attrs["low"]), float(self.fit.attrs["high"])
         n, bins = self.fit.sizes["band"], self.fit.sizes["bin"]
         ranges = Ranges(
@@ -262,7 +262,7 @@ class HistogramHarmonizer(FittedLookUp):
         return Matching(name=self.name, ranges=ranges, reference=reference, limits=(low, high))
 
     def own_tables(self, cube: xr.DataArray) -> Tables:
-        """One table for all pixels, from the cube's own histogram where none is stored."""
+        """One table for all pixels, from the cube's own histogram if none is stored."""
         predictor = self.predictor()
         ranges = ranges_for(cube, predictor)
         if "source" in self.fit:
@@ -275,7 +275,7 @@ class HistogramHarmonizer(FittedLookUp):
         return one_table(cube, predictor.tables(counts, ranges), ranges)
 
     def own_extent(self) -> str:
-        """Whose histogram is matched, for the history."""
+        """Which histogram is matched, for the history."""
         return "stored source" if "source" in self.fit else f"per {self.fit.attrs['per']}"
 
 
@@ -286,9 +286,9 @@ class GlobalLutHarmonizer(FittedLookUp):
     Attributes
     ----------
     fit : Dataset
-        With ``table`` (band, knot).
+        Has ``table`` (band, knot).
     tables, flags
-        As of `HistogramHarmonizer`.
+        As for `HistogramHarmonizer`.
     """
 
     name: str = "look-up table fit"
@@ -315,20 +315,20 @@ class GlobalLutHarmonizer(FittedLookUp):
         return one_table(cube, predictor.tables(counts, ranges), ranges)
 
     def own_extent(self) -> str:
-        """What the table rests on, for the history."""
+        """Data behind the table, for the history."""
         return f"on {self.fit.attrs['dates']}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileLutHarmonizer(FittedLookUp):
-    """Apply a fit of `fit_tables`: a pure map on the dates and tiles it was fitted on.
+    """Apply a fit of `fit_tables`: a pointwise map for the dates and tiles of the fit.
 
     Attributes
     ----------
     fit : Dataset
-        With ``tables`` (time, tile_y, tile_x, band, knot).
+        Has ``tables`` (time, tile_y, tile_x, band, knot).
     flags : bool
-        Also make the ``flag`` companion.
+        Whether to make the ``flag`` companion.
     """
 
     name: str = "tables"
@@ -336,7 +336,7 @@ class TileLutHarmonizer(FittedLookUp):
     options: ClassVar[tuple[str, ...]] = ("flags",)
 
     def predictor(self) -> Predictor:
-        """What the tables map; new ones cannot be made of them."""
+        """Raise: new tables cannot be made from tables."""
         ranges = Ranges(
             bands=self.bands,
             targets=tuple(map(str, self.fit["target_band"].values)),
@@ -348,7 +348,7 @@ class TileLutHarmonizer(FittedLookUp):
         return Constant(name=self.name, ranges=ranges, table=np.empty(0))
 
     def check_tables(self, tables: xr.Dataset) -> None:
-        """Refuse tables that the network's convolution has to follow."""
+        """Refuse tables that require a network's convolution afterwards."""
         require_self_sufficient(tables)
 
     def given_tables(self) -> xr.Dataset:
@@ -356,7 +356,7 @@ class TileLutHarmonizer(FittedLookUp):
         return self.fit
 
     def fit_tables(self, *_: Any, **__: Any) -> xr.Dataset:
-        """Refuse: the Dataset holds tables, not what makes them."""
+        """Raise: the Dataset holds tables, not a model that makes them."""
         raise ModelError(
             "these are tables already",
             cure=f"pass the model that made them to fit_tables ({self.fit.attrs['predictor']})",
@@ -371,57 +371,58 @@ def fit_tables(
     interpolate: bool = False,
     min_coverage: float = 0.0,
 ) -> xr.Dataset:
-    """Make one look-up table per date, tile and band from the histograms of a cube; lazy.
+    """Fit one look-up table per date, tile and band from the histograms of a cube, lazily.
 
-    The valid pixels of each tile are counted, exactly, whatever the chunks; a model turns each
+    The valid pixels of each tile are counted exactly, whatever the chunks. A model converts each
     histogram into a table: a network (a bundle of kind ``lut``), matching to a stored target
-    (`fit_histogram`), or one table for all (`fit_lut`). The tables can be looked at, plotted,
-    saved, and passed back: ``to_landsat(model, tables=tables)`` or ``to_landsat(tables)`` is then a
-    pure map, the same for any part of the cube.
+    (`fit_histogram`), or one global table (`fit_lut`). The tables can be inspected, plotted, saved
+    and applied: ``to_landsat(model, tables=tables)`` or ``to_landsat(tables)`` is a pointwise map
+    that gives the same result for any part of the cube.
 
     Parameters
     ----------
     cube : cube
-        Reflectance or digital numbers with their contract, in a projected CRS. Steps that are in
-        the target's bandpass already get no tables.
+        Reflectance [1] or digital numbers with their contract, in a projected CRS; NaN where
+        missing. Time steps that already have the target's bandpass get no tables.
     model : model
         A fit of `fit_histogram` or `fit_lut`, a bundle of kind ``lut``, or the path of one.
     tile : float, optional
-        Side of a tile [m]. Edges lie at its multiples in the CRS; a pixel belongs to the tile its
-        centre lies in. By default as the bundle says, else 100 km: the squares of the military
-        grid, each a Sentinel-2 tile without its overlap.
+        Side of a tile [m]. Edges lie at its multiples in the CRS; a pixel belongs to the tile that
+        contains its centre. By default that of the bundle, else 100 km: the squares of the Military
+        Grid Reference System, each a Sentinel-2 tile without its overlap.
     interpolate : bool
-        Have each pixel mapped by the four tables around it, weighted by its distance to the
-        centres of their tiles, so that no tile edge shows.
+        Whether to interpolate bilinearly between the tables of the four nearest tile centres, to
+        avoid visible tile edges.
     min_coverage : float
-        Least valid share of a tile's area [1]; a tile with less gets a table of NaN, and its pixels
-        become missing, or are left to its neighbours with `interpolate`.
+        Minimum valid fraction of a tile's area [1]. A tile below it has a table of NaN; its pixels
+        become missing, or use the neighbouring tiles with `interpolate`.
 
     Returns
     -------
     Dataset
-        ``tables`` (time, tile_y, tile_x, band, knot) [1], linear between the knots
-        ``knot_value`` (band, knot) [1] and held beyond; NaN where a tile has no valid pixel and
-        the model needs some. ``histograms`` (time, tile_y, tile_x, band, bin): counts of valid
-        pixels. ``tile_coverage`` (time, tile_y, tile_x): valid share of the tile's whole area [1],
-        of the poorest band. ``tile_flag`` (time, tile_y, tile_x): partial context, out of domain.
-        ``tile_extent`` (tile_y, tile_x): share of the tile inside the cube [1].
+        ``tables`` (time, tile_y, tile_x, band, knot) [1], linear between the knots ``knot_value``
+        (band, knot) [1] and constant beyond; NaN if a tile has no valid pixel and the model needs
+        some. ``histograms`` (time, tile_y, tile_x, band, bin): counts of valid pixels.
+        ``tile_coverage`` (time, tile_y, tile_x): valid fraction of the tile's whole area [1], for
+        the band with the fewest valid pixels. ``tile_flag`` (time, tile_y, tile_x): partial
+        context, out of domain. ``tile_extent`` (tile_y, tile_x): fraction of the tile inside the
+        cube [1].
 
     Raises
     ------
     GridError
         If the CRS is in degrees, or a tile is smaller than a pixel.
     ModelError
-        If the model makes no tables, or all steps are in the target's bandpass already.
+        If the model makes no tables, or all time steps already have the target's bandpass.
     BandError
         If the cube lacks the model's bands.
     RadiometryError
-        If level or bandpass do not fit the model.
+        If the level or bandpass does not match the model.
 
     Warns
     -----
     RadiometryWarning
-        If tiles reach beyond the cube: their tables then rest on a part of them.
+        If tiles extend beyond the cube, so that their tables are based on a part of the tile.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Histograms of tiles on an absolute lattice in the CRS, counted across chunks.
+"""Histograms of tiles at fixed positions in the CRS, counted across chunks.
 
 Tile n of an axis covers ``[n * side, (n + 1) * side)`` in metres of the CRS, so that it does not
 depend on the cube; a pixel belongs to the tile its centre lies in.
@@ -27,7 +27,7 @@ from xharmonize.kernels.cuda import histogram_kernels, is_on_gpu
 from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
 MGRS_SQUARE = 100_000.0
-"""Side of a square of the military grid [m], whose edges lie at its multiples in UTM."""
+"""Side of a square of the Military Grid Reference System [m]; edges are at its multiples in UTM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,13 @@ class Axis:
     Attributes
     ----------
     numbers : (tile,) int array
-        Numbers of the tiles the cube meets, in the order of the cube.
+        Numbers of the tiles that overlap the cube, in the order of the cube.
     pixels : (pixel,) int array
-        Place in `numbers` of the tile of each pixel.
+        Position in `numbers` of the tile of each pixel.
     centres : (tile,) float64 array
         Centre of each tile [unit of the CRS].
     extent : (tile,) float64 array
-        Share of each tile that the cube covers [1].
+        Fraction of each tile that the cube covers [1].
     step : float
         Side of a pixel [unit of the CRS].
     """
@@ -68,12 +68,12 @@ def tiles_of(cube: xr.DataArray, side: float) -> tuple[Axis, Axis]:
 
 
 def whole(cube: xr.DataArray) -> tuple[IntArray, IntArray]:
-    """Tile numbers of rows and columns where the whole cube is one tile."""
+    """Tile numbers of rows and columns if the whole cube is one tile."""
     return np.zeros(cube.sizes["y"], np.int64), np.zeros(cube.sizes["x"], np.int64)
 
 
 def require_metres(cube: xr.DataArray, what: str) -> None:
-    """Raise `GridError` where the CRS is in degrees."""
+    """Raise `GridError` if the CRS is in degrees."""
     box = geobox_of(cube)
     if box.crs.geographic:
         raise GridError(
@@ -107,24 +107,24 @@ def _axis(cube: xr.DataArray, dim: str, side: float) -> Axis:
 def place_pixels(
     cube: xr.DataArray, dim: str, centres: Float64Array, side: float
 ) -> tuple[IntArray, IntArray]:
-    """Tell which of given tiles the pixels of a cube lie in.
+    """Assign the pixels of a cube to given tiles.
 
     Parameters
     ----------
     centres : (tile,) float64 array
-        Centres of the tiles that there are.
+        Centres of the given tiles.
 
     Returns
     -------
     order : (tile,) int array
-        Of the tiles that there are, in the direction of the cube.
+        Order of the given tiles in the direction of the cube.
     pixels : (pixel,) int array
-        Place of each pixel's tile in that order.
+        Position of each pixel's tile in that order.
 
     Raises
     ------
     GridError
-        If a pixel lies in none of them.
+        If a pixel is in none of the tiles.
     """
     axis = _axis(cube, dim, side)
     order = np.argsort(centres if _ascends(cube, dim) else -centres)
@@ -142,10 +142,10 @@ def place_pixels(
 def between_centres(
     cube: xr.DataArray, dim: str, centres: Float64Array, side: float
 ) -> tuple[IntArray, FloatArray]:
-    """First of the two tiles whose centres each pixel lies between, and the second's weight.
+    """First of the two tiles between whose centres each pixel lies, and weight of the second.
 
-    Beyond the outer centres the outer tile is held. `centres` are those of neighbouring tiles, in
-    the direction of the cube.
+    Pixels beyond the outer centres use the outer tile. `centres` are those of neighbouring tiles,
+    in the direction of the cube.
     """
     numbers = np.rint(centres / side - 0.5).astype(np.int64)
     steps = np.diff(numbers)
@@ -172,7 +172,7 @@ Lines: TypeAlias = tuple[AnyArray, AnyArray, AnyArray]
 
 
 def split_lines(cube: xr.DataArray) -> tuple[xr.DataArray, Lines | None]:
-    """Return the cube (time, band, y, x) and, where it holds integers, how they are decoded.
+    """Return the cube (time, band, y, x) and, for integers, how to decode them.
 
     A cube that is partly decoded, or holds digital numbers as floats, is decoded here.
     """
@@ -193,21 +193,21 @@ def count_tiles(
     high: Float64Array,
     bins: int,
 ) -> Any:
-    """Count the reflectance of each date, tile and band; the same for any chunks.
+    """Compute the histogram of each date, tile and band, independent of the chunks.
 
     Parameters
     ----------
     cube : (time, band, y, x) DataArray
         Reflectance [1], or digital numbers with their contract.
     rows, columns : (y,), (x,) int array
-        Tile of each pixel row and column, from 0, in runs that ascend.
+        Tile of each pixel row and column, from 0, in ascending order.
     low, high : (band,) float64 array
         Range of the bins [1].
 
     Returns
     -------
     (time, tile_y, tile_x, band, bin) int64 array
-        Numpy or dask, as the cube.
+        Numpy or dask, like the cube.
     """
     cube, lines = split_lines(cube)
     values = cube.data
@@ -246,7 +246,7 @@ def _count_block(
     *lines: Float64Array,
     bins: int,
 ) -> IntArray:
-    """Counts of a block, its tiles numbered from its first one."""
+    """Counts of a block, with its tiles numbered from the first one."""
     kernels = histogram_kernels(values)
     limits = low, high, bins, rows - rows[:1], columns - columns[:1]
     if lines:
@@ -261,7 +261,7 @@ def _count_block(
 def _add_blocks(
     counts: da.Array, firsts: list[list[int]], sizes: list[Any], n_rows: int, n_columns: int
 ) -> da.Array:
-    """Add the counts of the blocks that share a tile; integers, so that the order is free."""
+    """Add the counts of blocks that share a tile; the order is irrelevant for integers."""
     name = f"fit-tables-add-{tokenize(counts.name, firsts, n_rows, n_columns)}"
     holders = [
         [

@@ -1,4 +1,4 @@
-"""What makes look-up tables of histograms: a global table, a stored target, a network."""
+"""Make look-up tables from histograms: a global table, a stored target, or a network."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from xharmonize.types import AnyArray, BoolArray, Float64Array, FloatArray, IntA
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """Bands, and what histograms and tables of each range over.
+    """Bands, and the ranges of their histograms and tables.
 
     Attributes
     ----------
     bands : tuple of str
         Source bands.
     targets : tuple of str
-        Band of the result made of each.
+        Band of the result for each source band.
     low, high : (band,) float64 array
         Reflectance of the first and last knot and of the outer edges of the bins [1].
     bins, knots : int
-        Bins of a histogram, nodes of a table.
+        Number of bins of a histogram and of knots of a table.
     """
 
     bands: tuple[str, ...]
@@ -56,7 +56,7 @@ class Ranges:
     knots: int
 
     def of(self, present: list[str]) -> Ranges:
-        """The same for the bands a cube has."""
+        """The same, restricted to the bands of a cube."""
         chosen = [k for k, name in enumerate(self.bands) if name in present]
         return Ranges(
             bands=tuple(self.bands[k] for k in chosen),
@@ -69,30 +69,30 @@ class Ranges:
 
 
 class Predictor(Protocol):
-    """Makes look-up tables of the histograms of tiles."""
+    """Makes look-up tables from the histograms of tiles."""
 
     @property
     def name(self) -> str:
-        """For the history."""
+        """Name for the history."""
 
     @property
     def digest(self) -> str:
-        """What tells it from others."""
+        """Digest that identifies it."""
 
     @property
     def tile(self) -> float:
-        """Side of a tile where the user names none [m]."""
+        """Default side of a tile [m]."""
 
     @property
     def domain(self) -> Domain | None:
-        """What it was trained on, as far as known."""
+        """Domain of the training data, as far as known."""
 
     @property
     def ranges(self) -> Ranges:
         """Bands, limits, bins and knots."""
 
     def tables(self, counts: Any, ranges: Ranges) -> Any:
-        """Tables (time, tile_y, tile_x, band, knot) [1] of counts (…, band, bin)."""
+        """Tables (time, tile_y, tile_x, band, knot) [1] from counts (…, band, bin)."""
 
 
 def map_counts(
@@ -103,12 +103,12 @@ def map_counts(
     n_last: int,
     name: str,
 ) -> Any:
-    """Apply a function to the counts of each date and tile, all bands of a tile at once.
+    """Apply a function to the counts of each date and tile, with all bands of a tile at once.
 
     Parameters
     ----------
     extra : (1, 1, 1, band, bin) array, optional
-        Given to `function` as second argument.
+        Second argument of `function`.
     n_last : int
         Length of the last dimension of the result.
     """
@@ -126,7 +126,7 @@ def map_counts(
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """One table for all tiles: of a global fit, or of two stored histograms.
+    """One table for all tiles, from a global fit or from two stored histograms.
 
     Attributes
     ----------
@@ -142,11 +142,11 @@ class Constant:
 
     @property
     def digest(self) -> str:
-        """Of the table."""
+        """Digest of the table."""
         return str(tokenize(self.table))
 
     def tables(self, counts: Any, ranges: Ranges) -> Any:
-        """The table, for each date and tile."""
+        """The table, repeated for each date and tile."""
         chosen = [self.ranges.bands.index(name) for name in ranges.bands]
         shape = (*counts.shape[:4], self.ranges.knots)
         if is_lazy(counts) or is_lazy(self.table):
@@ -157,14 +157,14 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """Histogram matching: the stored target's value of the same cumulative frequency.
+    """Histogram matching: the value of the stored target with the same cumulative frequency.
 
     Attributes
     ----------
     reference : (band, bin) array
         Counts of the target.
     limits : (float, float)
-        Range of the bins, of all bands [1].
+        Range of the bins [1], common to all bands.
     """
 
     name: str
@@ -176,11 +176,11 @@ class Matching:
 
     @property
     def digest(self) -> str:
-        """Of the target's counts."""
+        """Digest of the target's counts."""
         return str(tokenize(self.reference, self.limits))
 
     def tables(self, counts: Any, ranges: Ranges) -> Any:
-        """Tables that give each tile the target's distribution; NaN where a tile is empty."""
+        """Tables that map each tile to the target's distribution; NaN if a tile is empty."""
         chosen = [self.ranges.bands.index(name) for name in ranges.bands]
         return map_counts(
             partial(_match, low=self.limits[0], high=self.limits[1]),
@@ -192,7 +192,7 @@ class Matching:
 
 
 def _match(source: IntArray, reference: IntArray, *, low: float, high: float) -> Float64Array:
-    """Tables of a block; raises where the reference has no valid pixel."""
+    """Tables of a block; raises if the reference has no valid pixel."""
     if reference.size and not reference.sum(axis=-1).all():
         raise FitError("a band of the reference has no valid pixel: histogram matching needs some")
     return patches.match_distributions(source, reference, low, high)
@@ -200,14 +200,14 @@ def _match(source: IntArray, reference: IntArray, *, low: float, high: float) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network of a bundle: normalised histograms in, tables out."""
+    """The network of a bundle, which maps normalised histograms to tables."""
 
     ref: ModelRef
     card: LutCard
     runtime: Runtime = field(default_factory=Runtime)
 
     def __post_init__(self) -> None:
-        """Refuse a bundle that makes no tables, or tables for other bands than it reads."""
+        """Refuse a bundle that makes no tables, or tables for bands it does not read."""
         LutCard.of(self.card, "what makes tables")
         if len(self.card.output.bands) != len(self.card.histograms.bands):
             raise ModelError(
@@ -218,27 +218,27 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Of the bundle."""
+        """Name of the bundle."""
         return self.ref.name
 
     @property
     def digest(self) -> str:
-        """Of the bundle's content."""
+        """Digest of the bundle's content."""
         return self.ref.digest
 
     @property
     def tile(self) -> float:
-        """As the card says [m]."""
+        """Side of a tile stated by the card [m]."""
         return self.card.histograms.tile
 
     @property
     def domain(self) -> Domain | None:
-        """As the card says."""
+        """Domain of the training data stated by the card."""
         return self.card.domain
 
     @property
     def ranges(self) -> Ranges:
-        """As the card says."""
+        """Bands, limits, bins and knots stated by the card."""
         parts = self.card.histograms
         return Ranges(
             bands=parts.bands,
@@ -250,7 +250,7 @@ class Network:
         )
 
     def tables(self, counts: Any, ranges: Ranges) -> Any:  # noqa: ARG002  (all bands: `check`)
-        """Tables of the network; NaN where a tile lacks valid pixels in a band."""
+        """Tables of the network; NaN if a tile lacks valid pixels in a band."""
         block = partial(_predict, ref=self.ref, card=self.card, runtime=self.runtime)
         return map_counts(block, counts, n_last=self.ranges.knots, name="fit-tables-predict")
 
@@ -297,7 +297,7 @@ def fit_dataset(
     interpolate: bool,
     min_coverage: float,
 ) -> xr.Dataset:
-    """Make the Dataset of `xharmonize.fit_tables`, of the steps the model is for."""
+    """Make the Dataset of `xharmonize.fit_tables` for the time steps that the model changes."""
     if not 0 <= min_coverage <= 1:
         raise FitError(f"min_coverage={min_coverage} is no share", cure="give a number from 0 to 1")
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
@@ -341,7 +341,7 @@ def fit_dataset(
 
 
 def ranges_for(array: xr.DataArray, predictor: Predictor) -> Ranges:
-    """Bands, limits, bins and knots for the bands the cube has."""
+    """Bands, limits, bins and knots for the bands of the cube."""
     ranges, present = predictor.ranges, [str(name) for name in array["band"].values]
     ranges = ranges.of(present)
     if not ranges.bands:
@@ -352,7 +352,7 @@ def ranges_for(array: xr.DataArray, predictor: Predictor) -> Ranges:
 
 
 def warn_partial(extent: AnyArray, side: float) -> None:
-    """Warn where geometry alone tells that tiles reach beyond the cube."""
+    """Warn if tiles extend beyond the cube, judged from geometry alone."""
     partial_share = extent[extent < 1 - 1e-9]
     if partial_share.size:
         warn(
@@ -365,13 +365,13 @@ def warn_partial(extent: AnyArray, side: float) -> None:
 
 
 def _coverage(counts: Any, tile_y: Axis, tile_x: Axis, side: float) -> Any:
-    """Valid share of each tile's full area (time, tile_y, tile_x), of the poorest band."""
+    """Valid fraction of each tile's full area (time, tile_y, tile_x), for the worst band."""
     valid = counts.sum(axis=-1).min(axis=-1)
     return (valid * (tile_y.step * tile_x.step / side**2)).astype(np.float32)
 
 
 def _blank(tables: Any, share: Any, least: float) -> Any:
-    """Tables, but NaN where the valid share of a tile is too small."""
+    """Tables, with NaN for tiles whose valid fraction is too small."""
     return np.where((share >= least)[..., None, None], tables, np.nan)
 
 
@@ -392,7 +392,7 @@ def _flags(counts: Any, extent: AnyArray, domain: Domain | None, ranges: Ranges)
 
 
 def _is_far(counts: IntArray, domain: Domain, ranges: Ranges) -> BoolArray:
-    """Which tiles (time, tile_y, tile_x) lie farther from training than any training tile."""
+    """Which tiles (time, tile_y, tile_x) are farther from training than any training tile."""
     limits = list(zip(ranges.low.tolist(), ranges.high.tolist()))
     far = np.zeros(counts.shape[:3], bool)
     for place in np.ndindex(far.shape):
@@ -408,7 +408,7 @@ def _coords(
     extent: AnyArray,
     domain: Domain | None,
 ) -> dict[str, Any]:
-    """Where tiles lie, what knots and bins stand for, and the contract along time."""
+    """Coordinates of tiles, knots and bins, and the contract along time."""
     edges = np.linspace(ranges.low, ranges.high, ranges.bins + 1, axis=-1)
     coords: dict[str, Any] = {
         "time": array["time"].values,

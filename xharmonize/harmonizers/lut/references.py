@@ -1,4 +1,4 @@
-"""One look-up table per band, fitted on pairs by least squares or matched to a reference."""
+"""Look-up tables per band, fitted on pairs by least squares or matched to a reference."""
 
 from __future__ import annotations
 
@@ -41,49 +41,52 @@ def fit_lut(
     min_valid_fraction: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
-    """Fit one look-up table per band on matched pairs, in closed form.
+    """Fit one look-up table per band on matched pairs, in closed form; computes.
 
-    The table is linear between evenly spaced knots, so that its values at the knots are a linear
-    least-squares problem with a banded matrix. What a network of one trained table approaches by
-    descent ("GlobalLUTs" in Liu et al. 2023) is found here exactly, but for the penalty: squared
-    *second* differences, which draw a table without data to a straight line and not to a constant.
+    The table is linear between evenly spaced knots, so that its values at the knots solve a linear
+    least-squares problem with a banded matrix. This is the exact solution of what a network of one
+    trained table ("GlobalLUTs" in Liu et al. 2023) approaches by gradient descent, except for the
+    penalty: squared *second* differences, which pull a table without data towards a straight line
+    instead of a constant.
 
-    Computes: one pass over the pairs gives sums of integers, the same in any order, so that chunks
-    and schedulers do not matter at all.
+    One pass over the pairs accumulates integer sums, which are the same in any order, so that the
+    result does not depend on chunks or the scheduler.
 
     Parameters
     ----------
     pairs : Dataset
         ``source`` and ``target`` (pair, band, y, x) on one grid, from `xharmonize.match_pairs`.
     knots : int
-        Nodes of a table.
+        Number of knots of a table.
     limits : (float, float), or mapping of band to (float, float)
-        Reflectance of first and last knot [1]; beyond, the table is held.
+        Reflectance of the first and last knot [1]; the table is constant beyond them.
     smooth : float
-        Weight of the sum of squared second differences beside the mean squared error. With 1, a
-        knot that 1 % of the pixels lie at is tied to about three on each side.
+        Weight of the sum of squared second differences relative to the mean squared error. With 1,
+        a knot with 1 % of the pixels is tied to about three knots on each side.
     monotone : bool
-        Whether tables must not decrease; the optimum under this condition.
+        Whether to constrain tables not to decrease; the fit is then the constrained optimum.
     weight : {"pixel", "pair"}
-        Whether each pixel or each pair counts the same.
+        Whether each pixel or each pair has the same weight.
     n_min : int, optional
-        Least number of samples per band; by default 30.
+        Minimum number of samples per band; by default 30.
     min_valid_fraction : float
-        Least valid share of a target pixel [1] when a cube is regridded before the fit is applied.
+        Minimum valid fraction of a target pixel [1] when a cube is regridded before the fit is
+        applied.
     allow_mixed_levels : bool
-        Accept pairs of which only one side is normalised to nadir view.
+        Whether to accept pairs with only one side normalised to nadir view.
 
     Returns
     -------
     Dataset
         ``table`` (band, knot) [1] at ``knot_value`` (band, knot) [1]; ``histogram`` (band, bin):
-        samples between neighbouring knots; ``n``, ``rmse`` [1] and ``r2`` (band) on the samples.
+        number of samples between neighbouring knots; ``n``, ``rmse`` [1] and ``r2`` (band) on the
+        samples.
 
     Raises
     ------
     FitError
-        If there are fewer than `n_min` samples, a source band does not vary, or an option has no
-        meaning.
+        If there are fewer than `n_min` samples, a source band does not vary, or an option has an
+        invalid value.
 
     References
     ----------
@@ -167,33 +170,35 @@ def fit_histogram(
     limits: tuple[float, float] = (0.0, 1.0),
     per: Literal["series", "date"] = "series",
 ) -> xr.Dataset:
-    """Count the reflectance of a reference cube, for histogram matching; lazy on dask arrays.
+    """Compute the histogram of a reference cube for histogram matching, lazily.
 
     Parameters
     ----------
     cube : cube
-        Reference: the distribution that results are to have, over all its dates and pixels.
+        Reference reflectance [1]; NaN where missing. Results get the distribution of all its dates
+        and pixels.
     source : cube, optional
-        Whose values are to be matched. With it the fit holds both histograms, and applying it is a
-        pure map: the same for any area. Without it, the histogram of the cube it is applied to is
-        counted in the same graph, and the result depends on the area and dates asked for.
+        Cube whose values are matched. If given, the fit holds both histograms and is applied as a
+        pointwise map, with the same result for any area. Otherwise the histogram of the cube to
+        which the fit is applied is computed in the same graph, and the result depends on the
+        requested area and dates.
     bins : int
         Number of evenly spaced bins.
     limits : (float, float)
-        Range of the bins [1]; values beyond count in the end bins and are held there.
+        Range of the bins [1]; values outside count in the first or last bin and are clipped to it.
     per : {"series", "date"}
-        Without `source`: one table for all dates together, or one for each.
+        Without `source`: whether to use one table for all dates, or one for each date.
 
     Returns
     -------
     Dataset
-        ``reference`` (band, bin) and, with `source`, ``source`` (band, bin): counts; ``bin`` holds
+        Counts ``reference`` (band, bin) and, with `source`, ``source`` (band, bin); ``bin`` holds
         the centres [1].
 
     Raises
     ------
     FitError
-        If `limits` do not ascend, or source and reference share no band.
+        If `limits` are not ascending, or source and reference have no band in common.
 
     References
     ----------
