@@ -236,7 +236,7 @@ def read_granule(content: bytes, bands: Collection[str] = BANDS) -> Granule:
     Parameters
     ----------
     bands : collection of str
-        Bands (``B02``) whose view is read.
+        Bands (``B02``) whose view angles to read.
 
     Raises
     ------

@@ -149,9 +149,9 @@ def _write_dates(
     styles: bool,
     history: str,
 ) -> Path:
-    """Write the dates into a folder, and the catalogue over them."""
+    """Write the dates to a folder, and a catalogue of them."""
     geobox = geobox_of(dataset)
-    # First an empty catalogue, so that a folder half written is known as ours.
+    # Write an empty catalogue first, so that an incomplete folder is recognised as ours.
     write_root(folder)
     for i, name in enumerate(names):
         date = dataset.isel(time=i).compute()

@@ -427,7 +427,7 @@ def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
 
 
 def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
-    """Write a new store next to the old one, then swap, so that a kill leaves the old one intact."""
+    """Write a new store next to the old one, then swap: a kill leaves the old one intact."""
     with ExitStack() as held:
         with writer_lock(store):
             claims = live_claims(store)
