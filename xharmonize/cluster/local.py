@@ -100,7 +100,7 @@ def local(
     dashboard: bool = True,
     directory: str | os.PathLike[str] | None = None,
 ) -> Client:
-    """Start a Dask cluster on this machine: one worker per GPU if there are GPUs, else on CPU cores.
+    """Start a Dask cluster on this machine: one worker per GPU, or workers on CPU cores.
 
     Everything listens on 127.0.0.1 only, on free ports. ``client.reason``, its `repr` and the log
     (``xharmonize.cluster``, INFO) tell which kind was started and why; an unusable GPU causes a

@@ -143,7 +143,7 @@ class BandpassTable:
         Raises
         ------
         BandError
-            If the table has no line for the band, or has it for another band.
+            If the table has no line for the band, or only one for another exact band.
         RadiometryError
             If the platform does not fit; see `lines`.
         """
