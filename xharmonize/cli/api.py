@@ -1,7 +1,7 @@
-"""The stac-fastapi core client that answers from memory; imported by `xharmonize.cli.server`.
+"""In-memory client for stac-fastapi; imported by `xharmonize.cli.server`.
 
-Collections, dates, boxes and the query extension are matched by the rule that `open_stac` has for
-catalogues in files; CQL2, polygons and sorting are the server's own.
+Collections, dates, boxes and the query extension match as in `open_stac` for catalogue files;
+CQL2, polygons and sorting are implemented here.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ NAME = "xharmonize"
 TITLE = "xharmonize loopback API"
 DESCRIPTION = "Items in memory, on this computer only"
 DEFAULT_LIMIT = 10
-# pystac-client 0.9 knows version 1.0 of the extension, newer clients 1.1; requests are the same.
+# pystac-client 0.9 looks for version 1.0 of the extension, newer ones for 1.1; both send the
+# same requests.
 SORT_CONFORMANCE = [f"https://api.stacspec.org/v1.{n}.0/item-search#sort" for n in (0, 1)]
 
 
 class MemoryClient(BaseCoreClient):
-    """Answers every request from a list of items and one of collections."""
+    """Answer every request from lists of items and collections."""
 
     def __init__(
         self, items: list[Item], collections: list[dict[str, Any]], extensions: list[Any]
@@ -86,7 +87,7 @@ class MemoryClient(BaseCoreClient):
         self.get_collection(collection_id, **kwargs)
         test = _matching([collection_id], bbox=bbox, datetime=datetime)
         request = kwargs["request"]
-        # stac-fastapi's request model of this route has no token: it reaches the URL alone.
+        # stac-fastapi's request model for this route has no token: read it from the URL.
         return self._page([test], request, limit, token or request.query_params.get("token"))
 
     def get_search(
@@ -160,14 +161,14 @@ def _matching(
     query: Mapping[str, Any] | None = None,
     **asked: Any,
 ) -> Test:
-    """Return the test of a catalogue in a file."""
+    """Return the same test that catalogue files use."""
     properties = {**(query or {}), **({"id": {"in": ids}} if ids else {})}
     checked = make_query(collection=collections, query=properties, **asked)
     return lambda item: matches(item, checked)
 
 
 def _other_tests(area: Mapping[str, Any] | None, cql2: Any) -> list[Test]:
-    """Return the tests that catalogues in files do not know: a polygon, and CQL2."""
+    """Return the tests that catalogue files don't support: polygons and CQL2."""
     tests = [] if area is None else [_in_area(area)]
     return [*tests, _fits_cql2(cql2)] if cql2 else tests
 
@@ -194,12 +195,12 @@ def _fits_cql2(expression: Any) -> Test:
     import cql2
 
     parsed = cql2.Expr(expression)
-    # A property the item lacks leaves the expression unreduced: no match, as NULL in SQL.
+    # A missing property leaves the expression unreduced, which is no match, like NULL in SQL.
     return lambda item: bool(parsed.reduce(item).to_text() == "true")
 
 
 def _sort_key(value: Any) -> tuple[bool, Any]:
-    """Items without the field come first, and are never compared with a number."""
+    """Sort items without the field first, so that None is never compared with a number."""
     return (value is not None, value if value is not None else 0)
 
 
@@ -232,7 +233,7 @@ def make_app(items: list[Item], collections: list[dict[str, Any]]) -> FastAPI:
         middlewares=[],
     )
     app: FastAPI = api.app
-    # What a query may not ask is said by the one who checks it.
+    # Invalid queries: pass on the message of whichever check refused them.
     app.add_exception_handler(
         XHarmonizeError, lambda _, error: JSONResponse({"detail": str(error)}, status_code=400)
     )

@@ -42,11 +42,11 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version)
     ] = False,
 ) -> None:
-    """Take the options that go before a command."""
+    """Handle options given before a command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with one of `console.EXIT_CODES`."""
+    """Run the command line and exit with one of `console.EXIT_CODES`."""
     try:
         with console.plain_warnings():
             app(args=None if arguments is None else list(arguments))

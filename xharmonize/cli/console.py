@@ -1,4 +1,4 @@
-"""What the commands write to the terminal: tables, progress, one-line warnings and errors."""
+"""Terminal output of the commands: tables, progress, one-line warnings and errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, in one line on stderr; 2 wrong usage; "
     "3 pixels contradict the metadata and nothing was written; 130 interrupted."
 )
-# "pass platform= one of" is for callers of functions; "bbox=(3.0, 50.0)" quotes a value and stays.
+# "pass platform= one of" addresses callers of functions; "bbox=(3.0, 50.0)" quotes a value, and
+# must not become an option.
 _ARGUMENT = re.compile(r"\b(platform|tile|tolerance|resolution|bands|bbox|datetime)=(?=[\s;,.]|$)")
 
 _NAMES = re.compile(r"\b(schemes)=\(([^()]*)\)")
@@ -49,14 +50,14 @@ def say(text: str) -> None:
 
 
 def plain(text: object) -> str:
-    """Return text that a terminal only shows: neither rich nor the terminal finds orders in it."""
+    """Escape text so that neither rich nor the terminal interprets markup or control codes."""
     return escape(printable(text))
 
 
 def complain(kind: str, message: object, colour: str) -> None:
-    """Print one line to stderr, however many lines the message has.
+    """Print a message as one line to stderr.
 
-    Arguments of functions that the message says to give are named as the options they are here.
+    Function arguments that the message suggests are replaced by the matching options.
     """
     line = _ARGUMENT.sub(lambda found: f"--{found[1]}", " ".join(str(message).split()))
     line = _NAMES.sub(lambda found: f"--{found[1]} {re.sub(QUOTES, '', found[2])}", line)
@@ -64,7 +65,7 @@ def complain(kind: str, message: object, colour: str) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
-    """Print rows that share their keys as a table; wide cells wrap."""
+    """Print rows with the same keys as a table; wide cells wrap."""
     table = Table(
         title=plain(title) or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -86,7 +87,7 @@ def _cell(value: Any) -> str:
 
 
 class _Bar(Callback):
-    """Counts the tasks of every graph that runs while it is active."""
+    """Count the tasks of every graph that runs while this callback is active."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,14 +103,14 @@ class _Bar(Callback):
 
 @contextmanager
 def progress(description: str) -> Iterator[None]:
-    """Show a bar for what Dask computes while the block runs; a plain line without a terminal."""
+    """Show a progress bar for Dask computations in the block; without a terminal, a plain line."""
     with _bar(description) as (bar, task), _Bar(bar, task):
         yield
 
 
 @contextmanager
 def counted(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar and give the function that moves it: ``show(done, total)``."""
+    """Show a progress bar; yield ``show(done, total)``, which updates it."""
     with _bar(description) as (bar, task):
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -132,7 +133,7 @@ def _bar(description: str) -> Iterator[tuple[Progress, TaskID]]:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print our own warnings as one line each, once for each text."""
+    """Print this package's warnings as one line each, and each distinct text once."""
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""``xharmonize demo`` and ``simulate``: the whole way on simulated scenes."""
+"""``xharmonize demo`` and ``simulate``: the full workflow on simulated scenes."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def draw(
     point: Point | None = None,
     truth: xr.DataArray | None = None,
 ) -> list[Path]:
-    """Draw maps before and after, the series and the timeline; return the files.
+    """Plot maps before and after, the series and the timeline; return the files.
 
     Parameters
     ----------
     folder : Path
-        Made where it is not there.
+        Created if it does not exist.
     source, harmonized, target : cube
-        Before, after, and the sensor the harmonised cube is like.
+        The cube before and after harmonisation, and the target sensor's.
     series : DataArray or Dataset
         The merged series.
     field : (y, x) bool DataArray, optional
-        Pixels whose series is drawn; the whole area where neither it nor a point is given.
+        Pixels whose mean series is plotted. Default: the whole area, unless `point` is given.
     point : (float, float), optional
-        Longitude and latitude [degrees] of a pixel whose series is drawn.
+        Longitude and latitude [degrees] of the pixel whose series is plotted.
     truth : (time,) DataArray, optional
-        True course of what is drawn, where it is known.
+        True series of the plotted quantity, if known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     x, y = place_of(series, point)
@@ -75,9 +75,9 @@ def draw(
 
 
 def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None, series: Any) -> Figure:
-    """Draw the clearest date before and after, and a clear target date near it if there is one.
+    """Plot the clearest date before and after, and a clear target date near it if there is one.
 
-    Which dates are clear is read from the series, which is computed already.
+    Cloudiness is read from the series, which is already computed.
     """
     share = _valid_shares(series)
     of_after = _shares_at(after, share)
@@ -93,7 +93,7 @@ def draw_maps(before: xr.DataArray, after: xr.DataArray, target: Any | None, ser
 
 
 def place_of(series: Any, point: Point | None) -> Point | tuple[None, None]:
-    """Coordinates of a point in the CRS of the series; raises `GridError` if it lies outside."""
+    """Return a point in the CRS of the series; raise `GridError` if it lies outside."""
     if point is None:
         return None, None
     import pyproj
@@ -121,14 +121,14 @@ def place_of(series: Any, point: Point | None) -> Point | tuple[None, None]:
 def _near(
     after: xr.DataArray, target: xr.DataArray, share: dict[tuple[Any, str], float]
 ) -> AnyArray:
-    """How near [1] a target date is, times its share of valid pixels; (date, target date)."""
+    """Closeness in time [1] of each target date times its valid fraction; (date, target date)."""
     apart = np.abs(after["time"].values[:, None] - target["time"].values[None, :])
     nearness = np.clip(1.0 - apart / NEAR, 0.0, 1.0)
     return np.asarray(nearness * _shares_at(target, share)[None, :])
 
 
 def _valid_shares(series: Any) -> dict[tuple[Any, str], float]:
-    """Share of valid pixels [1] by time and sensor."""
+    """Fraction of valid pixels [1] by time and sensor."""
     layer = main_layer(series)
     flat = layer.isel(band=0) if "band" in layer.dims else layer
     values = flat.notnull().mean(["y", "x"]).compute().values
@@ -154,14 +154,14 @@ def _stretch(cube: xr.DataArray) -> tuple[float, float] | None:
 
 
 def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
-    """Return the pixels of a cube that lie wholly in its largest field of crops.
+    """Return the pixels that lie entirely within the largest crop field of a cube.
 
     Parameters
     ----------
     seed : int
-        Of the simulation.
+        Seed of the simulation.
     cube : DataArray
-        On a grid whose pixels are whole multiples of 2.5 m.
+        Cube on a grid whose pixel size is a multiple of 2.5 m.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     GridError
-        If no pixel lies wholly in a field.
+        If no pixel lies entirely within a field.
     """
     from xharmonize.simulate import Cover
     from xharmonize.simulate.config import FINE
@@ -201,17 +201,17 @@ def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
 def true_ndvi(
     simulation: Simulation, field: xr.DataArray, *, every: str = "4D", hour: float = 10.7
 ) -> xr.DataArray:
-    """Return the NDVI [1] of a field as Landsat would see it through a perfect atmosphere.
+    """Return the NDVI [1] of a field as Landsat would see it without an atmosphere.
 
     Parameters
     ----------
     simulation : Simulation
     field : (y, x) bool DataArray
-        Its pixels.
+        Pixels of the field.
     every : str
-        Step in time, as pandas writes it.
+        Time step, as a pandas frequency.
     hour : float
-        Time of the day [h UTC].
+        Time of day [h UTC].
 
     Returns
     -------
@@ -232,8 +232,8 @@ def true_ndvi(
 
 
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder of the catalogue; made here.")],
-    seed: Annotated[int, typer.Option(help="Same seed, same landscape and weather.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Folder to write the catalogue to.")],
+    seed: Annotated[int, typer.Option(help="Random seed of landscape and weather.")] = 0,
     start: Annotated[str, typer.Option(help="First day.")] = "2022-05-01",
     end: Annotated[str, typer.Option(help="Last day.")] = "2022-08-31",
     size: Annotated[float, typer.Option(help="Width and height in metres.", min=60.0)] = 900.0,
@@ -243,20 +243,22 @@ def simulate(
     sensor: Annotated[
         list[str] | None,
         typer.Option(
-            help="sentinel-2-l2a, landsat-c2-l2, gaofen-1-ard or sentinel-1-rtc; may be given "
-            "several times. Default: the first two."
+            help="Sensor to simulate: sentinel-2-l2a, landsat-c2-l2, gaofen-1-ard or "
+            "sentinel-1-rtc. Repeat for several. Default: the first two."
         ),
     ] = None,
-    variant: Annotated[Literal["a", "b", "c"], typer.Option(help="Variant of the physics.")] = "a",
+    variant: Annotated[
+        Literal["a", "b", "c"], typer.Option(help="Variant of the simulated physics.")
+    ] = "a",
     baseline: Annotated[
         Literal["with-offset", "without-offset", "mixed"],
-        typer.Option(help="Processing baselines of Sentinel-2."),
+        typer.Option(help="Sentinel-2 processing baselines to simulate."),
     ] = "with-offset",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a catalogue that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing catalogue.")
     ] = False,
 ) -> None:
-    """Write simulated scenes, their truth known, as COGs with a static STAC catalogue."""
+    """Simulate scenes with known truth and write them as COGs with a static STAC catalogue."""
     from xharmonize.simulate import Simulation
 
     simulation = Simulation(
@@ -282,14 +284,14 @@ def write_scenes(simulation: Simulation, out: Path, *, mode: Mode) -> Path:
 
 
 SOURCE, TARGET = "sentinel-2-l2a", "landsat-c2-l2"
-# Middle of a tile of the simulator's lattice: an area of up to 900 m is rendered as one tile.
+# Centre of one of the simulator's tiles, so that an area of up to 900 m renders as one tile.
 CENTER = (501_600.0, 5_628_960.0)
 N_STEPS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cubes:
-    """What the demo made, before and after."""
+    """Cubes of the demo, before and after harmonisation."""
 
     source: xr.DataArray
     target: xr.DataArray
@@ -299,14 +301,14 @@ class Cubes:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("xharmonize-demo"),
-    seed: Annotated[int, typer.Option(help="Seed of landscape and weather.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of landscape and weather.")] = 0,
     size: Annotated[float, typer.Option(help="Width and height in metres.", min=300.0)] = 900.0,
     start: Annotated[str, typer.Option(help="First day.")] = "2022-05-01",
     end: Annotated[str, typer.Option(help="Last day.")] = "2022-08-31",
 ) -> None:
-    """Simulate scenes, search them in a STAC API, harmonise, merge, and write NDVI with figures.
+    """Run the full workflow on simulated scenes: search a STAC API, harmonise, merge, write NDVI.
 
-    Nothing is downloaded. Running it again replaces what it wrote.
+    Nothing is downloaded. Running the demo again replaces its output.
     """
     from xharmonize.simulate import Simulation
 
@@ -327,7 +329,7 @@ def _step(number: int, text: str) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier demo wrote; refuse a folder that holds anything else."""
+    """Remove the output of an earlier demo; refuse a folder that holds other files."""
     marker, known = ".xharmonize-demo", ("scenes", "ndvi.zarr", "figures")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if found and (marker not in found or not found <= {marker, *known}):
@@ -341,7 +343,7 @@ def _clear(out: Path) -> None:
 
 
 def _search(catalog: Path) -> dict[str, Any]:
-    """Serve the scenes as a STAC API on loopback, and search it as one would any other."""
+    """Serve the scenes as a STAC API on loopback, and search it like any other API."""
     from xharmonize._optional import require
     from xharmonize.cli.server import read_catalog, serve
 
@@ -363,7 +365,7 @@ def _harmonize(items: dict[str, Any], out: Path) -> Cubes:
 
     _step(3, "Open both as lazy cubes, and compare pixels with their metadata")
     source, target = (
-        # The API is ours, and links the scenes that were just simulated on this machine.
+        # Local files are allowed: the API is ours and links to scenes simulated on this machine.
         xh.open_stac(items[name], collection=name, bands=list(DEFAULT_BANDS), schemes="file")
         for name in (SOURCE, TARGET)
     )

@@ -1,4 +1,4 @@
-"""``xharmonize fit``: open, check, pair, fit, print, keep."""
+"""``xharmonize fit``: open, check, pair, fit, print and save."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Fitting:
     is_forced: bool = False
 
     def complaint(self) -> str:
-        """Return what is wrong with the options together; empty where nothing is."""
+        """Return what is wrong with the combination of options; empty if it is valid."""
         is_tables = self.method == "tables"
         if is_tables and self.model is None:
             return "--method tables makes tables of a model: give --model"
@@ -70,7 +70,7 @@ def run(job: Fitting) -> None:
     Raises
     ------
     Contradiction
-        If pixels contradict the metadata and the job does not say to go on.
+        If pixels contradict the metadata and the job does not force it.
     StoreError
         If the output exists and may not be replaced.
     """
@@ -93,7 +93,7 @@ def run(job: Fitting) -> None:
 
 
 def _require_free(job: Fitting) -> None:
-    """Raise `StoreError` if the output is there and is no fit that may be replaced."""
+    """Raise `StoreError` if the output exists and is not a fit that may be replaced."""
     if not job.out.exists():
         return
     if not job.overwrite:
@@ -116,7 +116,7 @@ def _open(job: Fitting, model: Opened | None) -> tuple[Cube, Cube | None]:
 
 
 def _fit(job: Fitting, model: Opened | None, source: Any, target: Any) -> xr.Dataset:
-    """Fit what the job asks for; the target gives the grid, where there is one."""
+    """Fit the model of the job, on the target's grid if there is a target."""
     if model is not None:
         return model.fit_tables(model.on_grid(source, target))
     source = xh.regrid(source, like=target)
@@ -133,7 +133,7 @@ def _fit(job: Fitting, model: Opened | None, source: Any, target: Any) -> xr.Dat
 
 
 def _print(fit: xr.Dataset) -> None:
-    """Print what a fit says of each band; for pixels, tables and dates their mean or sum."""
+    """Print one row per band; medians over pixels and dates, and the sum of counts of pixels."""
     rows = []
     axis = "band"
     for band in fit[axis].values.astype(str):
@@ -158,29 +158,27 @@ def _print(fit: xr.Dataset) -> None:
 
 
 def fit(
-    source: Annotated[
-        str, typer.Argument(help="STAC API URL, static catalogue, or file of items.")
-    ],
+    source: Annotated[str, typer.Argument(help="STAC API URL, static catalogue, or item file.")],
     out: Annotated[
         Path,
-        typer.Option(help="Where to keep the fit: fit.zarr or fit.nc.", rich_help_panel=OUTPUT),
+        typer.Option(help="File to write the fit to: fit.zarr or fit.nc.", rich_help_panel=OUTPUT),
     ],
     method: Annotated[
         Method,
         typer.Option(
-            help="Lines by least squares, from all bands, or with errors on both sides; a line per "
-            "pixel; a look-up table per band; histogram matching; tables per tile and date of "
-            "--model.",
+            help="ols: least squares per band; multiband: regression on all bands; deming: errors "
+            "in both variables; pixelwise: a line per pixel; lut: a look-up table per band; "
+            "histogram: histogram matching; tables: tables of --model per tile and date.",
             rich_help_panel=HOW,
         ),
     ] = "ols",
     source_collection: Annotated[
-        str | None, typer.Option(help="Collection to be harmonised.", rich_help_panel=WHERE)
+        str | None, typer.Option(help="Collection to harmonise.", rich_help_panel=WHERE)
     ] = None,
     target_collection: Annotated[
         str | None,
         typer.Option(
-            help="Collection it is to resemble; it gives the grid.", rich_help_panel=WHERE
+            help="Collection to harmonise to; it defines the grid.", rich_help_panel=WHERE
         ),
     ] = None,
     bbox: Annotated[
@@ -189,20 +187,20 @@ def fit(
     ] = None,
     datetime: Annotated[
         str | None,
-        typer.Option(help="Date or period: 2018, 2018-06/2018-08.", rich_help_panel=WHERE),
+        typer.Option(help="Date or date range: 2018, 2018-06/2018-08.", rich_help_panel=WHERE),
     ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
-            help=f"Common names, separated by commas. Default: {', '.join(DEFAULT_BANDS)}, or "
-            "those of --model.",
+            help=f"Comma-separated common band names. Default: {', '.join(DEFAULT_BANDS)}, or "
+            "the bands of --model.",
             rich_help_panel=WHERE,
         ),
     ] = None,
     engine: Annotated[
         Engine | None,
         typer.Option(
-            help="Library that lays out the reading. Default: stackstac where it works, else odc.",
+            help="Library that loads the items. Default: stackstac if it works here, else odc.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -214,23 +212,28 @@ def fit(
     schemes: Schemes = None,
     mask: Annotated[
         str,
-        typer.Option(help="Quality flags to remove, separated by commas.", rich_help_panel=WHERE),
+        typer.Option(help="Comma-separated quality flags to mask.", rich_help_panel=WHERE),
     ] = "clear",
     dilate: Annotated[
-        float, typer.Option(help="Widen the mask by so many metres.", min=0, rich_help_panel=WHERE)
+        float,
+        typer.Option(
+            help="Dilate the mask by this distance in metres.", min=0, rich_help_panel=WHERE
+        ),
     ] = 0.0,
     platform: Annotated[
         str | None,
-        typer.Option(help="Where items name no platform; see `harmonize`.", rich_help_panel=WHERE),
+        typer.Option(
+            help="Platform of items that don't name one; see `harmonize`.", rich_help_panel=WHERE
+        ),
     ] = None,
     tolerance: Annotated[
         str,
-        typer.Option(help="Largest gap between two looks of a pair: 2D, 36h.", rich_help_panel=HOW),
+        typer.Option(help="Largest time gap within a pair: 2D, 36h.", rich_help_panel=HOW),
     ] = "2D",
     model: Annotated[
         str | None,
         typer.Option(
-            help="For --method tables: a fit of histogram or lut, or a bundle.", rich_help_panel=HOW
+            help="For --method tables: a histogram or lut fit, or a bundle.", rich_help_panel=HOW
         ),
     ] = None,
     tile: Annotated[
@@ -243,27 +246,27 @@ def fit(
         bool,
         typer.Option(
             "--interpolate",
-            help="For --method tables: blend between the centres of tiles.",
+            help="For --method tables: blend between tile centres.",
             rich_help_panel=HOW,
         ),
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace the fit that is there.", rich_help_panel=OUTPUT),
+        typer.Option("--overwrite", help="Replace an existing fit.", rich_help_panel=OUTPUT),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Go on where pixels contradict the metadata.", rich_help_panel=CHECK
+            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
         ),
     ] = False,
 ) -> None:
-    """Fit a model on pairs of two collections, or look-up tables per tile, and keep it.
+    """Fit a model on pairs of two collections, or look-up tables per tile, and save it.
 
     Example: xharmonize fit catalog.json --source-collection sentinel-2-l2a
     --target-collection landsat-c2-l2 --method multiband --out fit.zarr
 
-    What it writes is given to `xharmonize harmonize` as --model, tables as --tables.
+    Pass the output to `xharmonize harmonize` as --model, or tables as --tables.
     """
     query = Query(
         source=source,

@@ -1,4 +1,4 @@
-"""``xharmonize harmonize``: open, check, harmonise, merge, write, draw, sum up."""
+"""``xharmonize harmonize``: open, check, harmonise, merge, write, plot and summarise."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Job:
 
     @property
     def mode(self) -> GrowMode:
-        """What happens to what is there."""
+        """How to treat output that already exists."""
         return "upsert" if self.upsert else "w" if self.overwrite else "w-"
 
 
@@ -66,9 +66,9 @@ def run(job: Job) -> None:
     Raises
     ------
     Contradiction
-        If the check of the radiometry finds one and the job says to refuse.
+        If the radiometry check finds a contradiction and the job refuses those.
     StoreError
-        If an output exists and the job says neither to add to it nor to replace it.
+        If an output exists and the job neither adds to it nor replaces it.
     """
     require_free(job)
     require_index(job.index)
@@ -104,7 +104,7 @@ def run(job: Job) -> None:
 
 
 def require_index(name: str | None) -> None:
-    """Raise `BandError` if there is no such index, before anything is read."""
+    """Raise `BandError` for an unknown index, before reading anything."""
     if name is not None and name not in xh.list_indices():
         raise BandError(
             f"index {name!r} is unknown", cure=f"choose one of {', '.join(xh.list_indices())}"
@@ -112,7 +112,7 @@ def require_index(name: str | None) -> None:
 
 
 def require_free(job: Job) -> None:
-    """Raise `StoreError` if an output is there already and may be neither kept nor replaced."""
+    """Raise `StoreError` if an output exists and the job neither adds to it nor replaces it."""
     if job.out is not None and job.out.exists() and not (job.upsert or job.overwrite):
         raise StoreError(
             f"{job.out} exists", cure="add to it with --upsert, or replace it: --overwrite"
@@ -127,7 +127,7 @@ def require_free(job: Job) -> None:
         raise StoreError(
             f"{job.cogs} is not empty", cure="add to it with --upsert, or replace it: --overwrite"
         )
-    # Only what `to_cogs` wrote is ever replaced: a folder may hold the scenes that are read.
+    # Replace only what `to_cogs` wrote: the folder may hold the very scenes being read.
     if not is_written_here(job.cogs):
         raise StoreError(
             f"{job.cogs} is not empty and holds no catalogue written by xharmonize",
@@ -145,7 +145,7 @@ def _require_no_figures(job: Job) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    """Raise `StoreError` now rather than after the work if nothing can be written there."""
+    """Raise `StoreError` if the path is not writable, before the work rather than after it."""
     place = path.absolute()
     if place.is_file():
         raise StoreError(f"{path} is a file", cure="name a folder")
@@ -155,7 +155,7 @@ def _require_writable(path: Path) -> None:
 
 
 def write(job: Job, result: Any) -> Any:
-    """Write what the job asks for, and return the series as it can be read again."""
+    """Write the outputs of the job and return the series, read back from disk if stored."""
     stored = result
     if job.out is not None:
         with console.progress(f"Writing {job.out}"):
@@ -170,9 +170,9 @@ def write(job: Job, result: Any) -> Any:
 
 
 def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:
-    """Open the source, and the target where there is one.
+    """Open the source, and the target if there is one.
 
-    A network is given all the bands it needs at their own pixel size, whatever the result is to be.
+    A network gets all the bands it needs at their native pixel size, whatever the output is.
     """
     wanted = _bands(job, model)
     is_whole = model.harmonizer.needs_all_bands
@@ -193,7 +193,7 @@ def _open(job: Job, model: Opened) -> tuple[Cube, Cube | None]:
 
 
 def _bands(job: Job, model: Opened) -> tuple[str, ...]:
-    """Bands of the result: those asked for, or what the index needs, or all the model gives."""
+    """Bands of the result: the requested ones, those of the index, or all the model produces."""
     if job.bands is not None:
         return job.bands
     if job.index is None or job.figures is not None:
@@ -204,7 +204,7 @@ def _bands(job: Job, model: Opened) -> tuple[str, ...]:
 
 
 def _harmonize(job: Job, model: Opened, source: Cube, target: Cube | None) -> Any:
-    """Put the source into the target's bandpass and on its grid, in the bands asked for."""
+    """Convert the source to the target's bandpass and grid, in the requested bands."""
     resolution = job.resolution if model.harmonizer.changes_grid else None
     result = model.apply(source, target, resolution)
     wanted = list(_bands(job, model))
@@ -223,21 +223,19 @@ MODEL = "Trained models and tables"
 
 
 def harmonize(
-    source: Annotated[
-        str, typer.Argument(help="STAC API URL, static catalogue, or file of items.")
-    ],
+    source: Annotated[str, typer.Argument(help="STAC API URL, static catalogue, or item file.")],
     source_collection: Annotated[
         str | None,
         typer.Option(
-            help="Collection to harmonise; may be left out if SOURCE holds one sensor only.",
+            help="Collection to harmonise. Optional if SOURCE holds a single sensor.",
             rich_help_panel=WHERE,
         ),
     ] = None,
     target_collection: Annotated[
         str | None,
         typer.Option(
-            help="Collection of the target sensor. It stays as it is, gives the grid, and the "
-            "harmonised dates are merged into it.",
+            help="Collection of the target sensor. It defines the grid and is left unchanged; "
+            "the harmonised dates are merged with it.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -248,22 +246,22 @@ def harmonize(
     datetime: Annotated[
         str | None,
         typer.Option(
-            help="Date or period: 2018, 2018-06/2018-08, 2018-06-01/.., 2018-07-15.",
+            help="Date or date range: 2018, 2018-06/2018-08, 2018-06-01/.., 2018-07-15.",
             rich_help_panel=WHERE,
         ),
     ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
-            help="Common names, separated by commas. Default: those the index needs, or "
-            f"all the model gives ({', '.join(DEFAULT_BANDS)}). A network reads what it needs.",
+            help="Comma-separated common band names. Default: the bands of --index, or all bands "
+            f"of the model ({', '.join(DEFAULT_BANDS)}). A network always reads its own bands.",
             rich_help_panel=WHERE,
         ),
     ] = None,
     engine: Annotated[
         Engine | None,
         typer.Option(
-            help="Library that lays out the reading. Default: stackstac where it works, else odc.",
+            help="Library that loads the items. Default: stackstac if it works here, else odc.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -279,52 +277,55 @@ def harmonize(
     mask: Annotated[
         str,
         typer.Option(
-            help="Quality flags to remove, separated by commas; 'clear' removes all that are not "
-            "clear, 'none' nothing.",
+            help="Comma-separated quality flags to mask. 'clear' masks every pixel that is not "
+            "clear; 'none' masks nothing.",
             rich_help_panel=WHERE,
         ),
     ] = "clear",
     dilate: Annotated[
-        float, typer.Option(help="Widen the mask by so many metres.", min=0, rich_help_panel=WHERE)
+        float,
+        typer.Option(
+            help="Dilate the mask by this distance in metres.", min=0, rich_help_panel=WHERE
+        ),
     ] = 0.0,
     qa: Annotated[
         bool,
         typer.Option(
-            "--qa", help="Keep the quality flags as a layer of the result.", rich_help_panel=WHERE
+            "--qa", help="Keep the quality flags as a layer of the output.", rich_help_panel=WHERE
         ),
     ] = False,
     skip_unreadable: Annotated[
         bool,
         typer.Option(
             "--skip-unreadable",
-            help="Treat assets that cannot be read as missing.",
+            help="Treat unreadable assets as missing.",
             rich_help_panel=WHERE,
         ),
     ] = False,
     to: Annotated[
         Literal["landsat", "sentinel-2"],
-        typer.Option(help="Sensor whose bandpass the result follows.", rich_help_panel=HOW),
+        typer.Option(help="Sensor whose bandpass to convert to.", rich_help_panel=HOW),
     ] = "landsat",
     model: Annotated[
         str,
         typer.Option(
-            help="Name of a model (see `xharmonize models`), folder of a bundle, or file of a fit.",
+            help="Model name (see `xharmonize models`), bundle folder, or fit file.",
             rich_help_panel=HOW,
         ),
     ] = "hls-v2",
     platform: Annotated[
         str | None,
         typer.Option(
-            help="Where items name no platform: sentinel-2a, sentinel-2b, sentinel-2c; 'infer' "
-            "(from the orbit's phase); 'sentinel-2' (mean of 2A and 2B).",
+            help="Platform of items that don't name one: sentinel-2a, sentinel-2b, sentinel-2c; "
+            "'infer' (from the orbit phase); 'sentinel-2' (mean of 2A and 2B).",
             rich_help_panel=HOW,
         ),
     ] = None,
     resolution: Annotated[
         float | None,
         typer.Option(
-            help="Pixel size of the result in CRS units. Default: the target's own grid, or the "
-            "source's without a target. A network always reads the source as it is.",
+            help="Output pixel size in CRS units. Default: the target's grid, or the source's "
+            "if there is no target. A network always reads the source at its native size.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -332,7 +333,7 @@ def harmonize(
         bool,
         typer.Option(
             "--flags",
-            help="Write the flags of the result as a layer: outside the training data, "
+            help="Write a layer of result flags: outside the training data, "
             "near missing pixels, beyond the table, partial context.",
             rich_help_panel=MODEL,
         ),
@@ -340,13 +341,13 @@ def harmonize(
     tables: Annotated[
         Path | None,
         typer.Option(
-            help="Look-up tables of `xharmonize fit --method tables`.", rich_help_panel=MODEL
+            help="Look-up tables from `xharmonize fit --method tables`.", rich_help_panel=MODEL
         ),
     ] = None,
     tile: Annotated[
         float | None,
         typer.Option(
-            help="Fit look-up tables per date and tile of so many metres, then apply them.",
+            help="Fit and apply look-up tables per date and tile; side of a tile in metres.",
             min=0,
             rich_help_panel=MODEL,
         ),
@@ -355,7 +356,7 @@ def harmonize(
         bool,
         typer.Option(
             "--interpolate",
-            help="Blend look-up tables between the centres of tiles.",
+            help="Blend look-up tables between tile centres.",
             rich_help_panel=MODEL,
         ),
     ] = False,
@@ -363,19 +364,19 @@ def harmonize(
         bool,
         typer.Option(
             "--pad",
-            help="Read a margin around the area, so that a network sees whole tiles at its border.",
+            help="Read a margin around the area, so that a network has full tiles at its edges.",
             rich_help_panel=MODEL,
         ),
     ] = False,
     device: Annotated[
-        Device, typer.Option(help="Where networks run.", rich_help_panel=MODEL)
+        Device, typer.Option(help="Device that runs networks.", rich_help_panel=MODEL)
     ] = "auto",
     dtype: Annotated[
-        Precision, typer.Option(help="Precision of networks.", rich_help_panel=MODEL)
+        Precision, typer.Option(help="Numerical precision of networks.", rich_help_panel=MODEL)
     ] = "float32",
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Tiles run at once; fewer need less memory.", rich_help_panel=MODEL),
+        typer.Option(help="Tiles per batch; fewer use less memory.", rich_help_panel=MODEL),
     ] = None,
     index: Annotated[
         str | None,
@@ -390,48 +391,48 @@ def harmonize(
     ] = None,
     cogs: Annotated[
         Path | None,
-        typer.Option(help="Folder for COGs with STAC items.", rich_help_panel=OUTPUT),
+        typer.Option(help="Folder to write COGs and STAC items to.", rich_help_panel=OUTPUT),
     ] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(help="Folder for maps, series and timeline (PNG).", rich_help_panel=OUTPUT),
+        typer.Option(help="Folder to write figures to (PNG).", rich_help_panel=OUTPUT),
     ] = None,
     point: Annotated[
         str | None,
         typer.Option(
-            help="LON,LAT of the pixel whose series is drawn; default: mean of the area.",
+            help="LON,LAT of the pixel to plot in --figures. Default: mean of the area.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     upsert: Annotated[
         bool,
         typer.Option(
-            "--upsert", help="Add to the store, replacing dates it has.", rich_help_panel=OUTPUT
+            "--upsert", help="Add to existing output; replace dates in it.", rich_help_panel=OUTPUT
         ),
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=OUTPUT),
+        typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT),
     ] = False,
     skip_check: Annotated[
         bool,
         typer.Option(
-            "--skip-check", help="Don't compare pixels with the metadata.", rich_help_panel=CHECK
+            "--skip-check", help="Don't check pixels against metadata.", rich_help_panel=CHECK
         ),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Go on where pixels contradict the metadata.", rich_help_panel=CHECK
+            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
         ),
     ] = False,
 ) -> None:
-    """Harmonise a STAC collection, merge it with the target's, and write Zarr or COGs.
+    """Harmonise a STAC collection, merge it with a target collection, and write Zarr or COGs.
 
     Example: xharmonize harmonize catalog.json --source-collection sentinel-2-l2a
     --target-collection landsat-c2-l2 --datetime 2018 --index ndvi --out ndvi.zarr
 
-    Items of Planetary Computer are signed with --modifier planetary_computer:sign_inplace
+    For items from Planetary Computer, add --modifier planetary_computer:sign_inplace
     """
     if out is None and cogs is None:
         raise typer.BadParameter("nothing to write: give --out STORE.zarr, --cogs FOLDER or both")
@@ -491,7 +492,7 @@ def harmonize(
 
 
 def parse_bbox(text: str | None) -> tuple[float, float, float, float] | None:
-    """Read ``west,south,east,north``; raises `typer.BadParameter` unless it is four numbers."""
+    """Parse ``west,south,east,north``; raise `typer.BadParameter` unless it is four numbers."""
     if text is None:
         return None
     west, south, east, north = _numbers(text, 4, "--bbox", "WEST,SOUTH,EAST,NORTH")
@@ -499,7 +500,7 @@ def parse_bbox(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def parse_point(text: str | None) -> tuple[float, float] | None:
-    """Read ``longitude,latitude``; raises `typer.BadParameter` unless it is two numbers."""
+    """Parse ``longitude,latitude``; raise `typer.BadParameter` unless it is two numbers."""
     if text is None:
         return None
     longitude, latitude = _numbers(text, 2, "--point", "LON,LAT")

@@ -1,4 +1,4 @@
-"""``xharmonize info`` and ``models``: what a catalogue, a store or a model holds."""
+"""``xharmonize info`` and ``models``: describe a catalogue, a store or a model."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 def info(
     source: Annotated[
         str,
-        typer.Argument(help="STAC API URL, static catalogue, file of items, or Zarr store."),
+        typer.Argument(help="STAC API URL, static catalogue, item file, or Zarr store."),
     ],
-    collection: Annotated[str | None, typer.Option(help="Look at this collection only.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Show only this collection.")] = None,
     bbox: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.")] = None,
-    datetime: Annotated[str | None, typer.Option(help="Date or period, e.g. 2018-06.")] = None,
+    datetime: Annotated[str | None, typer.Option(help="Date or date range: 2018-06.")] = None,
     platform: Annotated[
-        str | None, typer.Option(help="Where items name no platform; see `harmonize`.")
+        str | None, typer.Option(help="Platform of items that don't name one; see `harmonize`.")
     ] = None,
     drivers: Drivers = None,
     schemes: Schemes = None,
-    items: Annotated[int, typer.Option(help="List so many items one by one; 0: none.", min=0)] = 20,
+    items: Annotated[int, typer.Option(help="Number of items to list; 0 for none.", min=0)] = 20,
 ) -> None:
-    """Say what a catalogue or a store holds, and what its numbers mean."""
+    """Describe a catalogue or store: its contents, and what its values mean."""
     if is_store(source):
         _describe_store(source)
         return
@@ -69,7 +69,7 @@ def is_store(source: str) -> bool:
 
 
 def item_row(scene: Scene) -> dict[str, Any]:
-    """Return the line of an item in the table."""
+    """Return the table row of an item."""
     step = scene.step
     return {
         "time (UTC)": str(scene.datetime)[:16],
@@ -83,7 +83,7 @@ def item_row(scene: Scene) -> dict[str, Any]:
 
 
 def group_rows(scenes: list[Scene]) -> list[dict[str, Any]]:
-    """Return one line for all items whose numbers mean the same."""
+    """Return one row per group of items whose values mean the same."""
     groups: dict[tuple[str, ...], list[Scene]] = defaultdict(list)
     for scene in scenes:
         row = item_row(scene)
@@ -113,7 +113,7 @@ def print_bands(scenes: list[Scene]) -> None:
 
 
 def _formula(scene: Scene) -> str:
-    """How a digital number becomes a value, where all bands agree; else the range."""
+    """Conversion from digital number to value; ranges where bands differ."""
     step = scene.step
     scale, offset, nodata = (
         _range(values.values()) for values in (step.scale, step.offset, step.nodata)
@@ -122,8 +122,8 @@ def _formula(scene: Scene) -> str:
 
 
 def _range(values: Iterable[float]) -> str:
-    """Write equal values once, different ones as (lowest … highest)."""
-    # One NaN for all, since NaN differs from itself.
+    """Format equal values once, different ones as (lowest … highest)."""
+    # Map every NaN to one object: NaN differs from itself, so a set would keep each.
     distinct = sorted({math.nan if math.isnan(v) else v for v in values}, key=_nan_last)
     if not distinct:
         return "?"
@@ -132,7 +132,7 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _n_incomplete(path: str) -> int:
-    """Number of entries that a write under way, or one that was killed, has reserved."""
+    """Number of entries reserved by a write that is in progress or was interrupted."""
     import xarray as xr
 
     store = xr.open_zarr(path)
@@ -190,12 +190,12 @@ def _print_history(history: Any) -> None:
         console.say(f"  {line}")
 
 
-models = typer.Typer(help="List models, and show what one says of itself.")
+models = typer.Typer(help="List models, or show the details of one.")
 
 
 @models.callback(invoke_without_command=True)
 def listed(context: typer.Context) -> None:
-    """List the models that have a name, built in or in a folder of XHARMONIZE_MODELS."""
+    """List named models: built-in ones and those in folders of XHARMONIZE_MODELS."""
     if context.invoked_subcommand is not None:
         return
     from xharmonize.sensors.bandpass import get_table, list_tables
@@ -215,9 +215,9 @@ def listed(context: typer.Context) -> None:
 
 @models.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a model, folder of a bundle, or fit.")],
+    name: Annotated[str, typer.Argument(help="Model name, bundle folder, or fit file.")],
 ) -> None:
-    """Show what a model is: bands, grid, training, scores, licence."""
+    """Show the details of a model: bands, grid, training, scores and licence."""
     model = xh.load_model(name)
     if isinstance(model, HasBundle) and model.bundle is not None:
         _show_card(model.bundle.card, digest=model.bundle.ref.digest)
@@ -247,7 +247,7 @@ def _show_card(card: Card, *, digest: str) -> None:
 
 
 def _facts(model: Harmonizer) -> dict[str, str]:
-    """What any harmoniser says of itself."""
+    """Details that every harmonizer has."""
     return {
         "name": model.name,
         "direction": f"{model.source_bandpass or 'any'} to {model.target_bandpass}",

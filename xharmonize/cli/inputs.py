@@ -1,4 +1,4 @@
-"""What commands read: cubes, the model, and what pixels say against metadata."""
+"""Inputs of the commands: cubes, models, and the check of pixels against metadata."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def print_check(table: pd.DataFrame) -> None:
 
 
 def print_summary(series: xr.DataArray | xr.Dataset, *, title: str) -> None:
-    """Print one row for each platform: dates, period, valid pixels, median value."""
+    """Print one row per platform: dates, period, valid pixels and median value."""
     rows = summarize(series)
     console.print_table(rows, title=title)
 
 
 def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
-    """Return one row for each (sensor, platform): dates, period, valid share, median of dates.
+    """Return one row per sensor and platform: dates, period, valid fraction, median of dates.
 
-    Of a smoothed series, only what was observed counts.
+    In a smoothed series, only observed dates count.
     """
     layer, name = _one_layer(series)
     filled = is_filled(series, layer)
@@ -110,7 +110,7 @@ WHERE = "What to read"
 Drivers: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="GDAL drivers that may read assets, separated by commas. Default: those of GeoTIFF "
+        help="Comma-separated GDAL drivers allowed to read assets. Default: those for GeoTIFF "
         "and JPEG 2000.",
         rich_help_panel=WHERE,
     ),
@@ -118,20 +118,20 @@ Drivers: TypeAlias = Annotated[
 Schemes: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Kinds of addresses that assets may have, separated by commas: https, s3, file. "
-        "Default: those of the web; and file, where items do not come from the web.",
+        help="Comma-separated URL schemes allowed for assets: https, s3, file. "
+        "Default: web schemes, and file if the items are not from the web.",
         rich_help_panel=WHERE,
     ),
 ]
 
 
 class Contradiction(RadiometryError):
-    """Pixels contradict the metadata, and the user did not say to go on."""
+    """Pixels contradict the metadata, and the user did not force the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Where a command reads from, and what it leaves out; the fields are options."""
+    """What a command reads and masks; the fields are options."""
 
     source: str
     bbox: tuple[float, float, float, float] | None = None
@@ -155,12 +155,12 @@ def open_cube(
     platform: str | None = None,
     pad: Any = None,
 ) -> Cube:
-    """Open a collection lazily, and print what it is.
+    """Open a collection lazily, and print its size.
 
     Parameters
     ----------
     pad : Harmonizer, optional
-        The model whose tiles are to be wholly supplied.
+        Model whose tiles need full context at the edges of the area.
     """
     options = {} if pad is None else {"pad": pad}
     with _collection_named(collection):
@@ -194,7 +194,7 @@ def check(cube: Cube, *, refuse: bool) -> None:
     Raises
     ------
     Contradiction
-        If there is one and `refuse` is True.
+        If pixels contradict the metadata and `refuse` is True.
     """
     with console.progress("Comparing pixels with metadata"):
         table = xh.check_radiometry(cube)
@@ -207,18 +207,18 @@ def check(cube: Cube, *, refuse: bool) -> None:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Read names separated by commas."""
+    """Split comma-separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def optional_names(text: str | None) -> tuple[str, ...] | None:
-    """Read names separated by commas; None stays None."""
+    """Split comma-separated names; None stays None."""
     return None if text is None else split_names(text)
 
 
 @contextmanager
 def _collection_named(collection: str | None) -> Iterator[None]:
-    """Add to an error that comes of reading all collections of a source together."""
+    """Add a hint to errors that arise when all collections of a source are read together."""
     try:
         yield
     except (BandError, GridError) as error:
@@ -242,7 +242,7 @@ def _mask(query: Query) -> Any:
 
 
 def _import_function(path: str) -> Callable[..., Any]:
-    """Return the function that ``module:name`` names."""
+    """Import the function ``module:name``."""
     module, _, name = path.partition(":")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
@@ -259,9 +259,9 @@ BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which model, and how it is applied; the fields are options (see ``harmonize --help``).
+    """Which model to apply, and how; the fields are options (see ``harmonize --help``).
 
-    An empty `to` is the model's own direction: its tables are wanted, not its result.
+    An empty `to` keeps the model's own direction, for fitting its tables without applying it.
     """
 
     to: Literal["landsat", "sentinel-2", ""] = "landsat"
@@ -278,17 +278,17 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A model ready to be applied.
+    """A loaded model, ready to apply.
 
     Attributes
     ----------
     choice : Choice
     model : Harmonizer or Dataset
-        What `xharmonize.load_model` returned.
+        As returned by `xharmonize.load_model`.
     harmonizer : Harmonizer
-        What it stands for, in the direction asked for.
+        The model as a harmonizer in the requested direction.
     tables : Dataset or None
-        Look-up tables that were named.
+        Look-up tables given by the user.
     """
 
     choice: Choice
@@ -305,7 +305,7 @@ class Opened:
             )
 
     def check(self) -> None:
-        """Raise `ModelError` for options the model does not take, before any pixel is read."""
+        """Raise `ModelError` for options the model does not accept, before reading pixels."""
         if self.choice.tile is not None or self.choice.interpolate:
             self.require_look_up()
         takes = self.harmonizer.options
@@ -325,13 +325,13 @@ class Opened:
 
     @property
     def target_bands(self) -> tuple[str, ...]:
-        """Bands of the result where the user names none: of published lines, those in common."""
+        """Default bands of the result; for published models, the six common ones."""
         is_made = isinstance(self.model, xr.Dataset) or self.harmonizer.needs_all_bands
         return self.harmonizer.target_bands if is_made else DEFAULT_BANDS
 
     @property
     def pad(self) -> Any:
-        """The model, where its margin is to be read too."""
+        """The model if its margin should be read too, else None."""
         if not self.choice.pad:
             return None
         if not self.harmonizer.changes_grid:
@@ -342,7 +342,7 @@ class Opened:
         return self.harmonizer
 
     def apply(self, source: Cube, target: Cube | None, resolution: float | None) -> Any:
-        """Put the source into the target's bandpass, on the target's grid where there is one."""
+        """Convert the source to the target's bandpass, on the target's grid if there is one."""
         convert: Any = xh.to_landsat if self.choice.to == "landsat" else xh.to_sentinel2
         tables = self.tables
         if self.choice.tile is not None or self.choice.interpolate:
@@ -367,12 +367,12 @@ class Opened:
         return fit.compute()
 
     def on_grid(self, source: Any, target: Cube | None) -> Any:
-        """Put the source on the target's grid, where there is one."""
+        """Regrid the source to the target's grid, if there is a target."""
         share = self.harmonizer.min_valid_fraction
         return source if target is None else xh.regrid(source, like=target, min_valid=share)
 
     def _runtime(self) -> xh.models.Runtime | None:
-        """How networks are to be run; None where nothing was said."""
+        """Runtime options of networks; None if all are defaults."""
         chosen = xh.models.Runtime(
             device=self.choice.device, dtype=self.choice.dtype, batch_size=self.choice.batch_size
         )
@@ -380,12 +380,12 @@ class Opened:
 
 
 def open_model(choice: Choice) -> Opened:
-    """Open a model, and its tables, before any pixel is read.
+    """Load a model and its tables, before any pixel is read.
 
     Raises
     ------
     UnknownModelError, ModelError
-        If there is none, if it is damaged, or if it leads to another bandpass.
+        If the model does not exist, is damaged, or converts to another bandpass.
     """
     model = xh.load_model(choice.model)
     if choice.tables is not None and not choice.tables.exists():

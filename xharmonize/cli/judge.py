@@ -1,4 +1,4 @@
-"""``xharmonize score``, ``plot`` and ``report``: what a store is worth, and what it looks like."""
+"""``xharmonize score``, ``plot`` and ``report``: evaluate and plot stores."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ OPTIONS: dict[Kind, set[str]] = {
     "tables": {"title"},
     "training": {"title"},
 }
-"""Which options a picture can use."""
+"""Options that each kind of figure accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture as it was asked for; the fields are options (see ``plot --help``)."""
+    """A requested figure; the fields are options (see ``plot --help``)."""
 
     kind: Kind
     stores: tuple[Path, ...]
@@ -63,7 +63,7 @@ class Drawing:
     title: str = ""
 
     def complaint(self) -> str:
-        """Return what is wrong with the options; empty where nothing is."""
+        """Return what is wrong with the options; empty if they are valid."""
         names = {name for allowed in OPTIONS.values() for name in allowed}
         idle = sorted(name for name in names - OPTIONS[self.kind] if self._value(name))
         if idle:
@@ -78,7 +78,7 @@ class Drawing:
         return getattr(self, option.replace("-", "_"))
 
     def figure(self) -> Figure:
-        """Draw; computes."""
+        """Draw the figure; computes."""
         plot, title = xh.plot, self.title
         bands = None if self.bands is None else list(self.bands)
         draw: dict[Kind, Callable[[], Figure]] = {
@@ -158,9 +158,9 @@ def _stretch(text: str | None) -> Any:
     return low, high
 
 
-TOLERANCE = "Largest gap between dates that are compared, where the two have different ones."
-SENSOR = "Compare only the dates of this sensor; of a merged store."
-REF_SENSOR = "Dates of the reference; without REF both are read from one merged store."
+TOLERANCE = "Largest time gap between compared dates, if the stores differ in dates."
+SENSOR = "Use only the dates of this sensor in a merged store."
+REF_SENSOR = "Sensor of the reference dates. Without REF, both come from one merged store."
 
 
 def score(
@@ -170,39 +170,40 @@ def score(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names separated by commas, as in `xharmonize.metrics.list_metrics()`."),
+        typer.Option(help="Comma-separated metrics; see `xharmonize.metrics.list_metrics()`."),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Score groups apart: sensor, platform, time.month; commas between."),
+        typer.Option(help="Comma-separated groups to score by: sensor, platform, time.month."),
     ] = None,
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
     ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
     baseline: Annotated[
         Path | None,
         typer.Option(
-            help="Zarr store of another prediction, for skill; only pixels that both have count."
+            help="Zarr store of another prediction, for skill; scores only pixels valid in both."
         ),
     ] = None,
     tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = DEFAULT_TOLERANCE,
     pooled: Annotated[
-        bool, typer.Option("--pooled", help="One number over all bands instead of one per band.")
+        bool,
+        typer.Option("--pooled", help="Compute one score over all bands instead of one per band."),
     ] = False,
     data_range: Annotated[
-        float, typer.Option(help="Range of the data, for psnr and ssim: 2 for an index.", min=0)
+        float, typer.Option(help="Data range for psnr and ssim: 2 for an index.", min=0)
     ] = 1.0,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the scores: scores.csv or scores.json.")
+        Path | None, typer.Option(help="File to write the scores to: scores.csv or scores.json.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
     """Score a store against a reference.
 
     Example: xharmonize score s2-as-landsat.zarr landsat.zarr --metrics n,rmse,bias,ssim
 
-    Of one merged store: xharmonize score dense.zarr --sensor sentinel-2-l2a --ref-sensor
+    Within one merged store: xharmonize score dense.zarr --sensor sentinel-2-l2a --ref-sensor
     landsat-c2-l2
     """
     if out is not None and out.suffix not in (".csv", ".json"):
@@ -234,46 +235,46 @@ def score(
 
 
 def plot(
-    kind: Annotated[Kind, typer.Argument(help="What to draw.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of figure.")],
     stores: Annotated[
         list[Path],
         typer.Argument(
-            help="Zarr stores: one or more for maps and timeline, prediction and reference for "
-            "scatter and errors, else one; for tables a fit, for training a CSV file."
+            help="Zarr stores: one or more for maps and timeline; prediction and reference for "
+            "scatter and errors; a fit for tables; a CSV file for training; otherwise one."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
+    out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")],
     time: Annotated[
         str | None,
         typer.Option(
-            help="Date of maps or errors, the nearest is taken. Default: the clearest of the first "
-            "store; for errors their mean over all dates."
+            help="For maps and errors: date; the nearest is used. Default: the clearest date of "
+            "the first store; for errors, the mean over all dates."
         ),
     ] = None,
     bands: Annotated[
-        str | None, typer.Option(help="Bands, separated by commas; three make a colour map.")
+        str | None, typer.Option(help="Comma-separated bands; three make a colour composite.")
     ] = None,
     stretch: Annotated[
         str | None,
-        typer.Option(help="For maps: LOW,HIGH, or three-stage (fixed, for true colour)."),
+        typer.Option(help="For maps: LOW,HIGH, or three-stage (a fixed stretch for true colour)."),
     ] = None,
     point: Annotated[
-        str | None, typer.Option(help="For series: LON,LAT; default: mean of the area.")
+        str | None, typer.Option(help="For series: LON,LAT of a pixel. Default: mean of the area.")
     ] = None,
     smooth: Annotated[
-        bool, typer.Option("--smooth", help="For series: draw the smoothed course too.")
+        bool, typer.Option("--smooth", help="For series: also draw the smoothed series.")
     ] = False,
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
     ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
     tolerance: Annotated[
         str | None, typer.Option(help=f"{TOLERANCE} Default: {DEFAULT_TOLERANCE}.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Put above the figure.")] = "",
+    title: Annotated[str, typer.Option(help="Title of the figure.")] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Draw a picture of one or more stores.
+    """Plot one or more stores.
 
     Example: xharmonize plot scatter s2-as-landsat.zarr landsat.zarr --out scatter.png
     """
@@ -302,7 +303,7 @@ def plot(
 
 
 def report(
-    store: Annotated[Path, typer.Argument(help="Zarr store of a series, or of a prediction.")],
+    store: Annotated[Path, typer.Argument(help="Zarr store of a series or prediction.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     ref: Annotated[
         Path | None, typer.Option(help="Zarr store of a reference to score against.")
@@ -310,21 +311,21 @@ def report(
     source: Annotated[
         Path | None,
         typer.Option(
-            help="Zarr store of what the prediction was made from: scored too, as it is and by "
-            "HLS v2."
+            help="Zarr store the prediction was made from. It is scored too, both unchanged and "
+            "harmonised with HLS v2."
         ),
     ] = None,
     tolerance: Annotated[str, typer.Option(help=TOLERANCE)] = DEFAULT_TOLERANCE,
-    title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Write one page of HTML on a store: what it is, scores, pictures, warnings.
+    """Write an HTML report on a store: contents, scores, figures and warnings.
 
     Example: xharmonize report pred.zarr --ref landsat.zarr --source s2.zarr --out report.html
 
-    The page holds its pictures and needs no network.
+    The page embeds its figures and works offline.
     """
     if source is not None and ref is None:
         raise typer.BadParameter("--source is compared with a reference: give --ref too")
@@ -352,7 +353,7 @@ def _require_new(out: Path | None, overwrite: bool) -> None:
 
 
 def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:
-    """One row for each group and band, one column for each metric along these dimensions."""
+    """One row per group and band, one column per metric with these dimensions."""
     names = [name for name, array in scores.data_vars.items() if array.dims == tuple(dims)]
     units = {name: scores[name].attrs["units"] for name in names}
     labels = {n: f"{n} [{u}]" if u != "1" else str(n) for n, u in units.items()}
@@ -368,7 +369,7 @@ def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _long(scores: xr.Dataset) -> list[dict[str, Any]]:
-    """One row for each number."""
+    """One row per score."""
     rows = []
     dims = list(dict.fromkeys(d for array in scores.data_vars.values() for d in array.dims))
     for name, array in scores.data_vars.items():
@@ -384,7 +385,7 @@ def _long(scores: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A label as JSON and a table take it."""
+    """A label as a plain number or string, for tables and JSON."""
     item = value.item() if hasattr(value, "item") else value
     return item if isinstance(item, (int, float, str)) else str(item)
 

@@ -1,4 +1,4 @@
-"""A STAC API on the loopback interface, from items in memory; it ends by itself.
+"""A temporary STAC API on the loopback interface that serves items from memory.
 
 Made on stac-fastapi and cql2 for the demo and for tests. Search, paging, ``query``, CQL2 and
 ``sortby`` work with pystac-client. It listens on 127.0.0.1 only.
@@ -34,16 +34,16 @@ def serve(
     port: int = 0,
     timeout: float = 30.0,
 ) -> Iterator[str]:
-    """Serve items as a STAC API while the block runs.
+    """Serve items as a STAC API for the duration of a ``with`` block.
 
     Parameters
     ----------
     items : sequence of mapping
         STAC items with absolute asset hrefs.
     collections : sequence of mapping, optional
-        STAC collections; those the items name and that are missing here are made up.
+        STAC collections. Minimal ones are added for collections that only the items name.
     port : int
-        TCP port; 0 takes a free one.
+        TCP port; 0 picks a free one.
     timeout : float
         How long to wait for the server to start [s].
 
@@ -63,7 +63,7 @@ def serve(
     app = build_app(items, collections)
     listener = _listen(port)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    # A daemon thread cannot keep the process alive, whatever happens to the block.
+    # A daemon thread cannot keep the process alive, even if the block never exits.
     thread = threading.Thread(target=server.run, args=([listener],), name="stac-api", daemon=True)
     thread.start()
     try:
@@ -79,7 +79,7 @@ def build_app(
     items: Sequence[Mapping[str, Any]], collections: Sequence[Mapping[str, Any]] = ()
 ) -> FastAPI:
     """Return the STAC API as an ASGI application; see `serve`."""
-    # On import stac-fastapi warns about a title of its own that ours replaces.
+    # stac-fastapi warns on import about its default title, which ours replaces.
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)
     for module in ("stac_fastapi.api", "stac_fastapi.extensions", "cql2"):
         require(module, extra="demo")
@@ -90,9 +90,9 @@ def build_app(
 
 
 def read_catalog(path: str | Path) -> tuple[list[Item], list[dict[str, Any]]]:
-    """Read a static catalogue: its items with absolute asset hrefs, and its collections.
+    """Read the items, with absolute asset hrefs, and the collections of a static catalogue.
 
-    The files are read as they are: pystac would rename fields on reading (``proj:epsg``).
+    The files are read unchanged: pystac would rename fields such as ``proj:epsg``.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def read_catalog(path: str | Path) -> tuple[list[Item], list[dict[str, Any]]]:
     Raises
     ------
     CatalogError
-        If a file is missing or is no JSON.
+        If a file is missing or is not JSON.
     """
     items: list[Item] = []
     collections: list[dict[str, Any]] = []
@@ -147,7 +147,7 @@ def _absolute(folder: Path, asset: Mapping[str, Any]) -> str:
 
 
 def _complete(collections: list[dict[str, Any]], items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Add a minimal collection for each one that items name and nobody gave."""
+    """Add a minimal collection for each one that items name but the caller did not give."""
     known = {collection["id"] for collection in collections}
     named = sorted({item["collection"] for item in items if item.get("collection")} - known)
     return collections + [

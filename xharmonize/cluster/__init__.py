@@ -1,6 +1,6 @@
-"""Dask clusters: one on this machine, and models on the workers of any.
+"""Start a Dask cluster on this machine, and share models with the workers of any cluster.
 
-Importing this package loads no ``distributed``; calling its functions does.
+``distributed`` is imported when a function is called, not with this package.
 """
 
 from xharmonize.cluster.local import local

@@ -1,4 +1,4 @@
-"""A cluster on this machine, and whether its GPUs can serve workers."""
+"""Start a Dask cluster on this machine, on its GPUs if they are usable."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What kind of workers a machine gets.
+    """The kind of workers to start on a machine.
 
     Attributes
     ----------
     is_gpu : bool
-        One worker per GPU, else workers on the cores.
+        Whether to start one worker per GPU, or workers on CPU cores.
     reason : str
-        Why, in words.
+        Explanation of the choice.
     is_unexpected : bool
-        There is a GPU, but it cannot be used as things are installed.
+        Whether there is a GPU that the installed packages cannot use.
     """
 
     is_gpu: bool
@@ -40,10 +40,10 @@ class Choice:
 
 
 def choose(*, devices: Path = Path("/dev"), environment: Mapping[str, str] | None = None) -> Choice:
-    """Look for GPUs and for what it takes to use them; starts nothing on them.
+    """Look for GPUs and for the packages to use them, without starting anything on them.
 
-    Device files tell whether there is a GPU, since they need no package: so that a machine whose
-    GPU cannot be used for want of one is told so.
+    GPUs are detected by their device files, which needs no package, so that users are told if a
+    GPU is unused only because a package is missing.
 
     Parameters
     ----------
@@ -100,39 +100,39 @@ def local(
     dashboard: bool = True,
     directory: str | os.PathLike[str] | None = None,
 ) -> Client:
-    """Start workers on this machine: one per GPU where there are GPUs, else on its cores.
+    """Start a Dask cluster on this machine: one worker per GPU, or workers on CPU cores.
 
-    Everything listens on 127.0.0.1 only, on free ports. Which kind was started and why is in
-    ``client.reason``, in its `repr` and in the log (``xharmonize.cluster``, INFO); a GPU that
-    cannot be used is warned about. Closing the client closes the cluster, and so does leaving
-    ``with xh.cluster.local() as client:``.
+    Everything listens on 127.0.0.1 only, on free ports. ``client.reason``, its `repr` and the log
+    (``xharmonize.cluster``, INFO) tell which kind was started and why; an unusable GPU causes a
+    warning. Closing the client, or leaving ``with xh.cluster.local() as client:``, closes the
+    cluster.
 
     Parameters
     ----------
     n_workers : int, optional
-        Worker processes. By default one per GPU, or enough for every core.
+        Number of worker processes. Default: one per GPU, or enough to use every core.
     threads_per_worker : int, optional
-        Threads of each. By default 1 on a GPU; on cores up to 4, since kernels and networks release
-        the GIL and the threads of a worker share one copy of a model.
+        Threads per worker. Default: 1 on a GPU, up to 4 on cores, since kernels and networks
+        release the GIL and the threads of a worker share one copy of a model.
     memory_limit : str, int, float or None
-        Of each worker, as distributed understands it: bytes, ``"4GB"``, a share of the machine's
-        memory, ``"auto"`` for an equal share of it, None for none.
+        Memory limit per worker, as in distributed: bytes, ``"4GB"``, a fraction of the machine's
+        memory, ``"auto"`` to divide it equally, None for no limit.
     gpu : bool, optional
-        False: on the cores even where there is a GPU. True: on GPUs or not at all.
+        False uses CPU cores even if there is a GPU. True requires GPUs.
     dashboard : bool
-        Serve Dask's dashboard, at ``client.dashboard_link``; it needs bokeh.
+        Whether to serve Dask's dashboard, at ``client.dashboard_link``; needs bokeh.
     directory : path, optional
-        Where workers spill and keep their copies of models; Dask's temporary directory by default.
+        Directory for spilled data and copies of models. Default: Dask's temporary directory.
 
     Returns
     -------
     distributed.Client
-        Now the default scheduler of this process.
+        Client of the cluster; it becomes the default scheduler of this process.
 
     Raises
     ------
     ClusterError
-        If `n_workers` or `threads_per_worker` is below 1, or GPUs are asked for and there are none.
+        If `n_workers` or `threads_per_worker` is below 1, or GPUs are requested but unavailable.
     MissingDependencyError
         If distributed is not installed.
 
@@ -202,12 +202,12 @@ def _on_cores(n_workers: int | None, threads: int | None, options: dict[str, Any
 
 
 def split_cores(n_cores: int, n_workers: int | None, threads: int | None) -> tuple[int, int]:
-    """Worker processes and threads of each that use all cores, `MAX_THREADS` threads at most.
+    """Divide all cores among workers and threads, with at most `MAX_THREADS` threads per worker.
 
     Parameters
     ----------
     n_workers, threads : int, optional
-        What is asked for; the other number follows.
+        Requested numbers; a number not given follows from the other.
     """
     if n_workers is None and threads is None:
         n_workers = -(-n_cores // MAX_THREADS)

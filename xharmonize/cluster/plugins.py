@@ -1,4 +1,4 @@
-"""What needs distributed when loaded: the client of `local`, and plugins that share models.
+"""Client of `local`, and plugins that share models; importing this needs distributed.
 
 The scheduler keeps the files on its disk, never in memory, and hands them out piece by piece;
 workers that join or restart later fetch them by themselves.
@@ -23,12 +23,12 @@ from xharmonize.models.refs import ModelRef
 
 
 class LocalClient(Client):
-    """A client that closes its cluster with itself, and knows why it is of the kind it is.
+    """A client that closes its cluster when it is closed.
 
     Attributes
     ----------
     reason : str
-        Which cluster was started, and why.
+        Kind of cluster that was started, and why.
     """
 
     reason: str = ""
@@ -52,13 +52,13 @@ PIECE = 4 * 2**20
 
 
 class Depot(SchedulerPlugin):
-    """Files of bundles on the scheduler's disk, by digest; they go when the scheduler closes."""
+    """Files of bundles on the scheduler's disk, by digest; removed when the scheduler closes."""
 
     name = DEPOT
     idempotent = True
 
     async def start(self, scheduler: Any) -> None:
-        """Make room, and answer those who bring and fetch files."""
+        """Create the directory, and register handlers to upload and fetch files."""
         self.folder = Path(tempfile.mkdtemp(prefix="xharmonize-depot-"))
         scheduler.handlers |= {READ: self.read, WRITE: self.write}
 
@@ -69,10 +69,10 @@ class Depot(SchedulerPlugin):
     async def write(
         self, digest: str, name: str, sender: str, offset: int, size: int, data: bytes
     ) -> None:
-        """Put one piece of a file into its place; the file is there once it is whole.
+        """Write one piece of a file; the file appears once it is complete.
 
-        Each client writes a file of its own until then, so that two that share the same model at
-        the same time, or again, take nothing from under a worker that reads.
+        Until then each client writes to its own file, so that sharing the same model twice, even
+        at the same time, never disturbs a worker that is reading.
         """
         path = self.folder / plain(digest) / plain(name)
         part = path.with_name(plain(f"{name}.{sender}.part"))
@@ -91,7 +91,7 @@ class Depot(SchedulerPlugin):
 
 
 class SharedBundle(WorkerPlugin):
-    """Gives a worker its own copy of a bundle, whenever the worker starts.
+    """Give each worker its own copy of a bundle when it starts.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class SharedBundle(WorkerPlugin):
         self.name = f"xharmonize-bundle-{ref.digest}"
 
     async def setup(self, worker: Any) -> None:
-        """Fetch the files unless they are there, check them and tell the models' places."""
+        """Fetch the files unless they exist, check them, and register their location."""
         self.folder = Path(worker.local_directory) / "xharmonize" / plain(self.ref.digest)
         if not await asyncio.to_thread(self._holds, self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -125,12 +125,12 @@ class SharedBundle(WorkerPlugin):
         places.register(self.ref.digest, self.folder)
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002  (distributed names it)
-        """Forget the copy; the folder goes with the worker's local directory."""
+        """Unregister the copy; the folder is removed with the worker's local directory."""
         if places.registered(self.ref.digest) == os.path.abspath(self.folder):
             places.forget(self.ref.digest)
 
     def _holds(self, folder: Path) -> bool:
-        """Whether a folder holds the bundle, every byte of it."""
+        """Whether a folder holds the complete bundle."""
         try:
             return open_bundle(folder).ref.digest == self.ref.digest
         except (OSError, ModelError):
@@ -151,7 +151,7 @@ class SharedBundle(WorkerPlugin):
 
 
 def plain(name: str) -> str:
-    """Return a file name that stays in its folder, or raise `ClusterError`."""
+    """Return a file name, or raise `ClusterError` if it could point outside its folder."""
     if not name or name in (".", "..") or set(name) & set("/\\\0"):
         raise ClusterError(f"{name!r} is no plain file name")
     return name

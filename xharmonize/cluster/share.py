@@ -1,4 +1,4 @@
-"""A model's files on the workers of any cluster."""
+"""Share the files of a model with the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ _INTERVAL = 0.1
 def share(
     model: Any, client: Client, *, n_workers: int = 1, timeout: float = 30.0
 ) -> tuple[str, ...]:
-    """Ship the files of a model to every worker of a cluster, those that join later included.
+    """Send the files of a model to every worker of a cluster, including those that join later.
 
-    Needed where workers cannot see the folder the model was loaded from; a folder on a shared file
-    system, or a URL, needs nothing. Each worker gets one copy, in its own local directory, checked
-    by sha256 there. The client sends the files once; the scheduler keeps them on its disk for
-    workers that join or restart, and hands them out 4 MiB at a time. No model is ever pickled.
+    Needed only if workers cannot access the folder the model was loaded from; folders on a shared
+    file system and URLs work without it. Each worker gets one copy in its local directory,
+    verified by sha256. The client sends the files once; the scheduler keeps them on disk for
+    workers that join or restart, and serves them 4 MiB at a time. Models are never pickled.
 
     Parameters
     ----------
     model : model, ModelRef or path
-        From `xharmonize.load_model`, or what it takes.
+        Model from `xharmonize.load_model`, or any argument it accepts.
     client : distributed.Client
-        Of a running cluster.
+        Client of a running cluster.
     n_workers : int
-        Wait until the cluster has this many workers; 0 where they only come with the first tasks
-        (adaptive clusters).
+        Number of workers to wait for; 0 for adaptive clusters, which start workers with the first
+        tasks.
     timeout : float
-        How long to wait for workers and for answers [s].
+        How long to wait for workers and responses [s].
 
     Returns
     -------
     tuple of str
-        Addresses of the workers that have the model now.
+        Addresses of the workers that now have the model.
 
     Raises
     ------
     ClusterError
-        If the cluster has too few workers, is closed, or does not answer.
+        If the cluster has too few workers, is closed, or does not respond.
     ModelError
-        If the model has no files (published coefficients and fits travel in the graph), or the
-        files are not those it was loaded from.
+        If the model has no files (published coefficients and fits are part of the graph), or its
+        files have changed since it was loaded.
     MissingDependencyError
         If distributed is not installed.
     """
@@ -76,7 +76,7 @@ def share(
 
 @contextmanager
 def _files_of(ref: ModelRef) -> Iterator[list[Path]]:
-    """Files of a bundle on this machine; those of a URL are fetched for the time being."""
+    """Files of a bundle on this machine; files at a URL are downloaded temporarily."""
     place = find_place(ref.location)
     if place.filesystem is None:
         if open_bundle(place.root).ref.digest != ref.digest:
@@ -92,7 +92,7 @@ def _files_of(ref: ModelRef) -> Iterator[list[Path]]:
 
 
 def _ref_of(model: Any) -> ModelRef:
-    """The reference of a bundle, of a harmoniser made from one, or of its path."""
+    """Reference to a bundle, given as such, as its path, or as a harmonizer made from it."""
     if isinstance(model, (str, os.PathLike)):
         return open_bundle(model).ref
     if isinstance(model, ModelRef):

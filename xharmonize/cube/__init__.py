@@ -1,1 +1,1 @@
-"""Cubes: from catalogues to arrays that say what their numbers mean, and back to files."""
+"""Cubes: arrays that carry their radiometric contract, and the operations on them."""

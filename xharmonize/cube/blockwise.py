@@ -1,7 +1,7 @@
-"""Eager or lazy, and which blocks hold a window: the one place that knows Dask's graphs.
+"""Blockwise computation, eager or lazy: the only module that builds Dask graphs.
 
-Callers name a block function and the dimensions of its arrays. Arrays in memory are computed at
-once; where any is lazy, a graph of block tasks is built and nothing is computed.
+Callers pass a block function and the dimensions of its arrays. Arrays in memory are computed
+immediately; if any array is lazy, a graph of block tasks is built and nothing is computed.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _TRAILING = "αβγδεζηθ"
 
 
 def is_lazy(array: Any) -> bool:
-    """Whether an array is a graph: dask's, or an xarray object that holds one."""
+    """Whether an array is a Dask array, or an xarray object that wraps one."""
     if isinstance(array, (xr.DataArray, xr.Variable)):
-        return array.chunks is not None  # `.data` would read what lies in a file
+        return array.chunks is not None  # `.data` would load arrays backed by a file
     return isinstance(array, da.Array)
 
 
 def chunks_of(array: Any) -> tuple[tuple[int, ...], ...]:
-    """Chunks of an array along each dimension; one chunk where it lies in memory."""
+    """Chunks of an array along each dimension; a single chunk for arrays in memory."""
     found: tuple[tuple[int, ...], ...] = (
         array.chunks if is_lazy(array) else tuple((size,) for size in np.shape(array))
     )
@@ -65,7 +65,7 @@ def map_blocks(
     paired: Mapping[str, tuple[str, tuple[int, ...]]] | None = None,
     on_host: bool = False,
 ) -> Any:
-    """Apply a block function to arrays: at once to arrays in memory, else as a graph.
+    """Apply a block function to arrays: immediately to arrays in memory, else as a graph.
 
     Parameters
     ----------
@@ -74,31 +74,31 @@ def map_blocks(
     signature : str
         One letter per dimension of each array and of the result, as for `numpy.einsum`:
         ``"tbyx,tb->tbyx"``. An ellipsis stands for all other dimensions, aligned from the last.
-        A dimension that the result lacks lies in one block. Arrays that share a dimension are cut
-        alike, as the first lazy one is; one of length 1 is broadcast.
+        A dimension missing from the result is kept in one block. Arrays that share a dimension
+        are rechunked like the first lazy one; dimensions of length 1 are broadcast.
     *arrays : array
-        Numpy, cupy or dask; sequences of numbers in memory.
+        NumPy, CuPy or Dask arrays, or sequences of numbers.
     name : str
-        Begins the names of tasks.
+        Prefix of the task names.
     dtype : dtype
-        Of the result.
+        Type of the result.
     new : mapping of str to int or tuple of int, optional
-        Length, or chunks, of dimensions that no array has.
+        Length, or chunks, of dimensions that no input array has.
     sizes : mapping of str to int or tuple of int, optional
-        Chunks of the result along dimensions that the function shortens or lengthens; a number
-        stands for that length of each block.
+        Chunks of the result along dimensions whose length the function changes; a number is the
+        length of each block.
     whole : str
-        Dimensions of the result that lie in one block as well.
+        Dimensions of the result to keep in one block.
     paired : mapping of str to (str, tuple of int), optional
-        Dimensions whose chunks, given here, lie beside those of another dimension, each of as many
-        blocks: tables of the tiles under blocks of pixels.
+        Dimensions whose chunks, given here, match those of another dimension block by block, such
+        as the tables of the tiles under each block of pixels.
     on_host : bool
-        The function returns numpy arrays even of blocks in GPU memory.
+        Whether the function returns NumPy arrays even for blocks in GPU memory.
 
     Returns
     -------
     array
-        Lazy where any of `arrays` is.
+        Lazy if any of `arrays` is.
     """
     if not any(map(is_lazy, arrays)):
         return function(*map(_as_array, arrays))
@@ -167,7 +167,7 @@ def _cut(array: Any, chunks: Sequence[tuple[int, ...]]) -> Any:
 
 
 def cut_like(array: Any, like: Any, axes: Sequence[int] | None = None) -> Any:
-    """Return an array as lazy as another, in its chunks along `axes`, by default the last ones."""
+    """Chunk an array like another along `axes` (default: the last ones), if that one is lazy."""
     if not is_lazy(like):
         return array
     along = range(like.ndim - array.ndim, like.ndim) if axes is None else axes
@@ -185,16 +185,16 @@ def cut_into(array: Any, unit: Sequence[int]) -> da.Array:
 
 
 def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) -> Any:
-    """Return an array whose blocks hold the cells around them too.
+    """Return an array whose blocks include a margin of surrounding cells.
 
     Parameters
     ----------
     array : array
-        Numpy or dask. Chunks that are narrower than the margin are joined.
+        NumPy or Dask. Chunks narrower than the margin are merged.
     margin : mapping of int to int or (int, int)
-        Cells before and after a block, by axis.
+        Cells to add before and after each block, by axis.
     fill : number, optional
-        Value beyond the array, and around an array in memory; by default nothing is added there.
+        Value to pad with outside the array. Default: no padding there.
     """
     depth = {axis: margin.get(axis, 0) for axis in range(array.ndim)}
     ends = [n if isinstance(n, tuple) else (n, n) for n in depth.values()]
@@ -213,7 +213,7 @@ def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) ->
 
 
 def without_margin(array: Any, like: Any, margin: Mapping[int, int]) -> Any:
-    """Cut off again what `with_margin` added between blocks, and give the chunks of `like`."""
+    """Trim the margin that `with_margin` added between blocks, and restore the chunks of `like`."""
     if not is_lazy(array):
         return array
     depth = {axis: n for axis, n in margin.items() if array.numblocks[axis] > 1}
@@ -268,7 +268,7 @@ def _on_windows(
 
 
 def cut_window(blocks: Sequence[Sequence[AnyArray]], rows: Span, columns: Span) -> AnyArray:
-    """Return a window of the blocks that hold it: a view of one block, a copy of several.
+    """Return a window of blocks: a view if it lies in one block, a copy if it spans several.
 
     Parameters
     ----------

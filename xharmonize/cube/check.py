@@ -1,7 +1,7 @@
-"""Pixels against the radiometric contract: whether what a cube claims shows in its values.
+"""Check the pixels of a cube against its radiometric contract.
 
-Metadata alone cannot tell whether a catalogue shifted its pixels. The thresholds below are set
-wide: a finding means "look at this item", and the message says what would settle it.
+Metadata alone cannot tell whether a catalogue shifted its pixels. The thresholds below are
+lenient: a finding means "inspect this item", and its message says how to resolve it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ _LEAST = 50  # valid samples of a band below which its quantiles say nothing
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """What was found in one time step; arrays are (band,)."""
+    """Pixel statistics of one time step; arrays are (band,)."""
 
     step: Step
     bands: tuple[str, ...]
@@ -117,9 +117,9 @@ class _Sample:
 
     @property
     def is_bright(self) -> bool | None:
-        """Whether an offset may be left in the pixels: no visible one is darker than it is.
+        """Whether the pixels may still contain an offset: no visible band is darker than it.
 
-        None where pixels cannot tell, or the product has no offset.
+        None if the pixels cannot tell, or the product has no offset.
         """
         band, shift = self.darkest_visible, self.shift
         if band is None or shift is None:
@@ -129,7 +129,7 @@ class _Sample:
 
     @property
     def shift(self) -> float | None:
-        """Size [1] of the offset that newer baselines of the product have."""
+        """Size [1] of the offset in newer baselines of the product."""
         offsets = [] if self.sensor is None else self.sensor.radiometry.baseline_offsets
         return abs(min(offset for _, offset in offsets)) if offsets else None
 
@@ -142,7 +142,7 @@ class _Sample:
         )
 
     def numbers(self, values: Float64Array) -> Float64Array:
-        """Return reflectance or DN as DN."""
+        """Convert reflectance or DN to DN."""
         if not self.step.is_decoded:
             return values
         scale = np.array([self.step.scale[band] for band in self.bands])
@@ -151,7 +151,7 @@ class _Sample:
         return numbers
 
     def reflectance(self, values: Float64Array) -> Float64Array:
-        """Return reflectance or DN as the reflectance that the contract claims."""
+        """Convert reflectance or DN to reflectance, according to the contract."""
         if self.step.is_decoded:
             return values
         scale = np.array([self.step.scale[band] for band in self.bands])
@@ -161,45 +161,45 @@ class _Sample:
 
 
 def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) -> pd.DataFrame:
-    """Compare the pixels of a cube with its contract; computes.
+    """Check the pixels of a cube against its radiometric contract; computes.
 
-    Of each time step, at most four Dask blocks spread over the image are read, and of these
-    regularly spaced pixels.
+    Reads regularly spaced pixels from at most four Dask blocks per time step, spread over the
+    image.
 
     Parameters
     ----------
     cube : (time, band, y, x) DataArray, or Dataset with ``reflectance``
-        Reflectance [1] or digital numbers, with their contract. Where there is a ``qa`` layer,
-        clouds are left out; without it, haze can look like a missed offset.
+        Reflectance [1] or digital numbers, with their contract. If there is a ``qa`` layer,
+        clouds are excluded; without it, haze can look like a missed offset.
     samples : int
-        Pixels looked at per time step and band.
+        Number of pixels to sample per time step and band.
 
     Returns
     -------
     pandas.DataFrame
-        One row per time step and finding; a step without one has the row ``verdict == "ok"``.
-        `is_contradiction`: whether the finding says that the metadata are wrong. `dark` and
-        `median` are of the band named in `band`, as the values of the cube; `valid` is its share
-        of valid pixels [1], `saturated` the largest share of all bands [1]. `message` says what to
-        do.
+        One row per time step and finding; a step without findings has one row with
+        ``verdict == "ok"``. `is_contradiction` tells whether the finding contradicts the metadata.
+        `dark` and `median` are statistics of the band in `band`, in units of the cube; `valid` is
+        its fraction of valid pixels [1], `saturated` the largest saturated fraction of any band
+        [1]. `message` says what to do.
 
-        - *offset missed*: the contract says no offset, and the 1 % quantile of the darkest of
+        - *offset missed*: the contract has no offset, but the 1 % quantile of the darkest of
           coastal, blue, green and red is near the 1000 DN that Sentinel-2 adds since baseline
-          04.00. A single date may be hazy: it is a contradiction where at least two dates, and a
-          quarter of those of its baseline, have no darker pixels;
-        - *offset applied twice*: the quantile is far below 0, for which 1000 DN stand;
-        - *looks like digital numbers*, *looks like reflectance*: the scale was not applied, or is
-          applied twice;
-        - *another collection*: DN that are another collection's of the same constellation, as
+          04.00. A single date may be hazy, so this is a contradiction only if at least two dates,
+          and a quarter of those with the same baseline, have no darker pixels;
+        - *offset applied twice*: the quantile is far below 0, which 1000 DN represent;
+        - *looks like digital numbers*, *looks like reflectance*: the scale was not applied, or
+          was applied twice;
+        - *another collection*: DN of another collection of the same constellation, such as
           Landsat Collection 2 read as Collection 1;
-        - *saturated*: more than 1 % of a band at the end of its range;
-        - *cannot tell*: no coastal, blue, green or red, and other bands are bright by nature;
+        - *saturated*: more than 1 % of the pixels of a band are at the end of its range;
+        - *cannot tell*: no coastal, blue, green or red band; other bands are naturally bright;
         - *all masked*: no valid pixel in the sample.
 
     Raises
     ------
     ContractError
-        If the cube does not say what its numbers mean, or `samples` is not positive.
+        If the cube has no radiometric contract, or `samples` is not positive.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
 
 
 def _without_haze(table: pd.DataFrame, is_bright: pd.Series[Any]) -> pd.DataFrame:
-    """Take back the contradiction of single dates: a hazy one looks as if its offset were left."""
+    """Withdraw contradictions of single dates: a hazy one looks as if it still had its offset."""
     for _, dates in table[is_bright.notna()].groupby(["sensor", "processing_baseline"]):
         alike = dates.index[dates["verdict"] == "offset missed"]
         n_bright = int(is_bright[dates.index].sum())
@@ -251,7 +251,7 @@ def _without_haze(table: pd.DataFrame, is_bright: pd.Series[Any]) -> pd.DataFram
 
 
 def summarize_check(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return one row for each sensor and verdict of a table of `check_radiometry`."""
+    """Summarise a table of `check_radiometry`: one row per sensor and verdict."""
     return [
         {
             "sensor": str(sensor),
@@ -264,9 +264,9 @@ def summarize_check(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def list_findings(table: pd.DataFrame) -> list[str]:
-    """Return what is to be looked at, contradiction or not, in a table of `check_radiometry`.
+    """List the findings in a table of `check_radiometry`, contradiction or not.
 
-    One line for each date, contradictions first, and one for all dates of which pixels cannot tell.
+    One line per date, contradictions first, and one line for all dates that cannot be checked.
     """
     wrong = table[~table["verdict"].isin(("ok", "all masked", "cannot tell"))]
     wrong = wrong.sort_values("is_contradiction", ascending=False, kind="stable")
@@ -279,12 +279,12 @@ def list_findings(table: pd.DataFrame) -> list[str]:
 
 
 def count_contradictions(table: pd.DataFrame) -> int:
-    """Return how many dates of a table of `check_radiometry` contradict their metadata."""
+    """Count the dates in a table of `check_radiometry` that contradict their metadata."""
     return int(table["is_contradiction"].sum())
 
 
 def conclude_check(table: pd.DataFrame) -> str:
-    """Return one sentence on a table of `check_radiometry`; empty where there is no finding."""
+    """Sum up a table of `check_radiometry` in one sentence; empty if there are no findings."""
     n = count_contradictions(table)
     if n:
         return f"the pixels of {n} date{'s' * (n != 1)} contradict the metadata"
@@ -292,7 +292,7 @@ def conclude_check(table: pd.DataFrame) -> str:
 
 
 def _cloudless(cube: xr.Dataset) -> xr.DataArray:
-    """Leave out clouds where the cube knows them: under haze the darkest pixels are bright."""
+    """Mask clouds if the cube has quality flags: under haze even the darkest pixels are bright."""
     if REFLECTANCE not in cube:
         raise ContractError(
             "the Dataset has no 'reflectance'", cure=f"it has {sorted(map(str, cube.data_vars))}"
@@ -303,7 +303,7 @@ def _cloudless(cube: xr.Dataset) -> xr.DataArray:
 
 
 def _findings(sample: _Sample) -> Iterator[Finding]:
-    """Verdict, number of the band it was seen in, and message."""
+    """Yield verdict, number of the band it was found in, and message."""
     known = np.flatnonzero(np.isfinite(sample.dark))
     if not known.size:
         if (sample.valid > 0).any():
@@ -321,10 +321,10 @@ def _findings(sample: _Sample) -> Iterator[Finding]:
 
 
 def _contradictions(sample: _Sample, darkest: int) -> Iterator[Finding]:
-    """Compare the dark bands with what sensor and contract say; the first that fits.
+    """Compare dark pixels with sensor and contract; return the first matching finding.
 
-    What is darker than any surface is judged on the darkest band of all, what is too bright to be
-    the darkest surface on the darkest visible one.
+    Values darker than any surface are judged by the darkest band of all; values too bright to be
+    the darkest surface by the darkest visible band.
     """
     if sample.sensor is not None and not sample.sensor.is_reflectance:
         return
@@ -336,7 +336,7 @@ def _contradictions(sample: _Sample, darkest: int) -> Iterator[Finding]:
 
 
 def _collection(sample: _Sample, darkest: int) -> Iterator[Finding]:
-    """Look for numbers of another collection of the same constellation, as Landsat has them."""
+    """Detect numbers of another collection of the same constellation, such as Landsat's."""
     own, number, band = sample.sensor, sample.numbers(sample.dark), sample.bands[darkest]
     if own is None:
         return
@@ -365,7 +365,7 @@ def _collection(sample: _Sample, darkest: int) -> Iterator[Finding]:
 
 
 def _unit(sample: _Sample, darkest: int) -> Iterator[Finding]:
-    """Look for a scale that was not applied, or twice."""
+    """Detect a scale that was not applied, or was applied twice."""
     median = float(np.nanmax(sample.median))
     if float(np.nanmax(sample.reflectance(sample.median))) > TOO_BRIGHT:
         yield (
@@ -383,7 +383,7 @@ def _unit(sample: _Sample, darkest: int) -> Iterator[Finding]:
 
 
 def _offset(sample: _Sample, darkest: int) -> Iterator[Finding]:
-    """Look for the offset that newer baselines of the product have."""
+    """Detect the offset of newer baselines of the product."""
     shift, visible = sample.shift, sample.darkest_visible
     if shift is None:
         return
@@ -431,7 +431,7 @@ def _row(time: Any, sample: _Sample, verdict: str, band: int, message: str) -> t
 def _statistics(
     array: xr.DataArray, steps: Sequence[Step], bands: Sequence[str], samples: int
 ) -> AnyArray:
-    """Dark quantile, median, valid share and saturated share: (time, band, 4)."""
+    """Dark quantile, median, valid fraction and saturated fraction: (time, band, 4)."""
     missing = np.full((len(steps), len(bands)), np.nan)
     ceiling = np.full((len(steps), len(bands)), np.inf)
     for t, step in enumerate(steps):
@@ -452,13 +452,13 @@ def _statistics(
 
 
 def _sensor_of(step: Step) -> Sensor | None:
-    """The sensor of a step; None where it is unknown, or the step was merged of several."""
+    """Sensor of a step; None if it is unknown, or the step was merged from several sensors."""
     names = Names.of(step.sensor)
     return None if UNKNOWN in names or len(names) > 1 else get_sensor(step.sensor)
 
 
 def _ceiling(step: Step, band: str) -> float:
-    """Value of the cube from which on a pixel is saturated."""
+    """Value of the cube at and above which a pixel is saturated."""
     sensor = _sensor_of(step)
     if sensor is None:
         return float("inf")
@@ -470,7 +470,7 @@ def _ceiling(step: Step, band: str) -> float:
 
 
 def _thin_out(data: da.Array, samples: int) -> da.Array:
-    """Regularly spaced pixels of a few blocks: (time, band, sample)."""
+    """Sample regularly spaced pixels of a few blocks: (time, band, sample)."""
     n_y, n_x = data.numblocks[2:]
     picked = np.unique(np.linspace(0, n_y * n_x - 1, min(N_BLOCKS, n_y * n_x)).round().astype(int))
     if len(picked) < n_y * n_x:  # the corners of the image are where swaths end

@@ -1,4 +1,4 @@
-"""What a user and a cube's own coordinates say about its numbers, settled into the contract."""
+"""Settle the contract from the user's arguments and the cube's own coordinates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CURE = "settle it with scale= and offset=, or processing_baseline="
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The arguments of `xharmonize.describe`; they override what coordinates say."""
+    """Arguments of `xharmonize.describe`; they override the cube's coordinates."""
 
     platform: PlatformChoice | None
     processing_baseline: str | Sequence[str] | None
@@ -65,7 +65,7 @@ class Claims:
         return _per_date(self.item_id, cube, "item_id") or _stated(cube, "item_id")
 
     def metadata(self, cube: xr.DataArray, sensor: Sensor) -> list[Metadata]:
-        """What the cube states of each date."""
+        """Metadata that the cube states for each date."""
         return read_metadata(cube, self.item_ids(cube), sensor)
 
     def baselines(self, cube: xr.DataArray, metadata: Sequence[Metadata]) -> list[str]:
@@ -78,7 +78,7 @@ class Claims:
         return [text if baseline == UNKNOWN else baseline for baseline, text in zip(found, texts)]
 
     def platforms(self, cube: xr.DataArray, sensor: Sensor, *, latitude: float) -> list[str]:
-        """Platform of each date; those of other sensors are refused."""
+        """Platform of each date; refuse platforms of other sensors."""
         if "sensor" in cube.coords:
             stated = [
                 name if name == MEAN_PLATFORM else normalize_platform(name)
@@ -99,7 +99,7 @@ class Claims:
         return settled
 
     def _platform_of(self, metadata: Metadata) -> str:
-        """Platform that a date states; a mapping settles it where properties and names differ."""
+        """Platform stated for a date; a mapping decides if properties and names disagree."""
         try:
             return platform_of(metadata.properties, metadata.names)
         except RadiometryError:
@@ -121,22 +121,22 @@ def settle_steps(
     Parameters
     ----------
     cube : (time, band, y, x) DataArray
-        Spectral bands only, with the coordinates they came with.
+        Spectral bands only, with their original coordinates.
     names : sequence of str
-        Common names of its bands.
+        Common names of the bands.
     sensor : Sensor
-        Product that observed.
+        Product of the cube.
     claims : Claims
-        What the user says.
+        Arguments of the user.
     platforms : sequence of str
-        Along time.
+        Platform of each date.
     stated : sequence of Stated
-        What each band states in its attributes or its encoding.
+        Scale, offset and nodata from the attributes or encoding of each band.
 
     Raises
     ------
     RadiometryError
-        If something is contradicted or left open.
+        If statements contradict each other or leave something open.
     """
     _require_one_product(cube)
     level = _level(claims.level, sensor)
@@ -185,11 +185,11 @@ def settle_steps(
 def blank_missing(
     cube: xr.DataArray, steps: Sequence[Step], claims: Claims, stated: Sequence[Stated]
 ) -> tuple[xr.DataArray, list[Step]]:
-    """Return floats with NaN where a pixel is missing, and the contract that then holds; lazy.
+    """Replace missing pixels of a float cube by NaN, and update the contract; lazy.
 
-    Digital numbers that are floats lose their nodata, so that averages don't count it. Reflectance
-    loses the value that the cube or the user states; where it states a line as well, the value is
-    a digital number, and what decoding made of it is taken.
+    In float digital numbers, nodata becomes NaN, so that averages leave it out. In reflectance,
+    the value stated by the cube or the user does; if scale or offset are stated too, that value
+    is a digital number, and its decoded value is replaced.
     """
     if not np.issubdtype(cube.dtype, np.floating) or not steps:
         return cube, list(steps)
@@ -423,7 +423,7 @@ def _of_raster_bands(value: Any, name: str) -> dict[str, float]:
 
 
 def _check_units(cube: xr.DataArray, claims: Claims) -> None:
-    """Refuse units that are not 1, as percent: scale and offset of the product don't fit them."""
+    """Refuse units other than 1, such as percent: the product's scale and offset don't fit."""
     units = str(cube.attrs.get("units", "")).strip().lower()
     if units in _PERCENT and not (claims.names_line() and not claims.is_decoded):
         raise RadiometryError(
@@ -435,7 +435,7 @@ def _check_units(cube: xr.DataArray, claims: Claims) -> None:
 
 
 def _require_one_product(cube: xr.DataArray) -> None:
-    """Refuse dates that the cube's own coordinates give to several products."""
+    """Refuse cubes whose coordinates name several products."""
     if "sensor" in cube.coords:
         names = {str(name) for name in np.atleast_1d(read_coordinate(cube, "sensor"))}
         if len(names) > 1:
@@ -447,7 +447,7 @@ def _require_one_product(cube: xr.DataArray) -> None:
 
 
 def _per_date(given: str | Sequence[str] | None, cube: xr.DataArray, name: str) -> list[str]:
-    """An argument as one string per date; empty where it was not given."""
+    """Expand an argument to one string per date; empty if it was not given."""
     if given is None:
         return []
     n_dates = cube.sizes["time"]
@@ -458,7 +458,7 @@ def _per_date(given: str | Sequence[str] | None, cube: xr.DataArray, name: str) 
 
 
 def _stated(cube: xr.DataArray, name: str) -> list[str]:
-    """What the cube's coordinates say, per date; ``"unknown"`` where nothing."""
+    """Values of a coordinate per date; ``"unknown"`` where it says nothing."""
     n_dates = cube.sizes["time"]
     for key in _SOURCES[name]:
         if key not in cube.coords or not set(cube.coords[key].dims) <= {"time"}:

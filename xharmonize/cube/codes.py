@@ -1,4 +1,4 @@
-"""How a cube's coordinates and attributes are written: CF codes, fixed time unit, plain JSON."""
+"""Encoding of coordinates and attributes on disk: CF codes, fixed time unit, plain JSON."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def encode_time(values: AnyArray) -> IntArray:
 
 
 def as_text(values: AnyArray) -> list[str]:
-    """Return strings, whatever the objects; the empty string and None become ``"unknown"``."""
+    """Convert values to strings; the empty string and None become ``"unknown"``."""
     texts = (v.decode() if isinstance(v, bytes) else v for v in values.tolist())
     return [UNKNOWN if text is None or text == "" else str(text) for text in texts]
 
 
 def meanings_of(attrs: Mapping[str, Any]) -> list[str]:
-    """Return the strings that codes 0, 1, … of a coordinate stand for."""
+    """Return the strings encoded by codes 0, 1, … of a coordinate."""
     return [unquote(word) for word in str(attrs.get("flag_meanings", "")).split()]
 
 
@@ -78,7 +78,7 @@ def is_completeness(attrs: Mapping[str, Any]) -> bool:
 
 
 def extend_meanings(known: Sequence[str], values: Iterable[str]) -> list[str]:
-    """Return `known` and then the new `values` in order of appearance; codes never change."""
+    """Append new `values` to `known` in order of appearance, so that codes never change."""
     return list(dict.fromkeys([*known, *values]))
 
 
@@ -119,7 +119,7 @@ def from_codes(codes: IntArray, attrs: Mapping[str, Any], *, name: str) -> AnyAr
 
 
 def json_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return attributes as plain JSON; objects without a JSON form become their `str`."""
+    """Convert attributes to plain JSON; objects without a JSON form become their `str`."""
     return {str(k): _plain(v) for k, v in attrs.items() if str(k) not in DECODED_ATTRS}
 
 
@@ -140,19 +140,19 @@ def _plain(value: Any) -> Any:
 
 
 def nan_fill_attr() -> str:
-    """Return NaN as xarray keeps a float ``_FillValue`` in Zarr v3: base64 of the double."""
+    """Return NaN as xarray encodes a float ``_FillValue`` in Zarr v3: base64 of the double."""
     return base64.standard_b64encode(struct.pack("<d", np.nan)).decode()
 
 
 def encode_values(values: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
-    """Return values as stored, and the CF attributes that xarray decodes them by.
+    """Return values as stored, and the CF attributes from which xarray decodes them.
 
     Datetimes become int64, booleans uint8, strings and other objects `object` arrays of str.
 
     Raises
     ------
     StoreError
-        If they are of a kind a store does not hold, which text would hide.
+        If a store cannot hold values of this kind; storing them as text would hide that.
     """
     kind = values.dtype.kind
     if kind == "M":

@@ -1,8 +1,8 @@
-"""Companions: the layers beside a cube's quantity, and what every step makes of them.
+"""Companions: the layers that accompany a cube's quantity, and the rules that carry them along.
 
-`COMPANIONS` declares each once. Steps read the rules from there and know no companion by its name,
-except the steps that make its values. The module stands below the contract: `main_layer` has to
-tell companions from quantities.
+`COMPANIONS` declares each layer once. Processing steps look the rules up there and don't refer to
+companions by name, except for the steps that create them. The contract module builds on this one,
+because `main_layer` has to tell companions from quantities.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Pooling: TypeAlias = Literal["or", "mean"]
 
 
 class Origin(IntFlag):
-    """How a value came about; composites OR the bits."""
+    """Origin of a value: observed, harmonised, filled, …; composites OR the bits."""
 
     OBSERVED = 1
     HARMONISED = 2
@@ -37,7 +37,7 @@ class Origin(IntFlag):
 
 
 class ResultFlag(IntFlag):
-    """Reservations about a value of a result."""
+    """Caveats about a value of a result."""
 
     OUT_OF_DOMAIN = 1
     SATURATED = 2
@@ -50,42 +50,42 @@ class ResultFlag(IntFlag):
 
 @dataclass(frozen=True, kw_only=True)
 class Companion:
-    """One companion: what it holds, and what becomes of it.
+    """One companion layer: its contents, and the rules that carry it through each step.
 
     Attributes
     ----------
     name, long_name : str
-        Variable in a Dataset, and its CF name.
+        Variable name in a Dataset, and CF ``long_name``.
     dtype : str
-        Of a new layer.
+        Type of a new layer.
     blank : float
-        Value that says nothing; where another cube of a series lacks the companion.
+        Neutral value, used where a cube in a series lacks the companion.
     units : str
-        Empty: as the quantity, or none for flags.
+        Unit. Empty: that of the quantity, or none for flags.
     flags : IntFlag class, optional
-        Its bits, which become CF ``flag_masks`` and ``flag_meanings``.
+        Bits of the layer, written as CF ``flag_masks`` and ``flag_meanings``.
     has_band : bool
-        Whether a new layer lies along the bands of the quantity.
+        Whether a new layer has the ``band`` dimension of the quantity.
     over_bands : ufunc, optional
-        Joins two bands. None: it follows from the values by their formula (error propagation);
-        where nobody knows how, it is left out.
+        Combines two bands. None: the formula of the values decides (error propagation), and the
+        layer is dropped if there is none.
     over_observations : callable
-        Joins the observations that a mean is made of.
+        Combines the observations in a mean.
     over_median : callable, optional
-        The same for a median; as for a mean if None.
+        Combines the observations in a median; same as for a mean if None.
     over_pixels : {"or", "mean"}, optional
-        Summary of the pixels of a field. None: tables leave it out.
+        Aggregates the pixels of a field. None: left out of tables.
     on_regrid : {"or", "mean"}
-        Summary of the source pixels of a target pixel; ``or`` counts all that it touches.
+        Aggregates the source pixels of a target pixel; ``or`` counts every pixel it touches.
     outside : int
-        What the ground outside the source adds to an OR.
+        Flags that area outside the source contributes to an OR.
     is_of_value : bool
-        Whether it describes the value itself, and so is blank where that is missing. Others say
-        why it is missing, and stay.
+        Whether the layer describes the value itself, and so is blank where the value is missing.
+        Other layers say why a value is missing, and are kept.
     harmonized : callable, optional
-        What it becomes on dates whose bandpass is changed.
+        Applied on dates whose bandpass changes.
     stac_role : str
-        Role of its assets.
+        STAC role of the layer's assets.
     """
 
     name: str
@@ -194,7 +194,7 @@ COMPANIONS: dict[str, Companion] = {
 
 
 def companions_of(cube: xr.DataArray | xr.Dataset) -> list[str]:
-    """Return the companions that a cube has, in the order in which they are declared.
+    """Return the names of a cube's companions, in order of declaration.
 
     Raises
     ------
@@ -216,12 +216,12 @@ def companions_of(cube: xr.DataArray | xr.Dataset) -> list[str]:
 
 
 def quantities_of(cube: xr.Dataset) -> list[str]:
-    """Return the variables that are no companions."""
+    """Return the names of variables that are not companions."""
     return [str(name) for name in cube.data_vars if name not in COMPANIONS]
 
 
 def blank_of(name: str) -> float:
-    """Return what stands where nothing is known: of a companion, or NaN of a quantity."""
+    """Return the value for "nothing known": a companion's blank, or NaN for a quantity."""
     return COMPANIONS[name].blank if name in COMPANIONS else np.nan
 
 
@@ -231,7 +231,7 @@ def role_of(name: str) -> str:
 
 
 def validity_of(values: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
-    """Where a layer has a value to describe: without bands, where any band is valid."""
+    """Where a layer has a value to describe; for layers without bands, where any band is valid."""
     valid: Any = np.isfinite(values)
     is_wide = "band" in valid.dims and "band" not in layer.dims
     found: xr.DataArray = valid.any("band") if is_wide else valid
@@ -241,7 +241,7 @@ def validity_of(values: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
 def blank_missing(
     layers: Mapping[str, xr.DataArray], values: xr.DataArray
 ) -> dict[str, xr.DataArray]:
-    """Return companions, those that describe the value itself blank where it is missing; lazy.
+    """Blank the companions that describe a value where that value is missing; lazy.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def blank_missing(
 
 
 def with_flags(past: xr.DataArray | None, bits: xr.DataArray) -> xr.DataArray:
-    """Return the companion ``flag`` with further bits.
+    """Add bits to the companion ``flag``.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def with_flags(past: xr.DataArray | None, bits: xr.DataArray) -> xr.DataArray:
 
 
 def join_bands(layer: xr.DataArray, name: str) -> xr.DataArray:
-    """Return a companion (..., band, ...) without bands, joined by its rule."""
+    """Combine the bands of a companion (..., band, ...) by its rule."""
     join = COMPANIONS[name].over_bands
     if join is None or "band" not in layer.dims:
         return layer
@@ -298,10 +298,10 @@ def carry_companions(
     sources: Mapping[str, str],
     is_changed: BoolArray,
 ) -> dict[str, xr.DataArray]:
-    """Companions of `cube` for a result of other bands and bandpass.
+    """Return the companions of `cube` for a result with other bands or another bandpass.
 
-    A layer along bands is that of the band a result is made from, or, where no single one has its
-    name, all of them joined. What follows from the values by their formula is left out.
+    Each band of the result gets the layer of its source band or, if there is no single one, all
+    bands combined. Layers computed from the formula of the values are left out.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""The radiometric contract: the coordinates by which a cube says what its numbers mean.
+"""The radiometric contract: coordinates that say what the numbers of a cube mean.
 
 Along ``time``: `sensor` (product), `platform`, `bandpass` (whose spectral response the values
 follow), `processing_baseline`, `level`, `item_id`, `tile`. Along ``(time, band)``: `scale`,
-`offset`, `nodata` and `is_decoded` (whether scale and offset have been applied). A value nobody
-could settle is the string ``"unknown"``, never absent.
+`offset`, `nodata` and `is_decoded` (whether scale and offset have been applied). Text that could
+not be settled is ``"unknown"``, never absent.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Step:
 
 
 def write_contract(cube: xr.DataArray, steps: Sequence[Step]) -> xr.DataArray:
-    """Return `cube` with the contract coordinates of its time steps.
+    """Add the contract coordinates to a cube.
 
     Parameters
     ----------
@@ -112,11 +112,11 @@ def read_contract(cube: xr.DataArray | xr.Dataset) -> list[Step]:
 
 
 def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
-    """Return the values of a coordinate, whole, along (time, band), however the cube lies.
+    """Load the values of a coordinate along (time, band), whatever the layout of the cube.
 
-    ``cube.chunk`` makes dask arrays of coordinates too. They are metadata, tables of a few numbers
-    per date, and a graph cannot be built without them: they are read here, in this thread,
-    whichever scheduler is set. Bytes become text, and truths that were stored as numbers truths.
+    ``cube.chunk`` turns coordinates into Dask arrays too. They are small tables of metadata that
+    are needed to build a graph, so they are computed here, in this thread, whichever scheduler is
+    set. Bytes become text, and booleans stored as numbers become booleans.
     """
     data = cube.coords[name].variable.transpose(*DIMS, ..., missing_dims="ignore").data
     values = _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
@@ -126,7 +126,7 @@ def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
 
 
 def _truths(values: AnyArray) -> AnyArray:
-    """Whether each step is decoded, of the booleans or the 0 and 1 that files make of them.
+    """Convert `is_decoded` to booleans; files store them as 0 and 1.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _read_lazy(data: Any) -> AnyArray:
 
 
 def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
-    """Raise `ContractError` unless dimensions and contract coordinates are all there.
+    """Raise `ContractError` unless the cube has all dimensions and contract coordinates.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def require_contract(cube: xr.DataArray | xr.Dataset) -> None:
 
 
 def _require_dims(cube: xr.DataArray | xr.Dataset) -> None:
-    """Raise `ContractError` unless there are time and band, and nothing but them and pixels."""
+    """Raise `ContractError` unless the dimensions are time, band and those of pixels."""
     absent = next((name for name in ("time", "band") if name not in cube.dims), None)
     other = next((str(dim) for dim in cube.dims if str(dim).lower() in NAMES), None)
     if absent == "time" and other:
@@ -237,14 +237,14 @@ def require_reflectance(cube: xr.DataArray) -> None:
 
 
 def plain_numbers(array: xr.DataArray) -> xr.DataArray:
-    """Return numbers in native byte order and in types that kernels take; lazy.
+    """Convert numbers to native byte order and to types that kernels accept; lazy.
 
     float16 becomes float32, long doubles float64.
 
     Raises
     ------
     RadiometryError
-        If the cube holds no real numbers, or signed ones that stand for unsigned ones.
+        If the values are not real numbers, or are signed integers that encode unsigned ones.
     """
     dtype = array.dtype
     if dtype.kind not in "iuf":
@@ -265,7 +265,7 @@ def plain_numbers(array: xr.DataArray) -> xr.DataArray:
 
 
 def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what: str) -> None:
-    """Raise `BandError` that names the bands of the cube unless all `names` are there."""
+    """Raise `BandError`, listing the bands of the cube, unless it has all of `names`."""
     present = [str(name) for name in cube["band"].values]
     missing = [name for name in names if name not in present]
     if missing:
@@ -275,9 +275,9 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
 
 
 def select_bands(cube: Cube, names: Sequence[str]) -> Cube:
-    """Return these bands in this order; the cube itself where it has just them.
+    """Select bands in the given order; return the cube itself if it has exactly those.
 
-    Selecting by a list adds a dask task per chunk even where nothing changes.
+    Selecting by a list adds a Dask task per chunk even if nothing changes.
     """
     if [str(name) for name in cube["band"].values] == list(map(str, names)):
         return cube
@@ -290,12 +290,12 @@ def main_layer(cube: xr.DataArray | xr.Dataset, *, what: str = "this") -> xr.Dat
     Parameters
     ----------
     what : str
-        What needs it, for the message.
+        Caller, for the error message.
 
     Raises
     ------
     ContractError
-        If a Dataset holds none, or several.
+        If a Dataset has no such variable, or several.
     """
     if isinstance(cube, xr.DataArray):
         return cube
@@ -309,9 +309,9 @@ def main_layer(cube: xr.DataArray | xr.Dataset, *, what: str = "this") -> xr.Dat
 
 
 def spread_over(layer: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
-    """Return a companion with all dimensions of the values it belongs to, as lazy as they are.
+    """Broadcast a companion to the dimensions of its values; lazy if they are.
 
-    A standard deviation is often one number per band, or per date.
+    A standard deviation, for example, is often one number per band or date.
     """
     if set(layer.dims) == set(values.dims):
         return layer
@@ -322,7 +322,7 @@ def spread_over(layer: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
 
 
 def with_history(attrs: Mapping[str, Any], line: str) -> dict[str, Any]:
-    """Return a copy of `attrs` whose ``history`` has one more line (CF: newest last)."""
+    """Return a copy of `attrs` with a line appended to ``history`` (CF: newest last)."""
     past = str(attrs.get("history", ""))
     return {**attrs, "history": f"{past}\n{line}".strip()}
 
@@ -330,12 +330,12 @@ def with_history(attrs: Mapping[str, Any], line: str) -> dict[str, Any]:
 def on_reflectance(
     cube: Cube, function: Callable[[xr.DataArray], xr.DataArray], *, carry: bool = True
 ) -> Cube:
-    """Apply `function` to a cube, or to the ``reflectance`` of a Dataset; type out = type in.
+    """Apply `function` to a cube, or to the ``reflectance`` of a Dataset; keep the type.
 
     Parameters
     ----------
     carry : bool
-        Keep companions (`qa`, `origin`, …) as they are; right where the grid does not change.
+        Keep companions (`qa`, `origin`, …) unchanged; valid only if the grid does not change.
     """
     if isinstance(cube, xr.DataArray):
         return function(cube)

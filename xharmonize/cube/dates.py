@@ -1,4 +1,4 @@
-"""Dates of cubes: one rule at every door, and solar days.
+"""Dates of cubes: validation of time coordinates, and solar days.
 
 A cube's ``time`` is one datetime64 a step, UTC without time zone, and what nanoseconds can hold:
 everything is computed in them, and numpy wraps the year 9999 to 1816 without a word.
@@ -28,21 +28,21 @@ _PARSE = "if they are dates, cube.assign_coords(time=pd.to_datetime(cube['time']
 
 
 def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str, dim: str = "time") -> None:
-    """Raise `TimeAxisError` unless every step has a date that nanoseconds can hold.
+    """Raise `TimeAxisError` unless every time step has a date that fits datetime64[ns].
 
     Parameters
     ----------
     what : str
-        What needs them, for the message.
+        Caller, for the error message.
     dim : str
         Dimension and coordinate of the dates.
 
     Raises
     ------
     TimeAxisError
-        If there is no such coordinate, or it holds anything but datetime64 without time zone:
-        text, numbers, dates of other calendars; or NaT, or dates beyond nanoseconds. The message
-        says which value, and what to write.
+        If the coordinate is missing, is not datetime64 without time zone (text, numbers, other
+        calendars), or contains NaT or dates out of range. The message quotes the first such value
+        and says how to fix it.
     """
     if dim not in cube.dims or dim not in cube.coords:
         other = next((str(name) for name in cube.dims if str(name).lower() in NAMES), None)
@@ -67,7 +67,7 @@ def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str, dim: str = "tim
 
 
 def require_moments(times: AnyArray, *, what: str) -> None:
-    """Raise `TimeAxisError` where datetime64 values of a cube are NaT, or beyond nanoseconds."""
+    """Raise `TimeAxisError` if datetime64 values are NaT or don't fit datetime64[ns]."""
     missing = np.flatnonzero(np.isnat(times))
     if missing.size:
         raise TimeAxisError(
@@ -86,12 +86,12 @@ def require_moments(times: AnyArray, *, what: str) -> None:
 
 
 def to_nanoseconds(moment: dt.datetime, *, what: str) -> np.datetime64:
-    """Return a moment (naive, UTC) as datetime64[ns].
+    """Convert a naive UTC datetime to datetime64[ns].
 
     Raises
     ------
     TimeAxisError
-        If it is beyond nanoseconds.
+        If it does not fit.
     """
     exact = np.datetime64(moment, "us")
     if not FIRST <= exact < LAST:
@@ -105,7 +105,7 @@ def to_nanoseconds(moment: dt.datetime, *, what: str) -> np.datetime64:
 
 
 def _other_kind(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[str, str]:
-    """What stands there instead of dates, with the first value, and what to write."""
+    """Describe what the coordinate holds instead of dates, and how to fix it."""
     index = cube.indexes.get(dim)
     assign = f"cube.assign_coords({dim}=cube.indexes[{dim!r}]"
     if isinstance(index, pd.DatetimeIndex) and index.tz is not None:
@@ -132,18 +132,18 @@ def _other_kind(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[str, str]:
 
 
 def solar_day(moment: np.datetime64, longitude: float) -> dt.date:
-    """Return the date of mean solar time at a longitude [degree]; in UTC where that is NaN."""
+    """Return the date in mean solar time at a longitude [degree]; in UTC if that is NaN."""
     day: dt.date = (moment + _ahead(longitude)).astype("datetime64[D]").item()
     return day
 
 
 def solar_days(cube: xr.DataArray | xr.Dataset) -> IntArray:
-    """Day number of each date, in mean solar time at the centre of the cube.
+    """Return the day number of each date, in mean solar time at the centre of the cube.
 
     Returns
     -------
     (time,) int64 array
-        Days since 1970-01-01; a morning pass never falls on two days, as it may in UTC.
+        Days since 1970-01-01. A morning pass never spans two days, as it may in UTC.
     """
     from pyproj import Transformer
 

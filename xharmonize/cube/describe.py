@@ -1,4 +1,4 @@
-"""Giving a cube of any other library (stackstac, odc-stac, rioxarray) the radiometric contract.
+"""Add the radiometric contract to cubes from other libraries (stackstac, odc-stac, rioxarray).
 
 What other libraries leave open is settled by these rules:
 
@@ -54,7 +54,7 @@ _KEPT_ATTRS = ("long_name", "history", "units", "standard_name")
 
 
 def as_array(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, list[Stated]]:
-    """Return one (time, band, y, x) DataArray, and what each of its bands states of its numbers.
+    """Return one (time, band, y, x) DataArray, and what each band states about its numbers.
 
     Variables of a Dataset become bands.
     """
@@ -77,7 +77,7 @@ def as_array(cube: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, list[Stated
 
 
 def _with_our_dims(cube: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """Give dimensions, and the scalar coordinates that a selection leaves of them, our names."""
+    """Rename dimensions, and scalar coordinates left by a selection, to the names used here."""
     for new, known in _DIMS.items():
         dims = [str(name) for name in cube.dims if str(name).lower() in known]
         if not dims and new in ("time", "band"):
@@ -115,7 +115,7 @@ _NAMED = "name them so with cube.rename({'row': 'y', 'column': 'x'})"
 def _stated_by(
     variable: xr.DataArray, common: Mapping[Any, Any], labels: Sequence[str]
 ) -> list[Stated]:
-    """What a variable states, or else the whole Dataset."""
+    """What a variable states or, if it states nothing, the whole Dataset."""
     stated = read_statements(variable, labels)
     if stated[0].numbers:
         return stated
@@ -128,7 +128,7 @@ def _grid_mapping_of(variable: xr.DataArray) -> dict[str, Any]:
 
 
 def _with_dim(array: xr.DataArray, dim: str) -> xr.DataArray:
-    """Make a dimension of length one of the scalar coordinate that a selection left."""
+    """Expand a scalar coordinate, left by a selection, to a dimension of length one."""
     is_left = dim not in array.dims and dim in array.coords and array.coords[dim].ndim == 0
     return array.expand_dims(dim) if is_left else array
 
@@ -161,7 +161,7 @@ def _require_dims(array: xr.DataArray) -> None:
 
 
 def _labels(array: xr.DataArray) -> list[Any]:
-    """Labels of the bands: text, or numbers where the file gives them no description."""
+    """Labels of the bands: text, or numbers if the file has no band descriptions."""
     labels = array["band"].values.tolist()
     labels = [label.decode() if isinstance(label, bytes) else label for label in labels]
     described = array.attrs.get("long_name")
@@ -172,7 +172,7 @@ def _labels(array: xr.DataArray) -> list[Any]:
 
 
 def tidy_time(array: xr.DataArray) -> xr.DataArray:
-    """Return the cube with time in ns [UTC], without time zone."""
+    """Convert time to datetime64[ns] in UTC, without time zone."""
     if "time" not in array.coords:
         raise TimeAxisError(
             f"the cube has {array.sizes['time']} dates without a coordinate 'time'",
@@ -198,14 +198,14 @@ def name_bands(
     labels : sequence
         Values of the ``band`` coordinate: common names, the sensor's own, or asset keys.
     platforms : sequence of str
-        Those in the cube: ``SR_B4`` is red on Landsat-8 and near infrared on Landsat-7.
+        Platforms in the cube: ``SR_B4`` is red on Landsat-8 and near infrared on Landsat-7.
     bands : sequence or mapping, optional
-        Names in the order of the cube, or by label; they override the labels.
+        Common names in the order of the cube, or by label; they override the labels.
 
     Raises
     ------
     BandError
-        If a label is no band of the sensor, means different bands on two platforms, or occurs
+        If a label is not a band of the sensor, means different bands on two platforms, or occurs
         twice.
     """
     names = [label.decode() if isinstance(label, bytes) else str(label) for label in labels]
@@ -242,7 +242,7 @@ def _band_name(label: str, sensor: Sensor, platforms: Sequence[str]) -> str:
         for platform in sorted(known):
             for band in sensor.instrument(platform).bands:
                 keys = (band.name, band.source, *band.assets)
-                # Common names go first: they mean one band on every platform.
+                # Try common names first: they mean the same band on every platform.
                 if label == band.name or spelt(label) in {spelt(key) for key in keys}:
                     meanings[platform] = band.name
         if meanings:
@@ -262,18 +262,18 @@ def _band_name(label: str, sensor: Sensor, platforms: Sequence[str]) -> str:
 
 
 def _plain_label(label: str) -> str:
-    """Label without what catalogues and exports add: ``B4``, ``B04_10m``, ``b04.tif``, ``Red``."""
+    """Strip what catalogues and exports add to labels: ``B04_10m``, ``b04.tif``, ``Red``."""
     bare = re.sub(r"(_\d\dm)?(\.(tiff?|jp2))?$", "", label.strip().lower())
     return re.sub(r"^(sr)?b(and)?0*(?=\d)", r"\1b", re.sub(r"[\s_\-]", "", bare))
 
 
 def quality_values(values: xr.DataArray, layer: QALayer) -> xr.DataArray:
-    """Return a quality layer as integers; float ones must hold whole numbers, NaN becomes fill.
+    """Convert a quality layer to integers; floats must be whole numbers, and NaN becomes fill.
 
     Raises
     ------
     MaskError
-        When computed, if a value is not whole: it was averaged, and means nothing.
+        When computed, if a value is not whole: flags that were averaged mean nothing.
     """
     if np.issubdtype(values.dtype, np.integer):
         return values
@@ -293,7 +293,7 @@ def _whole(values: AnyArray, *, layer_dtype: str, fill: int, layer_name: str) ->
 
 
 def settle_grid(array: xr.DataArray, crs: Any) -> xr.DataArray:
-    """Return the cube with pixel-centre coordinates and ``spatial_ref``, other coordinates gone.
+    """Set pixel-centre coordinates and ``spatial_ref``, and drop all other coordinates.
 
     Raises
     ------
@@ -325,7 +325,7 @@ def latitude_of(array: xr.DataArray) -> float:
 
 
 def _found_crs(array: xr.DataArray) -> tuple[Any, dict[str, Any]]:
-    """CRS as the cube states it, and the attributes of the grid mapping it stands in."""
+    """CRS as stated by the cube, and the attributes of its grid mapping."""
     named = [p.get("grid_mapping") for p in (array.encoding, array.attrs)]
     scalars = [str(name) for name, value in array.coords.items() if value.ndim == 0]
     for name in [*named, "spatial_ref", "crs", *scalars]:
@@ -341,7 +341,7 @@ def _found_crs(array: xr.DataArray) -> tuple[Any, dict[str, Any]]:
 
 
 def _names_crs(attrs: Mapping[Any, Any]) -> bool:
-    """Tell whether these are the attributes of a grid mapping that says which CRS it is."""
+    """Tell whether these are the attributes of a grid mapping that defines a CRS."""
     return any(attrs.get(key) for key in ("crs_wkt", "spatial_ref", "grid_mapping_name"))
 
 
@@ -405,51 +405,51 @@ def describe(
     crs: Any = None,
     item_id: str | Sequence[str] | None = None,
 ) -> xr.DataArray | xr.Dataset:
-    """Say what the numbers of a cube mean, so that everything else here can use it.
+    """Add the radiometric contract to a cube, so that all functions here can use it.
 
-    For cubes of plain stackstac, odc-stac or rioxarray, and for cubes that lost their contract in
-    arithmetic. Pixels are not looked at; arguments override the coordinates of the cube, and
-    these the registry. What attributes or encoding state (``_FillValue``, ``missing_value``,
-    ``nodata``, ``scale_factor``, ``add_offset``) overrides the registry too, and is enough; an
-    argument that contradicts it is an error, unless `scale` and `offset` are both given. A scale
-    of 1 and an offset of 0 count as not stated. What names, coordinates and attributes say of
-    level, product, platform and baseline counts as it does in items. The sensing date decides
-    nothing.
+    Use it for cubes from stackstac, odc-stac or rioxarray, and for cubes that lost their contract
+    in arithmetic. Pixels are not read. Arguments override the coordinates of the cube, which
+    override the sensor registry. Attributes or encoding (``_FillValue``, ``missing_value``,
+    ``nodata``, ``scale_factor``, ``add_offset``) also override the registry, and are sufficient;
+    an argument that contradicts them is an error, unless both `scale` and `offset` are given. A
+    scale of 1 and an offset of 0 count as not stated. Level, product, platform and baseline are
+    read from names, coordinates and attributes as from STAC items. The sensing date never decides
+    anything.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        DataArray with bands along ``band``, or Dataset with one variable per band, or one of ours
-        (``reflectance`` and companions). See `xharmonize.cube.describe` for what is renamed.
+        DataArray with bands along ``band``, Dataset with one variable per band, or Dataset with
+        ``reflectance`` and companions. `xharmonize.cube.describe` lists the names it recognises.
     sensor : str
-        Product that observed: a name of `xharmonize.sensors.list_sensors`.
+        Product of the cube: one of `xharmonize.sensors.list_sensors`.
     platform : str or mapping, optional
-        A platform for all dates that name none, ``"infer"``, ``"sentinel-2"`` (the mean of 2A and
-        2B), or a mapping by item id or date.
+        Platform of all dates that don't name one, ``"infer"``, ``"sentinel-2"`` (the mean of 2A
+        and 2B), or a mapping by item id or date.
     processing_baseline : str or sequence of str, optional
-        For all dates, or one each; decides Sentinel-2's offset.
+        Baseline of all dates, or one per date; it determines Sentinel-2's offset.
     level : {"TOA", "SR", "NBAR"}, optional
-        Default: that of the product.
+        Processing level. Default: that of the product.
     scale, offset, nodata : float or mapping of str to float, optional
-        Reflectance is ``DN * scale + offset``; DN equal to nodata is missing. Default: the
-        cube's own, then the product's, and for Sentinel-2 the offset of the baseline. In
+        Reflectance is ``DN * scale + offset``; DN equal to nodata is missing. Default: as stated
+        by the cube, else by the product, with Sentinel-2's offset from the baseline. In
         reflectance, a value equal to nodata is missing.
     is_decoded : bool, optional
-        Whether the pixels are reflectance already. Integers are digital numbers; floats may be
-        either, and have to be told unless `scale` or `offset` is given, or xarray applied both
-        when it read them.
+        Whether the pixels are already reflectance. Integers are digital numbers; floats may be
+        either, so it is required for them unless `scale` or `offset` is given, or xarray applied
+        both when it read them.
     bands : sequence or mapping, optional
-        Common names, in the order of the cube or by its labels.
+        Common names, in the order of the cube or by band label.
     crs : CRS, str or int, optional
-        Where the cube names none.
+        CRS, if the cube does not state one.
     item_id : str or sequence of str, optional
-        Names for the dates, in messages and stores.
+        Names of the dates, for messages and stores.
 
     Returns
     -------
     DataArray or Dataset
-        ``(time, band, y, x)`` with the contract; a Dataset with ``reflectance`` and ``qa`` where
-        there was a quality layer among the bands, or companions. In floats, missing pixels are
+        ``(time, band, y, x)`` with the contract; a Dataset with ``reflectance`` and ``qa`` if the
+        cube has companions, or a quality layer among its bands. In floats, missing pixels are
         NaN.
 
     Raises
@@ -457,11 +457,10 @@ def describe(
     UnknownSensorError, BandError, GridError, TimeAxisError
         If a name, a band, the CRS or time is missing or unknown.
     ContractError
-        If there are other dimensions than time, band, y and x.
+        If there are dimensions other than time, band, y and x.
     RadiometryError
-        If the arguments contradict the dtype, what the cube states, the metadata or each other,
-        or leave the scale or the offset open; if the cube is of another level or product, or in
-        percent.
+        If the arguments contradict the dtype, the cube, its metadata or each other, or leave
+        scale or offset open; if the cube is of another level or product, or in percent.
 
     Examples
     --------
@@ -510,7 +509,7 @@ def describe(
 def _split(
     cube: xr.DataArray | xr.Dataset,
 ) -> tuple[xr.DataArray, list[Stated], dict[str, xr.DataArray]]:
-    """Pixels as one array, what they state of themselves, and the companions of a cube of ours."""
+    """Split a cube into one array of pixels, what they state, and existing companions."""
     companions: dict[str, xr.DataArray] = {}
     if isinstance(cube, xr.Dataset) and REFLECTANCE in cube:
         companions = {str(name): cube[name] for name in cube.data_vars if name != REFLECTANCE}
@@ -520,7 +519,7 @@ def _split(
 
 
 def _own_type(spectral: xr.DataArray, stated: Sequence[Stated]) -> xr.DataArray:
-    """Integers again, where quality layers in floats had them converted."""
+    """Restore the integer type if quality layers in floats promoted it."""
     types = {said.dtype for said in stated}
     if types and spectral.dtype.kind == "f" and all(dtype.kind in "iu" for dtype in types):
         return spectral.astype(np.result_type(*types))
@@ -530,7 +529,7 @@ def _own_type(spectral: xr.DataArray, stated: Sequence[Stated]) -> xr.DataArray:
 def _packed(
     layers: Mapping[QALayer, xr.DataArray], reflectance: xr.DataArray, sensor: Sensor
 ) -> dict[str, xr.DataArray]:
-    """The quality layers among the bands, packed as ``qa``."""
+    """Pack the quality layers among the bands as ``qa``."""
     if not layers:
         return {}
     values = {layer.name: quality_values(v, layer) for layer, v in layers.items()}

@@ -1,4 +1,4 @@
-"""What every public function does first with a cube, and results without dates."""
+"""Input normalisation of all public functions, and results without a time axis."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 def at_door(cube: T) -> T:
-    """Return a cube with dimensions in the order (time, band, y, x) and strings for codes.
+    """Normalise a cube: dimensions in the order (time, band, y, x), and codes as strings.
 
-    Other dimensions (`pair`, `field`, …) keep their place. What plain xarray reads from a store is
-    read by the store's own codes, and entries of a write under way or killed are left out. Nothing
-    is computed but codes; a cube that is in order is returned as it is.
+    Other dimensions (`pair`, `field`, …) keep their place. Cubes that plain xarray opened from a
+    store are decoded with the store's codes, and entries of unfinished writes are dropped. Only
+    codes are computed; a normalised cube is returned unchanged.
 
     Raises
     ------
     ContractError
-        If a contract coordinate holds numbers that no ``flag_meanings`` explain.
+        If a contract coordinate holds numbers without ``flag_meanings``.
     """
     if not isinstance(cube, xr.DataArray | xr.Dataset):  # None, or what the function refuses
         return cube
@@ -55,13 +55,13 @@ def _coords_in_order(cube: Any) -> dict[Hashable, Any]:
 
 
 def _ordered(dims: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    """Dimensions of a cube in their order, in the places they have among the others."""
+    """Reorder the dimensions of a cube among themselves; others keep their place."""
     own = iter([dim for dim in DIMS if dim in dims])
     return tuple(next(own) if dim in DIMS else dim for dim in dims)
 
 
 def _by_own_codes(cube: Any) -> Any:
-    """Read what plain xarray opened from a store as `open_series` would."""
+    """Decode a store opened with plain xarray as `open_series` would."""
     complete = cube.coords.get(COMPLETE)
     if complete is not None and is_completeness(complete.attrs) and complete.dims == ("time",):
         whole = np.asarray(complete.values) == 1
@@ -70,7 +70,7 @@ def _by_own_codes(cube: Any) -> Any:
     decoded = {}
     for name in TIME_COORDS:
         coord = cube.coords.get(name)
-        # The shares of `frequency` lie along a dimension that is called level, too.
+        # The result of `frequency` also has a dimension called level.
         if coord is not None and coord.dtype.kind in "biufcmM" and set(coord.dims) <= {"time"}:
             decoded[name] = _text(name, coord)
     return cube.assign_coords(decoded) if decoded else cube
@@ -95,17 +95,17 @@ DAYS = "days since 1970-01-01"
 
 
 def is_result(cube: xr.DataArray | xr.Dataset) -> bool:
-    """Tell whether a cube is no series: it has neither dates along ``time`` nor a date of one."""
+    """Tell whether a cube is a result rather than a series: it has no dates, or date, in `time`."""
     return "time" not in cube.dims and "time" not in cube.coords
 
 
 def as_variables(cube: xr.DataArray | xr.Dataset, *, what: str) -> xr.Dataset:
-    """Return what lies along y and x as a Dataset, coordinates with it.
+    """Return all variables along y and x as a Dataset, including coordinates.
 
     Raises
     ------
     GridError
-        If nothing does.
+        If there are none.
     """
     if isinstance(cube, xr.DataArray):
         name = cube.name or (REFLECTANCE if "band" in cube.dims else "values")
@@ -124,7 +124,7 @@ def is_date(array: xr.DataArray) -> bool:
 
 
 def to_days(array: xr.DataArray) -> xr.DataArray:
-    """Return dates as days since 1970-01-01 (float64, NaN for NaT), lazily; else the array."""
+    """Convert dates to days since 1970-01-01 (float64, NaN for NaT), lazily; keep other arrays."""
     if not is_date(array):
         return array
     days = (array - np.datetime64(0, "ns")) / np.timedelta64(1, "D")
@@ -132,12 +132,12 @@ def to_days(array: xr.DataArray) -> xr.DataArray:
 
 
 def is_bits(array: xr.DataArray) -> bool:
-    """Whether values are flags, of which a mean says nothing."""
+    """Whether values are flags, whose mean is meaningless."""
     return array.dtype.kind in "iu" and bool({"flag_masks", "flag_values"} & set(array.attrs))
 
 
 def cells_of(cube: xr.DataArray | xr.Dataset) -> list[tuple[dict[Hashable, int], dict[str, Any]]]:
-    """Return the place and the labels of each cell of the dimensions but band, y and x."""
+    """Return index and labels of each cell along dimensions other than band, y and x."""
     lead = [dim for dim in cube.dims if dim not in ("band", "y", "x")]
     return [
         (
@@ -149,16 +149,16 @@ def cells_of(cube: xr.DataArray | xr.Dataset) -> list[tuple[dict[Hashable, int],
 
 
 def label_text(value: Any) -> str:
-    """Write a label of a dimension: a date as its day."""
+    """Format a label of a dimension; a date as its day."""
     is_time = isinstance(value, np.datetime64)
     return str(np.datetime_as_string(value, unit="D")) if is_time else str(value)
 
 
 def as_series(result: xr.Dataset, name: str) -> xr.Dataset:
-    """Return a result as entries along ``time``, one for each cell of its other dimensions.
+    """Convert a result to entries along ``time``, one per cell of its other dimensions.
 
     Entries are named after `name` and their labels, and dated to the first day of their ``year``
-    or ``month``, else to 1970-01-01. Dates become `DAYS`.
+    or ``month``, else to 1970-01-01. Date values become `DAYS`.
     """
     result = as_variables(result, what="writing COGs")
     result = result.assign({name: to_days(array) for name, array in result.data_vars.items()})

@@ -1,4 +1,4 @@
-"""Encoded cubes: digital numbers with scale, offset and nodata, decoded by one pointwise map."""
+"""Decode digital numbers to reflectance with scale, offset and nodata."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ ENCODING_ATTRS = ("_FillValue", "missing_value", "nodata", "scale_factor", "add_
 
 
 def decode(cube: Cube) -> Cube:
-    """Turn digital numbers into reflectance: ``DN * scale + offset``, NaN where DN is nodata.
+    """Decode digital numbers to reflectance: ``DN * scale + offset``, NaN where DN is nodata.
 
-    Lazy on dask arrays. Scale, offset and nodata are those of the contract, per (time, band); the
-    coordinates stay, as a record, and `is_decoded` becomes True.
+    Lazy for Dask arrays. Scale, offset and nodata come from the contract, per (time, band); those
+    coordinates are kept as a record, and `is_decoded` becomes True.
 
     Parameters
     ----------
     cube : (time, band, y, x) DataArray, or Dataset with ``reflectance``
-        Digital numbers, integer or float (NaN is missing), with their contract. Time steps that
-        are decoded already, in a float cube, stay as they are.
+        Digital numbers, integer or float (NaN is missing), with their contract. Time steps of a
+        float cube that are already decoded are left unchanged.
 
     Returns
     -------
     DataArray or Dataset
-        float32 reflectance [1]; NaN where missing, and where linear backscatter is 0 or less.
+        float32 reflectance [1], NaN where missing; linear backscatter of 0 or less is also NaN.
 
     Raises
     ------
     ContractError
-        If the cube does not say what its numbers mean.
+        If the cube has no radiometric contract.
     RadiometryError
-        If all of it is decoded already (the offset would be applied twice), if integers claim to
-        be reflectance, or if a scale or an offset is not known.
+        If all of it is already decoded (the offset would be applied twice), if integers claim to
+        be reflectance, or if a scale or offset is unknown.
     """
     cube = at_door(cube)
     return on_reflectance(cube, _decode)
@@ -69,7 +69,7 @@ def _decode(cube: xr.DataArray) -> xr.DataArray:
 
 
 def require_encoded(cube: xr.DataArray) -> None:
-    """Raise `RadiometryError` unless there is something to decode, with all that it takes."""
+    """Raise `RadiometryError` unless there is something to decode, with known scale and offset."""
     is_decoded = read_coordinate(cube, "is_decoded")
     if np.issubdtype(cube.dtype, np.integer) and is_decoded.any():
         raise RadiometryError(
@@ -96,9 +96,9 @@ def require_encoded(cube: xr.DataArray) -> None:
 
 
 def nan_for_nodata(cube: xr.DataArray) -> xr.DataArray:
-    """Return digital numbers that are floats with NaN for their nodata; integers as they are.
+    """Replace nodata in float digital numbers by NaN; return integers unchanged.
 
-    Averages leave NaN out, and would count a number.
+    Averages skip NaN but would count a nodata value.
     """
     if not np.issubdtype(cube.dtype, np.floating):
         return cube
@@ -108,9 +108,9 @@ def nan_for_nodata(cube: xr.DataArray) -> xr.DataArray:
 
 
 def _require_marked_by_nan(cube: xr.DataArray) -> None:
-    """Raise where floats came of encoded integers, whose missing pixels are numbers.
+    """Raise if a float cube was converted from encoded integers that mark missing pixels by nodata.
 
-    Averages and interpolation count those as reflectance. Digital numbers that were described as
+    Averages and interpolation would count nodata as reflectance. Digital numbers described as
     floats have NaN instead, and no nodata.
     """
     marked = np.unique(read_coordinate(cube, "nodata"))

@@ -1,7 +1,7 @@
-"""Grids of cubes: read them, compare them, write them.
+"""Read, compare and write the grids of cubes.
 
-A grid is CRS, step and phase. All three are read from the cube, never assumed: Landsat pixels lie
-with their edges on 0 or on 15 mod 30 m, depending on who cut the data.
+A grid is CRS, step and phase. All three are read from the cube, never assumed: edges of Landsat
+pixels lie at 0 or at 15 mod 30 m, depending on the provider.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ TOLERANCE = 1e-3
 def geobox_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
     """Read the grid of a cube: CRS, step and phase.
 
-    Coordinates rule; the ``GeoTransform`` of ``spatial_ref`` only settles the step of a cube with
-    a single row or column (cutting a cube leaves it stale).
+    The coordinates define the grid; the ``GeoTransform`` of ``spatial_ref`` is used only for the
+    step of a cube with a single row or column, since it goes stale when a cube is subset.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        With dimensions y and x, coordinates of pixel centres, and a CRS in ``spatial_ref``.
+        Cube with dimensions y and x, pixel-centre coordinates, and a CRS in ``spatial_ref``.
 
     Returns
     -------
     odc.geo.geobox.GeoBox
-        Rows in the order of the cube: the step in y is positive where y ascends.
+        Grid with rows in the order of the cube: the step in y is positive if y ascends.
 
     Raises
     ------
     GridError
-        If there is no CRS, no pixel, or the coordinates are not evenly spaced.
+        If there is no CRS or no pixel, or the coordinates are not evenly spaced.
     """
     crs = _crs_of(cube)
     y_edge, y_step = _axis_of(cube, "y")
@@ -71,7 +71,7 @@ def snap(
 ) -> GeoBox:
     """Return the smallest north-up grid that covers `bounds`, with edges on a fixed lattice.
 
-    A box may miss an edge by a thousandth of a pixel without gaining a row or column.
+    Bounds may exceed an edge by a thousandth of a pixel without adding a row or column.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def snap(
     crs : CRS, str or int
         Anything that names a CRS.
     phase : (float, float)
-        Where edges lie in x and y, modulo `resolution`; (0, 0) anchors them at multiples of it,
-        as in HLS, (15, 15) is the lattice of most Landsat scenes.
+        Position of pixel edges in x and y, modulo `resolution`; (0, 0) puts them at multiples of
+        it, as in HLS, (15, 15) is the lattice of most Landsat scenes.
 
     Raises
     ------
@@ -116,12 +116,12 @@ def crs_code(crs: Any) -> str | None:
 
 
 def crs_text(crs: Any) -> str:
-    """Return a CRS by its code, else as WKT."""
+    """Return the code of a CRS, or its WKT if it has none."""
     return crs_code(crs) or str(crs.to_wkt())
 
 
 def crs_name(crs: Any) -> str:
-    """Return how messages name a CRS: its code, or the beginning of its WKT."""
+    """Return the name of a CRS for messages: its code, or the beginning of its WKT."""
     return crs_text(crs)[:40]
 
 
@@ -135,7 +135,7 @@ def utm_zone(geobox: GeoBox) -> str:
 
 
 def read_crs(crs: Any) -> CRS:
-    """Return a CRS from whatever names one, or raise `GridError`."""
+    """Parse a CRS, or raise `GridError`."""
     from pyproj.exceptions import CRSError
 
     try:
@@ -150,15 +150,14 @@ def read_crs(crs: Any) -> CRS:
 
 
 def reproject_bounds(bounds: Bounds, source: Any, target: Any) -> Bounds:
-    """Return the box around a box in another CRS; its edges are followed, not only corners.
+    """Reproject a bounding box to another CRS, along its edges and not only by its corners.
 
-    In degrees the box is one piece wherever it lies: across the antimeridian it reaches beyond
-    ±180°.
+    In degrees the box is always in one piece: across the antimeridian it extends beyond ±180°.
 
     Raises
     ------
     GridError
-        If the box is empty, or lies beyond the target or across the edge of its map.
+        If the box is empty, or extends beyond the area of the target CRS.
     """
     return _reproject_bounds(bounds, str(source), str(target))
 
@@ -213,7 +212,7 @@ def is_same_grid(first: GeoBox, second: GeoBox) -> bool:
 def require_same_grid(
     first: xr.DataArray | xr.Dataset, second: xr.DataArray | xr.Dataset, *, what: str
 ) -> None:
-    """Raise `GridError` that describes both grids unless they are the same."""
+    """Raise `GridError`, describing both grids, unless they are the same."""
     one, other = geobox_of(first), geobox_of(second)
     if not is_same_grid(one, other):
         raise GridError(
@@ -224,10 +223,10 @@ def require_same_grid(
 
 
 def write_grid(cube: Cube, geobox: GeoBox) -> Cube:
-    """Return `cube` with exact pixel-centre coordinates and ``spatial_ref`` of a grid.
+    """Set exact pixel-centre coordinates and ``spatial_ref`` from a grid.
 
-    Coordinates are multiples of half the resolution rounded once, so that cubes on one lattice
-    align however they were cut.
+    Coordinates are multiples of half the resolution, rounded once, so that cubes on the same
+    lattice align however they were subset.
     """
     from pyproj import CRS as ProjCRS
 
@@ -259,7 +258,7 @@ def centre_of(geobox: GeoBox) -> tuple[float, float]:
 
 
 def describe_grid(geobox: GeoBox) -> str:
-    """Say what a grid is in one line: CRS, shape, step and the phase of its edges."""
+    """Describe a grid in one line: CRS, shape, step and phase of its edges."""
     affine, crs = geobox.affine, geobox.crs
     name = crs_name(crs)
     unit = "°" if crs.geographic else " " + str(crs.units[0]).replace("metre", "m")
@@ -272,7 +271,7 @@ def describe_grid(geobox: GeoBox) -> str:
 
 
 def _edge(value: float, step: float) -> str:
-    """Edge modulo the step, as a person says it: no 1.7e-16, and no whole step."""
+    """Format an edge modulo the step for people: no 1.7e-16, and no whole step."""
     part = value % step
     return "0" if min(part, step - part) < 1e-6 * step else f"{part:g}"
 
@@ -341,9 +340,9 @@ def _rounding(values: AnyArray) -> float:
 
 
 def _on_a_line(values: Float64Array, rounding: float) -> tuple[Float64Array, float]:
-    """Coordinates and step; of float32 those of the line through them, where rounding explains it.
+    """Return coordinates and step; fit a line to float32 coordinates if rounding explains them.
 
-    Up to a twentieth of a pixel: beyond, a pixel's place is not known.
+    Rounding may be up to a twentieth of a pixel; beyond that, pixel positions are unknown.
     """
     step = float(values[-1] - values[0]) / (values.size - 1)
     if not 0 < rounding <= abs(step) / 20:
@@ -356,7 +355,7 @@ def _on_a_line(values: Float64Array, rounding: float) -> tuple[Float64Array, flo
 
 
 def _uneven(dim: str, values: Float64Array, rounding: float) -> str:
-    """Say that coordinates are not even, and what helps."""
+    """Message for unevenly spaced coordinates, with a remedy."""
     steps = np.diff(values)
     step = float(np.median(steps))
     found = f"{dim!r} is not evenly spaced (steps {steps.min():g} to {steps.max():g})"
@@ -387,10 +386,10 @@ def _stated_step(cube: xr.DataArray | xr.Dataset, dim: str) -> float | None:
 
 
 def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
-    """Raise where coordinates contradict the GeoTransform that a single pixel depends on.
+    """Raise if coordinates contradict the GeoTransform that a single pixel depends on.
 
-    A selection of rows leaves its steps right; an average over pixels, a shift or every second row
-    does not.
+    Its step stays valid after selecting rows, but not after averaging or shifting pixels, or
+    selecting every second row.
     """
     transform = _transform_of(cube)
     if transform is None:
@@ -417,7 +416,7 @@ def _require_fresh(cube: xr.DataArray | xr.Dataset, dim: str) -> None:
 
 
 def _tidy(step: float, first: float, stated: float | None, size: int, rounding: float) -> float:
-    """Step without the rounding of coordinates: the stated or a rounder one where they agree."""
+    """Remove rounding from a step: use the stated or a rounder step if it agrees."""
     slack = 4 * np.finfo(np.float64).eps * (abs(first) + abs(step) * size) / max(size - 1, 1)
     slack += 2 * rounding / max(size - 1, 1)
     candidates = [] if stated is None else [stated]
@@ -426,7 +425,7 @@ def _tidy(step: float, first: float, stated: float | None, size: int, rounding: 
 
 
 def _tidy_edge(edge: float, step: float) -> float:
-    """Edge as a multiple of half a step where it is one but for rounding."""
+    """Round an edge to a multiple of half a step if the difference is only rounding."""
     halves = round(2 * edge / step)
     exact = halves * step / 2
     return exact if abs(exact - edge) <= 1e-6 * abs(step) else edge

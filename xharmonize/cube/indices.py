@@ -1,4 +1,4 @@
-"""Spectral indices of cubes, by the role of bands."""
+"""Spectral indices of cubes."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralIndex:
-    """An index: its formula, its coefficients and where it comes from.
+    """A spectral index: formula, coefficients and reference.
 
     Attributes
     ----------
     name, long_name : str
-        Name as in `index`, and the one for people.
+        Name as passed to `index`, and descriptive name.
     roles : tuple of str
-        Bands by common name; ``nir`` stands for ``nir08`` where the cube has it.
+        Common names of the bands; ``nir`` means ``nir08`` if the cube has it.
     formula : str
-        In terms of the roles.
+        Formula in terms of the roles.
     terms : RatioTerms
-        The same as coefficients, in the order of `roles`.
+        The formula as coefficients, in the order of `roles`.
     is_scale_free : bool
-        Whether a factor common to all bands leaves the index as it is (an offset never does).
+        Whether a common factor of all bands leaves the index unchanged (an offset never does).
     citation, doi : str
-        Where the index was defined; no DOI where the document has none.
+        Publication that defines the index; the DOI is empty if it has none.
     """
 
     name: str
@@ -183,7 +183,7 @@ INDICES = {spec.name: spec for spec in _INDICES}
 
 
 def list_indices() -> list[str]:
-    """Return the names that `index` knows; `xharmonize.cube.indices.INDICES` holds formulas.
+    """Return the names that `index` accepts; formulas are in `xharmonize.cube.indices.INDICES`.
 
     Examples
     --------
@@ -196,15 +196,16 @@ def list_indices() -> list[str]:
 def index(cube: Cube, name: str = "ndvi") -> Cube:
     """Compute a spectral index, lazily.
 
-    Bands are found by role: near infrared is ``nir08`` (B8A, b5) where the cube has it, otherwise
-    ``nir`` (B08), for all dates alike; ``bands`` and ``history`` in the attributes tell which.
+    Near infrared is ``nir08`` (B8A, b5) if the cube has it, otherwise ``nir`` (B08), for all
+    dates; the attributes ``bands`` and ``history`` record which.
 
     Parameters
     ----------
     cube : DataArray or Dataset
-        (time, band, y, x) reflectance [1] with its contract. A Dataset's companions follow: `qa`
-        as it is, `uncertainty` propagated to first order, `origin` and `flag` OR-ed and
-        `valid_fraction` minimal over the bands used, `flag` with ``undefined_index`` added.
+        (time, band, y, x) reflectance [1] with its contract. The companions of a Dataset are
+        carried along: `qa` unchanged, `uncertainty` propagated to first order, `origin` and `flag`
+        combined by OR and `valid_fraction` by minimum over the bands used. `flag` also gets
+        ``undefined_index``.
     name : str
         One of `list_indices`.
 
@@ -212,12 +213,12 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
     -------
     DataArray or Dataset
         (time, y, x), float32, named after the index [1]. NaN where a band is missing, where the
-        denominator is below 0.01, and for normalised differences where a band is not above zero.
+        denominator is below 0.01 and, for normalised differences, where a band is not positive.
 
     Raises
     ------
     BandError
-        If the index is unknown or the cube lacks a band of it.
+        If the index is unknown or the cube lacks a band it needs.
     RadiometryError
         If the cube holds digital numbers or is not in units of reflectance.
     """
@@ -266,7 +267,7 @@ def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
 
 
 def bands_of(cube: xr.DataArray, spec: SpectralIndex) -> tuple[str, ...]:
-    """Bands of the cube that stand for the roles of an index, or `BandError`."""
+    """Return the bands of the cube for the roles of an index, or raise `BandError`."""
     bands = tuple(_nir(cube) if role == "nir" else role for role in spec.roles)
     require_bands(cube, bands, what=f"index {spec.name!r}")
     return bands

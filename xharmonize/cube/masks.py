@@ -1,4 +1,4 @@
-"""Masks: which pixels a cube loses by their quality flags, and how they are removed."""
+"""Mask pixels of a cube by their quality flags."""
 
 from __future__ import annotations
 
@@ -52,29 +52,29 @@ __all__ = [
     "remove",
 ]
 
-# Borders, lost blocks and single hot pixels say nothing about their neighbours.
+# Not dilated: borders, lost blocks and single hot pixels say nothing about their neighbours.
 _NEVER_GROWN = Flag.FILL | Flag.SKIPPED | Flag.SATURATED
 
 
 def mask_from_qa(qa: xr.DataArray, mask: MaskLike = CLEAR) -> xr.DataArray:
-    """Return where a mask removes pixels.
+    """Return a boolean mask of the pixels to remove.
 
     Parameters
     ----------
     qa : (time, y, x) uint16 DataArray
         Packed flags, as from `pack_qa`, with the coordinate `sensor` along time.
     mask : Mask, str or sequence of str
-        What to remove.
+        Flags to remove.
 
     Returns
     -------
     (time, y, x) bool DataArray
-        True where removed; lazy on a lazy `qa`.
+        True where removed; lazy if `qa` is.
 
     Raises
     ------
     MaskError
-        If a name is no flag, or none of the cube's sensors can set it.
+        If a name is not a flag, or none of the cube's sensors can set it.
     GridError
         If `dilate` is in metres and the CRS is missing or geographic.
     """
@@ -97,7 +97,7 @@ def mask_from_qa(qa: xr.DataArray, mask: MaskLike = CLEAR) -> xr.DataArray:
 
 
 def remove(cube: xr.DataArray, removed: xr.DataArray) -> xr.DataArray:
-    """Return the cube without the pixels a mask removes: NaN, or nodata where encoded.
+    """Set masked pixels to NaN or, in encoded cubes, to nodata.
 
     Parameters
     ----------
@@ -132,23 +132,23 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     Parameters
     ----------
     cube : Dataset
-        With ``qa`` (packed flags, from ``open_stac(..., qa=True)``) and ``reflectance`` or an
-        index; digital numbers get nodata, reflectance NaN. `qa` keeps all its flags, so that a
-        cube can be masked again in another way.
+        Dataset with ``qa`` (packed flags, from ``open_stac(..., qa=True)``) and ``reflectance``
+        or an index. Masked pixels become NaN, or nodata in digital numbers. `qa` keeps all its
+        flags, so that a cube can be masked again differently.
     mask : Mask, str or sequence of str
-        Flags to remove; ``"clear"`` leaves clear pixels. `Mask` adds dilation and a threshold of
-        cloud probability. Where ``saturated`` is removed from an encoded cube, digital numbers
-        above the product's valid range are flagged as such and removed too.
+        Flags to remove; ``"clear"`` keeps clear pixels only. `Mask` adds dilation and a threshold
+        on cloud probability. If ``saturated`` is removed from an encoded cube, digital numbers
+        above the product's valid range are flagged and removed too.
 
     Returns
     -------
     Dataset
-        Lazy where the cube is.
+        Lazy if the cube is.
 
     Raises
     ------
     MaskError
-        If there is no quality layer, or a name is no flag of the cube's sensors.
+        If there is no quality layer, or a name is not a flag of the cube's sensors.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
 
 
 def _with_saturation(cube: xr.Dataset, mask: Mask) -> xr.DataArray:
-    """The quality layer, with saturation seen in digital numbers where the mask asks for it."""
+    """The quality layer, with saturation from digital numbers added if the mask asks for it."""
     qa = cube["qa"]
     is_encoded = REFLECTANCE in cube and np.issubdtype(cube[REFLECTANCE].dtype, np.integer)
     if not is_encoded or not np.issubdtype(qa.dtype, np.integer):
@@ -225,7 +225,7 @@ def _bits_by_date(qa: xr.DataArray, mask: Mask) -> IntArray:
 
 
 def _require_settable(mask: Mask, sensors: Collection[Sensor], *, has_unknown: bool) -> None:
-    """Raise unless some sensor of the cube can set each flag named; else it removes nothing."""
+    """Raise unless some sensor of the cube can set each named flag; it would remove nothing."""
     if has_unknown or not all(sensor.qa for sensor in sensors):
         return
     possible = settable([layer for sensor in sensors for layer in sensor.qa])
@@ -273,7 +273,7 @@ def _selected(qa: xr.DataArray, bits: IntArray) -> xr.DataArray:
 
 
 def _grow(removed: xr.DataArray, radius: tuple[float, float]) -> xr.DataArray:
-    """Dilate, in halos as wide as the radius, so that chunks do not matter."""
+    """Dilate with an overlap as wide as the radius, so that chunks do not matter."""
     margin = {axis: math.ceil(reach) for axis, reach in zip((1, 2), radius)}
     grown = map_blocks(
         partial(kernels.dilate, radius=radius),
@@ -286,7 +286,7 @@ def _grow(removed: xr.DataArray, radius: tuple[float, float]) -> xr.DataArray:
 
 
 def _missing_table(cube: xr.DataArray) -> AnyArray:
-    """What a missing pixel holds, per (time, band), in the dtype of the cube."""
+    """Value of missing pixels per (time, band), in the dtype of the cube."""
     shape = (cube.sizes["time"], cube.sizes["band"])
     if np.issubdtype(cube.dtype, np.floating):
         return np.full(shape, np.nan, cube.dtype)

@@ -1,11 +1,10 @@
-"""What names and properties state of an observation: platform, baseline, collection and level.
+"""Platform, baseline, collection and level of an observation, from names and properties.
 
-The rules stand here once, on plain values, whoever states them: the items of a catalogue, or the
-coordinates and attributes of a cube. A collection is a name that somebody filed an item under, and
-``sensor=`` one that somebody typed. Products carry their level in names and properties of their
-own, and top-of-atmosphere numbers read as surface reflectance are plausible and wrong. So every
-statement is compared with the product that is read, and none outranks another: they agree, or it is
-an error. How names tell a level, the sensors say.
+The rules work on plain values, whether they come from the items of a catalogue or from the
+coordinates and attributes of a cube. Collection ids and ``sensor=`` may be wrong, while products
+carry their level in their own names and properties, and top-of-atmosphere numbers read as surface
+reflectance are plausible but wrong. So every statement is compared with the product that is read,
+and none outranks another: they agree, or it is an error. The sensors define how names tell a level.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _CURE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What is stated of one observation that is read as a product.
+    """Statements about one observation that is read as a product.
 
     Attributes
     ----------
@@ -152,7 +151,7 @@ def platform_of(properties: Mapping[Any, Any], names: Sequence[tuple[str, str]])
 
 
 def check_collection(metadata: Metadata, numbers: Iterable[int]) -> None:
-    """Refuse numbers of a collection that are not that of the product, in properties or names.
+    """Refuse collection numbers, in properties or names, other than that of the product.
 
     Parameters
     ----------
@@ -189,7 +188,7 @@ def check_level(
     addresses: Sequence[tuple[str, str]] = (),
     fields: Iterable[tuple[str, Any]] = (),
 ) -> None:
-    """Refuse names, properties or assets that are of another level or product.
+    """Refuse names, properties or assets of another level or product.
 
     Parameters
     ----------
@@ -266,7 +265,7 @@ def _of_types(metadata: Metadata) -> Iterator[_Statement]:
 
 
 def read_metadata(cube: xr.DataArray, ids: Sequence[str], sensor: Sensor) -> list[Metadata]:
-    """Return what a cube states of each date: in its attributes, then in its coordinates.
+    """Return what a cube states about each date, in its attributes and then its coordinates.
 
     Parameters
     ----------
@@ -300,7 +299,7 @@ def read_metadata(cube: xr.DataArray, ids: Sequence[str], sensor: Sensor) -> lis
 
 
 def check_described(metadata: Metadata, *, level: str | None) -> None:
-    """Refuse a product that names, coordinates or attributes of a cube contradict.
+    """Refuse a product that contradicts the names, coordinates or attributes of a cube.
 
     Parameters
     ----------

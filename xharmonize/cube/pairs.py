@@ -1,4 +1,4 @@
-"""Pairs of looks that two sensors had at the same ground within a few days."""
+"""Match observations of the same area by two sensors within a few days."""
 
 from __future__ import annotations
 
@@ -33,41 +33,41 @@ def match_pairs(
     tolerance: str | pd.Timedelta = "2D",
     bands: Literal["common", "all"] = "common",
 ) -> xr.Dataset:
-    """Pair the dates of two cubes, nearest in time first, each date used at most once.
+    """Pair the dates of two cubes, closest in time first, using each date at most once.
 
-    All pairs within `tolerance` are ranked by the size of their gap, then by target date, then by
-    source date, then by item id; each is taken unless one of its dates is taken already. Steps of
-    one platform less than an hour apart are one look: only the first of them, by time and item
-    id, takes part (mosaic them first to use all).
+    All pairs within `tolerance` are sorted by time gap, then by target date, source date and item
+    id; each is kept unless one of its dates is already paired. Time steps of one platform less
+    than an hour apart are one observation: only the first, by time and item id, is used (mosaic
+    them first to use all).
 
     Parameters
     ----------
     source, target : (time, band, y, x) DataArray, or Dataset with ``reflectance``
-        Reflectance [1] on one grid; NaN where missing. Companions are left out.
+        Reflectance [1] on the same grid, NaN where missing. Companions are dropped.
     tolerance : str or Timedelta
-        Largest gap, as pandas writes it (``"2D"``, ``"36h"``); gaps equal to it count. A whole
-        number of days is compared with the difference between solar days: ``"2D"`` takes looks
-        at 10:40 and 10:55 two days apart.
+        Largest time gap, inclusive, in pandas notation (``"2D"``, ``"36h"``). A whole number of
+        days is compared with the difference in solar days: ``"2D"`` pairs observations at 10:40
+        and 10:55 two days apart.
     bands : {"common", "all"}
-        ``common``: those both cubes have. ``all``: the target's along ``band``, the source's
-        along ``source_band``, each as it is.
+        ``common``: bands in both cubes. ``all``: all bands of the target along ``band``, and of
+        the source along ``source_band``.
 
     Returns
     -------
     Dataset
-        Lazy ``source`` and ``target`` (pair, band, y, x), bands in the target's order, pairs in
-        order of target time. Along ``pair``: ``time_source``, ``time_target``, ``gap`` (source
-        minus target [days]) and the contract of both (``platform_source``, …). Dates are matched
-        by time alone: a pair may be all NaN.
+        Lazy ``source`` and ``target`` (pair, band, y, x), with bands in the target's order and
+        pairs sorted by target time. Along ``pair``: ``time_source``, ``time_target``, ``gap``
+        (source minus target [days]) and both contracts (``platform_source``, …). Dates are matched
+        by time only, so a pair may be all NaN.
 
     Raises
     ------
     GridError
         If the grids differ.
     BandError
-        If no band is common.
+        If the cubes have no band in common.
     TimeAxisError
-        If no two dates lie within `tolerance`.
+        If no two dates are within `tolerance`.
     """
     source, target = at_door(source), at_door(target)
     if bands not in ("common", "all"):
@@ -166,7 +166,7 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
 
 
 def _looks(cube: xr.DataArray) -> list[int]:
-    """Steps that count: the first of each pass."""
+    """Time steps to use: the first of each pass."""
     names = {name: read_coordinate(cube, name) for name in ("sensor", "platform", "item_id")}
     when = cube["time"].values
     order = sorted(range(when.size), key=lambda i: (when[i], str(names["item_id"][i])))

@@ -1,6 +1,6 @@
-"""Settling the platform of time steps whose metadata name none.
+"""Settle the platform of time steps whose metadata don't name one.
 
-Sentinel-2A and 2B fly one orbit half a revolution apart: 143 revolutions in 10 days (ESA,
+Sentinel-2A and 2B share an orbit, half a revolution apart: 143 revolutions in 10 days (ESA,
 Sentinel-2 Products Specification Document, "repeat cycle"). The time of a node crossing, modulo a
 revolution of 10 d / 143, therefore stays the same for years for each of them, and differs by half
 a revolution between the two. Sensing time and latitude give the node crossing.
@@ -50,34 +50,34 @@ def settle_platform(
     item_ids: Sequence[str],
     latitudes: npt.ArrayLike,
 ) -> list[str]:
-    """Return the platform of every time step, the unknown ones settled as the user chose.
+    """Return the platform of each time step, with unknown ones filled by the user's choice.
 
     Parameters
     ----------
     choice : str or mapping, optional
-        A platform name fills unknown steps of the sensors that fly on it. ``"infer"`` tells
-        Sentinel-2A from 2B by the phase of the orbit, with a warning. ``"sentinel-2"`` stands for
-        their mean. A mapping by item id, or by date (``"2018-07-15"``, datetime64), names steps
-        one by one and overrides the metadata. None changes nothing.
+        A platform name fills unknown steps of the sensors on that platform. ``"infer"`` tells
+        Sentinel-2A from 2B by orbit phase, with a warning. ``"sentinel-2"`` is the mean of both. A
+        mapping by item id, or by date (``"2018-07-15"``, datetime64), sets individual steps and
+        overrides the metadata. None changes nothing.
     platforms, sensors, item_ids : sequence of str
-        Along time, as in the contract.
+        Contract coordinates along time.
     times : (time,) datetime64 array
         Sensing times [UTC].
     latitudes : (time,) or scalar float array
-        Latitude of the scene centres [degrees]; used by ``"infer"`` only.
+        Latitude of the scene centres [degrees]; used only by ``"infer"``.
 
     Returns
     -------
     list of str
-        Along time. A step no rule covers stays ``"unknown"``.
+        Platform along time; ``"unknown"`` if no rule applies.
 
     Raises
     ------
     UnknownSensorError
-        If a name is no platform of any sensor given.
+        If a name is not a platform of any of the sensors.
     RadiometryError
-        If ``"infer"`` is asked outside the years in which only 2A and 2B flew, near the poles, or
-        where the phase fits neither.
+        If ``"infer"`` is used for dates other than those when only 2A and 2B flew, near the poles,
+        or where the phase matches neither.
 
     Warns
     -----
@@ -108,21 +108,21 @@ def settle_platform(
 
 
 def infer_sentinel2(times: npt.ArrayLike, latitudes: npt.ArrayLike) -> list[str]:
-    """Return ``sentinel-2a``, ``sentinel-2b`` or ``"unknown"`` by the phase of the orbit.
+    """Infer ``sentinel-2a``, ``sentinel-2b`` or ``"unknown"`` from the phase of the orbit.
 
     Parameters
     ----------
     times : (n,) datetime64 array
-        Sensing times [UTC] of tiles, or starts of their datatakes.
+        Sensing times of tiles, or start times of their datatakes [UTC].
     latitudes : (n,) float array
         Latitude of the tile centres [degrees].
 
     Returns
     -------
     list of str
-        ``"unknown"`` where the phase fits neither, the latitude is beyond 72 degrees,
-        Sentinel-2C may have flown, or the time is midnight to the nanosecond: a bare date, of
-        which the phase would name the wrong platform as readily as the right one.
+        ``"unknown"`` if the phase matches neither, the latitude is beyond 72 degrees, Sentinel-2C
+        may have flown, or the time is exactly midnight: a date without time, whose phase would
+        give a random platform.
     """
     moments = np.atleast_1d(np.asarray(times, "datetime64[ns]"))
     degrees = np.broadcast_to(np.asarray(latitudes, float), moments.shape)

@@ -1,4 +1,4 @@
-"""Quality layers of all sensors packed into the same flags, and saturation of digital numbers.
+"""Pack the quality layers of all sensors into common flags, and flag saturated digital numbers.
 
 Products flag saturated pixels in layers that catalogues do not always hold, and mark them with
 the largest number of the dtype, which decodes to a reflectance of several hundred percent. A
@@ -54,21 +54,21 @@ class Mask:
     Attributes
     ----------
     names : tuple of str
-        Flags of which any removes a pixel: ``"cloud"``, ``"cloud_shadow"``, … (`FLAG_NAMES`);
-        ``"clear"`` stands for what the sensor's `clear` lists, so that clear pixels remain.
+        Flags that remove a pixel: ``"cloud"``, ``"cloud_shadow"``, … (`FLAG_NAMES`). ``"clear"``
+        stands for the flags in the sensor's `clear`, so that only clear pixels remain.
     dilate : float
-        Distance by which removed areas grow, as a disc; ``fill``, ``saturated`` and ``skipped``
-        do not grow.
+        Radius by which to dilate removed areas; ``fill``, ``saturated`` and ``skipped`` are not
+        dilated.
     dilate_unit : {"pixels", "metres"}
         Unit of `dilate`; metres need a projected CRS.
     cloud_probability : float, optional
-        Threshold [%]: pixels at least as probably cloud are removed too, by the sensor's cloud
-        probability layer.
+        Threshold [%]: also remove pixels whose cloud probability, from the sensor's layer, is at
+        least this high.
 
     Raises
     ------
     MaskError
-        If a name is no flag, or a number is out of range.
+        If a name is not a flag, or a number is out of range.
     """
 
     names: tuple[str, ...] = (CLEAR,)
@@ -95,7 +95,7 @@ class Mask:
             probability_layout(self.cloud_probability)
 
     def flags(self, sensor: Sensor | None = None) -> Flag:
-        """Flags that remove a pixel of this sensor; without one, the flags named."""
+        """Return the flags that remove a pixel of this sensor; without one, the named flags."""
         names = {name for name in self.names if name != CLEAR}
         if sensor is not None and CLEAR in self.names:
             names.update(sensor.clear)
@@ -112,7 +112,7 @@ MaskLike: TypeAlias = str | Sequence[str] | Mask
 
 
 def as_mask(mask: MaskLike) -> Mask:
-    """Return `mask` as a `Mask`; names alone mean no dilation."""
+    """Convert `mask` to a `Mask`; plain names mean no dilation."""
     if isinstance(mask, Mask):
         return mask
     if not isinstance(mask, str | Sequence):
@@ -131,16 +131,16 @@ def qa_layers(sensor: Sensor, mask: MaskLike | None = None) -> tuple[QALayer, ..
     Parameters
     ----------
     sensor : Sensor
-        Whose layers to choose from.
+        Sensor with the layers.
     mask : Mask, str or sequence of str, optional
-        None asks for the primary layer alone.
+        None returns only the primary layer.
 
     Returns
     -------
     tuple of QALayer
-        The primary layer; another one where the mask names a flag, beyond those of ``"clear"``,
-        that no layer before it can set; and the cloud probability where there is a threshold for
-        it and the sensor has the layer. Empty for sensors without quality layers.
+        The primary layer; further layers if the mask names a flag, beyond those of ``"clear"``,
+        that no earlier layer can set; and the cloud probability if the mask has a threshold and
+        the sensor has the layer. Empty for sensors without quality layers.
     """
     needed = [layer for layer in sensor.qa if layer.is_primary]
     if mask is None:
@@ -165,32 +165,32 @@ def pack_qa(
     bands: Collection[str] | None = None,
     platform: str | None = None,
 ) -> xr.DataArray:
-    """Pack quality layers of one sensor into flags that are the same for all sensors.
+    """Pack the quality layers of one sensor into flags common to all sensors.
 
     Parameters
     ----------
     layers : mapping of str to (time, y, x) integer DataArray
-        By layer name (``scl``, ``qa_pixel``, …), all on one grid. Only the primary layer says
-        what is fill; the others add flags.
+        Layers by name (``scl``, ``qa_pixel``, …), on the same grid. Only the primary layer defines
+        fill; the others add flags.
     sensor : Sensor
-        Whose layers they are.
+        Sensor of the layers.
     cloud_probability : float, optional
         Threshold [%] from which the cloud probability layer sets ``cloud_probable``; 50 if None.
     bands : collection of str, optional
-        Common names of the bands loaded: ``saturated`` then concerns those only, where the layer
-        tells bands apart.
+        Common names of the loaded bands: ``saturated`` then refers to these only, if the layer
+        distinguishes bands.
     platform : str, optional
-        Whose numbering of bands to use for that; None joins those of all platforms.
+        Platform whose band numbering to use for that; None combines those of all platforms.
 
     Returns
     -------
     (time, y, x) uint16 DataArray
-        Named ``qa``, with CF ``flag_masks`` and ``flag_meanings``; lazy on lazy layers.
+        Named ``qa``, with CF ``flag_masks`` and ``flag_meanings``; lazy if the layers are.
 
     Raises
     ------
     MaskError
-        If there is no layer, one the sensor does not have, or one that is not of integers.
+        If there are no layers, or one is not of the sensor or not of integer type.
     """
     known = {layer.name: layer for layer in sensor.qa}
     strange = sorted(set(layers) - set(known))
@@ -276,8 +276,8 @@ def flag_saturated(qa: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
     qa : (time, y, x) uint16 DataArray
         Packed flags.
     cube : (time, band, y, x) integer DataArray
-        Digital numbers with their contract. Bands whose scale is not the product's own are left
-        alone: their numbers have another range.
+        Digital numbers with their contract. Bands with another scale than the product's are
+        skipped: their numbers have another range.
 
     Returns
     -------

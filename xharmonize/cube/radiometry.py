@@ -1,7 +1,8 @@
-"""What digital numbers mean: the rules, on plain values, whoever states them.
+"""Rules that settle scale, offset and nodata of digital numbers.
 
-A catalogue's items and a cube's attributes are read elsewhere; here what they state is compared
-with the product. Products whose offset came with a processing baseline differ most:
+Items of catalogues and attributes of cubes are read elsewhere; this module compares their
+statements with the product. Products whose offset depends on the processing baseline need the most
+rules:
 
 1. The baseline brings the offset. Sentinel-2 Level-2A: from 04.00 on reflectance is
    (DN - 1000) / 10000, before there is no offset (ESA, Sentinel-2 Products Specification Document;
@@ -42,14 +43,14 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How digital numbers are read.
+    """How to decode digital numbers.
 
     Attributes
     ----------
     scale, offset, nodata : float
         value = DN * scale + offset; DN equal to nodata is missing.
     notes : tuple of str
-        What was settled by a rule against other metadata.
+        Decisions that a rule made against other metadata.
     """
 
     scale: float
@@ -76,7 +77,7 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What is known of the digital numbers of one band before a rule is applied.
+    """What is known about the digital numbers of one band before rules are applied.
 
     Attributes
     ----------
@@ -156,19 +157,19 @@ class Described(Numbers):
 
 
 def settle_encoding(numbers: Numbers, *, override: Mapping[str, float] | None = None) -> Encoding:
-    """Return scale, offset and nodata of one band.
+    """Settle scale, offset and nodata of one band.
 
     Parameters
     ----------
     numbers : Numbers
         What is known of them.
     override : mapping, optional
-        Those of `NUMBERS` that the user settled; they override all metadata.
+        Values of `NUMBERS` set by the user; they override all metadata.
 
     Raises
     ------
     RadiometryError
-        If the metadata say nothing, or contradict each other.
+        If the metadata are missing or contradict each other.
     """
     override = override or {}
     nodata = override.get("nodata", numbers.declared.get("nodata", _default_nodata(numbers)))
@@ -186,7 +187,7 @@ def settle_encoding(numbers: Numbers, *, override: Mapping[str, float] | None = 
 
 
 def settle_described(numbers: Described) -> Encoding:
-    """Return scale, offset and nodata: arguments, then the cube's own, then the product's.
+    """Settle scale, offset and nodata from arguments, then the cube, then the product.
 
     Raises
     ------

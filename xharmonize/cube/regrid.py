@@ -1,4 +1,4 @@
-"""Put a cube on another grid."""
+"""Regrid cubes."""
 
 from __future__ import annotations
 
@@ -67,47 +67,48 @@ def regrid(
     min_valid: float = 0.5,
     valid_fraction: bool = False,
 ) -> Any:
-    """Put a cube on another grid, lazily and independently of chunks.
+    """Regrid a cube, lazily; the result does not depend on chunks.
 
-    ``area`` is the exact mean over valid source pixels, weighted by the area each shares with the
-    target pixel, whatever the two steps and phases are. Between CRSs the four corners of each
-    target pixel are transformed exactly, and the area is that of the quadrilateral between them.
+    ``area`` is the exact mean of valid source pixels, weighted by the area of their overlap with
+    the target pixel, for any pixel sizes and alignments. Between CRSs, the four corners of each
+    target pixel are transformed exactly, and the overlap is with the quadrilateral they form.
 
     Parameters
     ----------
     cube : DataArray or Dataset
         (..., y, x), float, NaN where missing. Integer layers other than flags are refused unless
         ``how="nearest"``. In a Dataset, `qa`, `origin` and `flag` become the bit-wise OR of all
-        source pixels that a target pixel shares any area with (`qa` says ``fill`` where part of
-        it lies outside the source); everything else is treated as the reflectance.
+        source pixels that overlap the target pixel (`qa` gets ``fill`` if part of it lies outside
+        the source); all other variables are treated like the reflectance.
     like : DataArray, Dataset or GeoBox, optional
-        Take exactly this grid, and of a cube its very coordinates.
+        Use exactly this grid and, for a cube, exactly its coordinates.
     crs : CRS, str or int, optional
-        Target CRS; that of the cube if not given.
+        Target CRS. Default: that of the cube.
     resolution : float, optional
-        Side of a target pixel in units of the CRS. The grid covers the cube, north up, with edges
-        at multiples of the resolution: in UTM at 30 m this is the grid of HLS.
+        Side of a target pixel in units of the CRS. The grid is north up and covers the cube, with
+        edges at multiples of the resolution: in UTM at 30 m this is the grid of HLS.
     how : {"area", "nearest", "bilinear"}
-        ``nearest`` and ``bilinear`` look at the centre of the target pixel only. A centre on an
+        ``nearest`` and ``bilinear`` sample at the centre of the target pixel. A centre on the
         edge between two source pixels belongs to the one of higher row or column.
     min_valid : float
-        Least valid share of a target pixel [1], what lies outside the source being not valid;
-        below it the result is NaN.
+        Minimum valid fraction of a target pixel [1]; below it, the result is NaN. Area outside
+        the source is not valid.
     valid_fraction : bool
-        Also return the valid share; the result is then a Dataset with ``valid_fraction`` in the
-        dimensions of the cube, float32.
+        Whether to also return the valid fraction [1]; the result is then a Dataset with
+        ``valid_fraction`` in the dimensions of the cube, float32.
 
     Returns
     -------
     DataArray or Dataset
-        Type of `cube`, on the new grid: dtype, time and band coordinates and attributes kept.
-        Dask chunks cover about as much ground as those of `cube`, at most 4096 pixels a side, and
-        never straddle a border between chunks of `like`: the two merge without being cut again.
+        Same type as `cube`, on the new grid, with dtype, attributes, and time and band coordinates
+        kept. Dask chunks cover about the same area as those of `cube`, with at most 4096 pixels
+        per side, and never cross chunk borders of `like`, so both can be merged without
+        rechunking.
 
     Raises
     ------
     GridError
-        If a grid cannot be read, or the target is said twice, not at all or in the wrong unit.
+        If a grid cannot be read, or the target is given twice, not at all or in the wrong unit.
     RadiometryError
         If digital numbers would be averaged.
     """
@@ -122,7 +123,7 @@ def regrid(
     if like is None or isinstance(like, GeoBox):
         return step(cube, target)
     result = step(cube, target, within=_chunks_of(like))
-    # Its very coordinates: xarray drops pixels whose coordinates differ in the last digit.
+    # Reuse its exact coordinates: on alignment, xarray drops pixels that differ in the last digit.
     return result.assign_coords({n: result[n].copy(data=like[n].values) for n in ("y", "x")})
 
 
@@ -135,7 +136,7 @@ def regrid_to(
     valid_fraction: bool = False,
     within: Chunks | None = None,
 ) -> Any:
-    """Put a cube on the grid `geobox`, its chunks inside the chunks `within`; see `regrid`."""
+    """Regrid a cube to `geobox`, with chunks that nest in the chunks `within`; see `regrid`."""
     if not 0 <= min_valid <= 1:
         raise GridError(f"min_valid={min_valid} is not a share", cure="give a number from 0 to 1")
     if geobox.affine.b or geobox.affine.d:
@@ -160,7 +161,7 @@ def regrid_to(
 def _regrid_dataset(
     cube: xr.Dataset, step: Callable[..., Any], geobox: GeoBox, *, valid_fraction: bool
 ) -> xr.Dataset:
-    """Resample every layer by the rule of its kind."""
+    """Resample each layer by its own rule."""
     mains, companions = quantities_of(cube), companions_of(cube)
     if valid_fraction and len(mains) != 1:
         raise ContractError(
@@ -304,7 +305,7 @@ def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
 
 
 def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> Plan:
-    """How the two grids lie on each other."""
+    """Choose how to map one grid to the other."""
     one, other = source.affine, target.affine
     if is_same_crs(source.crs, target.crs):
         y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])

@@ -1,4 +1,4 @@
-"""Resampling as dask blocks: each output block takes the source window it needs, nothing else.
+"""Blockwise resampling: each output block reads only the source window it needs.
 
 What a target pixel becomes is a function of its own position on the target grid, never of the
 block it happens to lie in, so that results don't depend on chunks.
@@ -30,7 +30,7 @@ from xharmonize.types import AnyArray, Float64Array
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """One output block: which target pixels, and which source window they need.
+    """One output block: its target pixels, and the source window they need.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Piece:
     lead : tuple of int
         Sizes of the block's leading dimensions.
     outside : (n,) integer array
-        Flags of what lies outside the source, one per image; unused for means.
+        Flags of area outside the source, one per image; unused for means.
     """
 
     rows: Span
@@ -52,7 +52,7 @@ class Piece:
 
     @property
     def is_outside(self) -> bool:
-        """Whether no source pixel lies under it."""
+        """Whether it overlaps no source pixel."""
         return any(start == stop for start, stop in self.window)
 
     @property
@@ -63,7 +63,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Aligned:
-    """Two grids of one CRS: rows and columns are independent of each other."""
+    """Two grids in the same CRS, where rows and columns are independent."""
 
     y: AxisMap
     x: AxisMap
@@ -113,7 +113,7 @@ times as long as using them once."""
 class Projected:
     """Two grids of different CRSs: the corners of each target pixel are transformed exactly.
 
-    Edges between corners are taken as straight, which for pixels of 30 m in UTM is so within
+    Edges between corners are treated as straight lines; for 30 m pixels in UTM, the error is below
     1e-4 m.
     """
 
@@ -235,14 +235,14 @@ def resample(
     chunks: Chunks,
     outside: AnyArray | None = None,
 ) -> Any:
-    """Resample the last two dimensions of a numpy array at once, of a dask array lazily.
+    """Resample the last two dimensions of a NumPy array immediately, of a Dask array lazily.
 
     Parameters
     ----------
     source : (..., y, x) array
         Floats with NaN where missing (``mean``), or integers (``bits``).
     plan : Aligned or Projected
-        How the grids lie on each other.
+        How to map one grid to the other.
     shape : (int, int)
         Target rows and columns.
     kind : {"mean", "mean+fraction", "bits"}
@@ -285,7 +285,7 @@ def output_chunks(
     *,
     within: Chunks | None = None,
 ) -> Chunks:
-    """Chunks that cover about as much ground as the source's, at most `MAX_CHUNK` pixels a side.
+    """Choose chunks that cover about the same area as the source's, up to `MAX_CHUNK` per side.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def output_chunks(
     steps : (float, float)
         Size of a target pixel in y and x [source pixel].
     within : pair of tuples of int, optional
-        Chunks of the target that are cut into even pieces; none straddles a border of theirs.
+        Target chunks to split evenly; no output chunk crosses their borders.
     """
     if not is_lazy(source):
         return (shape[0],), (shape[1],)

@@ -1,8 +1,8 @@
-"""What an array itself states about its numbers: scale, offset and missing value.
+"""Scale, offset and missing value that an array itself states.
 
-Attributes say what is still to be done to the numbers; the encoding of floats says what xarray has
-done when it read them (CF conventions, 8.1 "Packed data"). A scale of 1 and an offset of 0 count
-as not stated: rioxarray writes them for every file that says nothing.
+Attributes describe decoding that is still to be done; the encoding of floats describes what xarray
+has already done on reading (CF conventions, 8.1 "Packed data"). A scale of 1 and an offset of 0
+count as not stated: rioxarray writes them for every file without scale and offset.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOTHING = ("", "none", "nan", "null")
 
 @dataclass(frozen=True, kw_only=True)
 class Stated:
-    """What one band states about its numbers.
+    """Scale, offset and nodata stated by one band.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Stated:
 
 
 def read_statements(array: xr.DataArray, labels: Sequence[Any]) -> list[Stated]:
-    """Return what an array states, band by band.
+    """Read what each band of an array states about its numbers.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Reading and writing: STAC, Zarr, COGs, and angles in files."""
+"""Read and write STAC, Zarr and COGs, and read angles."""

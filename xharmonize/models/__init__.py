@@ -1,6 +1,6 @@
-"""Trained models: what they say of themselves, bundles on disk, networks, and running them.
+"""Trained models: model cards, bundles on disk, networks, and inference.
 
-Nothing here knows xarray or dask, and only `runtime` and `nets` load torch.
+Nothing here depends on xarray or Dask, and only `runtime` and `nets` import torch.
 """
 
 from xharmonize.models.bundle import (

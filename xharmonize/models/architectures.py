@@ -1,4 +1,4 @@
-"""Architectures by name, their arguments within bounds, and networks built from weights.
+"""Registry of architectures, validation of hyperparameters, and networks built from weights.
 
 A bundle names its architecture; nothing in a bundle is ever executed. A third party adds one by
 `register_architecture`, or for every process by an entry point of the group
@@ -26,14 +26,14 @@ from xharmonize.types import AnyArray
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """What one hyperparameter may be; its type is that of the default.
+    """Allowed values of one hyperparameter, whose type is that of the default.
 
     Attributes
     ----------
     default : bool, int, float or str
-        Value where the card names none.
+        Value if the card gives none.
     low, high : float
-        Limits of a number, both allowed.
+        Limits of a number, inclusive.
     choices : tuple of str
         Allowed strings.
     """
@@ -44,7 +44,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` has the type of the default and lies within the limits."""
+        """Whether `value` has the type of the default and is within the limits."""
         if isinstance(self.default, bool) or isinstance(value, bool):
             return isinstance(self.default, bool) and isinstance(value, bool)
         if isinstance(self.default, str):
@@ -54,7 +54,7 @@ class Parameter:
 
     @property
     def wanted(self) -> str:
-        """What a message asks for."""
+        """Description of allowed values, for messages."""
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, str):
@@ -64,12 +64,12 @@ class Parameter:
 
 
 def read_hyperparameters(card: Card, allowed: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Return every hyperparameter of an architecture, from the card or by default.
+    """Return all hyperparameters of an architecture, from the card or by default.
 
     Raises
     ------
     ModelError
-        If the card names one that the architecture does not have, or a value out of bounds.
+        If the card has an unknown hyperparameter, or a value out of bounds.
     """
     unknown = sorted(set(card.hyperparameters) - set(allowed))
     if unknown:
@@ -103,19 +103,19 @@ _N_SHOWN = 3
 
 
 def register_architecture(name: str, factory: Factory, *, replace: bool = False) -> None:
-    """Make an architecture known by name in this process.
+    """Register an architecture by name, in this process.
 
     Parameters
     ----------
     name : str
-        Name that cards use.
+        Name used in cards.
     factory : callable
         Takes a `Card` and returns a `torch.nn.Module` whose ``forward`` takes one tensor per input
-        of the card, in their order, as its kind says.
-        It is called on the meta device, so all tensors have to be parameters or persistent buffers.
-        The network must not change its inputs: they may be the caller's.
+        of the card, in that order, as defined by the card's kind.
+        It is called on the meta device, so all tensors must be parameters or persistent buffers.
+        The network must not modify its inputs, which may belong to the caller.
     replace : bool
-        Whether a known name may be given another factory.
+        Whether to replace the factory of a registered name.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def find_architecture(name: str) -> Factory:
     Raises
     ------
     UnknownModelError
-        If nobody registered that name.
+        If the name is not registered.
     ModelError
         If the entry point of a third party cannot be loaded.
     """
@@ -162,7 +162,7 @@ def find_architecture(name: str) -> Factory:
 
 
 def load_announced(point: EntryPoint, what: str) -> Any:
-    """Load what an installed package announces.
+    """Load an entry point of an installed package.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def build_empty(card: Card) -> Any:
     Raises
     ------
     UnknownModelError
-        If nobody registered the architecture.
+        If the architecture is not registered.
     ModelError
         If the hyperparameters are not allowed, or the factory returns no network.
     """
@@ -202,10 +202,10 @@ def build_empty(card: Card) -> Any:
 
 
 def build(card: Card, weights: Mapping[str, AnyArray]) -> Any:
-    """Return the network of a card with its weights, on the CPU, ready to predict.
+    """Build the network of a card with its weights, on the CPU, ready to predict.
 
-    Names, shapes and dtypes are compared before any memory is taken, so that a card with absurd
-    hyperparameters costs nothing, and one with other bands than the weights is refused.
+    Names, shapes and dtypes are compared before memory is allocated, so that a card with absurd
+    hyperparameters costs nothing, and one whose bands differ from the weights is refused.
 
     Parameters
     ----------
@@ -222,9 +222,9 @@ def build(card: Card, weights: Mapping[str, AnyArray]) -> Any:
     Raises
     ------
     UnknownModelError
-        If nobody registered the architecture.
+        If the architecture is not registered.
     ModelError
-        If the hyperparameters are not allowed, or the weights are not those of the network.
+        If the hyperparameters are not allowed, or the weights don't match the network.
     """
     network = build_empty(card)
     _require_same(card, network.state_dict(), weights)

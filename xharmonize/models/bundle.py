@@ -1,4 +1,4 @@
-"""Bundles: a folder with a STAC Item and the weights, written as a whole, checked when read."""
+"""Bundles: folders with a STAC Item and weights, written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def local_target(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ModelError
-        If it is no path of this machine.
+        If it is not a local path.
     """
     if is_url(os.fspath(path)) and find_place(path).filesystem is not None:
         raise ModelError(
@@ -61,7 +61,7 @@ def local_target(path: str | os.PathLike[str]) -> Path:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file and hand it to the disk."""
+    """Write a file and flush it to disk."""
     with path.open("wb") as stream:
         stream.write(data)
         stream.flush()
@@ -72,7 +72,7 @@ def write_file(path: Path, data: bytes) -> None:
 def staged(
     target: Path, bundle_files: Callable[[Path], Collection[str] | None], *, mode: Mode
 ) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place when the body is done.
+    """Yield an empty folder next to `target` that replaces it when the ``with`` block succeeds.
 
     Parameters
     ----------
@@ -158,14 +158,14 @@ _PIECE = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle that was found whole.
+    """A verified bundle.
 
     Attributes
     ----------
     ref : ModelRef
-        What a graph carries of it.
+        Reference to the bundle, for use in graphs.
     card : Card
-        What it says of itself.
+        Card of the model.
     """
 
     ref: ModelRef
@@ -174,7 +174,7 @@ class Bundle:
 
 @runtime_checkable
 class HasBundle(Protocol):
-    """A model that knows the bundle it was opened from; None where there is none."""
+    """A model that keeps the bundle it was opened from; None if there is none."""
 
     @property
     def bundle(self) -> Bundle | None:
@@ -189,28 +189,30 @@ def write_bundle(
     readme: str | None = None,
     mode: Mode = "w-",
 ) -> ModelRef:
-    """Write a bundle as a whole: nobody sees a half of one.
+    """Write a bundle atomically.
 
-    One that is replaced is renamed away, and for that moment there is none; if the process is
-    killed then, the old one is left beside `path` under a hidden name until the next write.
+    An existing bundle is renamed before the new one takes its place. If the process is killed in
+    between, the old bundle remains next to `path` under a hidden name until the next write.
 
     Parameters
     ----------
     path : str or path
-        Folder of this machine.
+        Local folder.
     card : Card
+        Card of the model.
     weights : mapping of str to array
-        float16, float32, float64 or int64, by the names the architecture gives them.
+        Weights by the architecture's names: float16, float32, float64 or int64.
     readme : str, optional
-        A card for people, Markdown.
+        Model card for people, in Markdown.
     mode : {"w-", "w"}
-        ``"w-"`` refuses what is there, ``"w"`` replaces a bundle; anything else is left alone.
+        ``"w-"`` fails if `path` exists, ``"w"`` replaces a bundle; other contents are never
+        replaced.
 
     Raises
     ------
     ModelError
-        If `path` exists, or with ``"w"`` holds something that is no bundle, if weights have another
-        type or are not finite, or if the card holds what an item cannot hold.
+        If `path` exists or, with ``"w"``, is not a bundle; if weights have another type or are not
+        finite; or if the card has values that an item cannot hold.
     """
     arrays = {name: check_weight(name, array) for name, array in weights.items()}
     target = local_target(path)
@@ -235,17 +237,17 @@ def write_bundle(
 
 
 def open_bundle(location: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle: read its item, and check every file against it.
+    """Open a bundle: read its item, and verify every file against it.
 
     Parameters
     ----------
     location : str or path
-        A folder: a path, or an fsspec URL.
+        Folder, as a path or an fsspec URL.
 
     Raises
     ------
     ModelError
-        If there is no bundle, if a file is missing, damaged, a link, or not named by the item, or
+        If there is no bundle; if a file is missing, damaged, a link, or not listed in the item; or
         if the item is malformed or newer than this package.
     """
     place = find_place(location)
@@ -263,19 +265,19 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
 
 
 def read_weights(ref: ModelRef) -> dict[str, AnyArray]:
-    """Read the weights a graph refers to; for workers.
+    """Read the weights of a referenced bundle, on a worker.
 
-    A copy made known by `places.register` is looked at before the location.
+    A copy registered with `places.register` takes precedence over the location.
 
     Returns
     -------
     dict of str to array
-        Writable; views of one buffer.
+        Writable views of one buffer.
 
     Raises
     ------
     ModelError
-        If this process cannot see the bundle, or sees another one in its place.
+        If this process cannot access the bundle, or finds a different one there.
     """
     place, item = _find(ref)
     file = read_item(item, f"{place.location}: {ITEM}").files[WEIGHTS]
@@ -291,7 +293,7 @@ def copy_bundle(
     card: Card | None = None,
     mode: Mode = "w-",
 ) -> ModelRef:
-    """Copy a bundle to a folder of this machine, as a whole; see `write_bundle`.
+    """Copy a bundle to a local folder, atomically; see `write_bundle`.
 
     Parameters
     ----------
@@ -300,19 +302,19 @@ def copy_bundle(
     path : str or path
         Folder to write to.
     card : Card, optional
-        Says other things of the same weights (another tile, say) in the copy.
+        Card of the copy, for example with another tile. Default: the same card.
     mode : {"w-", "w"}
-        As for `write_bundle`. Onto itself, and saying the same, nothing happens.
+        As for `write_bundle`. Copying a bundle onto itself with the same card does nothing.
 
     Returns
     -------
     ModelRef
-        Of the copy: another place, and another digest where the card differs.
+        Reference to the copy, with another location and, if the card differs, another digest.
 
     Raises
     ------
     ModelError
-        If the bundle is not to be found or damaged, or if `path` holds something else.
+        If the bundle cannot be found or is damaged, or if `path` has other contents.
     """
     target = local_target(path)
     place, item = _find(ref)
@@ -506,18 +508,18 @@ def _torch_version() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A bundle on the search path; its weights have not been looked at.
+    """A bundle on the search path, whose weights have not been read.
 
     Attributes
     ----------
     name : str
-        Of the card; of the folder where the item cannot be read.
+        Name of the card, or of the folder if the item cannot be read.
     location : str
         Folder.
     card : Card or None
-        None where the item cannot be read.
+        None if the item cannot be read.
     problem : str
-        Why not; else empty.
+        Why the item cannot be read; empty if it can.
     """
 
     name: str
@@ -527,9 +529,9 @@ class Listed:
 
 
 def list_bundles() -> tuple[Listed, ...]:
-    """Return the bundles in the folders of the environment variable XHARMONIZE_MODELS.
+    """List the bundles in the folders of the environment variable XHARMONIZE_MODELS.
 
-    Where two have one name, the one of the folder named first counts. Weights are not looked at.
+    If two share a name, the one in the earlier folder takes precedence. Weights are not read.
 
     Raises
     ------
@@ -549,7 +551,7 @@ def list_bundles() -> tuple[Listed, ...]:
 
 
 def _is_candidate(path: Path) -> bool:
-    """Hidden folders are bundles that are being written, or were when their writer died."""
+    """Skip hidden folders: bundles being written, or left by a writer that died."""
     return not path.name.startswith(".") and (path / ITEM).is_file()
 
 
@@ -562,12 +564,12 @@ def _list_one(path: Path) -> Listed:
 
 
 def open_named(name_or_path: str) -> Bundle:
-    """Open a bundle by a name of `list_bundles`, by its folder, or by an fsspec URL.
+    """Open a bundle by name (see `list_bundles`), by its folder, or by an fsspec URL.
 
     Raises
     ------
     UnknownModelError
-        If there is none of that name and no folder.
+        If there is no bundle of that name, nor such a folder.
     ModelError
         As `open_bundle`.
     """

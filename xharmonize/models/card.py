@@ -1,4 +1,4 @@
-"""What a trained model says of itself: fields that declare their bounds.
+"""Model cards: validated descriptions of trained models.
 
 A card is a tagged union: its class is its kind, and all that depends on the kind is a member of
 that class (`xharmonize.models.kinds`). What all kinds share is here.
@@ -27,13 +27,13 @@ PLAIN = r"[^\x00-\x08\x0b-\x1f\x7f]*"
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
-    """Return the JSON object that `data` holds.
+    """Parse a JSON object.
 
     Raises
     ------
     ModelError
-        If it is no JSON object, names a key twice, holds NaN, an infinity or an integer beyond 64
-        bits, text that is no Unicode, or values nested deeper than `MAX_DEPTH`.
+        If `data` is not a JSON object, or has duplicate keys, NaN, infinities, integers beyond 64
+        bits, invalid Unicode, or values nested deeper than `MAX_DEPTH`.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -90,14 +90,14 @@ def _require_unicode(text: str, what: str) -> None:
 
 
 def show(value: object) -> str:
-    """A value for a message, cut where it is long."""
+    """Format a value for a message, truncated if long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 @dataclass(frozen=True)
 class Within:
-    """Bounds of a number, both allowed; in `Annotated`. Not of truths, NaN or numbers as text."""
+    """Inclusive bounds of a number, for `Annotated`. Refuses booleans, NaN and numbers as text."""
 
     low: float
     high: float
@@ -112,7 +112,7 @@ class Within:
 
 @dataclass(frozen=True)
 class Matching:
-    """Pattern and greatest length of a text; in `Annotated`."""
+    """Pattern and maximum length of a string, for `Annotated`."""
 
     pattern: str
     most: int = 300
@@ -120,14 +120,14 @@ class Matching:
     def __get_pydantic_core_schema__(self, source: type, _: Any) -> Any:
         from pydantic_core import core_schema
 
-        # \Z, not $, which would let a line end through.
+        # \Z, not $, which would accept a trailing newline.
         pattern = re.compile(rf"\A(?:{self.pattern})\Z")
         return core_schema.str_schema(pattern=pattern, max_length=self.most, strict=True)
 
 
 @dataclass(frozen=True)
 class Sized:
-    """Bounds of the number of values of a tuple or mapping; in `Annotated`."""
+    """Bounds of the length of a tuple or mapping, for `Annotated`."""
 
     most: int
     least: int = 0
@@ -148,14 +148,14 @@ class Sized:
 
 
 class Part:
-    """A frozen dataclass whose values lie within the bounds that its fields declare.
+    """A frozen dataclass whose values are within the bounds that its fields declare.
 
-    pydantic holds them, when a part is made as when it is read (`read_part`). It is not imported
-    for that: its own dataclasses would put a fifth on top of importing the package.
+    pydantic validates the values, both on creation and on reading (`read_part`). It is imported
+    only then: using its dataclasses would make importing the package a fifth slower.
     """
 
     def __post_init__(self) -> None:
-        """Refuse values out of bounds; keep numpy's numbers as Python's, and lists as tuples."""
+        """Refuse values out of bounds; convert NumPy scalars to Python's, and lists to tuples."""
         part: Any = type(self)  # Any: mypy holds that classes of dataclasses may be unhashable
         kept = _validated(_bare(vars(self)), _fields(part), part.__name__)
         for name, value in kept.items():
@@ -276,14 +276,14 @@ Hyperparameter: TypeAlias = _Value | Annotated[tuple[_Value | _Row, ...], Sized(
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Part):
-    """What the network gives: ``reflectance = value * scale + mean`` per band.
+    """Output of the network: ``reflectance = value * scale + mean`` per band.
 
     Attributes
     ----------
     bands : tuple of str
         STAC common names, in the order of channels.
     mean, scale : tuple of float
-        Per band [1].
+        Mean and scale per band [1].
     """
 
     bands: Bands
@@ -297,21 +297,21 @@ class Output(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Domain(Part):
-    """Reflectance the model was trained on.
+    """Range and distribution of the training reflectance.
 
     Attributes
     ----------
     bands : tuple of str
         STAC common names.
     low, high : tuple of float
-        Range seen in training, per band [1]; beyond it a pixel is out of the domain.
+        Range seen in training, per band [1]; pixels beyond it are outside the domain.
     edges : (float, float)
         Limits of the histograms [1]; values beyond count in the end bins.
     histograms : tuple of tuple of float
         Per band, fractions that sum to one over evenly spaced bins.
     max_distance : float
-        Greatest distance of a training tile to them: the earth mover's distance of the two
-        distributions [1] (reflectance), the worst band. A tile farther off is out of the domain.
+        Largest distance of a training tile to the histograms: earth mover's distance of the two
+        distributions [1] (reflectance) in the worst band. Tiles beyond it are outside the domain.
     """
 
     bands: Bands
@@ -358,11 +358,11 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Card(Part):
-    """All a bundle says of its model besides the weights; the class is the kind.
+    """Description of a model; the subclass defines its kind.
 
-    Subclasses add fields, which stand in the item as ``xharmonize:<name>``, and override what
-    depends on the kind: `bands`, `forward`, `result`, and where they differ from what is here
-    `write_inputs` and `read_inputs`, `n_at_once`, `facts`, `harmonizer`.
+    Subclasses add fields, which are stored in the item as ``xharmonize:<name>``, and override
+    whatever depends on the kind: `bands`, `forward`, `result` and, if they differ from the
+    defaults, `write_inputs` and `read_inputs`, `n_at_once`, `facts`, `harmonizer`.
 
     Attributes
     ----------
@@ -371,27 +371,27 @@ class Card(Part):
     architecture : str
         Name in `xharmonize.models.architectures`.
     hyperparameters : mapping
-        Arguments of the architecture: numbers, strings, truths and lists of them.
+        Arguments of the architecture: numbers, strings, booleans and lists of them.
     source_sensor, source_bandpass, levels
-        Product, bandpass and processing levels it may be applied to; an empty string, or no level,
-        for any.
+        Product, bandpass and processing levels the model may be applied to; an empty string, or no
+        level, for any.
     target_bandpass : str
         Bandpass of the result.
     output : Output
     domain : Domain, optional
-        None: nothing is known, and no pixel can be flagged.
+        Domain of the training data. None: unknown, so that no pixel can be flagged.
     min_valid_fraction : float
         Minimum valid fraction of an output pixel's own footprint [1].
     scores : mapping of str to float
-        On data the model has not seen, as named by `provenance`.
+        Scores on unseen data, which `provenance` names.
     licence : str
         SPDX identifier of the weights' licence.
     provenance : mapping of str to str
-        Trained on what, by which script, tested on what.
+        Training data, training script and test data.
     created : str
-        RFC 3339.
+        RFC 3339 datetime.
     bbox : (west, south, east, north), optional
-        Where the training data lie [degree].
+        Bounding box of the training data [degree].
     """
 
     kind: ClassVar[str] = ""
@@ -430,7 +430,7 @@ class Card(Part):
     bbox: tuple[Degrees, Degrees, Degrees, Degrees] | None = None
 
     def check(self) -> None:
-        """Refuse a date or a box that is none."""
+        """Refuse an invalid date or bounding box."""
         try:
             datetime.fromisoformat(self.created)
         except ValueError:
@@ -493,7 +493,7 @@ class Card(Part):
         return {"reads": " ".join(self.bands)}
 
     def slim(self) -> Self:
-        """Return the card without what is only told to people: it goes along with every task."""
+        """Return the card without descriptive fields, since it is sent along with every task."""
         return replace(
             self, title=self.name, description="", scores={}, provenance={}, domain=None, bbox=None
         )

@@ -1,8 +1,8 @@
-"""A card as a STAC Item with the Machine Learning Model extension, and back.
+"""Convert a card to a STAC Item with the Machine Learning Model extension, and back.
 
-Reading is strict: the card is read from the item, written again, and the two must be the same,
-field by field. So nothing in an item is left unread. Only where the item was written by a newer
-minor version may it say more: that is kept, and written again (`Described.more`).
+Reading is strict: the card is read from the item and written again, and both items must agree in
+every field, so that nothing in an item is ignored. Only items of a newer minor version may have
+more fields, which are kept and written again (`Described.more`).
 
 References
 ----------
@@ -83,7 +83,7 @@ _ASSETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class File(Part):
-    """What an item says of a file beside it: size [byte] and sha256, hexadecimal."""
+    """Size [byte] and hexadecimal sha256 of a file, as listed in an item."""
 
     size: Count
     sha256: Annotated[str, Matching(r"[0-9a-f]{64}")]
@@ -91,7 +91,7 @@ class File(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What an item says.
+    """Contents of an item.
 
     Attributes
     ----------

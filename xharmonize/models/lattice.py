@@ -1,9 +1,9 @@
 """The absolute lattice of tiles on which a network runs.
 
-A deep network sees farther than any halo, so what it sees has to be fixed by something other than
-chunks or memory: tiles of a fixed size at fixed places of the CRS. Places are counted in whole
-output pixels from the lattice's origin, columns to the east and rows to the *south*, so that no
-rounding of coordinates enters.
+The receptive field of a deep network is larger than any practical overlap, so its context must
+not depend on chunks or memory: it runs on tiles of fixed size at fixed positions in the CRS.
+Positions are whole output pixels from the lattice's origin, columns to the east and rows to the
+*south*, so that coordinates are never rounded.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ PROJECTED = "projected"
 
 @dataclass(frozen=True, kw_only=True)
 class Lattice(Part):
-    """Where tiles lie, in output pixels.
+    """Positions of tiles, in output pixels.
 
-    Tile (i, j) keeps columns ``[i * stride, (i + 1) * stride)`` and is given `buffer` more on each
-    side. Two neighbours thus overlap by twice the buffer: with ``merge="core"`` each gives its own
-    half, with ``"blend"`` both are weighted by ramps that sum to one.
+    Tile (i, j) keeps columns ``[i * stride, (i + 1) * stride)`` and reads `buffer` more on each
+    side. Neighbours thus overlap by twice the buffer: with ``merge="core"`` each contributes its
+    own half, with ``"blend"`` both are weighted by ramps that sum to one.
 
     Attributes
     ----------
     resolution : float
         Side of an output pixel [m].
     phase : (float, float)
-        Where edges of output pixels lie in x and y, modulo `resolution` [m]; (0, 0) is the grid
-        of HLS, (15, 15) that of most Landsat scenes.
+        Position of output pixel edges in x and y, modulo `resolution` [m]; (0, 0) is the grid of
+        HLS, (15, 15) that of most Landsat scenes.
     tile : int
-        Output pixels a side that the network gives at once, buffers included.
+        Output pixels per side of a tile, including buffers.
     buffer : int
-        Output pixels on each side that are not kept whole.
+        Output pixels on each side that overlap with neighbours.
     merge : {"core", "blend"}
-        How neighbours are joined.
+        How to combine neighbours.
     crs : str
-        ``"projected"``, or the one CRS the model was made for (``"EPSG:32631"``).
+        ``"projected"``, or the only CRS the model supports (``"EPSG:32631"``).
     """
 
     resolution: Annotated[float, Within(0.01, 1e5)]
@@ -65,7 +65,7 @@ class Lattice(Part):
     crs: Annotated[str, Matching(PLAIN, 10_000)] = PROJECTED
 
     def check(self) -> None:
-        """Refuse a lattice that is none."""
+        """Refuse an invalid lattice."""
         if not 2 * self.buffer < self.tile:
             raise ModelError(
                 f"a tile of {self.tile} pixels has no core with buffer {self.buffer}",
@@ -94,7 +94,7 @@ class Lattice(Part):
         return range((start - reach) // self.stride, (stop - 1 + reach) // self.stride + 1)
 
     def window(self, number: int) -> tuple[int, int]:
-        """Output pixels ``[start, stop)`` that tile `number` of one axis is given."""
+        """Output pixels ``[start, stop)`` that tile `number` of one axis reads."""
         start = number * self.stride - self.buffer
         return start, start + self.tile
 
@@ -139,7 +139,7 @@ class Lattice(Part):
         bounds: Sequence[float],
         inputs: Sequence[tuple[float, tuple[float, float]]] = (),
     ) -> tuple[float, float, float, float]:
-        """Box that holds all that the tiles are given whose kept pixels meet `bounds`.
+        """Bounds of everything read by the tiles that contribute to `bounds`.
 
         Parameters
         ----------

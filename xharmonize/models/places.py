@@ -1,4 +1,4 @@
-"""Where bundles lie: folders of this machine, fsspec URLs, shared copies, the search path."""
+"""Locations of bundles: local folders, fsspec URLs, shared copies, and the search path."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder that holds a bundle.
+    """A folder with a bundle.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ def read_up_to(stream: BinaryIO, most: int) -> bytes:
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Turn what filesystems raise into `ModelError`; a missing file stays `FileNotFoundError`."""
+    """Convert errors of filesystems to `ModelError`, except `FileNotFoundError`."""
     try:
         yield
     except (FileNotFoundError, ModelError):
@@ -157,7 +157,7 @@ def _reading(what: str) -> Iterator[None]:
 
 
 def find_place(location: str | os.PathLike[str]) -> Place:
-    """Return the place a path or an fsspec URL names; relative paths become absolute.
+    """Return the place at a path or fsspec URL; relative paths become absolute.
 
     Raises
     ------

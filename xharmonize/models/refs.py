@@ -1,4 +1,4 @@
-"""What a graph carries of a model, and how workers are to run it; no torch here."""
+"""Reference to a model in a graph, and runtime settings for workers; does not import torch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRef:
-    """A handle on a bundle: all that the graph carries of a model.
+    """Reference to a bundle: the only part of a model that a graph contains.
 
     Attributes
     ----------
     digest : str
-        sha256 of the bundle's content, hexadecimal; the key of workers' caches and of dask tokens.
+        Hexadecimal sha256 of the bundle's content; key of workers' caches and Dask tokens.
     location : str
-        Folder of the bundle: a path, or an fsspec URL.
+        Folder of the bundle, as a path or fsspec URL.
     name : str
-        Name for messages and the history.
+        Name for messages and history.
     """
 
     digest: str
@@ -30,27 +30,27 @@ class ModelRef:
     name: str
 
     def __dask_tokenize__(self) -> tuple[str, str]:
-        """Content only: a bundle that was moved gives the same tasks."""
+        """Tokenise by content only, so that a bundle that was moved gives the same tasks."""
         return "xharmonize.ModelRef", self.digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How networks are run; every field has a default that suits the worker it arrives at.
+    """Settings for running networks; defaults adapt to each worker.
 
     Attributes
     ----------
     device : {"auto", "cpu", "cuda"}
-        ``auto``: the worker's GPU where it has one, else its CPU.
+        ``auto`` uses the worker's GPU if it has one, else its CPU.
     dtype : {"float32", "bfloat16"}
         Precision of the network's arithmetic; inputs and outputs are float32.
     batch_size : int, optional
-        Tiles run at once; by default as many as fit a sane share of cache or GPU memory. It never
-        changes the result beyond rounding.
+        Tiles per batch. Default: as many as fit a reasonable fraction of cache or GPU memory. It
+        changes the result only by rounding.
     channels_last : bool
-        Memory layout of convolutions.
+        Whether convolutions use the channels-last memory layout.
     compile : bool
-        ``torch.compile`` the network, once per worker; pays for long runs.
+        Whether to ``torch.compile`` the network, once per worker; worthwhile for long runs.
     """
 
     device: Device = "auto"
@@ -60,7 +60,7 @@ class Runtime:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse settings that no worker can follow."""
+        """Refuse invalid settings."""
         if self.device not in ("auto", "cpu", "cuda"):
             raise ModelError(
                 "is unknown",

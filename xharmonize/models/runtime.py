@@ -1,4 +1,4 @@
-"""Networks on a worker: made ready, loaded once, run over batches on its CPU or its GPU.
+"""Run networks on a worker: load once, and predict batches on its CPU or GPU.
 
 Imported inside block functions only: this module loads torch.
 
@@ -44,14 +44,14 @@ _FLAGS = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network ready to run: weights in place, layout and precision settled.
+    """A network ready to run, with weights, memory layout and precision set.
 
     Attributes
     ----------
     module : torch.nn.Module
         In evaluation mode, on `device`.
     device : torch.device
-        Where it runs.
+        Device it runs on.
     dtype : torch.dtype
         Precision of convolutions and matrix products.
     compile : bool
@@ -110,12 +110,12 @@ class Network:
 
 
 def prepare(card: Card, weights: Mapping[str, AnyArray], runtime: Runtime) -> Network:
-    """Return a network with given weights as `runtime` wants it run; not cached.
+    """Build a network with given weights for the settings in `runtime`; not cached.
 
     Raises
     ------
     ModelError
-        If the weights do not fit the card, or the device is not there.
+        If the weights don't match the card, or the device is not available.
     """
     device = find_device(runtime)
     layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
@@ -155,12 +155,12 @@ def _release(module: nn.Module, weights: Mapping[str, AnyArray]) -> None:
 
 
 def find_device(runtime: Runtime) -> torch.device:
-    """Return where a worker runs networks: its CPU or its current GPU.
+    """Return the device for networks on this worker: its CPU or its current GPU.
 
     Raises
     ------
     ModelError
-        If a GPU is asked for and torch sees none.
+        If a GPU is requested and torch finds none.
     """
     has_gpu = torch.cuda.is_available()
     if runtime.device == "cuda" and not has_gpu:
@@ -278,7 +278,7 @@ def _run_in_place(network: Network, batch: Batch, method: str) -> Any:
 def overlapped(
     network: Network, batches: Iterable[Batch], method: str, backend: Any
 ) -> Iterator[AnyArray]:
-    """Run batches of numpy arrays on a device, with transfers behind compute.
+    """Run batches of NumPy arrays on a device, overlapping transfers with computation.
 
     Parameters
     ----------
@@ -368,25 +368,25 @@ def predict(
     card : Card
         Its card.
     batches : iterable of sequences of arrays
-        Per batch one contiguous float32 array (n, …) per input, as the kind of the card says,
-        normalised and without NaN. All numpy, or all cupy on the current device. They are asked
-        for one by one, on a GPU two before their results.
+        Per batch, one contiguous float32 array (n, …) per input, as defined by the card's kind,
+        normalised and without NaN. All NumPy, or all CuPy on the current device. Batches are
+        consumed one at a time; on a GPU, two ahead of their results.
     runtime : Runtime
         Device, precision, layout.
     call : Call, optional
-        What the network is to do, one of its kind's (`LutCard.refine`); by default its `forward`.
+        Method of the network's kind to call, such as `LutCard.refine`. Default: `forward`.
 
     Yields
     ------
     (n, …) float32 array
-        In units of the network, not yet of reflectance; cupy for cupy. On a GPU numpy results lie
-        in pinned memory, which goes back to a pool when the array is dropped.
+        In units of the network, not of reflectance; CuPy for CuPy input. On a GPU, NumPy results
+        are in pinned memory, which returns to a pool when the array is deleted.
 
     Raises
     ------
     ModelError
-        If the bundle cannot be loaded, its weights do not fit its card, the device is not there,
-        or the batches do not fit the card.
+        If the bundle cannot be loaded, its weights don't match its card, the device is not
+        available, or the batches don't match the card.
     """
     network, asked = load(ref, card, runtime), call or card.forward
     shapes: deque[tuple[int, ...]] = deque()
@@ -408,7 +408,7 @@ def predict(
 
 
 def load(ref: ModelRef, card: Card, runtime: Runtime) -> Network:
-    """Return the worker's network of a bundle, loaded where it is not in the cache."""
+    """Return the network of a bundle from the worker's cache, loading it if necessary."""
     from xharmonize.models.bundle import read_weights
 
     device = find_device(runtime)
@@ -421,12 +421,12 @@ def load(ref: ModelRef, card: Card, runtime: Runtime) -> Network:
 
 
 def batch_size(card: Card, runtime: Runtime) -> int:
-    """Return how many samples are run at once: what `runtime` says, else what suits the kind."""
+    """Return the number of samples per batch: from `runtime`, or the default of the kind."""
     return runtime.batch_size or card.n_at_once(find_device(runtime).type)
 
 
 def free() -> None:
-    """Forget the worker's networks and give back the memory that torch keeps on its GPU."""
+    """Clear the worker's networks and release the GPU memory cached by torch."""
     import torch
 
     CACHE.clear()
@@ -440,7 +440,7 @@ def free() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionDifference:
-    """How far bfloat16 is from float32, per output band, in reflectance [1].
+    """Difference between bfloat16 and float32 per output band, in reflectance [1].
 
     Attributes
     ----------
@@ -471,7 +471,7 @@ def compare_precision(
     batches : iterable of sequences of arrays
         As for `predict`.
     runtime : Runtime
-        Device and layout; its dtype is left out of account.
+        Device and layout; its dtype is ignored.
     """
     contestants = (
         prepare(card, weights, replace(runtime, dtype="bfloat16")),

@@ -1,4 +1,4 @@
-"""Published lines between the bandpasses of two sensors, and BRDF parameters.
+"""Published linear bandpass adjustments between sensors, and BRDF parameters.
 
 A table knows its citation, its direction, the processing level it was made on, the platform it was
 made for and the exact band it starts from, and refuses everything else. Lines are stored in the
@@ -33,14 +33,14 @@ SENTINEL_2 = "sentinel-2"
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One band's line: target = slope * source + offset.
+    """Linear adjustment of one band: target = slope * source + offset.
 
     Attributes
     ----------
     source, target : str
         Common names of the bands.
     source_band, target_band : str
-        Exact bands in the sensors' own names (``B8A`` is not ``B08``).
+        Exact bands, by the sensors' own names (``B8A`` is not ``B08``).
     slope : float
         Reflectance per reflectance [1].
     offset : float
@@ -73,22 +73,22 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class BandpassTable:
-    """Lines from one sensor's bandpass to another's.
+    """Linear adjustments from one sensor's bandpass to another's.
 
     Attributes
     ----------
     name, title : str
-        Key in `get_table`, and words for people.
+        Key in `get_table`, and descriptive title.
     source_bandpass, target_bandpass : str
-        Spectral response families: values in the first become values in the second.
+        Spectral response families to convert from and to.
     levels : tuple of {"TOA", "SR", "NBAR"}
         Processing levels the table may be applied to.
     platform_side : {"source", "target"}
-        Whose platform tells the lines apart.
+        Side whose platform selects the lines.
     by_platform : tuple of (str, tuple of Line)
         Lines by platform.
     citation, doi : str
-        Where the numbers were published.
+        Publication of the numbers.
     """
 
     name: str
@@ -103,7 +103,7 @@ class BandpassTable:
 
     @property
     def direction(self) -> str:
-        """What becomes what, in words."""
+        """Description of the conversion, for messages."""
         return f"{self.source_bandpass} to {self.target_bandpass}"
 
     @property
@@ -148,12 +148,12 @@ class BandpassTable:
         band : str
             Common name of the source band.
         source_band : str, optional
-            The band the values really come from (``B08``); compared with the table's.
+            Exact band the values come from (``B08``); must match that of the table.
 
         Raises
         ------
         BandError
-            If the table has no line for the band, or has it for another band.
+            If the table has no line for the band, or only one for another exact band.
         RadiometryError
             If the platform does not fit; see `lines`.
         """
@@ -173,10 +173,11 @@ class BandpassTable:
         return line
 
     def inverse(self) -> BandpassTable:
-        """Return the table in the other direction: slope 1/s, offset -o/s.
+        """Return the table for the opposite direction: slope 1/s, offset -o/s.
 
-        Right for published lines only. A line fitted on real pairs is diluted by misregistration
-        and point spread; inverting it inflates contrast. Refit with the roles swapped instead.
+        Valid only for published lines. The slope of a line fitted to real pairs is diluted by
+        misregistration and point spread, so its inverse inflates contrast. Refit with source and
+        target swapped instead.
         """
         return replace(
             self,
@@ -350,12 +351,12 @@ _TABLES = {table.name: table for table in (HLS_V2, CHASTAIN_2019, ROY_2016)}
 
 
 def get_table(name: str) -> BandpassTable:
-    """Return the published table of this name.
+    """Return a published table by name.
 
     Raises
     ------
     UnknownModelError
-        If there is none; the message lists those there are.
+        If there is no such table; the message lists the available ones.
     """
     if name not in _TABLES:
         raise UnknownModelError(

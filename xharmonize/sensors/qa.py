@@ -1,6 +1,6 @@
-"""Quality layouts: what the values of each quality layer mean, as packed `Flag` bits.
+"""Quality layouts: conversion of each quality layer's values to packed `Flag` bits.
 
-A class layer (SCL) is a layout of one field over all its bits. Decisions that the documents leave
+A class layer (SCL) is a layout with one field over all its bits. Decisions that the documents leave
 to the user are made once, here:
 
 - ``cloud`` is what the product calls cloud with medium or high probability in SCL (classes 8 and
@@ -36,7 +36,7 @@ class BitField:
     offset, length : int
         First bit, and number of bits.
     flags : tuple of (int, Flag)
-        Value of the field, and what it sets; other values set nothing.
+        Values of the field and the flags they set; other values set none.
     is_band : bool
         Whether the field concerns one band only, whose source name is its `name`.
     """
@@ -50,7 +50,7 @@ class BitField:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a quality layer's values become flags.
+    """Conversion of a quality layer's values to flags.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class Layout:
     n_bits : int
         8 or 16.
     fields : tuple of BitField
-        Their flags are joined.
+        Fields, whose flags are combined by OR.
     fill : int or None
-        A value that is fill whatever its bits would say.
+        Value that means fill, whatever its bits.
     n_classes : int or None
-        For class layers: values from here on are not defined, and count as fill.
+        For class layers: number of classes; this value and higher ones count as fill.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The registry of products by name, and what product names and platforms are told by.
+"""Registry of products by name, and recognition of products and platforms by their names.
 
 Platforms and levels are looked for with the patterns of every sensor, so that an item filed under
 the wrong collection contradicts itself; everything else with those of the item's own.
@@ -40,12 +40,12 @@ _SENSORS: dict[str, Sensor] = {
 
 
 def get_sensor(name: str) -> Sensor:
-    """Return the registered product of this name.
+    """Return a registered product by name.
 
     Raises
     ------
     UnknownSensorError
-        If nobody registered it; the message lists the names that are known.
+        If the name is not registered; the message lists the registered names.
 
     Examples
     --------
@@ -70,22 +70,22 @@ def all_sensors() -> tuple[Sensor, ...]:
 
 
 def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:
-    """Make a product known by its name to this process.
+    """Register a product by name, in this process.
 
     Parameters
     ----------
     sensor : Sensor
-        With at least one instrument; its quality layers have layouts, or name those of
+        Product with at least one instrument; its quality layers have layouts, or name one of
         `xharmonize.sensors.qa.LAYOUTS`.
     replace : bool
-        Allow a name that is taken.
+        Whether to replace a registered product of the same name.
 
     Raises
     ------
     SensorError
-        If the name is taken or holds ``|``, or the product has no instrument, names a quality
-        layout or a mask flag that does not exist, lists a collection that is another product's, or
-        has a pattern that is none.
+        If the name is taken or contains ``|``, or the product has no instrument, names a quality
+        layout or mask flag that does not exist, lists a collection of another product, or has an
+        invalid pattern.
     """
     if sensor.name in _SENSORS and not replace:
         raise SensorError(
@@ -140,7 +140,7 @@ def _check_patterns(sensor: Sensor) -> None:
 
 
 def find_sensor(collection: str) -> Sensor | None:
-    """Return the product that a STAC collection holds, or None; case does not count."""
+    """Return the product of a STAC collection, or None; case-insensitive."""
     wanted = collection.lower()
     names = (
         (sensor, {sensor.name, *(name.lower() for name in sensor.collections)})
@@ -159,10 +159,10 @@ def _unknown(name: str) -> str:
 
 
 def stated(properties: Mapping[Any, Any], *names: str) -> list[tuple[str, Any]]:
-    """Return the properties of some names under any prefix, or none: ``s2:name``, ``name``.
+    """Return properties by name, with any prefix or none: ``s2:name``, ``name``.
 
-    Which extension a catalogue files a fact under is its own choice. The order is that of `names`,
-    then that of the properties.
+    Catalogues differ in the extension they use for the same fact. Results are in the order of
+    `names`, then of the properties.
     """
     found = [
         (str(key), value)
@@ -182,8 +182,8 @@ def _bare(key: object) -> str:
 def normalize_platform(name: str) -> str:
     """Return the STAC spelling of a platform (``LANDSAT_8`` → ``landsat-8``).
 
-    Names of a constellation, and the empty name, give ``"unknown"``; a platform of no known
-    family is returned in lower case.
+    Names of constellations and empty names give ``"unknown"``; unrecognised platforms are
+    returned in lower case.
     """
     bare, sensors = _squeezed(name), all_sensors()
     for sensor in sensors:
@@ -217,7 +217,7 @@ def normalize_baseline(text: str) -> str:
 
 
 def platform_in(texts: Iterable[str]) -> str:
-    """Return the platform that the first name with one says, or ``"unknown"``."""
+    """Return the platform in the first name that contains one, or ``"unknown"``."""
     patterns = {
         (pattern, sensor.names.platform): None
         for sensor in all_sensors()

@@ -1,4 +1,4 @@
-"""What a sensor is: bands, quality layers and radiometry, as frozen values.
+"""Description of sensors: bands, quality layers and radiometry, as frozen dataclasses.
 
 A `Sensor` is a *product* (Sentinel-2 L2A, Landsat Collection 2 Level 2, …). It holds one
 `Instrument` per platform, because Sentinel-2A, 2B and 2C share a product but not a bandpass.
@@ -30,9 +30,9 @@ hold ``/``, ``-``, ``_``, ``;`` and ``+`` (``etm+``)."""
 
 
 class Names(frozenset[str]):
-    """Names that stand in one string, as the level ``NBAR|SR`` of a composite of both.
+    """A set of names in one string, such as the level ``NBAR|SR`` of a composite of both.
 
-    ``str()`` spells them in one way, sorted; ``in`` and the operators of sets compare them.
+    ``str()`` joins them, sorted; ``in`` and set operators work as usual.
 
     Examples
     --------
@@ -53,9 +53,9 @@ class Names(frozenset[str]):
         return SEPARATOR.join(sorted(self)) or UNKNOWN
 
     def fit(self, allowed: Names) -> bool:
-        """Tell whether all names that are known are among `allowed`; none allowed: any is.
+        """Tell whether all known names are in `allowed`; an empty `allowed` permits any.
 
-        What was made of several things is fit for what is fit for each of them.
+        A composite is allowed only where each of its parts is.
         """
         return not allowed - {UNKNOWN} or self - {UNKNOWN} <= allowed
 
@@ -109,7 +109,7 @@ class Band:
     gsd : float
         Ground sample distance [m].
     assets : tuple of str
-        Keys under which STAC catalogues list the band, in order of preference.
+        Asset keys of the band in STAC catalogues, in order of preference.
     """
 
     name: str
@@ -150,33 +150,34 @@ class Instrument:
 
 @dataclass(frozen=True, kw_only=True)
 class Radiometry:
-    """How digital numbers become physical values: ``value = DN * scale + offset``.
+    """Conversion of digital numbers to physical values: ``value = DN * scale + offset``.
 
     Attributes
     ----------
     scale, offset : float
-        Per digital number, and in the unit of the result.
+        Scale per digital number, and offset, in the unit of the result.
     nodata : int
         Digital number of a missing pixel, tested before scale and offset.
     valid_min, valid_max : int
         Range of valid digital numbers; `valid_max` is where the sensor saturates.
     dtype : str
-        Type the product is delivered in.
+        Data type of the delivered product.
     units : str
         Unit of the result (``1`` for reflectance).
     baseline_offsets : tuple of (str, float)
-        Offsets by the first processing baseline they hold from, ascending; `offset` before.
+        Offsets by the first processing baseline they apply to, ascending; `offset` before that.
     unknown_from : str
-        First baseline that tells no offset: users make such products from inputs of any baseline.
+        First baseline that does not determine the offset, because users make such products from
+        inputs of any baseline.
     applied_flag : str
-        Property, under any prefix, by which a catalogue says that it applied the offset itself.
+        Property, with any prefix, that says whether the catalogue already applied the offset.
     is_fixed : bool
-        Whether all items have this scale and offset: an item that declares others contradicts
-        itself. Where False, what an item declares overrides them.
+        Whether all items have this scale and offset, so that declaring others is an error. If
+        False, what an item declares overrides them.
     uncalibrated : str
-        Why numbers mean nothing unless an item declares their scale; empty where they do.
+        Why numbers are meaningless unless an item declares their scale; empty if they are not.
     is_power : bool
-        Whether values are powers, which are never 0 or less: such a value is missing.
+        Whether values are powers, so that values of 0 or less are missing.
     """
 
     scale: float
@@ -235,18 +236,18 @@ class Radiometry:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraBand:
-    """A band beside the spectral ones, with a unit or an encoding of its own: temperature.
+    """An additional band with its own unit or encoding, such as temperature.
 
-    It is read only where it is asked for by its name or by an asset key.
+    It is read only if requested by name or asset key.
 
     Attributes
     ----------
     name : str
         Name in a cube (``lwir11``).
     assets : tuple of str
-        Keys under which STAC catalogues list it; upper and lower case count as the same.
+        Asset keys in STAC catalogues; case-insensitive.
     radiometry : Radiometry
-        How its digital numbers are read.
+        How to decode its digital numbers.
     """
 
     name: str
@@ -260,9 +261,9 @@ class ExtraBand:
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How a product shows in the names and properties that catalogues keep.
+    """How to recognise a product by the names and properties in catalogues.
 
-    Patterns are regular expressions, searched for anywhere in a name unless they say otherwise.
+    Patterns are regular expressions, searched anywhere in a name unless anchored.
 
     Attributes
     ----------
@@ -313,17 +314,17 @@ class Naming:
 
 @dataclass(frozen=True, kw_only=True)
 class QALayer:
-    """A quality layer and what its values mean.
+    """A quality layer and the meaning of its values.
 
     Attributes
     ----------
     name : str
         Band name of the layer in a cube (``scl``, ``qa_pixel``, ``fmask``).
     assets : tuple of str
-        Keys under which STAC catalogues list it.
+        Asset keys in STAC catalogues.
     layout : str or Layout
-        How values become packed `Flag` bits: a key of `xharmonize.sensors.qa.LAYOUTS`, or a
-        layout of your own.
+        How to convert values to packed `Flag` bits: a key of `xharmonize.sensors.qa.LAYOUTS`, or a
+        custom layout.
     gsd : float
         Ground sample distance [m].
     dtype : str
@@ -331,7 +332,7 @@ class QALayer:
     fill : int
         Value outside the image.
     is_primary : bool
-        Whether masks need it; the others add flags where a catalogue has them.
+        Whether masks require this layer; other layers add flags if a catalogue has them.
 
     Examples
     --------
@@ -351,42 +352,42 @@ class QALayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """A product: what a cube's ``sensor`` coordinate names.
+    """A product, as named by a cube's ``sensor`` coordinate.
 
     Attributes
     ----------
     name : str
         Key in the registry (``sentinel-2-l2a``).
     title : str
-        For people.
+        Descriptive title.
     instruments : tuple of Instrument
-        One per platform; the first serves an unknown platform.
+        One per platform; the first is used for an unknown platform.
     level : {"TOA", "SR", "NBAR"} or "GRD", "RTC"
         Processing level of the pixels.
     radiometry : Radiometry
-        Of the spectral bands, where the metadata of an item does not say otherwise.
+        Radiometry of the spectral bands, unless the metadata of an item say otherwise.
     qa : tuple of QALayer
         Quality layers, the primary one first.
     clear : tuple of str
         Flags that ``mask="clear"`` removes.
     quantity : str
-        What the values are called, where the level does not say (``gamma nought backscatter``).
+        Name of the quantity, if the level does not imply it (``gamma nought backscatter``).
     extra_bands : tuple of ExtraBand
-        Bands with a unit or an encoding of their own.
+        Bands with their own unit or encoding.
     names : Naming
-        How the product shows in names and properties.
+        How to recognise the product by names and properties.
     collections : tuple of str
-        STAC collection ids that hold this product.
+        STAC collection ids of this product.
     collection_number : int, optional
-        Number of the processing campaign, where products of one constellation count them (Landsat
-        Collection 1, 2): an item that states another is refused.
+        Number of the collection, if the constellation numbers them (Landsat Collection 1, 2);
+        items that state another are refused.
     constellation : str
-        STAC constellation or mission family; as a platform name it says nothing.
+        STAC constellation or mission family; not valid as a platform name.
     bandpass : str
-        Bandpass the *pixels* are given in, where the product was adjusted (HLS S30: ``oli``);
-        empty: that of the instrument.
+        Bandpass of the *pixels*, if the product was adjusted (HLS S30: ``oli``); empty for that of
+        the instrument.
     source : str
-        Document the numbers come from.
+        Document that defines the numbers.
     """
 
     name: str
@@ -428,19 +429,19 @@ class Sensor:
         return min(band.gsd for band in self.instruments[0].bands)
 
     def extra_band(self, key: str) -> ExtraBand | None:
-        """Return the extra band of a name or asset key; None where it is none's."""
+        """Return the extra band with this name or asset key, or None."""
         return next((band for band in self.extra_bands if key in band), None)
 
     def radiometry_of(self, key: str) -> Radiometry:
-        """How the numbers of a band are read, by its name or asset key."""
+        """Return the radiometry of a band, by name or asset key."""
         extra = self.extra_band(key)
         return self.radiometry if extra is None else extra.radiometry
 
     def instrument(self, platform: str = UNKNOWN) -> Instrument:
         """Return the instrument of a platform.
 
-        The first one where the platform is ``"unknown"``, or names a pair of twins
-        (``"sentinel-2"``) whose bands are the same but for their edges.
+        Returns the first one if the platform is ``"unknown"``, or names a pair of platforms
+        (``"sentinel-2"``) whose bands differ only in their edges.
         """
         family = {instrument.platform[:-1] for instrument in self.instruments}
         if platform == UNKNOWN or platform in family:
@@ -453,5 +454,5 @@ class Sensor:
         )
 
     def bandpass_of(self, platform: str = UNKNOWN) -> str:
-        """Bandpass the pixels are given in: the product's, or else the instrument's."""
+        """Bandpass of the pixels: that of the product, or else of the instrument."""
         return self.bandpass or self.instrument(platform).bandpass

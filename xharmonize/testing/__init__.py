@@ -1,4 +1,4 @@
-"""Cubes, strategies and assertions for tests: ours and those of users' own harmonisers."""
+"""Example cubes, strategies and assertions for tests of this package and of your harmonizers."""
 
 from xharmonize.testing.assertions import (
     assert_chunk_invariant,

@@ -1,4 +1,4 @@
-"""Assertions on laziness, chunking, and everything else that must not change a result."""
+"""Assertions on laziness, and on everything that must not change a result, such as chunking."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xharmonize.models.refs import Runtime
 
 @contextmanager
 def no_compute() -> Iterator[None]:
-    """Run a block in which any computation of a dask collection raises `AssertionError`."""
+    """Raise `AssertionError` if a Dask collection is computed within the ``with`` block."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("something was computed while a graph was being built")
@@ -27,7 +27,7 @@ def no_compute() -> Iterator[None]:
 
 
 def assert_lazy(result: xr.DataArray | xr.Dataset) -> None:
-    """Assert that every data variable is a dask array."""
+    """Assert that every data variable is a Dask array."""
     arrays = [result] if isinstance(result, xr.DataArray) else list(result.data_vars.values())
     eager = [array.name for array in arrays if array.chunks is None]
     assert not eager, f"not lazy: {eager}"
@@ -40,19 +40,18 @@ def assert_chunk_invariant(
     chunkings: list[Mapping[str, Any]],
     atol: float = 0.0,
 ) -> None:
-    """Assert that `function` gives the same for numpy input and for every chunking.
+    """Assert that `function` gives the same result for NumPy input and for every chunking.
 
     Parameters
     ----------
     function : callable
-        Cube to cube (or Dataset).
+        Function from cube to cube (DataArray or Dataset).
     cube : DataArray or Dataset
-        Computed before use.
+        Input; computed before use.
     chunkings : list of mapping
         Arguments of ``cube.chunk``.
     atol : float
-        Largest difference allowed between two results, in the unit of the result; NaN masks must
-        be equal.
+        Absolute tolerance, in the unit of the result; NaN masks must be equal.
     """
     cube = cube.compute()
     expected = function(cube).compute()
@@ -96,39 +95,38 @@ def assert_invariant(
     batch_sizes: Sequence[int] = (),
     tolerance: float = 0.0,
 ) -> None:
-    """Assert that a harmoniser gives the same however its work is cut, and by whom it is done.
+    """Assert that the result of a harmonizer does not depend on chunks, subsets or schedulers.
 
-    The result of the whole cube in memory is what all others are compared with. NaN masks and
-    coordinates have to be equal, and nothing may be computed while a graph is built.
+    All results are compared with that of the whole cube in memory. NaN masks and coordinates must
+    be equal, and nothing may be computed while a graph is built.
 
     Parameters
     ----------
     harmonizer : callable
-        Cube to cube: a harmoniser, or any function that ends in one.
+        Harmonizer, or any function from cube to cube.
     cube : (time, band, y, x) DataArray, or Dataset
-        Small enough to be computed often.
+        Input; small enough to compute many times.
     chunkings : iterable of mapping
         Arguments of ``cube.chunk``.
     boxes : iterable of mapping
-        Arguments of ``cube.isel`` for y and x: parts of the cube that are harmonised by themselves
-        and compared where they lie in the whole. Right for applying, not for what is fitted to the
-        area itself.
+        Arguments of ``cube.isel`` for y and x: subsets to harmonise separately and compare with
+        the same part of the whole. Not suitable for harmonizers that are fitted to the area.
     margin : float
-        What lies as near to the edge of a box, where it is no edge of the cube, is not compared
-        [unit of the CRS]: a harmoniser that looks around knows less there. For a generator, tile
-        plus buffer: no more is touched by tiles that the box does not hold.
+        Distance [unit of the CRS] from the edges of a box, other than edges of the cube, within
+        which pixels are not compared, because a harmonizer that uses neighbours has less context
+        there. For a generator, use tile plus buffer.
     schedulers : sequence of str or distributed.Client
-        Each computes each of the chunkings.
+        Schedulers; each one computes every chunking.
     batch_sizes : sequence of int
-        For harmonisers with a field `runtime`: tiles run at once, with each of the chunkings.
+        For harmonizers with a field `runtime`: tiles per batch, tested with every chunking.
     tolerance : float
-        Largest difference, as a share of the range of the data [1]: 1e-5 suits networks in
+        Largest difference, as a fraction of the range of the data [1]: 1e-5 suits networks in
         float32, 0 everything else.
 
     Raises
     ------
     AssertionError
-        Naming the first that differs.
+        If a result differs; names the first one.
 
     Examples
     --------
@@ -164,7 +162,7 @@ def assert_invariant(
 
 
 def _with_batches(harmonizer: Callable[[Any], Any], n_tiles: int) -> Callable[[Any], Any]:
-    """The harmoniser with another batch size."""
+    """The harmonizer with another batch size."""
     known = {f.name for f in fields(harmonizer)} if is_dataclass(harmonizer) else set()
     if "runtime" not in known:
         raise TypeError(f"{harmonizer!r} has no field 'runtime', so there are no batches to size")
@@ -173,7 +171,7 @@ def _with_batches(harmonizer: Callable[[Any], Any], n_tiles: int) -> Callable[[A
 
 
 def _inside(found: Any, part: Cube, cube: Cube, margin: float) -> Any:
-    """What lies far enough from those edges of a part that are not the whole cube's."""
+    """Pixels far enough from the edges of a part that are not edges of the whole cube."""
     inner, outer = geobox_of(part).boundingbox, geobox_of(cube).boundingbox
     step = geobox_of(found).resolution
     kept = {}

@@ -1,4 +1,4 @@
-"""Small cubes with a full contract and smooth, reproducible pixels."""
+"""Small example cubes with a complete contract and smooth, reproducible pixels."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def example_cube(
     chunks: dict[str, int] | None = None,
     seed: int = 0,
 ) -> xr.DataArray:
-    """Make a cube (time, band, y, x) of plausible reflectance with its contract.
+    """Make an example cube (time, band, y, x) of plausible reflectance with its contract.
 
     Parameters
     ----------
     platform : str or sequence of str
-        One for all dates, or one per date.
+        Platform of all dates, or one per date.
     shape : (int, int)
         Pixels in (y, x); `origin` is the upper left corner (x, y) in `crs` units.
     is_decoded : bool
         True: float32 reflectance [1], NaN where missing. False: digital numbers of the sensor.
     missing : float
-        Fraction of missing pixels, the same ones in all bands of a date.
+        Fraction of missing pixels [1], the same pixels in all bands of a date.
     chunks : dict, optional
-        Dask chunks; None makes a numpy cube.
+        Dask chunks. None makes a NumPy cube.
     """
     spec = get_sensor(sensor)
     random = np.random.default_rng(seed)

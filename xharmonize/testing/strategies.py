@@ -1,4 +1,4 @@
-"""Hypothesis strategies: what a test of invariance draws. They need ``pip install hypothesis``."""
+"""Hypothesis strategies for tests of invariance. They need ``pip install hypothesis``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def chunkings(cube: xr.DataArray | xr.Dataset) -> SearchStrategy[Mapping[str, Any]]:
-    """Draw arguments of ``cube.chunk``: even and uneven chunks, at most five along a dimension."""
+    """Draw arguments of ``cube.chunk``: even and uneven chunks, at most five per dimension."""
     from hypothesis import strategies as st
 
     def along(size: int) -> SearchStrategy[Any]:
@@ -26,7 +26,7 @@ def chunkings(cube: xr.DataArray | xr.Dataset) -> SearchStrategy[Mapping[str, An
 
 
 def boxes(cube: xr.DataArray | xr.Dataset, *, least: int = 1) -> SearchStrategy[dict[str, slice]]:
-    """Draw arguments of ``cube.isel`` for y and x, at least `least` pixels a side."""
+    """Draw arguments of ``cube.isel`` for y and x, with at least `least` pixels per side."""
     from hypothesis import strategies as st
 
     def along(size: int) -> SearchStrategy[slice]:

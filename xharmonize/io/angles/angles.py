@@ -1,4 +1,4 @@
-"""`read_angles`: sun and view angles of a cube's pixels, lazily, from the files they are in.
+"""`read_angles`: read sun and view angles for the pixels of a cube, lazily.
 
 items or paths → what belongs to each time step (`find`) → references → graph
 """
@@ -56,7 +56,7 @@ _DAY = np.timedelta64(1, "D")
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """The grid that angles are wanted on, and for which bands.
+    """The requested grid and bands.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Area:
     bands : tuple of str
         Sentinel-2's bands (``B02``).
     per_band : bool
-        Whether each band gets its view, or all their mean.
+        Whether to give each band its own view angles, or all bands their mean.
     """
 
     crs: str
@@ -238,7 +238,7 @@ def open_step(refs: tuple[GranuleRef | RasterRef, ...], area: Area) -> AnyArray:
 
 
 def angles_block(steps: AnyArray, y: Float64Array, x: Float64Array, *, area: Area) -> FloatArray:
-    """Angles of a block of pixels, from the first item of a step that has them.
+    """Compute the angles of a block of pixels, from the first item of a time step that has them.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def find_refs(
     collection: str | Sequence[str] | None,
     modifier: Callable[[Any], Any] | None,
 ) -> list[tuple[Ref, ...]]:
-    """Return what the angles of each time step are read from.
+    """Find the source of the angles of each time step.
 
     Raises
     ------
@@ -478,49 +478,50 @@ def read_angles(
 ) -> xr.Dataset:
     """Read sun and view angles per pixel, for `xharmonize.nbar`; lazy.
 
-    Sentinel-2's come from the granule metadata (``MTD_TL.xml``): grids of 5 km, the view of each
-    band and detector. Those of Landsat and HLS come from their angle bands (``SZA``, ``SAA``,
-    ``VZA``, ``VAA``). Directions are averaged and interpolated bilinearly as unit vectors, each
-    pixel by its own place.
+    For Sentinel-2, they come from the granule metadata (``MTD_TL.xml``): 5 km grids, with view
+    angles per band and detector. For Landsat and HLS, they come from the angle bands (``SZA``,
+    ``SAA``, ``VZA``, ``VAA``). Directions are averaged and interpolated bilinearly as unit
+    vectors, to the location of each pixel.
 
     Parameters
     ----------
     source : items, path, sequence or mapping
-        What `xharmonize.open_stac` takes: items whose assets have angles, found by the cube's
-        ``item_id``. Landsat's angle bands belong to Level-1 items, which fit Level-2 cubes by
-        platform, path, row and day. Or files: the path or address of granule metadata (``.xml``,
-        also gzipped), or a mapping ``{"SZA": path, "SAA": …}``; a sequence of these, one per date
-        of the cube; or a mapping of item id to these.
+        Any source that `xharmonize.open_stac` accepts, with items whose assets include angles;
+        they are matched by the cube's ``item_id``. Landsat's angle bands belong to Level-1 items,
+        which are matched to Level-2 cubes by platform, path, row and day. Or files: the path or
+        URL of granule metadata (``.xml``, optionally gzipped), or a mapping ``{"SZA": path,
+        "SAA": …}``; a sequence of these, one per date of the cube; or a mapping from item id to
+        these.
     like : (time, …, y, x) DataArray or Dataset
-        The cube: its dates, items, bands, grid and chunks.
+        Cube that defines dates, items, bands, grid and chunks.
     per_band : bool
-        Give view angles (time, band, y, x): Sentinel-2's bands look from up to 1.4 degrees off
-        their mean. False gives the mean direction of the cube's bands.
+        Whether to return view angles as (time, band, y, x): views of Sentinel-2's bands differ
+        from their mean by up to 1.4 degrees. False returns the mean direction of the cube's bands.
     collection : str or sequence of str, optional
-        Collection ids to keep; needed where a STAC API is searched.
+        Collection ids to keep; required to search a STAC API.
     modifier : callable, optional
-        Signs items, as ``planetary_computer.sign`` does.
+        Function that signs items, such as ``planetary_computer.sign``.
 
     Returns
     -------
     Dataset
         ``sun_zenith``, ``sun_azimuth``, ``view_zenith``, ``view_azimuth`` (time, y, x) float32
-        [degree], azimuths clockwise from north in [0, 360), with CF standard names; NaN where none
-        is known. Each granule is read once, when computed.
+        [degree], azimuths clockwise from north in [0, 360), with CF standard names; NaN where
+        unknown. Each granule is read once, when computed.
 
     Raises
     ------
     RadiometryError
         If an item has no angles.
     TimeAxisError
-        If a date has no item, or there are not as many files as dates.
+        If a date has no item, or the number of files differs from that of dates.
     BandError
-        If a band of the cube is not Sentinel-2's, with `per_band`.
+        With `per_band`, if a band of the cube is not a Sentinel-2 band.
     ContractError
-        If the cube does not say which items it is from.
+        If the cube has no item ids.
     AssetReadError
-        When computed: with item and asset, if it cannot be read, is of another tile or day, lies
-        elsewhere, or holds no degrees.
+        When computed, if an asset cannot be read, belongs to another tile or day, lies elsewhere,
+        or does not hold degrees; names item and asset.
 
     Examples
     --------

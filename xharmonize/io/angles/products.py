@@ -1,4 +1,4 @@
-"""Angles as products hold them: Sentinel-2's granule metadata, angle bands of Landsat and HLS.
+"""Read angles from Sentinel-2 granule metadata and from angle bands of Landsat and HLS.
 
 Expat expands entities that a document declares itself, so a few lines can become gigabytes, or
 another file. A document type is where they are declared, and no product metadata has one.
@@ -247,7 +247,7 @@ def read_granule(content: bytes, bands: Collection[str] = BANDS) -> Granule:
     Parameters
     ----------
     bands : collection of str
-        Bands (``B02``) whose view is read.
+        Bands (``B02``) whose view angles to read.
 
     Raises
     ------
@@ -288,18 +288,18 @@ def read_granule(content: bytes, bands: Collection[str] = BANDS) -> Granule:
 
 
 def merge_detectors(views: Float64Array) -> Float64Array:
-    """Merge the views of a band's detectors, and continue them a little beyond the swath.
+    """Merge the view directions of a band's detectors, and extrapolate slightly past the swath.
 
     Parameters
     ----------
     views : (detector, 3, row, column) float64 array
-        Unit vectors; NaN where a detector does not look.
+        Unit vectors; NaN where a detector does not see a node.
 
     Returns
     -------
     (3, row, column) float64 array
-        Mean direction of the detectors that see a node. Nodes that none sees, up to `REACH` from
-        one that is seen, take the plane through the nearest detector's own.
+        Mean direction of the detectors that see a node. Unseen nodes up to `REACH` nodes away are
+        extrapolated with a plane through the nodes of the nearest detector.
     """
     merged = mean_direction(views)
     seen = np.isfinite(views[:, 0])

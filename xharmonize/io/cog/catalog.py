@@ -1,4 +1,4 @@
-"""Cubes as catalogues of Cloud-Optimized GeoTIFFs: written, and opened as the cube they were."""
+"""Write cubes as STAC catalogues of cloud-optimised GeoTIFFs, and open them again."""
 
 from __future__ import annotations
 
@@ -60,42 +60,42 @@ def to_cogs(
     styles: bool = True,
     mode: GrowMode = "w-",
 ) -> Path:
-    """Write one COG per date and band, a STAC item per date, and a static catalogue over them.
+    """Write one COG per date and band, one STAC item per date, and a static catalogue.
 
-    ``<path>/catalog.json`` links ``<collection>/collection.json``, which links
-    ``<item>/<item>.json`` beside ``<item>_<band>.tif``. One date at a time is computed.
+    ``<path>/catalog.json`` links to ``<collection>/collection.json``, which links to
+    ``<item>/<item>.json`` next to ``<item>_<band>.tif``. Dates are computed one at a time.
 
     Parameters
     ----------
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
-        With its contract and CRS. Companions (`qa`, `origin`, …) become assets of their own. A
-        result without dates, such as seasons by year or a fit, gets an item for each label of its
-        other dimensions; its dates become days since 1970-01-01.
+        Cube with its contract and CRS. Companions (`qa`, `origin`, …) become separate assets. A
+        result without dates, such as seasons by year or a fit, gets one item per label of its
+        other dimensions; date values become days since 1970-01-01.
     path : str or Path
-        Directory. One that holds what this function did not write is never touched.
+        Directory. Directories with files from elsewhere are never touched.
     collection : str, optional
-        STAC collection id; the name of the directory where not given.
+        STAC collection id. Default: the name of the directory.
     dtype : {"float32", "int16"}, optional
-        Of floating-point variables: as they are (default float32), or whole steps of 1e-4 with
-        nodata -32768; values beyond ±3.2767 become nodata. Encoded digital numbers keep their
+        Type of floating-point variables: unscaled (default float32), or integers in steps of 1e-4
+        with nodata -32768; values beyond ±3.2767 become nodata. Encoded digital numbers keep their
         integer type, scale, offset and nodata.
     styles : bool
-        Write a style for QGIS beside each file of reflectance or an index, and with red, green and
-        blue a true-colour picture ``<item>_rgb.vrt`` that points at them.
+        Whether to write a QGIS style next to each file of reflectance or an index and, if there
+        are red, green and blue, a true-colour composite ``<item>_rgb.vrt`` of them.
     mode : {"w-", "w", "upsert"}
-        ``"w-"`` writes a new catalogue and refuses what is there. ``"w"`` writes a new one beside
-        the old one, which was written by this function, and then takes its place. ``"upsert"``
-        adds to it: items of the same name are replaced and the others kept.
+        ``"w-"`` creates a catalogue and fails if the directory is not empty. ``"w"`` replaces a
+        catalogue written by this function once the new one is complete. ``"upsert"`` adds to it:
+        items of the same name are replaced, others kept.
 
     Returns
     -------
     Path
-        Of ``catalog.json``, which is written last.
+        Path of ``catalog.json``, which is written last.
 
     Raises
     ------
     StoreError
-        If the directory is not empty (``"w-"``) or holds something else, or two dates would get
+        If the directory is not empty (``"w-"``) or has other contents, or if two dates would get
         the same item name.
     RadiometryError
         If `dtype` is given for encoded digital numbers.
@@ -149,9 +149,9 @@ def _write_dates(
     styles: bool,
     history: str,
 ) -> Path:
-    """Write the dates into a folder, and the catalogue over them."""
+    """Write the dates to a folder, and a catalogue of them."""
     geobox = geobox_of(dataset)
-    # First an empty catalogue, so that a folder half written is known as ours.
+    # Write an empty catalogue first, so that an incomplete folder is recognised as ours.
     write_root(folder)
     for i, name in enumerate(names):
         date = dataset.isel(time=i).compute()
@@ -267,7 +267,7 @@ def _north_up(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _item_names(dataset: xr.Dataset) -> list[str]:
-    """Name each date after its item; by sensor and time where that is unknown or not unique."""
+    """Name each date after its item, or by sensor and time if that is unknown or not unique."""
     ids = [str(value) for value in dataset["item_id"].values]
     count = Counter(ids)
     stamps = [pd.Timestamp(t).strftime("%Y%m%dT%H%M%S") for t in dataset["time"].values]
@@ -316,7 +316,7 @@ def _writable(path: Path, mode: GrowMode) -> Path:
 
 
 def is_written_here(folder: Path) -> bool:
-    """Whether `to_cogs` wrote what a folder holds."""
+    """Whether the contents of a folder were written by `to_cogs`."""
     try:
         catalog = json.loads((folder / "catalog.json").read_text())
     except (OSError, ValueError):
@@ -330,33 +330,33 @@ Item = Mapping[str, Any]
 
 
 def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArray | xr.Dataset:
-    """Open COGs that `to_cogs` wrote of an index (or other layers without bands), lazily.
+    """Open an index, or other layers without bands, that `to_cogs` wrote; lazy.
 
-    Reflectance has bands, and is opened by `open_stac`.
+    Use `open_stac` for reflectance, which has bands.
 
     Parameters
     ----------
     path : str or Path
         Directory, or its ``catalog.json``.
     collection : str, optional
-        Which, where there are several.
+        Collection to open, if there are several.
 
     Returns
     -------
     DataArray or Dataset
         (time, y, x), sorted by time, with the contract along time, units and history; a Dataset
-        where items have several assets. Numbers are decoded to float32, NaN where nodata; flags
-        stay integers.
+        if items have several assets. Values are decoded to float32, NaN where nodata; flags stay
+        integers.
 
     Raises
     ------
     CatalogError
-        If there is no such catalogue, it holds several collections and none is named, or its items
+        If there is no such catalogue, it has several collections and none is named, or its items
         have bands or different assets.
     GridError
-        If the items lie on different grids.
+        If the items are on different grids.
     AssetReadError
-        When computed, if a file lies elsewhere than its item says.
+        When computed, if the grid of a file differs from that of its item.
 
     Examples
     --------

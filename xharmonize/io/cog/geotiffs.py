@@ -1,4 +1,4 @@
-"""One band of one date as a Cloud-Optimized GeoTIFF, its STAC item, and a style for QGIS.
+"""Write one band of one date as a cloud-optimised GeoTIFF, with STAC item and QGIS style.
 
 References
 ----------
@@ -45,7 +45,7 @@ INT16_NODATA = -32768  # -9999 would be a legal index value, -0.9999
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one file holds, apart from its pixels.
+    """Contents of one file, except its pixels.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Layer:
 
 
 def to_numbers(values: AnyArray, layer: Layer) -> AnyArray:
-    """Return values as numbers of the file; what int16 cannot hold becomes its lowest, nodata."""
+    """Encode values as numbers of the file; values out of range for int16 become nodata."""
     if values.dtype.kind != "f" or layer.dtype.startswith("float"):
         return values.astype(layer.dtype, copy=False)
     limits = np.iinfo(layer.dtype)
@@ -93,7 +93,7 @@ def to_numbers(values: AnyArray, layer: Layer) -> AnyArray:
 def write_cog(
     path: Path, pixels: AnyArray, layer: Layer, *, crs: Any, transform: Any, tags: Mapping[str, str]
 ) -> None:
-    """Write a (y, x) array, north up, with overviews; the file appears whole or not at all."""
+    """Write a north-up (y, x) array with overviews, atomically."""
     import rasterio
     from rasterio.enums import ColorInterp
 
@@ -213,12 +213,12 @@ def _outline(geobox: Any, bbox: Box) -> dict[str, Any]:
 
 
 def write_catalog(path: Path, *, collection: str, description: str) -> Path:
-    """Write collection and catalogue over all items in the collection's folder.
+    """Write the collection and catalogue of all items in the collection's folder.
 
     Returns
     -------
     Path
-        Of ``catalog.json``, which is written last.
+        Path of ``catalog.json``, which is written last.
     """
     pystac = require("pystac", extra="stac")
     folder = path / collection
@@ -242,7 +242,7 @@ def write_catalog(path: Path, *, collection: str, description: str) -> Path:
 
 
 def write_root(path: Path) -> Path:
-    """Write ``catalog.json`` over the collections that are there."""
+    """Write ``catalog.json`` with links to the existing collections."""
     pystac = require("pystac", extra="stac")
     path.mkdir(parents=True, exist_ok=True)
     catalog = pystac.Catalog(id=path.name, description="Collections written by xharmonize").to_dict(
@@ -258,7 +258,7 @@ def write_root(path: Path) -> Path:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> Path:
-    """Write a JSON file that appears whole or not at all."""
+    """Write a JSON file atomically."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     partial.write_text(json.dumps(document, indent=2))
     os.replace(partial, path)
@@ -395,10 +395,10 @@ _GDAL_TYPE = {
 
 
 def write_styles(folder: Path, name: str, layers: Sequence[Layer], geobox: Any) -> None:
-    """Write the styles of one item, and a true-colour picture where it has the bands.
+    """Write the styles of one item, and a true-colour composite if it has the bands.
 
-    Reflectance is drawn grey, an index in colours; companions (`qa`, `origin`, …) get no style.
-    The picture is ``<name>_rgb.vrt``, which only points at the files of the three bands.
+    Reflectance is drawn in grey, an index in colours; companions (`qa`, `origin`, …) get no style.
+    The composite is ``<name>_rgb.vrt``, which only refers to the files of the three bands.
     """
     for layer in layers:
         style = _style_of(layer, layers)
@@ -520,7 +520,7 @@ def _virtual(name: str, layers: Sequence[Layer], geobox: Any) -> xml.Element:
 
 
 def _write(path: Path, root: xml.Element, *, doctype: str = "") -> None:
-    """Write a file that appears whole or not at all."""
+    """Write an XML file atomically."""
     xml.indent(root)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     partial.write_text(doctype + xml.tostring(root, encoding="unicode") + "\n", encoding="utf-8")

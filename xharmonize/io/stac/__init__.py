@@ -1,1 +1,1 @@
-"""From any STAC source to lazy pixels whose numbers are settled."""
+"""Read STAC sources into lazy cubes with a settled radiometric contract."""

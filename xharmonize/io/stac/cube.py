@@ -1,7 +1,7 @@
-"""`open_stac`: from STAC items to a cube whose numbers are settled, lazily.
+"""`open_stac`: open STAC items as a lazy cube with a settled radiometric contract.
 
-catalogue → scenes → grid → digital numbers and quality layers → mask → reflectance. Nothing is
-read while this is put together.
+catalogue → scenes → grid → digital numbers and quality layers → mask → reflectance. No pixels are
+read while the graph is built.
 """
 
 from __future__ import annotations
@@ -85,107 +85,108 @@ def open_stac(
     drivers: str | Sequence[str] | None = None,
     schemes: str | Sequence[str] | None = None,
 ) -> Any:
-    """Open STAC items as a lazy cube of reflectance, its radiometry settled per time step.
+    """Open STAC items as a lazy cube of reflectance with a radiometric contract per time step.
 
-    Digital numbers are read once, as integers; scale, offset and nodata of every item and band
-    come from its metadata (`xharmonize.io.stac.scenes.read_scenes`), never from the library that
-    reads or from the sensing date.
+    Digital numbers are read once, as integers. Scale, offset and nodata of each item and band come
+    from its metadata (`xharmonize.io.stac.scenes.read_scenes`), never from the reading library or
+    the sensing date.
 
     Parameters
     ----------
     source : pystac object, mapping, list, path or URL
         Items or an ItemCollection, as objects or dictionaries; the path of an item collection or
-        of a static catalogue, which is walked and filtered here; the URL of a STAC API, or an
-        open ``pystac_client.Client``.
+        static catalogue, which is read and filtered locally; the URL of a STAC API, or an open
+        ``pystac_client.Client``.
     collection : str or sequence of str, optional
         Collection ids to keep.
     datetime : str, datetime or pair, optional
-        RFC 3339 time or interval; ``"2018"`` and ``"2018-07/2018-09"`` work too.
+        RFC 3339 datetime or interval; ``"2018"`` and ``"2018-07/2018-09"`` also work.
     bbox : (west, south, east, north), optional
-        Box [degrees of longitude and latitude], reprojected and extended to whole pixels. Across
-        the antimeridian west is larger than east, or one of them lies beyond ±180°; a cube in
-        degrees then counts on beyond 180°. Without it the cube covers all items.
+        Bounding box [degrees], reprojected and expanded to whole pixels. Across the antimeridian,
+        west is greater than east, or one of them is beyond ±180°; longitudes of a geographic cube
+        then continue beyond 180°. Default: all items.
     bands : str or sequence of str, optional
-        Common names (``"red"``, ``"nir08"``); by default the bands that all instruments have. A
-        single item that lacks one of its instrument's is missing (NaN) there, with a warning.
+        Common names (``"red"``, ``"nir08"``). Default: the bands that all instruments have. An
+        item that lacks a band of its instrument is missing (NaN) there, with a warning.
     crs : CRS, str or int, optional
-        CRS of the cube; needed where items lie in several.
+        CRS of the cube; required if items are in several.
     resolution : float, optional
-        Side of a pixel in units of the CRS; by default the finest of the bands. Needed, and not
-        finer than the coarsest sensor, where sensors of different pixel size are mixed. Edges lie
-        where those of the items with the coarsest pixels lie: Landsat stays on its own grid, and
-        Sentinel-2 at 30 m gets the grid of HLS.
+        Pixel size in units of the CRS. Default: the finest of the bands. Required if sensors of
+        different pixel size are mixed, and then no finer than the coarsest. Pixel edges align with
+        the items that have the coarsest pixels: Landsat stays on its own grid, and Sentinel-2 at
+        30 m gets the grid of HLS.
     like : DataArray, Dataset or GeoBox, optional
-        Take exactly this grid.
+        Use exactly this grid.
     engine : {"stackstac", "odc"}, optional
-        Library that lays out the reading; both give the same pixels. By default stackstac where it
-        is installed, works and knows the CRS, else odc-stac.
+        Library that loads the items; both give the same pixels. Default: stackstac if it is
+        installed, works and supports the CRS, else odc-stac.
     chunks : int, tuple, mapping or "auto", optional
-        Dask chunks: pixels a side, (y, x), (time, band, y, x), or by dimension. By default one
-        date, all bands, and 2048 or 1024 pixels a side, as read (fewer where they are averaged).
+        Dask chunks: pixels per side, (y, x), (time, band, y, x), or by dimension. Default: one
+        date, all bands, and 2048 or 1024 pixels per side, as read (fewer if they are averaged).
     mask : Mask, str, sequence of str or None
-        Pixels to remove by the product's quality layer: ``"clear"`` keeps clear ones; flag names
-        such as ``("cloud", "cloud_shadow")``, or a `Mask` with dilation. None removes none.
+        Pixels to mask by the product's quality layer: ``"clear"`` keeps clear pixels; flag names
+        such as ``("cloud", "cloud_shadow")``, or a `Mask` with dilation. None masks nothing.
     qa : bool
-        Also return the packed quality layer, so that masking loses nothing.
+        Whether to also return the packed quality layer, so that pixels can be masked again later.
     decode : bool
-        False keeps digital numbers, masked ones as nodata, with scale and offset in the contract.
+        False keeps digital numbers, with nodata where masked, and scale and offset in the
+        contract.
     platform : str or mapping, optional
-        Settles platforms that items do not name.
+        Platform of items that don't name one.
     radiometry : mapping, optional
-        ``{"offset": 0.0}``, or by item id, overrides scale, offset and nodata of the metadata.
+        ``{"offset": 0.0}``, or such a mapping by item id; overrides scale, offset and nodata from
+        the metadata.
     query : mapping, optional
         STAC query extension: ``{"eo:cloud_cover": {"lt": 20}}``.
     modifier : callable, optional
-        Signs items, as ``planetary_computer.sign`` does.
+        Function that signs items, such as ``planetary_computer.sign``.
     resampling : str, optional
-        GDAL method by which the bands are put on the grid as they are read, unmasked. By default
-        pixels are picked by nearest, except where the grid is coarser than the pixels: then they
-        are read as they are, masked, decoded and averaged by area (at least half of a pixel has
-        to be valid). Quality layers are picked by nearest, or joined bit by bit.
+        GDAL method to resample bands while reading, before masking. Default: nearest neighbour,
+        unless the grid is coarser than the native pixels: then those are read, masked, decoded
+        and averaged by area (with a minimum valid fraction of one half). Quality layers are
+        resampled by nearest neighbour or bit-wise OR.
     mosaic : {"pass", "solar_day", "none"}, optional
-        What becomes one time step: items of one overflight (two rows of a Landsat pass, tiles of
-        a Sentinel-2 datatake), of one sensor and day, or every item. Pixels of an overlap are
-        taken from the first item that has them.
+        What forms one time step: items of one overflight (two rows of a Landsat pass, tiles of a
+        Sentinel-2 datatake), of one sensor and day, or each item. In overlaps, the first valid
+        pixel is used.
     on_error : {"raise", "skip"}
-        An asset that cannot be read, or lies elsewhere than its item says, raises
-        `AssetReadError` when computed, or becomes nodata with the flag ``skipped`` in `qa`. An
-        item without a band of `bands`, or without the quality layer that the mask needs, is an
-        error, or is missing there, with a warning.
-    pad : harmoniser, Lattice, str or path, optional
-        A generator, or the name or path of its bundle: load the margin it looks at, so that every
-        tile that gives something to the box is wholly supplied. The box is kept in the attribute
-        ``requested_bounds`` (left, bottom, right, top in the CRS), and the generator's result ends
-        there. Dates that only the margin has are left out.
+        What to do with an asset that cannot be read, or is not where its item says:
+        raise `AssetReadError` when computed, or treat it as nodata with the flag ``skipped`` in
+        `qa`. Likewise for an item that lacks one of `bands`, or the quality layer that the mask
+        needs: raise an error, or treat it as missing, with a warning.
+    pad : Harmonizer, Lattice, str or path, optional
+        Generator, or name or path of its bundle: also load the margin it needs, so that every tile
+        that contributes to the box has full context. The box is stored in the attribute
+        ``requested_bounds`` (left, bottom, right, top in the CRS), to which the generator trims
+        its result. Dates that only the margin has are dropped.
     drivers : str or sequence of str, optional
-        GDAL drivers that may read assets; by default those of GeoTIFF and JPEG 2000, whose files
-        hold their pixels.
+        GDAL drivers allowed to read assets. Default: those for GeoTIFF and JPEG 2000, whose files
+        contain their own pixels.
     schemes : str or sequence of str, optional
-        Kinds of addresses that assets may have: ``"https"``, ``"s3"``, ``"file"`` for paths of this
-        machine, ``"vsizip"`` for a handler of GDAL. By default https, http, s3, gs and az; paths
-        only where the item does not come from the web.
+        URL schemes allowed for assets: ``"https"``, ``"s3"``, ``"file"`` for local paths,
+        ``"vsizip"`` for a GDAL handler. Default: https, http, s3, gs and az; local paths only if
+        the item does not come from the web.
 
     Returns
     -------
     DataArray or Dataset
         (time, band, y, x) float32 reflectance [1], NaN where missing or masked, rows from north
         to south, with the radiometric contract and the items' mean sun and view angles [degree]
-        as coordinates; as a Dataset with ``qa`` (time,
-        y, x) where asked for. Digital numbers with ``decode=False``.
+        as coordinates. A Dataset with ``qa`` (time, y, x) if `qa` is True. Digital numbers if
+        `decode` is False.
 
     Raises
     ------
     EmptyQueryError
-        If no item fits the query, or overlaps the grid.
+        If no item matches the query, or overlaps the grid.
     CatalogError, CatalogConnectionError
-        If the source cannot be read, an item is malformed, or an asset has an address that is not
-        allowed.
+        If the source cannot be read, an item is malformed, or the URL of an asset is not allowed.
     RadiometryError
-        If metadata about scale, offset or nodata are absent or contradict each other.
+        If metadata about scale, offset or nodata are missing or contradict each other.
     BandError, MaskError, UnknownSensorError
-        If a band, quality layer, flag or sensor is not there.
+        If a band, quality layer, flag or sensor does not exist.
     GridError
-        If CRS, pixel size or extent are open; the message names the argument that settles it.
+        If CRS, pixel size or extent are ambiguous; the message names the argument to pass.
 
     Examples
     --------
@@ -238,9 +239,9 @@ def open_stac(
 
 
 def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox) -> xr.Dataset:
-    """Open scenes part by part: sensor by sensor, and by lattice where pixels are averaged.
+    """Open scenes in parts: by sensor, and by native lattice where pixels are averaged.
 
-    Steps of which no scene meets `box`, what was asked for, are left out.
+    Time steps without a scene in `box`, the requested area, are dropped.
     """
     inside = {scene.id for scene in overlapping(scenes, request.bands, box)}
     steps = [
@@ -325,7 +326,7 @@ def _grid(
 
 
 def _with_rows_of(cube: xr.Dataset, like: Any, north_first: GeoBox) -> xr.Dataset:
-    """Turn the rows round where those of `like` run from south to north."""
+    """Reverse the rows if those of `like` run from south to north."""
     from odc.geo.geobox import GeoBox
 
     geobox = like if isinstance(like, GeoBox) else geobox_of(like)
@@ -335,7 +336,7 @@ def _with_rows_of(cube: xr.Dataset, like: Any, north_first: GeoBox) -> xr.Datase
 
 
 def _chunks(chunks: Chunks | None, n_bands: int) -> tuple[Any, Any, Any, Any] | None:
-    """Chunks along time, band, y and x; None where the default will do."""
+    """Chunks along time, band, y and x; None for the default."""
     if chunks is None:
         return None
     if isinstance(chunks, Mapping):

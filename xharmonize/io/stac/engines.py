@@ -1,10 +1,10 @@
-"""Pixels of STAC assets as one lazy integer array, laid out by stackstac or by odc-stac.
+"""Load STAC assets as one lazy integer array, with stackstac or odc-stac.
 
-An engine divides the grid into blocks and says which assets meet which. What it would decide from
-metadata (grid, scale, offset, nodata, order and number of dates) is decided before and handed over,
-and each asset is read by its `AssetRef`, so that both give the same array.
+An engine divides the grid into blocks and assigns assets to them. Everything it would derive from
+metadata (grid, scale, offset, nodata, order and number of dates) is decided beforehand, and each
+asset is read by its `AssetRef`, so that both engines give the same array.
 
-All that is known of stackstac, which is no longer maintained, stands in `by_stackstac`.
+Code specific to stackstac, which is no longer maintained, is in `by_stackstac`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What is read, and onto which grid.
+    """What to read, and onto which grid.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -
     reading : Reading
         What is read, and onto which grid.
     engine : {"stackstac", "odc"}
-        Library that lays out the reading.
+        Library that loads the items.
 
     Returns
     -------
@@ -124,14 +124,14 @@ def _with_missing(source: Source, names: Sequence[str]) -> dict[str, AssetRef]:
 
 
 def choose_engine(geobox: GeoBox) -> Engine:
-    """Return stackstac where it is installed, works and knows the CRS of a grid; else odc-stac."""
+    """Choose stackstac if it is installed, works and supports the CRS of a grid; else odc-stac."""
     has_code = geobox.crs is not None and geobox.crs.to_epsg() is not None
     return "stackstac" if has_code and _stackstac_works() else "odc"
 
 
 @cache
 def _stackstac_works() -> bool:
-    """Lay out one pixel: an outdated package fails when it is imported or called."""
+    """Stack one pixel as a test: incompatible versions fail on import or when called."""
     from odc.geo.geobox import GeoBox
 
     ref = AssetRef(href="/none.tif", item_id="none", asset="red")
@@ -176,7 +176,7 @@ def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
 def _footprint(bounds: tuple[float, float, float, float], geobox: GeoBox) -> Any:
     from odc.geo.geom import box
 
-    # It only selects chunks; a pixel of margin makes up for its straight edges.
+    # This only selects chunks; a margin of one pixel compensates for its straight edges.
     left, bottom, right, top = bounds
     margin = max(abs(geobox.resolution.x), abs(geobox.resolution.y))
     edges = (left - margin, bottom - margin, right + margin, top + margin)

@@ -1,4 +1,4 @@
-"""The grid of `open_stac`: read from the items' metadata, with a margin for models where asked.
+"""Grid of `open_stac`: from the items' metadata, with a margin for models on request.
 
 A lattice is CRS, step and phase of pixel edges. Items on one lattice can be read without touching
 a value; everything else says how it is resampled.
@@ -39,7 +39,7 @@ COARSER = 1.01
 
 @dataclass(frozen=True, kw_only=True)
 class PixelPhase:
-    """Where pixel edges lie: ``phase + n * step`` in x and y.
+    """Lattice of pixel edges: ``phase + n * step`` in x and y.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ def target_grid(
     crs: Any,
     resolution: float | None,
 ) -> GeoBox:
-    """Settle the grid of a cube from arguments and metadata.
+    """Choose the grid of a cube from arguments and metadata.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def _target_lattice(
     if resolution is None:
         return _native_lattice(found, native, bands, crs)
     _require_coarse_enough(known, crs, resolution)
-    # The phase of the coarsest sensor: it is the one that would lose most by being resampled.
+    # Use the phase of the coarsest sensor, which would lose most by being resampled.
     steps = sorted({lattice.step for lattice in native}, reverse=True)
     phases = {lattice.phase for lattice in native if lattice.step == steps[0]}
     if len(native) == len(known) and len(phases) == 1:

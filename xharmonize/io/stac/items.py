@@ -67,15 +67,15 @@ _EO_FIELDS = {  # STAC 1.1 field -> key of an eo:bands entry
 
 
 def normalize_item(item: Mapping[str, Any], *, base: str | None = None) -> Item:
-    """Return a STAC item in the one shape that every engine reads.
+    """Normalise a STAC item to the form that every engine reads.
 
     Parameters
     ----------
     item : mapping
         STAC item of any version from 1.0.0-beta to 1.1.
     base : str, optional
-        Path or address of the file the item was read from: relative hrefs start there. Without
-        it, the item's own ``self`` link serves where that is absolute.
+        Path or URL of the file the item was read from, which relative hrefs refer to. Default: the
+        item's ``self`` link, if that is absolute.
 
     Returns
     -------
@@ -86,8 +86,8 @@ def normalize_item(item: Mapping[str, Any], *, base: str | None = None) -> Item:
     Raises
     ------
     CatalogError
-        If it is no item (no id, no properties, no assets), or a field of it is of another kind
-        than STAC has it. What assets say of their pixels is looked at when they are read.
+        If it is not an item (no id, properties or assets), or a field has another type than in
+        STAC. Metadata about pixels are checked when assets are read.
     """
     name = check_item(item)
     restored = _restore_properties(item["properties"])

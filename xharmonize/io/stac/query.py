@@ -1,4 +1,4 @@
-"""What is asked of a STAC source, checked once and answered here where no server does."""
+"""STAC queries: validation, and matching of items where there is no server."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Query:
         )
 
     def __str__(self) -> str:
-        """Return the parts that were asked for, for messages."""
+        """Format the given parts of the query, for messages."""
         parts = {
             "collection": list(self.collections) or None,
             "datetime": self.interval,
@@ -90,13 +90,13 @@ def make_query(
     bbox: Sequence[float] | None = None,
     query: Mapping[str, Any] | None = None,
 ) -> Query:
-    """Check what the user asks for.
+    """Validate a query.
 
     Raises
     ------
     CatalogError
-        If `datetime` is no RFC 3339 time or interval or ends before it starts, or `query` holds an
-        operator the STAC query extension does not know.
+        If `datetime` is not an RFC 3339 datetime or interval, or ends before it starts, or `query`
+        has an operator that is not in the STAC query extension.
     GridError
         If `bbox` is not four finite degrees, empty, or inverted.
     """
@@ -115,7 +115,7 @@ def make_query(
 
 
 def matches(item: Mapping[str, Any], query: Query) -> bool:
-    """Tell whether an item fits a query."""
+    """Tell whether an item matches a query."""
     return (
         (not query.collections or item.get("collection") in query.collections)
         and _in_interval(item, query)
@@ -125,7 +125,7 @@ def matches(item: Mapping[str, Any], query: Query) -> bool:
 
 
 def fits_properties(item: Mapping[str, Any], query: Query) -> bool:
-    """Tell whether the properties of an item fit; one it lacks does not (``neq`` excepted)."""
+    """Tell whether an item's properties match; a missing one does not (except with ``neq``)."""
     for name, tests in query.properties.items():
         value = value_of(item, name)
         for operator, other in tests.items():

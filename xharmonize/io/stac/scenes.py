@@ -1,4 +1,4 @@
-"""From any STAC source to scenes whose numbers are settled; no pixel is read.
+"""Read STAC items as scenes with settled radiometry, without reading pixels.
 
 source → items (`sources`) → one shape (`items`) → scene (`identity`, `radiometry`, `settle`)
 → duplicates (`mosaic`) → platforms (`platforms`)
@@ -42,20 +42,20 @@ from xharmonize.sensors.spec import UNKNOWN
 def with_bands(
     scenes: Sequence[Scene], names: Sequence[str] | None
 ) -> tuple[list[Scene], tuple[str, ...]]:
-    """Settle the bands of a cube, and give every scene a contract for all of them.
+    """Choose the bands of a cube, and complete the contract of each scene for all of them.
 
     Parameters
     ----------
     scenes : sequence of Scene
     names : sequence of str, optional
-        Bands asked for. By default those that all instruments have; an instrument has what any of
-        its scenes has, because one item must not take a band from all dates.
+        Requested bands. Default: those that all instruments have. An instrument has every band
+        that any of its scenes has, so that one item cannot remove a band from all dates.
 
     Returns
     -------
     scenes : list of Scene
-        Where a scene lacks a band it has scale, offset and nodata for it, and no asset: it is read
-        as missing.
+        A scene that lacks a band has scale, offset and nodata for it but no asset, and is read as
+        missing.
     bands : tuple of str
 
     Raises
@@ -126,15 +126,15 @@ Mosaic: TypeAlias = Literal["none", "pass", "solar_day"]
 
 
 def drop_duplicates(scenes: Iterable[Scene]) -> list[Scene]:
-    """Keep one granule per datatake and tile: the highest baseline, then the newest processing.
+    """Keep one granule per datatake and tile: the highest baseline, then the latest processing.
 
-    A granule that a ground station delivered in two parts (two datastrips of one datatake) keeps
-    both. Scenes of unknown tile are compared by item id only.
+    Both parts of a granule that was delivered in two (two datastrips of one datatake) are kept.
+    Scenes of unknown tile are compared by item id only.
 
     Returns
     -------
     list of Scene
-        In the order in which they came.
+        In their original order.
     """
     best: dict[Hashable, Scene] = {}
     for scene in scenes:
@@ -153,13 +153,13 @@ def mosaic_groups(scenes: Sequence[Scene], how: Mosaic = "pass") -> list[list[Sc
 
     Scenes of one group share sensor, platform, day, CRS-independent radiometry (scale, offset,
     nodata of every band) and, for ``"pass"``, the datatake: two rows of one Landsat pass, adjacent
-    tiles of one Sentinel-2 datatake. Pixels in their overlap are to be counted once.
+    tiles of one Sentinel-2 datatake. Pixels in their overlap should be counted once.
 
     Parameters
     ----------
     scenes : sequence of Scene
     how : {"none", "pass", "solar_day"}
-        ``"none"`` gives every scene a step of its own.
+        ``"none"`` gives every scene its own time step.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def read_scenes(
     drivers: str | Sequence[str] | None = None,
     schemes: str | Sequence[str] | None = None,
 ) -> list[Scene]:
-    """Read the items of a STAC source and settle what their numbers mean.
+    """Read the items of a STAC source and settle their radiometry.
 
     Parameters
     ----------
@@ -259,51 +259,51 @@ def read_scenes(
     collection : str or sequence of str, optional
         Collection ids to keep.
     datetime : str, datetime or pair, optional
-        RFC 3339 time or interval; ``"2018"`` and ``"2018-07/2018-09"`` stand for all of it,
-        ``".."`` for an open end.
+        RFC 3339 datetime or interval; ``"2018"`` and ``"2018-07/2018-09"`` cover whole years and
+        months, ``".."`` is an open end.
     bbox : (west, south, east, north), optional
-        Box [degrees of longitude and latitude] that items must touch.
+        Bounding box [degrees] that items must intersect.
     query : mapping, optional
         STAC query extension: ``{"eo:cloud_cover": {"lt": 20}}``.
     modifier : callable, optional
-        Called with every pystac item, changes it in place or returns a changed one, as
-        ``planetary_computer.sign`` does.
+        Called with each pystac item; modifies it in place or returns a modified one, like
+        ``planetary_computer.sign``.
     platform : str or mapping, optional
-        Settles unknown platforms, see `xharmonize.cube.platforms.settle_platform`.
+        Unknown platforms; see `xharmonize.cube.platforms.settle_platform`.
     bands : sequence of str, optional
-        Cube bands to look for; a scene without one of them is an error. All by default.
+        Required bands; a scene that lacks one is an error. Default: all.
     radiometry : mapping, optional
         ``{"offset": 0.0}``, or ``{item id: {"scale": …, "offset": …, "nodata": …}}``: overrides
         the metadata.
     skips : bool
-        Whether a scene may lack bands that are asked for.
+        Whether a scene may lack requested bands.
     drivers, schemes : str or sequence of str, optional
-        GDAL drivers that may read assets, and kinds of addresses they may have; by default those
-        of `xharmonize.io.stac.fields`.
+        GDAL drivers allowed to read assets, and URL schemes allowed for them. Default: those in
+        `xharmonize.io.stac.fields`.
 
     Returns
     -------
     list of Scene
-        In order of time. One granule per datatake and tile: the highest baseline.
+        Sorted by time. One granule per datatake and tile: the one with the highest baseline.
 
     Raises
     ------
     EmptyQueryError
-        If no item fits.
+        If no item matches.
     CatalogError, GridError
-        If the source holds no STAC, a field is malformed, the query is, or an asset that would be
-        read has an address that is not allowed.
+        If the source is not STAC, a field or the query is malformed, or the URL of a required
+        asset is not allowed.
     CatalogConnectionError
         If a server cannot be reached.
     RadiometryError
-        If metadata are absent or contradict each other.
+        If metadata are missing or contradict each other.
     BandError, UnknownSensorError
         If an item lacks a band, or belongs to no registered sensor.
 
     Warns
     -----
     RadiometryWarning
-        If a rule settled what metadata left open or stated twice.
+        If a rule settled what metadata left open or contradicted.
     """
     asked = make_query(collection=collection, datetime=datetime, bbox=bbox, query=query)
     access = make_access(drivers, schemes)

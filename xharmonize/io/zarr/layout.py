@@ -1,4 +1,4 @@
-"""The empty store made for a cube, and a store turned back into the cube that was written."""
+"""Create an empty store for a cube, and read a store back as the cube that was written."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ CHUNK = 256  # pixels along y and x of a chunk inside a shard: the unit of readi
 
 
 def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = False) -> None:
-    """Make an empty store (no entries) for cubes like this one.
+    """Create an empty store (no entries) for cubes like this one.
 
     Parameters
     ----------
     place : Path or zarr store
-        Where to make it.
+        Location of the new store.
     tile : int
-        Edge of a shard along y and x [pixels].
+        Side of a shard along y and x [pixels].
     overwrite : bool
-        Delete what is there.
+        Whether to delete existing contents.
     """
     import zarr
 
@@ -176,14 +176,14 @@ ATTEMPTS = 5
 def open_whole(
     store: Path | Any, *, chunks: Mapping[str, int] | None = None
 ) -> xr.DataArray | xr.Dataset:
-    """Open a store as the cube it was: entries that are whole, and belong together.
+    """Open a consistent snapshot of the complete entries of a store, as the cube that was written.
 
     Raises
     ------
     StoreError
         If the store is damaged, or entries are replaced faster than they can be read.
     FileNotFoundError
-        If there is none; it may be in the middle of a swap.
+        If there is no store; it may be in the middle of a swap.
     """
     for _ in range(ATTEMPTS):
         rows, versions = complete_rows(store)

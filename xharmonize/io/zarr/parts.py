@@ -1,4 +1,4 @@
-"""A cube taken apart as it is stored: entries, grid, checksums, and whether it fits a store.
+"""Split a cube into its stored parts, and check whether it matches a store.
 
 References
 ----------
@@ -57,7 +57,7 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """A cube taken apart.
+    """A cube split into its stored parts.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Parts:
 
 
 def take_apart(cube: xr.DataArray | xr.Dataset) -> Parts:
-    """Return the parts of a cube; nothing but its coordinates is computed.
+    """Split a cube into its stored parts; only coordinates are computed.
 
     Raises
     ------
@@ -346,9 +346,9 @@ _DECODING = (*_MEANING, "calendar", "dtype", "_FillValue")
 
 
 def require_fit(group: Any, parts: Parts, *, path: Any) -> None:
-    """Raise `StoreError` that says every difference between cube and store.
+    """Raise `StoreError`, listing every difference, unless a cube matches a store.
 
-    Whatever passes can be written: no value is changed by the type the store has for it.
+    A cube that passes can be written without changing any value by type conversion.
     """
     found = differences(group, parts)
     if found:
@@ -362,7 +362,7 @@ def require_fit(group: Any, parts: Parts, *, path: Any) -> None:
 
 
 def differences(group: Any, parts: Parts) -> list[str]:
-    """Return in words how a cube differs from what the store holds; empty where it fits."""
+    """Describe how a cube differs from a store; empty if it matches."""
     return [
         *_variable_differences(group, parts),
         *_grid_differences(group, parts),
@@ -472,7 +472,7 @@ def _stored_differences(name: str, mine: Stored, array: Any) -> list[str]:
 
 
 def changed_by(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    """Return the values that would not come back from an array of another type as they are."""
+    """Return the values that would change if stored with another type."""
     is_text = [kind in "OUT" for kind in (values.dtype.kind, dtype.kind)]
     if any(is_text):
         return values.ravel()[: 0 if all(is_text) else 1]

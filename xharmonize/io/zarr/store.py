@@ -1,4 +1,4 @@
-"""Cubes and results on disk: Zarr v3 stores that grow, and open as what was written.
+"""Write cubes and results to Zarr v3 stores that can grow, and open them again.
 
 References
 ----------
@@ -55,12 +55,12 @@ MARK = "xharmonize"
 
 
 def write_result(cube: xr.DataArray | xr.Dataset, store: Path, *, mode: str) -> Path:
-    """Write a cube without dates as a Zarr v3 store that appears whole or not at all.
+    """Write a cube without dates to a Zarr v3 store, atomically.
 
     Raises
     ------
     StoreError
-        If it is to be added to a store, or something stands at `store` that may not be replaced.
+        If `mode` asks to add to a store, or `store` exists and may not be replaced.
     """
     if mode == "upsert":
         raise StoreError(
@@ -103,7 +103,7 @@ def _bare(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
 
 
 def is_result_store(store: Path) -> bool:
-    """Tell whether `write_result` wrote what stands at a path."""
+    """Tell whether a store was written by `write_result`."""
     try:
         document = json.loads((store / "zarr.json").read_text())
     except (OSError, ValueError):
@@ -116,7 +116,7 @@ def is_result_store(store: Path) -> bool:
 def open_result(
     store: Path, *, chunks: Mapping[str, int] | None = None
 ) -> xr.DataArray | xr.Dataset:
-    """Open a result lazily, as what it was written from."""
+    """Open a result lazily, with the type that was written."""
     options: dict[str, Any] = {"consolidated": False, "decode_coords": "all"}
     found = xr.open_zarr(store, chunks=dict(chunks or {}), **options)
     texts = {
@@ -140,10 +140,10 @@ AT_ONCE = 8
 
 
 def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> Any:
-    """Write a cube into an Icechunk repository, session or store, and return what was given.
+    """Write a cube to an Icechunk repository, session or store, and return that object.
 
-    A repository gets one commit on its branch ``main``. A session (or its store) is written to and
-    left for its owner to commit, so that several cubes may become one transaction.
+    A repository gets one commit on its branch ``main``. A session (or its store) is written to but
+    not committed, so that its owner can combine several cubes in one transaction.
 
     Raises
     ------
@@ -294,41 +294,39 @@ def to_zarr(
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
 
-    Entries are known by (time, sensor, tile). With ``mode="upsert"`` an entry the store holds
-    already is replaced, any other is appended. A write that was killed leaves what was committed
-    before, except that entries it was replacing are hidden; run again, it gives the same store as
-    an undisturbed one. Several processes may upsert at once, if their entries differ.
+    Entries are identified by (time, sensor, tile). ``mode="upsert"`` replaces entries that exist
+    and appends the others. An interrupted write keeps what was committed before, except that
+    entries being replaced are hidden; running it again gives the same store as an uninterrupted
+    write. Several processes can upsert at the same time if their entries differ.
 
     Parameters
     ----------
     cube : (time, band, y, x) or (time, y, x) DataArray, or Dataset of such variables
-        With its contract and CRS; reflectance, an index, encoded digital numbers, and companions
-        (`qa`, `origin`, `uncertainty`, …). Values, dtype and NaN are stored as they are. Dask
-        cubes are written piece by piece with the scheduler in force. A result without dates, such
-        as seasons or a fit, is written whole, with every variable.
+        Reflectance, an index, encoded digital numbers, and companions (`qa`, `origin`,
+        `uncertainty`, …), with their contract and CRS. Values, dtype and NaN are stored unchanged.
+        Dask cubes are written block by block with the current scheduler. A result without dates,
+        such as seasons or a fit, is written as a whole, with all variables.
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
-        Directory on a file system that all workers share. A repository of Icechunk gets one commit
-        on its branch ``main``; a session is written to, and its owner commits it.
+        Directory on a file system that all workers share. An Icechunk repository gets one commit
+        on its branch ``main``; a session is written to but not committed.
     mode : {"w-", "w", "upsert"}
-        ``"w-"`` writes a new store and refuses what is there. ``"w"`` writes a new store beside
-        the old one and then takes its place. ``"upsert"`` adds to the store, and makes it where
-        there is none.
+        ``"w-"`` creates a store and fails if it exists. ``"w"`` replaces an existing store once
+        the new one is complete. ``"upsert"`` adds to an existing store, or creates one.
     tile : int, optional
-        Edge of a shard [pixels], 1024 where not given. Settled when a store is made.
+        Side of a shard [pixels], 1024 by default. Fixed when the store is created.
 
     Returns
     -------
-    Path, or what was given for Icechunk
-        The store.
+    Path or Icechunk object
+        The store; for Icechunk, the object passed as `path`.
 
     Raises
     ------
     StoreError
-        If `path` exists (``"w-"``) or is not a store of this package and format version, the cube
-        does not fit the store (grid, CRS, bands, dtype, units, flags, coordinates), a key occurs
-        twice, another process writes one of
-        the same entries (or, with ``mode="w"``, any), or a lazy cube would be upserted into the
-        store it is read from.
+        If `path` exists (``"w-"``) or is not a store of this package and format version; if the
+        cube does not match the store (grid, CRS, bands, dtype, units, flags, coordinates), or an
+        entry occurs twice; if another process is writing one of the same entries (with
+        ``mode="w"``, any entry); or if a lazy cube would be upserted into the store it reads from.
     ContractError, GridError, TimeAxisError
         If the cube lacks contract coordinates, a CRS, an even grid or dates.
     """
@@ -349,29 +347,29 @@ def to_zarr(
 
 
 def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
-    """Open a store of `to_zarr` as the cube it was: complete entries only, sorted by time.
+    """Open a store written by `to_zarr`: complete entries only, sorted by time.
 
-    The cube stands for the store as it is now. Where an entry is replaced later, or the whole
-    store, reading its pixels is an error, and never gives new values under old dates.
+    The cube is a snapshot of the store. If an entry, or the whole store, is replaced later,
+    reading its pixels raises an error rather than returning new values under old dates.
 
     Parameters
     ----------
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
-        The store; of a repository the last commit on ``main``.
+        The store; for a repository, the last commit on ``main``.
     chunks : mapping, optional
-        Dask chunks; those of the shards where not given.
+        Dask chunks. Default: one per shard.
 
     Returns
     -------
     DataArray or Dataset
-        Lazy, with contract coordinates as strings, sorted by (time, sensor, tile); what was
-        written as a DataArray comes back as one.
+        Lazy, with contract coordinates as strings, sorted by (time, sensor, tile). A DataArray if
+        one was written.
 
     Raises
     ------
     StoreError
-        If `path` holds no store of this package and format version, or it is damaged. When
-        computed: if bytes are damaged, or the entries were replaced since.
+        If `path` is not a store of this package and format version, or is damaged. When computed:
+        if data are damaged, or entries have been replaced since opening.
     """
     if not isinstance(path, str | Path):
         place = readable_store(path)
@@ -404,7 +402,7 @@ def _local(path: str | Path) -> Path:
 
 
 def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
-    """Reserve and commit under the lock; fill beside other writers, whose entries differ."""
+    """Reserve and commit under the lock; fill concurrently with writers of other entries."""
     with ExitStack() as held:
         with writer_lock(store):
             claims = live_claims(store)
@@ -434,7 +432,7 @@ def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
 
 
 def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
-    """Write a new store beside the old one, then swap: a kill leaves the old one as it was."""
+    """Write a new store next to the old one, then swap: a kill leaves the old one intact."""
     with ExitStack() as held:
         with writer_lock(store):
             claims = live_claims(store)
@@ -457,7 +455,7 @@ def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
 
 
 def _finish_swap(store: Path) -> None:
-    """Bring back the old store where a writer was killed between the two renames of a swap."""
+    """Restore the old store if a writer was killed between the two renames of a swap."""
     if store.exists() or not any(store.parent.glob(f".{escaped(store.name)}.*.old")):
         return
     try:
@@ -540,7 +538,7 @@ def _require_replaceable(store: Path, mode: str) -> None:
 
 
 def _require_other_source(store: Path, parts: Parts) -> None:
-    """Refuse a lazy cube that reads the entries it would replace: half of them may be new."""
+    """Refuse a lazy cube that reads the entries it would replace: it could read new values."""
     own = source_name(store)
     for name, block in parts.blocks.items():
         if block.chunks is not None and any(str(n).startswith(own) for n in block.data.dask.layers):

@@ -1,4 +1,4 @@
-"""Reserve, fill, commit: how entries get into a store so that a reader never sees half of one.
+"""Write entries in three steps (reserve, fill, commit), so that readers never see partial ones.
 
 A claim is a file ``.<name>.<id>.claim`` beside the store, held by `flock` for as long as its writer
 fills. The kernel frees it when the writer dies, however it dies. All functions but the leaving of
@@ -58,12 +58,12 @@ written."""
 
 @contextmanager
 def writer_lock(store: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
-    """Hold the only right to change what entries a store has.
+    """Hold the exclusive lock for changing the entries of a store.
 
-    The lock is an `flock` on ``.<name>.lock``, so the kernel frees it when a process dies, however
-    it dies. The file says which process on which host holds it. A file left by a dead process of
-    this host is taken over; one left by another host is refused, because not every network file
-    system passes locks between hosts.
+    The lock is an `flock` on ``.<name>.lock``, which the kernel releases whenever the process
+    dies. The file records the process and host that hold it. A file left by a dead process of this
+    host is taken over; one left by another host is refused, because not every network file system
+    passes locks between hosts.
 
     Raises
     ------
@@ -157,7 +157,7 @@ Key = tuple[int, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Entries of a live writer; `keys` is None where it writes the whole store."""
+    """Entries of a live writer; `keys` is None if it writes the whole store."""
 
     writer: str
     file: Path
@@ -184,7 +184,7 @@ def live_claims(store: Path) -> list[Claim]:
 
 
 def require_free(claims: Sequence[Claim], keys: Sequence[Key] | None) -> None:
-    """Raise `StoreError` if a living writer claims one of `keys`; None stands for all."""
+    """Raise `StoreError` if a live writer claims one of `keys`; None means all keys."""
     for claim in claims:
         if keys is None or claim.keys is None:
             what = "the whole store" if claim.keys is None else f"{len(claim.keys)} entries of it"
@@ -244,7 +244,7 @@ UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError)
 
 
 def complete_rows(store: Any) -> tuple[IntArray, IntArray]:
-    """Return the rows of whole entries, and the versions of all rows."""
+    """Return the rows of complete entries, and the versions of all rows."""
     versions = versions_of(store)
     complete = np.flatnonzero(_read(store, COMPLETE) == 1)
     return complete[complete < versions.size], versions
@@ -354,7 +354,7 @@ def write_entries(path: Path, parts: Parts) -> None:
 
 
 def reserve(path: Path | Any, parts: Parts) -> IntArray:
-    """Give each entry a row, marked incomplete, and return the rows.
+    """Assign a row to each entry, marked incomplete, and return the rows.
 
     The cube fits the store (`fit.require_fit`), so nothing here fails for what it holds. An entry
     is marked incomplete, then gets another version, then other coordinates: readers rely on that
@@ -382,7 +382,7 @@ def reserve(path: Path | Any, parts: Parts) -> IntArray:
 
 
 def fill(path: Path, parts: Parts, rows: IntArray) -> None:
-    """Write the pixels, each task one shard, with the scheduler in force."""
+    """Write the pixels with the current scheduler, one shard per task."""
     from dask.base import compute
 
     group = open_for_writing(path)
