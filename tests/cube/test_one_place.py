@@ -22,10 +22,11 @@ from xharmonize.io.stac.scenes import read_scenes
 from xharmonize.sensors.registry import all_sensors
 from xharmonize.testing import example_cube
 
-CUBE = Path(xh.__file__).parent / "cube"
+PACKAGE = Path(xh.__file__).parent
+CUBE = PACKAGE / "cube"
 # What is about the satellites of one constellation only: their orbit, the file of their angles.
-OF_SENTINEL_2 = {"platforms.py", "angles/read.py"}
-BELOW = ("radiometry", "claims", "stated", "describe", "foreign", "platforms", "encode", "check")
+OF_SENTINEL_2 = {"cube/platforms.py", "io/angles/angles.py", "io/angles/products.py"}
+BELOW = ("radiometry", "metadata", "claims", "stated", "describe", "platforms", "encode", "check")
 
 
 def constants(path: Path) -> set[str]:
@@ -41,7 +42,9 @@ def constants(path: Path) -> set[str]:
 def test_the_cube_knows_no_product_by_name():
     names = {name for s in all_sensors() for name in (s.name, *s.collections, *s.platforms)}
     levels = {str(s.level) for s in all_sensors()} - {"SR", "NBAR", "TOA"}
-    files = {p.relative_to(CUBE).as_posix(): p for p in CUBE.rglob("*.py")}
+    folders = (CUBE, PACKAGE / "io")
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in paths}
     known = {name: constants(p) & (names | levels) for name, p in files.items()}
     assert {name for name, found in known.items() if found} <= OF_SENTINEL_2
 
@@ -49,18 +52,18 @@ def test_the_cube_knows_no_product_by_name():
 @pytest.mark.parametrize("module", BELOW)
 def test_the_rules_of_radiometry_stand_below_the_catalogue(module):
     text = (CUBE / f"{module}.py").read_text(encoding="utf-8")
-    assert "cube.catalog" not in text
+    assert "xharmonize.io" not in text
 
 
 def test_an_item_is_identified_in_one_trip(tmp_path, monkeypatch):
     scanned = []
-    scan = identity._names_of
+    scan = identity.names_in
 
-    def counted(item):
-        scanned.append(item["id"])
-        return scan(item)
+    def counted(properties, name):
+        scanned.append(name)
+        return scan(properties, name)
 
-    monkeypatch.setattr(identity, "_names_of", counted)
+    monkeypatch.setattr(identity, "names_in", counted)
     read_scenes([sentinel2(tmp_path), landsat(tmp_path)])
     assert sorted(scanned) == ["LC09_L2SP_198024_20220602_20230101_02_T1", "s2"]
 
