@@ -197,7 +197,7 @@ def open_stac(
     _require_choice("on_error", on_error, get_args(OnError))
     names = (bands,) if isinstance(bands, str) else bands
     if names is not None and (not names or len(set(names)) < len(names)):
-        raise BandError(f"bands={list(names)} is empty or names a band twice")
+        raise BandError("is empty or names a band twice", argument="bands", value=list(names))
     margin = None if pad is None else read_margin(pad)
     searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
     scenes = read_scenes(
