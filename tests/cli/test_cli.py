@@ -291,7 +291,7 @@ def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
         (["--bands", "red,rededge1"], "name one with --source-collection"),
         (["--source-collection", SOURCE, "--model", "hls-v3"], "no model and no file 'hls-v3'"),
         (["--source-collection", "sentinel-2"], f"ids: it has {TARGET}, {SOURCE}"),
-        (["--source-collection", SOURCE, "--index", "ndvy"], "index 'ndvy' is unknown; choose"),
+        (["--source-collection", SOURCE, "--index", "ndvy"], "unknown; did you mean 'ndvi'?"),
         (["--source-collection", SOURCE, "--flags"], "takes no flags; leave --flags out"),
         (["--source-collection", SOURCE, "--tile", "300"], "'hls-v2' makes no look-up tables"),
         (["--source-collection", SOURCE, "--tables", "no.zarr"], "there are no tables at no.zarr"),
@@ -385,7 +385,7 @@ def test_messages_name_options_of_the_running_command(monkeypatch, capsys, error
         raise error
 
     monkeypatch.setattr("xharmonize.cli.fit.run", fail)
-    code, _, err = call(capsys, "fit", "c.json", *PAIR, "--method", "linear", "--out", "f.zarr")
+    code, _, err = call(capsys, "fit", "c.json", *PAIR, "--method", "ols", "--out", "f.zarr")
     assert (code, err) == (console.FAILED, f"error: {said}\n")
     console.complain("error", OptionError("no", cure="raise tolerance="), "red")
     assert capsys.readouterr().err == "error: no; raise tolerance=\n"  # no command runs
@@ -398,7 +398,7 @@ def test_all_warnings_of_the_package_are_lines(monkeypatch, capsys):
         raise xh.errors.FitError("done")
 
     monkeypatch.setattr("xharmonize.cli.fit.run", warned)
-    _, _, err = call(capsys, "fit", "c.json", *PAIR, "--method", "linear", "--out", "f.zarr")
+    _, _, err = call(capsys, "fit", "c.json", *PAIR, "--method", "ols", "--out", "f.zarr")
     assert err.splitlines() == [
         "warning: GridWarning of two lines: pass --platform",
         "warning: RadiometryWarning of two lines: pass --platform",
