@@ -76,7 +76,9 @@ class Mask:
             _require_flag(name)
         object.__setattr__(self, "names", names)
         if not (math.isfinite(self.dilate) and self.dilate >= 0):
-            raise MaskError(f"dilate={self.dilate}", cure="give a distance of 0 or more")
+            raise MaskError(
+                cure="give a distance of 0 or more", argument="dilate", value=self.dilate
+            )
         if self.dilate_unit not in ("pixels", "metres"):
             raise MaskError(
                 "",

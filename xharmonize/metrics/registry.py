@@ -168,7 +168,10 @@ class Ergas(Metric):
     def __post_init__(self) -> None:
         if not self.ratio > 0:
             raise MetricError(
-                f"ratio={self.ratio} is no ratio of pixel sizes", cure="give 1 or 1/3, 1/2"
+                "is no ratio of pixel sizes",
+                cure="give 1 or 1/3, 1/2",
+                argument="ratio",
+                value=self.ratio,
             )
 
     @property
