@@ -208,7 +208,7 @@ class MetricError(XHarmonizeError, ValueError):
 
 
 class UnknownMetricError(XHarmonizeError, KeyError):
-    """A metric name nobody registered; the message names those that come near."""
+    """A metric name nobody registered; the message names the nearest."""
 
 
 class StoreError(XHarmonizeError, ValueError):
