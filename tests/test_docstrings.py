@@ -19,7 +19,8 @@ PLACES = {
     for module in (xh.crops, xh.metrics, xh.sensors, xh.series, xh)
     for name in module.__all__
     if name not in ("__version__", "UNKNOWN")
-    and not name.endswith("Classifier")
+    and not name.endswith(("Classifier", "Error"))
+    and (module in (xh, xh.series, xh.crops) or inspect.isfunction(getattr(module, name)))
     and not inspect.ismodule(getattr(module, name))
 }
 NAMES = [*PLACES]

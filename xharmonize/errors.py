@@ -10,6 +10,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 # Controls of a terminal (line feed and tab apart), what turns the direction of writing round, and
 # halves of surrogate pairs, which no terminal or file can be given.
@@ -38,6 +40,53 @@ def show(value: object) -> str:
     except (RecursionError, ValueError):  # nested too deep; an integer of too many digits
         text = f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def nearest(name: object, known: Iterable[str], spellings: Mapping[str, str] | None = None) -> str:
+    """Return which known name was probably meant; empty where none comes near.
+
+    Case, separators and leading zeros of numbers count for nothing. A name that differs in its
+    numbers only is another thing (``nir09`` is not nearly ``nir08``), and so is one that other
+    spellings stand for.
+
+    Parameters
+    ----------
+    name : object
+        What was given.
+    known : iterable of str
+        Names it could be.
+    spellings : mapping of str to str, optional
+        Other names, and the name that each of them stands for.
+
+    Examples
+    --------
+    >>> nearest("Sentinel2", ["landsat-c2-l2", "sentinel-2-l2a"])
+    'sentinel-2-l2a'
+    >>> nearest("B04", ["red", "nir08"], {"B4": "red", "B8A": "nir08"})
+    'red'
+    """
+    names, spellings = list(known), spellings or {}
+    if name in spellings.values():
+        return ""
+    bare = {_bare(spelt): meant for spelt, meant in spellings.items() if meant in names}
+    bare |= {_bare(one): one for one in names}
+    wanted = _bare(name)
+    if wanted in bare:
+        return bare[wanted]
+    shape = re.sub(r"\d+", "0", wanted)
+    others = [one for one in bare if re.sub(r"\d+", "0", one) != shape]
+    close = get_close_matches(wanted, others, n=1) if len(wanted) > 2 else []
+    return bare[close[0]] if close else ""
+
+
+def _bare(name: object) -> str:
+    return re.sub(r"[\W_]+|(?<!\d)0+(?=\d)", "", str(name).lower())
+
+
+def suggest(name: object, known: Iterable[str], spellings: Mapping[str, str] | None = None) -> str:
+    """Return the beginning of a cure, ``did you mean 'red'? ``; empty where no name is near."""
+    near = nearest(name, known, spellings)
+    return f"did you mean {near!r}? " if near else ""
 
 
 class XHarmonizeError(Exception):
@@ -81,10 +130,13 @@ class XHarmonizeError(Exception):
 
     def __str__(self) -> str:
         """Return the message unquoted (`KeyError` would print its `repr`), fit for a terminal."""
-        gap = " " if self.subject and self.what and self.what[0] not in ":,'" else ""
-        return printable(
-            f"{self.subject}{gap}{self.what}" + (f"; {self.cure}" if self.cure else "")
-        )
+        return worded(self.subject, self.what, self.cure)
+
+
+def worded(subject: str, what: str, cure: str) -> str:
+    """Return the message of an error, fit for a terminal; `subject` and `cure` may be empty."""
+    gap = " " if subject and what and what[0] not in ":,'" else ""
+    return printable(f"{subject}{gap}{what}" + (f"; {cure}" if cure else ""))
 
 
 class ContractError(XHarmonizeError, ValueError):
@@ -156,7 +208,7 @@ class MetricError(XHarmonizeError, ValueError):
 
 
 class UnknownMetricError(XHarmonizeError, KeyError):
-    """A metric name nobody registered; the message names those that come near."""
+    """A metric name nobody registered; the message names the nearest."""
 
 
 class StoreError(XHarmonizeError, ValueError):
@@ -171,15 +223,19 @@ class MissingDependencyError(XHarmonizeError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
 
-class RadiometryWarning(UserWarning):
-    """Metadata left something open that was settled by a rule; the message says how."""
+class XHarmonizeWarning(UserWarning):
+    """Base of all warnings of this package."""
 
     def __str__(self) -> str:
         """Return the message, fit for a terminal."""
         return printable(super().__str__())
 
 
-class GridWarning(UserWarning):
+class RadiometryWarning(XHarmonizeWarning):
+    """Metadata left something open that was settled by a rule; the message says how."""
+
+
+class GridWarning(XHarmonizeWarning):
     """A grid is too coarse for what is asked of it; the message says for how much of it."""
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -290,7 +291,7 @@ def test_info_reads_cogs_of_reflectance(capsys, scenes, tmp_path):
         (["--bands", "red,rededge1"], "name one with --source-collection"),
         (["--source-collection", SOURCE, "--model", "hls-v3"], "no model and no file 'hls-v3'"),
         (["--source-collection", "sentinel-2"], f"ids: it has {TARGET}, {SOURCE}"),
-        (["--source-collection", SOURCE, "--index", "ndvy"], "index 'ndvy' is unknown; choose"),
+        (["--source-collection", SOURCE, "--index", "ndvy"], "unknown; did you mean 'ndvi'?"),
         (["--source-collection", SOURCE, "--tile", "300"], "'hls-v2' makes no look-up tables"),
         (["--source-collection", SOURCE, "--tables", "no.zarr"], "there are no tables at no.zarr"),
     ],
@@ -352,12 +353,56 @@ def test_a_point_outside_is_answered_in_degrees_and_a_point_taken_from_there_is_
     assert y == pytest.approx(float(cube["y"].mean()), abs=10)
 
 
-def test_messages_name_options_not_arguments(capsys):
-    console.complain("error", "pass platform= one of a, b; bbox=(3.0, 50.0) is no box", "red")
-    console.complain("error", "raise tolerance=", "red")
-    err = capsys.readouterr().err
-    assert "pass --platform one of a, b; bbox=(3.0, 50.0) is no box" in err
-    assert "raise --tolerance\n" in err
+OptionError, RadiometryError = xh.errors.OptionError, xh.errors.RadiometryError
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OptionError("is no time", argument="tolerance", value="x"), "--tolerance x is no time"),
+        (OptionError("is odd", argument="bands", value=["a", "b"]), "--bands a,b is odd"),
+        (OptionError("is odd", argument="dtype", value="f2"), "dtype='f2' is odd"),
+        (OptionError("no pairs", cure="raise tolerance="), "no pairs; raise --tolerance"),
+        (OptionError("no", cure="pass platform= one of a, b"), "no; pass --platform one of a, b"),
+        (OptionError("bbox=(3.0, 50.0) is no box"), "bbox=(3.0, 50.0) is no box"),
+        (OptionError("no", cure="pass schemes=('s3', 'file')"), "no; pass --schemes s3,file"),
+        (OptionError("no", cure="tile=3 or method='lut'"), "no; --tile 3 or --method lut"),
+        (OptionError("no", cure="give collection="), "no; give --source-collection"),
+        (OptionError("there", cure="pass mode='w'"), "there; pass --overwrite"),
+        (
+            RadiometryError("no", cure="settle it with xh.describe(cube, platform=...)"),
+            "no; correct the items with --modifier module:function",
+        ),
+        (
+            OptionError("no", cure="xh.index(cube, platform=...) does"),
+            "no; in Python: xh.index(cube, platform=...) does",
+        ),
+    ],
+)
+def test_messages_name_options_of_the_running_command(monkeypatch, capsys, error, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("xharmonize.cli.fit.run", fail)
+    code, _, err = call(capsys, "fit", "c.json", *PAIR, "--method", "ols", "--out", "f.zarr")
+    assert (code, err) == (console.FAILED, f"error: {said}\n")
+    console.complain("error", OptionError("no", cure="raise tolerance="), "red")
+    assert capsys.readouterr().err == "error: no; raise tolerance=\n"  # no command runs
+
+
+def test_all_warnings_of_the_package_are_lines(monkeypatch, capsys):
+    def warned(*_, **__):
+        for kind in (xh.errors.GridWarning, xh.errors.RadiometryWarning, DeprecationWarning):
+            warnings.warn(f"{kind.__name__}\nof two lines: pass platform=", kind, stacklevel=1)
+        raise xh.errors.FitError("done")
+
+    monkeypatch.setattr("xharmonize.cli.fit.run", warned)
+    _, _, err = call(capsys, "fit", "c.json", *PAIR, "--method", "ols", "--out", "f.zarr")
+    assert err.splitlines() == [
+        "warning: GridWarning of two lines: pass --platform",
+        "warning: RadiometryWarning of two lines: pass --platform",
+        "error: done",
+    ]
 
 
 def test_a_store_of_a_result_can_be_looked_at(capsys, tmp_path):

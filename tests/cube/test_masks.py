@@ -67,7 +67,7 @@ def test_names_are_combined_by_the_user(masked, scl, names, classes):
 
 
 def test_unknown_names_are_answered_with_the_known_ones(masked):
-    with pytest.raises(xh.errors.MaskError, match=r"'clouds' .did you mean 'cloud'.*cloud_shadow"):
+    with pytest.raises(xh.errors.MaskError, match=r"'clouds'; did you mean 'cloud'.*cloud_shadow"):
         xh.mask(masked, "clouds")
     with pytest.raises(
         xh.errors.MaskError, match="no quality layer of sentinel-2-l2a sets aerosol_high"

@@ -26,7 +26,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (harmonize, fit, info, score, plot, report, simulate, demo):
-    app.command(epilog=console.EXIT_CODES if command in (harmonize, fit) else None)(command)
+    app.command(
+        cls=console.Command,
+        epilog=console.EXIT_CODES if command in (harmonize, fit) else None,
+    )(command)
 app.add_typer(models, name="models")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from dask.callbacks import Callback
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -23,8 +24,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from typer.core import TyperCommand
 
-from xharmonize.errors import RadiometryWarning, printable
+from xharmonize.errors import XHarmonizeError, XHarmonizeWarning, printable, worded
 
 # Without a terminal rich would wrap at 80 columns, and tables in a log would be hard to search.
 PIPE_WIDTH = 140
@@ -36,12 +38,24 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, in one line on stderr; 2 wrong usage; "
     "3 pixels contradict the metadata and nothing was written; 130 interrupted."
 )
-# "pass platform= one of" addresses callers of functions; "bbox=(3.0, 50.0)" quotes a value, and
-# must not become an option.
-_ARGUMENT = re.compile(r"\b(platform|tile|tolerance|resolution|bands|bbox|datetime)=(?=[\s;,.]|$)")
-
-_NAMES = re.compile(r"\b(schemes)=\(([^()]*)\)")
-QUOTES = r"['\" ]|,$"
+# Arguments are named, as in "pass platform= one of", or come with a value, as in "mode='w'".
+_NAMED = re.compile(r"\b([a-z_]+)=(?=[\s;,)]|\.?$|\.\s)")
+_GIVEN = re.compile(r"\b([a-z_]+)=(\([^()]*\)|'[^']*'|\"[^\"]*\"|\d[\d.]*(?<!\.))")
+# What a cure says in Python, the option of the command that does it (any, where empty), and how.
+_HERE = (
+    (
+        r"settle (?:it|them) with (?:radiometry= of open_stac, or )?xh\.describe(?:\([^)]*\))?",
+        "modifier",
+        "correct the items with --modifier module:function",
+    ),
+    (r"\bcollection=", "source_collection", "--source-collection"),
+    (r"\bon_error=[\"']skip[\"']", "skip_unreadable", "--skip-unreadable"),
+    (r"\bmode='w'", "overwrite", "--overwrite"),
+    (r"\bmode='upsert'", "upsert", "--upsert"),
+    (r"\bwith to_zarr$", "", "with xharmonize harmonize"),
+)
+_QUOTES = r"['\"() ]|,(?=\)?$)"
+_PYTHON = re.compile(r"\b(?:xh|cube)\.\w")
 
 
 def say(text: str) -> None:
@@ -54,14 +68,72 @@ def plain(text: object) -> str:
     return escape(printable(text))
 
 
+# Options of the running command by names of arguments: of the process, as threads complain too.
+_OPTIONS: dict[str, str] = {}
+
+
 def complain(kind: str, message: object, colour: str) -> None:
     """Print a message as one line to stderr.
 
-    Function arguments that the message suggests are replaced by the matching options.
+    Errors are worded from their fields, with options of the running command for arguments.
     """
-    line = _ARGUMENT.sub(lambda found: f"--{found[1]}", " ".join(str(message).split()))
-    line = _NAMES.sub(lambda found: f"--{found[1]} {re.sub(QUOTES, '', found[2])}", line)
-    ERR.print(f"[bold {colour}]{kind}:[/] {plain(line)}", highlight=False, soft_wrap=True)
+    text = _worded(message) if isinstance(message, XHarmonizeError) else respell(str(message))
+    line = plain(" ".join(text.split()))
+    ERR.print(f"[bold {colour}]{kind}:[/] {line}", highlight=False, soft_wrap=True)
+
+
+def _worded(error: XHarmonizeError) -> str:
+    """Return the message of an error as a user of the command line needs it."""
+    subject = error.subject
+    if error.argument in _OPTIONS:
+        subject = f"{_OPTIONS[error.argument]} {_typed(error.value)}"
+    cure = _respell_methods(error.cure)
+    if _PYTHON.search(cure):
+        cure = f"in Python: {cure}"
+    else:
+        cure = _name_options(_GIVEN.sub(_with_value, cure))
+    return worded(subject, _name_options(error.what), cure)
+
+
+def respell(text: str) -> str:
+    """Return text that names arguments of functions with the options of the running command."""
+    return _name_options(_respell_methods(text))
+
+
+def _respell_methods(text: str) -> str:
+    for python, option, here in _HERE:
+        if not option or option in _OPTIONS:
+            text = re.sub(python, here, text)
+    return text
+
+
+def _name_options(text: str) -> str:
+    return _NAMED.sub(lambda found: _OPTIONS.get(found[1], found[0]), text)
+
+
+def _with_value(found: re.Match[str]) -> str:
+    option = _OPTIONS.get(found[1])
+    return f"{option} {re.sub(_QUOTES, '', found[2])}" if option else found[0]
+
+
+def _typed(value: object) -> str:
+    """Return a value as it is given to an option."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+class Command(TyperCommand):
+    """A command whose errors and warnings are lines on stderr that name its options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        _OPTIONS.update((str(p.name), p.opts[0]) for p in self.params if p.opts[0][:2] == "--")
+        try:
+            return super().invoke(ctx)
+        except XHarmonizeError as error:
+            complain("error", error, "red")
+            raise typer.Exit(FAILED) from error
+        finally:
+            _OPTIONS.clear()
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
@@ -137,11 +209,11 @@ def plain_warnings() -> Iterator[None]:
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if str(message) not in seen and issubclass(category, RadiometryWarning):
+        if str(message) not in seen and issubclass(category, XHarmonizeWarning):
             complain("warning", message, "yellow")
         seen.add(str(message))
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", RadiometryWarning)
+        warnings.simplefilter("always", XHarmonizeWarning)
         warnings.showwarning = show
         yield

@@ -28,6 +28,7 @@ from xharmonize.cli.inputs import (
     print_summary,
     split_names,
 )
+from xharmonize.cube.indices import get_index
 from xharmonize.errors import BandError, StoreError
 from xharmonize.io.cog.catalog import is_written_here
 from xharmonize.models.refs import Device, Precision
@@ -105,10 +106,8 @@ def run(job: Job) -> None:
 
 def require_index(name: str | None) -> None:
     """Raise `BandError` for an unknown index, before reading anything."""
-    if name is not None and name not in xh.list_indices():
-        raise BandError(
-            f"index {name!r} is unknown", cure=f"choose one of {', '.join(xh.list_indices())}"
-        )
+    if name is not None:
+        get_index(name)
 
 
 def require_free(job: Job) -> None:

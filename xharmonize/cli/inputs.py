@@ -46,7 +46,7 @@ def print_check(table: pd.DataFrame) -> None:
     console.print_table(summarize_check(table), title="Pixels against metadata")
     found = list_findings(table)
     for line in found[:MOST_SHOWN]:
-        console.say(f"  {line}")
+        console.say(f"  {console.respell(line)}")
     if len(found) > MOST_SHOWN:
         console.say(f"  … and {len(found) - MOST_SHOWN} more")
     if found and not count_contradictions(table):
@@ -201,8 +201,8 @@ def check(cube: Cube, *, refuse: bool) -> None:
     print_check(table)
     if count_contradictions(table) and refuse:
         raise Contradiction(
-            f"{conclude_check(table)} and nothing was written; read another collection, or go on "
-            "with --force"
+            f"{conclude_check(table)} and nothing was written",
+            cure="read another collection, or go on with --force",
         )
 
 
@@ -224,8 +224,9 @@ def _collection_named(collection: str | None) -> Iterator[None]:
     except (BandError, GridError) as error:
         if collection is not None:
             raise
-        hint = "if SOURCE holds several collections, name one with --source-collection"
-        raise type(error)(f"{error.args[0]}; {hint}") from error
+        several = "if SOURCE holds several collections, name one with --source-collection"
+        error.cure = "; ".join(filter(None, (error.cure, several)))
+        raise
 
 
 def _mask(query: Query) -> Any:

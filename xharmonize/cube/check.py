@@ -211,7 +211,7 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
     cube = at_door(cube)
     if samples < 1:
         raise ContractError(
-            f"samples={samples}", cure="give the number of pixels per step and band"
+            cure="give the number of pixels per step and band", argument="samples", value=samples
         )
     array = cube if isinstance(cube, xr.DataArray) else _cloudless(cube)
     steps = read_contract(array)

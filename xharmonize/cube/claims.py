@@ -363,7 +363,9 @@ def _given(claims: Claims, name: str) -> dict[str, float]:
         if value is not None:
             found[key] = float(value)
     if found.get("scale", 1.0) <= 0:
-        raise RadiometryError(f"scale={found['scale']:g} for band {name!r}", cure="it is above 0")
+        raise RadiometryError(
+            f"for band {name!r}", cure="it is above 0", argument="scale", value=found["scale"]
+        )
     return found
 
 

@@ -17,7 +17,8 @@ import xarray as xr
 
 from xharmonize.cube.companions import companions_of, quantities_of
 from xharmonize.cube.dates import NAMES, require_dates
-from xharmonize.errors import BandError, ContractError, RadiometryError
+from xharmonize.errors import BandError, ContractError, RadiometryError, suggest
+from xharmonize.sensors.registry import all_sensors, band_spellings
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
 
@@ -269,8 +270,12 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
     present = [str(name) for name in cube["band"].values]
     missing = [name for name in names if name not in present]
     if missing:
+        named = cube["sensor"].values.ravel() if "sensor" in cube.coords else ()
+        spelt = band_spellings(*(s.instruments[0] for s in all_sensors() if s.name in named))
         raise BandError(
-            f"{what} needs band {', '.join(missing)}", cure=f"the cube has {_first(present)}"
+            f"{what} needs band {', '.join(missing)}",
+            cure=f"{suggest(missing[0], present, spelt)}the cube has {_first(present)}",
+            value=missing,
         )
 
 

@@ -40,8 +40,10 @@ from xharmonize.errors import (
     GridError,
     MaskError,
     TimeAxisError,
+    suggest,
 )
 from xharmonize.sensors import QALayer, Sensor, get_sensor
+from xharmonize.sensors.registry import band_spellings
 from xharmonize.types import AnyArray
 
 _DIMS = {
@@ -252,8 +254,10 @@ def _band_name(label: str, sensor: Sensor, platforms: Sequence[str]) -> str:
     if not meanings:
         raise BandError(
             f"{sensor.name} has no band {label!r}",
-            cure=f"it has {', '.join(sensor.band_names)}: "
+            cure=f"{suggest(label, sensor.band_names, band_spellings(sensor.instrument()))}"
+            f"it has {', '.join(sensor.band_names)}: "
             "select those with cube.sel(band=[...]), or name yours with bands=",
+            value=label,
         )
     if len(set(meanings.values())) > 1:
         different = ", ".join(f"{name} on {platform}" for platform, name in meanings.items())

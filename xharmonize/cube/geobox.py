@@ -93,7 +93,10 @@ def snap(
     dx, dy = resolution if isinstance(resolution, tuple) else (resolution, resolution)
     if not (dx > 0 and dy > 0):
         raise GridError(
-            f"resolution={resolution} is not a pixel size", cure="give a positive number"
+            "is not a pixel size",
+            cure="give a positive number",
+            argument="resolution",
+            value=resolution,
         )
     left, bottom, right, top = bounds
     if not (right > left and top > bottom):

@@ -29,7 +29,7 @@ from xharmonize.cube.contract import (
     with_history,
 )
 from xharmonize.cube.door import at_door
-from xharmonize.errors import BandError, ContractError, RadiometryError
+from xharmonize.errors import BandError, ContractError, RadiometryError, suggest
 from xharmonize.kernels import reflectance as kernels
 from xharmonize.kernels.reflectance import RatioTerms
 from xharmonize.types import AnyArray
@@ -223,11 +223,7 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
         If the cube holds digital numbers or is not in units of reflectance.
     """
     cube = at_door(cube)
-    spec = INDICES.get(name)
-    if spec is None:
-        raise BandError(
-            f"index {name!r} is unknown", cure=f"choose one of {', '.join(list_indices())}"
-        )
+    spec = get_index(name)
     if isinstance(cube, xr.DataArray):
         return _index_array(cube, spec)
     if REFLECTANCE not in cube:
@@ -238,6 +234,17 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
     value = _index_array(cube[REFLECTANCE], spec)
     result = value.to_dataset(name=name).assign(_companions(cube, spec, value))
     return result.assign_attrs(cube.attrs)
+
+
+def get_index(name: str) -> SpectralIndex:
+    """Return the definition of an index; raise `BandError` if there is none of that name."""
+    if name not in INDICES:
+        raise BandError(
+            f"index {name!r} is unknown",
+            cure=f"{suggest(name, INDICES)}choose one of {', '.join(list_indices())}",
+            value=name,
+        )
+    return INDICES[name]
 
 
 def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:

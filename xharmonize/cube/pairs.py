@@ -150,7 +150,7 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
         if is_near[i, j]
     )
     if not candidates:
-        nearest = f"; the nearest are {_days(gaps.min())} apart" if gaps.size else ""
+        nearest = f", the nearest are {_days(gaps.min())} apart" if gaps.size else ""
         raise TimeAxisError(
             f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}", cure="raise tolerance="
         )

@@ -18,6 +18,7 @@ from xharmonize.errors import (
     RadiometryError,
     RadiometryWarning,
     UnknownSensorError,
+    suggest,
     warn,
 )
 from xharmonize.sensors import get_sensor
@@ -241,7 +242,9 @@ def _checked(choice: str, sensors: Sequence[str]) -> str:
     flown = sorted({p for s in set(sensors) if s != UNKNOWN for p in get_sensor(s).platforms})
     raise UnknownSensorError(
         f"no platform {choice!r} for {sorted(set(sensors))}",
-        cure=f"give one of {flown}, 'sentinel-2' for the mean of 2A and 2B, or 'infer'",
+        cure=f"{suggest(choice, flown)}"
+        f"give one of {flown}, 'sentinel-2' for the mean of 2A and 2B, or 'infer'",
+        value=choice,
     )
 
 

@@ -12,7 +12,6 @@ import math
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial, reduce
 from typing import Any, Literal, TypeAlias
 
@@ -22,7 +21,7 @@ import xarray as xr
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS
 from xharmonize.cube.contract import read_coordinate, require_contract
-from xharmonize.errors import MaskError
+from xharmonize.errors import MaskError, suggest
 from xharmonize.kernels import qa as kernels
 from xharmonize.sensors import UNKNOWN, Flag, QALayer, Sensor, get_sensor
 from xharmonize.sensors.qa import layout_of, probability_layout
@@ -83,7 +82,9 @@ class Mask:
             _require_flag(name)
         object.__setattr__(self, "names", names)
         if not (math.isfinite(self.dilate) and self.dilate >= 0):
-            raise MaskError(f"dilate={self.dilate}", cure="give a distance of 0 or more")
+            raise MaskError(
+                cure="give a distance of 0 or more", argument="dilate", value=self.dilate
+            )
         if self.dilate_unit not in ("pixels", "metres"):
             raise MaskError(
                 "",
@@ -263,9 +264,11 @@ def _unpack(
 def _require_flag(name: str) -> None:
     known = (CLEAR, *FLAG_NAMES)
     if name not in known:
-        close = get_close_matches(str(name), known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise MaskError(f"no quality flag {name!r}{hint}", cure=f"there are {', '.join(known)}")
+        raise MaskError(
+            f"no quality flag {name!r}",
+            cure=f"{suggest(name, known)}there are {', '.join(known)}",
+            value=name,
+        )
 
 
 def flag_saturated(qa: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:

@@ -138,7 +138,12 @@ def regrid_to(
 ) -> Any:
     """Regrid a cube to `geobox`, with chunks that nest in the chunks `within`; see `regrid`."""
     if not 0 <= min_valid <= 1:
-        raise GridError(f"min_valid={min_valid} is not a share", cure="give a number from 0 to 1")
+        raise GridError(
+            "is not a share",
+            cure="give a number from 0 to 1",
+            argument="min_valid",
+            value=min_valid,
+        )
     if geobox.affine.b or geobox.affine.d:
         raise GridError("the target grid is rotated", cure="give one with rows along x")
     source = geobox_of(cube)
@@ -261,10 +266,12 @@ def _target_of(source: GeoBox, *, like: Any, crs: Any, resolution: float | None)
         resolution = _kept_resolution(source, target)
     if target.geographic and resolution >= 1:
         raise GridError(
-            f"resolution={resolution:g} would be degrees in {crs_name(target)}",
+            f"would be degrees in {crs_name(target)}",
             cure="for metres take a "
             f"projected CRS: cube.harmonize.regrid(crs='{utm_zone(source)}', "
             f"resolution={resolution:g})",
+            argument="resolution",
+            value=resolution,
         )
     return snap(_bounds_in(source, target), resolution, target)
 

@@ -101,7 +101,7 @@ def fit_pixelwise(
         )
     stages = np.array(days, np.int64)
     if stages.size == 0 or (np.diff(stages) <= 0).any():
-        raise FitError(f"days={tuple(days)} must ascend, such as (0, 1)")
+        raise FitError("must ascend, such as (0, 1)", argument="days", value=tuple(days))
     data = read_pairs(
         _as_pairs(source, target, int(stages[-1])), allow_mixed_levels=allow_mixed_levels
     )

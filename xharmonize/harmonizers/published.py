@@ -111,7 +111,9 @@ class BandpassHarmonizer(Base):
                 try:
                     known[platform] = self.table.lines(platform)
                 except RadiometryError as error:
-                    raise RadiometryError(f": {error}", item=step.item_id) from None
+                    raise RadiometryError(
+                        f": {error.what}", cure=error.cure, item=step.item_id
+                    ) from None
         lines = tuple(
             known[self._platform(step)] if is_due else None
             for step, is_due in zip(found.steps, found.is_due)

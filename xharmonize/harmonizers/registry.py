@@ -21,6 +21,7 @@ from xharmonize.errors import (
     ModelError,
     UnknownModelError,
     XHarmonizeError,
+    suggest,
 )
 from xharmonize.harmonizers.linear import LINEAR, LinearHarmonizer
 from xharmonize.harmonizers.lut.harmonizers import (
@@ -167,8 +168,11 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
     path = Path(name)
     if not path.exists():
         raise UnknownModelError(
-            f"no model and no file {name!r}; built in are {', '.join(list_tables())}"
-            + (f"; XHARMONIZE_MODELS has {', '.join(bundles)}" if bundles else "")
+            f"no model and no file {name!r}",
+            cure=f"{suggest(name, [*list_tables(), *bundles])}"
+            f"built in are {', '.join(list_tables())}"
+            + (f"; XHARMONIZE_MODELS has {', '.join(bundles)}" if bundles else ""),
+            value=name,
         )
     is_readable = path.suffix in _NETCDF or (path / "zarr.json").is_file()
     fit = _open(path) if is_readable else xr.Dataset()

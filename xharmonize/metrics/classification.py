@@ -169,7 +169,9 @@ def _classes(cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | Non
         classes = flags
     labels = np.asarray(classes)
     if labels.ndim != 1 or not labels.size or np.unique(labels).size != labels.size:
-        raise MetricError(f"classes={labels.tolist()} is no list of distinct classes")
+        raise MetricError(
+            "is no list of distinct classes", argument="classes", value=labels.tolist()
+        )
     return labels
 
 

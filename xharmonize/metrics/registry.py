@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from xharmonize.cube.indices import INDICES
-from xharmonize.errors import MetricError, UnknownMetricError
+from xharmonize.errors import MetricError, UnknownMetricError, suggest
 from xharmonize.kernels.statistics import merge_moments
 from xharmonize.metrics import formulas
 from xharmonize.metrics.formulas import Formula, Moments
@@ -169,7 +168,10 @@ class Ergas(Metric):
     def __post_init__(self) -> None:
         if not self.ratio > 0:
             raise MetricError(
-                f"ratio={self.ratio} is no ratio of pixel sizes", cure="give 1 or 1/3, 1/2"
+                "is no ratio of pixel sizes",
+                cure="give 1 or 1/3, 1/2",
+                argument="ratio",
+                value=self.ratio,
             )
 
     @property
@@ -390,6 +392,11 @@ def get_metric(name: str) -> Metric:
     ------
     UnknownMetricError
         If there is no metric of that name; the message suggests similar names.
+
+    Examples
+    --------
+    >>> get_metric("ndvi_rmse").index
+    'ndvi'
     """
     if name in METRICS:
         return METRICS[name]
@@ -398,12 +405,10 @@ def get_metric(name: str) -> Metric:
     if index in INDICES and base is not None and base.formula is not None:
         long_name = f"{base.long_name} of {index.upper()}"
         return replace(base, name=name, index=index, long_name=long_name)
-    near = get_close_matches(str(name).lower(), list_metrics(), n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise UnknownMetricError(
-        f"metric {name!r} is unknown{hint} xh.metrics.list_metrics() has all names"
-        if hint
-        else f"metric {name!r} is unknown; xh.metrics.list_metrics() has all names"
+        f"metric {name!r} is unknown",
+        cure=f"{suggest(name, list_metrics())}xh.metrics.list_metrics() has all names",
+        value=name,
     )
 
 

@@ -10,7 +10,6 @@ A bundle names its architecture; nothing in a bundle is ever executed. A third p
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -19,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xharmonize._optional import require
-from xharmonize.errors import ModelError, UnknownModelError
+from xharmonize.errors import ModelError, UnknownModelError, suggest
 from xharmonize.models.card import Card
 from xharmonize.types import AnyArray
 
@@ -148,13 +147,12 @@ def find_architecture(name: str) -> Factory:
         return _REGISTERED[name]
     points = [_BUILT_IN[name]] if name in _BUILT_IN else list(entry_points(group=GROUP, name=name))
     if not points:
-        near = difflib.get_close_matches(name, architectures(), cutoff=0.4)
-        meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise UnknownModelError(
             f"no architecture {name!r} is registered",
-            cure=f"{meant}known are "
+            cure=f"{suggest(name, architectures())}known are "
             f"{', '.join(architectures())}. Install the package that brings it (entry point group "
             f"{GROUP!r}), or call xharmonize.models.architectures.register_architecture",
+            value=name,
         )
     require("torch", extra="train")
     factory: Factory = load_announced(points[0], "architecture")

@@ -171,9 +171,10 @@ def position_of(dates: AnyArray, time: int | str) -> int:
     if isinstance(time, int | np.integer):
         if not -dates.size <= time < dates.size:
             raise TimeAxisError(
-                f"time={time}",
                 cure=f"there are {dates.size} dates: give a position from 0 to "
                 f"{dates.size - 1}, or a date",
+                argument="time",
+                value=time,
             )
         return int(time)
     try:
@@ -352,7 +353,9 @@ def errors(
     pred, ref = at_door(pred), at_door(ref)
     if limit is not None and not limit > 0:
         raise MetricError(
-            f"limit={limit}", cure="give the error [unit of the values] of the last colour"
+            cure="give the error [unit of the values] of the last colour",
+            argument="limit",
+            value=limit,
         )
     one, other = (thin_out(layer) for layer in read_cubes(pred, ref, what="errors"))
     if bands is not None:

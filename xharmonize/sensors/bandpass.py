@@ -22,6 +22,7 @@ from xharmonize.errors import (
     RadiometryError,
     RadiometryWarning,
     UnknownModelError,
+    suggest,
     warn,
 )
 from xharmonize.sensors.spec import UNKNOWN
@@ -360,7 +361,9 @@ def get_table(name: str) -> BandpassTable:
     """
     if name not in _TABLES:
         raise UnknownModelError(
-            f"no coefficient table {name!r}", cure=f"there are {', '.join(_TABLES)}"
+            f"no coefficient table {name!r}",
+            cure=f"{suggest(name, _TABLES)}there are {', '.join(_TABLES)}",
+            value=name,
         )
     return _TABLES[name]
 

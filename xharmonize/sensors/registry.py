@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from xharmonize.errors import SensorError, UnknownSensorError
+from xharmonize.errors import SensorError, UnknownSensorError, suggest
 from xharmonize.sensors.gaofen import GAOFEN_1_ARD
 from xharmonize.sensors.hls import HLS_L30, HLS_S30
 from xharmonize.sensors.landsat import LANDSAT_C1_SR, LANDSAT_C2_L2
 from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.sentinel1 import SENTINEL_1_GRD, SENTINEL_1_RTC
 from xharmonize.sensors.sentinel2 import SENTINEL_2_L2A
-from xharmonize.sensors.spec import SEPARATOR, UNKNOWN, Flag, Meaning, Sensor
+from xharmonize.sensors.spec import SEPARATOR, UNKNOWN, Flag, Instrument, Meaning, Sensor
 
 PARTS = ("platform", "baseline", "tile", "sensing", "datastrip", "collection")
 """Groups that patterns of `Names.parts` may have."""
@@ -56,7 +55,12 @@ def get_sensor(name: str) -> Sensor:
     try:
         return _SENSORS[name]
     except KeyError:
-        raise UnknownSensorError(_unknown(name)) from None
+        raise UnknownSensorError(
+            f"no sensor {name!r}",
+            cure=f"{suggest(name, _SENSORS)}registered are {', '.join(_SENSORS)} "
+            "(add yours with xh.sensors.register_sensor)",
+            value=name,
+        ) from None
 
 
 def list_sensors() -> list[str]:
@@ -140,7 +144,13 @@ def _check_patterns(sensor: Sensor) -> None:
 
 
 def find_sensor(collection: str) -> Sensor | None:
-    """Return the product of a STAC collection, or None; case-insensitive."""
+    """Return the product of a STAC collection, or None; case-insensitive.
+
+    Examples
+    --------
+    >>> find_sensor("HLSL30.v2.0").name, find_sensor("naip")
+    ('hls-l30', None)
+    """
     wanted = collection.lower()
     names = (
         (sensor, {sensor.name, *(name.lower() for name in sensor.collections)})
@@ -149,13 +159,17 @@ def find_sensor(collection: str) -> Sensor | None:
     return next((sensor for sensor, known in names if wanted in known), None)
 
 
-def _unknown(name: str) -> str:
-    close = get_close_matches(str(name), _SENSORS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return (
-        f"no sensor {name!r}; {hint}registered are {', '.join(_SENSORS)} "
-        "(add yours with xh.sensors.register_sensor)"
-    )
+def band_spellings(*own: Instrument) -> dict[str, str]:
+    """Return common names of bands by what sensors call them; these instruments' words count first.
+
+    ``B4`` is red for most, and near infrared for Landsat 7.
+    """
+    others = [sensor.instruments[0] for sensor in all_sensors()]
+    return {
+        spelt: name
+        for instrument in reversed((*own, *others))
+        for spelt, name in instrument.spellings.items()
+    }
 
 
 def stated(properties: Mapping[Any, Any], *names: str) -> list[tuple[str, Any]]:

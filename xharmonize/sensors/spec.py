@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from xharmonize.errors import BandError, RadiometryError, UnknownSensorError
+from xharmonize.errors import BandError, RadiometryError, UnknownSensorError, suggest
 from xharmonize.types import Level
 
 if TYPE_CHECKING:
@@ -144,8 +144,17 @@ class Instrument:
         for band in self.bands:
             if name in (band.name, band.source):
                 return band
-        known = ", ".join(band.name for band in self.bands)
-        raise BandError(f"{self.platform} has no band {name!r}", cure=f"it has {known}")
+        known = [band.name for band in self.bands]
+        raise BandError(
+            f"{self.platform} has no band {name!r}",
+            cure=f"{suggest(name, known, self.spellings)}it has {', '.join(known)}",
+            value=name,
+        )
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """Common names of the bands by what documents and catalogues call them."""
+        return {key: band.name for band in self.bands for key in (band.source, *band.assets)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -450,7 +459,9 @@ class Sensor:
             if instrument.platform == platform:
                 return instrument
         raise UnknownSensorError(
-            f"{self.name} has no platform {platform!r}", cure=f"it has {', '.join(self.platforms)}"
+            f"{self.name} has no platform {platform!r}",
+            cure=f"{suggest(platform, self.platforms)}it has {', '.join(self.platforms)}",
+            value=platform,
         )
 
     def bandpass_of(self, platform: str = UNKNOWN) -> str:

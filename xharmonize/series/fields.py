@@ -56,8 +56,10 @@ def read_polygons(
     source = read_crs(_crs_of(polygons) if crs is None else crs)
     if buffer != 0 and (target.geographic or target.units[0] not in ("metre", "meter", "m")):
         raise GridError(
-            f"buffer={buffer} is in metres, the cube is in {crs_name(target)}",
+            f"is in metres, the cube is in {crs_name(target)}",
             cure="put it on a projected grid with cube.harmonize.regrid(crs=...)",
+            argument="buffer",
+            value=buffer,
         )
     fields = []
     for number, (label, shape) in enumerate(_features(polygons, name)):

@@ -159,7 +159,9 @@ def _require_options(
         if not value > 0:
             raise OptionError(f"{what}={value}", cure="give a number above 0")
     if not min_departure >= 0:
-        raise OptionError(f"min_departure={min_departure}", cure="give a number of 0 or more")
+        raise OptionError(
+            cure="give a number of 0 or more", argument="min_departure", value=min_departure
+        )
     if direction not in SIGNS:
         raise OptionError(
             "", cure=f"choose {', '.join(map(repr, SIGNS))}", argument="direction", value=direction
@@ -241,7 +243,9 @@ def frequency(
     cube = at_door(cube)
     wrong = [level for level in levels if not 0 <= level < 1]
     if wrong or not levels:
-        raise OptionError(f"levels={tuple(levels)}", cure="give shares from 0 to below 1")
+        raise OptionError(
+            cure="give shares from 0 to below 1", argument="levels", value=tuple(levels)
+        )
     _, values = axis.split_quantity(cube, what="frequency")
     sensors = axis.sensors_of(values)
     parts = [Names.of(sensor) for sensor in sensors]

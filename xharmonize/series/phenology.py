@@ -154,9 +154,11 @@ def _require_options(method: str, threshold: float, reach: float) -> None:
             "", cure="choose 'threshold' or 'derivative'", argument="method", value=method
         )
     if not 0 < threshold < 1:
-        raise OptionError(f"threshold={threshold}", cure="give a share of the rise between 0 and 1")
+        raise OptionError(
+            cure="give a share of the rise between 0 and 1", argument="threshold", value=threshold
+        )
     if not reach > 0:
-        raise OptionError(f"reach={reach}", cure="give a number of days above 0")
+        raise OptionError(cure="give a number of days above 0", argument="reach", value=reach)
 
 
 def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:

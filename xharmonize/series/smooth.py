@@ -164,11 +164,12 @@ def _smoother(method: Any) -> Smoother:
 
 def _require_options(max_gap: float, envelope: float | None, snow: str) -> None:
     if not max_gap > 0:
-        raise OptionError(f"max_gap={max_gap}", cure="give a number of days above 0")
+        raise OptionError(cure="give a number of days above 0", argument="max_gap", value=max_gap)
     if envelope is not None and not 0.5 < envelope < 1:
         raise OptionError(
-            f"envelope={envelope}",
             cure="give the weight of values above the curve, between 0.5 and 1",
+            argument="envelope",
+            value=envelope,
         )
     if snow not in ("gap", "mask"):
         raise OptionError("", cure="choose 'gap' or 'mask'", argument="snow", value=snow)

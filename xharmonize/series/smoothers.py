@@ -78,14 +78,20 @@ class Whittaker:
             _require_positive("penalty", self.penalty)
         if not self.relaxation > 0:
             raise OptionError(
-                f"relaxation={self.relaxation}", cure="give a number of days above 0, or math.inf"
+                cure="give a number of days above 0, or math.inf",
+                argument="relaxation",
+                value=self.relaxation,
             )
         if not (math.isfinite(self.inflation) and self.inflation >= 1):
-            raise OptionError(f"inflation={self.inflation}", cure="give a factor of 1 or more")
+            raise OptionError(
+                cure="give a factor of 1 or more", argument="inflation", value=self.inflation
+            )
         ascending = all(a < b for a, b in zip(self.candidates, self.candidates[1:]))
         if len(self.candidates) < 3 or not ascending or not self.candidates[0] > 0:
             raise OptionError(
-                f"candidates={self.candidates}", cure="give at least 3 penalties above 0, ascending"
+                cure="give at least 3 penalties above 0, ascending",
+                argument="candidates",
+                value=self.candidates,
             )
 
     def __str__(self) -> str:
@@ -119,7 +125,9 @@ class SavitzkyGolay:
     def __post_init__(self) -> None:
         _require_positive("window", self.window)
         if not (isinstance(self.order, int) and 0 <= self.order <= 5):
-            raise OptionError(f"order={self.order}", cure="give a whole number from 0 to 5")
+            raise OptionError(
+                cure="give a whole number from 0 to 5", argument="order", value=self.order
+            )
 
     def __str__(self) -> str:
         return f"savgol, window={self.window:g} days, order={self.order}"
@@ -155,7 +163,7 @@ class Harmonic:
         _require_positive("period", self.period)
         if not (isinstance(self.count, int) and self.count >= 1):
             raise OptionError(
-                f"count={self.count}", cure="give a whole number of waves, at least 1"
+                cure="give a whole number of waves, at least 1", argument="count", value=self.count
             )
 
     def __str__(self) -> str:

@@ -316,7 +316,7 @@ def to_table(
             value=stat,
         )
     if not 0 <= min_valid <= 1:
-        raise OptionError(f"min_valid={min_valid}", cure="give a share from 0 to 1")
+        raise OptionError(cure="give a share from 0 to 1", argument="min_valid", value=min_valid)
     write = None if path is None else _writer(Path(path), mode)
     variables = as_variables(_with_date(cube), what="to_table")
     grid = geobox_of(variables)

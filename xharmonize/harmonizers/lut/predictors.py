@@ -299,7 +299,12 @@ def fit_dataset(
 ) -> xr.Dataset:
     """Make the Dataset of `xharmonize.fit_tables` for the time steps that the model changes."""
     if not 0 <= min_coverage <= 1:
-        raise FitError(f"min_coverage={min_coverage} is no share", cure="give a number from 0 to 1")
+        raise FitError(
+            "is no share",
+            cure="give a number from 0 to 1",
+            argument="min_coverage",
+            value=min_coverage,
+        )
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     require_contract(array)
     side = float(predictor.tile if tile is None else tile)

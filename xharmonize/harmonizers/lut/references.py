@@ -140,7 +140,7 @@ def _limits(names: list[str], limits: Any) -> tuple[Float64Array, Float64Array]:
         pairs = np.array([limits] * len(names), float)
     low, high = pairs.T
     if not (low < high).all():
-        raise FitError(f"limits={limits} must ascend")
+        raise FitError("must ascend", argument="limits", value=limits)
     return low, high
 
 

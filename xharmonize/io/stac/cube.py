@@ -198,7 +198,7 @@ def open_stac(
     _require_choice("on_error", on_error, get_args(OnError))
     names = (bands,) if isinstance(bands, str) else bands
     if names is not None and (not names or len(set(names)) < len(names)):
-        raise BandError(f"bands={list(names)} is empty or names a band twice")
+        raise BandError("is empty or names a band twice", argument="bands", value=list(names))
     margin = None if pad is None else read_margin(pad)
     searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
     scenes = read_scenes(
@@ -345,7 +345,10 @@ def _chunks(chunks: Chunks | None, n_bands: int) -> tuple[Any, Any, Any, Any] | 
         sizes = chunks if isinstance(chunks, tuple) else (chunks,)
     if any(isinstance(size, Integral) and (size == 0 or size < -1) for size in sizes):
         raise CatalogError(
-            f"chunks={chunks} holds no number of pixels", cure="give one above 0, or -1"
+            "holds no number of pixels",
+            cure="give one above 0, or -1",
+            argument="chunks",
+            value=chunks,
         )
     time, band, side, _ = default_chunks(n_bands)
     if isinstance(chunks, Mapping):
@@ -365,7 +368,9 @@ def _chunks(chunks: Chunks | None, n_bands: int) -> tuple[Any, Any, Any, Any] | 
             return (chunks[0], chunks[1], chunks[2], chunks[3])
         if len(chunks) == 2:
             return (time, band, chunks[0], chunks[1])
-        raise CatalogError(f"chunks={chunks}", cure="give (y, x) or (time, band, y, x)")
+        raise CatalogError(
+            cure="give (y, x) or (time, band, y, x)", argument="chunks", value=chunks
+        )
     return (time, band, chunks, chunks)
 
 

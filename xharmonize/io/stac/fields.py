@@ -80,7 +80,7 @@ class Access:
         allowed = self.schemes if self.schemes is not None else _usual(is_web)
         for scheme in schemes_of(href):
             if scheme not in allowed:
-                raise CatalogError(_refusal(href, scheme, is_web, where, allowed))
+                raise _refusal(href, scheme, is_web, where, allowed)
 
 
 def make_access(
@@ -131,17 +131,20 @@ def _usual(is_web: bool) -> tuple[str, ...]:
     return SCHEMES if is_web else (*SCHEMES, LOCAL)
 
 
-def _refusal(href: str, scheme: str, is_web: bool, where: str, allowed: tuple[str, ...]) -> str:
+def _refusal(
+    href: str, scheme: str, is_web: bool, where: str, allowed: tuple[str, ...]
+) -> CatalogError:
     shown = href if len(href) <= 120 else f"{href[:119]}…"
-    cure = f"if you trust the catalogue, pass schemes={(*allowed, scheme)!r}"
+    cure = f"pass schemes={(*allowed, scheme)!r}"
     if scheme == LOCAL and is_web:
-        return (
-            f"{where} links the local path {shown!r}, which a catalogue from the web may not; "
-            f"where you wrote it into the item yourself, pass schemes={(*allowed, scheme)!r}"
+        return CatalogError(
+            f"{where} links the local path {shown!r}, which a catalogue from the web may not",
+            cure=f"where you wrote it into the item yourself, {cure}",
         )
+    what = f"{where} links {shown!r}, of kind {scheme!r}: allowed are {', '.join(allowed)}"
     if scheme == INLINE:
-        return f"{where} has for href {shown!r}, which is no address of a file; {cure}"
-    return f"{where} links {shown!r}, of kind {scheme!r}; allowed are {', '.join(allowed)}: {cure}"
+        what = f"{where} has for href {shown!r}, which is no address of a file"
+    return CatalogError(what, cure=f"if you trust the catalogue, {cure}")
 
 
 def _names(argument: str, names: str | Sequence[str]) -> tuple[str, ...]:

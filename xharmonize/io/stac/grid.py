@@ -260,13 +260,17 @@ def _target_lattice(
         )
     if resolution is not None and resolution >= 1 and CRS(crs).geographic:
         raise GridError(
-            f"resolution={resolution:g} would be degrees in {crs}",
+            f"would be degrees in {crs}",
             cure="for metres also give a projected CRS, such as crs='EPSG:32631'",
+            argument="resolution",
+            value=resolution,
         )
     if resolution is not None and resolution < FINEST and not CRS(crs).geographic:
         raise GridError(
-            f"resolution={resolution:g} would be {CRS(crs).units[0]} in {crs}, in degrees perhaps",
+            f"would be {CRS(crs).units[0]} in {crs}, in degrees perhaps",
             cure="give it in the unit of the CRS, or a geographic crs=",
+            argument="resolution",
+            value=resolution,
         )
     whole = [scene for scene in scenes if all(band in scene.assets for band in bands)]
     found = {lattice_of(scene, bands): scene for scene in whole or scenes}
@@ -334,9 +338,11 @@ def _require_coarse_enough(lattices: Sequence[PixelPhase], crs: str, resolution:
         return
     if resolution < steps[-1] / COARSER:
         raise GridError(
-            f"resolution={resolution:g} is finer than the coarsest pixels of the mixed items "
+            "is finer than the coarsest pixels of the mixed items "
             f"({', '.join(f'{step:g}' for step in steps)})",
             cure=f"pass resolution={steps[-1]:g} or more, or open the sensors one by one",
+            argument="resolution",
+            value=resolution,
         )
 
 

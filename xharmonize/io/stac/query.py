@@ -191,15 +191,20 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
             "is not four finite numbers", cure=cure, argument="bbox", value=bbox
         ) from None
     if len(box) != 4 or not all(map(math.isfinite, box)):
-        raise GridError(f"bbox={tuple(bbox)} is not four finite numbers", cure=cure)
+        raise GridError("is not four finite numbers", cure=cure, argument="bbox", value=tuple(bbox))
     west, south, east, north = box
     too_wide = max(abs(west), abs(east)) > 360 or east - west > 360
     if too_wide or max(abs(south), abs(north)) > 90:
-        raise GridError(f"bbox={box} is outside the range of degrees, in metres perhaps", cure=cure)
+        raise GridError(
+            "is outside the range of degrees, in metres perhaps",
+            cure=cure,
+            argument="bbox",
+            value=box,
+        )
     if (east - west) % 360 == 0 != east - west - 360 or south == north:
-        raise GridError(f"bbox={box} has no extent", cure=cure)
+        raise GridError("has no extent", cure=cure, argument="bbox", value=box)
     if south > north or (west > east and (east - west) % 360 > 180):
-        raise GridError(f"bbox={box} is inverted", cure=cure)
+        raise GridError("is inverted", cure=cure, argument="bbox", value=box)
     return normal_box((west, south, east, north))
 
 

@@ -17,7 +17,7 @@ from xharmonize.cube.dates import solar_day, to_nanoseconds
 from xharmonize.cube.geobox import reproject_bounds
 from xharmonize.cube.metadata import check_level
 from xharmonize.cube.radiometry import Encoding
-from xharmonize.errors import BandError, CatalogError, GridError, RadiometryError
+from xharmonize.errors import BandError, CatalogError, GridError, RadiometryError, suggest
 from xharmonize.io.stac.fields import (
     Grid,
     Scene,
@@ -39,7 +39,13 @@ from xharmonize.io.stac.identity import (
 )
 from xharmonize.io.stac.items import Item
 from xharmonize.kernels.longitude import do_meet
-from xharmonize.sensors.registry import all_sensors, normalize_platform, platform_in, stated
+from xharmonize.sensors.registry import (
+    all_sensors,
+    band_spellings,
+    normalize_platform,
+    platform_in,
+    stated,
+)
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
@@ -241,12 +247,16 @@ def _values_of(radiometry: Mapping[str, float] | None) -> dict[str, float]:
     odd = sorted(set(values) - {"scale", "offset", "nodata"})
     if odd:
         raise RadiometryError(
-            f"radiometry= holds {odd}", cure="it takes 'scale', 'offset' and 'nodata'"
+            f"holds {odd}, and takes 'scale', 'offset' and 'nodata'",
+            argument="radiometry",
+            value=values,
         )
     try:
         numbers = {key: float(value) for key, value in values.items()}
     except (TypeError, ValueError):
-        raise RadiometryError(f"radiometry={values} holds what is no number") from None
+        raise RadiometryError(
+            "holds what is no number", argument="radiometry", value=values
+        ) from None
     if numbers.get("scale", 1.0) <= 0:
         raise RadiometryError(f"radiometry= has scale {numbers['scale']:g}", cure="it is above 0")
     return numbers
@@ -268,10 +278,12 @@ def _spectral_assets(
             found[name] = key
         elif bands is not None and not skips:
             here = [n for n, band in table.items() if _band_asset(item, band)]
+            spelt = band_spellings(sensor.instrument(known))
             raise BandError(
                 f"({sensor.name}) has no band {name!r}",
-                cure=f"it has {here}; "
+                cure=f"{suggest(name, here, spelt)}it has {here}; "
                 'leave the item out, or pass on_error="skip" to read the band as missing there',
+                value=name,
                 item=item["id"],
             )
     if not found and skips and bands is not None:

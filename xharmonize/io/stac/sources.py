@@ -134,7 +134,9 @@ def read_within(read: Callable[[int], bytes], url: str) -> bytes:
         parts.append(part)
         size += len(part)
         if size > LARGEST:
-            raise TooMuch(f"{url} sends more than {LARGEST:,} bytes; ask for less, page by page")
+            raise TooMuch(
+                f"{url} sends more than {LARGEST:,} bytes", cure="ask for less, page by page"
+            )
         if time.monotonic() > end:
             raise TimeoutError(f"its document takes longer than {TIMEOUT:g} s")
     return b"".join(parts)
@@ -341,13 +343,13 @@ class _Pages:
         self.n_pages += 1
         if self.n_idle > _IDLE_PAGES:
             raise TooMuch(
-                f"the pages of {self.url} go on and bring items already read; narrow the search "
-                "with datetime=, bbox= or collection="
+                f"the pages of {self.url} go on and bring items already read",
+                cure="narrow the search with datetime=, bbox= or collection=",
             )
         if self.n_pages >= MOST_PAGES:
             raise TooMuch(
-                f"the pages of {self.url} do not end after {MOST_PAGES:,}; narrow the search with "
-                "datetime=, bbox= or collection="
+                f"the pages of {self.url} do not end after {MOST_PAGES:,}",
+                cure="narrow the search with datetime=, bbox= or collection=",
             )
 
 
@@ -401,8 +403,8 @@ def _walk(document: Any, base: str | None, query: Query) -> Iterator[Located]:
         seen.add(href)
         if _is_web(href) and len(seen) > MOST_DOCUMENTS:
             raise TooMuch(
-                f"the catalogue {base} links more than {MOST_DOCUMENTS:,} documents; give a "
-                "catalogue further down, or the URL of a STAC API"
+                f"the catalogue {base} links more than {MOST_DOCUMENTS:,} documents",
+                cure="give a catalogue further down, or the URL of a STAC API",
             )
         linked = read_remote(href) if _is_web(href) else read_file(href)
         if rel == "item":
@@ -411,7 +413,8 @@ def _walk(document: Any, base: str | None, query: Query) -> Iterator[Located]:
         if len(below) >= DEEPEST:
             raise TooMuch(
                 f"the catalogue {base} is deeper than {DEEPEST} levels, in circles perhaps, at "
-                f"{href}; give a catalogue further down"
+                f"{href}",
+                cure="give a catalogue further down",
             )
         below.append(_links(linked, href, query))
 
@@ -465,7 +468,8 @@ def _walk_objects(catalog: Any) -> Iterator[Located]:
             if len(below) > DEEPEST + 1:
                 raise TooMuch(
                     f"the catalogue {catalog.id!r} is deeper than {DEEPEST} levels, in circles "
-                    f"perhaps, at {one.id!r}; give a catalogue further down"
+                    f"perhaps, at {one.id!r}",
+                    cure="give a catalogue further down",
                 )
             for item in one.get_items():
                 href = item.get_self_href()

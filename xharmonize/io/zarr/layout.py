@@ -120,7 +120,10 @@ def require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
     held = tuple(group[name].shards or group[name].chunks)
     if tile is not None and tiling(block, tile=tile)[1] != held:
         raise StoreError(
-            f"tile={tile} gives other shards than the store's {held}", cure="leave `tile` out"
+            f"gives other shards than the store's {held}",
+            cure="leave `tile` out",
+            argument="tile",
+            value=tile,
         )
 
 
