@@ -170,7 +170,7 @@ def test_what_was_made_of_several_levels_needs_a_fit_on_each_of_them():
     assert xh.to_landsat(nadir, fit)["level"].values.tolist() == ["NBAR"]
     only = xh.fit_linear(pairs.isel(pair=[1, 2]))
     assert xh.to_landsat(nadir, only)["bandpass"].values.tolist() == ["oli"]
-    with pytest.raises(xh.errors.RadiometryError, match=r"was fitted on NBAR .* NBAR\|SR"):
+    with pytest.raises(xh.errors.RadiometryError, match=r"was made for NBAR .* NBAR\|SR"):
         xh.to_landsat(both, only)
 
 
