@@ -450,4 +450,4 @@ def test_ten_thousand_items_take_seconds():
     items = [item(n, day=f"{moment}Z") | {"assets": assets} for n, moment in enumerate(moments)]
     start = time.process_time()  # of this process: other work on the machine does not count
     assert len(read_scenes(items)) == 10_000
-    assert time.process_time() - start < 15
+    assert time.process_time() - start < 30  # linear: quadratic would take hours

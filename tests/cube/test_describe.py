@@ -299,7 +299,7 @@ def test_what_is_no_baseline_and_no_crs_is_refused(numbers):
     ("options", "message"),
     [
         ({"level": "surface"}, "level='surface' is unknown; it is one of TOA, SR, NBAR"),
-        ({"scale": 0.0}, "scale=0 for band 'blue'; it is above 0"),
+        ({"scale": 0.0}, "scale=0.0 for band 'blue'; a scale is above 0"),
         ({"platform": ["sentinel-2a"] * 3}, "neither a name nor a mapping"),
     ],
     ids=str,

@@ -364,7 +364,7 @@ def _given(claims: Claims, name: str) -> dict[str, float]:
             found[key] = float(value)
     if found.get("scale", 1.0) <= 0:
         raise RadiometryError(
-            f"for band {name!r}", cure="it is above 0", argument="scale", value=found["scale"]
+            f"for band {name!r}", cure="a scale is above 0", argument="scale", value=found["scale"]
         )
     return found
 
