@@ -411,7 +411,7 @@ def describe(
 ) -> xr.DataArray | xr.Dataset:
     """Add the radiometric contract to a cube, so that all functions here can use it.
 
-    Use it for cubes from stackstac, odc-stac or rioxarray, and for cubes that lost their contract
+    Use it for cubes of stackstac, odc-stac or rioxarray, and for cubes that lost their contract
     in arithmetic. Pixels are not read. Arguments override the coordinates of the cube, which
     override the sensor registry. Attributes or encoding (``_FillValue``, ``missing_value``,
     ``nodata``, ``scale_factor``, ``add_offset``) also override the registry, and are sufficient;
