@@ -579,7 +579,8 @@ def registry(monkeypatch) -> None:
 def advice(error: pytest.ExceptionInfo[Exception]) -> None:
     """Do what a message says about registering."""
     found = re.search(
-        r"(sensor = xh\.get_sensor\(.*?\)); (xh\.register_sensor\(.*\))", str(error.value)
+        r"(sensor = xh\.sensors\.get_sensor\(.*?\)); (xh\.sensors\.register_sensor\(.*\))",
+        str(error.value),
     )
     assert found, str(error.value)
     code = f"{found[1]}\n{found[2].partition('; otherwise')[0]}"

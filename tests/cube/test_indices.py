@@ -126,7 +126,7 @@ def test_every_index_is_sourced():
 
 
 def test_refusals(cube):
-    with pytest.raises(xh.errors.BandError, match="index 'ndxi' is unknown; .*choose one of"):
+    with pytest.raises(xh.errors.BandError, match=r"index 'ndxi' is unknown; .*choose one of"):
         xh.index(cube, "ndxi")
     with pytest.raises(xh.errors.BandError, match="index 'ndre' needs band rededge1"):
         xh.index(cube, "ndre")

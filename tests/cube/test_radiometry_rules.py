@@ -320,7 +320,7 @@ def test_radiometry_settles_contradictions_for_all_items_or_by_id():
     by_id = {item["id"]: {"offset": -0.1, "nodata": 9}}
     step = read_scenes(item, radiometry=by_id)[0].step
     assert (step.scale["red"], step.offset["red"], step.nodata["red"]) == (1e-4, -0.1, 9.0)
-    with pytest.raises(RadiometryError, match="radiometry=.* holds"):
+    with pytest.raises(RadiometryError, match=r"radiometry=.* holds"):
         read_scenes(item, radiometry={"gain": 1.0})
     with pytest.raises(RadiometryError, match="mixes both forms"):
         read_scenes(item, radiometry={"offset": 0.0, item["id"]: {"offset": 0.0}})

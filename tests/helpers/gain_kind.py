@@ -13,6 +13,7 @@ from xharmonize.errors import ModelError
 from xharmonize.harmonizers.registry import FunctionHarmonizer
 from xharmonize.models import Card, ModelRef, Runtime, register_kind
 from xharmonize.models.architectures import register_architecture
+from xharmonize.models.bundle import Bundle
 from xharmonize.models.card import Call, Shapes, Within
 
 
@@ -50,6 +51,11 @@ class GainHarmonizer(FunctionHarmonizer):
 
     ref: ModelRef
     card: GainCard
+
+    @property
+    def bundle(self) -> Bundle:
+        """Reference and card."""
+        return Bundle(ref=self.ref, card=self.card)
 
 
 def open_gain(*, ref: ModelRef, card: GainCard) -> GainHarmonizer:

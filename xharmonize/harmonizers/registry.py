@@ -133,7 +133,13 @@ def _row(listed: Listed) -> tuple[str, ...]:
     if card is None:
         return "", "", f"unreadable: {listed.problem}", "", listed.location
     direction = f"{card.source_bandpass or 'any'} to {card.target_bandpass}"
-    return direction, str(Names.of(card.levels)), card.title, card.kind, listed.location
+    return (
+        direction,
+        str(Names.of(card.levels)) if card.levels else "",
+        card.title,
+        card.kind,
+        listed.location,
+    )
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:

@@ -75,9 +75,9 @@ def _warn_of_itself(pairs: xr.Dataset) -> None:
     is_same = (one == other) & (one != UNKNOWN)
     if is_same.any():
         warn(
-            f"{int(is_same.sum())} of {is_same.size} pairs compare an image with itself, the first "
-            f"is {one[is_same][0]!r}, so their error is 0: the prediction holds the reference's "
-            "own dates; compare the dates of the other sensor only, "
+            f"{int(is_same.sum())} of {is_same.size} pairs compare an image with itself, the "
+            f"first is {str(one[is_same][0])!r}, so their error is 0: the prediction holds the "
+            "reference's own dates; compare the dates of the other sensor only, "
             "cube.isel(time=(cube['sensor'] == 'sentinel-2-l2a').values)",
             RadiometryWarning,
         )
