@@ -7,8 +7,9 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cube.contract import read_contract
 from xharmonize.harmonizers import Harmonizer
-from xharmonize.harmonizers.base import foreign_steps
+from xharmonize.harmonizers.protocol import Scope
 from xharmonize.testing import example_cube
 
 
@@ -145,10 +146,13 @@ def test_a_model_that_leads_elsewhere_is_refused():
 
 
 def test_a_date_of_the_sensor_to_change_and_another_is_refused():
-    options = {"source_bandpass": "oli", "target_bandpass": "oli", "source_sensor": "hls-s30"}
+    scope = Scope(
+        name="x", source_bandpass="oli", target_bandpass="oli", sensors=frozenset({"hls-s30"})
+    )
     cube = example_cube("hls-s30", bands=("red", "nir08"))
     names = ["hls-l30", "hls-s30", "hls-l30|hls-s30"]
     cube = cube.assign_coords(sensor=("time", names), bandpass=("time", ["oli"] * 3))
-    assert foreign_steps(cube[:2], name="x", **options) == [False, True]
-    with pytest.raises(xh.errors.RadiometryError, match="before dates are merged"):
-        foreign_steps(cube, name="x", **options)
+    steps = read_contract(cube)
+    assert [scope.covers(step) for step in steps[:2]] == [False, True]
+    with pytest.raises(xh.errors.RadiometryError):
+        scope.covers(steps[2])

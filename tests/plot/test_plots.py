@@ -51,7 +51,7 @@ def test_ascending_rows_stay_upright(cube):
 
 
 def test_a_large_map_is_thinned_out_not_read_whole(monkeypatch, cube):
-    monkeypatch.setattr("xharmonize.plot.maps.MOST_PIXELS", 12)
+    monkeypatch.setattr("xharmonize.plot.images.MOST_PIXELS", 12)
     image = plot.maps(cube, bands="red").axes[0].images[0]
     expected = cube.isel(time=0).sel(band="red")[::2, ::3]
     np.testing.assert_array_equal(image.get_array().filled(np.nan), expected)

@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from xharmonize.report.pairing import paired
 
 import xharmonize as xh
+from xharmonize.metrics.pairing import paired
 from xharmonize.testing import example_cube
 
 

@@ -17,7 +17,7 @@ from xharmonize._replace import Mode
 from xharmonize.cli import console
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.errors import GridError, StoreError
-from xharmonize.plot.maps import TRUE_COLOUR
+from xharmonize.plot.images import TRUE_COLOUR
 from xharmonize.plot.profiles import require_inside
 from xharmonize.types import AnyArray
 

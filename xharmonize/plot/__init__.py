@@ -5,7 +5,7 @@ The functions compute what they draw, open no window and keep no global state:
 ``cube.harmonize.plot.maps(after)``.
 """
 
-from xharmonize.plot.maps import errors, maps
+from xharmonize.plot.images import errors, maps
 from xharmonize.plot.methods import PlotMethods
 from xharmonize.plot.models import tables, training
 from xharmonize.plot.profiles import frequency, series, timeline

@@ -16,7 +16,7 @@ from xharmonize import plot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from xharmonize.plot.maps import Cube, Stretch
+    from xharmonize.plot.images import Cube, Stretch
 
 
 class PlotMethods:
