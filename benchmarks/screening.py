@@ -26,7 +26,8 @@ from xharmonize.simulate.imaging import cloud_cover
 from xharmonize.simulate.landscape import Cover, render_landscape
 from xharmonize.simulate.noise import Window
 from xharmonize.simulate.passes import endmember_table, mixed_reflectance, spectral_bands
-from xharmonize.simulate.vegetation import endmember_shares, ground_on
+from xharmonize.simulate.surface import endmember_shares
+from xharmonize.simulate.vegetation import ground_on
 
 YEAR = 2022
 SEEDS = (11, 12, 13)

@@ -27,7 +27,8 @@ from xharmonize.simulate.passes import (
     scale_and_offset,
     spectral_bands,
 )
-from xharmonize.simulate.vegetation import ENDMEMBERS, endmember_shares, ground_on
+from xharmonize.simulate.surface import endmember_shares
+from xharmonize.simulate.vegetation import ENDMEMBERS, ground_on
 
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 NDVI_EDGES = np.array([-1, 0, 0.2, 0.4, 0.6, 0.75, 0.85, 1.01])

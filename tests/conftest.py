@@ -16,8 +16,8 @@ from xharmonize import testing
 REPOSITORY = Path(__file__).parents[1]
 LONGEST = (
     "test_benchmarks.py",
-    "cube/test_store_sweep.py",
-    "cube/test_store_kill.py",
+    "io/test_store_sweep.py",
+    "io/test_store_kill.py",
     "series/test_series_real.py",
     "series/test_crops.py",
     "test_flanders.py",

@@ -15,7 +15,8 @@ from helpers.angles import smooth, write_bands, write_granule
 
 import xharmonize as xh
 from xharmonize.harmonizers import angles_from_items
-from xharmonize.io.angles.products import MAX_BYTES, read_granule
+from xharmonize.io.angles.markup import MAX_BYTES
+from xharmonize.io.angles.products import read_granule
 from xharmonize.testing import example_cube
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "bad-input.md"
@@ -114,7 +115,7 @@ def test_file_that_is_not_there(tmp_path):
 
 
 def test_server_that_drips_or_breaks_off(monkeypatch):
-    from xharmonize.io.angles import products
+    from xharmonize.io.angles import markup
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -134,7 +135,7 @@ def test_server_that_drips_or_breaks_off(monkeypatch):
         def log_message(self, *_):
             pass
 
-    monkeypatch.setattr(products, "LONGEST", 0.2)
+    monkeypatch.setattr(markup, "LONGEST", 0.2)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,10 +1,7 @@
 """Observations of one place along time: chosen, averaged, compared with neighbours, counted.
 
-Looks lie along the first axis, bands (where there are any) along the second; results keep the
-first axis with length 1.
-
-All arrays have the looks along their first axis, those of higher priority first; results keep it
-with length 1.
+Observations lie along the first axis, those of higher priority first; bands (where there are any)
+along the second. What makes one observation of several keeps the first axis with length 1.
 """
 
 from __future__ import annotations

@@ -58,14 +58,8 @@ from xharmonize.simulate.noise import (
     upsample,
     white_noise,
 )
-from xharmonize.simulate.vegetation import (
-    ENDMEMBERS,
-    Ground,
-    Shares,
-    band_spectra,
-    endmember_shares,
-    ground_on,
-)
+from xharmonize.simulate.surface import Shares, endmember_shares
+from xharmonize.simulate.vegetation import ENDMEMBERS, Ground, band_spectra, ground_on
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 _LOW_CONFIDENCE = 0b01_01_01_01 << 8

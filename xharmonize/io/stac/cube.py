@@ -18,6 +18,7 @@ from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.masks import MaskLike, as_mask
 from xharmonize.cube.platforms import PlatformChoice
 from xharmonize.errors import BandError, CatalogError, GridError, RadiometryError
+from xharmonize.io.stac.assemble import Request, join_parts, open_part
 from xharmonize.io.stac.engines import choose_engine
 from xharmonize.io.stac.fields import Scene
 from xharmonize.io.stac.grid import (
@@ -32,7 +33,6 @@ from xharmonize.io.stac.grid import (
     why_no_lattice,
     within,
 )
-from xharmonize.io.stac.parts import Request, join_parts, open_part
 from xharmonize.io.stac.pixels import default_chunks
 from xharmonize.io.stac.query import DatetimeQuery, check_bbox
 from xharmonize.io.stac.scenes import (

@@ -2,7 +2,7 @@
 
 Run as a script, this file forks one writer per kill point from a process that has imported
 everything. The tests kill at every n-th point; every single one is tried (minutes) with
-``python tests/cube/test_store_kill.py upsert grown synchronous 1 <empty folder>``.
+``python tests/io/test_store_kill.py upsert grown synchronous 1 <empty folder>``.
 """
 
 from __future__ import annotations
