@@ -77,7 +77,14 @@ class Claims:
         found = [one.baseline for one in metadata]
         return [text if baseline == UNKNOWN else baseline for baseline, text in zip(found, texts)]
 
-    def platforms(self, cube: xr.DataArray, sensor: Sensor, *, latitude: float) -> list[str]:
+    def platforms(
+        self,
+        cube: xr.DataArray,
+        sensor: Sensor,
+        metadata: Sequence[Metadata],
+        *,
+        latitude: float,
+    ) -> list[str]:
         """Platform of each date; refuse platforms of other sensors."""
         if "sensor" in cube.coords:
             stated = [
@@ -85,7 +92,7 @@ class Claims:
                 for name in _stated(cube, "platform")
             ]
         else:
-            stated = [self._platform_of(one) for one in self.metadata(cube, sensor)]
+            stated = [self._platform_of(one) for one in metadata]
         settled = settle_platform(
             self.platform,
             platforms=stated,
@@ -113,6 +120,7 @@ def settle_steps(
     names: Sequence[str],
     sensor: Sensor,
     claims: Claims,
+    metadata: Sequence[Metadata],
     platforms: Sequence[str],
     stated: Sequence[Stated],
 ) -> list[Step]:
@@ -128,6 +136,8 @@ def settle_steps(
         Product of the cube.
     claims : Claims
         Arguments of the user.
+    metadata : sequence of Metadata
+        What the cube states of each date.
     platforms : sequence of str
         Platform of each date.
     stated : sequence of Stated
@@ -140,7 +150,6 @@ def settle_steps(
     """
     _require_one_product(cube)
     level = _level(claims.level, sensor)
-    metadata = claims.metadata(cube, sensor)
     for one in metadata:
         check_described(one, level=level)
     _check_units(cube, claims)

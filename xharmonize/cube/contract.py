@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.companions import companions_of, quantities_of
 from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.errors import BandError, ContractError, RadiometryError, suggest
@@ -120,7 +121,7 @@ def read_coordinate(cube: xr.DataArray | xr.Dataset, name: str) -> AnyArray:
     set. Bytes become text, and booleans stored as numbers become booleans.
     """
     data = cube.coords[name].variable.transpose(*DIMS, ..., missing_dims="ignore").data
-    values = _read_lazy(data) if hasattr(data, "dask") else np.asarray(data)
+    values = _read_lazy(data) if is_lazy(data) else np.asarray(data)
     if name == "is_decoded":
         return _truths(values)
     return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

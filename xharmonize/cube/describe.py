@@ -495,13 +495,14 @@ def describe(
         item_id=item_id,
     )
     latitude = latitude_of(settled) if platform == "infer" else 0.0
-    platforms = claims.platforms(pixels, spec, latitude=latitude)
+    metadata = claims.metadata(pixels, spec)
+    platforms = claims.platforms(pixels, spec, metadata, latitude=latitude)
     labels = pixels["band"].values.tolist()
     names, layers = name_bands(labels, spec, platforms, bands)
     spectral = [i for i in range(len(names)) if i not in layers]
     own, common = [stated[i] for i in spectral], [names[i] for i in spectral]
     chosen = _own_type(pixels.isel(band=spectral), own)
-    steps = settle_steps(chosen, common, spec, claims, platforms, own)
+    steps = settle_steps(chosen, common, spec, claims, metadata, platforms, own)
     reflectance = _own_type(settled.isel(band=spectral), own).assign_coords(band=common)
     reflectance, steps = blank_missing(reflectance, steps, claims, own)
     reflectance = write_contract(reflectance, steps).rename(REFLECTANCE)

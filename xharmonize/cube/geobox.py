@@ -212,6 +212,43 @@ def is_same_grid(first: GeoBox, second: GeoBox) -> bool:
     return bool(np.all(np.abs([*difference[[2, 5]], *steps]) < limit))
 
 
+def shift_between(first: GeoBox, second: GeoBox) -> tuple[int, int] | None:
+    """Rows and columns from the corner of one grid to that of another on the same lattice.
+
+    Returns
+    -------
+    (int, int) or None
+        None if CRS, step or phase differ, so that pixels of the two do not coincide.
+    """
+    if not is_same_crs(first.crs, second.crs):
+        return None
+    if not np.allclose(first.resolution.xy, second.resolution.xy, rtol=1e-9):
+        return None
+    a, b = first.affine, second.affine
+    exact = ((b.f - a.f) / a.e, (b.c - a.c) / a.a)
+    rows, columns = (round(value) for value in exact)
+    is_whole = max(abs(exact[0] - rows), abs(exact[1] - columns)) <= TOLERANCE
+    return (rows, columns) if is_whole else None
+
+
+def crop_to_shared(one: Cube, other: Cube, shift: tuple[int, int]) -> tuple[Cube, Cube]:
+    """Crop two cubes to the pixels they share, lazily; none where they lie apart.
+
+    Parameters
+    ----------
+    one, other : (..., y, x) cube
+        On one lattice.
+    shift : (int, int)
+        From `shift_between` their grids.
+    """
+    cut: list[dict[str, slice]] = [{}, {}]
+    for dim, offset in zip(("y", "x"), shift):
+        low = max(0, offset)
+        high = max(low, min(one.sizes[dim], offset + other.sizes[dim]))
+        cut[0][dim], cut[1][dim] = slice(low, high), slice(low - offset, high - offset)
+    return one.isel(cut[0]), other.isel(cut[1])
+
+
 def require_same_grid(
     first: xr.DataArray | xr.Dataset, second: xr.DataArray | xr.Dataset, *, what: str
 ) -> None:

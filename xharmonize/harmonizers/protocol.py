@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -248,7 +249,7 @@ class TableMaker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
+class Base(ABC):
     """Base class of harmonisers; subclasses define their scope and how dates are changed.
 
     Attributes
@@ -284,9 +285,14 @@ class Base:
 
     @property
     def scope(self) -> Scope:
-        """The observations it was made for."""
-        raise NotImplementedError
+        """The observations it was made for: by default all in its source bandpass."""
+        return Scope(
+            name=self.name,
+            target_bandpass=self.target_bandpass,
+            source_bandpass=self.source_bandpass,
+        )
 
+    @abstractmethod
     def changed(self, cube: xr.Dataset, checked: Checked, **others: Any) -> xr.Dataset:
         """Return reflectance in the target's bandpass, with its uncertainty and flags.
 
@@ -305,7 +311,6 @@ class Base:
             ``reflectance``; ``uncertainty`` if it was given and is propagated; ``flag`` if `flags`
             is True and the model sets any.
         """
-        raise NotImplementedError
 
     @property
     def target_bands(self) -> tuple[str, ...]:
@@ -346,7 +351,7 @@ class Base:
 
     def inverse(self) -> Harmonizer:
         """Raise: only published coefficients and Deming regressions can be inverted."""
-        raise ModelError(wrong_direction(self, self.source_bandpass))
+        raise wrong_direction(self, self.source_bandpass)
 
     def check(self, cube: xr.DataArray | xr.Dataset, /) -> Checked:
         """Refuse a cube that the model was not made for; return which dates it changes.
@@ -409,12 +414,12 @@ class Base:
         )
 
 
-def wrong_direction(harmonizer: Any, wanted: str) -> str:
-    """Message for a model that does not lead to the requested bandpass."""
-    return (
+def wrong_direction(harmonizer: Any, wanted: str) -> ModelError:
+    """The error of a model that does not lead to the requested bandpass."""
+    return ModelError(
         f"model {harmonizer.name!r} goes from {harmonizer.source_bandpass or 'any bandpass'} to "
-        f"{harmonizer.target_bandpass}, not to {wanted}; choose another model, or refit with the "
-        "roles swapped"
+        f"{harmonizer.target_bandpass}, not to {wanted}",
+        cure="choose another model, or refit with the roles swapped",
     )
 
 

@@ -304,7 +304,7 @@ def resolve(model: Model, target_bandpass: str) -> Harmonizer:
         return harmonizer
     if harmonizer.source_bandpass == target_bandpass:
         return harmonizer.inverse()
-    raise ModelError(wrong_direction(harmonizer, target_bandpass))
+    raise wrong_direction(harmonizer, target_bandpass)
 
 
 def as_harmonizer(model: Any, target_bandpass: str = "") -> Harmonizer:

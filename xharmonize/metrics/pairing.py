@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, read_coordinate
-from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_crs
+from xharmonize.cube.geobox import crop_to_shared, geobox_of, shift_between
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import RadiometryWarning, TimeAxisError, warn
 from xharmonize.sensors.spec import UNKNOWN
@@ -139,24 +139,12 @@ def _common_bands(layers: Sequence[xr.DataArray]) -> list[str]:
 
 def shared_pixels(one: xr.DataArray, other: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Crop two cubes to their common pixels if their grids differ only in extent, lazily."""
-    first, second = geobox_of(one), geobox_of(other)
-    same_steps = np.allclose(first.resolution.xy, second.resolution.xy, rtol=1e-9)
-    if not same_steps or not is_same_crs(first.crs, second.crs):
+    shift = shift_between(geobox_of(one), geobox_of(other))
+    if shift is None:
         return one, other
-    a, b = first.affine, second.affine
-    shift = np.array([(b.f - a.f) / a.e, (b.c - a.c) / a.a])
-    start = np.rint(shift).astype(int)
-    if np.abs(shift - start).max() > TOLERANCE:
+    mine, theirs = crop_to_shared(one, other, shift)
+    if not (mine.sizes["y"] and mine.sizes["x"]):
         return one, other
-    stop = np.minimum(np.array(first.shape), start + np.array(second.shape))
-    begin = np.maximum(start, 0)
-    if (stop <= begin).any():
-        return one, other
-    cut = [
-        {d: slice(b - o, e - o) for d, b, e, o in zip("yx", begin, stop, origin)}
-        for origin in ((0, 0), start)
-    ]
-    mine, theirs = one.isel(cut[0]), other.isel(cut[1])
     # Copy the coordinates: xarray drops pixels whose coordinates differ in the last digit.
     return mine.assign_coords(y=theirs["y"], x=theirs["x"]), theirs
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -18,7 +19,7 @@ from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_type
 
 import numpy as np
 
-from xharmonize.errors import ModelError
+from xharmonize.errors import ModelError, show
 
 MAX_DEPTH = 16
 _MAX_INTEGER = 2**63
@@ -87,12 +88,6 @@ def _require_unicode(text: str, what: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise ModelError(f"{what} holds text that is no Unicode") from None
-
-
-def show(value: object) -> str:
-    """Format a value for a message, truncated if long."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 @dataclass(frozen=True)
@@ -357,7 +352,7 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card(Part):
+class Card(Part, ABC):
     """Description of a model; the subclass defines its kind.
 
     Subclasses add fields, which are stored in the item as ``xharmonize:<name>``, and override
@@ -461,14 +456,14 @@ class Card(Part):
         return card
 
     @property
+    @abstractmethod
     def bands(self) -> tuple[str, ...]:
         """Source bands the model needs."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def result(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Shape of one answer of the network without the batch, and what its dimensions are."""
-        raise NotImplementedError
 
     def write_inputs(self) -> list[dict[str, Any]]:
         """Return the inputs in the terms of the Machine Learning Model extension."""

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, TypeAlias
 
-from xharmonize.errors import ModelError
+from xharmonize.errors import ModelError, show
 from xharmonize.kernels.longitude import unrolled
 from xharmonize.models.card import (
     OWN,
@@ -32,7 +32,6 @@ from xharmonize.models.card import (
     plain,
     read_part,
     require_plain,
-    show,
 )
 from xharmonize.models.kinds import find_kind
 

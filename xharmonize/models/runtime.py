@@ -27,6 +27,7 @@ import numpy as np
 from xharmonize._cache import Cache
 from xharmonize._optional import require
 from xharmonize.errors import ModelError
+from xharmonize.kernels.cuda import is_on_gpu
 from xharmonize.models.architectures import build
 from xharmonize.models.card import Call, Card
 from xharmonize.models.refs import ModelRef, Runtime
@@ -212,12 +213,12 @@ def run(network: Network, batches: Iterable[Batch], *, method: str = "forward") 
     if first is None:
         return iter(())
     batches = itertools.chain([first], iterator)
-    is_on_gpu = hasattr(first[0], "__cuda_array_interface__")
+    on_gpu = is_on_gpu(first[0])
     if network.device.type != "cuda":
-        if is_on_gpu:
+        if on_gpu:
             raise ModelError("cupy blocks cannot be run on device='cpu'", cure="give device='cuda'")
         return (_run_on_cpu(network, batch, method) for batch in batches)
-    if is_on_gpu:
+    if on_gpu:
         return (_run_in_place(network, batch, method) for batch in batches)
     return overlapped(network, batches, method, torch.cuda)
 

@@ -18,8 +18,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from xharmonize.errors import ModelError
-from xharmonize.models.card import PLAIN, Matching, Sized, Within, parse_json, read_part, show
+from xharmonize.errors import ModelError, show
+from xharmonize.models.card import PLAIN, Matching, Sized, Within, parse_json, read_part
 from xharmonize.types import AnyArray
 
 PREFIX = 8

@@ -11,7 +11,14 @@ import xarray as xr
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import read_coordinate
 from xharmonize.cube.door import at_door
-from xharmonize.cube.geobox import TOLERANCE, crs_name, geobox_of, is_same_crs
+from xharmonize.cube.geobox import (
+    crop_to_shared,
+    crs_name,
+    describe_grid,
+    geobox_of,
+    is_same_crs,
+    shift_between,
+)
 from xharmonize.errors import BandError, GridError, OptionError, TimeAxisError, UnknownSensorError
 from xharmonize.kernels import observations as kernels
 from xharmonize.sensors import Names, get_sensor
@@ -274,27 +281,20 @@ def _overlap(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.Dat
             f"the tiles are in {crs_name(boxes[0].crs)} and {crs_name(boxes[1].crs)}",
             cure="put one on the other's grid with cube.harmonize.regrid(crs=...)",
         )
-    inverse = ~boxes[0].affine
-    columns, rows = inverse * (boxes[1].affine.c, boxes[1].affine.f)
-    steps = [(box.affine.a, box.affine.e) for box in boxes]
-    is_same_step = np.allclose(steps[0], steps[1], rtol=1e-9)
-    shift = (round(rows), round(columns))
-    if not is_same_step or max(abs(rows - shift[0]), abs(columns - shift[1])) > TOLERANCE:
+    shift = shift_between(*boxes)
+    if shift is None:
         raise GridError(
-            f"the tiles lie on different grids (steps {steps[0]} and {steps[1]}, "
-            f"{rows:.2f} rows and {columns:.2f} columns apart)",
+            f"the tiles lie on different grids: {describe_grid(boxes[0])} and "
+            f"{describe_grid(boxes[1])}",
             cure="put one on the other's lattice with cube.harmonize.regrid",
         )
-    cut: list[dict[str, slice]] = [{}, {}]
-    for dim, offset in zip(("y", "x"), shift):
-        low = max(0, offset)
-        high = min(one.sizes[dim], offset + two.sizes[dim])
-        if low >= high:
+    shared = crop_to_shared(one, two, shift)
+    for dim in ("y", "x"):
+        if not shared[0].sizes[dim]:
             raise GridError(
                 f"the tiles do not overlap in {dim}", cure="compare neighbours that share pixels"
             )
-        cut[0][dim], cut[1][dim] = slice(low, high), slice(low - offset, high - offset)
-    return one.isel(cut[0]), two.isel(cut[1])
+    return shared
 
 
 def _same_bands(one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -26,7 +26,7 @@ from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAx
 from xharmonize.harmonizers.published import cure_of_mixture
 from xharmonize.sensors import Flag, Names
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.types import AnyArray, BoolArray, IntArray
+from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
 
 BLOCK_BYTES = 64 * 2**20
 """Maximum size of a block with the whole time axis, if it can be split in space."""
@@ -97,6 +97,13 @@ def sensors_of(values: xr.DataArray | xr.Dataset) -> AnyArray:
         )
     found: AnyArray = read_coordinate(values, "sensor").astype(str)
     return found
+
+
+def nearest_days(days: FloatArray) -> AnyArray:
+    """Nearest date, datetime64[ns], of days since 1970-01-01; NaT where they are NaN."""
+    known = np.isfinite(days)
+    whole = np.floor(np.where(known, days, 0) + 0.5).astype(np.int64).astype("datetime64[D]")
+    return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))
 
 
 def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:

@@ -248,11 +248,5 @@ def _cut_attrs() -> dict[str, Any]:
 def _to_dates(days: Any) -> Any:
     """Convert days since 1970-01-01 (NaN if unknown) to datetime64[ns] of the nearest day."""
     return map_blocks(
-        _dates_block, "...->...", days, dtype="datetime64[ns]", name="phenology-dates"
+        axis.nearest_days, "...->...", days, dtype="datetime64[ns]", name="phenology-dates"
     )
-
-
-def _dates_block(days: FloatArray) -> AnyArray:
-    known = np.isfinite(days)
-    whole = np.floor(np.where(known, days, 0) + 0.5).astype(np.int64).astype("datetime64[D]")
-    return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))

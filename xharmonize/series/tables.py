@@ -181,7 +181,7 @@ def _columns(
         return {name: (dims, stack[4].astype(np.int64))}, _first(stack[3])
     numbers = to_days(array).astype(np.float64)
     stack = field_statistics(numbers.data, [], places, grid, zonal)
-    value: AnyArray = _to_dates(stack[0]) if is_date(array) else stack[0]
+    value: AnyArray = axis.nearest_days(stack[0]) if is_date(array) else stack[0]
     n = stack[2].astype(np.int64) if zonal.coverage == "centre" else stack[2]
     columns = {name: (dims, value), f"{name}_sd": (dims, stack[1]), f"{name}_n": (dims, n)}
     return columns, _first(stack[3])
@@ -189,12 +189,6 @@ def _columns(
 
 def _first(counts: Float64Array) -> Float64Array:
     return counts.reshape(len(counts), -1)[:, 0]
-
-
-def _to_dates(days: Float64Array) -> AnyArray:
-    known = np.isfinite(days)
-    whole = np.rint(np.where(known, days, 0)).astype(np.int64).astype("datetime64[D]")
-    return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))
 
 
 def _named(table: pd.DataFrame, cube: xr.Dataset, fields: Sequence[Field]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -82,13 +83,13 @@ class LookUp(Base):
     )
     tables: xr.Dataset | None = None
 
+    @abstractmethod
     def predictor(self) -> Predictor:
         """Makes tables from histograms."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Direction, bandpasses and levels: attributes of the tables it makes."""
-        raise NotImplementedError
 
     def given_tables(self) -> xr.Dataset | None:
         """Tables given by the user."""
