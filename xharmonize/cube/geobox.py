@@ -367,7 +367,7 @@ def _axis_of(cube: xr.DataArray | xr.Dataset, dim: str) -> tuple[float, float]:
     allowed = TOLERANCE * abs(step)
     is_rounded = rounding > abs(step) / 20 and round(step, 6) != step
     if step == 0 or is_rounded or np.abs(values - even).max() > allowed:
-        raise GridError(_uneven(dim, values, rounding))
+        raise _uneven(dim, values, rounding)
     step = _tidy(step, values[0], stated, values.size, rounding)
     return _tidy_edge(float(values[0]) - step / 2, step), step
 
@@ -394,20 +394,21 @@ def _on_a_line(values: Float64Array, rounding: float) -> tuple[Float64Array, flo
     return (line, float(slope)) if is_explained else (values, step)
 
 
-def _uneven(dim: str, values: Float64Array, rounding: float) -> str:
-    """Message for unevenly spaced coordinates, with a remedy."""
+def _uneven(dim: str, values: Float64Array, rounding: float) -> GridError:
+    """The error of unevenly spaced coordinates."""
     steps = np.diff(values)
-    step = float(np.median(steps))
-    found = f"{dim!r} is not evenly spaced (steps {steps.min():g} to {steps.max():g})"
+    found = f"(steps {steps.min():g} to {steps.max():g})"
     if rounding and np.ptp(steps) <= 8 * rounding:
-        return (
-            f"{dim!r} is rounded to float32 (steps {steps.min():g} to {steps.max():g}), which is "
-            f"too coarse for pixels of {step:g}; write exact centres with "
-            f"cube.assign_coords({dim}=first + step * np.arange({values.size}))"
+        return GridError(
+            f"{dim!r} is rounded to float32 {found}, which is too coarse for pixels of "
+            f"{float(np.median(steps)):g}",
+            cure=f"write exact centres with cube.assign_coords({dim}=first + step * "
+            f"np.arange({values.size}))",
         )
-    return (
-        f"{found}; grids are regular: fill the gaps with cube.reindex({dim}=first + step * "
-        f"np.arange(n), method='nearest', tolerance=step / 2), or select a part without any"
+    return GridError(
+        f"{dim!r} is not evenly spaced {found}",
+        cure=f"grids are regular: fill the gaps with cube.reindex({dim}=first + step * "
+        "np.arange(n), method='nearest', tolerance=step / 2), or select a part without any",
     )
 
 

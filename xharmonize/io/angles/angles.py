@@ -102,9 +102,9 @@ def find_refs(
     if lost:
         raise TimeAxisError(
             f"the source has no item for {len(lost)} of the cube's, the first {lost[0]!r}; near "
-            f"these days it has {list(items)[:3]}: pass the items that the cube was opened from, "
-            "or files by item "
-            "id, {'" + lost[0] + "': 'MTD_TL.xml'}"
+            f"these days it has {list(items)[:3]}",
+            cure="pass the items that the cube was opened from, or files by item id, "
+            f"{{{lost[0]!r}: 'MTD_TL.xml'}}",
         )
     return found
 

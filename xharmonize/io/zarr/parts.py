@@ -353,8 +353,8 @@ def require_fit(group: Any, parts: Parts, *, path: Any) -> None:
     found = differences(group, parts)
     if found:
         raise StoreError(
-            f"the cube does not fit the store {path}: {'; '.join(found)}. "
-            "Bring the cube onto the store's grid, bands and coordinates, or write to another path"
+            f"the cube does not fit the store {path}: {'; '.join(found)}",
+            cure="bring it onto the store's grid, bands and coordinates, or write to another path",
         )
     for name in CODED:
         meanings = extend_meanings(meanings_of(group[name].attrs), parts.coded[name])
