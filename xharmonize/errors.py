@@ -175,6 +175,16 @@ class OptionError(XHarmonizeError, ValueError):
     """An option has a value that it cannot have; the message says which it can."""
 
 
+def require_fraction(
+    value: float, *, argument: str, error: type[XHarmonizeError] = OptionError
+) -> None:
+    """Raise unless an argument is a fraction, from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise error(
+            "is no fraction", cure="give a number from 0 to 1", argument=argument, value=value
+        )
+
+
 class CatalogError(XHarmonizeError, ValueError):
     """A STAC source cannot be read as asked."""
 

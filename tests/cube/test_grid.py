@@ -360,7 +360,7 @@ def test_tasks_are_named_and_deterministic():
         ),
         ({"resolution": 0}, "not a pixel size"),
         ({"resolution": 30, "how": "cubic"}, "how='cubic' is unknown"),
-        ({"resolution": 30, "min_valid": 50}, "min_valid=50 is not a share"),
+        ({"resolution": 30, "min_valid": 50}, "min_valid=50 is no fraction"),
         (
             {"like": GeoBox.from_bbox((0, 0, 90, 90), "EPSG:32631", resolution=30)},
             "does not meet the cube",

@@ -98,7 +98,7 @@ def test_options_of_metrics():
         Ssim(kind="box")
     with pytest.raises(xh.errors.MetricError, match="no number of pixels"):
         Uiqi(size=-1)
-    with pytest.raises(xh.errors.MetricError, match="not from 0 to 1"):
+    with pytest.raises(xh.errors.MetricError, match="is no fraction; give a number from 0 to 1"):
         Uiqi(min_valid=2)
 
 

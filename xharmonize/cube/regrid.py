@@ -35,7 +35,7 @@ from xharmonize.cube.geobox import (
     write_grid,
 )
 from xharmonize.cube.resample import Aligned, Chunks, Kind, Plan, Projected, output_chunks, resample
-from xharmonize.errors import ContractError, GridError, RadiometryError
+from xharmonize.errors import ContractError, GridError, RadiometryError, require_fraction
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
 from xharmonize.types import AnyArray
@@ -137,13 +137,7 @@ def regrid_to(
     within: Chunks | None = None,
 ) -> Any:
     """Regrid a cube to `geobox`, with chunks that nest in the chunks `within`; see `regrid`."""
-    if not 0 <= min_valid <= 1:
-        raise GridError(
-            "is not a share",
-            cure="give a number from 0 to 1",
-            argument="min_valid",
-            value=min_valid,
-        )
+    require_fraction(min_valid, argument="min_valid", error=GridError)
     if geobox.affine.b or geobox.affine.d:
         raise GridError("the target grid is rotated", cure="give one with rows along x")
     source = geobox_of(cube)

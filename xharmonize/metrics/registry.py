@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 
 from xharmonize.cube.indices import INDICES
-from xharmonize.errors import MetricError, UnknownMetricError, suggest
+from xharmonize.errors import MetricError, UnknownMetricError, require_fraction, suggest
 from xharmonize.kernels.statistics import merge_moments
 from xharmonize.metrics import formulas
 from xharmonize.metrics.formulas import Formula, Moments
@@ -226,8 +226,7 @@ class WindowMetric(Metric):
     def __post_init__(self) -> None:
         if not self.size >= 1 or self.size != int(self.size):
             raise MetricError(f"size={self.size} of {self.name!r} is no number of pixels")
-        if not 0 <= self.min_valid <= 1:
-            raise MetricError(f"min_valid={self.min_valid} of {self.name!r} is not from 0 to 1")
+        require_fraction(self.min_valid, argument="min_valid", error=MetricError)
 
     @property
     def statistic(self) -> str:

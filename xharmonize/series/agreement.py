@@ -19,7 +19,14 @@ from xharmonize.cube.geobox import (
     is_same_crs,
     shift_between,
 )
-from xharmonize.errors import BandError, GridError, OptionError, TimeAxisError, UnknownSensorError
+from xharmonize.errors import (
+    BandError,
+    GridError,
+    OptionError,
+    TimeAxisError,
+    UnknownSensorError,
+    require_fraction,
+)
 from xharmonize.kernels import observations as kernels
 from xharmonize.sensors import Names, get_sensor
 from xharmonize.series import axis
@@ -100,11 +107,9 @@ def sensor_offsets(
         If `max_gap` or `min_valid` has an invalid value.
     """
     cube = at_door(cube)
-    if not max_gap > 0 or not 0 <= min_valid <= 1:
-        raise OptionError(
-            f"max_gap={max_gap}, min_valid={min_valid}",
-            cure="give days above 0 and a share from 0 to 1",
-        )
+    require_fraction(min_valid, argument="min_valid")
+    if not max_gap > 0:
+        raise OptionError(cure="give days above 0", argument="max_gap", value=max_gap)
     _, values = axis.split_quantity(cube, what="sensor_offsets")
     if is_smoothed(cube):
         raise TimeAxisError(

@@ -22,6 +22,7 @@ from xharmonize.errors import (
     RadiometryError,
     StoreError,
     TimeAxisError,
+    require_fraction,
     warn,
 )
 from xharmonize.sensors.spec import UNKNOWN
@@ -309,8 +310,7 @@ def to_table(
             argument="stat",
             value=stat,
         )
-    if not 0 <= min_valid <= 1:
-        raise OptionError(cure="give a share from 0 to 1", argument="min_valid", value=min_valid)
+    require_fraction(min_valid, argument="min_valid")
     write = None if path is None else _writer(Path(path), mode)
     variables = as_variables(_with_date(cube), what="to_table")
     grid = geobox_of(variables)

@@ -22,7 +22,14 @@ from xharmonize.cube.contract import (
     select_bands,
 )
 from xharmonize.cube.geobox import crs_text, geobox_of
-from xharmonize.errors import BandError, FitError, ModelError, RadiometryWarning, warn
+from xharmonize.errors import (
+    BandError,
+    FitError,
+    ModelError,
+    RadiometryWarning,
+    require_fraction,
+    warn,
+)
 from xharmonize.harmonizers.lut.histograms import MGRS_SQUARE, Axis, count_tiles, tiles_of
 from xharmonize.kernels import patches
 from xharmonize.models.card import Domain
@@ -298,13 +305,7 @@ def fit_dataset(
     min_coverage: float,
 ) -> xr.Dataset:
     """Make the Dataset of `xharmonize.fit_tables` for the time steps that the model changes."""
-    if not 0 <= min_coverage <= 1:
-        raise FitError(
-            "is no share",
-            cure="give a number from 0 to 1",
-            argument="min_coverage",
-            value=min_coverage,
-        )
+    require_fraction(min_coverage, argument="min_coverage", error=FitError)
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     require_contract(array)
     side = float(predictor.tile if tile is None else tile)
@@ -318,15 +319,12 @@ def fit_dataset(
     tables = predictor.tables(counts, ranges)
     if min_coverage:
         tables = _blank(tables, share, min_coverage)
+    flags = _flags(counts, extent, predictor.domain, ranges)
     variables = {
         "tables": ((*DIMS, "band", "knot"), tables, {"units": "1", "long_name": "look-up table"}),
         "histograms": ((*DIMS, "band", "bin"), counts, {"long_name": "valid pixels per bin"}),
-        "tile_coverage": (DIMS, share, {"units": "1", "long_name": "valid share of the tile"}),
-        "tile_flag": (
-            DIMS,
-            _flags(counts, extent, predictor.domain, ranges),
-            COMPANIONS["flag"].attrs,
-        ),
+        "tile_coverage": (DIMS, share, {"units": "1", "long_name": "valid fraction of the tile"}),
+        "tile_flag": (DIMS, flags, COMPANIONS["flag"].attrs),
     }
     words = f"fit_tables: {predictor.name}, tiles of {side:g} m, {facts['direction']}"
     attrs = {
