@@ -37,7 +37,7 @@ def stores(tmp_path_factory):
     return folder
 
 
-BOTH = ["--sensor", "sentinel-2-l2a", "--ref-sensor", "landsat-c2-l2"]
+BOTH = ["--sensor", "sentinel-2-l2a", "--reference-sensor", "landsat-c2-l2"]
 
 
 def test_score_prints_and_writes_what_the_function_gives(capsys, stores, tmp_path):
@@ -101,7 +101,7 @@ def test_score_of_an_index(capsys, stores):
         ([], "nothing to compare with", console.USAGE),
         (["--out", "s.txt", *BOTH], "neither .csv nor .json", console.USAGE),
         ([*BOTH, "--metrics", "rsme"], "did you mean", console.FAILED),
-        ([*BOTH[:2], "--ref-sensor", "modis"], "no date is of 'modis'", console.FAILED),
+        ([*BOTH[:2], "--reference-sensor", "modis"], "no date is of 'modis'", console.FAILED),
         ([*BOTH, "--tolerance", "6h"], "no two dates lie within", console.FAILED),
     ],
 )

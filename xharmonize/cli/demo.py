@@ -15,6 +15,7 @@ import xarray as xr
 from xharmonize import plot
 from xharmonize._replace import Mode
 from xharmonize.cli import console
+from xharmonize.cli.arguments import mode_of
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.errors import GridError, StoreError
 from xharmonize.plot.images import TRUE_COLOUR
@@ -271,7 +272,7 @@ def simulate(
         variant=variant,
         baseline=baseline,
     )
-    catalog = write_scenes(simulation, out, mode="w" if overwrite else "w-")
+    catalog = write_scenes(simulation, out, mode=mode_of(overwrite))
     console.say(f"{len(simulation.passes())} scenes: {catalog}")
 
 

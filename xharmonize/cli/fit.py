@@ -12,45 +12,77 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.harmonize import CHECK, HOW, OUTPUT, parse_bbox
+from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.inputs import (
+    CHECK,
     DEFAULT_BANDS,
-    WHERE,
+    HOW,
     Choice,
-    Contradiction,
     Cube,
-    Drivers,
     Opened,
     Query,
-    Schemes,
     check,
     open_cube,
     open_model,
-    split_names,
+    refusals,
 )
 from xharmonize.errors import StoreError, XHarmonizeError
-from xharmonize.types import Engine
 
 Method: TypeAlias = Literal["ols", "multiband", "deming", "pixelwise", "lut", "histogram", "tables"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """One run of the command; the fields are its options (see ``--help``)."""
+    """One run of the command; the fields are its options."""
 
     query: Query
-    method: Method
-    out: Path
-    source_collection: str | None = None
-    target_collection: str | None = None
-    bands: tuple[str, ...] | None = None
-    platform: str | None = None
-    tolerance: str = "2D"
-    model: str | None = None
-    tile: float | None = None
-    interpolate: bool = False
-    overwrite: bool = False
-    is_forced: bool = False
+    out: Annotated[
+        Path,
+        typer.Option(help="File to write the fit to: fit.zarr or fit.nc.", rich_help_panel=OUTPUT),
+    ]
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="ols: least squares per band; multiband: regression on all bands; deming: errors "
+            "in both variables; pixelwise: a line per pixel; lut: a look-up table per band; "
+            "histogram: histogram matching; tables: tables of --model per tile and date.",
+            rich_help_panel=HOW,
+        ),
+    ] = "ols"
+    tolerance: Annotated[
+        str,
+        typer.Option(help="Largest time gap within a pair: 2D, 36h.", rich_help_panel=HOW),
+    ] = "2D"
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="For --method tables: a histogram or lut fit, or a bundle.", rich_help_panel=HOW
+        ),
+    ] = None
+    tile: Annotated[
+        float | None,
+        typer.Option(
+            help="For --method tables: side of a tile in metres.", min=0, rich_help_panel=HOW
+        ),
+    ] = None
+    interpolate: Annotated[
+        bool,
+        typer.Option(
+            "--interpolate",
+            help="For --method tables: blend between tile centres.",
+            rich_help_panel=HOW,
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing fit.", rich_help_panel=OUTPUT),
+    ] = False
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
+        ),
+    ] = False
 
     def complaint(self) -> str:
         """Return what is wrong with the combination of options; empty if it is valid."""
@@ -59,7 +91,7 @@ class Fitting:
             return "--method tables makes tables of a model: give --model"
         if not is_tables and (self.model or self.tile is not None or self.interpolate):
             return "--model, --tile and --interpolate belong to --method tables"
-        if not is_tables and self.target_collection is None:
+        if not is_tables and self.query.target_collection is None:
             return f"--method {self.method} needs a target: give --target-collection"
         return ""
 
@@ -77,17 +109,17 @@ def run(job: Fitting) -> None:
     _require_free(job)
     model = None
     if job.model is not None:
-        choice = Choice(to="", model=job.model, tile=job.tile, interpolate=job.interpolate)
+        choice = Choice(to=None, model=job.model, tile=job.tile, interpolate=job.interpolate)
         model = open_model(choice)
         model.require_look_up()
     source, target = _open(job, model)
     for cube in (source, target):
         if cube is not None:
-            check(cube, refuse=not job.is_forced)
+            check(cube, refuse=not job.force)
     with console.progress("Fitting"):
         fit = _fit(job, model, source, target).compute()
     _print(fit)
-    xh.save_model(fit, job.out, mode="w" if job.overwrite else "w-")
+    xh.save_model(fit, job.out, mode=mode_of(job.overwrite))
     use = f"--model {job.model} --tables" if job.method == "tables" else "--model"
     console.say(f"Kept in {job.out}; apply it with: xharmonize harmonize … {use} {job.out}")
 
@@ -107,11 +139,13 @@ def _require_free(job: Fitting) -> None:
 
 
 def _open(job: Fitting, model: Opened | None) -> tuple[Cube, Cube | None]:
-    bands = job.bands or (model.harmonizer.bands if model else DEFAULT_BANDS)
+    bands = job.query.bands or (model.harmonizer.bands if model else DEFAULT_BANDS)
     target = None
-    if job.target_collection is not None:
-        target = open_cube(job.query, job.target_collection, bands=bands)
-    source = open_cube(job.query, job.source_collection, bands=bands, platform=job.platform)
+    if job.query.target_collection is not None:
+        target = open_cube(job.query, job.query.target_collection, bands=bands)
+    source = open_cube(
+        job.query, job.query.source_collection, bands=bands, platform=job.query.platform
+    )
     return source, target
 
 
@@ -157,110 +191,8 @@ def _print(fit: xr.Dataset) -> None:
         )
 
 
-def fit(
-    source: Annotated[str, typer.Argument(help="STAC API URL, static catalogue, or item file.")],
-    out: Annotated[
-        Path,
-        typer.Option(help="File to write the fit to: fit.zarr or fit.nc.", rich_help_panel=OUTPUT),
-    ],
-    method: Annotated[
-        Method,
-        typer.Option(
-            help="ols: least squares per band; multiband: regression on all bands; deming: errors "
-            "in both variables; pixelwise: a line per pixel; lut: a look-up table per band; "
-            "histogram: histogram matching; tables: tables of --model per tile and date.",
-            rich_help_panel=HOW,
-        ),
-    ] = "ols",
-    source_collection: Annotated[
-        str | None, typer.Option(help="Collection to harmonise.", rich_help_panel=WHERE)
-    ] = None,
-    target_collection: Annotated[
-        str | None,
-        typer.Option(
-            help="Collection to harmonise to; it defines the grid.", rich_help_panel=WHERE
-        ),
-    ] = None,
-    bbox: Annotated[
-        str | None,
-        typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.", rich_help_panel=WHERE),
-    ] = None,
-    datetime: Annotated[
-        str | None,
-        typer.Option(help="Date or date range: 2018, 2018-06/2018-08.", rich_help_panel=WHERE),
-    ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Comma-separated common band names. Default: {', '.join(DEFAULT_BANDS)}, or "
-            "the bands of --model.",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    engine: Annotated[
-        Engine | None,
-        typer.Option(
-            help="Library that loads the items. Default: stackstac if it works here, else odc.",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    modifier: Annotated[
-        str | None,
-        typer.Option(help="Function that signs items, as module:function.", rich_help_panel=WHERE),
-    ] = None,
-    drivers: Drivers = None,
-    schemes: Schemes = None,
-    mask: Annotated[
-        str,
-        typer.Option(help="Comma-separated quality flags to mask.", rich_help_panel=WHERE),
-    ] = "clear",
-    dilate: Annotated[
-        float,
-        typer.Option(
-            help="Dilate the mask by this distance in metres.", min=0, rich_help_panel=WHERE
-        ),
-    ] = 0.0,
-    platform: Annotated[
-        str | None,
-        typer.Option(
-            help="Platform of items that don't name one; see `harmonize`.", rich_help_panel=WHERE
-        ),
-    ] = None,
-    tolerance: Annotated[
-        str,
-        typer.Option(help="Largest time gap within a pair: 2D, 36h.", rich_help_panel=HOW),
-    ] = "2D",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="For --method tables: a histogram or lut fit, or a bundle.", rich_help_panel=HOW
-        ),
-    ] = None,
-    tile: Annotated[
-        float | None,
-        typer.Option(
-            help="For --method tables: side of a tile in metres.", min=0, rich_help_panel=HOW
-        ),
-    ] = None,
-    interpolate: Annotated[
-        bool,
-        typer.Option(
-            "--interpolate",
-            help="For --method tables: blend between tile centres.",
-            rich_help_panel=HOW,
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace an existing fit.", rich_help_panel=OUTPUT),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
-        ),
-    ] = False,
-) -> None:
+@takes(Fitting)
+def fit(job: Fitting) -> None:
     """Fit a model on pairs of two collections, or look-up tables per tile, and save it.
 
     Example: xharmonize fit catalog.json --source-collection sentinel-2-l2a
@@ -268,37 +200,5 @@ def fit(
 
     Pass the output to `xharmonize harmonize` as --model, or tables as --tables.
     """
-    query = Query(
-        source=source,
-        bbox=parse_bbox(bbox),
-        datetime=datetime,
-        engine=engine,
-        modifier=modifier,
-        drivers=drivers,
-        schemes=schemes,
-        mask=mask,
-        dilate=dilate,
-    )
-    job = Fitting(
-        query=query,
-        method=method,
-        source_collection=source_collection,
-        target_collection=target_collection,
-        bands=None if bands is None else split_names(bands),
-        platform=platform,
-        tolerance=tolerance,
-        model=model,
-        tile=tile,
-        interpolate=interpolate,
-        out=out,
-        overwrite=overwrite,
-        is_forced=force,
-    )
-    complaint = job.complaint()
-    if complaint:
-        raise typer.BadParameter(complaint)
-    try:
+    with refusals(job):
         run(job)
-    except Contradiction as error:
-        console.complain("refused", error, "red")
-        raise typer.Exit(console.CONTRADICTION) from error

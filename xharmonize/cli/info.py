@@ -14,8 +14,8 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.harmonize import parse_bbox
-from xharmonize.cli.inputs import Drivers, Schemes, optional_names
+from xharmonize.cli.arguments import parse_bbox, split_names
+from xharmonize.cli.inputs import DRIVERS, SCHEMES
 from xharmonize.harmonizers.protocol import Harmonizer
 from xharmonize.models import places
 from xharmonize.models.bundle import HasBundle
@@ -36,8 +36,8 @@ def info(
     platform: Annotated[
         str | None, typer.Option(help="Platform of items that don't name one; see `harmonize`.")
     ] = None,
-    drivers: Drivers = None,
-    schemes: Schemes = None,
+    drivers: Annotated[str | None, DRIVERS] = None,
+    schemes: Annotated[str | None, SCHEMES] = None,
     items: Annotated[int, typer.Option(help="Number of items to list; 0 for none.", min=0)] = 20,
 ) -> None:
     """Describe a catalogue or store: its contents, and what its values mean."""
@@ -50,10 +50,10 @@ def info(
         source,
         collection=collection,
         datetime=datetime,
-        bbox=parse_bbox(bbox),
+        bbox=None if bbox is None else parse_bbox(bbox),
         platform=platform,
-        drivers=optional_names(drivers),
-        schemes=optional_names(schemes),
+        drivers=None if drivers is None else split_names(drivers),
+        schemes=None if schemes is None else split_names(schemes),
     )
     console.print_table(group_rows(scenes), title="What it holds")
     print_bands(scenes)

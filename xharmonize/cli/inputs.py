@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import typer
@@ -15,6 +15,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
+from xharmonize.cli.arguments import Read, parse_bbox, split_names
 from xharmonize.cube.check import (
     conclude_check,
     count_contradictions,
@@ -31,6 +32,7 @@ from xharmonize.errors import (
 )
 from xharmonize.harmonizers.protocol import Harmonizer, TableMaker
 from xharmonize.harmonizers.registry import as_harmonizer, resolve
+from xharmonize.models.refs import Device, Precision
 from xharmonize.series.axis import has_look, is_filled
 from xharmonize.types import Engine
 
@@ -106,44 +108,132 @@ def _one_layer(series: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, str]:
 Cube: TypeAlias = xr.DataArray | xr.Dataset
 
 
-WHERE = "What to read"
-Drivers: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Comma-separated GDAL drivers allowed to read assets. Default: those for GeoTIFF "
-        "and JPEG 2000.",
-        rich_help_panel=WHERE,
-    ),
-]
-Schemes: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Comma-separated URL schemes allowed for assets: https, s3, file. "
-        "Default: web schemes, and file if the items are not from the web.",
-        rich_help_panel=WHERE,
-    ),
-]
+WHERE, HOW, CHECK = "What to read", "How to harmonise", "Checks"
+MODEL = "Trained models and tables"
+SCHEMES = typer.Option(
+    help="Comma-separated URL schemes allowed for assets: https, s3, file. "
+    "Default: web schemes, and file if the items are not from the web.",
+    rich_help_panel=WHERE,
+)
+DRIVERS = typer.Option(
+    help="Comma-separated GDAL drivers allowed to read assets. Default: those for GeoTIFF "
+    "and JPEG 2000.",
+    rich_help_panel=WHERE,
+)
 
 
 class Contradiction(RadiometryError):
     """Pixels contradict the metadata, and the user did not force the command."""
 
 
+DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
+BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
+
+
+class Checked(Protocol):
+    """A job that knows whether its options go together."""
+
+    def complaint(self) -> str:
+        """Return what is wrong with the combination of options; empty if it is valid."""
+        ...
+
+
+@contextmanager
+def refusals(job: Checked) -> Iterator[None]:
+    """Refuse options that don't go together; end with the exit code of contradictions on one."""
+    if complaint := job.complaint():
+        raise typer.BadParameter(complaint)
+    try:
+        yield
+    except Contradiction as error:
+        console.complain("refused", error, "red")
+        raise typer.Exit(console.CONTRADICTION) from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What a command reads and masks; the fields are options."""
+    """What a command reads and masks: options of `harmonize` and `fit`."""
 
-    source: str
-    bbox: tuple[float, float, float, float] | None = None
-    datetime: str | None = None
-    engine: Engine | None = None
-    modifier: str | None = None
-    mask: str = "clear"
-    dilate: float = 0.0
-    qa: bool = False
-    skip_unreadable: bool = False
-    drivers: str | None = None
-    schemes: str | None = None
+    source: Annotated[str, typer.Argument(help="STAC API URL, static catalogue, or item file.")]
+    source_collection: Annotated[
+        str | None,
+        typer.Option(
+            help="Collection to harmonise. Optional if SOURCE holds a single sensor.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
+    target_collection: Annotated[
+        str | None,
+        typer.Option(
+            help="Collection of the target sensor. It defines the grid and is left unchanged; "
+            "`harmonize` merges the harmonised dates with it.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
+    bbox: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.", rich_help_panel=WHERE),
+        Read(parse_bbox),
+    ] = None
+    datetime: Annotated[
+        str | None,
+        typer.Option(
+            help="Date or date range: 2018, 2018-06/2018-08, 2018-06-01/.., 2018-07-15.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
+    bands: Annotated[
+        tuple[str, ...] | None,
+        typer.Option(
+            help="Comma-separated common band names. Default: the bands of --index, or all bands "
+            f"of --model ({', '.join(DEFAULT_BANDS)}). A network always reads its own bands.",
+            rich_help_panel=WHERE,
+        ),
+        Read(split_names),
+    ] = None
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="Library that loads the items. Default: stackstac if it works here, else odc.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
+    modifier: Annotated[
+        str | None,
+        typer.Option(help="Function that signs items, as module:function.", rich_help_panel=WHERE),
+    ] = None
+    drivers: Annotated[tuple[str, ...] | None, DRIVERS, Read(split_names)] = None
+    schemes: Annotated[tuple[str, ...] | None, SCHEMES, Read(split_names)] = None
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated quality flags to mask. 'clear' masks every pixel that is not "
+            "clear; 'none' masks nothing.",
+            rich_help_panel=WHERE,
+        ),
+    ] = "clear"
+    dilate: Annotated[
+        float,
+        typer.Option(
+            help="Dilate the mask by this distance in metres.", min=0, rich_help_panel=WHERE
+        ),
+    ] = 0.0
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Treat unreadable assets as missing.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            help="Platform of items that don't name one: sentinel-2a, sentinel-2b, sentinel-2c; "
+            "'infer' (from the orbit phase); 'sentinel-2' (mean of 2A and 2B).",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
 
 
 def open_cube(
@@ -153,12 +243,17 @@ def open_cube(
     bands: Sequence[str],
     resolution: float | None = None,
     platform: str | None = None,
+    qa: bool = False,
     pad: Any = None,
 ) -> Cube:
     """Open a collection lazily, and print its size.
 
     Parameters
     ----------
+    platform : str, optional
+        Platform of items that don't name one.
+    qa : bool
+        Whether to keep the quality flags.
     pad : Harmonizer, optional
         Model whose tiles need full context at the edges of the area.
     """
@@ -173,12 +268,12 @@ def open_cube(
             resolution=resolution,
             engine=query.engine,
             mask=_mask(query),
-            qa=query.qa,
+            qa=qa,
             on_error="skip" if query.skip_unreadable else "raise",
             platform=platform,
             modifier=_import_function(query.modifier) if query.modifier else None,
-            drivers=optional_names(query.drivers),
-            schemes=optional_names(query.schemes),
+            drivers=query.drivers,
+            schemes=query.schemes,
             **options,
         )
     sizes = cube.sizes
@@ -204,16 +299,6 @@ def check(cube: Cube, *, refuse: bool) -> None:
             f"{conclude_check(table)} and nothing was written",
             cure="read another collection, or go on with --force",
         )
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Split comma-separated names."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def optional_names(text: str | None) -> tuple[str, ...] | None:
-    """Split comma-separated names; None stays None."""
-    return None if text is None else split_names(text)
 
 
 @contextmanager
@@ -254,27 +339,73 @@ def _import_function(path: str) -> Callable[..., Any]:
     return function
 
 
-DEFAULT_BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
-BANDPASSES = {"landsat": "oli", "sentinel-2": "msi"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which model to apply, and how; the fields are options (see ``harmonize --help``).
+    """Which model to apply, and how: options of `harmonize`.
 
-    An empty `to` keeps the model's own direction, for fitting its tables without applying it.
+    None as `to` keeps the model's own direction, for fitting its tables without applying it.
     """
 
-    to: Literal["landsat", "sentinel-2", ""] = "landsat"
-    model: str = "hls-v2"
-    tables: Path | None = None
-    tile: float | None = None
-    interpolate: bool = False
-    flags: bool = False
-    pad: bool = False
-    device: xh.models.refs.Device = "auto"
-    dtype: xh.models.refs.Precision = "float32"
-    batch_size: int | None = None
+    to: Annotated[
+        Literal["landsat", "sentinel-2"] | None,
+        typer.Option(help="Sensor whose bandpass to convert to.", rich_help_panel=HOW),
+    ] = "landsat"
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model name (see `xharmonize models`), bundle folder, or fit file.",
+            rich_help_panel=HOW,
+        ),
+    ] = "hls-v2"
+    flags: Annotated[
+        bool,
+        typer.Option(
+            "--flags",
+            help="Write a layer of result flags: outside the training data, "
+            "near missing pixels, beyond the table, partial context.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            help="Look-up tables from `xharmonize fit --method tables`.", rich_help_panel=MODEL
+        ),
+    ] = None
+    tile: Annotated[
+        float | None,
+        typer.Option(
+            help="Fit and apply look-up tables per date and tile; side of a tile in metres.",
+            min=0,
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    interpolate: Annotated[
+        bool,
+        typer.Option(
+            "--interpolate",
+            help="Blend look-up tables between tile centres.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False
+    pad: Annotated[
+        bool,
+        typer.Option(
+            "--pad",
+            help="Read a margin around the area, so that a network has full tiles at its edges.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False
+    device: Annotated[
+        Device, typer.Option(help="Device that runs networks.", rich_help_panel=MODEL)
+    ] = "auto"
+    dtype: Annotated[
+        Precision, typer.Option(help="Numerical precision of networks.", rich_help_panel=MODEL)
+    ] = "float32"
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Tiles per batch; fewer use less memory.", rich_help_panel=MODEL),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,9 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize._replace import require_new
 from xharmonize.cli import console
+from xharmonize.cli.arguments import Read, mode_of, parse_point, split_names, takes
 from xharmonize.cli.demo import place_of
-from xharmonize.cli.harmonize import parse_point
 from xharmonize.cli.info import _n_incomplete
-from xharmonize.cli.inputs import split_names
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.door import is_result
 from xharmonize.metrics.pairing import compare, of_sensor, paired
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-Kind: TypeAlias = Literal[
+Figures: TypeAlias = Literal[
     "maps", "scatter", "errors", "series", "timeline", "frequency", "tables", "training"
 ]
 COMPARED = ("scatter", "errors")
 DEFAULT_TOLERANCE = "2D"
-_PAIR = {"sensor", "ref-sensor", "tolerance", "bands", "title"}
-OPTIONS: dict[Kind, set[str]] = {
+_PAIR = {"sensor", "reference-sensor", "tolerance", "bands", "title"}
+OPTIONS: dict[Figures, set[str]] = {
     "maps": {"time", "bands", "stretch", "sensor"},
     "scatter": _PAIR,
     "errors": _PAIR | {"time"},
@@ -46,42 +45,94 @@ OPTIONS: dict[Kind, set[str]] = {
 """Options that each kind of figure accepts."""
 
 
+TOLERANCE = "Largest time gap between compared dates, if the stores differ in dates."
+SENSOR = "Use only the dates of this sensor in a merged store."
+REFERENCE_SENSOR = "Sensor of the reference dates. Without REF, both come from one merged store."
+
+
+def parse_stretch(text: str) -> tuple[float, float] | Literal["three-stage"]:
+    """Parse ``low,high`` or ``three-stage``; raise `typer.BadParameter` for anything else."""
+    if text == "three-stage":
+        return "three-stage"
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--stretch {text!r} is neither LOW,HIGH nor three-stage") from (
+            error
+        )
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A requested figure; the fields are options (see ``plot --help``)."""
+    """A requested figure; the fields are options of `plot`."""
 
-    kind: Kind
-    stores: tuple[Path, ...]
-    time: str | None = None
-    bands: tuple[str, ...] | None = None
-    stretch: str | None = None
-    point: str | None = None
-    smooth: bool = False
-    sensor: str | None = None
-    ref_sensor: str | None = None
-    tolerance: str | None = None
-    title: str = ""
+    figure: Annotated[Figures, typer.Argument(help="Kind of figure.")]
+    stores: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Zarr stores: one or more for maps and timeline; prediction and reference for "
+            "scatter and errors; a fit for tables; a CSV file for training; otherwise one."
+        ),
+    ]
+    out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")]
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="For maps and errors: date; the nearest is used. Default: the clearest date of "
+            "the first store; for errors, the mean over all dates."
+        ),
+    ] = None
+    bands: Annotated[
+        tuple[str, ...] | None,
+        typer.Option(help="Comma-separated bands; three make a colour composite."),
+        Read(split_names),
+    ] = None
+    stretch: Annotated[
+        tuple[float, float] | Literal["three-stage"] | None,
+        typer.Option(help="For maps: LOW,HIGH, or three-stage (a fixed stretch for true colour)."),
+        Read(parse_stretch),
+    ] = None
+    point: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="For series: LON,LAT of a pixel. Default: mean of the area."),
+        Read(parse_point),
+    ] = None
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="For series: also draw the smoothed series.")
+    ] = False
+    sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None
+    reference_sensor: Annotated[str | None, typer.Option(help=REFERENCE_SENSOR)] = None
+    tolerance: Annotated[
+        str | None, typer.Option(help=f"{TOLERANCE} Default: {DEFAULT_TOLERANCE}.")
+    ] = None
+    title: Annotated[str, typer.Option(help="Title of the figure.")] = ""
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = (
+        False
+    )
 
     def complaint(self) -> str:
         """Return what is wrong with the options; empty if they are valid."""
+        if self.out.suffix not in (".png", ".svg", ".pdf"):
+            return f"--out {self.out} is neither .png, .svg nor .pdf"
         names = {name for allowed in OPTIONS.values() for name in allowed}
-        idle = sorted(name for name in names - OPTIONS[self.kind] if self._value(name))
+        idle = sorted(name for name in names - OPTIONS[self.figure] if self._value(name))
         if idle:
-            usable = ", ".join(f"--{name}" for name in sorted(OPTIONS[self.kind]))
-            return f"{self.kind} has no use for --{idle[0]}; it takes {usable}"
-        most = 2 if self.kind in COMPARED else 1
-        if self.kind not in ("maps", "timeline") and len(self.stores) > most:
-            return f"{self.kind} takes {most} of STORES, not {len(self.stores)}"
+            usable = ", ".join(f"--{name}" for name in sorted(OPTIONS[self.figure]))
+            return f"{self.figure} has no use for --{idle[0]}; it takes {usable}"
+        most = 2 if self.figure in COMPARED else 1
+        if self.figure not in ("maps", "timeline") and len(self.stores) > most:
+            return f"{self.figure} takes {most} of STORES, not {len(self.stores)}"
         return ""
 
     def _value(self, option: str) -> Any:
         return getattr(self, option.replace("-", "_"))
 
-    def figure(self) -> Figure:
+    def draw(self) -> Figure:
         """Draw the figure; computes."""
         plot, title = xh.plot, self.title
         bands = None if self.bands is None else list(self.bands)
-        draw: dict[Kind, Callable[[], Figure]] = {
+        draw: dict[Figures, Callable[[], Figure]] = {
             "maps": self._maps,
             "scatter": lambda: plot.scatter(*self._compared(), bands=bands, title=title),
             "errors": lambda: plot.errors(
@@ -93,35 +144,35 @@ class Drawing:
             "tables": lambda: plot.tables(_fit(self.stores[0]), title=title),
             "training": lambda: plot.training(self.stores[0], title=title),
         }
-        return draw[self.kind]()
+        return draw[self.figure]()
 
     def _maps(self) -> Figure:
         cubes = self._cubes()
         bands = None if self.bands is None else list(self.bands)
         if all(map(is_result, cubes)):
-            return xh.plot.maps(*cubes, bands=bands, stretch=_stretch(self.stretch))
+            return xh.plot.maps(*cubes, bands=bands, stretch=self.stretch)
         first = main_layer(cubes[0])
         time = self.time or str(first["time"].values[clearest(first)])
-        return xh.plot.maps(*cubes, time=time, bands=bands, stretch=_stretch(self.stretch))
+        return xh.plot.maps(*cubes, time=time, bands=bands, stretch=self.stretch)
 
     def _cubes(self) -> list[Any]:
         return [of_sensor(xh.open_series(store), self.sensor) for store in self.stores]
 
     def _compared(self) -> tuple[xr.DataArray, xr.DataArray]:
         other = self.stores[1] if len(self.stores) > 1 else None
-        cubes = open_both(self.stores[0], other, self.sensor, self.ref_sensor)
+        cubes = open_both(self.stores[0], other, self.sensor, self.reference_sensor)
         return paired(*cubes, tolerance=self.tolerance or DEFAULT_TOLERANCE)
 
     def _series(self) -> Figure:
         cube = self._cubes()[0]
-        x, y = place_of(cube, parse_point(self.point))
+        x, y = place_of(cube, self.point)
         smoothed = xh.smooth(cube, step="1D", uncertainty=True) if self.smooth else None
         band = self.bands[0] if self.bands else None
         return xh.plot.series(cube, x=x, y=y, band=band, smoothed=smoothed, title=self.title)
 
 
 def open_both(
-    pred: Path, ref: Path | None, sensor: str | None, ref_sensor: str | None
+    pred: Path, ref: Path | None, sensor: str | None, reference_sensor: str | None
 ) -> tuple[Any, Any]:
     """Open prediction and reference: two stores, or two sensors of one.
 
@@ -130,13 +181,14 @@ def open_both(
     typer.BadParameter
         If there is nothing to compare with.
     """
-    if ref is None and (sensor is None or ref_sensor is None):
+    if ref is None and (sensor is None or reference_sensor is None):
         raise typer.BadParameter(
-            "nothing to compare with: give REF, or --sensor and --ref-sensor of a merged store"
+            "nothing to compare with: give REF, or --sensor and --reference-sensor of a merged "
+            "store"
         )
     one = xh.open_series(pred)
     other = one if ref is None else xh.open_series(ref)
-    return of_sensor(one, sensor), of_sensor(other, ref_sensor)
+    return of_sensor(one, sensor), of_sensor(other, reference_sensor)
 
 
 def _fit(path: Path) -> xr.Dataset:
@@ -144,23 +196,6 @@ def _fit(path: Path) -> xr.Dataset:
     if not isinstance(fit, xr.Dataset):
         raise xh.errors.ModelError(f"{path} is a model, not a fit with look-up tables")
     return fit
-
-
-def _stretch(text: str | None) -> Any:
-    if text is None or text == "three-stage":
-        return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"--stretch {text!r} is neither LOW,HIGH nor three-stage") from (
-            error
-        )
-    return low, high
-
-
-TOLERANCE = "Largest time gap between compared dates, if the stores differ in dates."
-SENSOR = "Use only the dates of this sensor in a merged store."
-REF_SENSOR = "Sensor of the reference dates. Without REF, both come from one merged store."
 
 
 def score(
@@ -177,7 +212,7 @@ def score(
         typer.Option(help="Comma-separated groups to score by: sensor, platform, time.month."),
     ] = None,
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
-    ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
+    reference_sensor: Annotated[str | None, typer.Option(help=REFERENCE_SENSOR)] = None,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -203,13 +238,13 @@ def score(
 
     Example: xharmonize score s2-as-landsat.zarr landsat.zarr --metrics n,rmse,bias,ssim
 
-    Within one merged store: xharmonize score dense.zarr --sensor sentinel-2-l2a --ref-sensor
+    Within one merged store: xharmonize score dense.zarr --sensor sentinel-2-l2a --reference-sensor
     landsat-c2-l2
     """
     if out is not None and out.suffix not in (".csv", ".json"):
         raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
     _require_new(out, overwrite)
-    both = open_both(pred, ref, sensor, ref_sensor)
+    both = open_both(pred, ref, sensor, reference_sensor)
     other_prediction = None
     if baseline is None:
         one, other = paired(*both, tolerance=tolerance)
@@ -234,72 +269,18 @@ def score(
         console.say(f"Scores: {out}")
 
 
-def plot(
-    kind: Annotated[Kind, typer.Argument(help="Kind of figure.")],
-    stores: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Zarr stores: one or more for maps and timeline; prediction and reference for "
-            "scatter and errors; a fit for tables; a CSV file for training; otherwise one."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")],
-    time: Annotated[
-        str | None,
-        typer.Option(
-            help="For maps and errors: date; the nearest is used. Default: the clearest date of "
-            "the first store; for errors, the mean over all dates."
-        ),
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Comma-separated bands; three make a colour composite.")
-    ] = None,
-    stretch: Annotated[
-        str | None,
-        typer.Option(help="For maps: LOW,HIGH, or three-stage (a fixed stretch for true colour)."),
-    ] = None,
-    point: Annotated[
-        str | None, typer.Option(help="For series: LON,LAT of a pixel. Default: mean of the area.")
-    ] = None,
-    smooth: Annotated[
-        bool, typer.Option("--smooth", help="For series: also draw the smoothed series.")
-    ] = False,
-    sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
-    ref_sensor: Annotated[str | None, typer.Option(help=REF_SENSOR)] = None,
-    tolerance: Annotated[
-        str | None, typer.Option(help=f"{TOLERANCE} Default: {DEFAULT_TOLERANCE}.")
-    ] = None,
-    title: Annotated[str, typer.Option(help="Title of the figure.")] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
-    ] = False,
-) -> None:
+@takes(Drawing)
+def plot(drawing: Drawing) -> None:
     """Plot one or more stores.
 
     Example: xharmonize plot scatter s2-as-landsat.zarr landsat.zarr --out scatter.png
     """
-    if out.suffix not in (".png", ".svg", ".pdf"):
-        raise typer.BadParameter(f"--out {out} is neither .png, .svg nor .pdf")
-    drawing = Drawing(
-        kind=kind,
-        stores=tuple(stores),
-        time=time,
-        bands=None if bands is None else split_names(bands),
-        stretch=stretch,
-        point=point,
-        smooth=smooth,
-        sensor=sensor,
-        ref_sensor=ref_sensor,
-        tolerance=tolerance,
-        title=title,
-    )
-    complaint = drawing.complaint()
-    if complaint:
+    if complaint := drawing.complaint():
         raise typer.BadParameter(complaint)
-    _require_new(out, overwrite)
-    with console.progress(f"Drawing {kind}"):
-        drawing.figure().savefig(out)
-    console.say(f"Picture: {out}")
+    _require_new(drawing.out, drawing.overwrite)
+    with console.progress(f"Drawing {drawing.figure}"):
+        drawing.draw().savefig(drawing.out)
+    console.say(f"Picture: {drawing.out}")
 
 
 def report(
@@ -337,7 +318,7 @@ def report(
         xh.write_report(
             xh.open_series(store),
             out,
-            mode="w" if overwrite else "w-",
+            mode=mode_of(overwrite),
             ref=cubes[0],
             source=cubes[1],
             tolerance=tolerance,
@@ -349,7 +330,7 @@ def report(
 
 def _require_new(out: Path | None, overwrite: bool) -> None:
     if out is not None:
-        require_new(out, "w" if overwrite else "w-", cure="replace it with --overwrite")
+        require_new(out, mode_of(overwrite), cure="replace it with --overwrite")
 
 
 def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -23,86 +23,28 @@ from xharmonize.errors import RadiometryError, TimeAxisError
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.registry import resolve
 from xharmonize.models.refs import Runtime
+from xharmonize.options import with_options_of
 from xharmonize.sensors import Sensor, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
+P = ParamSpec("P")
 LANDSAT, SENTINEL2 = "landsat-c2-l2", "sentinel-2-l2a"
 
 
-def to_landsat(
-    cube: Cube,
-    model: Model = "hls-v2",
-    *,
-    like: xr.DataArray | xr.Dataset | None = None,
-    resolution: float | None = None,
-    platform: str | Mapping[str, str] | None = None,
-    tables: xr.Dataset | None = None,
-    flags: bool = False,
-    runtime: Runtime | None = None,
-) -> Cube:
-    """Convert a cube to the bandpass of Landsat-8/9 OLI; see `to_sensor`.
+class _Converter(Protocol[P]):
+    """A converter to one sensor, to type checkers: the options are those of `to_sensor`."""
 
-    Examples
-    --------
-    >>> from xharmonize.testing import example_cube
-    >>> cube = example_cube(platform="sentinel-2b")
-    >>> result = to_landsat(cube, "hls-v2")
-    >>> str(result.bandpass.values[0])
-    'oli'
-    >>> round(float(result.sel(band="swir22").mean() / cube.sel(band="swir22").mean()), 3)
-    0.988
-    """
-    cube = at_door(cube)
-    return to_sensor(
-        cube,
-        LANDSAT,
-        model,
-        like=like,
-        resolution=resolution,
-        platform=platform,
-        tables=tables,
-        flags=flags,
-        runtime=runtime,
-    )
+    def __call__(
+        self, cube: Cube, model: Model = "hls-v2", *args: P.args, **options: P.kwargs
+    ) -> Cube: ...
 
 
-def to_sentinel2(
-    cube: Cube,
-    model: Model = "hls-v2",
-    *,
-    like: xr.DataArray | xr.Dataset | None = None,
-    resolution: float | None = None,
-    platform: str | Mapping[str, str] | None = None,
-    tables: xr.Dataset | None = None,
-    flags: bool = False,
-    runtime: Runtime | None = None,
-) -> Cube:
-    """Convert a cube to the bandpass of Sentinel-2 MSI; see `to_sensor`.
-
-    `platform` selects the target MSI, by default ``"sentinel-2a"``. Published coefficients are
-    inverted (slope 1/s, offset -o/s). Fits cannot be inverted, except those of Deming regression.
-
-    Examples
-    --------
-    >>> from xharmonize.testing import example_cube
-    >>> landsat = example_cube("landsat-c2-l2", platform="landsat-8")
-    >>> result = to_sentinel2(landsat, platform="sentinel-2b")
-    >>> str(landsat.bandpass.values[0]), str(result.bandpass.values[0])
-    ('oli', 'msi')
-    """
-    cube = at_door(cube)
-    return to_sensor(
-        cube,
-        SENTINEL2,
-        model,
-        like=like,
-        resolution=resolution,
-        platform=platform,
-        tables=tables,
-        flags=flags,
-        runtime=runtime,
-    )
+def _converter(
+    whole: Callable[Concatenate[Any, str, Model, P], Any],
+) -> Callable[[Callable[..., Any]], _Converter[P]]:
+    decorate: Any = with_options_of(whole)
+    return decorate
 
 
 def to_sensor(
@@ -203,6 +145,41 @@ def to_sensor(
     on_grid = partial(_on_grid, harmonizer=harmonizer, like=like, resolution=resolution)
     result: Cube = on_grid(apply(cube)) if harmonizer.changes_grid else apply(on_grid(cube))
     return result
+
+
+@_converter(to_sensor)
+def to_landsat(cube: Cube, model: Model = "hls-v2", **options: Any) -> Cube:
+    """Convert a cube to the bandpass of Landsat-8/9 OLI, lazily; see `to_sensor` for how.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> cube = example_cube(platform="sentinel-2b")
+    >>> result = to_landsat(cube, "hls-v2")
+    >>> str(result.bandpass.values[0])
+    'oli'
+    >>> round(float(result.sel(band="swir22").mean() / cube.sel(band="swir22").mean()), 3)
+    0.988
+    """
+    return to_sensor(cube, LANDSAT, model, **options)
+
+
+@_converter(to_sensor)
+def to_sentinel2(cube: Cube, model: Model = "hls-v2", **options: Any) -> Cube:
+    """Convert a cube to the bandpass of Sentinel-2 MSI, lazily; see `to_sensor` for how.
+
+    `platform` selects the target MSI, by default ``"sentinel-2a"``. Published coefficients are
+    inverted (slope 1/s, offset -o/s). Fits cannot be inverted, except those of Deming regression.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> landsat = example_cube("landsat-c2-l2", platform="landsat-8")
+    >>> result = to_sentinel2(landsat, platform="sentinel-2b")
+    >>> str(landsat.bandpass.values[0]), str(result.bandpass.values[0])
+    ('oli', 'msi')
+    """
+    return to_sensor(cube, SENTINEL2, model, **options)
 
 
 def _named_target(product: Sensor, platform: Any) -> str | None:
