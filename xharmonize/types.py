@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +22,9 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 """Array of any dtype."""
+
+Duration: TypeAlias = str | float | timedelta | np.timedelta64
+"""Length of time: pandas notation such as ``"16D"`` or ``"36h"``, or a number of days."""
 
 Level: TypeAlias = Literal["TOA", "SR", "NBAR"]
 """Processing level of reflectance: top of atmosphere, surface, nadir BRDF-adjusted surface."""

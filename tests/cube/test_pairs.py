@@ -127,7 +127,7 @@ def test_refusals(cube):
         xh.match_pairs(cube.sel(band=["red"]), landsat(("2018-07-02",)).sel(band=["blue"]))
     with pytest.raises(xh.errors.RadiometryError, match=r"decode\(\)"):
         xh.match_pairs(cube, landsat(("2018-07-02",), is_decoded=False))
-    with pytest.raises(xh.errors.TimeAxisError, match="tolerance='soon' is not a length"):
+    with pytest.raises(xh.errors.OptionError, match="tolerance='soon' is no length of time"):
         xh.match_pairs(cube, landsat(("2018-07-02",)), tolerance="soon")
-    with pytest.raises(xh.errors.TimeAxisError, match="tolerance='-1D' is negative"):
+    with pytest.raises(xh.errors.OptionError, match="tolerance='-1D' is too short"):
         xh.match_pairs(cube, landsat(("2018-07-02",)), tolerance="-1D")

@@ -1,4 +1,4 @@
-"""Dates of cubes: validation of time coordinates, and solar days.
+"""Dates of cubes: validation of time coordinates, lengths of time, and solar days.
 
 A cube's ``time`` is one datetime64 a step, UTC without time zone, and what nanoseconds can hold:
 everything is computed in them, and numpy wraps the year 9999 to 1816 without a word.
@@ -14,8 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.geobox import centre_of, geobox_of
-from xharmonize.errors import TimeAxisError
-from xharmonize.types import AnyArray, IntArray
+from xharmonize.errors import OptionError, TimeAxisError
+from xharmonize.types import AnyArray, Duration, IntArray
 
 FIRST = np.datetime64("1678-01-01")
 LAST = np.datetime64("2262-01-01")
@@ -158,3 +158,59 @@ def _ahead(longitude: float) -> np.timedelta64:
     """How far mean solar time is ahead of UTC: an hour every 15 degrees."""
     hours = 0.0 if math.isnan(longitude) else longitude / 15
     return np.timedelta64(round(hours * 3600), "s")
+
+
+def duration_in_days(length: Duration, *, argument: str, least: float = math.ulp(0.0)) -> float:
+    """Return a length of time in days: the one reading of all durations.
+
+    Parameters
+    ----------
+    length : str, number, Timedelta or timedelta64
+        Pandas notation, with a unit (``"16D"``, ``"36h"``), or a number of days, as text too.
+    argument : str
+        Name of the argument, for the error message.
+    least : float
+        Minimum [day]; by default anything above 0. Infinity is allowed.
+
+    Raises
+    ------
+    OptionError
+        If it is no length of time, or too short.
+
+    Examples
+    --------
+    >>> duration_in_days("36h", argument="max_gap"), duration_in_days(16, argument="max_gap")
+    (1.5, 16.0)
+    """
+    days = _days_of(length)
+    if days >= least:
+        return days
+    minimum = "of 0 or more" if least == 0 else "above 0" if least < 1 else f"of {least:g} or more"
+    raise OptionError(
+        "is no length of time" if math.isnan(days) else "is too short",
+        cure=f"give '16D', '36h' or a number of days, {minimum}",
+        argument=argument,
+        value=length,
+    )
+
+
+def worded_days(days: float) -> str:
+    """Return a number of days in words: ``1 day``, ``1.5 days``."""
+    return f"{days:g} day{'s' * (days != 1)}"
+
+
+def _days_of(length: object) -> float:
+    """Days of a length of time; NaN if it is none."""
+    if isinstance(length, bool):
+        return math.nan
+    if isinstance(length, np.timedelta64):
+        return float(length / np.timedelta64(1, "D"))
+    try:
+        # First, as pandas reads a number without unit as nanoseconds.
+        return float(length)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        pass
+    try:
+        return float(pd.Timedelta(length) / pd.Timedelta(days=1))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import (
@@ -16,11 +15,11 @@ from xharmonize.cube.contract import (
     select_bands,
     with_history,
 )
-from xharmonize.cube.dates import solar_days
+from xharmonize.cube.dates import duration_in_days, solar_days, worded_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisError
-from xharmonize.types import IntArray
+from xharmonize.types import Duration, IntArray
 
 SAME_PASS = np.timedelta64(1, "h")
 """Steps of one platform closer than this are one look (rows of a pass, reprocessed granules)."""
@@ -30,7 +29,7 @@ def match_pairs(
     source: xr.DataArray | xr.Dataset,
     target: xr.DataArray | xr.Dataset,
     *,
-    tolerance: str | pd.Timedelta = "2D",
+    tolerance: Duration = "2D",
     bands: Literal["common", "all"] = "common",
 ) -> xr.Dataset:
     """Pair the dates of two cubes, closest in time first, using each date at most once.
@@ -44,8 +43,8 @@ def match_pairs(
     ----------
     source, target : (time, band, y, x) DataArray, or Dataset with ``reflectance``
         Reflectance [1] on the same grid, NaN where missing. Companions are dropped.
-    tolerance : str or Timedelta
-        Largest time gap, inclusive, in pandas notation (``"2D"``, ``"36h"``). A whole number of
+    tolerance : str, number or Timedelta
+        Largest time gap, inclusive: ``"2D"``, ``"36h"``, or a number of days. A whole number of
         days is compared with the difference in solar days: ``"2D"`` pairs observations at 10:40
         and 10:55 two days apart.
     bands : {"common", "all"}
@@ -68,6 +67,8 @@ def match_pairs(
         If the cubes have no band in common.
     TimeAxisError
         If no two dates are within `tolerance`.
+    OptionError
+        If `tolerance` is no length of time.
     """
     source, target = at_door(source), at_door(target)
     if bands not in ("common", "all"):
@@ -79,7 +80,8 @@ def match_pairs(
     if bands == "common":
         names = _common_bands(one, other)
         one, other = select_bands(one, names), select_bands(other, names)
-    chosen = _pair_up(one, other, _tolerance(tolerance))
+    longest = duration_in_days(tolerance, argument="tolerance", least=0)
+    chosen = _pair_up(one, other, longest)
     taken = _taken(one, chosen[:, 0], "source")
     wanted = _taken(other, chosen[:, 1], "target")
     if bands == "all":
@@ -89,7 +91,7 @@ def match_pairs(
     pairs = xr.merge([taken, wanted], compat="override", combine_attrs="override")
     meaning = {"long_name": "source time minus target time", "units": "days"}
     pairs = pairs.assign_coords(gap=("pair", gap, meaning), pair=np.arange(len(gap)))
-    return pairs.assign_attrs(with_history({}, f"match_pairs: tolerance {tolerance}"))
+    return pairs.assign_attrs(with_history({}, f"match_pairs: tolerance {worded_days(longest)}"))
 
 
 def _reflectance(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
@@ -115,34 +117,16 @@ def _common_bands(source: xr.DataArray, target: xr.DataArray) -> list[str]:
     return names
 
 
-def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
-    try:
-        length = pd.Timedelta(tolerance)
-    except ValueError as error:
-        raise TimeAxisError(
-            "is not a length of time",
-            cure="write it as '2D' or '36h'",
-            argument="tolerance",
-            value=tolerance,
-        ) from error
-    if not length >= pd.Timedelta(0):
-        raise TimeAxisError(
-            "is negative", cure="give a length such as '2D'", argument="tolerance", value=tolerance
-        )
-    found: np.timedelta64 = length.to_timedelta64()
-    return found
-
-
-def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta64) -> IntArray:
+def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: float) -> IntArray:
     """Step numbers (source, target) of the pairs, in order of target time."""
     looks, wanted = _looks(source), _looks(target)
     when, target_when = source["time"].values, target["time"].values
     ids, target_ids = read_coordinate(source, "item_id"), read_coordinate(target, "item_id")
     gaps = np.abs(when[:, None] - target_when[None, :])
-    is_near = gaps <= tolerance
-    if tolerance % np.timedelta64(1, "D") == np.timedelta64(0):
+    is_near = gaps / np.timedelta64(1, "D") <= tolerance
+    if tolerance.is_integer():
         days = np.abs(solar_days(source)[:, None] - solar_days(target)[None, :])
-        is_near = days <= tolerance // np.timedelta64(1, "D")
+        is_near = days <= tolerance
     candidates = sorted(
         (gaps[i, j], target_when[j], when[i], target_ids[j], ids[i], i, j)
         for i in looks
@@ -152,7 +136,7 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
     if not candidates:
         nearest = f", the nearest are {_days(gaps.min())} apart" if gaps.size else ""
         raise TimeAxisError(
-            f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}", cure="raise tolerance="
+            f"no two dates lie within {worded_days(tolerance)}{nearest}", cure="raise tolerance="
         )
     free, free_target = set(looks), set(wanted)
     pairs: list[tuple[int, int]] = []

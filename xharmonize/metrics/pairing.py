@@ -13,6 +13,7 @@ from xharmonize.cube.geobox import crop_to_shared, geobox_of, shift_between
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import RadiometryWarning, TimeAxisError, warn
 from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import Duration
 
 _NAMED = ("sensor", "platform", "tile", "level", "processing_baseline")
 
@@ -35,7 +36,7 @@ def of_sensor(cube: Any, sensor: str | None) -> Any:
 
 
 def paired(
-    pred: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, tolerance: str = "2D"
+    pred: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, tolerance: Duration = "2D"
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return prediction and reference at common dates, lazily.
 
@@ -87,7 +88,7 @@ def compare(
     predictions: Mapping[str, xr.DataArray | xr.Dataset],
     ref: xr.DataArray | xr.Dataset,
     *,
-    tolerance: str,
+    tolerance: Duration,
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
     """Return each prediction with its reference, at the dates and pixels common to all, lazily.
 

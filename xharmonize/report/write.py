@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 import xharmonize as xh
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
+from xharmonize.cube.dates import duration_in_days, worded_days
 from xharmonize.cube.door import at_door
 from xharmonize.errors import ContractError, RadiometryError, StoreError, XHarmonizeError, printable
 from xharmonize.metrics.pairing import compare
 from xharmonize.report import facts
 from xharmonize.report.facts import seen_values
 from xharmonize.series.axis import has_look
+from xharmonize.types import Duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -322,7 +323,7 @@ def write_report(
     *,
     ref: xr.DataArray | xr.Dataset | None = None,
     source: xr.DataArray | xr.Dataset | None = None,
-    tolerance: str = "2D",
+    tolerance: Duration = "2D",
     title: str = "",
     notes: Sequence[str] = (),
     mode: Mode = "w-",
@@ -345,7 +346,7 @@ def write_report(
         The reference, on the same grid.
     source : DataArray or Dataset, optional
         What the prediction was made from, on its own grid; only with `ref`.
-    tolerance : str
+    tolerance : str or number
         Largest gap between dates that are compared, as for `xharmonize.match_pairs`.
     title : str
         Heading of the page.
@@ -404,7 +405,7 @@ def write_report(
 
 
 def _sections(
-    cube: Any, ref: Any | None, source: Any | None, tolerance: str
+    cube: Any, ref: Any | None, source: Any | None, tolerance: Duration
 ) -> tuple[dict[str, Html], list[str]]:
     """Parts of the page by heading, and warnings."""
     sections: dict[str, Html] = {}
@@ -436,9 +437,10 @@ def _sections(
 
 
 def _comparison(
-    cube: Any, ref: Any, source: Any | None, tolerance: str
+    cube: Any, ref: Any, source: Any | None, tolerance: Duration
 ) -> tuple[dict[str, Html], list[str]]:
     """Scores and pictures of a prediction against its reference."""
+    within = worded_days(duration_in_days(tolerance, argument="tolerance", least=0))
     others, warnings = ({}, []) if source is None else facts.baselines(source, ref)
     pairs = compare({PREDICTION: cube} | others, ref, tolerance=tolerance)
     overall, by_band = facts.score_rows(pairs)
@@ -447,7 +449,7 @@ def _comparison(
     n = int(one.notnull().any([d for d in one.dims if d not in ("pair", "time")]).sum())
     words = tag(
         "p",
-        f"{n} dates with common pixels, prediction and reference at most {_days(tolerance)} apart; "
+        f"{n} dates with common pixels, prediction and reference at most {within} apart; "
         "only pixels that all have count. RMSE, MAE and bias are in units of the values"
         + ("; the best value of each column is bold." if best else "."),
         class_="note",
@@ -461,11 +463,6 @@ def _comparison(
         ]
     )
     return {"Scores": scores, "Comparison": join(drawn)}, warnings + found
-
-
-def _days(tolerance: str) -> str:
-    days = pd.Timedelta(tolerance) / pd.Timedelta(days=1)
-    return "1 day" if days == 1 else f"{days:g} days"
 
 
 def _used(cube: Any, ref: Any | None, source: Any | None) -> Html:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import read_coordinate
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import (
     crop_to_shared,
@@ -22,7 +23,6 @@ from xharmonize.cube.geobox import (
 from xharmonize.errors import (
     BandError,
     GridError,
-    OptionError,
     TimeAxisError,
     UnknownSensorError,
     require_fraction,
@@ -31,7 +31,7 @@ from xharmonize.kernels import observations as kernels
 from xharmonize.sensors import Names, get_sensor
 from xharmonize.series import axis
 from xharmonize.series.axis import deviation_of_known, is_smoothed, known_sensors, mean_of_known
-from xharmonize.types import AnyArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, Duration, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def sensor_offsets(
     cube: xr.DataArray | xr.Dataset,
     *,
     reference: str | None = None,
-    max_gap: float = 16.0,
+    max_gap: Duration = 16.0,
     min_valid: float = 0.1,
 ) -> xr.Dataset:
     """Estimate offsets between sensors from observations close in time, lazily.
@@ -83,8 +83,9 @@ def sensor_offsets(
     reference : str, optional
         Sensor to compare the others with. By default the sensor whose own bandpass the values have,
         else the first one by name.
-    max_gap : float
-        Maximum time [day] between the two observations used for interpolation.
+    max_gap : str or number
+        Maximum time between the two observations used for interpolation, such as ``"16D"`` or 16
+        [day].
     min_valid : float
         Minimum fraction [1] of pixels with a difference for a date to count.
 
@@ -108,8 +109,7 @@ def sensor_offsets(
     """
     cube = at_door(cube)
     require_fraction(min_valid, argument="min_valid")
-    if not max_gap > 0:
-        raise OptionError(cure="give days above 0", argument="max_gap", value=max_gap)
+    max_gap = duration_in_days(max_gap, argument="max_gap")
     _, values = axis.split_quantity(cube, what="sensor_offsets")
     if is_smoothed(cube):
         raise TimeAxisError(

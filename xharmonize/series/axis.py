@@ -21,12 +21,18 @@ from xharmonize.cube.contract import (
     read_coordinate,
     spread_over,
 )
-from xharmonize.cube.dates import solar_days
-from xharmonize.errors import ContractError, ModelError, RadiometryError, TimeAxisError
+from xharmonize.cube.dates import duration_in_days, solar_days
+from xharmonize.errors import (
+    ContractError,
+    ModelError,
+    OptionError,
+    RadiometryError,
+    TimeAxisError,
+)
 from xharmonize.harmonizers.published import cure_of_mixture
 from xharmonize.sensors import Flag, Names
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, BoolArray, Duration, FloatArray, IntArray
 
 BLOCK_BYTES = 64 * 2**20
 """Maximum size of a block with the whole time axis, if it can be split in space."""
@@ -218,10 +224,31 @@ def without_time(cube: xr.DataArray) -> Mapping[Any, Any]:
 LONGEST = 366
 """Longest period in days: periods restart every year."""
 
-PERIODS = f"a number of days up to '{LONGEST}D' such as '10D', or 'dekad', 'month' or 'year'"
+NAMED = ("dekad", "month", "year")
+PERIODS = f"whole days such as '10D' or 10, up to {LONGEST}, or 'dekad', 'month' or 'year'"
 
 
-def periods_of(first: int, last: int, period: str, *, name: str) -> list[tuple[int, int]]:
+def period_of(length: Duration, *, argument: str) -> str:
+    """Return a period by its name: ``"dekad"``, ``"month"``, ``"year"``, or days such as ``"10D"``.
+
+    Raises
+    ------
+    OptionError
+        If it is none of these.
+    """
+    if isinstance(length, str) and length in NAMED:
+        return length
+    try:
+        days = duration_in_days(length, argument=argument)
+    except OptionError as error:
+        error.cure = f"give {PERIODS}"
+        raise
+    if not days.is_integer() or days > LONGEST:
+        raise OptionError("", cure=f"give {PERIODS}", argument=argument, value=length)
+    return f"{days:.0f}D"
+
+
+def periods_of(first: int, last: int, period: str) -> list[tuple[int, int]]:
     """First and last day of the periods that contain the days from `first` to `last`.
 
     Parameters
@@ -229,21 +256,14 @@ def periods_of(first: int, last: int, period: str, *, name: str) -> list[tuple[i
     first, last : int
         Days since 1970-01-01, both included.
     period : str
-        A number of days such as ``"10D"``, counted from 1 January of each year with a shorter last
-        period; ``"dekad"``, which ends on the 10th, the 20th and the last day of each month;
-        ``"month"``; or ``"year"``.
-    name : str
-        Name of the argument, for the error message.
-
-    Raises
-    ------
-    TimeAxisError
-        If `period` is unknown.
+        As from `period_of`: days such as ``"10D"``, counted from 1 January of each year with a
+        shorter last period; ``"dekad"``, which ends on the 10th, the 20th and the last day of each
+        month; ``"month"``; or ``"year"``.
     """
     ends = np.array([first, last]).astype("datetime64[D]").astype("datetime64[Y]")
     low, high = ends.astype(np.int64).tolist()
     years = [_day(np.datetime64(year, "Y")) for year in range(low, high + 2)]
-    starts = [day for b, e in pairwise(years) for day in _starts_in_year(b, e, period, name)]
+    starts = [day for b, e in pairwise(years) for day in _starts_in_year(b, e, period)]
     found = [(start, after - 1) for start, after in pairwise([*starts, years[-1]])]
     return [(start, end) for start, end in found if end >= first and start <= last]
 
@@ -253,23 +273,20 @@ def middle_of(first: int, last: int) -> int:
     return (first + last) // 2
 
 
-def middles_of(days: IntArray, period: str, *, name: str) -> IntArray:
+def middles_of(days: IntArray, period: str) -> IntArray:
     """Middle days of the periods that contain the days, including empty ones."""
-    found = periods_of(int(days.min()), int(days.max()), period, name=name)
+    found = periods_of(int(days.min()), int(days.max()), period)
     return np.array([middle_of(*one) for one in found], np.int64)
 
 
-def _starts_in_year(begin: int, end: int, period: str, name: str) -> list[int]:
+def _starts_in_year(begin: int, end: int, period: str) -> list[int]:
     if period == "year":
         return [begin]
     if period in ("month", "dekad"):
         year = np.datetime64(begin, "D").astype("datetime64[M]")
         months = [_day(year + k) for k in range(12)]
         return [m + d for m in months for d in ((0,) if period == "month" else (0, 10, 20))]
-    found = re.fullmatch(r"(\d{1,4})D", str(period), re.ASCII)
-    if found is None or not 1 <= int(found[1]) <= LONGEST:
-        raise TimeAxisError(f"{name}={period!r}", cure=f"give {PERIODS}")
-    return list(range(begin, end, int(found[1])))
+    return list(range(begin, end, int(period.removesuffix("D"))))
 
 
 def _day(date: np.datetime64) -> int:

@@ -29,7 +29,7 @@ from xharmonize.kernels import observations as kernels
 from xharmonize.kernels.reflectance import ratio_index
 from xharmonize.sensors import Names
 from xharmonize.series import axis
-from xharmonize.types import AnyArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, Duration, FloatArray, IntArray
 
 Kernel: TypeAlias = Callable[..., AnyArray]
 MergeRule: TypeAlias = Literal["target", "mean", "lowest_uncertainty"]
@@ -126,7 +126,7 @@ class Period:
         return axis.middle_of(self.first, self.last)
 
 
-def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") -> Cube:
+def composite(cube: Cube, period: Duration = "10D", *, how: CompositeHow = "median") -> Cube:
     """Composite the observations of each period into one date, lazily.
 
     Parameters
@@ -134,12 +134,12 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     cube : DataArray or Dataset
         Reflectance (time, band, y, x) [1] or an index (time, y, x); NaN where missing. Dates may be
         in any order.
-    period : str
-        A number of days such as ``"10D"``, counted from 1 January of each year with a shorter last
-        period, so that years are comparable; ``"dekad"``, which ends on the 10th, the 20th and the
-        last day of each month; ``"month"``; or ``"year"``. Dates are assigned by solar day if the
-        cube is georeferenced, by UTC day otherwise. ``smooth(step=...)`` uses the same periods and
-        dates.
+    period : str or number
+        A number of days such as ``"10D"`` or 10, counted from 1 January of each year with a shorter
+        last period, so that years are comparable; ``"dekad"``, which ends on the 10th, the 20th and
+        the last day of each month; ``"month"``; or ``"year"``. Dates are assigned by solar day if
+        the cube is georeferenced, by UTC day otherwise. ``smooth(step=...)`` uses the same periods
+        and dates.
     how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
         ``median`` and ``mean`` combine the valid values, band by band. The others select one whole
         observation per pixel, with its companions. ``max``: the largest value (for an index only).
@@ -161,9 +161,9 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
     Raises
     ------
     TimeAxisError
-        If `period` is unknown, or there are no dates.
+        If there are no dates.
     OptionError
-        If `how` is unknown.
+        If `period` or `how` is unknown.
     BandError
         If a required band is missing.
     ModelError
@@ -177,6 +177,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
             argument="how",
             value=how,
         )
+    period = axis.period_of(period, argument="period")
     name, values = axis.split_quantity(cube, what="composite")
     axis.require_one_bandpass(values, what="composite")
     _require_bands(values, how)
@@ -198,7 +199,7 @@ def composite(cube: Cube, period: str = "10D", *, how: CompositeHow = "median") 
 def find_periods(days: IntArray, period: str) -> list[Period]:
     """Periods from that of the first day to that of the last, including empty ones."""
     found = []
-    for first, last in axis.periods_of(int(days.min()), int(days.max()), period, name="period"):
+    for first, last in axis.periods_of(int(days.min()), int(days.max()), period):
         dates = np.flatnonzero((days >= first) & (days <= last))
         ordered = dates[np.argsort(days[dates], kind="stable")]
         found.append(Period(first=first, last=last, dates=tuple(ordered.tolist())))

@@ -13,6 +13,7 @@ import xarray as xr
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import ResultFlag, blank_missing, companions_of, with_flags
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.kernels import observations as kernels
@@ -20,7 +21,7 @@ from xharmonize.kernels.observations import gaps
 from xharmonize.sensors import Names
 from xharmonize.series import axis
 from xharmonize.series.axis import known_sensors, observed_values
-from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, BoolArray, Duration, FloatArray, IntArray
 
 Direction: TypeAlias = Literal["both", "below", "above"]
 
@@ -70,7 +71,7 @@ def screen_outliers(
     *,
     threshold: float = 4.0,
     min_departure: float = 0.1,
-    max_gap: float = 60.0,
+    max_gap: Duration = 60.0,
     direction: Direction = "both",
     mask: bool = True,
 ) -> Any:
@@ -98,9 +99,9 @@ def screen_outliers(
         Threshold in robust standard deviations.
     min_departure : float
         Minimum departure, in the unit of the values.
-    max_gap : float
-        Maximum time [day] between the two neighbours. Values in longer gaps, and the first and
-        last of a pixel, are not screened and stay.
+    max_gap : str or number
+        Maximum time between the two neighbours, such as ``"60D"`` or 60 [day]. Values in longer
+        gaps, and the first and last of a pixel, are not screened and stay.
     direction : {"both", "below", "above"}
         Which departures count; clouds lie ``below`` in NDVI.
     mask : bool
@@ -124,7 +125,8 @@ def screen_outliers(
     Leys et al. 2013 (median absolute deviation), doi:10.1016/j.jesp.2013.03.013.
     """
     cube = at_door(cube)
-    _require_options(threshold, min_departure, max_gap, direction)
+    _require_options(threshold, min_departure, direction)
+    max_gap = duration_in_days(max_gap, argument="max_gap")
     name, values = axis.split_quantity(cube, what="screen_outliers")
     has_band = "band" in values.dims
     lead = ["time", "band"] if has_band else ["time"]
@@ -135,7 +137,7 @@ def screen_outliers(
         days=tuple(days.tolist()),
         threshold=float(threshold),
         min_departure=float(min_departure),
-        max_gap=float(max_gap),
+        max_gap=max_gap,
         direction=SIGNS[direction],
         has_band=has_band,
     )
@@ -152,12 +154,9 @@ def screen_outliers(
     return _with_flags(given, kept, outlier, name, mask=mask)
 
 
-def _require_options(
-    threshold: float, min_departure: float, max_gap: float, direction: str
-) -> None:
-    for what, value in (("threshold", threshold), ("max_gap", max_gap)):
-        if not value > 0:
-            raise OptionError(f"{what}={value}", cure="give a number above 0")
+def _require_options(threshold: float, min_departure: float, direction: str) -> None:
+    if not threshold > 0:
+        raise OptionError(cure="give a number above 0", argument="threshold", value=threshold)
     if not min_departure >= 0:
         raise OptionError(
             cure="give a number of 0 or more", argument="min_departure", value=min_departure

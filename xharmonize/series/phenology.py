@@ -11,11 +11,12 @@ import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, OptionError, TimeAxisError
 from xharmonize.kernels import phenology as kernels
 from xharmonize.series import axis
-from xharmonize.types import AnyArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, Duration, FloatArray, IntArray
 
 PhenologyMethod: TypeAlias = Literal["threshold", "derivative"]
 
@@ -67,7 +68,7 @@ def phenology(
     method: PhenologyMethod = "threshold",
     threshold: float = 0.2,
     year_start: str = "01-01",
-    reach: float = 240.0,
+    reach: Duration = 240.0,
     min_amplitude: float = 0.1,
 ) -> xr.Dataset:
     """Find the start, peak and end of one season per year, lazily.
@@ -92,8 +93,9 @@ def phenology(
         Fraction of the rise [1], between 0 and 1.
     year_start : str
         Month and day at which years start, such as ``"07-01"`` if seasons peak around New Year.
-    reach : float
-        Maximum time [day] from the peak to the lowest values before and after it.
+    reach : str or number
+        Maximum time from the peak to the lowest values before and after it, such as ``"240D"`` or
+        240 [day].
     min_amplitude : float
         Minimum height of the peak above the base, in the unit of the index. Series that vary less
         have no season.
@@ -122,7 +124,8 @@ def phenology(
     Jönsson and Eklundh 2004, doi:10.1016/j.cageo.2004.05.006.
     """
     cube = at_door(cube)
-    _require_options(method, threshold, reach)
+    _require_options(method, threshold)
+    reach = duration_in_days(reach, argument="reach")
     _, values = axis.split_quantity(cube, what="phenology")
     if "band" in values.dims:
         raise BandError(
@@ -138,7 +141,7 @@ def phenology(
         windows=windows,
         threshold=threshold,
         by_derivative=method == "derivative",
-        reach=float(reach),
+        reach=reach,
         min_amplitude=float(min_amplitude),
     )
     snow = axis.is_snow(cube, whole)
@@ -148,7 +151,7 @@ def phenology(
     return _described(found, whole, years, with_history(values.attrs, line))
 
 
-def _require_options(method: str, threshold: float, reach: float) -> None:
+def _require_options(method: str, threshold: float) -> None:
     if method not in ("threshold", "derivative"):
         raise OptionError(
             "", cure="choose 'threshold' or 'derivative'", argument="method", value=method
@@ -157,8 +160,6 @@ def _require_options(method: str, threshold: float, reach: float) -> None:
         raise OptionError(
             cure="give a share of the rise between 0 and 1", argument="threshold", value=threshold
         )
-    if not reach > 0:
-        raise OptionError(cure="give a number of days above 0", argument="reach", value=reach)
 
 
 def _axis(values: xr.DataArray) -> tuple[IntArray, IntArray]:

@@ -12,6 +12,7 @@ import xarray as xr
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.companions import COMPANIONS, companions_of
 from xharmonize.cube.contract import with_history
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.cube.door import at_door
 from xharmonize.errors import OptionError, TimeAxisError
 from xharmonize.series import axis
@@ -25,7 +26,7 @@ from xharmonize.series.smoothers import (
     Whittaker,
     smooth_block,
 )
-from xharmonize.types import AnyArray
+from xharmonize.types import AnyArray, Duration
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 SmoothMethod: TypeAlias = Literal["whittaker", "savgol", "harmonic", "rbf"]
@@ -44,8 +45,8 @@ def smooth(
     cube: Cube,
     method: SmoothMethod | Whittaker | SavitzkyGolay | Harmonic | RadialBasis = "whittaker",
     *,
-    step: str | None = None,
-    max_gap: float = 60.0,
+    step: Duration | None = None,
+    max_gap: Duration = 60.0,
     envelope: float | None = None,
     snow: SnowRule = "gap",
     uncertainty: bool | None = None,
@@ -66,14 +67,14 @@ def smooth(
     method : {"whittaker", "savgol", "harmonic", "rbf"}, Whittaker, SavitzkyGolay, Harmonic or \
 RadialBasis
         A name selects the method with its defaults.
-    step : str, optional
-        Output dates; the dates of the cube if None. ``"1D"`` gives every day. ``"10D"``,
+    step : str or number, optional
+        Output dates; the dates of the cube if None. ``"1D"`` or 1 gives every day. ``"10D"``,
         ``"dekad"``, ``"month"`` and ``"year"`` give noon UTC of the middle days of the periods of
         `composite`, from that of the first date to that of the last. A date common to several steps
         has the same value in each.
-    max_gap : float
-        Longest gap [day] between two observations to fill. Values in longer gaps are NaN, and
-        nothing is extrapolated.
+    max_gap : str or number
+        Longest gap between two observations to fill, such as ``"60D"`` or 60 [day]. Values in
+        longer gaps are NaN, and nothing is extrapolated.
     envelope : float, optional
         Weight of values above the curve, between 0.5 and 1; values below it get the remainder to 1.
         Iterated (asymmetric least squares); 0.9 follows the upper envelope. Works with any
@@ -103,9 +104,9 @@ RadialBasis
     Raises
     ------
     TimeAxisError
-        If there are fewer than 3 days, or `step` is not a number of days.
+        If there are fewer than 3 days.
     OptionError
-        If another argument has an invalid value, such as an unknown `method`, or `uncertainty` is
+        If an argument has an invalid value, such as an unknown `method`, or `uncertainty` is
         requested from a method that cannot estimate it.
     ModelError
         If the dates have different bandpasses.
@@ -118,7 +119,9 @@ RadialBasis
     """
     cube = at_door(cube)
     smoother = _smoother(method)
-    _require_options(max_gap, envelope, snow)
+    _require_options(envelope, snow)
+    max_gap = duration_in_days(max_gap, argument="max_gap")
+    step = None if step is None else axis.period_of(step, argument="step")
     name, values = axis.split_quantity(cube, what="smooth")
     axis.require_one_bandpass(values, what="smooth")
     is_dataset = isinstance(cube, xr.Dataset)
@@ -162,9 +165,7 @@ def _smoother(method: Any) -> Smoother:
     return METHODS[method]
 
 
-def _require_options(max_gap: float, envelope: float | None, snow: str) -> None:
-    if not max_gap > 0:
-        raise OptionError(cure="give a number of days above 0", argument="max_gap", value=max_gap)
+def _require_options(envelope: float | None, snow: str) -> None:
     if envelope is not None and not 0.5 < envelope < 1:
         raise OptionError(
             cure="give the weight of values above the curve, between 0.5 and 1",
@@ -214,7 +215,7 @@ def _plan(
             f"({values['time'].values.min()} …)",
             cure="merge more dates with xh.densify first",
         )
-    wanted = dates if step is None else axis.middles_of(days, step, name="step")
+    wanted = dates if step is None else axis.middles_of(days, step)
     between = np.arange(days[0], days[-1] + 1) if isinstance(smoother, Whittaker) else days
     nodes = np.union1d(between, wanted)
     return Plan(

@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from xharmonize.cube.companions import Origin
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError
 from xharmonize.kernels import filters, observations, smoothing
-from xharmonize.types import AnyArray, BoolArray, FloatArray
+from xharmonize.types import AnyArray, BoolArray, Duration, FloatArray
 
 PenaltyRule: TypeAlias = Literal["reml", "gcv", "v-curve"]
 
@@ -34,10 +35,10 @@ class Whittaker:
         cross-validation (``"gcv"``), which occasionally follows every value of a series; or by the
         V-curve (``"v-curve"``), which smooths more and does not mistake errors common to
         neighbouring dates for signal.
-    relaxation : float
-        Relaxation time τ [day]: the curve keeps its slope for about this time. In much longer gaps
-        it approaches a straight line. ``math.inf`` gives the smoother of Whittaker and Eilers,
-        which extends slopes through gaps.
+    relaxation : str or number
+        Relaxation time τ, such as ``"30D"`` or 30 [day]: the curve keeps its slope for about this
+        time. In much longer gaps it approaches a straight line. ``math.inf`` gives the smoother of
+        Whittaker and Eilers, which extends slopes through gaps.
     candidates : tuple of float
         Penalties [day³] to choose from, ascending; with equal ratios for the V-curve.
     inflation : float
@@ -60,7 +61,7 @@ class Whittaker:
     """
 
     penalty: float | PenaltyRule = "reml"
-    relaxation: float = 30.0
+    relaxation: Duration = 30.0
     candidates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, 9))
     inflation: float = 1.2
 
@@ -76,12 +77,7 @@ class Whittaker:
                 )
         else:
             _require_positive("penalty", self.penalty)
-        if not self.relaxation > 0:
-            raise OptionError(
-                cure="give a number of days above 0, or math.inf",
-                argument="relaxation",
-                value=self.relaxation,
-            )
+        object.__setattr__(self, "relaxation", self.relaxation_days)
         if not (math.isfinite(self.inflation) and self.inflation >= 1):
             raise OptionError(
                 cure="give a factor of 1 or more", argument="inflation", value=self.inflation
@@ -94,6 +90,11 @@ class Whittaker:
                 value=self.candidates,
             )
 
+    @property
+    def relaxation_days(self) -> float:
+        """Relaxation time [day]."""
+        return _in_days("relaxation", self.relaxation, endless=True)
+
     def __str__(self) -> str:
         return f"whittaker, penalty={self.penalty}, relaxation={self.relaxation:g} days"
 
@@ -104,9 +105,9 @@ class SavitzkyGolay:
 
     Attributes
     ----------
-    window : float
-        Width of the window [day]. The result is NaN where the window contains no more observations
-        than `order`.
+    window : str or number
+        Width of the window, such as ``"60D"`` or 60 [day]. The result is NaN where the window
+        contains no more observations than `order`.
     order : int
         Order of the polynomial, 0 to 5.
 
@@ -119,11 +120,11 @@ class SavitzkyGolay:
     12
     """
 
-    window: float = 60.0
+    window: Duration = 60.0
     order: int = 2
 
     def __post_init__(self) -> None:
-        _require_positive("window", self.window)
+        object.__setattr__(self, "window", _in_days("window", self.window))
         if not (isinstance(self.order, int) and 0 <= self.order <= 5):
             raise OptionError(
                 cure="give a whole number from 0 to 5", argument="order", value=self.order
@@ -141,8 +142,8 @@ class Harmonic:
     ----------
     count : int
         Number of harmonics: 1 yearly, 2 also half-yearly, …
-    period : float
-        Period of the first harmonic [day].
+    period : str or number
+        Period of the first harmonic, such as ``"365D"`` or 365.25 [day].
     trend : bool
         Whether to include a linear trend.
 
@@ -156,11 +157,11 @@ class Harmonic:
     """
 
     count: int = 3
-    period: float = 365.25
+    period: Duration = 365.25
     trend: bool = False
 
     def __post_init__(self) -> None:
-        _require_positive("period", self.period)
+        object.__setattr__(self, "period", _in_days("period", self.period))
         if not (isinstance(self.count, int) and self.count >= 1):
             raise OptionError(
                 cure="give a whole number of waves, at least 1", argument="count", value=self.count
@@ -176,8 +177,8 @@ class RadialBasis:
 
     Attributes
     ----------
-    widths : tuple of float
-        Standard deviations of the Gaussians [day].
+    widths : tuple of str or number
+        Standard deviations of the Gaussians, such as ``"8D"`` or 8 [day].
 
     References
     ----------
@@ -192,20 +193,27 @@ class RadialBasis:
     12
     """
 
-    widths: tuple[float, ...] = (8.0, 16.0, 32.0)
+    widths: tuple[Duration, ...] = (8.0, 16.0, 32.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(map(float, self.widths)))
         if not self.widths:
             raise OptionError("widths=()", cure="give at least one standard deviation [day]")
-        for width in self.widths:
-            _require_positive("widths", width)
+        widths = tuple(_in_days("widths", width) for width in self.widths)
+        object.__setattr__(self, "widths", widths)
 
     def __str__(self) -> str:
         return f"rbf, widths={', '.join(f'{width:g}' for width in self.widths)} days"
 
 
 Smoother: TypeAlias = Whittaker | SavitzkyGolay | Harmonic | RadialBasis
+
+
+def _in_days(name: str, length: Duration, *, endless: bool = False) -> float:
+    """Return a length of time in days; finite unless `endless`."""
+    days = duration_in_days(length, argument=name)
+    if math.isinf(days) and not endless:
+        raise OptionError("has no end", cure="give days", argument=name, value=length)
+    return days
 
 
 def _require_positive(name: str, value: float) -> None:
@@ -385,11 +393,11 @@ def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | Non
     if not isinstance(rule, str):
         return np.full(y.shape[1], float(rule))
     node_of, nodes = np.array(plan.node_of), np.array(plan.nodes, np.float64)
-    bands = smoothing.penalty_bands(nodes[node_of], smoother.relaxation)
+    bands = smoothing.penalty_bands(nodes[node_of], smoother.relaxation_days)
     given = (y, weights, np.arange(node_of.size), bands, np.array(smoother.candidates))
     chosen: FloatArray
     if rule == "reml":
-        chosen = smoothing.select_reml(*given, 2 if math.isinf(smoother.relaxation) else 1)
+        chosen = smoothing.select_reml(*given, 2 if math.isinf(smoother.relaxation_days) else 1)
     elif rule == "gcv":
         chosen = smoothing.select_gcv(*given, smoother.inflation)
     else:
@@ -410,21 +418,24 @@ def _solve(
     smoother = plan.smoother
     if isinstance(smoother, Whittaker):
         ends = (nodes[node_of[0]], nodes[node_of[-1]])
-        bands = smoothing.penalty_bands(nodes, smoother.relaxation, observed=ends)
+        bands = smoothing.penalty_bands(nodes, smoother.relaxation_days, observed=ends)
         if not with_error:
             return smoothing.whittaker(y, weights, node_of, bands, penalty), None, None
         found: Fit = smoothing.whittaker_error(y, weights, node_of, bands, penalty)
         return found
     if isinstance(smoother, SavitzkyGolay):
-        half = smoother.window / 2
+        half = _in_days("window", smoother.window) / 2
         found = filters.local_polynomial(y, weights, node_of, nodes, half, smoother.order)
         return found if with_error else (found[0], None, None)
     if isinstance(smoother, Harmonic):
         terms = filters.harmonic_terms(
-            nodes, count=smoother.count, period=smoother.period, trend=smoother.trend
+            nodes,
+            count=smoother.count,
+            period=_in_days("period", smoother.period),
+            trend=smoother.trend,
         )
         return filters.regression(y, weights, node_of, terms), None, None
-    widths = np.array(smoother.widths)
+    widths = np.array([_in_days("widths", width) for width in smoother.widths])
     table, reach = filters.gaussian_table(nodes[node_of], nodes, widths)
     return filters.radial_basis(y, weights, table, reach, widths), None, None
 
