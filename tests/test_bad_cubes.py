@@ -372,7 +372,7 @@ def test_a_mean_over_time():
         xh.errors.ContractError, match=r"a mean over time is cube\.harmonize\.composite"
     ):
         done.mean("time").harmonize.to_landsat()
-    assert done.harmonize.composite("year", how="mean").harmonize.to_landsat().sizes["time"] == 1
+    assert done.harmonize.composite("year", method="mean").harmonize.to_landsat().sizes["time"] == 1
     with pytest.raises(xh.errors.TimeAxisError, match="the cube has no time") as error:
         xh.describe(plain().mean("time"), **NEW)
     told = cured(error, plain().mean("time"))

@@ -163,8 +163,8 @@ def test_a_cube_without_dates():
 
 ANY_ORDER = {
     "densify": lambda c, _: xh.densify(c),
-    "composite": lambda c, _: xh.composite(c, "10D", how="medoid"),
-    "composite an index": lambda _, n: xh.composite(n, "10D", how="nearest"),
+    "composite": lambda c, _: xh.composite(c, "10D", method="medoid"),
+    "composite an index": lambda _, n: xh.composite(n, "10D", method="nearest"),
     "smooth": lambda _, n: xh.smooth(n, step="5D"),
     "smooth own dates": lambda _, n: xh.smooth(n).sortby("time"),
     "screen_outliers": lambda _, n: xh.screen_outliers(n).sortby("time"),

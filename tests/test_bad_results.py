@@ -47,7 +47,7 @@ def test_one_hazy_date(cube):
 def test_undefined_ndvi(cube):
     two = cube.isel(time=[0, 1]).copy(deep=True)
     two.loc[{"band": "red"}][1] = -0.02
-    made = two.harmonize.composite("month", how="max_ndvi")
+    made = two.harmonize.composite("month", method="max_ndvi")
     np.testing.assert_array_equal(made[0], two[0])
 
 
@@ -88,7 +88,7 @@ def test_unknown_options(cube):
     ndvi = cube.harmonize.index("ndvi")
     for call in (
         lambda: xh.smooth(ndvi, method="spline"),
-        lambda: xh.composite(ndvi, how="best"),
+        lambda: xh.composite(ndvi, method="best"),
         lambda: xh.phenology(ndvi, method="best"),
         lambda: xh.densify(cube, duplicates="best"),
         lambda: xh.screen_outliers(ndvi, direction="best"),

@@ -145,7 +145,7 @@ def test_degrees_are_refused_and_the_cure_works(boadella, bundle, tmp_path):
         boadella.sel(band=list(part.bands)).harmonize.regrid(crs=32631, resolution=part.gsd)
         for part in model.card.inputs
     )
-    cube = xr.concat([ten, twenty.harmonize.regrid(like=ten, how="nearest")], "band")
+    cube = xr.concat([ten, twenty.harmonize.regrid(like=ten, method="nearest")], "band")
     like = cube.harmonize.to_landsat(model, flags=True)
     stored = xh.open_series(like.harmonize.to_zarr(tmp_path / "b.zarr")).compute()
     flag = stored["flag"].astype(np.uint8).values

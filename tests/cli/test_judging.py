@@ -158,7 +158,7 @@ def test_plot_says_what_is_wrong(capsys, arguments, complaint):
 
 def test_report_writes_one_page(capsys, stores, tmp_path):
     out = tmp_path / "r.html"
-    run = ["report", stores / "pred.zarr", "--out", out, "--ref", stores / "ref.zarr"]
+    run = ["report", stores / "pred.zarr", "--out", out, "--reference", stores / "ref.zarr"]
     code, _, err = call(capsys, *run, "--source", stores / "source.zarr")
     assert code == 0, err
     text = out.read_text(encoding="utf-8")

@@ -72,7 +72,7 @@ def test_a_new_companion_goes_through_every_step(lag, chunks, tmp_path):
         oli = cube.harmonize.to_landsat("hls-v2")
         later = with_lag(chunks, seed=2, dates=LATER).harmonize.to_landsat("hls-v2")
         dense = xh.densify(oli, later)
-        month = dense.harmonize.composite("month", how="mean")
+        month = dense.harmonize.composite("month", method="mean")
         smooth = ndvi.harmonize.smooth()
     if chunks:
         for made in (ndvi, coarse, oli, dense, month, smooth):
@@ -138,7 +138,7 @@ def with_all(seed=0, **kwargs):
 def test_the_mean_of_a_day_is_the_same_by_composite_and_by_densify(chunks):
     cube = with_all() if chunks is None else with_all().chunk(chunks)
     day = xh.densify(cube, duplicates="mean")
-    composite = xh.densify(cube).harmonize.composite("1D", how="mean")
+    composite = xh.densify(cube).harmonize.composite("1D", method="mean")
     for name in ("reflectance", *COMPANIONS):
         np.testing.assert_array_equal(day[name], composite[name], err_msg=name)
 

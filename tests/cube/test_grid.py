@@ -192,9 +192,9 @@ def test_upsampling_repeats_and_interpolates():
     cube = example_cube("landsat-c2-l2", platform="landsat-8", resolution=30.0, missing=0.0)
     fine = xh.regrid(cube, resolution=10)
     np.testing.assert_array_equal(fine, np.repeat(np.repeat(cube, 3, axis=-2), 3, axis=-1))
-    near = xh.regrid(cube, resolution=10, how="nearest")
+    near = xh.regrid(cube, resolution=10, method="nearest")
     np.testing.assert_array_equal(near, fine)
-    smooth = xh.regrid(cube, resolution=10, how="bilinear")
+    smooth = xh.regrid(cube, resolution=10, method="bilinear")
     np.testing.assert_allclose(smooth[..., 4, 4], cube[..., 1, 1], atol=1e-7)
 
 
@@ -237,7 +237,7 @@ def test_reprojection_keeps_a_plane():
     cube = example_cube(missing=0.0, shape=(60, 60)).isel(time=[0], band=[0])
     plane = (cube.x - 501360) * 1e-3 + (cube.y - 5629680) * 2e-3
     cube = cube.copy(data=np.broadcast_to(plane.transpose("y", "x"), cube.shape).astype("float64"))
-    actual = xh.regrid(cube, crs="EPSG:4326", resolution=2e-4, how="bilinear", min_valid=1.0)
+    actual = xh.regrid(cube, crs="EPSG:4326", resolution=2e-4, method="bilinear", min_valid=1.0)
     transformer = Transformer.from_crs(4326, 32631, always_xy=True)
     x, y = transformer.transform(*np.meshgrid(actual.x, actual.y))
     expected = (x - 501360) * 1e-3 + (y - 5629680) * 2e-3
@@ -249,7 +249,7 @@ def test_reprojection_keeps_a_plane():
 @pytest.mark.parametrize("how", ["area", "nearest", "bilinear"])
 def test_reprojection_is_chunk_invariant(how):
     assert_chunk_invariant(
-        lambda c: xh.regrid(c, crs=32632, resolution=20, how=how),
+        lambda c: xh.regrid(c, crs=32632, resolution=20, method=how),
         example_cube(),
         chunkings=CHUNKINGS,
     )
@@ -279,7 +279,7 @@ def test_crs_alone_keeps_the_resolution_of_the_same_unit(cube):
 def test_regrid_is_chunk_invariant(how):
     like = landsat()
     assert_chunk_invariant(
-        lambda c: xh.regrid(c, like=like, how=how, valid_fraction=True),
+        lambda c: xh.regrid(c, like=like, method=how, valid_fraction=True),
         example_cube(),
         chunkings=CHUNKINGS,
     )
@@ -359,7 +359,7 @@ def test_tasks_are_named_and_deterministic():
             "leave out crs= and resolution=",
         ),
         ({"resolution": 0}, "not a pixel size"),
-        ({"resolution": 30, "how": "cubic"}, "how='cubic' is unknown"),
+        ({"resolution": 30, "method": "cubic"}, "method='cubic' is unknown"),
         ({"resolution": 30, "min_valid": 50}, "min_valid=50 is no fraction"),
         (
             {"like": GeoBox.from_bbox((0, 0, 90, 90), "EPSG:32631", resolution=30)},
@@ -391,7 +391,7 @@ def test_nearest_takes_digital_numbers_with_their_nodata():
     like = example_cube(shape=(26, 30), origin=(501360.0, 5629690.0))
     for chunks in (None, {"time": 1, "band": 2, "y": 9}):
         cube = encoded if chunks is None else encoded.chunk(chunks)
-        actual = xh.regrid(cube, like=like, how="nearest")
+        actual = xh.regrid(cube, like=like, method="nearest")
         assert actual.dtype == encoded.dtype
         np.testing.assert_array_equal(actual.values[..., 1:25, :], encoded.values)
         np.testing.assert_array_equal(actual.values[:, :, 0, 3], table)

@@ -17,7 +17,7 @@ from xharmonize.testing import example_cube
 
 def _weights(shape):
     row, column = np.meshgrid(*(np.arange(n + 1.0) for n in shape), indexing="ij")
-    return pixel_weights(row, column, window=((0, shape[0]), (0, shape[1])), how="area")
+    return pixel_weights(row, column, window=((0, shape[0]), (0, shape[1])), method="area")
 
 
 def test_weights_used_last_are_held_up_to_a_limit():

@@ -224,16 +224,16 @@ def test_a_tile_with_too_few_pixels_has_no_table(model):
     cube = make_source(missing=0.0)
     holed = cube.copy(data=cube.values.copy())
     holed[..., :12, :11] = np.nan
-    tables = xh.fit_tables(holed, model, tile=TILE, min_coverage=0.2)
+    tables = xh.fit_tables(holed, model, tile=TILE, min_valid=0.2)
     assert np.isnan(tables["tables"][:, 0, 0]).all()
     assert np.isfinite(tables["tables"][:, 1:]).all()
     alone = xh.to_landsat(holed, tables)
     assert np.isnan(alone[..., :12, :12]).all()
-    blended = xh.fit_tables(holed, model, tile=TILE, min_coverage=0.2, interpolate=True)
+    blended = xh.fit_tables(holed, model, tile=TILE, min_valid=0.2, interpolate=True)
     result = xh.to_landsat(holed, blended)
     assert np.isfinite(result[..., 6:12, 11]).all()
     constant = xh.fit_histogram(model_cube(), source=cube, bins=50)
-    tables = xh.fit_tables(holed.chunk(y=9), constant, tile=TILE, min_coverage=0.2)
+    tables = xh.fit_tables(holed.chunk(y=9), constant, tile=TILE, min_valid=0.2)
     np.testing.assert_array_equal(np.isnan(tables["tables"][0, :, :, 0, 0]).sum(), 1)
 
 
@@ -270,5 +270,5 @@ def test_what_does_not_fit_is_refused(source, model):
         xh.fit_tables(source, tables)
     with pytest.raises(xh.errors.BandError, match="red"):
         xh.fit_tables(make_source(bands=("blue",)), model)
-    with pytest.raises(xh.errors.FitError, match="min_coverage"):
-        xh.fit_tables(source, model, min_coverage=2)
+    with pytest.raises(xh.errors.FitError, match="min_valid"):
+        xh.fit_tables(source, model, min_valid=2)

@@ -94,7 +94,7 @@ def test_built_in_models_are_harmonizers(name):
     model = xh.load_model(name)
     assert isinstance(model, Harmonizer)
     assert "doi:10." in model.citation
-    assert 0 < model.min_valid_fraction <= 1
+    assert 0 < model.min_valid <= 1
     assert list(inspect.signature(model.__call__).parameters) == ["cube", "checked", "others"]
 
 

@@ -203,7 +203,7 @@ class Sharpened(Base):
     source_bandpass: str = "msi"
     target_bandpass: str = "oli"
     bands: tuple[str, ...] = BANDS
-    min_valid_fraction: float = 0.5
+    min_valid: float = 0.5
     changes_grid: bool = False
     citation: str = ""
 

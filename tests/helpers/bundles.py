@@ -56,7 +56,7 @@ def generator_card():
             merge="blend",
             crs="EPSG:32631",
         ),
-        min_valid_fraction=0.75,
+        min_valid=0.75,
         domain=domain(),
         scores={"rmse: blue": 0.01},
         provenance={"trained on": "simulated scenes"},

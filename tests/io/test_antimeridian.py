@@ -198,15 +198,15 @@ def test_a_map_that_ends_at_180_is_refused(tmp_path):
 
 def test_regridding_across_180_and_back_keeps_the_ground(tmp_path):
     utm = xh.open_stac(scene(tmp_path), bands=["red"]).compute()
-    degrees = utm.harmonize.regrid(crs=4326, resolution=1e-4, how="nearest")
+    degrees = utm.harmonize.regrid(crs=4326, resolution=1e-4, method="nearest")
     assert degrees.sizes["x"] < 70
     assert degrees.notnull().mean() > 0.9
-    back = degrees.harmonize.regrid(like=utm, how="nearest")
+    back = degrees.harmonize.regrid(like=utm, method="nearest")
     assert back.notnull().mean() > 0.95
     is_same = np.isclose(back, utm, atol=0.007)
     assert is_same[back.notnull().values].mean() > 0.95
     turned = degrees.assign_coords(x=degrees.x - 360)
-    np.testing.assert_array_equal(turned.harmonize.regrid(like=degrees, how="nearest"), degrees)
+    np.testing.assert_array_equal(turned.harmonize.regrid(like=degrees, method="nearest"), degrees)
 
 
 def test_the_margin_of_a_model_goes_round():

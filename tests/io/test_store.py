@@ -98,7 +98,7 @@ def test_plain_xarray_rioxarray_and_geozarr_find_the_grid(cube, tmp_path):
 
 
 def test_the_layout_is_cf_and_sharded(tmp_path):
-    xh.to_zarr(example_cube(shape=(40, 50)), tmp_path / "a.zarr", tile=32)
+    xh.to_zarr(example_cube(shape=(40, 50)), tmp_path / "a.zarr", shard=32)
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     array = group["reflectance"]
     assert (array.metadata.zarr_format, array.shards, array.chunks) == (
@@ -332,10 +332,10 @@ def test_every_scheduler_writes_the_same(scheduler, tmp_path):
         from distributed import Client
 
         with Client(n_workers=1, threads_per_worker=2, dashboard_address=None):
-            xh.to_zarr(cube, tmp_path / "a.zarr", tile=16)
+            xh.to_zarr(cube, tmp_path / "a.zarr", shard=16)
     else:
         with dask.config.set(scheduler=scheduler):
-            xh.to_zarr(cube, tmp_path / "a.zarr", tile=16)
+            xh.to_zarr(cube, tmp_path / "a.zarr", shard=16)
     assert_same(xh.open_series(tmp_path / "a.zarr"), cube)
 
 

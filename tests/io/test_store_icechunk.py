@@ -30,7 +30,7 @@ def test_a_repository_gets_one_commit_for_each_write(repository, scheduler):
     before = n_commits(repository)
 
     def write():
-        assert cube.harmonize.to_zarr(repository, tile=16) is repository
+        assert cube.harmonize.to_zarr(repository, shard=16) is repository
         xh.to_zarr(later, repository, mode="upsert")
 
     if scheduler == "distributed":
@@ -101,7 +101,7 @@ def test_of_two_writers_at_once_the_second_is_told(repository):
         dask.config.set(scheduler="synchronous"),
         pytest.raises(xh.errors.StoreError, match="another writer committed to branch 'main'"),
     ):
-        xh.to_zarr(late, repository, mode="upsert", tile=64)
+        xh.to_zarr(late, repository, mode="upsert", shard=64)
     xr.testing.assert_equal(xh.open_series(repository).compute(), example_cube(seed=8))
     xh.to_zarr(cube, repository, mode="upsert")
 

@@ -64,7 +64,7 @@ def new_cube() -> xr.DataArray:
 def write(store: Path, cube: xr.DataArray, mode: str) -> None:
     from xharmonize.io.zarr.store import to_zarr
 
-    to_zarr(cube, store, mode=mode, tile=16)
+    to_zarr(cube, store, mode=mode, shard=16)
 
 
 def die_before(event: int, folder: Path) -> None:

@@ -40,17 +40,17 @@ def reads_one_version(opened, *versions):
 @pytest.mark.parametrize("chunks", CHUNKS)
 def test_a_cube_opened_before_the_store_is_replaced_is_refused(chunks, tmp_path):
     old, new = example_cube(), example_cube(seed=9)
-    path = xh.to_zarr(old, tmp_path / "a.zarr", tile=16)
+    path = xh.to_zarr(old, tmp_path / "a.zarr", shard=16)
     opened = xh.open_series(path, chunks=chunks)
     assert reads_one_version(opened, old) == [1, 1, 1]
-    xh.to_zarr(new, path, mode="w", tile=16)
+    xh.to_zarr(new, path, mode="w", shard=16)
     assert reads_one_version(opened, old, new) == [0, 0, 0]
     assert reads_one_version(xh.open_series(path, chunks=chunks), new) == [1, 1, 1]
 
 
 def test_a_cube_opened_before_entries_are_replaced_keeps_the_others(tmp_path):
     old, new = example_cube(), example_cube(seed=9)
-    path = xh.to_zarr(old, tmp_path / "a.zarr", tile=16)
+    path = xh.to_zarr(old, tmp_path / "a.zarr", shard=16)
     opened = xh.open_series(path)
     xh.to_zarr(example_cube(dates=LATER), path, mode="upsert")
     assert reads_one_version(opened, old) == [1, 1, 1]
@@ -65,7 +65,7 @@ def test_a_store_replaced_in_the_middle_of_a_computation_gives_no_mixture(
 ):
     """Half of the pixels have been read when the others are replaced."""
     old, new = example_cube(), example_cube(seed=9)
-    path = xh.to_zarr(old, tmp_path / "a.zarr", tile=16)
+    path = xh.to_zarr(old, tmp_path / "a.zarr", shard=16)
     opened = xh.open_series(path)
     done = []
 
@@ -90,7 +90,7 @@ def test_a_store_replaced_in_the_middle_of_a_computation_gives_no_mixture(
 
 def test_a_cube_of_entries_that_are_being_replaced_is_refused(tmp_path):
     old = example_cube()
-    path = xh.to_zarr(old, tmp_path / "a.zarr", tile=16)
+    path = xh.to_zarr(old, tmp_path / "a.zarr", shard=16)
     opened = xh.open_series(path)
     seen = []
 
@@ -128,7 +128,7 @@ def test_a_flipped_bit_gives_the_right_numbers_or_an_error(tile, kind, tmp_path)
     cube = example_cube(is_decoded=kind == "reflectance").assign_coords(
         cover=("time", [0.5, 1.5, 2.5]), wavelength=("band", np.arange(6.0)), number=3
     )
-    path = xh.to_zarr(cube, tmp_path / "a.zarr", tile=tile)
+    path = xh.to_zarr(cube, tmp_path / "a.zarr", shard=tile)
     files = sorted(p for p in path.rglob("*") if p.is_file())
     random = np.random.default_rng(5)
     errors = 0
@@ -183,7 +183,7 @@ for number in range(1, n_writes + 1):
     cube = cube.copy(data=cube.data * 0 + np.float32(number)).fillna(np.float32(number))
     cube = cube.assign_coords(number=("time", [number] * 3), tile=("time", ["a", "b", "c"]))
     cube = cube.assign_coords(processing_baseline=("time", [f"{number:02d}"] * 3))
-    xh.to_zarr(cube, path, mode="upsert" if number % 3 else "w", tile=16)
+    xh.to_zarr(cube, path, mode="upsert" if number % 3 else "w", shard=16)
 """
 
 

@@ -53,7 +53,7 @@ def write(store: str, tile: str, other: str, *, die: bool) -> None:
         meet, cube.data, folder=folder, me=tile, other=other, die=die, dtype="f4",
         meta=cube.data._meta,
     )  # fmt: skip
-    xh.to_zarr(cube.copy(data=data), store, mode="upsert", tile=16)
+    xh.to_zarr(cube.copy(data=data), store, mode="upsert", shard=16)
 
 
 def start(store: Path, tile: str, other: str, *, die: bool = False) -> subprocess.Popen:
@@ -63,7 +63,7 @@ def start(store: Path, tile: str, other: str, *, die: bool = False) -> subproces
 
 def first(store: Path) -> xr.DataArray:
     old = example_cube(dates=("2018-07-01T10:50",), chunks={"time": 1})
-    xh.to_zarr(old, store, tile=16)
+    xh.to_zarr(old, store, shard=16)
     return old.compute()
 
 

@@ -42,10 +42,10 @@ def corners(y, x, n_y, n_x):
     return np.meshgrid(row, column, indexing="ij")
 
 
-def projected(source, row, column, *, min_valid, how="area", origin=(0, 0)):
+def projected(source, row, column, *, min_valid, method="area", origin=(0, 0)):
     """Mean and valid fraction of target pixels with these corners."""
     ends = [first + size for first, size in zip(origin, source.shape[-2:])]
-    weights = pixel_weights(row, column, window=tuple(zip(origin, ends)), how=how)
+    weights = pixel_weights(row, column, window=tuple(zip(origin, ends)), method=method)
     return project_mean(source, weights, min_valid=min_valid)
 
 
@@ -84,7 +84,7 @@ def test_projected_kernels_equal_separable_ones_on_straight_grids(how, step):
     x = AxisMap(first=0.7, step=step, n_source=13)
     kwargs = {"min_valid": 0.4}
     expected = regrid_mean(source, y.weights(0, 5, how), x.weights(0, 6, how), **kwargs)
-    actual = projected(source, *corners(y, x, 5, 6), how=how, **kwargs)
+    actual = projected(source, *corners(y, x, 5, 6), method=how, **kwargs)
     for one, other in zip(actual, expected):
         np.testing.assert_allclose(one, other, atol=2e-6, equal_nan=True)
 
@@ -126,7 +126,7 @@ def test_bits_are_any_of_the_overlapped_and_outside_is_said():
     weights = axis.weights(0, 2, "area")
     actual = regrid_bits(source, weights, weights, outside=np.array([64], "uint16"))
     np.testing.assert_array_equal(actual, [[15, 2 | 8 | 64], [4 | 8 | 64, 8 | 64]])
-    found = pixel_weights(*corners(axis, axis, 2, 2), window=((0, 2), (0, 2)), how="area")
+    found = pixel_weights(*corners(axis, axis, 2, 2), window=((0, 2), (0, 2)), method="area")
     turned = project_bits(source, found, outside=np.array([64], "uint16"))
     np.testing.assert_array_equal(turned, actual)
 

@@ -115,7 +115,7 @@ def test_ssim_equals_scikit_image(full_pair, kind):
         ref.values, pred.values, data_range=0.5, channel_axis=0, use_sample_covariance=False,
         **options,
     )  # fmt: skip
-    found = pred.harmonize.score(ref, Ssim(kind=kind), data_range=0.5, per_band=False)
+    found = pred.harmonize.score(ref, Ssim(weights=kind), data_range=0.5, per_band=False)
     assert found["ssim"] == pytest.approx(expected, rel=1e-9)
 
 

@@ -60,7 +60,7 @@ def test_metrics_that_make_no_sense_here(ref):
     with pytest.raises(xh.errors.MetricError, match="neither the name of a metric nor an entry"):
         ref.harmonize.score(ref, ["rmse", Ssim])
     with pytest.raises(xh.errors.MetricError, match="asked for twice"):
-        ref.harmonize.score(ref, ["ssim", Ssim(kind="uniform")])
+        ref.harmonize.score(ref, ["ssim", Ssim(weights="uniform")])
     with pytest.raises(xh.errors.MetricError, match="is empty"):
         ref.harmonize.score(ref, [])
     with pytest.raises(xh.errors.MetricError, match="at least two bands"):
@@ -95,7 +95,7 @@ def test_options_of_metrics():
     with pytest.raises(xh.errors.MetricError, match="ratio=0 is no ratio"):
         Ergas(ratio=0)
     with pytest.raises(xh.errors.MetricError, match="kind='box' is unknown"):
-        Ssim(kind="box")
+        Ssim(weights="box")
     with pytest.raises(xh.errors.MetricError, match="no number of pixels"):
         Uiqi(size=-1)
     with pytest.raises(xh.errors.MetricError, match="is no fraction; give a number from 0 to 1"):

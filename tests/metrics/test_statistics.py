@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_told(pair):
     names = ["rmse", "ssim"]
     made = pred.harmonize.statistics(ref, names)
     bare = pred.harmonize.statistics(ref, ["rmse"])
-    uniform = pred.harmonize.statistics(ref, ["rmse", Ssim(kind="uniform")])
+    uniform = pred.harmonize.statistics(ref, ["rmse", Ssim(weights="uniform")])
     red = pred.sel(band=["red"]).harmonize.statistics(ref.sel(band=["red"]), names)
     dated = pred.harmonize.statistics(ref, names, dim=("y", "x"))
     for other, error, words in [
@@ -145,6 +145,6 @@ def test_what_statistics_do_not_hold_is_told(pair):
     with pytest.raises(xh.errors.MetricError, match="do not hold what 'sam' needs"):
         xh.metrics.score_statistics(made, "sam")
     with pytest.raises(xh.errors.MetricError, match="were made with"):
-        xh.metrics.score_statistics(made, Ssim(kind="uniform"))
+        xh.metrics.score_statistics(made, Ssim(weights="uniform"))
     with pytest.raises(xh.errors.MetricError, match=r"cannot be merged over \['time'\]"):
         xh.metrics.score_statistics(made, dim="time")

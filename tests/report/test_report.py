@@ -75,7 +75,7 @@ def comparison(landsat, source, tmp_path_factory):
     with pytest.raises(xh.errors.StoreError, match="exists; mode='w' replaces it"):
         xh.write_report(pred, path)
     assert path.read_text() == "mine"
-    xh.write_report(pred, path, ref=landsat, source=source, title="A & B <i>", mode="w")
+    xh.write_report(pred, path, reference=landsat, source=source, title="A & B <i>", mode="w")
     return read(path)
 
 
@@ -165,7 +165,7 @@ def test_all_predictions_are_scored_on_the_same_pixels(landsat):
 
 
 def test_what_cannot_be_written_is_refused(series, landsat, tmp_path):
-    with pytest.raises(ContractError, match="give ref= too"):
+    with pytest.raises(ContractError, match="give reference= too"):
         xh.write_report(series, tmp_path / "r.html", source=landsat)
     with pytest.raises(StoreError, match="cannot be written"):
         xh.write_report(series, tmp_path)
@@ -173,7 +173,7 @@ def test_what_cannot_be_written_is_refused(series, landsat, tmp_path):
         xh.write_report(series, tmp_path / "no" / "r.html")
     far = landsat.assign_coords(time=landsat["time"] + np.timedelta64(90, "D"))
     with pytest.raises(TimeAxisError, match="no two dates"):
-        xh.write_report(landsat, tmp_path / "r.html", ref=far)
+        xh.write_report(landsat, tmp_path / "r.html", reference=far)
     assert list(tmp_path.iterdir()) == []
 
 

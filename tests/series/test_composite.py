@@ -32,7 +32,7 @@ def days(*dates):
 @pytest.mark.parametrize("how", HOWS)
 def test_results_do_not_depend_on_chunks(how):
     assert_chunk_invariant(
-        lambda cube: cube.harmonize.composite("10D", how=how),
+        lambda cube: cube.harmonize.composite("10D", method=how),
         make_cube(),
         chunkings=[{"time": 3, "band": 2, "y": 3}, {"time": 1, "x": 4}],
         atol=1e-6,
@@ -42,7 +42,7 @@ def test_results_do_not_depend_on_chunks(how):
 @pytest.mark.parametrize("how", HOWS)
 def test_a_period_of_one_date_is_that_date(how):
     cube = make_cube()
-    made = cube.harmonize.composite("10D", how=how)
+    made = cube.harmonize.composite("10D", method=how)
     own = cube["reflectance"][-1].where(
         cube["reflectance"][-1].notnull().all("band") | (how in ("mean", "median", "max_ndvi"))
     )
@@ -85,7 +85,7 @@ def test_statistics_are_those_of_the_valid_values():
     np.testing.assert_allclose(
         made["reflectance"][0], cube["reflectance"].median("time"), atol=1e-6
     )
-    mean = cube.harmonize.composite("month", how="mean")
+    mean = cube.harmonize.composite("month", method="mean")
     np.testing.assert_allclose(mean["reflectance"][0], cube["reflectance"].mean("time"), atol=1e-6)
     n = cube["reflectance"].notnull().sum("time")
     np.testing.assert_allclose(mean["uncertainty"][0], 0.02 / np.sqrt(n.where(n > 0)), rtol=1e-5)
@@ -100,15 +100,15 @@ def test_statistics_are_those_of_the_valid_values():
 def test_infinite_values_are_missing(how):
     ndvi = make_cube()["reflectance"].isel(band=3, drop=True).rename("ndvi")
     odd = ndvi.where(ndvi["x"] != ndvi["x"][2], np.inf).where(ndvi["y"] != ndvi["y"][1], -np.inf)
-    expected = ndvi.where(np.isfinite(odd)).harmonize.composite("10D", how=how)
-    xr.testing.assert_allclose(odd.harmonize.composite("10D", how=how), expected)
+    expected = ndvi.where(np.isfinite(odd)).harmonize.composite("10D", method=how)
+    xr.testing.assert_allclose(odd.harmonize.composite("10D", method=how), expected)
 
 
 def test_a_chosen_look_is_whole():
     cube = make_cube()
     ndvi = xh.index(cube["reflectance"], "ndvi")
     for how in ("max_ndvi", "medoid", "nearest"):
-        made = cube.harmonize.composite("month", how=how)
+        made = cube.harmonize.composite("month", method=how)
         look = np.log2(made["qa"][0].values).astype(int)
         expected = np.take_along_axis(cube["reflectance"].values, look[None, None], axis=0)[0]
         np.testing.assert_array_equal(made["reflectance"][0], expected)
@@ -127,14 +127,14 @@ def test_where_the_ndvi_is_undefined_a_look_is_never_chosen(red, nir, chunks):
     cube = make_cube(missing=0.0, bands=["blue", "red", "nir08"])["reflectance"].isel(time=[0, 1])
     cube[1, 1:] = np.array([red, nir], np.float32)[:, None, None]
     cube = cube if chunks is None else cube.chunk(chunks)
-    made = cube.harmonize.composite("month", how="max_ndvi")
+    made = cube.harmonize.composite("month", method="max_ndvi")
     np.testing.assert_array_equal(made[0], cube[0])
-    assert cube[1:].harmonize.composite("month", how="max_ndvi").isnull().all()
+    assert cube[1:].harmonize.composite("month", method="max_ndvi").isnull().all()
 
 
 def test_the_medoid_is_the_look_nearest_to_all_others():
     cube = make_cube(missing=0.0)["reflectance"]
-    made = cube.harmonize.composite("month", how="medoid")
+    made = cube.harmonize.composite("month", method="medoid")
     values = cube.values.astype(float)
     apart = np.sqrt(((values[:, None] - values[None]) ** 2).sum(axis=2)).sum(axis=1)
     expected = np.take_along_axis(cube.values, apart.argmin(axis=0)[None, None], axis=0)
@@ -144,13 +144,13 @@ def test_the_medoid_is_the_look_nearest_to_all_others():
 def test_an_index_takes_max_and_bands_do_not():
     cube = make_cube()["reflectance"]
     ndvi = xh.index(cube, "ndvi")
-    made = xh.composite(ndvi, "month", how="max")
+    made = xh.composite(ndvi, "month", method="max")
     np.testing.assert_array_equal(made[0], ndvi.max("time"))
     assert made.name == "ndvi"
     with pytest.raises(xh.errors.BandError, match="chooses by one value"):
-        xh.composite(cube, how="max")
+        xh.composite(cube, method="max")
     with pytest.raises(xh.errors.BandError, match="needs bands red"):
-        xh.composite(cube.sel(band=["blue", "green"]), how="max_ndvi")
+        xh.composite(cube.sel(band=["blue", "green"]), method="max_ndvi")
 
 
 def test_unsorted_and_duplicate_dates_are_taken_as_they_come():
@@ -168,12 +168,12 @@ def test_unknown_periods_are_refused(period):
 
 def test_other_bad_input_is_refused():
     cube = make_cube()
-    with pytest.raises(xh.errors.OptionError, match="how='best'"):
-        xh.composite(cube, how="best")
+    with pytest.raises(xh.errors.OptionError, match="method='best'"):
+        xh.composite(cube, method="best")
     mixed = cube.assign_coords(bandpass=("time", ["msi", "oli"] * 4))
     with pytest.raises(xh.errors.ModelError, match="bandpasses"):
         xh.composite(mixed)
     with pytest.raises(xh.errors.RadiometryError, match="digital numbers"):
         xh.composite(example_cube(is_decoded=False))
     empty = xr.full_like(cube["reflectance"], np.nan)
-    assert xh.composite(empty, how="medoid").isnull().all()
+    assert xh.composite(empty, method="medoid").isnull().all()

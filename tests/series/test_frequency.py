@@ -28,7 +28,7 @@ def make_series():
 
 
 def test_scenes_are_days_of_a_sensor():
-    found = make_series().harmonize.frequency(levels=(0, 0.25, 0.5))
+    found = make_series().harmonize.frequency(fractions=(0, 0.25, 0.5))
     scenes = found["scenes"]
     assert found["sensor"].values.tolist() == ["landsat-c2-l2", "sentinel-2-l2a", "all"]
     assert scenes.sel(sensor="landsat-c2-l2").values.tolist() == [[2, 1, 1], [0, 0, 0]]
@@ -64,7 +64,7 @@ def test_a_merged_look_counts_for_each_sensor():
     landsat = series.isel(time=series["sensor"].values == "landsat-c2-l2")
     other = series.isel(time=series["sensor"].values == "sentinel-2-l2a")
     merged = xh.densify(landsat, other, duplicates="target")
-    found = merged.harmonize.frequency(levels=[0])
+    found = merged.harmonize.frequency(fractions=[0])
     assert found["scenes"].sel(sensor="sentinel-2-l2a").values.ravel().tolist() == [1, 1]
     assert found["scenes"].sel(sensor="all").values.ravel().tolist() == [2, 1]
 
@@ -74,8 +74,8 @@ def test_frequency_refuses_bad_input():
     with pytest.raises(xh.errors.ContractError, match="'sensor' is missing"):
         xh.series.frequency(series.drop_vars("sensor"))
     for levels in ((), (1.2,), (-0.1,)):
-        with pytest.raises(xh.errors.OptionError, match="levels="):
-            xh.series.frequency(series, levels=levels)
+        with pytest.raises(xh.errors.OptionError, match="fractions="):
+            xh.series.frequency(series, fractions=levels)
     one = xh.series.frequency(series.isel(time=[0]))
     assert one["revisit"].isnull().all()
 

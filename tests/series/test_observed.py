@@ -54,7 +54,7 @@ def test_frequency_counts_what_was_observed(dense, smoothed):
         found.drop_vars("spatial_ref"), expected.drop_vars("spatial_ref"), atol=1e-6
     )
     assert found["sensor"].values.tolist() == [L8, S2, "all"]
-    assert found["scenes"].sel(sensor="all", level=0).values.tolist() == [5, 1]
+    assert found["scenes"].sel(sensor="all", fraction=0).values.tolist() == [5, 1]
 
 
 def test_a_cloudy_look_is_not_seen_because_another_sensor_saw_its_day(dense):
@@ -81,7 +81,7 @@ def test_without_origin_a_smoothed_series_is_not_counted(dense, step):
     with pytest.raises(xh.errors.ContractError, match=r"smoothed and has no 'origin'.*to_dataset"):
         xh.series.frequency(bare)
     cured = dense["ndvi"].to_dataset(name="ndvi").harmonize.smooth(step=step, max_gap=60)
-    assert int(xh.series.frequency(cured)["scenes"].sel(sensor="all", level=0).sum()) == 6
+    assert int(xh.series.frequency(cured)["scenes"].sel(sensor="all", fraction=0).sum()) == 6
 
 
 @pytest.mark.parametrize("step", ["1D", None])

@@ -500,7 +500,7 @@ class Opened:
 
     def on_grid(self, source: Any, target: Cube | None) -> Any:
         """Regrid the source to the target's grid, if there is a target."""
-        share = self.harmonizer.min_valid_fraction
+        share = self.harmonizer.min_valid
         return source if target is None else xh.regrid(source, like=target, min_valid=share)
 
     def _runtime(self) -> xh.models.Runtime | None:

@@ -47,7 +47,9 @@ OPTIONS: dict[Figures, set[str]] = {
 
 TOLERANCE = "Largest time gap between compared dates, if the stores differ in dates."
 SENSOR = "Use only the dates of this sensor in a merged store."
-REFERENCE_SENSOR = "Sensor of the reference dates. Without REF, both come from one merged store."
+REFERENCE_SENSOR = (
+    "Sensor of the reference dates. Without REFERENCE, both come from one merged store."
+)
 
 
 def parse_stretch(text: str) -> tuple[float, float] | Literal["three-stage"]:
@@ -172,7 +174,7 @@ class Drawing:
 
 
 def open_both(
-    pred: Path, ref: Path | None, sensor: str | None, reference_sensor: str | None
+    pred: Path, reference: Path | None, sensor: str | None, reference_sensor: str | None
 ) -> tuple[Any, Any]:
     """Open prediction and reference: two stores, or two sensors of one.
 
@@ -181,13 +183,13 @@ def open_both(
     typer.BadParameter
         If there is nothing to compare with.
     """
-    if ref is None and (sensor is None or reference_sensor is None):
+    if reference is None and (sensor is None or reference_sensor is None):
         raise typer.BadParameter(
-            "nothing to compare with: give REF, or --sensor and --reference-sensor of a merged "
-            "store"
+            "nothing to compare with: give REFERENCE, or --sensor and --reference-sensor of a "
+            "merged store"
         )
     one = xh.open_series(pred)
-    other = one if ref is None else xh.open_series(ref)
+    other = one if reference is None else xh.open_series(reference)
     return of_sensor(one, sensor), of_sensor(other, reference_sensor)
 
 
@@ -200,7 +202,7 @@ def _fit(path: Path) -> xr.Dataset:
 
 def score(
     pred: Annotated[Path, typer.Argument(help="Zarr store of the prediction.")],
-    ref: Annotated[
+    reference: Annotated[
         Path | None, typer.Argument(help="Zarr store of the reference, on the same grid.")
     ] = None,
     metrics: Annotated[
@@ -244,7 +246,7 @@ def score(
     if out is not None and out.suffix not in (".csv", ".json"):
         raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
     _require_new(out, overwrite)
-    both = open_both(pred, ref, sensor, reference_sensor)
+    both = open_both(pred, reference, sensor, reference_sensor)
     other_prediction = None
     if baseline is None:
         one, other = paired(*both, tolerance=tolerance)
@@ -286,7 +288,7 @@ def plot(drawing: Drawing) -> None:
 def report(
     store: Annotated[Path, typer.Argument(help="Zarr store of a series or prediction.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
-    ref: Annotated[
+    reference: Annotated[
         Path | None, typer.Option(help="Zarr store of a reference to score against.")
     ] = None,
     source: Annotated[
@@ -304,22 +306,22 @@ def report(
 ) -> None:
     """Write an HTML report on a store: contents, scores, figures and warnings.
 
-    Example: xharmonize report pred.zarr --ref landsat.zarr --source s2.zarr --out report.html
+    Example: xharmonize report pred.zarr --reference landsat.zarr --source s2.zarr --out report.html
 
     The page embeds its figures and works offline.
     """
-    if source is not None and ref is None:
-        raise typer.BadParameter("--source is compared with a reference: give --ref too")
+    if source is not None and reference is None:
+        raise typer.BadParameter("--source is compared with a reference: give --reference too")
     _require_new(out, overwrite)
     hidden = _n_incomplete(str(store)) if (store / "zarr.json").is_file() else 0
     lost = f"{hidden} dates of an interrupted write are hidden; run the write again"
-    cubes = [None if path is None else xh.open_series(path) for path in (ref, source)]
+    cubes = [None if path is None else xh.open_series(path) for path in (reference, source)]
     with console.progress("Reporting"):
         xh.write_report(
             xh.open_series(store),
             out,
             mode=mode_of(overwrite),
-            ref=cubes[0],
+            reference=cubes[0],
             source=cubes[1],
             tolerance=tolerance,
             title=title or f"Report on {store.name}",

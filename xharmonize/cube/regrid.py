@@ -63,7 +63,7 @@ def regrid(
     like: xr.DataArray | xr.Dataset | GeoBox | None = None,
     crs: Any = None,
     resolution: float | None = None,
-    how: RegridMethod = "area",
+    method: RegridMethod = "area",
     min_valid: float = 0.5,
     valid_fraction: bool = False,
 ) -> Any:
@@ -77,7 +77,7 @@ def regrid(
     ----------
     cube : DataArray or Dataset
         (..., y, x), float, NaN where missing. Integer layers other than flags are refused unless
-        ``how="nearest"``. In a Dataset, `qa`, `origin` and `flag` become the bit-wise OR of all
+        ``method="nearest"``. In a Dataset, `qa`, `origin` and `flag` become the bit-wise OR of all
         source pixels that overlap the target pixel (`qa` gets ``fill`` if part of it lies outside
         the source); all other variables are treated like the reflectance.
     like : DataArray, Dataset or GeoBox, optional
@@ -87,7 +87,7 @@ def regrid(
     resolution : float, optional
         Side of a target pixel in units of the CRS. The grid is north up and covers the cube, with
         edges at multiples of the resolution: in UTM at 30 m this is the grid of HLS.
-    how : {"area", "nearest", "bilinear"}
+    method : {"area", "nearest", "bilinear"}
         ``nearest`` and ``bilinear`` sample at the centre of the target pixel. A centre on the
         edge between two source pixels belongs to the one of higher row or column.
     min_valid : float
@@ -113,13 +113,16 @@ def regrid(
         If digital numbers would be averaged.
     """
     cube = at_door(cube)
-    if how not in ("area", "nearest", "bilinear"):
+    if method not in ("area", "nearest", "bilinear"):
         raise GridError(
-            "is unknown", cure="choose 'area', 'nearest' or 'bilinear'", argument="how", value=how
+            "is unknown",
+            cure="choose 'area', 'nearest' or 'bilinear'",
+            argument="method",
+            value=method,
         )
     source = geobox_of(cube)
     target = _target_of(source, like=like, crs=crs, resolution=resolution)
-    step = partial(regrid_to, how=how, min_valid=min_valid, valid_fraction=valid_fraction)
+    step = partial(regrid_to, method=method, min_valid=min_valid, valid_fraction=valid_fraction)
     if like is None or isinstance(like, GeoBox):
         return step(cube, target)
     result = step(cube, target, within=_chunks_of(like))
@@ -131,7 +134,7 @@ def regrid_to(
     cube: Cube,
     geobox: GeoBox,
     *,
-    how: RegridMethod = "area",
+    method: RegridMethod = "area",
     min_valid: float = 0.5,
     valid_fraction: bool = False,
     within: Chunks | None = None,
@@ -143,14 +146,14 @@ def regrid_to(
     source = geobox_of(cube)
     if is_same_grid(source, geobox) and not valid_fraction:
         return write_grid(cube, geobox)
-    plan = _plan(source, geobox, how=how, min_valid=min_valid)
+    plan = _plan(source, geobox, method=method, min_valid=min_valid)
     if any(a == b for a, b in plan.window((0, geobox.shape[0]), (0, geobox.shape[1]))):
         raise GridError(
             f"the target grid ({describe_grid(geobox)}) does not meet the cube "
             f"({describe_grid(source)})",
             cure="check the coordinates and CRS of both",
         )
-    line = f"regrid: {how} to {describe_grid(geobox)}, min_valid {min_valid:g}"
+    line = f"regrid: {method} to {describe_grid(geobox)}, min_valid {min_valid:g}"
     step = partial(_regrid_array, plan=plan, geobox=geobox, line=line, within=within)
     if isinstance(cube, xr.DataArray):
         return step(cube, valid_fraction=valid_fraction)
@@ -192,8 +195,8 @@ def _regrid_array(
     valid_fraction: bool,
 ) -> Any:
     """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
-    if not _is_flags(cube) and plan.how != "nearest":
-        _require_values(cube, plan.how)
+    if not _is_flags(cube) and plan.method != "nearest":
+        _require_values(cube, plan.method)
     plain = plain_numbers(cube) if cube.dtype.kind in "iuf" else cube
     array = plain.transpose(..., "y", "x")
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
@@ -234,16 +237,16 @@ def _is_flags(array: xr.DataArray) -> bool:
     return array.name in COMPANIONS and COMPANIONS[str(array.name)].on_regrid == "or"
 
 
-def _require_values(cube: xr.DataArray, how: RegridMethod) -> None:
+def _require_values(cube: xr.DataArray, method: RegridMethod) -> None:
     """Refuse to average digital numbers."""
     decoded = "is_decoded" not in cube.coords or bool(read_coordinate(cube, "is_decoded").all())
     if decoded and np.issubdtype(cube.dtype, np.floating):
         return
     raise RadiometryError(
         f"would average digital numbers ({cube.dtype})",
-        cure="call cube.harmonize.decode() first, or take them as they are with how='nearest'",
-        argument="how",
-        value=how,
+        cure="call cube.harmonize.decode() first, or take them as they are with method='nearest'",
+        argument="method",
+        value=method,
     )
 
 
@@ -305,14 +308,14 @@ def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
     return None
 
 
-def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> Plan:
+def _plan(source: GeoBox, target: GeoBox, *, method: RegridMethod, min_valid: float) -> Plan:
     """Choose how to map one grid to the other."""
     one, other = source.affine, target.affine
     if is_same_crs(source.crs, target.crs):
         y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])
         left = other.c + _turns(source, target)
         x = AxisMap(first=(left - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
-        return Aligned(y=y, x=x, how=how, min_valid=min_valid)
+        return Aligned(y=y, x=x, method=method, min_valid=min_valid)
     step_y, step_x = _local_steps(source, target)
     return Projected(
         source_crs=source.crs.to_wkt(),
@@ -321,7 +324,7 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
         target=(other.a, other.b, other.c, other.d, other.e, other.f),
         source_shape=(source.shape[0], source.shape[1]),
         steps=(step_y, step_x),
-        how=how,
+        method=method,
         min_valid=min_valid,
     )
 

@@ -67,7 +67,7 @@ class Aligned:
 
     y: AxisMap
     x: AxisMap
-    how: RegridMethod
+    method: RegridMethod
     min_valid: float
 
     @property
@@ -77,7 +77,7 @@ class Aligned:
 
     def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
         """Source rows and columns that these target pixels need."""
-        return self.y.window(*rows, self.how), self.x.window(*columns, self.how)
+        return self.y.window(*rows, self.method), self.x.window(*columns, self.method)
 
     def mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
         """Mean and valid fraction of the piece's target pixels."""
@@ -90,8 +90,8 @@ class Aligned:
         return kernels.regrid_bits(block, y, x, outside=piece.outside)
 
     def _weights(self, piece: Piece) -> tuple[kernels.AxisWeights, kernels.AxisWeights]:
-        y = self.y.weights(*piece.rows, self.how).shifted(-piece.window[0][0])
-        x = self.x.weights(*piece.columns, self.how).shifted(-piece.window[1][0])
+        y = self.y.weights(*piece.rows, self.method).shifted(-piece.window[0][0])
+        x = self.x.weights(*piece.columns, self.method).shifted(-piece.window[1][0])
         return y, x
 
 
@@ -123,7 +123,7 @@ class Projected:
     target: Affine6
     source_shape: tuple[int, int]
     steps: tuple[float, float]
-    how: RegridMethod
+    method: RegridMethod
     min_valid: float
 
     def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
@@ -169,7 +169,7 @@ class Projected:
 
     def _weights_of(self, piece: Piece) -> reproject.PixelWeights:
         row, column = self._corners(piece)
-        return reproject.pixel_weights(row, column, window=piece.window, how=self.how)
+        return reproject.pixel_weights(row, column, window=piece.window, method=self.method)
 
     def _corners(self, piece: Piece) -> tuple[Float64Array, Float64Array]:
         """Corners of the target pixels, in source pixels."""

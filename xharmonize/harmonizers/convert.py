@@ -237,6 +237,6 @@ def _on_grid(
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     if not bool(read_coordinate(array, "is_decoded").all()):
         cube = decode(cube)
-    share = harmonizer.min_valid_fraction
+    share = harmonizer.min_valid
     result: Cube = regrid(cube, like=like, resolution=resolution, min_valid=share)
     return result

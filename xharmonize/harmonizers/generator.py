@@ -39,7 +39,7 @@ class GeneratorHarmonizer(OfBundle):
     and does not depend on how the cube is chunked. Each tile is computed once, from the input
     pixels under it and its buffer. Pixels outside the cube are mirrored at its edge; missing ones
     take the nearest valid pixel of their row, or of the nearest row that has one. The result is NaN
-    where the valid fraction of a pixel's own inputs is below `min_valid_fraction` in any band.
+    where the valid fraction of a pixel's own inputs is below `min_valid` in any band.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class GeneratorHarmonizer(OfBundle):
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
         """Run the network on the dates that are not in the target bandpass."""
-        keep = partial(_put_beside, min_valid=self.min_valid_fraction)
+        keep = partial(_put_beside, min_valid=self.min_valid)
         cube = cube[[REFLECTANCE]]  # no network propagates uncertainty
         return base.change_steps(cube, checked.is_due, self._generate, keep=keep)
 

@@ -169,7 +169,7 @@ def fit_linear(
     ridge: float = 0.0,
     weight: Literal["pixel", "pair"] = "pixel",
     n_min: int | None = None,
-    min_valid_fraction: float = 0.5,
+    min_valid: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Fit a linear model from the source to the target bandpass on matched pairs; computes.
@@ -198,7 +198,7 @@ def fit_linear(
         Whether each pixel or each pair has the same weight.
     n_min : int, optional
         Minimum number of samples per band; by default 15 per coefficient of a band's equation.
-    min_valid_fraction : float
+    min_valid : float
         Minimum valid fraction of a target pixel [1] when a cube is regridded before the fit is
         applied.
     allow_mixed_levels : bool
@@ -226,7 +226,7 @@ def fit_linear(
         fit = _fit_lines(data, method=method, ratio=ratio, weight=weight, n_min=n_min)
     facts = {**data.facts, "method": method, "weight": weight}
     return fit.assign_coords(pair=data.dates).assign_attrs(
-        fit_attrs(LINEAR, facts, data.dates, min_valid_fraction=min_valid_fraction)
+        fit_attrs(LINEAR, facts, data.dates, min_valid=min_valid)
     )
 
 
@@ -250,7 +250,7 @@ def _require_options(method: str, *, ratio: float, ridge: float) -> None:
 
 
 def fit_attrs(
-    kind: str, facts: dict[str, str], dates: Sequence[str], *, min_valid_fraction: float
+    kind: str, facts: dict[str, str], dates: Sequence[str], *, min_valid: float
 ) -> dict[str, Any]:
     """Attributes of every fit: its kind, source and target, and the data it is based on."""
     source, target = facts["source_bandpass"], facts["target_bandpass"]
@@ -261,7 +261,7 @@ def fit_attrs(
         "direction": f"{source} to {target}",
         **facts,
         "dates": ", ".join(dates),
-        "min_valid_fraction": min_valid_fraction,
+        "min_valid": min_valid,
         "history": words,
     }
 

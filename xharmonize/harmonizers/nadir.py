@@ -234,7 +234,7 @@ def _require_grid(cube: xr.DataArray, array: xr.DataArray) -> None:
         if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=1e-6 * _step(one)):
             raise GridError(
                 f"the angles lie on another grid than the cube (they differ in {axis})",
-                cure="regrid them first: xh.regrid(angles, like=cube, how='bilinear')",
+                cure="regrid them first: xh.regrid(angles, like=cube, method='bilinear')",
             )
 
 

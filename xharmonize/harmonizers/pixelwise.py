@@ -114,7 +114,7 @@ def fit_pixelwise(
     needs = (n_min, min_spread, min_r2)
     lines = _lines(x, y, constant, data.lag, stages, needs)
     dates = [d for d, lag in zip(data.dates, data.lag) if lag <= stages[-1]]
-    attrs = fit_attrs(PIXELWISE, data.facts, dates, min_valid_fraction=0.5)
+    attrs = fit_attrs(PIXELWISE, data.facts, dates, min_valid=0.5)
     extra = {
         "days": list(map(int, stages)),
         "n_min": n_min,

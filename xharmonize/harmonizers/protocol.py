@@ -179,7 +179,7 @@ class Harmonizer(Protocol):
         """Whether a cube that lacks one of `bands` is refused."""
 
     @property
-    def min_valid_fraction(self) -> float:
+    def min_valid(self) -> float:
         """Minimum valid fraction of a target pixel [1] when the cube is regridded first."""
 
     @property
@@ -243,7 +243,7 @@ class TableMaker(Protocol):
         *,
         tile: float | None = None,
         interpolate: bool = False,
-        min_coverage: float = 0.0,
+        min_valid: float = 0.0,
     ) -> xr.Dataset:
         """Make one look-up table per date, tile and band; lazy."""
 
@@ -460,9 +460,9 @@ class Fitted(Base):
         return "source_band" in self.fit.dims
 
     @property
-    def min_valid_fraction(self) -> float:
+    def min_valid(self) -> float:
         """Minimum valid fraction of a target pixel [1] when regridding first."""
-        return float(self.fit.attrs.get("min_valid_fraction", 0.5))
+        return float(self.fit.attrs.get("min_valid", 0.5))
 
     @property
     def changes_grid(self) -> bool:
@@ -533,9 +533,9 @@ class OfBundle(Base):
         return True
 
     @property
-    def min_valid_fraction(self) -> float:
+    def min_valid(self) -> float:
         """Minimum valid fraction of an output pixel's own inputs [1]."""
-        return self.card.min_valid_fraction
+        return self.card.min_valid
 
     def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
         """Write the bundle to a new folder, or replace an existing bundle with ``"w"``."""

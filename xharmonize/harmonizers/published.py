@@ -40,7 +40,7 @@ class BandpassHarmonizer(Base):
         Coefficients in the direction of the conversion.
     target_platform : str
         Target platform, if the table distinguishes target platforms.
-    min_valid_fraction : float
+    min_valid : float
         Minimum valid fraction of a target pixel [1] when regridding first.
     changes_grid : bool
         False: coefficients are applied on the cube's own grid.
@@ -49,7 +49,7 @@ class BandpassHarmonizer(Base):
     options: ClassVar[tuple[str, ...]] = ("flags", "target_platform")
     table: BandpassTable
     target_platform: str = "sentinel-2a"
-    min_valid_fraction: float = 1.0
+    min_valid: float = 1.0
     changes_grid: bool = False
 
     @property

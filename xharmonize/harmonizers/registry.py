@@ -56,7 +56,7 @@ _KINDS: dict[str, Callable[..., Harmonizer]] = {
     TABLES: TileLutHarmonizer,
 }
 _NETCDF = (".nc", ".nc4", ".h5")
-_MIN_VALID_FRACTION = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill
+_MIN_VALID = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class FunctionHarmonizer(Base):
     target_bandpass: str
     source_bandpass: str = ""
     bands: tuple[str, ...] = ()
-    min_valid_fraction: float = 0.5
+    min_valid: float = 0.5
     changes_grid: bool = False
     citation: str = ""
 
@@ -284,9 +284,7 @@ def _require_h5netcdf() -> None:
 
 def builtin(name: str) -> BandpassHarmonizer:
     """Return a published table as a harmoniser, in its published direction."""
-    return BandpassHarmonizer(
-        table=get_table(name), min_valid_fraction=_MIN_VALID_FRACTION.get(name, 0.5)
-    )
+    return BandpassHarmonizer(table=get_table(name), min_valid=_MIN_VALID.get(name, 0.5))
 
 
 def resolve(model: Model, target_bandpass: str) -> Harmonizer:

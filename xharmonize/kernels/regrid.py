@@ -55,13 +55,13 @@ class AxisMap:
     step: float
     n_source: int
 
-    def weights(self, start: int, stop: int, how: RegridMethod) -> AxisWeights:
+    def weights(self, start: int, stop: int, method: RegridMethod) -> AxisWeights:
         """Weights of target pixels `start` to `stop`; each depends on its own number only."""
         number = np.arange(start, stop, dtype=np.float64)
-        if how == "area":
+        if method == "area":
             return self._overlaps(number)
         centre = self.first + self.step * (number + 0.5)
-        if how == "nearest":
+        if method == "nearest":
             # A centre on an edge belongs to the later pixel.
             index = np.floor(centre + TOLERANCE).astype(np.int64)
             return self._inside(index, np.ones((number.size, 1)))
@@ -70,9 +70,9 @@ class AxisMap:
         share = below - index
         return self._inside(index, np.stack([1 - share, share], axis=1))
 
-    def window(self, start: int, stop: int, how: RegridMethod) -> tuple[int, int]:
+    def window(self, start: int, stop: int, method: RegridMethod) -> tuple[int, int]:
         """First and past-the-last source pixel that target pixels `start` to `stop` need."""
-        found = self.weights(start, stop, how)
+        found = self.weights(start, stop, method)
         pixel = found.index[:, None] + np.arange(found.weight.shape[1])
         used = pixel[found.weight > 0]
         return (int(used.min()), int(used.max()) + 1) if used.size else (0, 0)

@@ -53,7 +53,7 @@ def pixel_weights(
     column: Float64Array,
     *,
     window: tuple[tuple[int, int], tuple[int, int]],
-    how: RegridMethod,
+    method: RegridMethod,
 ) -> PixelWeights:
     """Find the source pixels of each target pixel, and their weights.
 
@@ -64,13 +64,13 @@ def pixel_weights(
         first pixel. NaN where a corner cannot be transformed.
     window : ((int, int), (int, int))
         First and past-the-last row and column of the source that there is.
-    how : {"area", "nearest", "bilinear"}
+    method : {"area", "nearest", "bilinear"}
         Area shared with the quadrilateral between the four corners, or weights at its centre.
     """
     (top, bottom), (west, east) = window
     scratch = _scratch(row, column, (bottom - top, east - west))
     start, index, weight, full = _collect(
-        row, column, _HOW[how], (top, bottom, west, east), *scratch
+        row, column, _HOW[method], (top, bottom, west, east), *scratch
     )
     shape = (row.shape[0] - 1, row.shape[1] - 1)
     return PixelWeights(shape=shape, start=start, index=index, weight=weight, full=full)
@@ -205,11 +205,11 @@ def _area_weights(u, v, window, y, x, weight, cover):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _centre_weights(u, v, how, window, y, x, weight):  # type: ignore[no-untyped-def]
+def _centre_weights(u, v, method, window, y, x, weight):  # type: ignore[no-untyped-def]
     """Source pixels at the centre of a quadrilateral: the nearest or four; returns how many."""
     top, bottom, west, east = window
     row, column = u.mean(), v.mean()
-    if how == 1:
+    if method == 1:
         p, q = int(np.floor(row)), int(np.floor(column))
         if not (top <= p < bottom and west <= q < east):
             return 0
@@ -227,7 +227,7 @@ def _centre_weights(u, v, how, window, y, x, weight):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _weights(row, column, j, i, how, window, u, v, y, x, weight, cover):  # type: ignore[no-untyped-def]
+def _weights(row, column, j, i, method, window, u, v, y, x, weight, cover):  # type: ignore[no-untyped-def]
     """Source pixels and weights of target pixel (j, i); returns how many, and the full weight."""
     u[0], u[1], u[2], u[3] = row[j, i], row[j, i + 1], row[j + 1, i + 1], row[j + 1, i]
     v[0], v[1] = column[j, i], column[j, i + 1]
@@ -238,14 +238,14 @@ def _weights(row, column, j, i, how, window, u, v, y, x, weight, cover):  # type
         return 0, 1.0
     if v.max() < window[2] - 1 or v.min() > window[3] + 1:
         return 0, 1.0
-    if how == 0:
+    if method == 0:
         n_found = _area_weights(u, v, window, y, x, weight, cover)
         return n_found, _area(u, v)
-    return _centre_weights(u, v, how, window, y, x, weight), 1.0
+    return _centre_weights(u, v, method, window, y, x, weight), 1.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _collect(row, column, how, window, y, x, weight):  # type: ignore[no-untyped-def]
+def _collect(row, column, method, window, y, x, weight):  # type: ignore[no-untyped-def]
     """Entries of all target pixels, in arrays that grow as they fill."""
     n_rows, n_columns = row.shape[0] - 1, row.shape[1] - 1
     u, v, cover = np.empty(4), np.empty(4), np.empty(weight.size)
@@ -261,7 +261,9 @@ def _collect(row, column, how, window, y, x, weight):  # type: ignore[no-untyped
                 more, heavier = np.empty(size, np.int64), np.empty(size)
                 more[:n_used], heavier[:n_used] = indices[:n_used], weights[:n_used]
                 indices, weights = more, heavier
-            n_found, full[m] = _weights(row, column, j, i, how, window, u, v, y, x, weight, cover)
+            n_found, full[m] = _weights(
+                row, column, j, i, method, window, u, v, y, x, weight, cover
+            )
             for k in range(n_found):
                 indices[n_used + k] = y[k] * width + x[k]
                 weights[n_used + k] = weight[k]

@@ -211,7 +211,7 @@ class Table:
 class Window:
     """Windows of one metric; a table of them has a row (count, sum) per band."""
 
-    kind: str
+    weights: str
     size: int
     sigma: float
     c1: float
@@ -388,7 +388,7 @@ def window_block(
         codes = np.repeat(codes, n_bands, axis=0)
     x, y = (np.ascontiguousarray(a).reshape(-1, *tail) for a in (x, y))
     limits = (window.c1, window.c2, window.min_valid)
-    if window.kind == "gaussian":
+    if window.weights == "gaussian":
         taps = windows.gaussian_taps(window.size, window.sigma)
         found = windows.gaussian_windows(x, y, codes, plan.n_groups, taps, *limits)
     else:

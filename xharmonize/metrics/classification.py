@@ -21,13 +21,13 @@ REFERENCE, PREDICTED = "reference_class", "predicted_class"
 
 
 def confusion_matrix(
-    cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | None = None
+    cube: xr.DataArray, reference: xr.DataArray, classes: Sequence[Any] | None = None
 ) -> xr.DataArray:
     """Compute the confusion matrix of a class map and a reference, lazily.
 
     Parameters
     ----------
-    cube, ref : (y, x) or other DataArray of integers, floats or strings
+    cube, reference : (y, x) or other DataArray of integers, floats or strings
         Mapped and true classes, on one grid. Pixels with a value outside `classes` (nodata, NaN) in
         either map are ignored.
     classes : sequence, optional
@@ -46,12 +46,14 @@ def confusion_matrix(
     MetricError
         If dimensions or their labels differ, or classes are not given for a lazy map.
     """
-    cube, ref = at_door(cube), at_door(ref)
-    if set(cube.dims) != set(ref.dims) or dict(cube.sizes) != dict(ref.sizes):
-        raise MetricError(f"maps of one shape are needed: {dict(cube.sizes)}, {dict(ref.sizes)}")
-    _require_same_labels(cube, ref)
-    labels = _classes(cube, ref, classes)
-    pred, other = unify(cube, spread(ref, cube))
+    cube, reference = at_door(cube), at_door(reference)
+    if set(cube.dims) != set(reference.dims) or dict(cube.sizes) != dict(reference.sizes):
+        raise MetricError(
+            f"maps of one shape are needed: {dict(cube.sizes)}, {dict(reference.sizes)}"
+        )
+    _require_same_labels(cube, reference)
+    labels = _classes(cube, reference, classes)
+    pred, other = unify(cube, spread(reference, cube))
     letters = ascii_lowercase[: pred.ndim]
     parts = map_blocks(
         partial(_count_block, labels=labels),
@@ -73,11 +75,11 @@ def confusion_matrix(
     )
 
 
-def _require_same_labels(cube: xr.DataArray, ref: xr.DataArray) -> None:
+def _require_same_labels(cube: xr.DataArray, reference: xr.DataArray) -> None:
     """Raise if the labels that both maps have show different places or dates."""
-    require_same_place(cube, ref, what="confusion_matrix")
-    for dim in (d for d in cube.dims if d in cube.indexes and d in ref.indexes):
-        one, other = cube.indexes[dim], ref.indexes[dim]
+    require_same_place(cube, reference, what="confusion_matrix")
+    for dim in (d for d in cube.dims if d in cube.indexes and d in reference.indexes):
+        one, other = cube.indexes[dim], reference.indexes[dim]
         if (positions_of(one, other) == np.arange(len(one))).all() or dim in ("y", "x"):
             continue
         raise MetricError(
@@ -154,17 +156,19 @@ def accuracy(matrix: xr.DataArray) -> xr.Dataset:
     return xr.Dataset(described).assign_coords({"class": labels})
 
 
-def _classes(cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | None) -> AnyArray:
+def _classes(
+    cube: xr.DataArray, reference: xr.DataArray, classes: Sequence[Any] | None
+) -> AnyArray:
     if classes is None:
-        flags = ref.attrs.get("flag_values", cube.attrs.get("flag_values"))
-        if flags is None and (cube.chunks is not None or ref.chunks is not None):
+        flags = reference.attrs.get("flag_values", cube.attrs.get("flag_values"))
+        if flags is None and (cube.chunks is not None or reference.chunks is not None):
             raise MetricError(
                 "the maps are lazy and do not list their classes, and nothing is computed while "
                 "the matrix is set up",
                 cure="pass classes=",
             )
         if flags is None:
-            flags = np.union1d(np.asarray(cube.data), np.asarray(ref.data))
+            flags = np.union1d(np.asarray(cube.data), np.asarray(reference.data))
             flags = flags[flags == flags]
         classes = flags
     labels = np.asarray(classes)
@@ -175,10 +179,12 @@ def _classes(cube: xr.DataArray, ref: xr.DataArray, classes: Sequence[Any] | Non
     return labels
 
 
-def _count_block(pred: AnyArray, ref: AnyArray, *, labels: AnyArray) -> AnyArray:
+def _count_block(pred: AnyArray, reference: AnyArray, *, labels: AnyArray) -> AnyArray:
     """Matrix (class, class) of a block, with an axis of length one for each of its own."""
     order = np.argsort(labels)
-    place = [np.ascontiguousarray(positions(a, labels[order]).reshape(-1)) for a in (pred, ref)]
+    place = [
+        np.ascontiguousarray(positions(a, labels[order]).reshape(-1)) for a in (pred, reference)
+    ]
     sorted_counts = count_classes(place[0], place[1], len(labels))
     back = np.argsort(order)
     return np.asarray(sorted_counts[np.ix_(back, back)])[(None,) * pred.ndim]

@@ -283,7 +283,7 @@ Dims: TypeAlias = str | Collection[Hashable] | EllipsisType | None
 
 def read_cubes(
     cube: xr.DataArray | xr.Dataset,
-    ref: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
     *,
     what: str,
     dim: Dims = None,
@@ -305,7 +305,7 @@ def read_cubes(
     GridError, BandError, TimeAxisError, RadiometryError, ContractError
         If the two cannot be compared.
     """
-    pred, other = _values(cube, what), _values(ref, what)
+    pred, other = _values(cube, what), _values(reference, what)
     _require_units(pred, other)
     require_same_place(pred, other, what=what)
     other = _same_bands(pred, other, what)
@@ -382,8 +382,8 @@ def _stated(cube: xr.DataArray, name: str) -> Float64Array:
         ) from None
 
 
-def _require_units(pred: xr.DataArray, ref: xr.DataArray) -> None:
-    units = [str(cube.attrs["units"]) for cube in (pred, ref) if "units" in cube.attrs]
+def _require_units(pred: xr.DataArray, reference: xr.DataArray) -> None:
+    units = [str(cube.attrs["units"]) for cube in (pred, reference) if "units" in cube.attrs]
     if len(set(units)) > 1:
         raise RadiometryError(
             f"the cube is in units of {units[0]!r}, the reference in {units[1]!r}",
@@ -391,35 +391,40 @@ def _require_units(pred: xr.DataArray, ref: xr.DataArray) -> None:
         )
 
 
-def _same_bands(pred: xr.DataArray, ref: xr.DataArray, what: str) -> xr.DataArray:
+def _same_bands(pred: xr.DataArray, reference: xr.DataArray, what: str) -> xr.DataArray:
     """The reference with its bands in the order of the prediction."""
-    if BAND not in pred.dims and BAND not in ref.dims:
-        return ref
-    if BAND not in pred.dims or BAND not in ref.dims:
-        raise BandError(f"only one of the two cubes has bands: {pred.dims} and {ref.dims}")
-    names, others = ([str(n) for n in c[BAND].values] for c in (pred, ref))
+    if BAND not in pred.dims and BAND not in reference.dims:
+        return reference
+    if BAND not in pred.dims or BAND not in reference.dims:
+        raise BandError(f"only one of the two cubes has bands: {pred.dims} and {reference.dims}")
+    names, others = ([str(n) for n in c[BAND].values] for c in (pred, reference))
     if len(set(names)) < len(names):
         raise BandError(f"a band comes twice in {names}")
     if sorted(names) != sorted(others):
         common = [name for name in names if name in others]
         advice = f"take those both have with .sel(band={common})" if common else "none is in both"
         raise BandError(f"{what} needs the same bands: {names} and {others}", cure=advice)
-    return ref if names == others else ref.isel(band=[others.index(name) for name in names])
+    return (
+        reference
+        if names == others
+        else reference.isel(band=[others.index(name) for name in names])
+    )
 
 
 def _common_labels(
-    pred: xr.DataArray, ref: xr.DataArray, dim: str, what: str
+    pred: xr.DataArray, reference: xr.DataArray, dim: str, what: str
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Both cubes at the labels they have in common along a dimension."""
-    if dim not in pred.coords or dim not in ref.coords:
-        if pred.sizes[dim] != ref.sizes[dim]:
+    if dim not in pred.coords or dim not in reference.coords:
+        if pred.sizes[dim] != reference.sizes[dim]:
             raise MetricError(
-                f"{what}: {dim!r} has {pred.sizes[dim]} and {ref.sizes[dim]} steps without labels"
+                f"{what}: {dim!r} has {pred.sizes[dim]} and {reference.sizes[dim]} steps without "
+                "labels"
             )
-        return pred, ref
-    one, other = pred.indexes[dim], ref.indexes[dim]
+        return pred, reference
+    one, other = pred.indexes[dim], reference.indexes[dim]
     if one.equals(other):
-        return pred, ref
+        return pred, reference
     unfit = TimeAxisError if dim == "time" else MetricError
     if not (one.is_unique and other.is_unique):
         raise unfit(
@@ -430,12 +435,13 @@ def _common_labels(
     mine = np.flatnonzero(place >= 0)
     if not len(mine):
         raise unfit(
-            f"the cubes have no {dim} in common ({spanned(pred, dim)} and {spanned(ref, dim)})"
+            f"the cubes have no {dim} in common ({spanned(pred, dim)} and "
+            f"{spanned(reference, dim)})"
             + (_PAIR if dim == "time" else "; select the same of both")
         )
     if len(mine) == len(one) == len(other) and (place == np.arange(len(one))).all():
-        return pred, ref
-    return pred.isel({dim: mine}), ref.isel({dim: place[mine]})
+        return pred, reference
+    return pred.isel({dim: mine}), reference.isel({dim: place[mine]})
 
 
 def _single_date(cube: xr.DataArray, other: xr.DataArray, dims: Dims, what: str) -> xr.DataArray:

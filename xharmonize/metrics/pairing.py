@@ -36,7 +36,10 @@ def of_sensor(cube: Any, sensor: str | None) -> Any:
 
 
 def paired(
-    pred: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset, *, tolerance: Duration = "2D"
+    pred: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
+    *,
+    tolerance: Duration = "2D",
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return prediction and reference at common dates, lazily.
 
@@ -52,7 +55,7 @@ def paired(
     GridError, BandError, RadiometryError, ContractError
         If the two cannot be compared.
     """
-    one, other = shared_pixels(main_layer(pred), main_layer(ref))
+    one, other = shared_pixels(main_layer(pred), main_layer(reference))
     same = "time" not in one.dims or "time" not in other.dims
     if same or one.indexes["time"].equals(other.indexes["time"]):
         return one, other
@@ -86,7 +89,7 @@ def _warn_of_itself(pairs: xr.Dataset) -> None:
 
 def compare(
     predictions: Mapping[str, xr.DataArray | xr.Dataset],
-    ref: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
     *,
     tolerance: Duration,
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
@@ -97,7 +100,9 @@ def compare(
     TimeAxisError
         If no date is common to all.
     """
-    pairs = {name: paired(cube, ref, tolerance=tolerance) for name, cube in predictions.items()}
+    pairs = {
+        name: paired(cube, reference, tolerance=tolerance) for name, cube in predictions.items()
+    }
     keys = {name: _dates(one, other) for name, (one, other) in pairs.items()}
     common = [key for key in next(iter(keys.values())) if all(key in own for own in keys.values())]
     if not common:

@@ -274,10 +274,10 @@ class Ssim(WindowMetric):
 
     Attributes
     ----------
-    kind : {"gaussian", "uniform"}
+    weights : {"gaussian", "uniform"}
         Weights of the window: Gaussian of `sigma`, 11 pixels wide, or uniform, 7 pixels wide.
     size : int
-        Side of the window [pixel]; 0 means 11 or 7, depending on `kind`.
+        Side of the window [pixel]; 0 means 11 or 7, depending on `weights`.
     sigma : float
         Standard deviation of the Gaussian [pixel].
     k1, k2 : float
@@ -290,30 +290,30 @@ class Ssim(WindowMetric):
     long_name: str = "structural similarity"
     citation: str = "Wang et al. 2004"
     doi: str = "10.1109/TIP.2003.819861"
-    kind: Literal["gaussian", "uniform"] = "gaussian"
+    weights: Literal["gaussian", "uniform"] = "gaussian"
     sigma: float = 1.5
     k1: float = 0.01
     k2: float = 0.03
     data_range: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("gaussian", "uniform"):
+        if self.weights not in ("gaussian", "uniform"):
             raise MetricError(
                 "is unknown",
                 cure="choose 'gaussian' or 'uniform'",
-                argument="kind",
-                value=self.kind,
+                argument="weights",
+                value=self.weights,
             )
         if not self.sigma > 0 or not self.k1 > 0 or not self.k2 > 0:
             raise MetricError(f"sigma={self.sigma}, k1={self.k1}, k2={self.k2} must be positive")
         if not self.size:
-            object.__setattr__(self, "size", 11 if self.kind == "gaussian" else 7)
+            object.__setattr__(self, "size", 11 if self.weights == "gaussian" else 7)
         super().__post_init__()
 
     @property
     def window(self) -> Literal["gaussian", "uniform"]:
         """Weights of the window."""
-        return self.kind
+        return self.weights
 
     @property
     def constants(self) -> tuple[float, float]:
@@ -416,7 +416,7 @@ def _named(name: object) -> Metric:
         return get_metric(name)
     raise MetricError(
         f"{name!r} is neither the name of a metric nor an entry",
-        cure="give a name such as 'rmse', or an entry such as Ssim(kind='uniform')",
+        cure="give a name such as 'rmse', or an entry such as Ssim(weights='uniform')",
     )
 
 
@@ -444,7 +444,7 @@ def resolve(
         raise MetricError(
             f"metric {', '.join(twice)} is asked for twice",
             cure="give each variant a name of its own, "
-            "as in Ssim(name='ssim_uniform', kind='uniform')",
+            "as in Ssim(name='ssim_uniform', weights='uniform')",
         )
     if not names:
         raise MetricError("metrics= is empty", cure="leave it out for the usual ones")

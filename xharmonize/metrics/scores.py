@@ -56,7 +56,7 @@ from xharmonize.types import AnyArray
 
 def statistics(
     cube: xr.DataArray | xr.Dataset,
-    ref: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
     metrics: MetricLike | Sequence[MetricLike] | None = None,
     *,
     dim: Dims = None,
@@ -72,7 +72,7 @@ def statistics(
 
     Parameters
     ----------
-    cube, ref : DataArray or Dataset
+    cube, reference : DataArray or Dataset
         Prediction and reference on one grid, as for `score`; NaN where missing.
     metrics : str, Metric, or a sequence of these, optional
         Metrics to compute later; by default those of `score`.
@@ -93,8 +93,8 @@ def statistics(
     MetricError, UnknownMetricError, GridError, BandError, TimeAxisError, RadiometryError
         As `score`.
     """
-    cube, ref, baseline = at_door(cube), at_door(ref), at_door(baseline)
-    pred, other = read_cubes(cube, ref, what="score", dim=dim)
+    cube, reference, baseline = at_door(cube), at_door(reference), at_door(baseline)
+    pred, other = read_cubes(cube, reference, what="score", dim=dim)
     reduced = reduced_dims(dim, pred.dims)
     if BAND in reduced:
         raise MetricError(
@@ -116,7 +116,7 @@ def _as_objects(found: xr.Dataset) -> xr.Dataset:
 
 def collect(
     pred: xr.DataArray,
-    ref: xr.DataArray,
+    reference: xr.DataArray,
     metrics: Sequence[Metric],
     *,
     reduced: Sequence[str],
@@ -125,8 +125,8 @@ def collect(
 ) -> xr.Dataset:
     """Compute the statistics that metrics need from aligned cubes."""
     table = _table(pred, metrics)
-    arrays = _with_baseline(pred, ref, baseline, reduced=reduced, needed=table.errors)
-    pred, ref = arrays[:2]
+    arrays = _with_baseline(pred, reference, baseline, reduced=reduced, needed=table.errors)
+    pred, reference = arrays[:2]
     groups = read_groups(by, pred, reduced)
     variables: dict[str, Any] = {}
     if table.rows:
@@ -141,13 +141,13 @@ def collect(
         if isinstance(metric, WindowMetric):
             window = _window(metric, pred, reduced)
             plan = _plan(pred, reduced, groups, tail=("y", "x"))
-            found = tabulate_windows((pred, ref), groups.codes, plan, window)
+            found = tabulate_windows((pred, reference), groups.codes, plan, window)
             name = metric.statistic
             variables[name] = _variable(
                 found, name, pred, reduced, groups, has_band=BAND in pred.dims
             )
             variables[name].attrs = settings(metric)
-    return _dataset(variables, pred, ref, reduced, groups)
+    return _dataset(variables, pred, reference, reduced, groups)
 
 
 def settings(metric: WindowMetric) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _table(pred: xr.DataArray, metrics: Sequence[Metric]) -> Table:
 
 def _with_baseline(
     pred: xr.DataArray,
-    ref: xr.DataArray,
+    reference: xr.DataArray,
     baseline: xr.DataArray | xr.Dataset | None,
     *,
     reduced: Sequence[str],
@@ -196,13 +196,13 @@ def _with_baseline(
     if not needed and baseline is not None:
         raise MetricError("baseline= is for the metric 'skill', which is not asked for")
     if baseline is None:
-        return pred, ref
+        return pred, reference
     matched, other = read_cubes(pred, baseline, what="baseline=", dim=reduced)
     if matched.sizes != pred.sizes:
         raise MetricError(
             f"baseline= has not all that is scored: {dict(other.sizes)} of {dict(pred.sizes)}"
         )
-    return tuple(unify(matched, ref, other))
+    return tuple(unify(matched, reference, other))
 
 
 def _plan(
@@ -237,7 +237,7 @@ def _window(metric: WindowMetric, pred: xr.DataArray, reduced: Sequence[str]) ->
         )
     c1, c2 = metric.constants
     return Window(
-        kind=metric.window,
+        weights=metric.window,
         size=int(metric.size),
         sigma=metric.sigma if isinstance(metric, Ssim) else 0.0,
         c1=c1,
@@ -269,7 +269,7 @@ def _variable(
 def _dataset(
     variables: dict[str, Any],
     pred: xr.DataArray,
-    ref: xr.DataArray,
+    reference: xr.DataArray,
     reduced: Sequence[str],
     groups: Groups,
 ) -> xr.Dataset:
@@ -287,7 +287,7 @@ def _dataset(
     for name in variables:
         core, labels = FIELDS[kind_of(name)]
         coords[core] = list(labels)
-    units = pred.attrs.get("units", ref.attrs.get("units", "1"))
+    units = pred.attrs.get("units", reference.attrs.get("units", "1"))
     line = f"statistics: over {', '.join(reduced) or 'nothing'}"
     attrs = {VERSION_ATTR: VERSION, "units": str(units), **with_history({}, line)}
     used = {d for v in variables.values() for d in v.dims} | {"spatial_ref"}
@@ -297,7 +297,7 @@ def _dataset(
 
 def score(
     cube: xr.DataArray | xr.Dataset,
-    ref: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
     metrics: MetricLike | Sequence[MetricLike] | None = None,
     *,
     dim: Dims = None,
@@ -315,7 +315,7 @@ def score(
 
     Parameters
     ----------
-    cube, ref : DataArray, or Dataset with ``reflectance`` or one other variable
+    cube, reference : DataArray, or Dataset with ``reflectance`` or one other variable
         Prediction and reference on one grid, with the same bands and units; NaN where missing. Any
         dimensions are allowed: the ``source`` and ``target`` (pair, band, y, x) of `match_pairs`,
         an index (time, y, x), or points. Along time, the common dates are compared. A cube of one
@@ -363,8 +363,8 @@ def score(
     >>> scores["bias"].dims
     ('time', 'band')
     """
-    cube, ref, baseline = at_door(cube), at_door(ref), at_door(baseline)
-    pred, other = read_cubes(cube, ref, what="score", dim=dim)
+    cube, reference, baseline = at_door(cube), at_door(reference), at_door(baseline)
+    pred, other = read_cubes(cube, reference, what="score", dim=dim)
     reduced = reduced_dims(dim, pred.dims)
     asked = resolve(metrics, data_range=data_range, has_bands=pred.sizes.get(BAND, 1) > 1)
     per_band = per_band and BAND not in reduced

@@ -375,7 +375,7 @@ class Card(Part, ABC):
     output : Output
     domain : Domain, optional
         Domain of the training data. None: unknown, so that no pixel can be flagged.
-    min_valid_fraction : float
+    min_valid : float
         Minimum valid fraction of an output pixel's own footprint [1].
     scores : mapping of str to float
         Scores on unseen data, which `provenance` names.
@@ -415,7 +415,7 @@ class Card(Part, ABC):
         Sized(200),
     ] = field(default_factory=dict)
     domain: Domain | None = None
-    min_valid_fraction: Fraction = 0.5
+    min_valid: Fraction = 0.5
     scores: Annotated[Mapping[Key, Score], Sized(1000)] = field(default_factory=dict)
     licence: Licence = "Apache-2.0"
     provenance: Annotated[Mapping[Key, Annotated[str, Matching(PLAIN, 5000)]], Sized(200)] = field(

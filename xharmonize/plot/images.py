@@ -307,8 +307,8 @@ DIVERGING = "RdBu_r"
 
 
 def errors(
-    pred: xr.DataArray | xr.Dataset,
-    ref: xr.DataArray | xr.Dataset,
+    cube: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
     *,
     time: int | str | None = None,
     bands: Sequence[str] | str | None = None,
@@ -319,7 +319,7 @@ def errors(
 
     Parameters
     ----------
-    pred, ref : DataArray, or Dataset with ``reflectance`` or one other variable
+    cube, reference : DataArray, or Dataset with ``reflectance`` or one other variable
         As for `xharmonize.score`: one grid, the same bands and units; NaN (grey) where missing.
         Large maps are thinned out to 1500 pixels a side before they are computed.
     time : int or str, optional
@@ -350,14 +350,14 @@ def errors(
     --------
     >>> figure = errors(s2_as_l8, l8, time="2018-07-01", bands=["red", "nir08"])  # doctest: +SKIP
     """
-    pred, ref = at_door(pred), at_door(ref)
+    cube, reference = at_door(cube), at_door(reference)
     if limit is not None and not limit > 0:
         raise MetricError(
             cure="give the error [unit of the values] of the last colour",
             argument="limit",
             value=limit,
         )
-    one, other = (thin_out(layer) for layer in read_cubes(pred, ref, what="errors"))
+    one, other = (thin_out(layer) for layer in read_cubes(cube, reference, what="errors"))
     if bands is not None:
         names = [bands] if isinstance(bands, str) else list(bands)
         require_bands(one, names, what="errors")

@@ -438,9 +438,9 @@ def frequency(
     >>> figure = frequency(series)  # doctest: +SKIP
     """
     cube = at_door(cube)
-    is_count = isinstance(cube, xr.Dataset) and "scenes" in cube and "level" in cube.dims
+    is_count = isinstance(cube, xr.Dataset) and "scenes" in cube and "fraction" in cube.dims
     found = cube if is_count else count(cube)
-    scenes = found["scenes"].compute().transpose("sensor", "month", "level").sortby("level")
+    scenes = found["scenes"].compute().transpose("sensor", "month", "fraction").sortby("fraction")
     sensors = [str(name) for name in scenes["sensor"].values]
     own = [name for name in sensors if name != ALL]
     if reference is not None and reference not in own:
@@ -456,7 +456,7 @@ def frequency(
         chosen = reference or min(own, key=lambda name: int(scenes.sel(sensor=name).sum()))
         note = _write_ratios(panels[-1], scenes, chosen)
     _label_months(panels[-1], months, note)
-    _explain_frequency(figure, scenes["level"].values)
+    _explain_frequency(figure, scenes["fraction"].values)
     if title:
         figure.suptitle(title, fontsize=10)
     return literal(figure)
@@ -465,7 +465,7 @@ def frequency(
 def _draw(axes: Axes, scenes: xr.DataArray, name: str) -> None:
     """Draw bars (month), narrower and darker for each higher level."""
     colour = MERGED if name == ALL else style_of(name)[0]
-    n = scenes.sizes["level"]
+    n = scenes.sizes["fraction"]
     place = np.arange(scenes.sizes["month"])
     for k in range(n):
         axes.bar(place, scenes.values[:, k], width=0.8, color=shade(colour, (k + 1) / n))
@@ -486,9 +486,9 @@ def shade(colour: str, strength: float) -> tuple[float, float, float]:
 
 
 def _write_ratios(axes: Axes, scenes: xr.DataArray, reference: str) -> str:
-    levels = scenes["level"].values
+    levels = scenes["fraction"].values
     level = float(levels[np.abs(levels - _USEFUL).argmin()])
-    merged, own = (scenes.sel(sensor=name, level=level).values for name in (ALL, reference))
+    merged, own = (scenes.sel(sensor=name, fraction=level).values for name in (ALL, reference))
     for k, (many, few) in enumerate(zip(merged, own)):
         if few > 0:
             height = int(scenes.sel(sensor=ALL).values[k].max())

@@ -26,8 +26,8 @@ _SAMPLE = 200_000  # pixels of a band used to choose the axis limits
 
 
 def scatter(
-    pred: xr.DataArray | xr.Dataset,
-    ref: xr.DataArray | xr.Dataset,
+    cube: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
     *,
     bands: Sequence[str] | str | None = None,
     limits: tuple[float, float] | None = None,
@@ -43,7 +43,7 @@ def scatter(
 
     Parameters
     ----------
-    pred, ref : DataArray, or Dataset with ``reflectance`` or one other variable
+    cube, reference : DataArray, or Dataset with ``reflectance`` or one other variable
         As for `xharmonize.score`: one grid, the same bands and units; NaN where missing. They are
         read twice, block by block; only the counts and a small sample are held in memory.
     bands : str or sequence of str, optional
@@ -75,12 +75,12 @@ def scatter(
     --------
     >>> figure = scatter(s2_as_l8, l8)  # doctest: +SKIP
     """
-    pred, ref = at_door(pred), at_door(ref)
+    cube, reference = at_door(cube), at_door(reference)
     if (bins is not None and bins < 2) or (limits is not None and not limits[0] < limits[1]):
         raise MetricError(
             f"bins={bins}, limits={limits}", cure="give at least 2 cells and low < high"
         )
-    one, other = _layers(pred, ref, bands)
+    one, other = _layers(cube, reference, bands)
     rows, ends = _moments_and_ends(one, other, limits)
     if not rows[:, 0].sum():
         raise MetricError("no pixel has both prediction and reference", cure="nothing to draw")
@@ -105,9 +105,9 @@ def scatter(
     return literal(figure)
 
 
-def _layers(pred: Any, ref: Any, bands: Sequence[str] | str | None) -> tuple[Any, Any]:
+def _layers(pred: Any, reference: Any, bands: Sequence[str] | str | None) -> tuple[Any, Any]:
     """Aligned prediction and reference (band, ...) in the requested bands."""
-    one, other = read_cubes(pred, ref, what="scatter")
+    one, other = read_cubes(pred, reference, what="scatter")
     if BAND not in one.dims:
         name = [str(one.name or "value")]
         one, other = (layer.expand_dims({BAND: name}) for layer in (one, other))
@@ -191,10 +191,10 @@ def count_cells(one: xr.DataArray, other: xr.DataArray, ends: Float64Array, bins
     return total
 
 
-def _count_block(pred: AnyArray, ref: AnyArray, *, ends: Float64Array, bins: int) -> AnyArray:
+def _count_block(pred: AnyArray, reference: AnyArray, *, ends: Float64Array, bins: int) -> AnyArray:
     out = np.empty((pred.shape[0], bins * bins), np.int64)
     for k, (low, high) in enumerate(ends):
-        x, y = pred[k].ravel(), ref[k].ravel()
+        x, y = pred[k].ravel(), reference[k].ravel()
         inside = (x >= low) & (x < high) & (y >= low) & (y < high)
         scale = bins / (high - low)
         column, row = (

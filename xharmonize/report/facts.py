@@ -223,7 +223,7 @@ _BASE = ("n", "rmse", "mae", "bias", "r2", "cc")
 
 
 def baselines(
-    source: xr.DataArray | xr.Dataset, ref: xr.DataArray | xr.Dataset
+    source: xr.DataArray | xr.Dataset, reference: xr.DataArray | xr.Dataset
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what is known to compare with, on the reference's grid; lazy.
 
@@ -234,7 +234,7 @@ def baselines(
     list of str
         Why one of them is lacking.
     """
-    target = main_layer(ref)
+    target = main_layer(reference)
     told: Any = target["bandpass"].values.astype(str) if "bandpass" in target.coords else []
     convert: Any = to_sentinel2 if set(told) == {"msi"} else to_landsat
     make: dict[str, Any] = {
@@ -245,7 +245,7 @@ def baselines(
     notes = []
     for name, function in make.items():
         try:
-            found[name] = function(source, like=ref)
+            found[name] = function(source, like=reference)
         except XHarmonizeError as error:
             notes.append(f"No scores of {name}: {error}")
     return found, notes

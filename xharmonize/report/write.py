@@ -321,7 +321,7 @@ def write_report(
     cube: xr.DataArray | xr.Dataset,
     path: str | Path,
     *,
-    ref: xr.DataArray | xr.Dataset | None = None,
+    reference: xr.DataArray | xr.Dataset | None = None,
     source: xr.DataArray | xr.Dataset | None = None,
     tolerance: Duration = "2D",
     title: str = "",
@@ -342,10 +342,10 @@ def write_report(
         missing.
     path : str or Path
         File to write.
-    ref : DataArray or Dataset, optional
+    reference : DataArray or Dataset, optional
         The reference, on the same grid.
     source : DataArray or Dataset, optional
-        What the prediction was made from, on its own grid; only with `ref`.
+        What the prediction was made from, on its own grid; only with `reference`.
     tolerance : str or number
         Largest gap between dates that are compared, as for `xharmonize.match_pairs`.
     title : str
@@ -363,7 +363,8 @@ def write_report(
     Raises
     ------
     ContractError
-        If a Dataset holds neither reflectance nor one index, or `source` is given without `ref`.
+        If a Dataset holds neither reflectance nor one index, or `source` is given without
+        `reference`.
     StoreError
         If `path` exists (``"w-"``), is a folder, or its folder does not exist.
     RadiometryError
@@ -375,9 +376,9 @@ def write_report(
     --------
     >>> xh.write_report(series, "series.html")  # doctest: +SKIP
     """
-    cube, ref, source = at_door(cube), at_door(ref), at_door(source)
-    if source is not None and ref is None:
-        raise ContractError("source= is compared with a reference", cure="give ref= too")
+    cube, reference, source = at_door(cube), at_door(reference), at_door(source)
+    if source is not None and reference is None:
+        raise ContractError("source= is compared with a reference", cure="give reference= too")
     if not np.issubdtype(main_layer(cube).dtype, np.floating):
         raise RadiometryError(
             f"the cube holds digital numbers ({main_layer(cube).dtype})",
@@ -388,8 +389,8 @@ def write_report(
     if place.is_dir() or not place.parent.is_dir():
         raise StoreError(f"{path} cannot be written", cure="give a file in a folder that exists")
     require_new(place, mode)
-    named = title or ("Harmonised series" if ref is None else "Prediction against reference")
-    sections, warnings = _sections(cube, ref, source, tolerance)
+    named = title or ("Harmonised series" if reference is None else "Prediction against reference")
+    sections, warnings = _sections(cube, reference, source, tolerance)
     warnings = [*notes, *warnings]
     sections = {"Warnings": _warnings(warnings)} | sections
     now = datetime.now(UTC)
@@ -405,13 +406,13 @@ def write_report(
 
 
 def _sections(
-    cube: Any, ref: Any | None, source: Any | None, tolerance: Duration
+    cube: Any, reference: Any | None, source: Any | None, tolerance: Duration
 ) -> tuple[dict[str, Html], list[str]]:
     """Parts of the page by heading, and warnings."""
     sections: dict[str, Html] = {}
     warnings: list[str] = []
-    if ref is not None:
-        compared, found = _comparison(cube, ref, source, tolerance)
+    if reference is not None:
+        compared, found = _comparison(cube, reference, source, tolerance)
         sections |= compared
         warnings += found
     shares = facts.share_rows(cube)
@@ -423,9 +424,9 @@ def _sections(
     if "time" in main_layer(cube).dims:
         drawn, found = draw_each(of_series(cube))
         warnings += found
-    own = "Prediction" if ref is not None else "Series"
+    own = "Prediction" if reference is not None else "Series"
     sections[own] = join(drawn)
-    sections["What was used"] = _used(cube, ref, source)
+    sections["What was used"] = _used(cube, reference, source)
     sections["Checks"] = join(
         [
             table(checks, caption="Pixels against metadata", n_heads=2),
@@ -437,12 +438,12 @@ def _sections(
 
 
 def _comparison(
-    cube: Any, ref: Any, source: Any | None, tolerance: Duration
+    cube: Any, reference: Any, source: Any | None, tolerance: Duration
 ) -> tuple[dict[str, Html], list[str]]:
     """Scores and pictures of a prediction against its reference."""
     within = worded_days(duration_in_days(tolerance, argument="tolerance", least=0))
-    others, warnings = ({}, []) if source is None else facts.baselines(source, ref)
-    pairs = compare({PREDICTION: cube} | others, ref, tolerance=tolerance)
+    others, warnings = ({}, []) if source is None else facts.baselines(source, reference)
+    pairs = compare({PREDICTION: cube} | others, reference, tolerance=tolerance)
     overall, by_band = facts.score_rows(pairs)
     best = facts.best_of(overall) if len(overall) > 1 else {}
     one, other = pairs[PREDICTION]
@@ -465,9 +466,9 @@ def _comparison(
     return {"Scores": scores, "Comparison": join(drawn)}, warnings + found
 
 
-def _used(cube: Any, ref: Any | None, source: Any | None) -> Html:
+def _used(cube: Any, reference: Any | None, source: Any | None) -> Html:
     """What the cubes are, how they came about, and with which software."""
-    roles = {"": cube} if ref is None else {"prediction": cube, "reference": ref}
+    roles = {"": cube} if reference is None else {"prediction": cube, "reference": reference}
     if source is not None:
         roles["source"] = source
     parts: list[Html] = []

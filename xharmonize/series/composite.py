@@ -35,7 +35,7 @@ Kernel: TypeAlias = Callable[..., AnyArray]
 MergeRule: TypeAlias = Literal["target", "mean", "lowest_uncertainty"]
 
 
-def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
+def merge_days(series: xr.Dataset, name: str, *, method: MergeRule) -> xr.Dataset:
     """Merge the observations of each solar day; see `xharmonize.densify`.
 
     Parameters
@@ -51,7 +51,7 @@ def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
     for i in first_by_rank:
         groups.setdefault(int(days[i]), []).append(int(i))
     single = [looks[0] for looks in groups.values() if len(looks) == 1]
-    merged = [_merge(series, looks, name, how) for looks in groups.values() if len(looks) > 1]
+    merged = [_merge(series, looks, name, method) for looks in groups.values() if len(looks) > 1]
     if not merged:
         return series
     return xr.concat(
@@ -65,14 +65,14 @@ def merge_days(series: xr.Dataset, name: str, *, how: MergeRule) -> xr.Dataset:
     )
 
 
-def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> xr.Dataset:
+def _merge(series: xr.Dataset, looks: list[int], name: str, method: MergeRule) -> xr.Dataset:
     """Merge several observations, given in order of priority, into one date."""
     group = series.isel(time=looks)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
     error = layers.get("uncertainty")
     result = group.isel(time=[0])
     for key, layer in layers.items():
-        kernel = _kernel(key, layer, layers[name], how)
+        kernel = _kernel(key, layer, layers[name], method)
         extra = [error] if kernel is kernels.least_uncertain and error is not None else []
         valid = validity_of(layers[name], layer)
         result[key] = (layer.dims, _combine(kernel, valid, layer, extra), layer.attrs)
@@ -80,11 +80,11 @@ def _merge(series: xr.Dataset, looks: list[int], name: str, how: MergeRule) -> x
     return result.assign_coords(joined)
 
 
-def _kernel(name: str, layer: xr.DataArray, values: xr.DataArray, how: MergeRule) -> Kernel:
+def _kernel(name: str, layer: xr.DataArray, values: xr.DataArray, method: MergeRule) -> Kernel:
     """Kernel that merges several observations into one."""
-    if how == "target":
+    if method == "target":
         return kernels.first_valid
-    if how == "lowest_uncertainty" and set(layer.dims) == set(values.dims):
+    if method == "lowest_uncertainty" and set(layer.dims) == set(values.dims):
         return kernels.least_uncertain
     return COMPANIONS[name].over_observations if name in COMPANIONS else kernels.mean_valid
 
@@ -126,7 +126,7 @@ class Period:
         return axis.middle_of(self.first, self.last)
 
 
-def composite(cube: Cube, period: Duration = "10D", *, how: CompositeHow = "median") -> Cube:
+def composite(cube: Cube, period: Duration = "10D", *, method: CompositeHow = "median") -> Cube:
     """Composite the observations of each period into one date, lazily.
 
     Parameters
@@ -140,7 +140,7 @@ def composite(cube: Cube, period: Duration = "10D", *, how: CompositeHow = "medi
         the last day of each month; ``"month"``; or ``"year"``. Dates are assigned by solar day if
         the cube is georeferenced, by UTC day otherwise. ``smooth(step=...)`` uses the same periods
         and dates.
-    how : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
+    method : {"median", "mean", "max", "max_ndvi", "medoid", "nearest"}
         ``median`` and ``mean`` combine the valid values, band by band. The others select one whole
         observation per pixel, with its companions. ``max``: the largest value (for an index only).
         ``max_ndvi``: the largest NDVI, defined as in `xharmonize.index`; observations with an
@@ -163,32 +163,32 @@ def composite(cube: Cube, period: Duration = "10D", *, how: CompositeHow = "medi
     TimeAxisError
         If there are no dates.
     OptionError
-        If `period` or `how` is unknown.
+        If `period` or `method` is unknown.
     BandError
         If a required band is missing.
     ModelError
         If the dates have different bandpasses.
     """
     cube = at_door(cube)
-    if how not in (*CHOOSING, *REDUCING):
+    if method not in (*CHOOSING, *REDUCING):
         raise OptionError(
             "is unknown",
             cure=f"choose {', '.join(map(repr, (*REDUCING, *CHOOSING)))}",
-            argument="how",
-            value=how,
+            argument="method",
+            value=method,
         )
     period = axis.period_of(period, argument="period")
     name, values = axis.split_quantity(cube, what="composite")
     axis.require_one_bandpass(values, what="composite")
-    _require_bands(values, how)
+    _require_bands(values, method)
     periods = find_periods(axis.days_of(values), period)
     first = [dim for dim in ("time", "band") if dim in values.dims]
     main = values.transpose(*first, ...)
     layers = {name: main}
     layers |= {n: cube[n].transpose(*_like(cube[n], main)) for n in companions_of(cube)}
-    made = _composite_layers(layers, name, periods, how)
+    made = _composite_layers(layers, name, periods, method)
     result = _assembled(made, layers, name, periods)
-    line = f"composite: {how} of every {period}"
+    line = f"composite: {method} of every {period}"
     result[name].attrs = with_history(values.attrs, line)
     result = result.transpose(*values.dims)
     if isinstance(cube, xr.DataArray):
@@ -210,26 +210,26 @@ def _like(layer: xr.DataArray, main: xr.DataArray) -> list[Any]:
     return [dim for dim in main.dims if dim in layer.dims]
 
 
-def _require_bands(values: xr.DataArray, how: str) -> None:
+def _require_bands(values: xr.DataArray, method: str) -> None:
     if "band" not in values.dims:
         return
     bands = [str(band) for band in values["band"].values]
-    if how == "max":
+    if method == "max":
         raise BandError(
-            f"how='max' chooses by one value, the cube has bands {bands}",
+            f"method='max' chooses by one value, the cube has bands {bands}",
             cure="use 'max_ndvi', or composite an index",
         )
-    if how == "max_ndvi":
+    if method == "max_ndvi":
         try:
             _ndvi_bands(values)
         except BandError:
             raise BandError(
-                "how='max_ndvi' needs bands red and nir08 or nir", cure=f"the cube has {bands}"
+                "method='max_ndvi' needs bands red and nir08 or nir", cure=f"the cube has {bands}"
             ) from None
 
 
 def _composite_layers(
-    layers: dict[str, xr.DataArray], name: str, periods: list[Period], how: str
+    layers: dict[str, xr.DataArray], name: str, periods: list[Period], method: str
 ) -> dict[str, list[Any]]:
     """For each layer, the data of each period with time axis 1."""
     main = layers[name]
@@ -239,11 +239,11 @@ def _composite_layers(
         parts = {n: _gathered(layer, one.dates) for n, layer in layers.items()}
         if not one.dates:
             blank = {n: _blank(layer, blank_of(n)) for n, layer in layers.items()}
-        elif how in CHOOSING:
+        elif method in CHOOSING:
             distance = np.abs(days[list(one.dates)] - one.middle)
-            blank = _chosen(parts, name, how, main, distance)
+            blank = _chosen(parts, name, method, main, distance)
         else:
-            blank = {n: _reduced(n, name, part, parts, how) for n, part in parts.items()}
+            blank = {n: _reduced(n, name, part, parts, method) for n, part in parts.items()}
         for n, data in blank.items():
             made[n].append(data)
     return made
@@ -265,15 +265,15 @@ def _blank(layer: xr.DataArray, fill: float) -> Any:
 
 
 def _chosen(
-    parts: dict[str, xr.DataArray], name: str, how: str, main: xr.DataArray, distance: IntArray
+    parts: dict[str, xr.DataArray], name: str, method: str, main: xr.DataArray, distance: IntArray
 ) -> dict[str, Any]:
     """Select one observation per pixel by the quantity, and take all layers from it."""
     has_band = "band" in main.dims
     choose = partial(
         _choose_block,
-        how=how,
+        method=method,
         has_band=has_band,
-        ndvi=_ndvi_bands(main) if how == "max_ndvi" and has_band else (),
+        ndvi=_ndvi_bands(main) if method == "max_ndvi" and has_band else (),
         distance=tuple(distance.tolist()),
     )
     dims = "tb..." if has_band else "t..."
@@ -291,14 +291,14 @@ def _with_choice(part: xr.DataArray) -> str:
 def _choose_block(
     values: FloatArray,
     *,
-    how: str,
+    method: str,
     has_band: bool,
     ndvi: tuple[int, ...],
     distance: tuple[int, ...],
 ) -> IntArray:
-    if how == "medoid":
+    if method == "medoid":
         return kernels.medoid(values if has_band else values[:, None])
-    if how == "nearest":
+    if method == "nearest":
         whole = np.isfinite(values).all(axis=1) if has_band else np.isfinite(values)
         nearness = -np.array(distance, np.float64).reshape(-1, *(1,) * (whole.ndim - 1))
         return kernels.largest(np.where(whole, nearness, np.nan))
@@ -315,10 +315,10 @@ def _ndvi_bands(main: xr.DataArray) -> tuple[int, ...]:
 
 
 def _reduced(
-    layer_name: str, name: str, part: xr.DataArray, parts: dict[str, xr.DataArray], how: str
+    layer_name: str, name: str, part: xr.DataArray, parts: dict[str, xr.DataArray], method: str
 ) -> Any:
     """Median or mean of the valid values, or the corresponding companion."""
-    is_median = how == "median"
+    is_median = method == "median"
     if layer_name == name:
         kernel: MergeKernel = kernels.median_valid if is_median else observations.mean_valid
     else:

@@ -130,7 +130,7 @@ def densify(
     if duplicates == "lowest_uncertainty":
         merged = _with_spread_uncertainty(merged, names[0])
     if duplicates != "keep":
-        merged = merge_days(merged, names[0], how=duplicates)
+        merged = merge_days(merged, names[0], method=duplicates)
     merged = merged.isel(time=_order(merged)).drop_vars("rank")
     return _described(merged, target, parts, names[0])
 

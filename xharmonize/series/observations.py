@@ -199,7 +199,7 @@ ALL = "all"
 
 
 def frequency(
-    cube: xr.DataArray | xr.Dataset, *, levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9)
+    cube: xr.DataArray | xr.Dataset, *, fractions: Sequence[float] = (0.0, 0.5, 0.8, 0.9)
 ) -> xr.Dataset:
     """Count scenes per month by their fraction of valid pixels, and map revisit and gaps, lazily.
 
@@ -213,14 +213,14 @@ def frequency(
     ----------
     cube : DataArray or Dataset
         A masked series along `time`, with the coordinate `sensor`; NaN where missing.
-    levels : sequence of float
-        Fractions of valid pixels, from 0 to below 1; a scene counts at each level that its fraction
+    fractions : sequence of float
+        Fractions of valid pixels, from 0 to below 1; a scene counts at each that its own
         exceeds.
 
     Returns
     -------
     Dataset
-        Along ``sensor`` (those of the cube, then ``"all"``): `scenes` (sensor, month, level),
+        Along ``sensor`` (those of the cube, then ``"all"``): `scenes` (sensor, month, fraction),
         number of days; `ratio`, scenes of all sensors divided by those of this one, NaN if it has
         none; `n_valid` (sensor, y, x), number of valid days; `revisit`, mean time [day] between
         consecutive valid days, NaN for fewer than two; `longest_gap`, longest time [day] without a
@@ -233,17 +233,17 @@ def frequency(
     TimeAxisError
         If there are no dates.
     OptionError
-        If a level is not a fraction.
+        If one is not a fraction.
 
     References
     ----------
     Li and Roy 2017 (revisit of Sentinel-2 and Landsat), doi:10.3390/rs9090902.
     """
     cube = at_door(cube)
-    wrong = [level for level in levels if not 0 <= level < 1]
-    if wrong or not levels:
+    wrong = [one for one in fractions if not 0 <= one < 1]
+    if wrong or not fractions:
         raise OptionError(
-            cure="give shares from 0 to below 1", argument="levels", value=tuple(levels)
+            cure="give fractions from 0 to below 1", argument="fractions", value=tuple(fractions)
         )
     _, values = axis.split_quantity(cube, what="frequency")
     sensors = axis.sensors_of(values)
@@ -258,9 +258,9 @@ def frequency(
         dates = np.flatnonzero(group)
         own_days, day_of = np.unique(days[dates], return_inverse=True)
         seen = _seen(valid, dates, day_of, own_days.size)
-        counts.append(_scenes(seen, own_days, months, np.array(levels, float)))
+        counts.append(_scenes(seen, own_days, months, np.array(fractions, float)))
         maps.append(_gap_maps(seen, own_days, int(days.min()), int(days.max())))
-    return _described(values, names, months, levels, counts, maps)
+    return _described(values, names, months, fractions, counts, maps)
 
 
 def _valid(values: xr.DataArray) -> Any:
@@ -286,10 +286,10 @@ def _seen(valid: Any, dates: IntArray, day_of: IntArray, n_days: int) -> Any:
     return np.stack([valid[found].any(axis=0) for found in looks])
 
 
-def _scenes(seen: Any, days: IntArray, months: AnyArray, levels: FloatArray) -> Any:
-    """Number of days (month, level) whose fraction of valid pixels exceeds each level."""
+def _scenes(seen: Any, days: IntArray, months: AnyArray, fractions: FloatArray) -> Any:
+    """Number of days (month, fraction) on which more than each fraction of the pixels is valid."""
     share = seen.mean(axis=tuple(range(1, seen.ndim))) if seen.ndim > 1 else seen.astype(float)
-    counts = (share[:, None] > levels).astype(np.int64)
+    counts = (share[:, None] > fractions).astype(np.int64)
     month_of = days.astype("datetime64[D]").astype("datetime64[M]")
     membership = (months[:, None] == month_of).astype(np.int64)
     return map_blocks(
@@ -320,7 +320,7 @@ def _described(
     values: xr.DataArray,
     names: list[str],
     months: AnyArray,
-    levels: Sequence[float],
+    fractions: Sequence[float],
     counts: list[Any],
     maps: list[Any],
 ) -> xr.Dataset:
@@ -328,9 +328,9 @@ def _described(
     place = tuple(dim for dim in values.dims if dim not in ("time", "band"))
     coords = {n: c for n, c in axis.without_time(values).items() if "band" not in c.dims}
     result = xr.Dataset(coords=coords).assign_coords(
-        sensor=names, month=months.astype("datetime64[ns]"), level=list(map(float, levels))
+        sensor=names, month=months.astype("datetime64[ns]"), fraction=list(map(float, fractions))
     )
-    dims = ("sensor", "month", "level")
+    dims = ("sensor", "month", "fraction")
     result["scenes"] = (dims, scenes, {"long_name": "days seen with more valid pixels"})
     known = scenes > 0
     ratio = np.where(known, scenes[-1:] / np.where(known, scenes, 1), np.nan)

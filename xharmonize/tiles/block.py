@@ -290,7 +290,7 @@ def _judge(
     size = [part.area[1] - part.area[0] for part in parts]
     valid = np.empty((images.shape[0], *size), np.bool_)
     flags = np.zeros(valid.shape, np.uint8) if plan.flags else None
-    least = max(plan.card.min_valid_fraction - 1e-5, 1e-5)
+    least = max(plan.card.min_valid - 1e-5, 1e-5)
     limits = plan.limits
     for date, image in enumerate(images):
         share, missing, strange = regrid.judge(image, under_y, under_x, *limits)

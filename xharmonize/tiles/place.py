@@ -422,7 +422,7 @@ def _cure(card: GeneratorCard, crs: str | None = None) -> str:
         return f"call cube.{_regrid(fine, crs)} first{origin}"
     held = "".join(
         f"; held{source.gsd:g} = cube.sel(band={list(source.bands)}).{_regrid(source, crs)}"
-        ".harmonize.regrid(like=fine, how='nearest')"
+        ".harmonize.regrid(like=fine, method='nearest')"
         for source in coarse
     )
     names = ", ".join(f"held{source.gsd:g}" for source in coarse)

@@ -73,7 +73,7 @@ def own_pixels(
             f"pixels: it was interpolated to the cube's grid, and the model needs it as it was "
             "observed",
             cure="load it by nearest (open_stac does, without resampling=), or regrid these "
-            f"bands to {gsd:g} m first and then like the others with how='nearest'",
+            f"bands to {gsd:g} m first and then like the others with method='nearest'",
         )
     return found
 

@@ -63,7 +63,7 @@ _FACTS = (
     "target_sensor",
     "target_level",
     "direction",
-    "min_valid_fraction",
+    "min_valid",
 )
 
 
@@ -105,7 +105,7 @@ class LookUp(Base):
         *,
         tile: float | None = None,
         interpolate: bool = False,
-        min_coverage: float = 0.0,
+        min_valid: float = 0.0,
     ) -> xr.Dataset:
         """Make the Dataset of `xharmonize.fit_tables`."""
         array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
@@ -118,7 +118,7 @@ class LookUp(Base):
             self.facts(),
             tile=tile,
             interpolate=interpolate,
-            min_coverage=min_coverage,
+            min_valid=min_valid,
         )
 
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
@@ -212,7 +212,7 @@ class LutHarmonizer(OfBundle, LookUp):
             "source_level": str(Names.of(self.card.levels)),
             "target_bandpass": target,
             "direction": f"{source or 'any'} to {target}",
-            "min_valid_fraction": self.card.min_valid_fraction,
+            "min_valid": self.card.min_valid,
             "is_refined": int(self.card.has_refinement),
         }
 
@@ -370,7 +370,7 @@ def fit_tables(
     *,
     tile: float | None = None,
     interpolate: bool = False,
-    min_coverage: float = 0.0,
+    min_valid: float = 0.0,
 ) -> xr.Dataset:
     """Fit one look-up table per date, tile and band from the histograms of a cube, lazily.
 
@@ -394,7 +394,7 @@ def fit_tables(
     interpolate : bool
         Whether to interpolate bilinearly between the tables of the four nearest tile centres, to
         avoid visible tile edges.
-    min_coverage : float
+    min_valid : float
         Minimum valid fraction of a tile's area [1]. A tile below it has a table of NaN; its pixels
         become missing, or use the neighbouring tiles with `interpolate`.
 
@@ -439,6 +439,4 @@ def fit_tables(
             f"model {harmonizer.name!r} makes no look-up tables",
             cure="give a fit of fit_histogram or fit_lut, or a bundle of kind 'lut'",
         )
-    return harmonizer.fit_tables(
-        cube, tile=tile, interpolate=interpolate, min_coverage=min_coverage
-    )
+    return harmonizer.fit_tables(cube, tile=tile, interpolate=interpolate, min_valid=min_valid)

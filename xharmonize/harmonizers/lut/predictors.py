@@ -302,10 +302,10 @@ def fit_dataset(
     *,
     tile: float | None,
     interpolate: bool,
-    min_coverage: float,
+    min_valid: float,
 ) -> xr.Dataset:
     """Make the Dataset of `xharmonize.fit_tables` for the time steps that the model changes."""
-    require_fraction(min_coverage, argument="min_coverage", error=FitError)
+    require_fraction(min_valid, argument="min_valid", error=FitError)
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     require_contract(array)
     side = float(predictor.tile if tile is None else tile)
@@ -317,8 +317,8 @@ def fit_dataset(
     warn_partial(extent, side)
     share = _coverage(counts, tile_y, tile_x, side)
     tables = predictor.tables(counts, ranges)
-    if min_coverage:
-        tables = _blank(tables, share, min_coverage)
+    if min_valid:
+        tables = _blank(tables, share, min_valid)
     flags = _flags(counts, extent, predictor.domain, ranges)
     variables = {
         "tables": ((*DIMS, "band", "knot"), tables, {"units": "1", "long_name": "look-up table"}),
@@ -336,7 +336,7 @@ def fit_dataset(
         "tile": side,
         "crs": crs_text(geobox_of(array).crs),
         "interpolate": int(interpolate),
-        "min_coverage": min_coverage,
+        "tile_min_valid": min_valid,
         "history": words,
     }
     coords = _coords(array, ranges, tile_y, tile_x, extent, predictor.domain)

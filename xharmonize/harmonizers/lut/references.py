@@ -38,7 +38,7 @@ def fit_lut(
     monotone: bool = True,
     weight: Literal["pixel", "pair"] = "pixel",
     n_min: int | None = None,
-    min_valid_fraction: float = 0.5,
+    min_valid: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Fit one look-up table per band on matched pairs, in closed form; computes.
@@ -69,7 +69,7 @@ def fit_lut(
         Whether each pixel or each pair has the same weight.
     n_min : int, optional
         Minimum number of samples per band; by default 30.
-    min_valid_fraction : float
+    min_valid : float
         Minimum valid fraction of a target pixel [1] when a cube is regridded before the fit is
         applied.
     allow_mixed_levels : bool
@@ -111,7 +111,7 @@ def fit_lut(
     tables = np.stack([table for table, _, _ in solved])
     require_spread(names, np.asarray(np.isfinite(tables).all(axis=1)))
     facts = {**data.facts, "method": "least squares", "weight": weight}
-    attrs = fit_attrs(LUT, facts, data.dates, min_valid_fraction=min_valid_fraction)
+    attrs = fit_attrs(LUT, facts, data.dates, min_valid=min_valid)
     variables: dict[str, Any] = {
         "table": (("band", "knot"), tables, {"units": "1", "long_name": "look-up table"}),
         "histogram": (("band", "bin"), moments[..., lut.COUNT, :-1].sum(axis=0).astype(int)),

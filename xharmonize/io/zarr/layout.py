@@ -35,18 +35,18 @@ from xharmonize.io.zarr.write import UNREADABLE, Pixels, complete_rows, unchange
 from xharmonize.types import IntArray
 
 ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
-TILE = 1024  # pixels along y and x of a shard: the unit of writing
+SHARD = 1024  # pixels along y and x of a shard: the unit of writing
 CHUNK = 256  # pixels along y and x of a chunk inside a shard: the unit of reading
 
 
-def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = False) -> None:
+def create(place: Path | Any, parts: Parts, *, shard: int, overwrite: bool = False) -> None:
     """Create an empty store (no entries) for cubes like this one.
 
     Parameters
     ----------
     place : Path or zarr store
         Location of the new store.
-    tile : int
+    shard : int
         Side of a shard along y and x [pixels].
     overwrite : bool
         Whether to delete existing contents.
@@ -63,7 +63,7 @@ def create(place: Path | Any, parts: Parts, *, tile: int, overwrite: bool = Fals
         zarr_array(group, name, shape, dtype, dims=stored.dims, attrs=attrs)[...] = stored.values
     _create_entries(group, parts)
     for name, block in parts.blocks.items():
-        _create_block(group, name, block, parts, tile=tile)
+        _create_block(group, name, block, parts, shard=shard)
 
 
 def _create_entries(group: Any, parts: Parts) -> None:
@@ -81,8 +81,8 @@ def _create_entries(group: Any, parts: Parts) -> None:
         zarr_array(group, name, shape, dtype, dims=stored.dims, attrs=stored.attrs)
 
 
-def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, tile: int) -> None:
-    chunks, shards = tiling(block, tile=tile)
+def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, shard: int) -> None:
+    chunks, shards = tiling(block, shard=shard)
     # CF lists the grid mapping apart, but plain xr.open_zarr makes coordinates only of these.
     coords = [GRID_MAPPING, COMPLETE, VERSION, *CODED, *parts.entries, *parts.block_coords]
     coords += [n for n, s in parts.statics.items() if set(s.dims) <= set(block.dims)]
@@ -106,24 +106,24 @@ def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, t
     )
 
 
-def tiling(block: xr.DataArray, *, tile: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def tiling(block: xr.DataArray, *, shard: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return chunk and shard shapes: one date and band, and one date with all its bands."""
-    chunk = [min(CHUNK, tile, block.sizes[dim]) for dim in ("y", "x")]
-    shard = [-(-min(tile, block.sizes[dim]) // edge) * edge for dim, edge in zip(("y", "x"), chunk)]
+    chunk = [min(CHUNK, shard, block.sizes[dim]) for dim in ("y", "x")]
+    outer = [-(-min(shard, block.sizes[d]) // edge) * edge for d, edge in zip(("y", "x"), chunk)]
     n_bands = [block.sizes["band"]] if "band" in block.dims else []
-    return (1, *(1 for _ in n_bands), *chunk), (1, *n_bands, *shard)
+    return (1, *(1 for _ in n_bands), *chunk), (1, *n_bands, *outer)
 
 
-def require_tile(group: Any, parts: Parts, *, tile: int | None) -> None:
-    """Raise `StoreError` if `tile` is given and is not that of the store."""
+def require_shard(group: Any, parts: Parts, *, shard: int | None) -> None:
+    """Raise `StoreError` if `shard` is given and is not that of the store."""
     name, block = next(iter(parts.blocks.items()))
     held = tuple(group[name].shards or group[name].chunks)
-    if tile is not None and tiling(block, tile=tile)[1] != held:
+    if shard is not None and tiling(block, shard=shard)[1] != held:
         raise StoreError(
             f"gives other shards than the store's {held}",
-            cure="leave `tile` out",
-            argument="tile",
-            value=tile,
+            cure="leave `shard` out",
+            argument="shard",
+            value=shard,
         )
 
 

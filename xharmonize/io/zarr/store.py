@@ -34,7 +34,7 @@ from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
-from xharmonize.io.zarr.layout import TILE, open_whole, source_name
+from xharmonize.io.zarr.layout import SHARD, open_whole, source_name
 from xharmonize.io.zarr.parts import FORMAT, Parts, differing, is_sound, require_fit, take_apart
 from xharmonize.io.zarr.write import (
     Claim,
@@ -139,7 +139,7 @@ AT_ONCE = 8
 """Shards computed before they are written: at most 200 MB of six bands."""
 
 
-def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> Any:
+def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, shard: int | None) -> Any:
     """Write a cube to an Icechunk repository, session or store, and return that object.
 
     A repository gets one commit on its branch ``main``. A session (or its store) is written to but
@@ -153,10 +153,10 @@ def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, tile: int | N
     """
     icechunk = require("icechunk", extra="icechunk")
     if not isinstance(place, icechunk.Repository):
-        _write_session(_writable(place, icechunk), parts, mode=mode, tile=tile)
+        _write_session(_writable(place, icechunk), parts, mode=mode, shard=shard)
         return place
     session = place.writable_session(BRANCH)
-    _write_session(session, parts, mode=mode, tile=tile)
+    _write_session(session, parts, mode=mode, shard=shard)
     try:
         session.commit(f"xharmonize to_zarr, mode {mode}: {len(parts.keys)} entries")
     except icechunk.ConflictError as error:
@@ -200,7 +200,7 @@ def _writable(place: Any, icechunk: Any) -> Any:
     return session
 
 
-def _write_session(session: Any, parts: Parts, *, mode: GrowMode, tile: int | None) -> None:
+def _write_session(session: Any, parts: Parts, *, mode: GrowMode, shard: int | None) -> None:
     attrs = _root_attrs(session.store)
     version = format_in(session.store)
     if attrs is not None and version is None:
@@ -219,10 +219,10 @@ def _write_session(session: Any, parts: Parts, *, mode: GrowMode, tile: int | No
             cure="write it again with mode='w'",
         )
     if mode != "upsert" or version is None:
-        layout.create(session.store, parts, tile=tile or TILE, overwrite=attrs is not None)
+        layout.create(session.store, parts, shard=shard or SHARD, overwrite=attrs is not None)
     group = open_for_writing(session.store)
     require_fit(group, parts, path="in Icechunk")
-    layout.require_tile(group, parts, tile=tile)
+    layout.require_shard(group, parts, shard=shard)
     rows = reserve(session.store, parts)
     _fill(session, parts, rows)
     commit(session.store, parts, rows)
@@ -290,7 +290,7 @@ def to_zarr(
     path: Any,
     *,
     mode: GrowMode = "w-",
-    tile: int | None = None,
+    shard: int | None = None,
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
 
@@ -312,7 +312,7 @@ def to_zarr(
     mode : {"w-", "w", "upsert"}
         ``"w-"`` creates a store and fails if it exists. ``"w"`` replaces an existing store once
         the new one is complete. ``"upsert"`` adds to an existing store, or creates one.
-    tile : int, optional
+    shard : int, optional
         Side of a shard [pixels], 1024 by default. Fixed when the store is created.
 
     Returns
@@ -331,18 +331,18 @@ def to_zarr(
         If the cube lacks contract coordinates, a CRS, an even grid or dates.
     """
     require_mode(mode, MODES)
-    if tile is not None and tile < 1:
-        raise StoreError(f"tile is {tile}", cure="give a positive number of pixels")
+    if shard is not None and shard < 1:
+        raise StoreError("", cure="give a positive number of pixels", argument="shard", value=shard)
     if is_result(cube) and isinstance(path, str | Path):
         return write_result(cube, _local(path), mode=mode)
     parts = take_apart(cube)
     if not isinstance(path, str | Path):
-        return write_transaction(path, parts, mode=mode, tile=tile)
+        return write_transaction(path, parts, mode=mode, shard=shard)
     store = _local(path)
     if mode == "upsert":
-        _upsert(store, parts, tile=tile)
+        _upsert(store, parts, shard=shard)
     else:
-        _write_whole(store, parts, mode=mode, tile=tile or TILE)
+        _write_whole(store, parts, mode=mode, shard=shard or SHARD)
     return store
 
 
@@ -401,7 +401,7 @@ def _local(path: str | Path) -> Path:
     return Path(path).expanduser().resolve()
 
 
-def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
+def _upsert(store: Path, parts: Parts, *, shard: int | None) -> None:
     """Reserve and commit under the lock; fill concurrently with writers of other entries."""
     with ExitStack() as held:
         with writer_lock(store):
@@ -409,13 +409,13 @@ def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
             require_free(claims, parts.keys)
             _clean_up(store, claims)
             if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
-                _make_empty(store, parts, tile=tile or TILE)
+                _make_empty(store, parts, shard=shard or SHARD)
             _require_ours(store)
             _require_undamaged(store)
             _require_other_source(store, parts)
             group = open_for_writing(store)
             require_fit(group, parts, path=store)
-            layout.require_tile(group, parts, tile=tile)
+            layout.require_shard(group, parts, shard=shard)
             held.enter_context(claim(store, parts.keys))
             rows = reserve(store, parts)
         fill(store, parts, rows)
@@ -423,15 +423,15 @@ def _upsert(store: Path, parts: Parts, *, tile: int | None) -> None:
             commit(store, parts, rows)
 
 
-def _make_empty(store: Path, parts: Parts, *, tile: int) -> None:
+def _make_empty(store: Path, parts: Parts, *, shard: int) -> None:
     """Make the store aside, so that it appears at `store` in one step."""
     partial = beside(store, "partial")
-    layout.create(partial, parts, tile=tile)
+    layout.create(partial, parts, shard=shard)
     publish(partial, history={})
     exchange(partial, store)
 
 
-def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
+def _write_whole(store: Path, parts: Parts, *, mode: str, shard: int) -> None:
     """Write a new store next to the old one, then swap: a kill leaves the old one intact."""
     with ExitStack() as held:
         with writer_lock(store):
@@ -444,7 +444,7 @@ def _write_whole(store: Path, parts: Parts, *, mode: str, tile: int) -> None:
             held.enter_context(claim(store, None))
         partial = beside(store, "partial")
         try:
-            layout.create(partial, parts, tile=tile)
+            layout.create(partial, parts, shard=shard)
             publish(partial, history={})
             write_entries(partial, parts)
             with writer_lock(store):
