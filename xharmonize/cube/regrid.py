@@ -34,7 +34,15 @@ from xharmonize.cube.geobox import (
     utm_zone,
     write_grid,
 )
-from xharmonize.cube.resample import Aligned, Chunks, Kind, Plan, Projected, output_chunks, resample
+from xharmonize.cube.resample import (
+    Aligned,
+    Chunks,
+    Kind,
+    Projected,
+    RegridPlan,
+    output_chunks,
+    resample,
+)
 from xharmonize.errors import ContractError, GridError, RadiometryError, require_fraction
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
@@ -188,7 +196,7 @@ def _regrid_dataset(
 def _regrid_array(
     cube: xr.DataArray,
     *,
-    plan: Plan,
+    plan: RegridPlan,
     geobox: GeoBox,
     line: str,
     within: Chunks | None,
@@ -308,7 +316,7 @@ def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
     return None
 
 
-def _plan(source: GeoBox, target: GeoBox, *, method: RegridMethod, min_valid: float) -> Plan:
+def _plan(source: GeoBox, target: GeoBox, *, method: RegridMethod, min_valid: float) -> RegridPlan:
     """Choose how to map one grid to the other."""
     one, other = source.affine, target.affine
     if is_same_crs(source.crs, target.crs):

@@ -223,12 +223,12 @@ Chunks: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 MAX_CHUNK = 4096
 """Longest side of an output chunk [pixel]."""
 
-Plan: TypeAlias = Aligned | Projected
+RegridPlan: TypeAlias = Aligned | Projected
 
 
 def resample(
     source: Any,
-    plan: Plan,
+    plan: RegridPlan,
     shape: tuple[int, int],
     *,
     kind: Kind,
@@ -317,7 +317,7 @@ def _cut(chunks: tuple[int, ...], limit: int) -> tuple[int, ...]:
 
 
 def _pieces(
-    source: da.Array, plan: Plan, chunks: Chunks, outside: AnyArray
+    source: da.Array, plan: RegridPlan, chunks: Chunks, outside: AnyArray
 ) -> Iterator[tuple[tuple[int, ...], Piece]]:
     """Number and piece of each output block."""
     leads, places = (
@@ -337,7 +337,7 @@ def _piece(rows: Span, columns: Span, window: tuple[Span, Span], outside: AnyArr
     )
 
 
-def _resample_block(window: AnyArray, piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
+def _resample_block(window: AnyArray, piece: Piece, plan: RegridPlan, kind: Kind) -> AnyArray:
     """Resample one output block from its window of the source."""
     if kind == "bits":
         return plan.bits(window, piece)

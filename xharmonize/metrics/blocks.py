@@ -220,7 +220,7 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StatisticsPlan:
     """How to read a block.
 
     Attributes
@@ -301,7 +301,7 @@ class Plan:
 
 
 def pixel_block(
-    pred: AnyArray, ref: AnyArray, *others: AnyArray, plan: Plan, table: Table
+    pred: AnyArray, ref: AnyArray, *others: AnyArray, plan: StatisticsPlan, table: Table
 ) -> Float64Array:
     """Return the table of a block.
 
@@ -364,7 +364,7 @@ def _moments(x: AnyArray, y: AnyArray, codes: IntArray, n_groups: int) -> Float6
 
 
 def window_block(
-    pred: AnyArray, ref: AnyArray, *others: AnyArray, plan: Plan, window: Window
+    pred: AnyArray, ref: AnyArray, *others: AnyArray, plan: StatisticsPlan, window: Window
 ) -> Float64Array:
     """Return counts of windows and sums of their index in a block with its margin.
 
@@ -402,7 +402,7 @@ Block = Callable[..., Float64Array]
 
 
 def tabulate(
-    arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: Plan, table: Table
+    arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: StatisticsPlan, table: Table
 ) -> Any:
     """Return a table of statistics, lazily if the cubes are lazy.
 
@@ -426,7 +426,7 @@ def tabulate(
 
 
 def tabulate_windows(
-    arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: Plan, window: Window
+    arrays: Sequence[xr.DataArray], codes: xr.DataArray | None, plan: StatisticsPlan, window: Window
 ) -> Any:
     """Return counts of windows and sums of their index, lazily if the cubes are lazy.
 
@@ -459,7 +459,7 @@ def _blocks(
     block: Block,
     data: Sequence[Any],
     groups: Sequence[Any],
-    plan: Plan,
+    plan: StatisticsPlan,
     shape: tuple[int, int],
     name: str,
 ) -> Any:
@@ -479,7 +479,7 @@ def _blocks(
     )
 
 
-def _merged(tables: Any, plan: Plan, is_moments: BoolArray) -> Any:
+def _merged(tables: Any, plan: StatisticsPlan, is_moments: BoolArray) -> Any:
     """Merge the tables of blocks along the reduced dimensions, a few at a time."""
     axes = tuple(i for i, d in enumerate(plan.dims) if d not in plan.kept)
     if not is_lazy(tables):  # one block

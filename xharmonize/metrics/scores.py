@@ -19,7 +19,7 @@ from xharmonize.metrics.blocks import (
     VERSION,
     VERSION_ATTR,
     IndexRow,
-    Plan,
+    StatisticsPlan,
     Table,
     Window,
     kind_of,
@@ -210,14 +210,14 @@ def _plan(
     reduced: Sequence[str],
     groups: Groups,
     tail: tuple[str, ...] | None = None,
-) -> Plan:
+) -> StatisticsPlan:
     dims = tuple(map(str, pred.dims))
     if tail is None:
         # Dimensions before the band are merged after the kernel, to avoid copying blocks.
         start = dims.index(BAND) + 1 if BAND in dims else max(len(dims) - 2, 0)
         tail = tuple(d for d in dims[start:] if d in reduced)
     codes = groups.codes
-    return Plan(
+    return StatisticsPlan(
         dims=dims,
         reduced=tuple(reduced),
         code_dims=None if codes is None else tuple(map(str, codes.dims)),

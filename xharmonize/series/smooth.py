@@ -19,10 +19,10 @@ from xharmonize.series import axis
 from xharmonize.series.smoothers import (
     Harmonic,
     Layer,
-    Plan,
     RadialBasis,
     SavitzkyGolay,
     Smoother,
+    SmoothPlan,
     Whittaker,
     smooth_block,
 )
@@ -201,7 +201,7 @@ def _plan(
     max_gap: float,
     envelope: float | None,
     snow: str,
-) -> Plan:
+) -> SmoothPlan:
     """Choose the nodes: the observed days and the output days, in order.
 
     Whittaker's penalty is a sum over nodes. With a node on every day, the value of a day does not
@@ -218,7 +218,7 @@ def _plan(
     wanted = dates if step is None else axis.middles_of(days, step)
     between = np.arange(days[0], days[-1] + 1) if isinstance(smoother, Whittaker) else days
     nodes = np.union1d(between, wanted)
-    return Plan(
+    return SmoothPlan(
         smoother=smoother,
         day_of=tuple(day_of.tolist()),
         node_of=tuple(np.searchsorted(nodes, days).tolist()),
@@ -231,7 +231,7 @@ def _plan(
     )
 
 
-def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArray:
+def _template(values: xr.DataArray, plan: SmoothPlan, step: str | None) -> xr.DataArray:
     """Empty array with the coordinates of the result."""
     if step is None:
         return values
@@ -247,7 +247,7 @@ def _template(values: xr.DataArray, plan: Plan, step: str | None) -> xr.DataArra
     return blank.assign_coords(coords)
 
 
-def _days_of_wanted(plan: Plan) -> list[int]:
+def _days_of_wanted(plan: SmoothPlan) -> list[int]:
     """Index of the observed day of each output date, -1 if there is none."""
     number = {node: k for k, node in enumerate(plan.node_of)}
     return [number.get(node, -1) for node in plan.wanted]
@@ -257,7 +257,7 @@ def _days_of_wanted(plan: Plan) -> list[int]:
 class _Block:
     """Smooths a block of pixels; `has` tells which companion layers are present."""
 
-    plan: Plan
+    plan: SmoothPlan
     has: tuple[bool, ...]
     wanted: tuple[Layer, ...]
 
@@ -267,7 +267,9 @@ class _Block:
         return smooth_block(values, uncertainty, origin, snow, plan=self.plan, layers=self.wanted)
 
 
-def _apply(plan: Plan, values: xr.DataArray, layers: list[Any], wanted: tuple[Layer, ...]) -> Any:
+def _apply(
+    plan: SmoothPlan, values: xr.DataArray, layers: list[Any], wanted: tuple[Layer, ...]
+) -> Any:
     """Stack (layer, time, ...) of the requested layers."""
     block = _Block(plan, tuple(layer is not None for layer in layers), wanted)
     data = [values.data, *(layer for layer in layers if layer is not None)]

@@ -235,7 +235,7 @@ Fit = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SmoothPlan:
     """What to compute for every pixel.
 
     Attributes
@@ -274,7 +274,7 @@ def smooth_block(
     origin: AnyArray | None,
     snow: AnyArray | None,
     *,
-    plan: Plan,
+    plan: SmoothPlan,
     layers: tuple[Layer, ...],
 ) -> FloatArray:
     """Smooth a block.
@@ -315,7 +315,7 @@ def _smooth_slab(
     snow: AnyArray | None,
     *,
     result: FloatArray,
-    plan: Plan,
+    plan: SmoothPlan,
     layers: tuple[Layer, ...],
 ) -> None:
     """Write the result (layer, date, pixel) of a slab of pixels (time, pixel)."""
@@ -350,7 +350,9 @@ def _weights(valid: BoolArray, sigma: AnyArray | None) -> tuple[FloatArray, Floa
     return weights, np.where(n_told > 0, 1 / np.where(n_told > 0, mean, 1.0), np.nan)
 
 
-def _merge_days(y: FloatArray, weights: FloatArray, plan: Plan) -> tuple[FloatArray, FloatArray]:
+def _merge_days(
+    y: FloatArray, weights: FloatArray, plan: SmoothPlan
+) -> tuple[FloatArray, FloatArray]:
     """Weighted mean of the observations of each day, and their summed weights."""
     day_of = np.array(plan.day_of)
     n_days = len(plan.node_of)
@@ -367,7 +369,7 @@ def _merge_days(y: FloatArray, weights: FloatArray, plan: Plan) -> tuple[FloatAr
     return mean.astype(np.float32), summed.astype(np.float32)
 
 
-def _fit(y: FloatArray, weights: FloatArray, plan: Plan, *, with_error: bool) -> Fit:
+def _fit(y: FloatArray, weights: FloatArray, plan: SmoothPlan, *, with_error: bool) -> Fit:
     """Fit once, or repeatedly with less weight below the curve."""
     penalty = _penalty(y, weights, plan)
     if plan.envelope is None:
@@ -384,7 +386,7 @@ def _fit(y: FloatArray, weights: FloatArray, plan: Plan, *, with_error: bool) ->
     return _solve(y, adapted, plan, penalty, with_error=with_error)
 
 
-def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | None:
+def _penalty(y: FloatArray, weights: FloatArray, plan: SmoothPlan) -> FloatArray | None:
     """Choose λ per pixel on the observed days."""
     smoother = plan.smoother
     if not isinstance(smoother, Whittaker):
@@ -408,7 +410,7 @@ def _penalty(y: FloatArray, weights: FloatArray, plan: Plan) -> FloatArray | Non
 def _solve(
     y: FloatArray,
     weights: FloatArray,
-    plan: Plan,
+    plan: SmoothPlan,
     penalty: FloatArray | None,
     *,
     with_error: bool,
@@ -440,7 +442,9 @@ def _solve(
     return filters.radial_basis(y, weights, table, reach, widths), None, None
 
 
-def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: Plan) -> None:
+def _clear_gaps(
+    smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, plan: SmoothPlan
+) -> None:
     """Set long gaps, gaps with snow, and dates beyond the ends of a series to NaN."""
     barrier = np.zeros((0, seen.shape[1]), bool)
     if snow is not None and plan.is_snow_barrier:
@@ -451,7 +455,7 @@ def _clear_gaps(smooth: FloatArray, seen: BoolArray, snow: BoolArray | None, pla
     observations.clear_gaps(smooth, seen, barrier, node_of, nodes, plan.max_gap, MIN_OBSERVED)
 
 
-def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: Plan) -> AnyArray:
+def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: SmoothPlan) -> AnyArray:
     """Origin at each output date: that of the observation or the day's observations, or filled."""
     given = np.uint8(Origin.OBSERVED) if origin is None else origin.astype(np.uint8)
     looks = np.where(valid, given, np.uint8(0))
