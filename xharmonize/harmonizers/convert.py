@@ -44,7 +44,8 @@ def _converter(
     whole: Callable[Concatenate[Any, str, Model, P], Any],
 ) -> Callable[[Callable[..., Any]], _Converter[P]]:
     decorate: Any = with_options_of(whole)
-    return decorate
+    typed: Callable[[Callable[..., Any]], _Converter[P]] = decorate
+    return typed
 
 
 def to_sensor(
