@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pydoc
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def test_type_checkers_see_the_options(tmp_path: Path) -> None:
     root = Path(xh.__file__).parents[1]
     command = [sys.executable, "-m", "mypy", "--strict", "--no-pretty"]
     command += [f"--config-file={root / 'pyproject.toml'}", str(tmp_path / "typed.py")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=env)
     found = [line.split(": error: ", 1) for line in done.stdout.splitlines() if ": error: " in line]
     lines = {where.rsplit(":", 1)[1]: what for where, what in found if "typed.py" in where}
     assert sorted(lines) == ["10", "11", "12", "13"], done.stdout
