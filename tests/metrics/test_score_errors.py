@@ -94,7 +94,7 @@ def test_options_of_metrics():
         Sam(unit="gon")
     with pytest.raises(xh.errors.MetricError, match="ratio=0 is no ratio"):
         Ergas(ratio=0)
-    with pytest.raises(xh.errors.MetricError, match="kind='box' is unknown"):
+    with pytest.raises(xh.errors.MetricError, match="weights='box' is unknown"):
         Ssim(weights="box")
     with pytest.raises(xh.errors.MetricError, match="no number of pixels"):
         Uiqi(size=-1)
