@@ -271,7 +271,7 @@ def pixels(folder: Path) -> pd.DataFrame:
 def months(folder: Path) -> pd.DataFrame:
     """Scenes a month with more than half of the site valid: Landsat alone, merged, ratio."""
     sentinel, landsat = load_flanders(folder)
-    found = xh.densify(landsat, xh.to_landsat(sentinel)).harmonize.frequency().sel(level=0.5)
+    found = xh.densify(landsat, xh.to_landsat(sentinel)).harmonize.frequency().sel(fraction=0.5)
     own = found["scenes"].sel(sensor="landsat-c1-sr")
     table = pd.DataFrame(
         {

@@ -226,7 +226,7 @@ def _timeline(cube: Cube) -> Html:
 
 def _frequency(cube: Cube) -> Html:
     counts = xh.series.frequency(cube).compute()
-    days = counts["scenes"].isel(level=0).sum("month")
+    days = counts["scenes"].isel(fraction=0).sum("month")
     words = ", ".join(f"{name} {int(n)}" for name, n in zip(days["sensor"].values, days.values))
     return picture(
         xh.plot.frequency(counts),
