@@ -74,8 +74,11 @@ def shifts_of(cube: xr.DataArray | xr.Dataset, fit: xr.Dataset) -> Float64Array:
             cure="give a result of xh.fit_shifts(cube)",
         )
     values = np.stack([np.asarray(fit[n].values, np.float64) for n in ("shift_x", "shift_y")], -1)
-    known = dict(zip(fit["time"].values.astype("datetime64[ns]").tolist(), values))
     times = np.atleast_1d(cube["time"].values).astype("datetime64[ns]")
+    fitted = fit["time"].values.astype("datetime64[ns]")
+    if np.array_equal(times, fitted) and np.isfinite(values).all():
+        return values  # by position: dates may occur twice
+    known = dict(zip(fitted.tolist(), values))
     absent = [time for time in times.tolist() if time not in known]
     means = _group_means(fit) if absent else {}
     groups = orbit_groups(cube) if absent and means else np.full(times.size, "")
@@ -87,6 +90,27 @@ def shifts_of(cube: xr.DataArray | xr.Dataset, fit: xr.Dataset) -> Float64Array:
                 cure="fit them on all dates with xh.fit_shifts(cube)",
             )
     return np.array(found, np.float64).reshape(times.size, 2)
+
+
+def pair_shifts(source: xr.DataArray, target: xr.DataArray, fit: xr.Dataset) -> xr.Dataset:
+    """Shift of each date of a source against the target of its pair, along ``time`` [m].
+
+    What the fit says of the target's own dates (``reference_shift_x``, …) is taken off; dates that
+    it has not seen lie where the mean of all does.
+    """
+    moved = shifts_of(source, fit)
+    if "reference_time" in fit.dims:
+        fixed = np.stack(
+            [fit["reference_shift_x"].values, fit["reference_shift_y"].values], axis=-1
+        )
+        times = fit["reference_time"].values.astype("datetime64[ns]").tolist()
+        known = dict(zip(times, fixed))
+        wanted = target["time"].values.astype("datetime64[ns]").tolist()
+        moved = moved - np.array([known.get(time, np.zeros(2)) for time in wanted])
+    return xr.Dataset(
+        {"shift_x": ("time", moved[:, 0]), "shift_y": ("time", moved[:, 1])},
+        coords={"time": source["time"].values},
+    )
 
 
 def _group_means(fit: xr.Dataset) -> dict[str, Float64Array]:
