@@ -120,12 +120,13 @@ def measure_shift(
     """
     shift = np.zeros(2)
     # Through a wider Gaussian first, where the images may lie pixels apart.
+    covariance = np.full((2, 2), np.nan)
     for stage in (view.blurred(3), view) if view.halve else (view,):
         for _ in range(MAX_ROUNDS):
             system = _system(moving, fixed, stage, shift)
             if system is None:
                 return NOT_FOUND
-            step = system.step
+            step, covariance = system.step, system.covariance
             shift = shift + step
             if not np.abs(shift).max() <= 2 * max_shift:
                 return NOT_FOUND
@@ -134,7 +135,6 @@ def measure_shift(
         else:
             if stage is view:
                 return NOT_FOUND
-    covariance = system.covariance
     is_poor = not np.sqrt(np.trace(covariance) / 2) <= MAX_DEVIATION
     if is_poor or np.hypot(*shift) > max_shift:
         return NOT_FOUND
@@ -194,7 +194,7 @@ def _system(
         right += score.sum(axis=0)
         for k in range(2):
             scores[:, k] += np.bincount(block, score[:, k], minlength=len(scores))
-    if not np.linalg.cond(normal) < 1e6:
+    if not np.linalg.eigvalsh(normal)[0] > 1:  # a deviation of a pixel: there is no texture
         return None
     return _System(normal=normal, right=right, scores=scores[np.any(scores != 0, axis=1)])
 
@@ -321,14 +321,13 @@ def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: 
                 variance[kind] = max(float(moment.mean()), 1e-6 * typical + 1e-12)
         lonely = np.flatnonzero(~has_edges & ~fixed)
         variance[lonely] = variance[is_own[0]] if is_own.size else typical
-    value = member @ effect
-    deviation = np.sqrt((member @ inverse * member).sum(axis=1))
-    gauged = np.flatnonzero(fixed & has_edges) if fixed.any() else np.flatnonzero(has_edges)
-    level = float(value[gauged].mean()) if gauged.size else 0.0
+    gauged = has_edges & fixed if fixed.any() else has_edges
+    level = member[gauged].mean(axis=0) if gauged.any() else np.zeros(member.shape[1])
+    contrast = member - level
     return Solved(
-        value=value - level,
-        deviation=deviation,
-        mean=effect[n_nodes:] - level,
+        value=contrast @ effect,
+        deviation=np.sqrt((contrast @ inverse * contrast).sum(axis=1)),
+        mean=effect[n_nodes:] - level @ effect,
         residual=residual,
         left_out=residual / np.maximum(1 - leverage, 1e-6),
         spread=float(np.sqrt(variance[is_own[0]])) if is_own.size else 0.0,
