@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dask
 import dask.array as da
 import numpy as np
@@ -131,14 +133,16 @@ def test_a_cloudy_date_takes_the_mean_of_its_orbit(source):
 
 def test_real_dates_predict_each_other(data):
     """A part of the year; the whole is in benchmarks/registration.py."""
-    cube = xh.open_stac(
-        data / "flanders-2018" / "catalog.json",
-        collection="sentinel-2-l2a",
-        datetime="2018-07-15/2018-08-10",
-        bands=["green", "red", "nir"],
-        resolution=10,
-        platform="infer",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
+        cube = xh.open_stac(
+            data / "flanders-2018" / "catalog.json",
+            collection="sentinel-2-l2a",
+            datetime="2018-07-15/2018-08-10",
+            bands=["green", "red", "nir"],
+            resolution=10,
+            platform="infer",
+        )
     fit = xh.fit_shifts(cube, neighbours=5)
     count = dict(zip(fit["time"].values, fit["n_edges"].values))
     ends = zip(fit["first_time"].values, fit["second_time"].values)

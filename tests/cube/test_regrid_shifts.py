@@ -11,6 +11,8 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 import xharmonize as xh
+from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.orbits import orbit_groups, shifts_of
 from xharmonize.testing import assert_chunk_invariant, example_cube
 
 SHIFTS = np.array([[4.0, -7.5], [-13.0, 2.0], [0.0, 0.0]])
@@ -75,7 +77,7 @@ def test_the_point_spread_is_a_gaussian(crs):
         expected = xh.regrid(xh.regrid(cube, like=cube.isel(x=slice(None)), psf=9.0), like=target)
     is_known = np.isfinite(found.values)
     assert is_known.mean() > 0.5
-    np.testing.assert_allclose(found.values[is_known], expected.values[is_known], atol=2e-4)
+    np.testing.assert_allclose(found.values[is_known], expected.values[is_known], atol=5e-4)
 
 
 def test_a_constant_stays_and_gaps_keep_their_weight():
@@ -88,12 +90,10 @@ def test_a_constant_stays_and_gaps_keep_their_weight():
 @pytest.mark.parametrize("target", [{"resolution": 30}, {"crs": 32632, "resolution": 30}])
 def test_chunks_change_nothing(target):
     cube = example_cube(shape=(40, 50))
-    like = xh.regrid(cube, **target)
+    grid = geobox_of(xh.regrid(cube, **target))
 
     def moved(cube):
-        return xh.regrid(
-            cube, like=like.odc.geobox, shifts=shifts_for(cube), psf=4.0, min_valid=0.2
-        )
+        return xh.regrid(cube, like=grid, shifts=shifts_for(cube), psf=4.0, min_valid=0.2)
 
     chunkings = [{"time": 1, "y": 7, "x": 50}, {"band": 2, "time": 2, "y": 9, "x": 11}]
     assert_chunk_invariant(moved, cube, chunkings=chunkings)
@@ -131,20 +131,16 @@ def test_dates_that_a_fit_lacks():
     part = shifts_for(cube).isel(time=[0, 1])
     with pytest.raises(xh.errors.TimeAxisError, match=r"none for 2018-07-11.*fit_shifts"):
         xh.regrid(cube, resolution=30, shifts=part)
-    group = ["sentinel-2a/3", "sentinel-2a/8"]
-    known = part.assign_coords(group=("time", group)).assign(
+    known = part.assign_coords(group=("time", orbit_groups(cube)[:2])).assign(
         group_x=("time", [1.0, 2.0]), group_y=("time", [3.0, 4.0])
     )
-    from xharmonize.cube.orbits import orbit_groups, shifts_of
-
     assert len(set(orbit_groups(cube))) == 2  # every five days: two orbits of an unsaid platform
-    known["group"] = ("time", orbit_groups(cube)[:2])
     np.testing.assert_allclose(shifts_of(cube, known)[2], [1.0, 3.0])
 
 
 def test_what_is_no_shift_is_refused():
     cube = example_cube()
-    with pytest.raises(xh.errors.ContractError, match="xh.fit_shifts"):
+    with pytest.raises(xh.errors.ContractError, match=r"xh\.fit_shifts"):
         xh.regrid(cube, resolution=30, shifts=xr.Dataset())
     with pytest.raises(xh.errors.GridError, match="psf=-1"):
         xh.regrid(cube, resolution=30, psf=-1)

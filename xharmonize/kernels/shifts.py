@@ -29,6 +29,9 @@ CLOSE = 2e-3
 """Last step of the iteration [pixel of the moving image]."""
 
 MAX_ROUNDS = 20
+MEDIAN_CHI2 = 0.4549
+"""Median of the chi-squared distribution of one degree of freedom."""
+
 N_BLOCKS = 8
 """Blocks along each side; residuals within one may depend on each other."""
 
@@ -231,12 +234,15 @@ class Edges:
         Nodes; the difference is the first's value minus the second's.
     value, variance : (edge,) float64 array
         Difference and its variance.
+    kind : (edge,) int64 array
+        Edges of one kind have the same error beyond their variance.
     """
 
     first: IntArray
     second: IntArray
     value: Float64Array
     variance: Float64Array
+    kind: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,8 +259,8 @@ class Solved:
         Measured minus fitted, by the fit to all edges and by the fit without the edge.
     spread : float
         Standard deviation of nodes about the mean of their group.
-    noise : float
-        Standard deviation that edges have beyond their variance.
+    noise : (kind,) float64 array
+        Standard deviation that edges of a kind have beyond their variance.
     """
 
     value: Float64Array
@@ -263,7 +269,7 @@ class Solved:
     residual: Float64Array
     left_out: Float64Array
     spread: float
-    noise: float
+    noise: Float64Array
 
 
 def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: int = 30) -> Solved:
@@ -304,17 +310,17 @@ def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: 
     variance[:] = max(typical, 1e-6)
     # Nodes of a reference are spread about zero.
     variance[n_nodes + np.unique(group[fixed])] = 1e-12
-    noise, robust = 0.25 * float(np.median(edges.variance)) if n_edges else 0.0, np.ones(n_edges)
+    noise, robust = np.full(int(edges.kind.max()) + 1, np.median(edges.variance)), np.ones(n_edges)
     for _ in range(n_rounds):
-        weight = robust / (edges.variance + noise)
+        total = edges.variance + noise[edges.kind]
+        weight = robust / total
         inverse = np.linalg.inv(design.T @ (design * weight[:, None]) + np.diag(1 / variance))
         effect = inverse @ (design.T @ (weight * edges.value))
         residual = edges.value - design @ effect
         leverage = (design @ inverse * design).sum(axis=1) * weight
-        size = residual / np.sqrt((edges.variance + noise) * np.maximum(1 - leverage, 0.05))
+        size = residual / np.sqrt(total * np.maximum(1 - leverage, 0.05))
         robust = np.minimum(1.0, HUBER / np.maximum(np.abs(size), 1e-12))
-        factor = np.median(size**2) / 0.4549  # of the chi-squared distribution
-        noise = max((noise + np.median(edges.variance)) * factor - np.median(edges.variance), 0.0)
+        noise = _noise(noise, edges, size)
         for kind in kinds:
             if kind.size:
                 moment = effect[kind] ** 2 + np.diag(inverse)[kind]
@@ -331,5 +337,16 @@ def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: 
         residual=residual,
         left_out=residual / np.maximum(1 - leverage, 1e-6),
         spread=float(np.sqrt(variance[is_own[0]])) if is_own.size else 0.0,
-        noise=float(np.sqrt(noise)),
+        noise=np.sqrt(noise),
     )
+
+
+def _noise(noise: Float64Array, edges: Edges, size: Float64Array) -> Float64Array:
+    """Variance that edges of each kind have beyond their own, from standardised residuals."""
+    result = noise.copy()
+    for kind in np.unique(edges.kind):
+        own = edges.kind == kind
+        stated = float(np.median(edges.variance[own]))
+        factor = float(np.median(size[own] ** 2)) / MEDIAN_CHI2
+        result[kind] = max((noise[kind] + stated) * factor - stated, 0.0)
+    return result
