@@ -35,6 +35,8 @@ class HarmonizeAccessor:
     fit_tables = Method(lambda: xh.fit_tables)
 
     regrid = Method(lambda: xh.regrid)
+    fit_shifts = Method(lambda: xh.fit_shifts)
+    shift = Method(lambda: xh.shift)
     decode = Method(lambda: xh.decode)
     mask = Method(lambda: xh.mask)
     check_radiometry = Method(lambda: xh.check_radiometry)
