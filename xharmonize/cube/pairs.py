@@ -23,7 +23,7 @@ from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisErr
 from xharmonize.types import IntArray
 
 SAME_PASS = np.timedelta64(1, "h")
-"""Steps of one platform closer than this are one look (rows of a pass, reprocessed granules)."""
+"""Steps of one platform closer than this are one observation (rows of a pass, reprocessings)."""
 
 
 def match_pairs(
@@ -135,7 +135,7 @@ def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
 
 def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta64) -> IntArray:
     """Step numbers (source, target) of the pairs, in order of target time."""
-    looks, wanted = _looks(source), _looks(target)
+    observations, wanted = _observations(source), _observations(target)
     when, target_when = source["time"].values, target["time"].values
     ids, target_ids = read_coordinate(source, "item_id"), read_coordinate(target, "item_id")
     gaps = np.abs(when[:, None] - target_when[None, :])
@@ -145,7 +145,7 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
         is_near = days <= tolerance // np.timedelta64(1, "D")
     candidates = sorted(
         (gaps[i, j], target_when[j], when[i], target_ids[j], ids[i], i, j)
-        for i in looks
+        for i in observations
         for j in wanted
         if is_near[i, j]
     )
@@ -154,7 +154,7 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
         raise TimeAxisError(
             f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}", cure="raise tolerance="
         )
-    free, free_target = set(looks), set(wanted)
+    free, free_target = set(observations), set(wanted)
     pairs: list[tuple[int, int]] = []
     for *_, i, j in candidates:
         if i in free and j in free_target:
@@ -165,19 +165,19 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
     return np.array(pairs, np.int64)
 
 
-def _looks(cube: xr.DataArray) -> list[int]:
+def _observations(cube: xr.DataArray) -> list[int]:
     """Time steps to use: the first of each pass."""
     names = {name: read_coordinate(cube, name) for name in ("sensor", "platform", "item_id")}
     when = cube["time"].values
     order = sorted(range(when.size), key=lambda i: (when[i], str(names["item_id"][i])))
     last: dict[tuple[str, str], np.datetime64] = {}
-    looks = []
+    observations = []
     for i in order:
         key = (str(names["sensor"][i]), str(names["platform"][i]))
         if key not in last or when[i] - last[key] >= SAME_PASS:
-            looks.append(i)
+            observations.append(i)
             last[key] = when[i]
-    return looks
+    return observations
 
 
 def _taken(cube: xr.DataArray, steps: IntArray, name: str) -> xr.Dataset:
