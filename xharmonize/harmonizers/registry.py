@@ -192,7 +192,9 @@ def _from_bundle(bundle: Bundle) -> Harmonizer:
     name = bundle.card.harmonizer
     try:
         opener = resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
+        if not callable(opener):
+            raise TypeError("it is no function")
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ModelError(
             f"kind {bundle.card.kind!r} names the harmoniser {name!r}, which cannot be loaded: "
             f"{error}",
