@@ -41,8 +41,8 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def pytest_configure(config: pytest.Config) -> None:
     """Let pytest-xdist keep the order of `pytest_collection_modifyitems`, one core a process.
 
-    The threads of one process's matrix products spin while they wait for cores that the others
-    use: two processes on two cores then take twice the time of one thread each.
+    Otherwise every process would start a thread of matrix products per core, and they would compete
+    for the cores of the others.
     """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
