@@ -427,6 +427,14 @@ def register_metric(metric: Metric, *, replace: bool = False) -> None:
     ------
     MetricError
         If the name is taken, is no identifier, or the metric computes nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spread = Metric(name="sd_ratio", formula=lambda m: np.divide(*m.deviations))
+    >>> register_metric(spread, replace=True)
+    >>> get_metric("ndvi_sd_ratio").index
+    'ndvi'
     """
     if not metric.name.isidentifier():
         raise MetricError(
