@@ -97,11 +97,11 @@ def evaluate(pairs: xr.Dataset, source: xr.DataArray, target: xr.DataArray) -> d
     result: dict[str, list] = {name: [] for name in methods}
     for k in range(pairs.sizes["pair"]):
         rest = pairs.isel(pair=[i for i in range(pairs.sizes["pair"]) if i != k])
-        look = source.sel(time=[pairs["time_source"].values[k]])
+        observation = source.sel(time=[pairs["time_source"].values[k]])
         truth = target.sel(time=pairs["time_target"].values[k]).values
         for name, make in methods.items():
             model = make(rest)
-            estimate = look if model is None else xh.to_landsat(look, model)
+            estimate = observation if model is None else xh.to_landsat(observation, model)
             result[name].append(score(estimate.sel(band=BANDS).values[0], truth))
     return result
 

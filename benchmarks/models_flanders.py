@@ -41,13 +41,13 @@ def load_fine(catalog: str | Path, times: xr.DataArray) -> xr.DataArray:
     return cube.sel(time=times.values).load()
 
 
-def matched_tables(look: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
+def matched_tables(observation: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
     """Give each tile of a date the distribution of Landsat's other dates."""
     model = xh.fit_histogram(reference)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)  # tiles reach beyond the site
-        tables = xh.fit_tables(look, model, tile=TILE, interpolate=True)
-    return xh.to_landsat(look, model, tables=tables)
+        tables = xh.fit_tables(observation, model, tile=TILE, interpolate=True)
+    return xh.to_landsat(observation, model, tables=tables)
 
 
 def evaluate(catalog: str | Path, bundle: str | Path) -> dict[str, list[tuple[float, ...]]]:
@@ -57,22 +57,26 @@ def evaluate(catalog: str | Path, bundle: str | Path) -> dict[str, list[tuple[fl
         load_fine(catalog, pairs["time_source"]), xh.load_model(bundle), like=target
     )
     methods: dict[str, Callable[[Any, xr.DataArray], xr.DataArray]] = {
-        "identity": lambda _, look: look,
-        "line per band (OLS)": lambda rest, look: xh.to_landsat(look, xh.fit_linear(rest)),
-        "table per band (fit_lut)": lambda rest, look: xh.to_landsat(look, xh.fit_lut(rest)),
-        "tables per tile, matched": lambda rest, look: matched_tables(
-            look, target.sel(time=rest["time_target"].values)
+        "identity": lambda _, observation: observation,
+        "line per band (OLS)": lambda rest, observation: xh.to_landsat(
+            observation, xh.fit_linear(rest)
         ),
-        "network": lambda _, look: generated.sel(time=look["time"]),
+        "table per band (fit_lut)": lambda rest, observation: xh.to_landsat(
+            observation, xh.fit_lut(rest)
+        ),
+        "tables per tile, matched": lambda rest, observation: matched_tables(
+            observation, target.sel(time=rest["time_target"].values)
+        ),
+        "network": lambda _, observation: generated.sel(time=observation["time"]),
     }
     result: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
     for k in range(pairs.sizes["pair"]):
         rest = pairs.isel(pair=[i for i in range(pairs.sizes["pair"]) if i != k])
-        look = source.sel(time=[pairs["time_source"].values[k]]).sel(band=BANDS)
+        observation = source.sel(time=[pairs["time_source"].values[k]]).sel(band=BANDS)
         truth = target.sel(time=pairs["time_target"].values[k], band=BANDS).values
         for name, method in methods.items():
-            estimate = method(rest, look).sel(band=BANDS).values[0]
-            estimate = np.where(np.isfinite(look.values[0]), estimate, np.nan)
+            estimate = method(rest, observation).sel(band=BANDS).values[0]
+            estimate = np.where(np.isfinite(observation.values[0]), estimate, np.nan)
             shift = np.nanmean(truth - estimate, axis=(1, 2), keepdims=True)
             result[name].append((*score(estimate, truth), *score(estimate + shift, truth)))
     return result

@@ -32,9 +32,9 @@ from xharmonize.simulate.vegetation import ground_on
 YEAR = 2022
 SEEDS = (11, 12, 13)
 NOISE = 0.015
-"""Standard deviation of NDVI from one look to the next [1]."""
+"""Standard deviation of NDVI from one observation to the next [1]."""
 MISSED = 0.06
-"""Share of the clear looks that are in fact clouds which a mask missed."""
+"""Share of the clear observations that are in fact clouds which a mask missed."""
 WHITE = 0.67
 """Reflectance of a cloud in red and near infrared, as in the simulator [1]."""
 CLOUD = 0.15
@@ -42,14 +42,14 @@ CLOUD = 0.15
 FALL = 0.25
 """Fall of NDVI from one day to the next that is a harvest, or a cut [1]."""
 AROUND = 40
-"""Days before and after a harvest whose looks are counted as those of the harvest."""
+"""Days before and after a harvest whose observations are counted as those of the harvest."""
 
 
 @dataclass(frozen=True)
 class Truth:
     """Red and near infrared of cells (band, day, cell), NDVI of every day, and what they are."""
 
-    looks: np.ndarray
+    observations: np.ndarray
     bands: np.ndarray
     daily: np.ndarray
     cover: np.ndarray
@@ -66,7 +66,7 @@ def ndvi_of(bands: np.ndarray) -> np.ndarray:
 
 
 def simulate(seed: int, size: int, left_out: float = 0.0) -> Truth:
-    """A year of cells 100 m apart; of the clear looks a share is left out."""
+    """A year of cells 100 m apart; of the clear observations a share is left out."""
     window = Window(left=480_000, top=5_640_000, step=100.0, width=size, height=size)
     landscape = render_landscape(seed, window)
     spec = get_sensor("landsat-c2-l2")
@@ -80,19 +80,19 @@ def simulate(seed: int, size: int, left_out: float = 0.0) -> Truth:
     place = Simulation(
         seed=seed, start=f"{YEAR}-01-01", end=f"{YEAR}-12-31", center=(482_000, 5_638_000)
     )
-    passes = {one.day: one for one in place.passes()}  # one look a day
-    looks = np.array(sorted(passes)) - first
+    passes = {one.day: one for one in place.passes()}  # one observation a day
+    observations = np.array(sorted(passes)) - first
     covered = np.array([cloud_cover(place, passes[day]) for day in sorted(passes)])
     random = np.random.default_rng(seed)
-    clear = random.random((looks.size, size * size)) >= covered[:, None]
+    clear = random.random((observations.size, size * size)) >= covered[:, None]
     clear &= random.random(clear.shape) >= left_out
     cover = landscape.unit_cover[landscape.unit.ravel()]
-    return Truth(looks, daily[:, looks], ndvi_of(daily), cover, clear)
+    return Truth(observations, daily[:, observations], ndvi_of(daily), cover, clear)
 
 
 def screened(truth: Truth, ndvi: np.ndarray, **options: Any) -> np.ndarray:
-    """Which looks `screen_outliers` takes out (day, cell)."""
-    dates = np.datetime64(f"{YEAR}-01-01") + truth.looks.astype("m8[D]")
+    """Which observations `screen_outliers` takes out (day, cell)."""
+    dates = np.datetime64(f"{YEAR}-01-01") + truth.observations.astype("m8[D]")
     series = xr.DataArray(ndvi.astype("float32"), {"time": dates.astype("M8[ns]")}, ("time", "x"))
     kept = xh.screen_outliers(series.where(truth.clear), **options)
     return truth.clear & kept.isnull().values
@@ -110,8 +110,10 @@ def harvests(truth: Truth) -> list[tuple[int, int]]:
 
 
 def lost_at_harvest(truth: Truth, out: np.ndarray) -> np.ndarray:
-    """True looks deleted within `AROUND` days of each harvest."""
-    near = [out[np.abs(truth.looks - day) <= AROUND, cell].sum() for cell, day in harvests(truth)]
+    """True observations deleted within `AROUND` days of each harvest."""
+    near = [
+        out[np.abs(truth.observations - day) <= AROUND, cell].sum() for cell, day in harvests(truth)
+    ]
     return np.array(near)
 
 
@@ -135,7 +137,7 @@ def rates(truth: Truth, seed: int, **options: Any) -> dict[str, float]:
     found = screened(truth, cloudy, **options)
     is_cloud = truth.clear & (drop > CLOUD)
     result = {
-        "looks a cell": truth.clear.sum(axis=0).mean(),
+        "observations a cell": truth.clear.sum(axis=0).mean(),
         "harvests": at_harvest.size,
         "lost at a harvest, noise-free": lost_at_harvest(truth, bare).mean(),
         "lost at a harvest": at_harvest.mean(),
@@ -146,7 +148,7 @@ def rates(truth: Truth, seed: int, **options: Any) -> dict[str, float]:
         "clouds found": found[is_cloud].mean(),
         "of those below .2": found[is_cloud & (drop <= 0.2)].mean(),
         "of those above .3": found[is_cloud & (drop > 0.3)].mean(),
-        "clear looks deleted beside clouds": found[truth.clear & (drop == 0)].mean(),
+        "clear observations deleted beside clouds": found[truth.clear & (drop == 0)].mean(),
     }
     return {name: float(value) for name, value in result.items()}
 
@@ -181,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--size", type=int, default=40, help="cells along a side")
-    parser.add_argument("--left-out", type=float, default=0.0, help="share of clear looks")
+    parser.add_argument("--left-out", type=float, default=0.0, help="share of clear observations")
     parser.add_argument("--real", action="store_true", help="what is flagged on real series")
     given = parser.parse_args(argv)
     if given.real:

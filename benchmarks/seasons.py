@@ -43,18 +43,18 @@ def make_seasons(n_pixels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def observe(values: np.ndarray, seed: int) -> xr.DataArray:
-    """Looks every five days, 30 % missing, with noise."""
+    """Observations every five days, 30 % missing, with noise."""
     random = np.random.default_rng(seed)
-    looks = values[::5] + random.normal(0, NOISE, values[::5].shape)
-    looks[random.random(looks.shape) < 0.3] = np.nan
+    observations = values[::5] + random.normal(0, NOISE, values[::5].shape)
+    observations[random.random(observations.shape) < 0.3] = np.nan
     dates = (FIRST + np.arange(0, N_DAYS, 5).astype("m8[D]")).astype("M8[ns]")
-    return xr.DataArray(looks.astype("float32"), {"time": dates}, ("time", "x"), name="ndvi")
+    return xr.DataArray(observations.astype("float32"), {"time": dates}, ("time", "x"), name="ndvi")
 
 
-def cut_rates(looks: xr.DataArray, start: np.ndarray, begin: int) -> dict[str, float]:
+def cut_rates(observations: xr.DataArray, start: np.ndarray, begin: int) -> dict[str, float]:
     """Seasons of series that begin `begin` days after the true start of each."""
     day = np.arange(0, N_DAYS, 5)[:, None]
-    cut = looks.where(xr.DataArray(day >= start + begin, dims=("time", "x")))
+    cut = observations.where(xr.DataArray(day >= start + begin, dims=("time", "x")))
     found = xh.phenology(xh.smooth(cut, step="1D"), threshold=THRESHOLD)
     season = found.sel(year=int(str(FIRST)[:4]) + 1)
     error = (season["start"].values - FIRST) / np.timedelta64(1, "D") - start
@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--seed", type=int, default=5)
     given = parser.parse_args(argv)
     values, start = make_seasons(given.pixels, given.seed)
-    looks = observe(values, given.seed + 1)
-    rows = {begin: cut_rates(looks, start, begin) for begin in BEGINS}
+    observations = observe(values, given.seed + 1)
+    rows = {begin: cut_rates(observations, start, begin) for begin in BEGINS}
     table = pd.DataFrame(rows).T.rename_axis("series begins, days after the true start")
     print(table.to_string(float_format=lambda value: f"{value:.2f}"))
     return table

@@ -1,12 +1,13 @@
-"""Dense series on real observations: steps between sensors, smoothing against withheld looks.
+"""Dense series on real observations: steps between sensors, smoothing, values withheld.
 
 ``python benchmarks/series_real.py [part …]`` with parts ``steps``, ``withheld``, ``pixels``,
 ``months`` (all of them if none is named); prints one table each. Needs the real observations
 (``XHARMONIZE_DATA``, or ``../shared/data``).
 
-Withheld: every clear look is left out once, with all looks of its date (one fold in ten dates), and
-so is, in turn, everything within 15 days of a look; the rest is smoothed and compared with what
-was left out, beside straight lines between the nearest clear looks on the same values.
+Withheld: every clear observation is left out once, with all others of its date (one fold in ten
+dates), and so is, in turn, everything within 15 days of an observation; the rest is smoothed and
+compared with what was left out, beside straight lines between the nearest clear observations on the
+same values.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ def unseen_step(
     for k in range(pairs.sizes["pair"]):
         rest = pairs.isel(pair=[i for i in range(pairs.sizes["pair"]) if i != k])
         own = xh.fit_linear(rest) if name.startswith("lines") else model
-        look = sentinel.sel(time=[pairs["time_source"].values[k]])
-        estimate = xh.index(to_oli(look, own), "ndvi").values[0]
+        observation = sentinel.sel(time=[pairs["time_source"].values[k]])
+        estimate = xh.index(to_oli(observation, own), "ndvi").values[0]
         truth = xh.index(landsat.sel(time=[pairs["time_target"].values[k]]), "ndvi").values[0]
         found.append(np.nanmean(estimate - truth))
     return {"unseen pairs, mean": float(np.mean(found)), "unseen pairs, RMS": _rms(found)}
@@ -173,7 +174,7 @@ def load_slovenia(folder: Path, *, step: int = 4) -> xr.DataArray:
 
 
 def straight_lines(series: xr.DataArray) -> xr.DataArray:
-    """Linear interpolation between clear looks on true spacing, by xarray."""
+    """Linear interpolation between clear observations on true spacing, by xarray."""
     days = (series["time"] - series["time"][0]) / np.timedelta64(1, "D")
     dated = series.assign_coords(day=("time", days.values)).swap_dims(time="day")
     dated = dated.drop_duplicates("day").sortby("day")
@@ -195,7 +196,7 @@ def folds(series: xr.DataArray, *, gap: float, n_folds: int) -> list[np.ndarray]
 def withheld_errors(
     series: xr.DataArray, *, gap: float, n_folds: int, max_gap: float = 150.0
 ) -> pd.DataFrame:
-    """RMSE at looks that were left out, and that of straight lines on the same values."""
+    """RMSE at observations that were left out, and that of straight lines on the same values."""
     errors: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}
     for out in folds(series, gap=gap, n_folds=n_folds):
         kept = series.where(~xr.DataArray(out, dims="time"))
@@ -232,7 +233,7 @@ def withheld(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def load_pixel(path: Path) -> xr.DataArray:
-    """NDVI (time,) of an HLS pixel series, clear looks, with its sensors."""
+    """NDVI (time,) of an HLS pixel series, clear observations, with its sensors."""
     table = pd.read_csv(path).rename(columns=str.lower)
     table = table[table["qa"].isin((0, 1)) & (table["red"] > 0) & (table["nir"] > 0)]
     ndvi = (table["nir"] - table["red"]) / (table["nir"] + table["red"])
@@ -255,7 +256,7 @@ def pixels(folder: Path) -> pd.DataFrame:
         plain = series.drop_vars("sensor").groupby("time").mean()
         errors = withheld_errors(plain, gap=0.5, n_folds=10).iloc[0]
         rows[path.stem[-1]] = {
-            "looks": raw.size,
+            "observations": raw.size,
             "outliers": int(raw.notnull().sum() - series.notnull().sum()),
             "step S30 - L30": float(found["offset"][0]),
             "± one standard error": float(found["standard_error"][0]),

@@ -1,12 +1,12 @@
 """Smoothing against straight lines on real series, the setting chosen on other data.
 
-``python benchmarks/smoothing_real.py [--small]`` withholds looks of the HLS sites, both HLS pixel
-series, ``ndvi_slovenia`` and ``flanders-2018``: ten seeds each, and a hundred where there are few
-series, since ten would leave the ratio of one pixel uncertain by 5 %. *Dates*: a tenth of a series.
-*Gaps*: two a year, their lengths drawn from the longer half of the intervals between clear looks
-of the same data set, up to 60 days. *Thinned*: two looks of three. The rest is smoothed and
-compared with what was withheld, and so are straight lines between its clear looks; looks are masked
-for clouds, and nothing else.
+``python benchmarks/smoothing_real.py [--small]`` withholds observations of the HLS sites, both HLS
+pixel series, ``ndvi_slovenia`` and ``flanders-2018``: ten seeds each, and a hundred where there are
+few series, since ten would leave the ratio of one pixel uncertain by 5 %. *Dates*: a tenth of a
+series. *Gaps*: two a year, their lengths drawn from the longer half of the intervals between clear
+observations of the same data set, up to 60 days. *Thinned*: two observations of three. The rest is
+smoothed and compared with what was withheld, and so are straight lines between its clear
+observations, which are masked for clouds and nothing else.
 
 Printed are ratios of RMSE, smooth over straight lines, of every setting on every data set; and of
 the one setting that the *other* data sets choose, by the geometric mean of their ratios. Only the
@@ -56,7 +56,7 @@ def settings(relaxations: tuple[float, ...] = (math.inf, 50, 30, 20, 10)) -> dic
 
 
 def load(folder: Path) -> dict[str, list[xr.DataArray]]:
-    """Series (time, series) of each data set, one look a day; those of one array share dates."""
+    """Series (time, series) of each data set, one value a day; those of one array share dates."""
     sentinel, landsat = series_real.load_flanders(folder)
     pixels = [folder / f"hls_pixel_series_{letter}.csv" for letter in "ab"]
     found = {
@@ -84,7 +84,7 @@ def daily(series: xr.DataArray) -> xr.DataArray:
     bare = series.drop_vars([name for name in series.coords if name != "time"])
     bare = bare.expand_dims("x") if bare.ndim == 1 else bare
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # days without any clear look
+        warnings.simplefilter("ignore", RuntimeWarning)  # days without any clear observation
         bare = bare.groupby(bare["time"].dt.floor("D").rename("day")).mean()
     flat = bare.rename(day="time").stack(series=[d for d in bare.dims if d != "day"])
     return flat.drop_vars([name for name in flat.coords if name != "time"]).astype("float32")
@@ -104,7 +104,7 @@ def simulate(seed: int) -> list[xr.DataArray]:
 def withhold(
     values: Any, days: Any, kind: str, lengths: Any, random: np.random.Generator
 ) -> np.ndarray:
-    """Which looks (bool) of one series are left out; never its first and last."""
+    """Which observations (bool) of one series are left out; never its first and last."""
     known = np.flatnonzero(np.isfinite(values))
     inner, out = known[1:-1], np.zeros(days.size, bool)
     if inner.size < 3:
@@ -121,7 +121,7 @@ def withhold(
 
 
 def gap_lengths(several: list[xr.DataArray]) -> np.ndarray:
-    """The longer half of the intervals [day] between looks, up to `MAX_GAP`."""
+    """The longer half of the intervals [day] between observations, up to `MAX_GAP`."""
     found = [
         np.diff(days_of(array)[np.isfinite(column)])
         for array in several
@@ -159,7 +159,7 @@ def cases(several: list[xr.DataArray], kind: str, n_seeds: int) -> Iterator[Case
 
 
 def straight_line(days: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Straight lines between the looks of one series; NaN where there are none on both sides."""
+    """Straight lines between the values of one series; NaN where there are none on both sides."""
     known = np.isfinite(values)
     if not known.any():
         return np.full(days.size, np.nan)
@@ -169,7 +169,7 @@ def straight_line(days: np.ndarray, values: np.ndarray) -> np.ndarray:
 def errors(
     several: list[xr.DataArray], kind: str, methods: dict[str, Any], n_seeds: int
 ) -> pd.DataFrame:
-    """Sum of squared errors of each method, of straight lines, and number of looks compared."""
+    """Sum of squared errors of each method, of straight lines, and number of values compared."""
     found = dict.fromkeys(methods, np.zeros(3))
     for rest, held, lines in cases(several, kind, n_seeds):
         for name, method in methods.items():
@@ -178,7 +178,7 @@ def errors(
             both = np.isfinite(off) & np.isfinite(off_lines)
             sums = [np.square(off[both]).sum(), np.square(off_lines[both]).sum(), both.sum()]
             found[name] = found[name] + np.array(sums, float)
-    return pd.DataFrame(found, index=["smooth", "lines", "looks"]).T
+    return pd.DataFrame(found, index=["smooth", "lines", "observations"]).T
 
 
 def is_image(several: list[xr.DataArray]) -> bool:
@@ -220,19 +220,21 @@ def left_out(sums: pd.DataFrame) -> pd.DataFrame:
             "chosen on the others": chosen,
             **found.loc[chosen, name],
             "dates and gaps": np.sqrt(total["smooth"] / total["lines"]),
-            "lines, RMSE": np.sqrt(total["lines"] / total["looks"]),
-            "looks": int(total["looks"]),
+            "lines, RMSE": np.sqrt(total["lines"] / total["observations"]),
+            "observations": int(total["observations"]),
         }
     return pd.concat([pd.DataFrame(rows).T, pooled(pd.DataFrame(totals))])
 
 
 def pooled(totals: pd.DataFrame) -> pd.DataFrame:
     """Ratios over all data sets, from their sums: three ways of weighing them."""
-    alike = totals / totals.loc["looks"]
+    alike = totals / totals.loc["observations"]
     logs = np.log(totals.loc["smooth"] / totals.loc["lines"]) / 2
     found = {
         "pooled, data sets alike": np.sqrt(alike.loc["smooth"].sum() / alike.loc["lines"].sum()),
-        "pooled, looks alike": np.sqrt(totals.loc["smooth"].sum() / totals.loc["lines"].sum()),
+        "pooled, observations alike": np.sqrt(
+            totals.loc["smooth"].sum() / totals.loc["lines"].sum()
+        ),
         "geometric mean": np.exp(logs.mean()),
     }
     return pd.DataFrame({"dates and gaps": found})

@@ -147,8 +147,8 @@ def simulated_site(*, seed: int = 5, size: float = 2400.0) -> Site:
     options = {"seed": seed, "size": (size, size), "variant": "b", "cloudiness": 0.0}
     place = Simulation(start="2022-07-04", end="2022-07-04", **options)
     known = truth(place, "2022-07-04T10:40").compute()
-    looks = [look(day, "sentinel-2-l2a", MSI, **options) for day in SIMULATED_DATES]
-    sentinel = xr.concat(looks, "time", coords="minimal", compat="override").sortby("time")
+    observations = [observation(day, "sentinel-2-l2a", MSI, **options) for day in SIMULATED_DATES]
+    sentinel = xr.concat(observations, "time", coords="minimal", compat="override").sortby("time")
     labels = known["crop"].where(known["cover"] != Cover.GRASS, GRASS)
     words = known["crop"].attrs["flag_meanings"].split()[1:]
     return Site(
@@ -165,8 +165,8 @@ def simulated_model() -> xr.Dataset:
     sentinel, landsat = [], []
     for seed, day in TRAINING.items():
         options = {"seed": seed, "size": (900.0, 900.0), "cloudiness": 0.0}
-        target = look(day, "landsat-c2-l2", OLI, **options)
-        source = look(day, "sentinel-2-l2a", MSI, **options).harmonize.regrid(like=target)
+        target = observation(day, "landsat-c2-l2", OLI, **options)
+        source = observation(day, "sentinel-2-l2a", MSI, **options).harmonize.regrid(like=target)
         sentinel.append(source)
         landsat.append(target)
     joined = [
@@ -176,8 +176,8 @@ def simulated_model() -> xr.Dataset:
     return xh.fit_linear(pairs, method="multiband", predictors=joined[0])
 
 
-def look(day: str, sensor: str, bands: Sequence[str], **options: object) -> xr.DataArray:
-    """Simulate and read the one look of a sensor on a day."""
+def observation(day: str, sensor: str, bands: Sequence[str], **options: object) -> xr.DataArray:
+    """Simulate and read the one observation of a sensor on a day."""
     with TemporaryDirectory() as folder:
         place = Simulation(start=day, end=day, sensors=(sensor,), **options)
         catalog = write_catalog(place, Path(folder) / "scenes")

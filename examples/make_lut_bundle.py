@@ -44,11 +44,11 @@ def main(out: str | Path, n_places: int = 48, n_others: int = 12, n_steps: int =
     model = xh.load_model(out)
 
     def mapped(pair: Pair) -> object:
-        look = pair.sentinel.sel(band=list(OLI)).harmonize.regrid(like=pair.landsat)
+        observation = pair.sentinel.sel(band=list(OLI)).harmonize.regrid(like=pair.landsat)
         with warnings.catch_warnings():
             # A place is a little smaller than a tile, as it was in training.
             warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
-            return look.harmonize.to_landsat(model)
+            return observation.harmonize.to_landsat(model)
 
     scores = {
         "identity": score(pairs, lambda pair: pair.sentinel.harmonize.regrid(like=pair.landsat)),
@@ -65,9 +65,9 @@ def main(out: str | Path, n_places: int = 48, n_others: int = 12, n_steps: int =
 
 def at_landsat_pixels(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Sentinel-2 on Landsat's grid and Landsat, (band, y, x) reflectance [1]; whole pixels only."""
-    look = pair.sentinel.sel(band=list(OLI)).harmonize.regrid(like=pair.landsat)
+    observation = pair.sentinel.sel(band=list(OLI)).harmonize.regrid(like=pair.landsat)
     inner = (0, slice(None), slice(1, 29), slice(1, 29))
-    return look.values[inner], pair.landsat.sel(band=list(OLI)).values[inner]
+    return observation.values[inner], pair.landsat.sel(band=list(OLI)).values[inner]
 
 
 def describe(places: str) -> LutCard:
@@ -105,7 +105,7 @@ def fit(
     network = build(card, weights).train()
     high = torch.tensor(HIGH)[:, None, None]
     source, target = (torch.from_numpy(np.stack(side)) / high for side in zip(*images))
-    histograms = torch.from_numpy(np.stack([histogram(look) for look, _ in images]))
+    histograms = torch.from_numpy(np.stack([histogram(observation) for observation, _ in images]))
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=1e-4)
     for _ in range(n_steps):
         chosen = torch.randint(len(target), (BATCH,))

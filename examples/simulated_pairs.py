@@ -56,8 +56,8 @@ class Window:
 def common_days(year: int) -> list[str]:
     """Return the days from March to October on which both sensors pass."""
     days: dict[str, set[str]] = {}
-    for look in Simulation(start=f"{year}-03-01", end=f"{year}-10-31").passes():
-        days.setdefault(str(look.time)[:10], set()).add(look.orbit.sensor)
+    for observation in Simulation(start=f"{year}-03-01", end=f"{year}-10-31").passes():
+        days.setdefault(str(observation.time)[:10], set()).add(observation.orbit.sensor)
     return [day for day, sensors in days.items() if len(sensors) == 2]
 
 

@@ -18,25 +18,37 @@ LONGEST = (
     "test_benchmarks.py",
     "io/test_store_sweep.py",
     "io/test_store_kill.py",
+    "cluster/test_share.py",
+    "cli/test_cli_models.py",
+    "test_docs.py",
     "series/test_series_real.py",
     "series/test_crops.py",
     "test_flanders.py",
     "test_examples.py",
-    "test_docs.py",
     "cli/test_cli.py",
     "metrics/test_score.py",
+    "harmonizers/test_generator.py",
     "cube/test_grid.py",
-    "cluster/test_share.py",
     "cluster/test_kill.py",
 )
 """Files of few tests that take minutes. They begin first, so that none is left to one process at
 the end (``--dist loadfile`` would begin with the files of most tests)."""
 
 
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist keep the order of `pytest_collection_modifyitems`."""
+    """Let pytest-xdist keep the order of `pytest_collection_modifyitems`, one core a process.
+
+    Otherwise every process would start a thread of matrix products per core, and they would compete
+    for the cores of the others.
+    """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if getattr(config.option, "numprocesses", None):  # the processes are started after this
+        for name in ONE_THREAD:
+            os.environ.setdefault(name, "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

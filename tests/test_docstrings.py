@@ -11,6 +11,7 @@ import pytest
 
 import xharmonize as xh
 from xharmonize import testing
+from xharmonize.metrics import registry
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md"), DOCS.parent / "README.md"]
@@ -51,6 +52,7 @@ def test_each_public_name_has_an_example(name: str, blocks: str) -> None:
 @pytest.mark.parametrize("item", WITH_EXAMPLES, ids=lambda item: item.__name__)
 def test_examples_of_docstrings_run(item: object, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "METRICS", dict(registry.METRICS))  # one example adds its own
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     module = inspect.getmodule(item)
     for test in doctest.DocTestFinder(recurse=False).find(item, module=module):

@@ -39,7 +39,8 @@ def small_card(name: str = "small") -> GeneratorCard:
 @pytest.fixture
 def bundle(tmp_path: Path) -> ModelRef:
     """A bundle whose weights take more than one piece to send (5 MB)."""
-    weights = {"w": np.random.default_rng(0).normal(size=(1_250_000,)).astype("f4")}
+    seed = list(str(tmp_path).encode())  # each test has a digest of its own: clusters may be shared
+    weights = {"w": np.random.default_rng(seed).normal(size=(1_250_000,)).astype("f4")}
     return write_bundle(tmp_path / "bundle", small_card(), weights)
 
 

@@ -42,6 +42,13 @@ def copies(digest: str, dask_worker) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.fixture(scope="module")
+def one_worker():
+    """One cluster of one worker, for tests that leave it as it was."""
+    with running_cluster(1) as client:
+        yield client
+
+
 def test_workers_read_their_own_copy_however_they_come(bundle):
     expected = checksum(bundle)
     with running_cluster(1) as client:
@@ -69,29 +76,27 @@ def test_workers_read_their_own_copy_however_they_come(bundle):
         assert checksums(client, bundle) == [expected] * 2
 
 
-def test_a_worker_without_the_model_names_the_call_that_sends_it(bundle):
-    with running_cluster(1) as client:
-        shutil.rmtree(bundle.location)
-        with pytest.raises(ModelError, match=r"xh\.cluster\.share\(model, client\)"):
-            client.submit(checksum, bundle).result()
+def test_a_worker_without_the_model_names_the_call_that_sends_it(bundle, one_worker):
+    shutil.rmtree(bundle.location)
+    with pytest.raises(ModelError, match=r"xh\.cluster\.share\(model, client\)"):
+        one_worker.submit(checksum, bundle).result()
 
 
-def test_sharing_again_changes_nothing_and_mends_what_is_damaged(bundle):
-    with running_cluster(1) as client:
-        (address,) = xh.cluster.share(bundle, client)
-        assert xh.cluster.share(bundle, client) == (address,)
+def test_sharing_again_changes_nothing_and_mends_what_is_damaged(bundle, one_worker):
+    (address,) = xh.cluster.share(bundle, one_worker)
+    assert xh.cluster.share(bundle, one_worker) == (address,)
 
-        def damage(digest, dask_worker):
-            path = Path(dask_worker.local_directory, "xharmonize", digest, "weights.safetensors")
-            data = bytearray(path.read_bytes())
-            data[-1] ^= 1
-            path.write_bytes(data)
+    def damage(digest, dask_worker):
+        path = Path(dask_worker.local_directory, "xharmonize", digest, "weights.safetensors")
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
 
-        client.run(damage, bundle.digest)
-        with pytest.raises(ModelError):
-            client.submit(checksum, bundle, pure=False).result()
-        xh.cluster.share(bundle, client)
-        assert client.submit(checksum, bundle, pure=False).result() == checksum(bundle)
+    one_worker.run(damage, bundle.digest)
+    with pytest.raises(ModelError):
+        one_worker.submit(checksum, bundle, pure=False).result()
+    xh.cluster.share(bundle, one_worker)
+    assert one_worker.submit(checksum, bundle, pure=False).result() == checksum(bundle)
 
 
 def test_a_path_and_a_file_url_are_shared_too(bundle):
@@ -101,24 +106,20 @@ def test_a_path_and_a_file_url_are_shared_too(bundle):
     assert places.registered(bundle.digest) is None
 
 
-def test_a_bundle_at_a_url_is_shared(bundle):
+def test_a_bundle_at_a_url_is_shared(bundle, one_worker):
     import fsspec
 
     memory = fsspec.filesystem("memory")
     memory.put(bundle.location, "/models/small", recursive=True)
     ref = ModelRef(digest=bundle.digest, location="memory://models/small", name="small")
-    with running_cluster(1) as client:
-        xh.cluster.share(ref, client)  # a memory of the client's own: workers cannot see it
-        assert client.submit(checksum, ref).result() == checksum(bundle)
+    xh.cluster.share(ref, one_worker)  # a memory of the client's own: workers cannot see it
+    assert one_worker.submit(checksum, ref).result() == checksum(bundle)
 
 
-def test_a_bundle_that_changed_since_it_was_loaded_is_not_sent(bundle):
+def test_a_bundle_that_changed_since_it_was_loaded_is_not_sent(bundle, one_worker):
     write_bundle(bundle.location, small_card(), {"w": np.zeros(3, "f4")}, mode="w")
-    with (
-        running_cluster(1) as client,
-        pytest.raises(ModelError, match="has changed since it was loaded"),
-    ):
-        xh.cluster.share(bundle, client)
+    with pytest.raises(ModelError, match="has changed since it was loaded"):
+        xh.cluster.share(bundle, one_worker)
 
 
 @pytest.mark.parametrize("name", ["hls-v2"])

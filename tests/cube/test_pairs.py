@@ -77,7 +77,7 @@ def test_real_clear_pairs_are_found(data):
     assert clear <= found
 
 
-def test_rows_of_one_pass_are_one_look():
+def test_rows_of_one_pass_are_one_observation():
     source = sentinel(("2018-07-22T10:50:00", "2018-07-23T10:50:00"))
     target = landsat(("2018-07-24T10:33:10", "2018-07-24T10:33:34"))
     assert numbers(xh.match_pairs(source, target)) == [(1, 0)]

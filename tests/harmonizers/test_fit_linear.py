@@ -203,7 +203,7 @@ def test_all_bands_of_the_source_may_predict(pairs):
     np.testing.assert_allclose(fit["matrix"].sel(source_band="swir16"), 0, atol=0.01)
     result = xh.to_landsat(extra, fit)
     assert list(result["band"].values) == list(BANDS)
-    with pytest.raises(xh.errors.FitError, match="has no look at"):
+    with pytest.raises(xh.errors.FitError, match="has no observation at"):
         xh.fit_linear(pairs, method="multiband", predictors=extra.isel(time=[0]))
 
 

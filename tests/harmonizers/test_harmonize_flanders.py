@@ -105,9 +105,8 @@ def test_one_date_left_out_improves_on_identity(data):
 
 
 def test_a_pixel_that_hardly_varies_is_not_flattened(data):
-    """HLS looks of one pixel, fitted on odd and judged on even years: where the pairs of a pixel
-    differ by noise, ordinary lines have slopes near 0 and triple the error; the constant does
-    not."""
+    """One pixel of HLS, fitted on odd and judged on even years: where its pairs differ by noise,
+    ordinary lines have slopes near 0 and triple the error; the constant does not."""
     rows = pd.read_csv(data / "hls_pixel_series_a.csv")
     rows = rows[rows.qa == 0].drop_duplicates(["dates", "sensor"])
     source = _pixel(rows[rows.sensor == 2], "hls-s30", "sentinel-2a")

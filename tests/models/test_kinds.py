@@ -77,6 +77,14 @@ def test_it_is_run(folder, no_compute):
     np.testing.assert_array_equal(xh.to_landsat(cube.compute(), model).values, lazy.values)
 
 
+def test_a_harmoniser_that_is_not_there_is_an_error(folder, monkeypatch):
+    for name in ("__main__:open_nothing", "no_module_of_this_name:open", "helpers.gain_kind"):
+        monkeypatch.setattr(gain_kind.GainCard, "harmonizer", name)
+        with pytest.raises(xh.errors.ModelError, match="kind 'gain' names the harmoniser") as found:
+            xh.load_model(folder)
+        assert "in a module that can be imported" in found.value.cure
+
+
 def test_it_is_copied_with_what_it_says(folder, tmp_path):
     model = xh.load_model(folder)
     xh.save_model(replace(model, card=replace(model.card, exposure=2.0)), tmp_path / "copy")

@@ -108,7 +108,7 @@ def test_parts_of_cards_that_are_none():
         Output(bands="red", mean=(0.0,) * 3, scale=(1.0,) * 3)
     one = Input(name="a", bands=("red",), gsd=10.0, mean=(0.0,), scale=(1.0,))
     card = generator_card(inputs=(one,))
-    with pytest.raises(ModelError, match=r"names of their own; they have \['a', 'a'\]"):
+    with pytest.raises(ModelError, match=r"inputs have the names \['a', 'a'\]"):
         replace(card, inputs=(one, replace(one, bands=("nir",))))
     with pytest.raises(ModelError, match="levels is 'L2A'; it should be a valid tuple"):
         replace(card, levels="L2A")

@@ -109,14 +109,14 @@ def test_a_chosen_look_is_whole():
     ndvi = xh.index(cube["reflectance"], "ndvi")
     for how in ("max_ndvi", "medoid", "nearest"):
         made = cube.harmonize.composite("month", method=how)
-        look = np.log2(made["qa"][0].values).astype(int)
-        expected = np.take_along_axis(cube["reflectance"].values, look[None, None], axis=0)[0]
+        chosen = np.log2(made["qa"][0].values).astype(int)
+        expected = np.take_along_axis(cube["reflectance"].values, chosen[None, None], axis=0)[0]
         np.testing.assert_array_equal(made["reflectance"][0], expected)
         if how == "max_ndvi":
-            np.testing.assert_array_equal(look, ndvi.fillna(-9).argmax("time"))
+            np.testing.assert_array_equal(chosen, ndvi.fillna(-9).argmax("time"))
         if how == "nearest":  # the 16th is the middle of July
             valid = cube["reflectance"].notnull().all("band")[6]
-            assert (look == 6)[valid.values].all()
+            assert (chosen == 6)[valid.values].all()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_features_are_dates_and_bands_in_order(series):
     assert features.rio.crs == series.rio.crs
 
 
-def test_features_of_an_index_and_of_a_day_with_two_looks(series):
+def test_features_of_an_index_and_of_a_day_with_two_observations(series):
     later = series.assign_coords(time=series["time"] + np.timedelta64(9, "m"))
     twice = xr.concat([series, later], dim="time").sortby("time")
     features = twice.harmonize.index("ndvi").harmonize.to_features()

@@ -142,7 +142,7 @@ def test_target_rule_fills_from_the_others():
     assert day["time"].item() == target["time"][1].item()
 
 
-def test_mean_rule_averages_valid_looks():
+def test_mean_rule_averages_valid_observations():
     target, other = landsat(), harmonised()
     series = xh.densify(
         xr.Dataset({"reflectance": target, "uncertainty": xr.full_like(target, 0.03)}),
@@ -155,7 +155,8 @@ def test_mean_rule_averages_valid_looks():
     np.testing.assert_allclose(day["reflectance"].values[both], stack.mean(axis=0)[both], atol=1e-7)
     assert (day["origin"].values[both] == 3).all()
     one, two = np.isfinite(stack)
-    error = np.select([one & two, one, two], [0.025, 0.03, 0.04], np.nan)  # of valid looks only
+    # Of valid observations only.
+    error = np.select([one & two, one, two], [0.025, 0.03, 0.04], np.nan)
     np.testing.assert_allclose(day["uncertainty"], error, atol=1e-7)
     assert day["reflectance"].dtype == np.float32
 
@@ -167,7 +168,7 @@ def test_the_error_of_a_mean_is_unknown_where_that_of_a_look_is():
     assert day["uncertainty"].isnull().all()
 
 
-def test_a_mean_keeps_no_flags_of_looks_that_gave_nothing():
+def test_a_mean_keeps_no_flags_of_observations_that_gave_nothing():
     target, other = (c.isel(time=[1]) for c in (landsat(missing=0.0), harmonised()))
     other = other.assign_coords(time=target["time"] + np.timedelta64(1, "h"))
     target[0, :, :12] = np.nan

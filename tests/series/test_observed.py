@@ -90,12 +90,12 @@ def test_a_step_is_not_measured_on_a_smoothed_series(dense, step):
         xh.series.sensor_offsets(dense.harmonize.smooth(step=step))
 
 
-def test_tables_of_sensors_count_looks(dense, smoothed):
+def test_tables_of_sensors_count_observations(dense, smoothed):
     expected = {(row["sensor"], row["platform"]): row["dates"] for row in sensor_rows(dense)}
     assert sum(expected.values()) == 7
     for made in (sensor_rows(smoothed), summarize(smoothed)):
         assert "unknown" not in {row["sensor"] for row in made}
-        assert sum(row["dates"] for row in made) in (6, 7)  # 17 June is one day of two looks
+        assert sum(row["dates"] for row in made) in (6, 7)  # 17 June is one day of two observations
         valid = next(key for key in made[0] if key.startswith("valid"))
         shares = {row["sensor"]: row[valid] for row in made}
         assert shares[S2] < 90  # one column of 25 June

@@ -137,7 +137,7 @@ def test_clouds_beside_a_step_are_found():
     np.testing.assert_array_equal(np.flatnonzero(found), [20, 27, 40])
 
 
-def test_two_clouds_in_a_row_are_found_and_two_looks_at_cut_grass_are_not():
+def test_two_clouds_in_a_row_are_found_and_two_values_of_cut_grass_are_not():
     days = np.arange(0, 150, 5)
     clouded = np.full(days.size, 0.8)
     clouded[[10, 11]] = 0.3, 0.31
@@ -158,11 +158,11 @@ def test_harvest_survives_and_clouds_are_found_on_simulated_truth(capsys):
     assert (rows["lost at a harvest"] <= 0.05).all()
     assert (rows["lost at a harvest, noise-free"] <= 0.05).all()
     assert (rows["clouds found"] >= 0.89).all()
-    assert (rows["clear looks deleted beside clouds"] < 0.005).all()
+    assert (rows["clear observations deleted beside clouds"] < 0.005).all()
     assert "lost at a harvest" in capsys.readouterr().out
 
 
-def test_several_looks_a_day_are_judged_each():
+def test_several_observations_a_day_are_judged_each():
     ndvi, place = make_series()
     twice = xr.concat(
         [ndvi, ndvi.assign_coords(time=ndvi["time"] + np.timedelta64(9, "m"))], "time"
@@ -214,7 +214,7 @@ def test_the_reference_is_the_sensor_whose_bandpass_the_values_follow():
     assert xh.series.sensor_offsets(msi).attrs["reference"] == "sentinel-2-l2a"
 
 
-def test_looks_merged_of_both_sensors_are_left_out():
+def test_observations_merged_of_both_sensors_are_left_out():
     ndvi, _ = make_series(offset=0.1, spikes=0)
     merged = ndvi["sensor"].values.astype("U40")
     merged[::3] = "landsat-c2-l2|sentinel-2-l2a"

@@ -28,7 +28,7 @@ def test_the_step_between_sensors_is_measured_and_shrinks(real, data):
     assert fields["lines, least squares"] < 0.8 * fields["as delivered"]
 
 
-def test_smoothing_recovers_withheld_looks_and_gaps(real, data, monkeypatch):
+def test_smoothing_recovers_withheld_observations_and_gaps(real, data, monkeypatch):
     monkeypatch.setattr(real, "METHODS", {"whittaker": xh.series.Whittaker()})
     ratios = {name: table["ratio"].item() for name, table in real.withheld(data).items()}
     assert ratios["flanders-2018, single dates"] < 0.99

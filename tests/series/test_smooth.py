@@ -271,7 +271,7 @@ def test_the_envelope_lies_above(method):
     assert float((ndvi > above).where(ndvi.notnull()).mean()) < 0.35
 
 
-def test_dates_may_be_unsorted_and_days_may_have_several_looks():
+def test_dates_may_be_unsorted_and_days_may_have_several_observations():
     ndvi = make_index(companions=False)
     shuffled = ndvi.isel(time=np.random.default_rng(1).permutation(ndvi.sizes["time"]))
     xr.testing.assert_allclose(xh.smooth(shuffled).sortby("time"), xh.smooth(ndvi))

@@ -188,7 +188,7 @@ def test_a_buffer_keeps_off_edges_and_fields_elsewhere_stay_in_the_table():
 
 
 def test_days_are_solar_and_times_utc():
-    """At 170° E a morning look falls on the day before in UTC."""
+    """At 170° E a morning observation falls on the day before in UTC."""
     cube = example_cube(
         dates=("2018-07-01T22:50",), shape=(4, 4), crs="EPSG:32759", origin=(450000.0, 5000000.0)
     )

@@ -185,7 +185,10 @@ def _print(fit: xr.Dataset) -> None:
     console.print_table(rows)
     if "matrix" in fit:
         matrix = fit["matrix"].to_pandas()
-        rows = [{"band": str(name), **row.to_dict()} for name, row in matrix.iterrows()]
+        rows = [
+            {"band": str(name), **{str(key): value for key, value in row.items()}}
+            for name, row in matrix.iterrows()
+        ]
         console.print_table(
             rows, title="Coefficients: a band of the target from those of the source"
         )

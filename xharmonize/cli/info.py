@@ -201,7 +201,10 @@ def listed(context: typer.Context) -> None:
     from xharmonize.sensors.bandpass import get_table, list_tables
 
     table = xh.list_models()
-    rows = [{"model": name, **row.to_dict()} for name, row in table.iterrows()]
+    rows = [
+        {"model": name, **{str(key): value for key, value in row.items()}}
+        for name, row in table.iterrows()
+    ]
     console.print_table(rows, title="Models")
     for published in map(get_table, list_tables()):
         console.say(f"{published.name}: {published.citation}, doi:{published.doi}")

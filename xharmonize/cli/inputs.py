@@ -33,7 +33,7 @@ from xharmonize.errors import (
 from xharmonize.harmonizers.protocol import Harmonizer, TableMaker
 from xharmonize.harmonizers.registry import as_harmonizer, resolve
 from xharmonize.models.refs import Device, Precision
-from xharmonize.series.axis import has_look, is_filled
+from xharmonize.series.axis import has_observation, is_filled
 from xharmonize.types import Engine
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def summarize(series: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
         ).compute()
     sensors, platforms = (read_coordinate(series, n).astype(str) for n in ("sensor", "platform"))
     dates = np.datetime_as_string(series["time"].values, unit="D")
-    seen = has_look(series)
+    seen = has_observation(series)
     rows = []
     for sensor, platform in sorted(set(zip(sensors[seen], platforms[seen]))):
         here = seen & (sensors == sensor) & (platforms == platform)

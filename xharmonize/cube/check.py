@@ -232,8 +232,8 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
         rows.extend(
             (*_row(time, sample, *finding), sample.is_bright) for finding in _findings(sample)
         )
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "is_bright"])
-    return _without_haze(table.drop(columns="is_bright"), table["is_bright"])
+    found = pd.DataFrame(rows, columns=[*COLUMNS, "is_bright"])
+    return _without_haze(found.drop(columns="is_bright"), found["is_bright"])
 
 
 def _without_haze(table: pd.DataFrame, is_bright: pd.Series[Any]) -> pd.DataFrame:

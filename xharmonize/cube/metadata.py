@@ -235,9 +235,20 @@ def _of_names(metadata: Metadata, addresses: Sequence[tuple[str, str]]) -> Itera
         if re.search(naming.source_files, address):
             yield where, show(address), "TOA"
     count = naming.trusted == "all" and sensor.is_reflectance
-    for where, text in (*trusted, *(addresses if count else ())):
-        for words, meaning in meanings_in(text, sensor):
-            yield where, show(words.strip("_/.")), meaning
+    texts = (*trusted, *(_folders_and_files(addresses) if count else ()))
+    for where, words, meaning in meanings_in(texts, sensor):
+        yield where, show(words.strip("_/.")), meaning
+
+
+def _folders_and_files(addresses: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Take addresses apart: the files of an item share a long folder, which is searched once."""
+    seen = set[str]()
+    for where, address in addresses:
+        folder, slash, name = address.rpartition("/")
+        if folder not in seen:
+            seen.add(folder)
+            yield where, folder + slash
+        yield where, name
 
 
 def _of_fields(metadata: Metadata) -> Iterator[_Statement]:

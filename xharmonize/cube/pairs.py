@@ -40,7 +40,7 @@ from xharmonize.types import BoolArray, Duration, IntArray
 Source: TypeAlias = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray | xr.Dataset]
 
 SAME_PASS = np.timedelta64(1, "h")
-"""Steps of one platform closer than this are one look (rows of a pass, reprocessed granules)."""
+"""Steps of one platform closer than this are one observation (rows of a pass, reprocessings)."""
 
 
 def match_pairs(
@@ -332,11 +332,13 @@ def _pair_up(
     usable: Sequence[BoolArray] | None = None,
 ) -> IntArray:
     """Step numbers (source, target) of the pairs, in order of target time."""
-    looks, wanted = _looks(source), _looks(target)
+    observations, wanted = _observations(source), _observations(target)
     if usable is not None:
-        looks, wanted = ([i for i in n if ok[i]] for n, ok in zip((looks, wanted), usable))
-        if not looks or not wanted:
-            side = "target" if looks else "source"
+        observations, wanted = (
+            [i for i in n if ok[i]] for n, ok in zip((observations, wanted), usable)
+        )
+        if not observations or not wanted:
+            side = "target" if observations else "source"
             raise TimeAxisError(
                 f"no date of the {side} is clear enough", cure="lower min_valid=, raise max_score="
             )
@@ -349,17 +351,17 @@ def _pair_up(
         is_near = days <= tolerance
     candidates = sorted(
         (gaps[i, j], target_when[j], when[i], target_ids[j], ids[i], i, j)
-        for i in looks
+        for i in observations
         for j in wanted
         if is_near[i, j]
     )
     if not candidates:
-        near = gaps[np.ix_(looks, wanted)]
+        near = gaps[np.ix_(observations, wanted)]
         nearest = f", the nearest are {_days(near.min())} apart" if near.size else ""
         raise TimeAxisError(
             f"no two dates lie within {worded_days(tolerance)}{nearest}", cure="raise tolerance="
         )
-    free, free_target = set(looks), set(wanted)
+    free, free_target = set(observations), set(wanted)
     pairs: list[tuple[int, int]] = []
     for *_, i, j in candidates:
         if i in free and j in free_target:
@@ -370,7 +372,7 @@ def _pair_up(
     return np.array(pairs, np.int64)
 
 
-def _looks(cube: xr.DataArray) -> list[int]:
+def _observations(cube: xr.DataArray) -> list[int]:
     """Time steps to use: the first of each pass."""
     return [steps[0] for steps in _passes(cube)]
 

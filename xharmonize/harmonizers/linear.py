@@ -98,7 +98,7 @@ def read_pairs(
         raise FitError("there are no pairs", cure="allow more days with match_pairs(tolerance=...)")
     source, target = pairs["source"], pairs["target"]
     if predictors is not None:
-        source = _looks(predictors, pairs)
+        source = _observations(predictors, pairs)
     if "source_band" not in source.dims:
         source = source.rename(band="source_band")
     facts = {
@@ -129,7 +129,7 @@ def _require_same_view(pairs: xr.Dataset) -> None:
             )
 
 
-def _looks(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
+def _observations(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
     """Time steps of a cube at the source times of the pairs: (pair, band, y, x)."""
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     require_reflectance(array)
@@ -138,9 +138,11 @@ def _looks(cube: xr.DataArray | xr.Dataset, pairs: xr.Dataset) -> xr.DataArray:
     times = read_coordinate(pairs, "time_source")
     lost = [str(time)[:19] for time in times if time not in place]
     if lost:
-        raise FitError(f"predictors= has no look at {lost[0]} and {len(lost) - 1} other times")
-    looks = array.isel(time=[place[time] for time in times])
-    bare = looks.drop_vars([n for n in looks.coords if n not in ("band", "y", "x")])
+        raise FitError(
+            f"predictors= has no observation at {lost[0]} and {len(lost) - 1} other times"
+        )
+    observations = array.isel(time=[place[time] for time in times])
+    bare = observations.drop_vars([n for n in observations.coords if n not in ("band", "y", "x")])
     return bare.rename(time="pair")
 
 

@@ -189,7 +189,18 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
 
 def _from_bundle(bundle: Bundle) -> Harmonizer:
     """The harmoniser of a bundle; workers read its weights."""
-    harmonizer: Harmonizer = resolve_name(bundle.card.harmonizer)(ref=bundle.ref, card=bundle.card)
+    name = bundle.card.harmonizer
+    try:
+        opener = resolve_name(name)
+        if not callable(opener):
+            raise TypeError("it is no function")
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"kind {bundle.card.kind!r} names the harmoniser {name!r}, which cannot be loaded: "
+            f"{error}",
+            cure='define it in a module that can be imported, harmonizer = "package.module:name"',
+        ) from error
+    harmonizer: Harmonizer = opener(ref=bundle.ref, card=bundle.card)
     return harmonizer
 
 

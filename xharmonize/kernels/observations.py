@@ -12,16 +12,16 @@ from numba import njit
 from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
 
 NONE = -1
-"""Index of a look where there is none to choose."""
+"""Index of an observation where there is none to choose."""
 
 
 def median_valid(valid: BoolArray, values: AnyArray) -> AnyArray:
-    """Median over the valid looks, in the dtype of `values`; NaN where none is.
+    """Median over the valid observations, in the dtype of `values`; NaN where none is.
 
     Parameters
     ----------
-    valid : (look, ...) bool array
-    values : (look, ...) float array
+    valid : (observation, ...) bool array
+    values : (observation, ...) float array
 
     Returns
     -------
@@ -37,11 +37,11 @@ def median_valid(valid: BoolArray, values: AnyArray) -> AnyArray:
 
 
 def largest(score: FloatArray) -> IntArray:
-    """Return the look with the largest score; the first of equals, `NONE` where none is finite.
+    """Return the observation with the largest score; the first of equals, `NONE` if none is finite.
 
     Parameters
     ----------
-    score : (look, ...) float array
+    score : (observation, ...) float array
 
     Returns
     -------
@@ -55,20 +55,20 @@ def largest(score: FloatArray) -> IntArray:
 
 @njit(nogil=True, cache=True)
 def _medoid(values: FloatArray) -> IntArray:
-    n_looks, n_bands, n_pixels = values.shape
+    n_observations, n_bands, n_pixels = values.shape
     chosen = np.full(n_pixels, NONE, np.int16)
-    is_whole = np.empty(n_looks, np.bool_)
+    is_whole = np.empty(n_observations, np.bool_)
     for p in range(n_pixels):
-        for i in range(n_looks):
+        for i in range(n_observations):
             is_whole[i] = True
             for b in range(n_bands):
                 is_whole[i] = is_whole[i] and np.isfinite(values[i, b, p])
         best = np.inf
-        for i in range(n_looks):
+        for i in range(n_observations):
             if not is_whole[i]:
                 continue
             total = 0.0
-            for j in range(n_looks):
+            for j in range(n_observations):
                 if is_whole[j]:
                     square = 0.0
                     for b in range(n_bands):
@@ -81,17 +81,17 @@ def _medoid(values: FloatArray) -> IntArray:
 
 
 def medoid(values: FloatArray) -> IntArray:
-    """Return the look nearest to all others: least sum of Euclidean distances in band space.
+    """Return the observation nearest to all others: least sum of Euclidean distances in band space.
 
     Parameters
     ----------
-    values : (look, band, ...) float array
-        Looks with a missing band are left out.
+    values : (observation, band, ...) float array
+        Observations with a missing band are left out.
 
     Returns
     -------
     (1, ...) int16 array
-        The first of equals; `NONE` where no look is whole.
+        The first of equals; `NONE` where no observation is whole.
 
     References
     ----------
@@ -104,12 +104,12 @@ def medoid(values: FloatArray) -> IntArray:
 
 
 def take(layer: AnyArray, chosen: IntArray) -> AnyArray:
-    """Take each pixel from the look chosen for it; NaN or 0 where there is none.
+    """Take each pixel from the observation chosen for it; NaN or 0 where there is none.
 
     Parameters
     ----------
-    layer : (look, ...) array
-        May have a band axis after the looks, which `chosen` does not have.
+    layer : (observation, ...) array
+        May have a band axis after the observations, which `chosen` does not have.
     chosen : (1, ...) int array
 
     Returns
@@ -125,13 +125,13 @@ def take(layer: AnyArray, chosen: IntArray) -> AnyArray:
 
 
 def first_valid(valid: BoolArray, values: AnyArray) -> AnyArray:
-    """Take each value from the first look that is valid; from the first of all where none is.
+    """Take each value from the first valid observation; from the first of all where none is.
 
     Parameters
     ----------
-    valid : (look, ...) bool array
-        Whether the look gives the value.
-    values : (look, ...) array
+    valid : (observation, ...) bool array
+        Whether the observation gives the value.
+    values : (observation, ...) array
         Anything.
 
     Returns
@@ -144,22 +144,22 @@ def first_valid(valid: BoolArray, values: AnyArray) -> AnyArray:
 
 
 def mean_valid(valid: BoolArray, values: AnyArray) -> AnyArray:
-    """Return the mean over the valid looks, in the dtype of `values`; NaN where none is."""
+    """Return the mean over the valid observations, in the dtype of `values`; NaN where none is."""
     total = np.where(valid, values, 0).sum(axis=0, keepdims=True, dtype=np.float64)
-    return _per_look(total, valid).astype(values.dtype)
+    return _per_observation(total, valid).astype(values.dtype)
 
 
 def error_of_mean(valid: BoolArray, error: AnyArray) -> AnyArray:
-    """Return the standard deviation of the mean of valid looks with independent errors.
+    """Return the standard deviation of the mean of valid observations with independent errors.
 
-    NaN where no look is valid, or where the error of a valid one is not known.
+    NaN where no observation is valid, or where the error of a valid one is not known.
     """
     squares = np.where(valid, error.astype(np.float64) ** 2, 0).sum(axis=0, keepdims=True)
-    return _per_look(np.sqrt(squares), valid).astype(error.dtype)
+    return _per_observation(np.sqrt(squares), valid).astype(error.dtype)
 
 
 def flags_of_valid(valid: BoolArray, flags: AnyArray) -> AnyArray:
-    """OR bit flags over the valid looks; over all of them where none is."""
+    """OR bit flags over the valid observations; over all of them where none is."""
     counted = valid | ~valid.any(axis=0, keepdims=True)
     chosen = np.where(counted, flags, flags.dtype.type(0))
     joined: AnyArray = np.bitwise_or.reduce(chosen, axis=0, keepdims=True)
@@ -167,21 +167,21 @@ def flags_of_valid(valid: BoolArray, flags: AnyArray) -> AnyArray:
 
 
 def least_uncertain(valid: BoolArray, values: AnyArray, error: AnyArray) -> AnyArray:
-    """Take each value from the valid look with the lowest uncertainty; the first of equals.
+    """Take each value from the valid observation with the lowest uncertainty; the first of equals.
 
     Parameters
     ----------
-    valid : (look, ...) bool array
-        Whether the look gives the value.
-    values : (look, ...) array
+    valid : (observation, ...) bool array
+        Whether the observation gives the value.
+    values : (observation, ...) array
         Anything.
-    error : (look, ...) float array
-        Standard deviation of each value; looks whose own is not known come after those with one.
+    error : (observation, ...) float array
+        Standard deviation of each value; where it is not known, an observation comes last.
 
     Returns
     -------
     (1, ...) array
-        In the dtype of `values`; from the first look where none is valid.
+        In the dtype of `values`; from the first observation where none is valid.
     """
     unknown = np.finfo(np.float64).max
     known = np.where(np.isfinite(error), error.astype(np.float64), unknown)
@@ -190,14 +190,14 @@ def least_uncertain(valid: BoolArray, values: AnyArray, error: AnyArray) -> AnyA
     return taken
 
 
-def _per_look(total: AnyArray, valid: BoolArray) -> AnyArray:
+def _per_observation(total: AnyArray, valid: BoolArray) -> AnyArray:
     n_valid = valid.sum(axis=0, keepdims=True)
     return np.where(n_valid > 0, total / np.maximum(n_valid, 1), np.nan)
 
 
 @njit(nogil=True, cache=True)
 def gaps(seen: BoolArray, days: FloatArray, first: float, last: float) -> FloatArray:
-    """Count days with a valid look, and measure the times between them.
+    """Count days with a valid observation, and measure the times between them.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def clear_gaps(
     valid : (time, pixel) bool array
         Whether there is an observation.
     barrier : (time, pixel) bool array
-        Looks across which nothing is interpolated (snow); its first axis may be of length 0.
+        Observations across which nothing is interpolated (snow); its first axis may be of length 0.
     node_of : (time,) int array
         Node of each time, ascending.
     nodes : (node,) float64 array

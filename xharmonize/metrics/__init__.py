@@ -14,6 +14,7 @@ from xharmonize.metrics.registry import (
     Uiqi,
     get_metric,
     list_metrics,
+    register_metric,
 )
 from xharmonize.metrics.scores import score, score_statistics, statistics
 
@@ -32,6 +33,7 @@ __all__ = [
     "get_metric",
     "list_metrics",
     "merge_statistics",
+    "register_metric",
     "score",
     "score_statistics",
     "statistics",

@@ -58,6 +58,10 @@ class Metric:
         """Whether there is one number per band."""
         return not self.index
 
+    def with_range(self, data_range: float | None) -> Metric:  # noqa: ARG002
+        """Return the metric for data of this range; itself where it depends on none."""
+        return self
+
     def compute(self, rows: Float64Array) -> Float64Array:
         """Compute the metric (...) from rows of statistics (..., field)."""
         if self.formula is None:
@@ -95,6 +99,11 @@ class Psnr(Metric):
     citation: str = "Huynh-Thu and Ghanbari 2008"
     doi: str = "10.1049/el:20080522"
     data_range: float | None = None
+
+    def with_range(self, data_range: float | None) -> Psnr:
+        """Return the metric for data of this range, unless it has its own."""
+        own = self.data_range
+        return replace(self, data_range=_positive(data_range if own is None else own, self.name))
 
     def compute(self, rows: Float64Array) -> Float64Array:
         """Return the metric (...) from rows of moments (..., 11)."""
@@ -310,6 +319,11 @@ class Ssim(WindowMetric):
             object.__setattr__(self, "size", 11 if self.weights == "gaussian" else 7)
         super().__post_init__()
 
+    def with_range(self, data_range: float | None) -> Ssim:
+        """Return the metric for data of this range, unless it has its own."""
+        own = self.data_range
+        return replace(self, data_range=_positive(data_range if own is None else own, self.name))
+
     @property
     def window(self) -> Literal["gaussian", "uniform"]:
         """Weights of the window."""
@@ -331,6 +345,17 @@ def settled(data_range: float | None, name: str) -> float:
             "value less the smallest that the data can have: 1 for reflectance, 2 for NDVI",
         )
     return float(data_range)
+
+
+def _positive(data_range: float | None, name: str) -> float:
+    value = settled(data_range, name)
+    if not 0 < value < np.inf:
+        raise MetricError(
+            f"data_range={value} of {name!r} is not positive",
+            cure="give the largest value less "
+            "the smallest that the data can have: 1 for reflectance, 2 for NDVI",
+        )
+    return value
 
 
 MetricLike: TypeAlias = str | Metric
@@ -381,7 +406,50 @@ def list_metrics() -> list[str]:
     >>> [name for name in list_metrics() if name.startswith("kge")]
     ['kge', 'kge_2012']
     """
-    return sorted([*METRICS, *(f"ndvi_{metric.name}" for metric in _PIXEL)])
+    of_values = (name for name, metric in METRICS.items() if metric.formula is not None)
+    return sorted([*METRICS, *(f"ndvi_{name}" for name in of_values)])
+
+
+def register_metric(metric: Metric, *, replace: bool = False) -> None:
+    """Register a metric by name, in this process.
+
+    `score`, `statistics` and the command line then take its name, and, where it is a formula on
+    moments, its name after that of a spectral index (``ndvi_nrmse``).
+
+    Parameters
+    ----------
+    metric : Metric
+        With a formula, or of a class of its own that computes it.
+    replace : bool
+        Whether to replace a registered metric of the same name.
+
+    Raises
+    ------
+    MetricError
+        If the name is taken, is no identifier, or the metric computes nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spread = Metric(name="sd_ratio", formula=lambda m: np.divide(*m.deviations))
+    >>> register_metric(spread, replace=True)
+    >>> get_metric("ndvi_sd_ratio").index
+    'ndvi'
+    """
+    if not metric.name.isidentifier():
+        raise MetricError(
+            "is no name of a variable",
+            cure="give letters, digits and _",
+            argument="name",
+            value=metric.name,
+        )
+    if metric.name in METRICS and not replace:
+        raise MetricError(
+            f"metric {metric.name!r} is registered", cure="pass replace=True to replace it"
+        )
+    if metric.formula is None and type(metric).compute is Metric.compute:
+        raise MetricError(f"metric {metric.name!r} has no formula", cure="give formula=")
+    METRICS[metric.name] = metric
 
 
 def get_metric(name: str) -> Metric:
@@ -454,19 +522,4 @@ def resolve(
             f"{', '.join(bare)} needs at least two bands along the dimension 'band'",
             cure="ask for other metrics",
         )
-    return tuple(_with_range(metric, data_range) for metric in found)
-
-
-def _with_range(metric: Metric, data_range: float | None) -> Metric:
-    if not isinstance(metric, (Psnr, Ssim)):
-        return metric
-    if metric.data_range is None:
-        metric = replace(metric, data_range=data_range)
-    value = settled(metric.data_range, metric.name)
-    if not 0 < value < np.inf:
-        raise MetricError(
-            f"data_range={value} of {metric.name!r} is not positive",
-            cure="give the largest value less "
-            "the smallest that the data can have: 1 for reflectance, 2 for NDVI",
-        )
-    return metric
+    return tuple(metric.with_range(data_range) for metric in found)

@@ -259,9 +259,11 @@ def _draw_metric(axes: Axes, table: pd.DataFrame, name: str) -> None:
     if bare not in _LOWER + _HIGHER:
         bare = bare.split("_", 1)[-1]
     if bare in _LOWER + _HIGHER and values.notna().any():
-        best = values.idxmin() if bare in _LOWER else values.idxmax()
-        axes.plot([best], [values[best]], "o", color=ORANGE, markersize=5)
-        text = f"best {values[best]:.4g}, epoch {best:g}"
+        numbers = values.to_numpy(float)
+        place = int(np.nanargmin(numbers) if bare in _LOWER else np.nanargmax(numbers))
+        epoch, best = float(values.index[place]), numbers[place]
+        axes.plot([epoch], [best], "o", color=ORANGE, markersize=5)
+        text = f"best {best:.4g}, epoch {epoch:g}"
         axes.set_title(text, fontsize=7, loc="right", color=ORANGE)
     tidy(axes)
 

@@ -29,7 +29,7 @@ from xharmonize.plot.style import (
 )
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.series.axis import deviation_of_known, has_look, mean_of_known, sensors_of
+from xharmonize.series.axis import deviation_of_known, has_observation, mean_of_known, sensors_of
 from xharmonize.series.observations import ALL
 from xharmonize.series.observations import frequency as count
 from xharmonize.types import AnyArray, FloatArray
@@ -236,7 +236,7 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
     valid = np.isfinite(seen.mean)
     if is_joined:
         axes.plot(dates[valid], seen.mean[valid], color="#bbbbbb", linewidth=0.8, zorder=1)
-    looked = valid & has_look(seen.layer)
+    looked = valid & has_observation(seen.layer)
     if seen.origin is not None:
         looked &= (seen.origin & (Origin.OBSERVED | Origin.HARMONISED)) != 0
     for name in names:
@@ -396,7 +396,7 @@ def _rows(*cubes: xr.DataArray | xr.Dataset) -> dict[tuple[str, str], np.ndarray
         known = "platform" in cube.coords
         platforms = read_coordinate(cube, "platform") if known else np.full(n, UNKNOWN)
         dates = np.atleast_1d(cube["time"].values)
-        seen = has_look(cube) if "time" in cube.dims else np.ones(n, bool)
+        seen = has_observation(cube) if "time" in cube.dims else np.ones(n, bool)
         for sensor, platform, date in zip(sensors[seen], platforms[seen], dates[seen]):
             gathered.setdefault((str(sensor), str(platform)), set()).add(date)
     return {key: np.array(sorted(gathered[key])) for key in sorted(gathered)}

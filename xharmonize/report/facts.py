@@ -21,7 +21,7 @@ from xharmonize.harmonizers import to_landsat, to_sentinel2
 from xharmonize.metrics import Sam, score
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.series.axis import has_look, is_smoothed, observed_values
+from xharmonize.series.axis import has_observation, is_smoothed, observed_values
 
 MANY_FLAGGED, MOSTLY = 0.05, 0.5
 MOST_SHOWN = 20
@@ -34,7 +34,7 @@ def sensor_rows(cube: xr.DataArray | xr.Dataset) -> list[dict[str, Any]]:
     if "time" not in layer.dims:
         return []
     share = _valid_share(seen_values(cube))
-    seen = has_look(layer)
+    seen = has_observation(layer)
     names = ("sensor", "platform", "bandpass", "level", "processing_baseline")
     table = [_along_time(layer, name) for name in names]
     dates = np.datetime_as_string(layer["time"].values, unit="D")
@@ -191,7 +191,7 @@ def warnings_of(cube: xr.DataArray | xr.Dataset, shares: list[dict[str, Any]]) -
         levels = sorted(Names.of(_along_time(layer, "level")))
         if "NBAR" in levels and len(levels) > 1:
             yield f"Dates of different levels are mixed: {', '.join(levels)}"
-        n = int((_along_time(layer, "platform")[has_look(layer)] == UNKNOWN).sum())
+        n = int((_along_time(layer, "platform")[has_observation(layer)] == UNKNOWN).sum())
         if n:
             yield f"The platform of {n} dates is unknown"
         bandpasses = sorted(set(_along_time(layer, "bandpass")))

@@ -23,7 +23,7 @@ from xharmonize.errors import ContractError, RadiometryError, StoreError, XHarmo
 from xharmonize.metrics.pairing import compare
 from xharmonize.report import facts
 from xharmonize.report.facts import seen_values
-from xharmonize.series.axis import has_look
+from xharmonize.series.axis import has_observation
 from xharmonize.types import Duration
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def of_comparison(
 
 
 def _timeline(cube: Cube) -> Html:
-    n = int(has_look(main_layer(cube)).sum())
+    n = int(has_observation(main_layer(cube)).sum())
     alt = f"Dates of acquisition of each platform; {n} in all, listed in the table of sensors."
     return picture(xh.plot.timeline(cube), alt=alt, caption="Dates of acquisition.")
 
@@ -500,7 +500,7 @@ def _lead(cube: Any, warnings: Sequence[str]) -> str:
     sizes = layer.sizes
     dates = ""
     if "time" in sizes:
-        n_seen = int(has_look(layer).sum())
+        n_seen = int(has_observation(layer).sum())
         told = "" if n_seen == sizes["time"] else f" ({n_seen} of them observed)"
         dates = f"{sizes['time']} dates{told}, "
     area = f"{sizes['y']} × {sizes['x']} pixels" if {"y", "x"} <= set(sizes) else "no grid"

@@ -274,23 +274,33 @@ def recognize(texts: Iterable[str], assets: Iterable[str]) -> Sensor | None:
     return None
 
 
-def meanings_in(text: str, sensor: Sensor) -> Iterator[tuple[str, Meaning]]:
-    """Yield the parts of a name or address that say what a product holds, and what they say.
+def meanings_in(
+    texts: Iterable[tuple[str, str]], sensor: Sensor
+) -> Iterator[tuple[str, str, Meaning]]:
+    """Yield what names and addresses say of what a product holds: where, in which words, what.
 
-    Asked are the patterns of `sensor`, and, unless the name is one of its own products', those of
+    Asked are the patterns of `sensor`, and, where a name is none of its own products', those of
     all others: they are ``"other"`` where the names of the sensor's sources don't count.
+
+    Parameters
+    ----------
+    texts : iterable of (str, str)
+        What messages call the text, and the text.
+    sensor : Sensor
+        What the product is read as.
     """
-    for pattern, meaning in sensor.names.levels:
-        match = _find(pattern, text)
-        if match:
-            yield match[0], meaning
-    if not sensor.is_reflectance or _is_product(text, sensor):
-        return
-    others = {pair: None for one in all_sensors() for pair in one.names.levels}
-    for pattern, meaning in others.keys() - sensor.names.levels:
-        match = _find(pattern, text)
-        if match:
-            yield match[0], meaning if sensor.names.trusted == "all" else "other"
+    own = [(_compiled(pattern), meaning) for pattern, meaning in sensor.names.levels]
+    registered = dict.fromkeys(pair for one in all_sensors() for pair in one.names.levels)
+    others = [
+        (_compiled(pattern), meaning if sensor.names.trusted == "all" else "other")
+        for pattern, meaning in registered
+        if sensor.is_reflectance and (pattern, meaning) not in sensor.names.levels
+    ]
+    for where, text in texts:
+        for pattern, meaning in own if _is_product(text, sensor) else (*own, *others):
+            match = pattern.search(text)
+            if match:
+                yield where, match[0], meaning
 
 
 def numbered_alike(sensor: Sensor) -> dict[int, Sensor]:

@@ -293,8 +293,9 @@ class Naming:
         digits, or two and two), ``tile``, ``sensing`` (start of the datatake), ``datastrip`` and
         ``collection`` (number).
     levels : tuple of (str, str)
-        Patterns of names and addresses, and what a product of that name holds: ``"TOA"``,
-        ``"SR"``, or ``"other"`` for a product that is neither.
+        Patterns of names, and what a product of that name holds: ``"TOA"``, ``"SR"``, or
+        ``"other"`` for a product that is neither. Of an address the folder, which ends in ``/``,
+        and the name of the file are searched, each for itself.
     trusted : {"all", "id", "none"}
         Which names of an item tell its level: not those of what the product was made from.
     source_files : str

@@ -364,7 +364,7 @@ def observed_values(
     return values
 
 
-def has_look(cube: xr.DataArray | xr.Dataset) -> BoolArray:
+def has_observation(cube: xr.DataArray | xr.Dataset) -> BoolArray:
     """Whether a sensor observed on each date (time,), from coordinates alone.
 
     A smoothed series has the sensors that observed on a day, and ``unknown`` if none did.

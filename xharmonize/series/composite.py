@@ -24,7 +24,6 @@ from xharmonize.cube.dates import solar_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import BandError, OptionError
-from xharmonize.kernels import observations
 from xharmonize.kernels import observations as kernels
 from xharmonize.kernels.reflectance import ratio_index
 from xharmonize.sensors import Names
@@ -50,8 +49,8 @@ def merge_days(series: xr.Dataset, name: str, *, method: MergeRule) -> xr.Datase
     groups: dict[int, list[int]] = {}
     for i in first_by_rank:
         groups.setdefault(int(days[i]), []).append(int(i))
-    single = [looks[0] for looks in groups.values() if len(looks) == 1]
-    merged = [_merge(series, looks, name, method) for looks in groups.values() if len(looks) > 1]
+    single = [dates[0] for dates in groups.values() if len(dates) == 1]
+    merged = [_merge(series, dates, name, method) for dates in groups.values() if len(dates) > 1]
     if not merged:
         return series
     return xr.concat(
@@ -65,9 +64,9 @@ def merge_days(series: xr.Dataset, name: str, *, method: MergeRule) -> xr.Datase
     )
 
 
-def _merge(series: xr.Dataset, looks: list[int], name: str, method: MergeRule) -> xr.Dataset:
+def _merge(series: xr.Dataset, dates: list[int], name: str, method: MergeRule) -> xr.Dataset:
     """Merge several observations, given in order of priority, into one date."""
-    group = series.isel(time=looks)
+    group = series.isel(time=dates)
     layers = {str(n): group[n].reset_coords(drop=True).drop_vars("time") for n in group.data_vars}
     error = layers.get("uncertainty")
     result = group.isel(time=[0])
@@ -101,7 +100,7 @@ def _combine(
         whole="t",
         sizes={"t": 1},
         dtype=layer.dtype,
-        name="densify-looks",
+        name="densify-observations",
     )
     return combined
 
@@ -320,7 +319,7 @@ def _reduced(
     """Median or mean of the valid values, or the corresponding companion."""
     is_median = method == "median"
     if layer_name == name:
-        kernel: MergeKernel = kernels.median_valid if is_median else observations.mean_valid
+        kernel: MergeKernel = kernels.median_valid if is_median else kernels.mean_valid
     else:
         own = COMPANIONS[layer_name]
         kernel = (own.over_median if is_median else None) or own.over_observations

@@ -170,14 +170,14 @@ def _require_options(threshold: float, min_departure: float, direction: str) -> 
 def _batches(days: Any) -> tuple[tuple[int, ...], ...]:
     """Dates in order of time, one observation a day: first the first ones, then further ones."""
     order = np.argsort(days, kind="stable")
-    looks: dict[int, list[int]] = {}
+    by_day: dict[int, list[int]] = {}
     for i in order.tolist():
-        looks.setdefault(int(days[i]), []).append(i)
-    if len(looks) < 3:
-        raise TimeAxisError(f"screen_outliers needs at least 3 days, the cube has {len(looks)}")
-    depth = max(len(found) for found in looks.values())
+        by_day.setdefault(int(days[i]), []).append(i)
+    if len(by_day) < 3:
+        raise TimeAxisError(f"screen_outliers needs at least 3 days, the cube has {len(by_day)}")
+    depth = max(len(found) for found in by_day.values())
     return tuple(
-        tuple(found[k] if k < len(found) else found[0] for found in looks.values())
+        tuple(found[k] if k < len(found) else found[0] for found in by_day.values())
         for k in range(depth)
     )
 
@@ -280,10 +280,10 @@ def _months(days: IntArray) -> AnyArray:
 
 def _seen(valid: Any, dates: IntArray, day_of: IntArray, n_days: int) -> Any:
     """Whether each pixel has a valid observation on each day (day, ...)."""
-    looks = [dates[day_of == k] for k in range(n_days)]
-    if all(len(found) == 1 for found in looks):
-        return valid[np.concatenate(looks)]
-    return np.stack([valid[found].any(axis=0) for found in looks])
+    observations = [dates[day_of == k] for k in range(n_days)]
+    if all(len(found) == 1 for found in observations):
+        return valid[np.concatenate(observations)]
+    return np.stack([valid[found].any(axis=0) for found in observations])
 
 
 def _scenes(seen: Any, days: IntArray, months: AnyArray, fractions: FloatArray) -> Any:

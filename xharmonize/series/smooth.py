@@ -227,7 +227,7 @@ def _plan(
         max_gap=float(max_gap),
         envelope=envelope,
         is_snow_barrier=snow == "gap",
-        is_per_look=step is None,
+        is_per_observation=step is None,
     )
 
 
@@ -239,8 +239,8 @@ def _template(values: xr.DataArray, plan: SmoothPlan, step: str | None) -> xr.Da
     everything = [np.arange(values.sizes["time"])] * times.size
     coords = axis.merged_coords(values, everything, times, what="smooth")
     # A day lists only the sensors that observed on it.
-    looks = [np.flatnonzero(np.array(plan.day_of) == k) for k in _days_of_wanted(plan)]
-    seen = axis.merged_coords(values, looks, times, what="smooth")
+    observations = [np.flatnonzero(np.array(plan.day_of) == k) for k in _days_of_wanted(plan)]
+    seen = axis.merged_coords(values, observations, times, what="smooth")
     coords |= {n: seen[n] for n in ("sensor", "platform") if n in seen}
     data = da.empty((times.size, *values.shape[1:]), dtype=np.float32)
     blank = xr.DataArray(data, dims=values.dims, coords=axis.without_time(values))

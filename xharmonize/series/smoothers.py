@@ -248,7 +248,7 @@ class SmoothPlan:
         Observed and requested days since 1970-01-01, ascending.
     wanted : tuple of int
         Node of each output date.
-    is_per_look : bool
+    is_per_observation : bool
         Whether the output dates are the observations themselves, including two of one day.
     """
 
@@ -260,7 +260,7 @@ class SmoothPlan:
     max_gap: float
     envelope: float | None
     is_snow_barrier: bool
-    is_per_look: bool = False
+    is_per_observation: bool = False
 
     @property
     def is_all_wanted(self) -> bool:
@@ -458,12 +458,12 @@ def _clear_gaps(
 def _origin_bits(valid: BoolArray, origin: AnyArray | None, plan: SmoothPlan) -> AnyArray:
     """Origin at each output date: that of the observation or the day's observations, or filled."""
     given = np.uint8(Origin.OBSERVED) if origin is None else origin.astype(np.uint8)
-    looks = np.where(valid, given, np.uint8(0))
-    if plan.is_per_look:  # a cloudy observation did not see what another one of its day saw
-        return np.where(looks == 0, np.uint8(Origin.FILLED), looks)
+    seen = np.where(valid, given, np.uint8(0))
+    if plan.is_per_observation:  # a cloudy observation did not see what another one of its day saw
+        return np.where(seen == 0, np.uint8(Origin.FILLED), seen)
     at_node = np.zeros((len(plan.nodes), valid.shape[1]), np.uint8)
     for i, day in enumerate(plan.day_of):
-        at_node[plan.node_of[day]] |= looks[i]
+        at_node[plan.node_of[day]] |= seen[i]
     at_node[at_node == 0] = Origin.FILLED
     return at_node[list(plan.wanted)]
 

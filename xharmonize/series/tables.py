@@ -49,14 +49,14 @@ KEYS, VARIABLES = "keys", "variables"
 their own attributes."""
 
 
-class FieldTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types here
+class FieldTable(pd.DataFrame):
     """Table with one row per field, date and band, as returned by `xharmonize.to_table`."""
 
     @property
     def _constructor(self) -> type[FieldTable]:
         return FieldTable
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> xr.Dataset:  # type: ignore[misc]  # final in the stubs, not in pandas
         """Convert the table to a cube without pixels, along ``field``, ``time`` and so on.
 
         Returns
@@ -92,7 +92,8 @@ class FieldTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types her
     def _require_unique(self, keys: list[str]) -> None:
         twice = self.duplicated(keys)
         if twice.any():
-            first = ", ".join(f"{key} {self.loc[twice.idxmax(), key]}" for key in keys)
+            row = self[twice].iloc[0]
+            first = ", ".join(f"{key} {row[key]}" for key in keys)
             raise TimeAxisError(
                 f"{int(twice.sum())} rows come twice, the first of {first}",
                 cure=f"keep one of them, for instance with table.drop_duplicates({keys})",
@@ -198,7 +199,7 @@ def _named(table: pd.DataFrame, cube: xr.Dataset, fields: Sequence[Field]) -> pd
     table["field"] = np.array([field.name for field in fields])[number]
     if "time" not in cube.dims:
         return table
-    place = pd.Index(cube["time"].values).get_indexer_for(table["time"])
+    place = pd.Index(cube["time"].values).get_indexer_for(pd.Index(table["time"]))
     days = axis.days_of(cube).astype("datetime64[D]").astype("datetime64[ns]")
     table.insert(2, "day", days[place])
     for k, name in enumerate(n for n in ("sensor", "platform") if n in cube.coords):

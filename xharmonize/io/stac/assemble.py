@@ -235,7 +235,7 @@ def open_part(
 
 
 def _layers(scenes: Sequence[Scene], request: Request) -> tuple[QALayer, ...]:
-    """Quality layers to read: those the mask uses, all that are there where `qa` is asked for."""
+    """Quality layers to read: those that the mask uses, or all with `qa`."""
     sensor = scenes[0].sensor
     needed = () if request.mask is None else qa_layers(sensor, request.mask)
     _require_quality(sensor, request.mask)
@@ -272,7 +272,7 @@ def _warn_of_layer(layer: QALayer, lacking: Sequence[str]) -> None:
 
 
 def _require_quality(sensor: Sensor, mask: Mask | None) -> None:
-    """Raise `MaskError` if a product without quality layers is to be masked by flags named."""
+    """Raise `MaskError` if flags are named for a product without quality layers."""
     named = Flag(0) if mask is None or sensor.qa else mask.flags() & ~(Flag.FILL | Flag.SKIPPED)
     if named:
         names = ", ".join(flag.label for flag in Flag if flag & named)

@@ -1,4 +1,4 @@
-"""The engine stackstac: all that this package knows of it.
+"""The engine stackstac; nothing else in this package uses it.
 
 stackstac is no longer maintained, so only its one function `stack` is used, and only to lay out
 blocks: an `AssetRef` reads each. The day it breaks, `open_stac` takes odc-stac by itself, and this

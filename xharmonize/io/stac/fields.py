@@ -1,4 +1,4 @@
-"""Fields of STAC documents that others wrote, read one by one into what a `Scene` is made of.
+"""Read and check the fields of STAC documents that make up a `Scene`.
 
 GDAL takes far more than files and addresses: XML that describes a dataset, handlers that unpack,
 join and decrypt other files, names of databases. A catalogue that somebody else wrote could have it
@@ -33,7 +33,7 @@ DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
 """GDAL drivers that read assets: GeoTIFF and JPEG 2000, whose files hold their pixels."""
 
 SCHEMES = ("https", "http", "s3", "gs", "az")
-"""Kinds of addresses that any catalogue may link; one on this machine may link files too."""
+"""URL schemes that any catalogue may link; a local one may link files too."""
 
 LOCAL, INLINE = "file", "inline"
 _SCHEME = re.compile(r"([A-Za-z][\w+.\-]*):")
@@ -62,7 +62,7 @@ class Access:
     schemes: tuple[str, ...] | None = None
 
     def check(self, href: str, *, is_web: bool, where: str) -> None:
-        """Refuse an address that is of no allowed kind.
+        """Refuse an address whose scheme is not allowed.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ def _names(argument: str, names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 MAX_SIDE = 2**22
-"""Rows or columns of an asset above which its shape is taken for an error (global: 10 m)."""
+"""Maximum rows or columns of an asset (global at 10 m); larger shapes are errors."""
 
 
 def name_of(item: Any) -> str:
@@ -167,7 +167,7 @@ def name_of(item: Any) -> str:
 
 
 def malformed(where: str, value: object, wanted: str) -> CatalogError:
-    """Return the error of a field that holds something else than it has to."""
+    """Return the error of a malformed field."""
     return CatalogError(
         f"{where} is {show(value)}", cure=f"it has to be {wanted}: correct the item"
     )
@@ -205,7 +205,7 @@ def as_objects(value: object, where: str) -> list[Mapping[str, Any]]:
 
 
 def as_number(value: object, where: str, *, wanted: str = "a number") -> float:
-    """Return a finite number; one that is spelt as text counts."""
+    """Return a finite number; text is converted."""
     found = _number(value)
     if found is None or not math.isfinite(found):
         raise malformed(where, value, wanted)
@@ -213,7 +213,7 @@ def as_number(value: object, where: str, *, wanted: str = "a number") -> float:
 
 
 def as_whole(value: object, where: str, *, wanted: str = "a whole number") -> int:
-    """Return a whole number; one that is spelt as text counts."""
+    """Return a whole number; text is converted."""
     found = as_number(value, where, wanted=wanted)
     if found != int(found):
         raise malformed(where, value, wanted)
@@ -221,7 +221,7 @@ def as_whole(value: object, where: str, *, wanted: str = "a whole number") -> in
 
 
 def as_numbers(value: object, where: str, *, lengths: Sequence[int], wanted: str) -> list[float]:
-    """Return a list of finite numbers that has one of some lengths."""
+    """Return a list of finite numbers of an allowed length."""
     listed = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(listed, list | tuple) or len(listed) not in lengths:
         raise malformed(where, value, wanted)
@@ -276,7 +276,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One STAC item whose numbers and place are settled; no pixel has been read.
+    """A STAC item with settled radiometry and location; no pixel has been read.
 
     Attributes
     ----------
@@ -432,7 +432,7 @@ def _text(value: Any) -> str:
 
 @lru_cache(maxsize=1024)  # thousands of items state a few CRSs
 def _canonical(text: str) -> str:
-    """Spelling of a CRS that is the same however it was stated; raises ValueError for none."""
+    """Canonical spelling of a CRS; raises ValueError if it is not one."""
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 

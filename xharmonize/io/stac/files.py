@@ -51,7 +51,7 @@ Stamps: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says of itself.
+    """Header of a raster file.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Header:
 
 @contextmanager
 def reading_options(href: str) -> Iterator[None]:
-    """Set GDAL's options for a file: bounded time, and nothing looked for beside a remote one."""
+    """Set GDAL's options for a file: time limits, no search beside a remote one."""
     import rasterio
 
     if not is_remote(href):
@@ -173,7 +173,7 @@ def _beside(file: Any) -> list[str]:
 
 @contextmanager
 def open_raster(href: str) -> Iterator[Any]:
-    """Open a file; a folder is looked into only for the mask that lies beside a local file."""
+    """Open a file; its folder is searched only for the mask of a local file."""
     import rasterio
 
     listing = "FALSE" if _mask_beside(href) else "EMPTY_DIR"
@@ -216,7 +216,7 @@ def _mask_beside(href: str) -> str:
 
 
 def why_misplaced(header: Header, stated: Grid | None, crs: str) -> str:
-    """Say how a file lies elsewhere than its item states; empty where it does not.
+    """Describe how the location of a file differs from that of its item; empty if it does not.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def _sides(grid: Grid) -> tuple[float, float]:
 
 
 def _shift(grid: Grid, source: str, target: str) -> float:
-    """How far the corners of a grid move, in its unit, if another CRS is taken for its own."""
+    """Distance that the corners of a grid move, in its unit, if read in another CRS."""
     from pyproj import Transformer
 
     one, other = read_crs(source), read_crs(target)

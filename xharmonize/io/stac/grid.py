@@ -65,7 +65,7 @@ class PixelPhase:
 
 
 def lattice_of(scene: Scene, names: Iterable[str]) -> PixelPhase | None:
-    """Return the lattice of the finest of some assets; None where there is none, or none is said.
+    """Return the lattice of the finest of some assets; None if none states one.
 
     Rows may run from south to north. Grids that are turned have no lattice; `why_no_lattice` says
     which it is.
@@ -83,7 +83,7 @@ def lattice_of(scene: Scene, names: Iterable[str]) -> PixelPhase | None:
 
 
 def why_no_lattice(scene: Scene, names: Iterable[str]) -> str:
-    """Say why a scene has no lattice."""
+    """Explain why a scene has no lattice."""
     if not scene.crs:
         return "says no CRS"
     grids = grids_of(scene, names)
@@ -99,7 +99,7 @@ def grids_of(scene: Scene, names: Iterable[str]) -> list[Grid]:
 
 
 def bounds_in(scene: Scene, names: Iterable[str], crs: Any) -> Bounds | None:
-    """Return the box around some assets of an item in another CRS; None where nothing tells."""
+    """Return the bounds of some assets in another CRS; None if they are unknown."""
     grids = grids_of(scene, names)
     if grids and scene.crs:
         return reproject_bounds(union([grid.bounds for grid in grids]), scene.crs, crs)
@@ -191,7 +191,7 @@ def north_up(geobox: GeoBox) -> GeoBox:
 
 
 def place(scene: Scene, names: Sequence[str], geobox: GeoBox) -> Bounds:
-    """Return the footprint of a scene in the CRS of a grid; the grid's where nothing tells."""
+    """Return the footprint of a scene in the CRS of a grid; that of the grid if unknown."""
     left, bottom, right, top = geobox.boundingbox
     box = bounds_in(scene, names, geobox.crs) or (left, bottom, right, top)
     return near(box, centre_of(geobox)[0]) if geobox.crs.geographic else box
@@ -331,7 +331,7 @@ def _by_step(found: dict[PixelPhase | None, Scene]) -> list[tuple[tuple[float, f
 
 
 def _require_coarse_enough(lattices: Sequence[PixelPhase], crs: str, resolution: float) -> None:
-    """Refuse to mix pixel sizes at a resolution that one of them does not have."""
+    """Refuse a resolution finer than the coarsest of mixed pixel sizes."""
     steps = sorted({lattice.step[0] for lattice in lattices})
     names = {crs, *(lattice.crs for lattice in lattices)}
     if len(steps) < 2 or not (len(names) == 1 or all(_is_metric(name) for name in names)):
@@ -382,7 +382,7 @@ class Surroundings(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """What is looked at around a pixel."""
+    """Margin that a model reads around a pixel."""
 
     of: Surroundings
 
@@ -412,7 +412,7 @@ class Margin:
         return Box((rows + north + south, columns + west + east), affine, geobox.crs)
 
     def _require(self, geobox: GeoBox) -> None:
-        """Refuse a grid that the model could not be applied to."""
+        """Refuse a grid that the model cannot be applied to."""
         step, pixel = geobox.affine.a, self.of.pixel
         named = f"{type(self.of).__name__} {getattr(self.of, 'name', '')}".rstrip()
         if not geobox.crs.projected:
@@ -428,7 +428,7 @@ class Margin:
 
 
 def read_margin(pad: Any) -> Margin:
-    """Return the margin that `Surroundings`, a model that has some, or its name or path asks for.
+    """Return the margin of a model, given as `Surroundings`, a model, its name or its path.
 
     Raises
     ------
@@ -457,7 +457,7 @@ def read_margin(pad: Any) -> Margin:
 
 
 def within(scenes: Sequence[Scene], bbox: Sequence[float]) -> list[Scene]:
-    """Scenes that meet a box in degrees, or do not say where they lie; all where none does."""
+    """Scenes that intersect a box in degrees or state no location; all if none intersects."""
     boxes = [scene.item.get("bbox") for scene in scenes]
     found = [s for s, box in zip(scenes, boxes) if not box or do_meet(box, bbox)]
     return found or list(scenes)

@@ -1,4 +1,4 @@
-"""What an item is: who observed it, of which level, and how its numbers are encoded.
+"""Identify an item: platform, level, and encoding of its digital numbers.
 
 Every fact is looked for in the properties first, then in the product names that catalogues keep
 (``s2:product_uri``, ``landsat:scene_id``), then in the item id. The sensing date decides nothing.
@@ -40,7 +40,7 @@ OWN = "xharmonize:"
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who observed an item.
+    """Sensor, platform and acquisition of an item.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Identity:
     is_own: bool
 
     def datatake(self, *, day: str, second: str) -> str:
-        """Return a name that all items seen within one overflight share.
+        """Return a name shared by all items of one overflight.
 
         Platform and start of sensing where names say it (Sentinel-2); else path and day for
         products that are cut along a path (Landsat), the absolute orbit (Sentinel-1), or the
@@ -91,7 +91,7 @@ class Identity:
 
 
 def identify(item: Item, *, platform: str | None = None) -> Identity:
-    """Return who observed an item.
+    """Return sensor, platform and acquisition of an item.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _sensor_of(item: Item, names: Sequence[tuple[str, str]]) -> Sensor:
 
 
 def _unregistered(item: Item, names: Sequence[tuple[str, str]]) -> UnknownSensorError:
-    """The error of an item that is no product we know: what it may be, and what helps then."""
+    """Return the error of an unknown product, with the likely ones and a cure."""
     collection, platform = item["collection"], platform_of(item["properties"], names)
     said = f"item {item['id']!r} of collection {collection!r} is of no registered sensor"
     if not collection:

@@ -160,7 +160,7 @@ def _stated_bbox(item: Mapping[str, Any]) -> list[float] | None:
 
 
 def make_absolute(href: str, base: str | None) -> str:
-    """Return an href that needs no base: relative ones start at the file `base`."""
+    """Return an absolute href; relative ones are resolved against the file `base`."""
     href = href.strip()
     try:
         parsed = urlparse(href)
@@ -251,7 +251,7 @@ def _extensions(declared: Sequence[Any]) -> list[str]:
 
 
 def self_href(item: Mapping[str, Any]) -> str | None:
-    """Return the absolute address that an item gives as its own; None where it has none."""
+    """Return the absolute address of the "self" link; None if there is none."""
     for link in as_objects(item.get("links"), f"{name_of(item)}: links"):
         href = str(link.get("href") or "")
         if link.get("rel") == "self" and (_has_scheme(href) or os.path.isabs(href)):

@@ -41,7 +41,7 @@ BLOCK_BYTES = 128 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What is loaded of a group of scenes, how, and onto which grid.
+    """Bands, method and grid for loading a group of scenes.
 
     Attributes
     ----------

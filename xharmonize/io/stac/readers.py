@@ -1,4 +1,4 @@
-"""An asset in a graph: reads its pixels onto a grid, and names it where it cannot.
+"""Read an asset onto a grid within a graph; errors name the asset.
 
 Free of rasterio until something is read, and picklable, so that it works with any Dask scheduler.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Unfit(Exception):
-    """A file that opens, and is not what its item says."""
+    """A file that opens, but contradicts its item."""
 
     def __init__(self, error: AssetReadError) -> None:
         super().__init__(str(error))
@@ -37,7 +37,7 @@ class _Unfit(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class AssetRef:
-    """An asset in a graph: where it is, whose it is, and what its missing pixels hold.
+    """An asset in a graph: its address, its item and its nodata.
 
     Attributes
     ----------

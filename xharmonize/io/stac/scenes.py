@@ -122,7 +122,7 @@ def _completed(scene: Scene, bands: Sequence[str]) -> Scene:
 
 
 Mosaic: TypeAlias = Literal["none", "pass", "solar_day"]
-"""What becomes one time step: every item, what was seen in one overflight, or on one day."""
+"""What becomes one time step: an item, an overflight, or a day."""
 
 
 def drop_duplicates(scenes: Iterable[Scene]) -> list[Scene]:
@@ -182,7 +182,7 @@ def mosaic_groups(scenes: Sequence[Scene], how: Mosaic = "pass") -> list[list[Sc
 
 
 def _granule(scene: Scene) -> tuple[str, ...]:
-    """Identify a granule; the last part tells the pieces of a split one apart."""
+    """Identify a granule; the last part distinguishes the pieces of a split one."""
     if scene.tile == UNKNOWN:
         return scene.sensor.name, scene.step.platform, "", "", scene.id
     return scene.sensor.name, scene.step.platform, scene.datatake, scene.tile, scene.datastrip
@@ -382,7 +382,7 @@ def _check_radiometry(choice: RadiometryChoice | None, ids: set[str]) -> None:
 
 
 def _radiometry_of(item_id: str, choice: RadiometryChoice | None) -> Mapping[str, Any] | None:
-    """What the user settled for one item."""
+    """Radiometry that the user gives for one item."""
     if not choice or not isinstance(next(iter(choice.values())), Mapping):
         return choice
     found = choice.get(item_id)

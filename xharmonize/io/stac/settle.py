@@ -141,7 +141,7 @@ def settle_scene(
     platform: str | None = None,
     skips: bool = False,
 ) -> tuple[Scene, tuple[str, ...]]:
-    """Return the scene of an item, and notes on what a rule settled against other metadata.
+    """Return the scene of an item, and notes on metadata that a rule overrode.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""STAC items as plain dictionaries, from whatever holds them, within bounds of size and time.
+"""Read STAC items from any source as plain dictionaries, within limits of size and time.
 
 A server decides how much it sends, how slowly, and how many pages follow; a reader that trusts it
 waits for ever. The bounds are far above what catalogues need, and each is named where it is met.
@@ -51,7 +51,7 @@ _PIECE = 2**16
 
 
 class TooMuch(CatalogError):
-    """A source gives more than the bounds allow."""
+    """A source exceeds a limit."""
 
 
 def read_file(path: str) -> Any:
@@ -101,7 +101,7 @@ def _get(url: str) -> bytes:
 
 
 def in_time(ask: Callable[[], T]) -> T:
-    """Return what a question to a server gives; raise `TimeoutError` after `TIMEOUT`.
+    """Return the answer to a request; raise `TimeoutError` after `TIMEOUT`.
 
     Timeouts of sockets count from one byte to the next, so a server that drips never meets them.
     """
@@ -121,7 +121,7 @@ def in_time(ask: Callable[[], T]) -> T:
 
 
 def read_within(read: Callable[[int], bytes], url: str) -> bytes:
-    """Return all that a server sends, if it is not too much and does not take too long.
+    """Return the body of a response, within the limits of size and time.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def read_within(read: Callable[[int], bytes], url: str) -> bytes:
 
 
 def parse(data: bytes, where: str) -> Any:
-    """Return the value that JSON holds; raise `CatalogError` where it is none."""
+    """Parse JSON; raise `CatalogError` if it is malformed."""
     try:
         return json.loads(data.decode("utf-8-sig"))
     except RecursionError:
@@ -183,7 +183,7 @@ def _bounded_io() -> Any:
             return str(super().read_text(source, *args, **kwargs))
 
     class BoundedSession(Session):
-        """Reads a whole answer, or none."""
+        """Reads a whole response, or fails."""
 
         def send(self, request: Any, **options: Any) -> Any:
             return in_time(lambda: self._send(request, **{**options, "stream": True}))
@@ -227,7 +227,7 @@ class Located(NamedTuple):
 
 
 def load_items(source: Source, query: Query) -> list[Located]:
-    """Return the items of a source that fit a query.
+    """Return the items of a source that match a query.
 
     Raises
     ------
@@ -323,7 +323,7 @@ def _from_remote(url: str, query: Query) -> list[Located]:
 
 
 class _Pages:
-    """Counts the pages of a search, and notices those that bring nothing new."""
+    """Counts the pages of a search, and detects repeated ones."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -331,7 +331,7 @@ class _Pages:
         self.seen: set[tuple[str, str]] = set()
 
     def count(self, page: Any) -> None:
-        """Raise `CatalogError` where a search does not come to an end."""
+        """Raise `CatalogError` if a search does not end."""
         features = as_list(page.get("features"), f"{self.url}: features")
         here = {
             (str(item.get("collection")), str(item.get("id")))

@@ -29,7 +29,7 @@ _KINDS: dict[str, type[Card]] = {card.kind: card for card in (GeneratorCard, Lut
 
 
 def register_kind(card: C) -> C:
-    """Make a kind of model known in this process; a decorator for subclasses of `Card`.
+    """Register a kind of model in this process; a decorator for subclasses of `Card`.
 
     Bundles that say so in ``xharmonize:kind`` are then read as this card, and opened by
     `xharmonize.load_model` with the harmoniser that it names. A worker that gets such a card from

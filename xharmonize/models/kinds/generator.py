@@ -87,7 +87,7 @@ class GeneratorCard(Card):
         super().check()
         names = [source.name for source in self.inputs]
         if len(set(names)) < len(names):
-            raise ModelError("inputs need names of their own", cure=f"they have {names}")
+            raise ModelError(f"inputs have the names {names}", cure="give each a different one")
         for source in self.inputs:
             if self.lattice.tile * self.lattice.cells(source.gsd) > MAX_SIDE:
                 raise ModelError(
@@ -102,7 +102,7 @@ class GeneratorCard(Card):
 
     @property
     def finest(self) -> Input:
-        """The input of the finest pixels: the cube's own have to be those."""
+        """The input with the finest pixels, which the cube must have."""
         return min(self.inputs, key=lambda source: source.gsd)
 
     @property
@@ -112,16 +112,16 @@ class GeneratorCard(Card):
 
     @property
     def reach(self) -> float:
-        """How far at most `around` extends a box to each side [m]."""
+        """Maximum distance that `around` extends a box on each side [m]."""
         return self.lattice.reach
 
     def around(self, bounds: Sequence[float]) -> tuple[float, float, float, float]:
-        """Return the box that the network looks at for a result in `bounds` [m]."""
+        """Return the box that the network reads for a result in `bounds` [m]."""
         return self.lattice.around(bounds, [(one.gsd, one.phase) for one in self.inputs])
 
     @property
     def result(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """One tile."""
+        """Shape and dimensions of one tile."""
         side = self.lattice.tile
         return (len(self.output.bands), side, side), ("band", "height", "width")
 
@@ -145,7 +145,7 @@ class GeneratorCard(Card):
 
     @classmethod
     def read_inputs(cls, entries: Any) -> dict[str, Any]:
-        """Return the inputs, not checked."""
+        """Return the inputs, unchecked."""
         inputs = [
             {
                 "name": entry["name"],
@@ -160,11 +160,11 @@ class GeneratorCard(Card):
         return {"inputs": inputs}
 
     def n_at_once(self, device: str) -> int:
-        """`PIXELS` worth of tiles."""
+        """Tiles of `PIXELS` pixels together."""
         return max(1, PIXELS[device] // self.lattice.tile**2)
 
     def facts(self) -> dict[str, str]:
-        """Inputs and grid."""
+        """Pixel size and bands of each input, and the grid."""
         grid = self.lattice
         facts = {f"reads at {source.gsd:g} m": " ".join(source.bands) for source in self.inputs}
         facts["grid"] = (
@@ -178,8 +178,8 @@ class GeneratorCard(Card):
         channels = [len(source.bands) for source in self.inputs]
         if [shape[1] for shape in shapes] != channels:
             raise ModelError(
-                f"{self.name!r} takes {channels} channels",
-                cure=f"the batch has shapes {list(shapes)}",
+                f"{self.name!r} takes {channels} channels, the batch has shapes {list(shapes)}",
+                cure="check the order of the inputs",
             )
         ratios = [self.lattice.cells(source.gsd) for source in self.inputs]
         sides = {tuple(side / ratio for side in shape[2:]) for shape, ratio in zip(shapes, ratios)}

@@ -77,12 +77,12 @@ class LutCard(Card):
 
     @property
     def has_refinement(self) -> bool:
-        """Whether the network has a convolution for the mapped image."""
+        """Whether the network refines the mapped image by a convolution."""
         return bool(self.hyperparameters.get("refine", self.architecture == "unet-lut"))
 
     @property
     def result(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """Tables."""
+        """Shape and dimensions of one set of tables."""
         return (len(self.output.bands), self.histograms.knots), ("band", "knot")
 
     def write_inputs(self) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ class LutCard(Card):
         return [{"name": "histograms", "bands": bands, "input": counts}]
 
     def n_at_once(self, device: str) -> int:  # noqa: ARG002
-        """`TABLES`."""
+        """Number of histograms, `TABLES`."""
         return TABLES
 
     def facts(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Several looks made one, against loops over single values."""
+"""Several observations made one, against loops over single values."""
 
 import numpy as np
 from hypothesis import given
@@ -35,7 +35,7 @@ def test_error_of_mean(valid, error):
 
 
 @given(valids, flags)
-def test_flags_are_of_the_looks_that_count(valid, values):
+def test_flags_are_of_the_observations_that_count(valid, values):
     found = observations.flags_of_valid(valid, values)
     for i in range(SHAPE[1]):
         counted = values[valid[:, i], i] if valid[:, i].any() else values[:, i]
