@@ -4,37 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from scipy.ndimage import fourier_shift, gaussian_filter
 
+from helpers.benchmarks import import_benchmark
 from xharmonize.testing import example_cube
 
-STEP = 2.0
-"""Side of a pixel of the landscape [m]."""
-
-MARGIN = 60.0
-
-
-def landscape(size: float, *, bands: int = 2, seed: int = 0) -> np.ndarray:
-    """Fields and noise, (band, y, x), periodic, with a margin around."""
-    random = np.random.default_rng(seed)
-    n = round((size + 2 * MARGIN) / STEP)
-    layers = []
-    for _ in range(bands):
-        noise = random.normal(size=(n, n))
-        fields = np.sign(gaussian_filter(noise, 14, mode="wrap"))
-        detail = gaussian_filter(random.normal(size=(n, n)), 4, mode="wrap")
-        layers.append(0.2 + 0.05 * fields + 0.2 * detail)
-    return np.stack(layers)
-
-
-def seen(ground: np.ndarray, shift: tuple[float, float], resolution: float) -> np.ndarray:
-    """The landscape moved east and north [m], averaged to pixels (band, y, x)."""
-    pixels = (-shift[1] / STEP, shift[0] / STEP)
-    moved = [np.fft.ifft2(fourier_shift(np.fft.fft2(layer), pixels)).real for layer in ground]
-    edge, k = round(MARGIN / STEP), round(resolution / STEP)
-    inner = np.stack(moved)[:, edge:-edge, edge:-edge]
-    n = inner.shape[1] // k
-    return inner[:, : n * k, : n * k].reshape(len(moved), n, k, n, k).mean(axis=(2, 4))
+registration = import_benchmark("registration")
+landscape, seen = registration.landscape, registration.seen
 
 
 def moved_cube(
