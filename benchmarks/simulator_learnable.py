@@ -32,7 +32,7 @@ from xharmonize.cube.pairs import on_target_grid, source_groups, target_of
 from xharmonize.testing.places import draw_places, simulate_pairs
 
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
-PER_PLACE = 500
+PER_PLACE = 300
 """Pixels of a training place that are used; places weigh the same."""
 
 
@@ -152,7 +152,7 @@ def trees(
     models = []
     for band in range(y.shape[1]):
         model = HistGradientBoostingRegressor(
-            max_iter=150, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=200,
+            max_iter=60, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=200,
             l2_regularization=1.0, random_state=0,
         )  # fmt: skip
         models.append(model.fit(x, y[:, band]))
@@ -234,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--places", type=int, default=120)
     parser.add_argument("--level", default="as-it-comes", choices=("as-it-comes", "registered"))
     parser.add_argument("--plain", action="store_true", help="without the revealed effects")
+    parser.add_argument("--fitted", nargs="+", default=["target", "truth"])
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
     effects: dict[str, Any] = {"effects": ()} if options.plain else {}
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(train)} places to train on, {len(test)} to test; {options.level}, "
           f"{'plain' if options.plain else 'revealed'}")  # fmt: skip
     names = [0, 1, 2, 7, 8, 9]
-    for fitted in ("target", "truth"):
+    for fitted in options.fitted:
         found = {"identity": [s.means[:, names] for s in test]}
         found |= predictions(train, test, fitted)
         found["same pair"] = [same_pair(s, fitted) for s in test]

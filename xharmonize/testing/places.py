@@ -29,7 +29,7 @@ from xharmonize.cube.pairs import collect_pairs
 from xharmonize.cube.quality import pack_qa
 from xharmonize.simulate.catalog import item_id
 from xharmonize.simulate.config import EFFECTS, TILE, Pass, Simulation
-from xharmonize.simulate.fingerprint import fingerprint
+from xharmonize.simulate.fingerprint import fingerprint, tokens_of
 from xharmonize.simulate.imaging import cloud_cover, opacity
 from xharmonize.simulate.landscape import Cover, render_landscape
 from xharmonize.simulate.noise import Window, draw
@@ -46,7 +46,7 @@ from xharmonize.types import AnyArray
 Level: TypeAlias = Literal["as-it-comes", "registered"]
 """Scenes as two processors leave them, or after registration and one processor."""
 
-LEVELS: Mapping[Level, Mapping[str, float]] = MappingProxyType(
+LEVELS: Mapping[Level, Mapping[str, Any]] = MappingProxyType(
     {"as-it-comes": {}, "registered": {"shift_sd": 2.0, "atmosphere": 0.5}}
 )
 """What a level changes of a `Simulation`."""
@@ -79,7 +79,8 @@ class Place:
     @property
     def fingerprint(self) -> str:
         """Of the simulator's code and this place."""
-        return fingerprint(self.simulation, self.name)
+        own = tokens_of(Path(__file__).read_text("utf-8"))
+        return fingerprint(self.simulation, self.name, own)
 
 
 def draw_places(
