@@ -334,7 +334,7 @@ def _retrieve(
     if sensor != "sentinel-2-l2a":
         lasting = np.sqrt(1 - _DRAWN) * smooth_noise(seed, "ratio-" + sensor, window, length=_NODE)
         error = (constant + growing * load) * (today + lasting)
-        return np.clip(load + error, 0.01, None).astype(np.float32)
+        return np.asarray(np.clip(load + error, 0.01, None), np.float32)
     dark, red = _dark_levels(simulation, acquisition.day, acquisition.orbit.hour, window)
     sd = constant * np.maximum(dark / _DARK, 1) + growing * load
     found = load + sd * today + (red - _RATIO * dark) / _red_gain(acquisition, angles, load)
