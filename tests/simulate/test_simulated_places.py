@@ -82,20 +82,16 @@ def test_pairs_on_disk_are_read_not_rendered(cache, three, pair, monkeypatch):
 
 
 def test_a_killed_run_leaves_nothing_that_is_read(tmp_path, three, monkeypatch):
-    def killed(source, target):
-        raise KeyboardInterrupt
+    class Dying:
+        def to_zarr(self, path, **options):
+            path.mkdir()
+            (path / "half").write_text("written")
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(places, "simulate_pair", lambda place: _tiny())
-    monkeypatch.setattr(places.os, "replace", killed)
+    monkeypatch.setattr(places, "simulate_pair", lambda place: Dying())
     with pytest.raises(KeyboardInterrupt):
         simulate_pairs(three[:1], tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def _tiny():
-    import xarray as xr
-
-    return xr.DataTree.from_dict({"/target": xr.Dataset({"reflectance": ("x", np.zeros(2))})})
 
 
 def test_some_places_lie_on_water():
