@@ -14,6 +14,7 @@ from xharmonize.errors import (
     RadiometryError,
     TimeAxisError,
     UnknownSensorError,
+    suggest,
 )
 from xharmonize.simulate.noise import Window, draw, name_key
 
@@ -22,6 +23,14 @@ Variant: TypeAlias = Literal["a", "b", "c"]
 
 BaselinePolicy: TypeAlias = Literal["with-offset", "without-offset", "mixed"]
 """Sentinel-2 processing baselines: 05.10 (offset -1000), 02.14 (none), or drawn per datatake."""
+
+Effect: TypeAlias = Literal["veil", "dark-target", "terrain", "cloud-edge", "water"]
+"""What goes wrong and shows in the image: thin cirrus and patches of aerosol; a correction that
+depends on dark vegetation, sun and baseline; light on slopes with cast shadows; light scattered by
+clouds around and the penumbra of their shadows; sun glint on water."""
+
+EFFECTS: tuple[Effect, ...] = ("veil", "dark-target", "terrain", "cloud-edge", "water")
+"""All effects that the image reveals."""
 
 FINE = 2.5
 """Side of the cells on which truth is rendered [m]."""
@@ -186,6 +195,11 @@ class Simulation:
         Landsat Collection 1 and early L2A; 0, the default, is none.
     change : bool
         False keeps the ground of the first day for all dates (no growth, rain or harvest).
+    effects : tuple of {"veil", "dark-target", "terrain", "cloud-edge", "water"}
+        Effects that the image itself reveals; none by default, so that scenes are those of
+        earlier measurements. `EFFECTS` has them all.
+    relief : float
+        Factor on the height of the hills, for the effect ``"terrain"``; 1 is rolling lowland.
     metadata : Metadata
         Dialect of the STAC items.
     """
@@ -209,6 +223,8 @@ class Simulation:
     shift_sd: float = 5.0
     processing_bias: float = 0.0
     change: bool = True
+    effects: tuple[Effect, ...] = ()
+    relief: float = 1.0
     metadata: Metadata = Metadata()
 
     def __post_init__(self) -> None:
@@ -218,6 +234,14 @@ class Simulation:
         for name in ("cloudiness", "haziness"):
             if not 0 <= getattr(self, name) < 1:
                 raise RadiometryError(f"{name} {getattr(self, name)} is outside [0, 1)")
+        _require_effects(self.effects)
+        if not 0 <= self.relief < np.inf:
+            raise GridError(
+                "is no factor on heights",
+                argument="relief",
+                value=self.relief,
+                cure="give 0 or more",
+            )
         start, end = (_parse_day(text) for text in (self.start, self.end))
         if end < start:
             raise TimeAxisError(f"the period ends ({self.end}) before it starts ({self.start})")
@@ -287,6 +311,14 @@ class Pass:
     def key(self) -> tuple[int, int, int]:
         """Integers that make the draws of this pass its own."""
         return (self.day, name_key(self.orbit.platform), self.orbit.relative_orbit)
+
+
+def _require_effects(effects: tuple[str, ...]) -> None:
+    for name in effects:
+        if name not in EFFECTS:
+            raise RadiometryError(
+                "is no effect", argument="effects", value=name, cure=suggest(name, EFFECTS)
+            )
 
 
 @lru_cache(maxsize=16)

@@ -27,9 +27,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from scipy.special import betaincinv, erf, ndtri
 
 from xharmonize.kernels.brdf import li_sparse_r, ross_thick
@@ -47,6 +48,9 @@ from xharmonize.simulate.noise import (
 )
 from xharmonize.simulate.vegetation import ENDMEMBERS
 from xharmonize.types import Float64Array
+
+if TYPE_CHECKING:
+    from xharmonize.simulate.atmosphere import Air
 
 _CENTERS = {
     "blue": 490.0,
@@ -190,8 +194,9 @@ class Sky:
 
 
 def correction_error(
-    simulation: Simulation, acquisition: Pass, centers: tuple[float, ...]
-) -> CorrectionError:
+    simulation: Simulation, acquisition: Pass, centers: tuple[float, ...],
+    explained: Float64Array | float = 0.0,
+) -> CorrectionError:  # fmt: skip
     """Draw the correction error of a pass.
 
     Most of the error is a gain, since aerosol changes transmission and path radiance together;
@@ -203,9 +208,13 @@ def correction_error(
     ----------
     centers : tuple of float
         Centre wavelengths of the bands [nm].
+    explained : (band,) float64 array
+        Standard deviation [1] at typical reflectance of errors that arise otherwise; they are
+        taken off.
     """
-    sd = np.interp(centers, _WAVELENGTH, _ERROR_SD) / np.sqrt(2) * simulation.atmosphere
-    typical = np.interp(centers, _WAVELENGTH, _TYPICAL)
+    sd = np.interp(centers, _WAVELENGTH, _ERROR_SD) / np.sqrt(2)
+    sd = np.sqrt(np.clip(sd**2 - np.square(explained), 0, None)) * simulation.atmosphere
+    typical = typical_reflectance(centers)
     length = {"a": 0.8, "b": 0.4, "c": 1.6}[simulation.variant]
     share = {"a": 0.15, "b": 0.24, "c": 0.08}[simulation.variant]
     offset = _correlated(simulation, acquisition, "offset", centers, length)
@@ -213,6 +222,11 @@ def correction_error(
     return CorrectionError(
         gain=1 + np.sqrt(1 - share) * sd / typical * gain, offset=np.sqrt(share) * sd * offset
     )
+
+
+def typical_reflectance(centers: tuple[float, ...]) -> Float64Array:
+    """Reflectance of land [1] at which correction errors are stated."""
+    return np.interp(centers, _WAVELENGTH, _TYPICAL)
 
 
 def _correlated(
@@ -247,28 +261,51 @@ def cloud_cover(simulation: Simulation, acquisition: Pass) -> float:
     return float(betaincinv(0.5 * mean / 0.5, 0.5 * (1 - mean) / 0.5, day))
 
 
+def cloud_height(simulation: Simulation, acquisition: Pass) -> float:
+    """Height of the clouds of a pass above the ground [m]."""
+    return 700 + 1700 * draw(simulation.seed, "cloud-height", *acquisition.key)
+
+
 def render_sky(simulation: Simulation, acquisition: Pass, window: Window, angles: Angles) -> Sky:
     """Render clouds, their shadows and haze at the pixels of a window."""
     cover = cloud_cover(simulation, acquisition)
-    height = 700 + 1700 * draw(simulation.seed, "cloud-height", *acquisition.key)
+    height = cloud_height(simulation, acquisition)
     reach = height * np.tan(np.radians(min(angles.sun_zenith, 75.0)))
     azimuth = np.radians(angles.sun_azimuth)
     toward = (reach * np.sin(azimuth), reach * np.cos(azimuth))
-    cloud = _opacity(simulation, acquisition, window, cover, (0.0, 0.0))
-    shadow = _opacity(simulation, acquisition, window, cover, toward)
+    cloud = opacity(simulation, acquisition, window, cover, (0.0, 0.0))
+    shadow = _shadow(simulation, acquisition, window, toward, height, angles)
     aerosol = smooth_noise(
         simulation.seed, "retrieval", window, *acquisition.key, length=360.0, octaves=3,
         persistence=0.7,
     )  # fmt: skip
     haze = _haze(simulation, acquisition, window)
-    scale = np.float32(simulation.atmosphere)
+    # a dark-target retrieval makes its own errors
+    is_drawn = "dark-target" not in simulation.effects
+    scale = np.float32(simulation.atmosphere * is_drawn)
     return Sky(cloud=cloud, shadow=shadow, haze=haze, aerosol=scale * aerosol)
 
 
-def _opacity(
-    simulation: Simulation, acquisition: Pass, window: Window, cover: float,
-    away: tuple[float, float],
+def _shadow(
+    simulation: Simulation, acquisition: Pass, window: Window, toward: tuple[float, float],
+    height: float, angles: Angles,
 ) -> Float32Array:  # fmt: skip
+    """Depth of the clouds' shadow [1], blurred by the sun's disk if so chosen."""
+    cover = cloud_cover(simulation, acquisition)
+    if "cloud-edge" not in simulation.effects or cover < 0.004:
+        return opacity(simulation, acquisition, window, cover, toward)
+    wide = opacity(simulation, acquisition, window.pad(4), cover, toward)
+    # a disk of radius r has the variance of a Gaussian of r / 2 along each axis
+    slant = height / np.cos(np.radians(min(angles.sun_zenith, 75.0)))
+    sigma = 0.5 * np.radians(0.2666) * slant / window.step
+    return np.asarray(gaussian_filter(wide, sigma)[4:-4, 4:-4], np.float32)
+
+
+def opacity(
+    simulation: Simulation, acquisition: Pass, window: Window, cover: float,
+    away: tuple[float, float], octaves: int = 5,
+) -> Float32Array:  # fmt: skip
+    """Opacity of clouds [1] at the pixels of a window moved `away` (east, north) [m]."""
     if cover < 0.004:
         return np.zeros(window.shape, np.float32)
     moved = Window(
@@ -279,7 +316,7 @@ def _opacity(
         height=window.height,
     )
     field = smooth_noise(
-        simulation.seed, "cloud", moved, *acquisition.key, length=1500.0, octaves=5,
+        simulation.seed, "cloud", moved, *acquisition.key, length=1500.0, octaves=octaves,
         persistence=0.55,
     )  # fmt: skip
     threshold = float(ndtri(1 - min(cover, 0.9995)))
@@ -303,7 +340,7 @@ def _haze(simulation: Simulation, acquisition: Pass, window: Window) -> Float32A
 
 def look_through(
     image: Float32Array, background: Float32Array, sky: Sky, center: float, adjacency: float,
-    error: tuple[float, float], variant: str,
+    error: tuple[float, float], variant: str, air: Air | None = None,
 ) -> Float32Array:  # fmt: skip
     """Return what correction makes of a band seen through the atmosphere.
 
@@ -317,12 +354,16 @@ def look_through(
         Share of the surroundings in the signal [1].
     error : (float, float)
         Gain and offset of the correction error.
+    air : Air, optional
+        Aerosol, thin cirrus and light from clouds, and what their correction leaves.
     """
     exponent = {"a": 1.5, "b": 1.1, "c": 2.0}[variant]
     path = np.float32(0.040 * (490.0 / center) ** exponent)
     dark = np.float32(0.55 + 0.35 * min(center / 1600.0, 1.0))
     white = np.float32(np.interp(center, (490, 900, 1610, 2200), (0.66, 0.68, 0.46, 0.34)))
     seen = image + np.float32(adjacency) * (background - image)
+    if air is not None:
+        seen = air.look(seen, center)
     seen = seen * np.float32(error[0]) + np.float32(error[1])
     seen = seen + np.float32(0.0016 * (490.0 / center) ** 1.2) * sky.aerosol
     seen = seen * (1 - np.float32(0.8) * path / np.float32(0.2) * sky.haze) + path * sky.haze

@@ -27,7 +27,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from xharmonize.sensors import get_sensor
 from xharmonize.sensors.spec import Band, Sensor
-from xharmonize.simulate.config import FINE, HALO, TILE, Pass, Simulation, Variant
+from xharmonize.simulate.atmosphere import Air, explained_sd, render_air
+from xharmonize.simulate.config import FINE, HALO, TILE, Pass, Simulation
 from xharmonize.simulate.imaging import (
     Angles,
     Sampling,
@@ -43,6 +44,7 @@ from xharmonize.simulate.imaging import (
     point_spreads,
     render_sky,
     shift_of,
+    typical_reflectance,
 )
 from xharmonize.simulate.landscape import Codes, Cover, Landscape, by_cover, render_landscape
 from xharmonize.simulate.noise import (
@@ -58,8 +60,14 @@ from xharmonize.simulate.noise import (
     upsample,
     white_noise,
 )
-from xharmonize.simulate.surface import Shares, endmember_shares
-from xharmonize.simulate.vegetation import ENDMEMBERS, Ground, band_spectra, ground_on
+from xharmonize.simulate.relief import glint, render_light
+from xharmonize.simulate.surface import (
+    Shares,
+    endmember_shares,
+    endmember_table,
+    mixed_reflectance,
+)
+from xharmonize.simulate.vegetation import ENDMEMBERS, Ground, ground_on
 from xharmonize.types import AnyArray, BoolArray, Float64Array
 
 _LOW_CONFIDENCE = 0b01_01_01_01 << 8
@@ -195,27 +203,6 @@ def spectral_bands(sensor: Sensor, platform: str, names: tuple[str, ...]) -> tup
     return tuple(instrument.band(name) for name in names)
 
 
-def endmember_table(bands: tuple[Band, ...]) -> Float64Array:
-    """Return the reflectance (endmember, band) [1] of pure surfaces in bands."""
-    return band_spectra(tuple((b.center, b.low, b.high) for b in bands))
-
-
-def mixed_reflectance(shares: Shares, table: Float64Array, variant: Variant) -> Float32Array:
-    """Mix endmembers to reflectance (band, cell) [1].
-
-    Variant "b" adds light scattered between leaves and ground (bilinear), "c" mixes intimately:
-    linear in the logarithm of the two-stream absorption rather than in reflectance.
-    """
-    linear = np.asarray(table.T.astype(np.float32) @ shares.planes)
-    if variant == "a":
-        return linear
-    soil = table[ENDMEMBERS.index("bright_soil")].astype(np.float32)
-    leaf = table[ENDMEMBERS.index("crop_leaf")].astype(np.float32)
-    contact = shares.leaf_cover * (1 - shares.leaf_cover)
-    strength = np.float32(0.9 if variant == "b" else -0.7)
-    return np.asarray(linear + strength * (soil * leaf)[:, None] * contact[None, :])
-
-
 def illumination(landscape: Landscape, angles: Angles) -> Float32Array:
     """Direct light on slopes over that on level ground [1], tempered by diffuse light."""
     azimuth, tangent = np.radians(angles.sun_azimuth), np.tan(np.radians(angles.sun_zenith))
@@ -284,7 +271,17 @@ def surface_reflectance(
     fine = fine.reshape(len(scene.bands), *landscape.window.shape)
     if directional:
         _light(scene, landscape, fine)
+        if "water" in simulation.effects:
+            fine += _mirrored(scene, shares).reshape(landscape.window.shape)
     return fine
+
+
+def _mirrored(scene: OpticalPass, shares: Shares) -> Float32Array:
+    """Sun glint on the water of each cell [1]."""
+    kinds = [ENDMEMBERS.index(name) for name in ("clear_water", "turbid_water")]
+    water = shares.planes[kinds].sum(axis=0)
+    strength = glint(scene.simulation, scene.acquisition, scene.angles)
+    return np.asarray(np.float32(strength) * water, np.float32)
 
 
 def _light(scene: OpticalPass, landscape: Landscape, fine: Float32Array) -> None:
@@ -295,10 +292,16 @@ def _light(scene: OpticalPass, landscape: Landscape, fine: Float32Array) -> None
     crop = ENDMEMBERS.index("crop_leaf")
     mean = anisotropy(scene.angles, scene.centers)[crop] - 1
     departure = np.clip(0.9 * normal(landscape.unit_key, name_key("structure")), -2, 2)
-    light = illumination(landscape, scene.angles)
-    structure = departure.astype(np.float32)[landscape.unit] * light
+    structure = departure.astype(np.float32)[landscape.unit]
+    if "terrain" in scene.simulation.effects:
+        light = render_light(scene.simulation, scene.acquisition, landscape, scene.angles)
+        for band, strength, center in zip(fine, mean.astype(np.float32), scene.centers):
+            band *= light.factor(center) * (1 + strength * structure)
+        return
+    simple = illumination(landscape, scene.angles)
+    structure = structure * simple
     for band, strength in zip(fine, mean.astype(np.float32)):
-        band *= light + strength * structure
+        band *= simple + strength * structure
 
 
 def _surroundings(scene: OpticalPass, ground: TileGround) -> Float32Array:
@@ -318,16 +321,18 @@ def render_optical(scene: OpticalPass, ground: TileGround) -> dict[str, tuple[Wi
     simulation, name = scene.simulation, scene.sensor.name
     fine = surface_reflectance(scene, ground.fine)
     around = _surroundings(scene, ground)
-    error = correction_error(simulation, scene.acquisition, scene.centers)
+    error = correction_error(simulation, scene.acquisition, scene.centers, _explained(scene))
     adjacency = adjacency_strength(simulation, scene.acquisition, scene.centers)
     shift = shift_of(simulation, scene.acquisition.key)
     sampling: dict[tuple[float, tuple[Spread, Spread]], Sampling] = {}
     skies: dict[float, Sky] = {}
+    airs: dict[float, Air | None] = {}
     seen: dict[str, tuple[Window, Float32Array]] = {}
     for i, band in enumerate(scene.bands):
         window = tile_window(ground.left, ground.bottom, band.gsd, simulation.phase_of(name))
         if band.gsd not in skies:
             skies[band.gsd] = render_sky(simulation, scene.acquisition, window, scene.angles)
+            airs[band.gsd] = render_air(simulation, scene.acquisition, window, scene.angles)
         spreads = point_spreads(name, band.name, band.gsd, simulation.variant)
         if (band.gsd, spreads) not in sampling:
             sampling[band.gsd, spreads] = make_sampling(ground.fine.window, window, spreads, shift)
@@ -335,7 +340,7 @@ def render_optical(scene: OpticalPass, ground: TileGround) -> dict[str, tuple[Wi
         background = upsample(around[i], ground.coarse.window, window)
         image = look_through(
             image, background, skies[band.gsd], band.center, float(adjacency[i]),
-            (float(error.gain[i]), float(error.offset[i])), simulation.variant,
+            (float(error.gain[i]), float(error.offset[i])), simulation.variant, airs[band.gsd],
         )  # fmt: skip
         image = image + np.float32(_processing_bias(scene, band.name))
         seen[band.name] = (
@@ -346,6 +351,13 @@ def render_optical(scene: OpticalPass, ground: TileGround) -> dict[str, tuple[Wi
         key: (window, encode(scene, image)) for key, (window, image) in seen.items()
     }
     return assets | _quality(scene, skies, seen)
+
+
+def _explained(scene: OpticalPass) -> Float64Array | float:
+    """SD of the correction error [1] that the dark-target retrieval makes, per band."""
+    if "dark-target" not in scene.simulation.effects:
+        return 0.0
+    return explained_sd(scene.centers, typical_reflectance(scene.centers))
 
 
 def _processing_bias(scene: OpticalPass, band: str) -> float:

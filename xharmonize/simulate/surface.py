@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xharmonize.sensors.spec import Band
+from xharmonize.simulate.config import Variant
 from xharmonize.simulate.landscape import Codes, Cover, Landscape, by_cover
 from xharmonize.simulate.noise import Float32Array, Keys, normal, uniform
-from xharmonize.simulate.vegetation import ENDMEMBERS, Ground
+from xharmonize.simulate.vegetation import ENDMEMBERS, Ground, band_spectra
 from xharmonize.types import Float64Array
 
 _INDEX = {name: i for i, name in enumerate(ENDMEMBERS)}
@@ -96,6 +98,27 @@ def endmember_shares(
     _built_and_water(planes, landscape, unit)
     planes *= 1 - _shade(landscape)
     return Shares(planes=planes, leaf_cover=leaves)
+
+
+def endmember_table(bands: tuple[Band, ...]) -> Float64Array:
+    """Return the reflectance (endmember, band) [1] of pure surfaces in bands."""
+    return band_spectra(tuple((b.center, b.low, b.high) for b in bands))
+
+
+def mixed_reflectance(shares: Shares, table: Float64Array, variant: Variant) -> Float32Array:
+    """Mix endmembers to reflectance (band, cell) [1].
+
+    Variant "b" adds light scattered between leaves and ground (bilinear), "c" mixes intimately:
+    linear in the logarithm of the two-stream absorption rather than in reflectance.
+    """
+    linear = np.asarray(table.T.astype(np.float32) @ shares.planes)
+    if variant == "a":
+        return linear
+    soil = table[ENDMEMBERS.index("bright_soil")].astype(np.float32)
+    leaf = table[ENDMEMBERS.index("crop_leaf")].astype(np.float32)
+    contact = shares.leaf_cover * (1 - shares.leaf_cover)
+    strength = np.float32(0.9 if variant == "b" else -0.7)
+    return np.asarray(linear + strength * (soil * leaf)[:, None] * contact[None, :])
 
 
 def _soil_brightness(key: Keys, ground: Ground) -> Float64Array:

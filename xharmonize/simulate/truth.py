@@ -113,7 +113,7 @@ def read_simulation(catalog: str | Path) -> Simulation:
     fields: dict[str, Any] = json.loads(path.read_text())
     fields["orbits"] = tuple(Orbit(**orbit) for orbit in fields["orbits"])
     fields["metadata"] = Metadata(**fields["metadata"])
-    for name in ("center", "size", "sensors"):
+    for name in ("center", "size", "sensors", "effects"):
         fields[name] = tuple(fields[name])
     return Simulation(**fields)
 
