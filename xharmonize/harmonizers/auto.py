@@ -376,7 +376,7 @@ class Maker:
         """The recipe as a method that dates can be left out of."""
 
         def estimate(rest: Pairs, look: Pairs) -> xr.DataArray:
-            moved = self._unseen(look)
+            moved = self.unseen(look)
             maker = replace(self, shifts=moved)
             fit = maker.fit(rest)
             cube = source_cube(maker.on_grid(look, min_valid=0.5))
@@ -386,7 +386,7 @@ class Maker:
 
         return estimate
 
-    def _unseen(self, look: Pairs) -> xr.Dataset | None:
+    def unseen(self, look: Pairs) -> xr.Dataset | None:
         """Shifts that rest on no target of the pairs left out."""
         return None if self.shifts is None else without_reference(self.shifts, _days(look))
 
