@@ -22,6 +22,9 @@ MIN_VALID = 0.97
 HUBER = 1.5
 """Residuals beyond so many robust standard deviations weigh less."""
 
+MAX_DEVIATION = 0.15
+"""Standard deviation beyond which a shift is not believed [pixel of the moving image]."""
+
 CLOSE = 2e-3
 """Last step of the iteration [pixel of the moving image]."""
 
@@ -131,9 +134,11 @@ def measure_shift(
         else:
             if stage is view:
                 return NOT_FOUND
-    if np.hypot(*shift) > max_shift:
+    covariance = system.covariance
+    is_poor = not np.sqrt(np.trace(covariance) / 2) <= MAX_DEVIATION
+    if is_poor or np.hypot(*shift) > max_shift:
         return NOT_FOUND
-    return Measured(shift=shift, covariance=system.covariance)
+    return Measured(shift=shift, covariance=covariance)
 
 
 @dataclass(frozen=True, kw_only=True)
