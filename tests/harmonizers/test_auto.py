@@ -38,7 +38,7 @@ def model():
 def test_it_beats_what_it_is_compared_with_and_says_so(model):
     mean = model["ergas"].mean("pair")
     assert list(model["model"].values) == ["identity", "hls-v2", "ols", "auto"]
-    assert float(mean.sel(model="auto")) < float(mean.sel(model="ols")) < 30
+    assert float(mean.sel(model="auto")) < 0.3 * float(mean.sel(model="hls-v2"))
     assert model.attrs["uses"] == "auto"
     assert "ERGAS on dates left out: identity" in model.attrs["history"]
     assert model.attrs["dates"].count("2018-") == 8
@@ -53,7 +53,7 @@ def test_it_is_applied_alike_whatever_the_chunks_saved_or_not(model, tmp_path):
     )
     result = xh.to_landsat(source, model)
     error = np.sqrt(np.nanmean((result - target.values).values ** 2))
-    assert error < 0.006
+    assert error < 0.012
     xh.save_model(model, tmp_path / "auto.zarr")
     xr.testing.assert_identical(xh.to_landsat(source, tmp_path / "auto.zarr"), result)
 
@@ -75,7 +75,7 @@ def test_uncertainty_has_a_part_of_dates_and_one_of_pixels(model):
     np.testing.assert_allclose(sigma.max(["time", "y", "x"]), parts, rtol=1e-5)
     np.testing.assert_array_equal(sigma.isnull(), result["reflectance"].isnull())
     assert sigma.attrs["within"] == pytest.approx(model["within"].values.tolist())
-    assert 0.001 < float(model["within"].mean()) < 0.006
+    assert 0.001 < float(model["within"].mean()) < 0.012
     own = source.to_dataset(name="reflectance").assign(uncertainty=xr.full_like(source, 0.01))
     assert (xh.to_landsat(own, model)["uncertainty"] > 0).any()
     with pytest.raises(xh.errors.ModelError, match="takes no uncertainty"):

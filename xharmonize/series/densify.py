@@ -156,11 +156,11 @@ def densify(
 
 
 def _harmonised(
-    cube: xr.DataArray | xr.Dataset,
+    cube: Any,
     target: xr.DataArray | xr.Dataset,
     model: Model,
     fits: list[xr.Dataset],
-) -> xr.DataArray | xr.Dataset:
+) -> Any:
     """The cube in the target's bandpass and on its grid; a new fit is added to `fits`."""
     one, other = (main_layer(part, what="densify") for part in (target, cube))
     for part in (one, other):
