@@ -144,23 +144,32 @@ def methods(shifts: xr.Dataset) -> dict[str, validation.Method]:
     }
 
 
-def floor(pairs: xr.DataTree) -> xr.DataArray:
-    """Six-band least squares fitted on one half of the same date, for the other half."""
-    gridded = common(whole(pairs))
+def floor(gridded: xr.Dataset, **options: Any) -> xr.DataArray:
+    """Least squares fitted on one half of the same date, for the other half, in both directions."""
     n_x = gridded.sizes["x"]
     left = xr.DataArray(np.arange(n_x) < n_x / 2, dims="x")
     parts = []
     for k in range(gridded.sizes["pair"]):
         one = gridded.isel(pair=[k])
         cube = validation.source_cube(one)
-        halves = [
-            xh.to_landsat(cube, xh.fit_linear(one.where(side), method="multiband", n_min=50)).where(
-                ~side
-            )
+        fits = [
+            xh.fit_linear(one.where(side), method="multiband", n_min=50, **options)
             for side in (left, ~left)
         ]
-        parts.append(validation.as_estimate(halves[0].fillna(halves[1])))
-    return xr.concat(parts, "pair", coords="minimal", compat="override")
+        other, own = (xh.to_landsat(cube, fit) for fit in fits)
+        parts.append(validation.as_estimate(other.where(~left).fillna(own.where(left))))
+    return xr.concat(parts, "pair", coords="minimal", compat="override").sel(band=BANDS)
+
+
+def floors(pairs: xr.DataTree, shifts: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What is left within a date: models that have seen half of it."""
+    moved = validation.gridded(pairs, shifts=shifts, psf=auto.PSF, min_valid=auto.COVERED)
+    robust = {"ridge": 0.01, "prior": "identity", "loss": "huber"}
+    return {
+        "floor: other half, six bands": floor(common(whole(pairs))),
+        "floor: the same, registered": floor(common(moved)),
+        "floor: registered, ten bands, robust": floor(moved, **robust),
+    }
 
 
 def evaluate(catalog: str | Path) -> tuple[xr.Dataset, xr.Dataset]:
@@ -170,15 +179,14 @@ def evaluate(catalog: str | Path) -> tuple[xr.Dataset, xr.Dataset]:
     shifts = xh.fit_shifts(sentinel, reference=landsat, psf=auto.PSF)
     found = validation.estimate_left_out(pairs, methods(shifts))
     found = found.isel(pair=np.abs(found["gap"].values) <= NEAR)
-    same_date = floor(near(pairs)).sel(band=BANDS).transpose("pair", "band", "y", "x")
-    last = found["estimate"].isel(model=[0]).copy(data=same_date.values[None])
-    ok = np.isfinite(found["target"]) & np.isfinite(last.isel(model=0, drop=True)).all("band")
-    names = [*found["model"].values, "floor: the other half of the same date"]
-    whole_table = xr.concat(
-        [found["estimate"].drop_vars("model"), last.drop_vars("model")], "model"
-    )
+    dims = ("model", "pair", "band", "y", "x")
+    lowest = floors(near(pairs), shifts)
+    below = np.stack([part.transpose(*dims[1:]).values for part in lowest.values()])
+    estimates = np.concatenate([found["estimate"].values, below])
+    ok = np.isfinite(found["target"].values) & np.isfinite(estimates).all(axis=(0, 2))[:, None]
+    names = [*found["model"].values, *lowest]
     found = found.drop_vars(["estimate", "model"]).assign(
-        estimate=whole_table.where(ok), target=found["target"].where(ok)
+        estimate=(dims, np.where(ok, estimates, np.nan)), target=found["target"].where(ok)
     )
     found = found.assign_coords(model=names)
     return found, validation.score_estimates(found)
@@ -216,37 +224,38 @@ def bootstrap(found: xr.Dataset, *, seed: int = 0) -> dict[str, tuple[float, flo
     return result
 
 
-def subsets(n: int, size: int, most: int = 3) -> Iterator[tuple[int, ...]]:
+def subsets(n: int, size: int, most: int = 2) -> Iterator[tuple[int, ...]]:
     """Some of the subsets of `size` of `n` things, spread over all."""
     every = list(itertools.combinations(range(n), size))
     for k in np.unique(np.linspace(0, len(every) - 1, min(most, len(every))).round().astype(int)):
         yield every[k]
 
 
-def curve(catalog: str | Path) -> dict[int, dict[str, list[float]]]:
+Rows = dict[str, list[float]]
+
+
+def curve(catalog: str | Path) -> Iterator[tuple[int, Rows]]:
     """ERGAS of `auto` and of ten bands, by the number of training dates, over subsets of dates."""
     sentinel, landsat = load(catalog)
     pairs = near(clear_pairs(sentinel, landsat))
-    shifts = xh.fit_shifts(sentinel, reference=landsat, psf=auto.PSF)
-    every = methods(shifts)
-    chosen = {name: every[name] for name in ("identity", "ten bands", "auto")}
-    n_pairs = pairs["gap"].size
-    result: dict[int, dict[str, list[float]]] = {}
-    for size in range(1, n_pairs):
-        result[size] = {name: [] for name in chosen}
+    every = methods(xh.fit_shifts(sentinel, reference=landsat, psf=auto.PSF))
+    yield from _curve(pairs, {name: every[name] for name in ("identity", "ten bands", "auto")})
+
+
+def _curve(pairs: xr.DataTree, chosen: dict[str, validation.Method]) -> Iterator[tuple[int, Rows]]:
+    for size in range(1, pairs["gap"].size):
+        rows: Rows = {name: [] for name in chosen}
         for fold in validation.leave_out(pairs):
-            n_rest = fold.rest["gap"].size
-            truth = validation.target_side(validation.pick(pairs, fold.left_out))
-            for subset in subsets(n_rest, size):
+            truth = validation.target_side(validation.pick(pairs, fold.left_out)).values
+            for subset in subsets(fold.rest["gap"].size, size):
                 rest = validation.pick(fold.rest, np.array(subset))
                 parts = [m(rest, fold.look).sel(band=BANDS).values for m in chosen.values()]
-                ok = np.isfinite([*parts, truth.values]).all(axis=(0, 2), keepdims=True)[0]
+                ok = np.isfinite([*parts, truth]).all(axis=(0, 2))[:, None]
+                level = np.nanmean(np.where(ok, truth, np.nan), axis=(0, 2, 3))
                 for name, part in zip(chosen, parts):
-                    error = np.where(ok, part - truth.values, np.nan)
-                    level = np.nanmean(np.where(ok, truth.values, np.nan), axis=(0, 2, 3))
-                    mse = np.nanmean(error**2, axis=(0, 2, 3))
-                    result[size][name].append(float(100 * np.sqrt((mse / level**2).mean())))
-    return result
+                    mse = np.nanmean(np.where(ok, part - truth, np.nan) ** 2, axis=(0, 2, 3))
+                    rows[name].append(float(100 * np.sqrt((mse / level**2).mean())))
+        yield size, rows
 
 
 def _print_table(scores: xr.Dataset, differences: dict[str, tuple[float, float, float]]) -> None:
@@ -284,7 +293,7 @@ def main() -> None:
     catalog = given[0] if given else f"{folder}/flanders-2018/catalog.json"
     warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
     if "--curve" in sys.argv:
-        for size, rows in curve(catalog).items():
+        for size, rows in curve(catalog):
             worse = sum(a > b for a, b in zip(rows["auto"], rows["identity"]))
             cells = ", ".join(f"{name} {np.mean(row):.2f}" for name, row in rows.items())
             print(
