@@ -236,7 +236,7 @@ def _clear_pairs(pairs: Pairs) -> Pairs:
     """Pairs with enough pixels that are valid on both sides."""
     both = gridded(pairs)
     dim = "source_band" if "source_band" in both["source"].dims else "band"
-    ok = [np.isfinite(both["source"]).all(dim=dim), np.isfinite(both["target"]).all(dim="band")]
+    ok = [both["source"].notnull().all(dim), both["target"].notnull().all("band")]
     n = (ok[0] & ok[1]).sum(["y", "x"]).values
     if not n.size or not (n >= LEAST).any():
         raise FitError(

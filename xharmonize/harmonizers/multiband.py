@@ -116,7 +116,7 @@ def _term_block(values: AnyArray) -> AnyArray:
     n_pairs, n_bands = values.shape[:2]
     images = np.ascontiguousarray(values).reshape(-1, *values.shape[2:])
     terms = robust.neighbour_terms(images)
-    return terms.reshape(n_pairs, n_bands * terms.shape[1], *terms.shape[2:])
+    return np.asarray(terms.reshape(n_pairs, n_bands * terms.shape[1], *terms.shape[2:]))
 
 
 def solve(samples: Samples, recipe: Recipe, *, n_min: int | None = None) -> xr.Dataset:

@@ -211,7 +211,7 @@ def estimate_left_out(
             inside = True if fold.inside is None else fold.inside
             found[m, fold.left_out] = np.where(inside, values, found[m, fold.left_out])
     truth = np.asarray(target.transpose("pair", "band", "y", "x").values, np.float32)
-    ok = np.isfinite(found).all(axis=(0, 2)) & np.isfinite(truth).all(axis=1)
+    ok: BoolArray = np.asarray(np.isfinite(found).all(axis=(0, 2)) & np.isfinite(truth).all(axis=1))
     root = _root(pairs)
     coords = {n: c.variable for n, c in root.coords.items() if c.dims == ("pair",)}
     return xr.Dataset(
