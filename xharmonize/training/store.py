@@ -28,7 +28,7 @@ from xharmonize.models.lattice import Lattice
 from xharmonize.models.places import is_url
 from xharmonize.tiles import sampling
 from xharmonize.training.config import Data
-from xharmonize.training.pairs import Place, Source, alignment, make_lattice, read_places
+from xharmonize.training.places import Place, Source, alignment, make_lattice, read_places
 from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
 
 FORMAT = 1

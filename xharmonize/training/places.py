@@ -13,7 +13,7 @@ import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS, read_coordinate
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
-from xharmonize.cube.pairs import on_target_grid, source_groups
+from xharmonize.cube.pairs import on_target_grid, source_groups, target_of
 from xharmonize.errors import BandError, FitError, GridError, ModelError, UnknownSensorError
 from xharmonize.models.kinds.generator import Input
 from xharmonize.models.lattice import Lattice
@@ -141,7 +141,7 @@ def read_places(pairs: Any, data: Data) -> tuple[Place, ...]:
 
 
 def _read(name: str, tree: xr.DataTree, data: Data) -> Place:
-    target, _ = north_up(tree["target"]["reflectance"])
+    target, _ = north_up(target_of(tree))
     target = _chosen(target, data.target_bands, "target")
     box = geobox_of(target)
     _require_square(box, "target")
