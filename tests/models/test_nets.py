@@ -135,7 +135,7 @@ def test_tables_and_their_refinement():
 
 
 def test_a_residual_table_of_zero_is_the_identity():
-    card = lut_card(residual=True)
+    card = lut_card(base="ramp")
     weights = {name: np.zeros_like(array) for name, array in seeded(card).items()}
     found = answer(card, [torch.zeros(1, 4, 256)], weights)
     np.testing.assert_allclose(found[0], np.tile(np.linspace(0, 1, 256), (4, 1)), atol=1e-6)
@@ -206,7 +206,7 @@ def test_an_absurd_card_takes_no_memory():
         ({"dropout": 0.95}, "dropout=0.95; give a number from 0 to 0.9"),
         ({"dropout": float("nan")}, "hyperparameters.dropout is nan; it should be"),
         ({"output_activation": "os.system"}, "one of 'tanh', 'identity', 'sigmoid'"),
-        ({"color": 3}, "no hyperparameter 'color'; it has depth, dropout"),
+        ({"color": 3}, "no hyperparameter 'color'; it has base, depth, dropout"),
     ],
 )
 def test_hyperparameters_are_bounded(hyperparameters, message):
