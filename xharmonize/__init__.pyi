@@ -9,6 +9,7 @@ from .cube.indices import index as index, list_indices as list_indices
 from .cube.masks import Mask as Mask, mask as mask
 from .cube.pairs import collect_pairs as collect_pairs, match_pairs as match_pairs
 from .cube.regrid import regrid as regrid
+from .cube.shifts import fit_shifts as fit_shifts, shift as shift
 from .errors import XHarmonizeError as XHarmonizeError
 from .harmonizers import (
     angles_from_items as angles_from_items,
