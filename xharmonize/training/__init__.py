@@ -7,12 +7,27 @@
 from xharmonize.training.config import (
     Config,
     Data,
+    GlobalLut,
+    GlobalLutConv,
     HlsGan,
     Mgan,
     Pix2pix,
     Run,
     SmallConv,
-    Tables,
+    TileLut,
+    TileLutConv,
 )
 
-__all__ = ["Config", "Data", "HlsGan", "Mgan", "Pix2pix", "Run", "SmallConv", "Tables"]
+__all__ = [
+    "Config",
+    "Data",
+    "GlobalLut",
+    "GlobalLutConv",
+    "HlsGan",
+    "Mgan",
+    "Pix2pix",
+    "Run",
+    "SmallConv",
+    "TileLut",
+    "TileLutConv",
+]
