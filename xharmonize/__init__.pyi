@@ -7,7 +7,7 @@ from .cube.describe import describe as describe
 from .cube.encode import decode as decode
 from .cube.indices import index as index, list_indices as list_indices
 from .cube.masks import Mask as Mask, mask as mask
-from .cube.pairs import match_pairs as match_pairs
+from .cube.pairs import collect_pairs as collect_pairs, match_pairs as match_pairs
 from .cube.regrid import regrid as regrid
 from .errors import XHarmonizeError as XHarmonizeError
 from .harmonizers import (

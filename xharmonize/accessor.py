@@ -149,6 +149,8 @@ class HarmonizeAccessor:
         how: RegridMethod = "area",
         min_valid: float = 0.5,
         valid_fraction: bool = False,
+        shifts: xr.Dataset | None = None,
+        psf: float = 0.0,
     ) -> Any:
         """Regrid the cube; see `xharmonize.regrid`."""
         return xh.regrid(
@@ -159,6 +161,8 @@ class HarmonizeAccessor:
             how=how,
             min_valid=min_valid,
             valid_fraction=valid_fraction,
+            shifts=shifts,
+            psf=psf,
         )
 
     def decode(self) -> Any:

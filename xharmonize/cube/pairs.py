@@ -1,14 +1,21 @@
-"""Match observations of the same area by two sensors within a few days."""
+"""Match observations of the same area by two sensors within a few days.
+
+Pairs have two forms. `match_pairs` gives a Dataset whose two sides lie on one grid;
+`collect_pairs` a tree of pairs each on its own grid, which `on_target_grid` brings to the first
+form.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xharmonize.cube.contract import (
+    BAND_COORDS,
     REFLECTANCE,
     TIME_COORDS,
     read_coordinate,
@@ -19,8 +26,12 @@ from xharmonize.cube.contract import (
 from xharmonize.cube.dates import solar_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
+from xharmonize.cube.orbits import pair_shifts
+from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisError
 from xharmonize.types import IntArray
+
+Source: TypeAlias = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray | xr.Dataset]
 
 SAME_PASS = np.timedelta64(1, "h")
 """Steps of one platform closer than this are one look (rows of a pass, reprocessed granules)."""
@@ -80,16 +91,175 @@ def match_pairs(
         names = _common_bands(one, other)
         one, other = select_bands(one, names), select_bands(other, names)
     chosen = _pair_up(one, other, _tolerance(tolerance))
-    taken = _taken(one, chosen[:, 0], "source")
-    wanted = _taken(other, chosen[:, 1], "target")
-    if bands == "all":
+    pairs = _side_by_side(
+        one.isel(time=chosen[:, 0]), other.isel(time=chosen[:, 1]), rename=bands == "all"
+    )
+    return pairs.assign_attrs(with_history({}, f"match_pairs: tolerance {tolerance}"))
+
+
+def _side_by_side(source: xr.DataArray, target: xr.DataArray, *, rename: bool) -> xr.Dataset:
+    """Pairs of the dates of two cubes on one grid, in their order."""
+    taken, wanted = _taken(source, "source"), _taken(target, "target")
+    if rename:
         taken = taken.rename(band="source_band")
     taken = taken.assign_coords(y=wanted["y"], x=wanted["x"])
-    gap = (taken["time_source"].values - wanted["time_target"].values) / np.timedelta64(1, "D")
     pairs = xr.merge([taken, wanted], compat="override", combine_attrs="override")
+    return pairs.assign_coords(_numbered(source, target))
+
+
+def _numbered(source: xr.DataArray, target: xr.DataArray) -> dict[str, Any]:
+    """Number and gap of each pair."""
+    gap = (source["time"].values - target["time"].values) / np.timedelta64(1, "D")
     meaning = {"long_name": "source time minus target time", "units": "days"}
-    pairs = pairs.assign_coords(gap=("pair", gap, meaning), pair=np.arange(len(gap)))
-    return pairs.assign_attrs(with_history({}, f"match_pairs: tolerance {tolerance}"))
+    return {"gap": ("pair", gap, meaning), "pair": np.arange(len(gap))}
+
+
+def collect_pairs(
+    source: Source,
+    target: xr.DataArray | xr.Dataset,
+    *,
+    tolerance: str | pd.Timedelta = "4D",
+) -> xr.DataTree:
+    """Pair the dates of two cubes, each on its own grid.
+
+    Dates are paired as `match_pairs` does, closest in time first and each at most once. Steps of
+    one pass, such as two rows of Landsat, are merged: the first valid pixel counts.
+
+    Parameters
+    ----------
+    source : (time, band, y, x) DataArray, Dataset with ``reflectance``, or mapping of these
+        Reflectance [1], NaN where missing. A mapping gives bands of different pixel size as cubes
+        of the same dates, such as ``{"10m": ten, "20m": twenty}``.
+    target : (time, band, y, x) DataArray, or Dataset with ``reflectance``
+        Reflectance [1] on any grid.
+    tolerance : str or Timedelta
+        Largest time gap, inclusive; see `match_pairs`.
+
+    Returns
+    -------
+    DataTree
+        Pixels are lazy where the cubes are. ``/source`` and ``/target`` hold ``reflectance``
+        (pair, band, y, x) on the grid of the cube, with its contract; a mapping gives
+        ``/source/<name>``. The root has, along ``pair``, ``time_source``, ``time_target``, ``gap``
+        (source minus target [days]) and both contracts (``platform_source``, …).
+
+    Raises
+    ------
+    TimeAxisError
+        If no two dates are within `tolerance`, or cubes of the source differ in dates.
+    """
+    groups, other = _groups(source), _merged(_reflectance(at_door(target)))
+    first = next(iter(groups.values()))
+    chosen = _pair_up(first, other, _tolerance(tolerance))
+    taken = {name: cube.isel(time=chosen[:, 0]) for name, cube in groups.items()}
+    wanted = other.isel(time=chosen[:, 1])
+    root = _contract(next(iter(taken.values())), "source") | _contract(wanted, "target")
+    root |= _numbered(next(iter(taken.values())), wanted)
+    attrs = with_history({}, f"collect_pairs: tolerance {tolerance}")
+    nodes = {
+        "/source" if name == WHOLE else f"/source/{name}": _node(cube)
+        for name, cube in taken.items()
+    }
+    top = xr.Dataset(coords=root, attrs=attrs)
+    return xr.DataTree.from_dict({"/": top, **nodes, "/target": _node(wanted)})
+
+
+WHOLE = "source"
+"""Name of the only group of a source that is not given as a mapping."""
+
+
+def source_groups(pairs: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Source reflectance (pair, band, y, x) [1] by group; one named ``"source"`` if it has none."""
+    node = _node_of(pairs, "source")
+    if REFLECTANCE in node.data_vars:
+        return {WHOLE: node[REFLECTANCE]}
+    return {str(name): child[REFLECTANCE] for name, child in node.children.items()}
+
+
+def target_of(pairs: xr.DataTree) -> xr.DataArray:
+    """Target reflectance (pair, band, y, x) [1]."""
+    return _node_of(pairs, "target")[REFLECTANCE]
+
+
+def as_cube(side: xr.DataArray) -> xr.DataArray:
+    """Return one side of collected pairs as a cube (time, band, y, x) with its contract."""
+    return side.swap_dims(pair="time").drop_vars("pair", errors="ignore")
+
+
+def on_target_grid(
+    pairs: xr.DataTree,
+    *,
+    shifts: xr.Dataset | None = None,
+    psf: float = 0.0,
+    min_valid: float = 0.5,
+) -> xr.Dataset:
+    """Bring collected pairs to the grid of the target, lazily.
+
+    Parameters
+    ----------
+    pairs : DataTree
+        From `collect_pairs`.
+    shifts : Dataset, optional
+        From `xharmonize.fit_shifts` of the source. If it was fitted with ``reference=`` the target,
+        the source is moved to the target of its pair: to where that lies if the fit has seen it,
+        to the mean of all targets if it was excluded.
+    psf, min_valid
+        See `xharmonize.regrid`.
+
+    Returns
+    -------
+    Dataset
+        In the form of ``match_pairs(bands="all")``: ``source`` (pair, source_band, y, x) and
+        ``target`` (pair, band, y, x).
+    """
+    wanted = as_cube(target_of(pairs))
+    moved = []
+    for side in source_groups(pairs).values():
+        cube = as_cube(side)
+        own = None if shifts is None else pair_shifts(cube, wanted, shifts)
+        moved.append(regrid(cube, like=wanted, psf=psf, min_valid=min_valid, shifts=own))
+    source = moved[0]
+    if len(moved) > 1:
+        rest = [cube.drop_vars(set(BAND_COORDS), errors="ignore") for cube in moved]
+        source = xr.concat(rest, "band", coords="minimal", compat="override", join="override")
+    return _side_by_side(source, wanted, rename=True).assign_attrs(pairs.attrs)
+
+
+def _groups(source: Source) -> dict[str, xr.DataArray]:
+    """Cubes of the source by name, passes merged; all have the same dates."""
+    is_one = isinstance(source, (xr.DataArray, xr.Dataset))  # a Dataset is a mapping too
+    given: Mapping[Any, Any] = {WHOLE: source} if is_one else dict(source)
+    if not given:
+        raise ContractError("has no cubes", argument="source", value=source)
+    groups = {str(name): _merged(_reflectance(at_door(cube))) for name, cube in given.items()}
+    first, *rest = groups.items()
+    for name, cube in rest:
+        if not np.array_equal(cube["time"].values, first[1]["time"].values):
+            raise TimeAxisError(
+                f"the cubes {first[0]!r} and {name!r} of the source differ in dates",
+                cure="open them from the same items",
+            )
+    return groups
+
+
+def _node_of(pairs: xr.DataTree, name: str) -> xr.DataTree:
+    if not isinstance(pairs, xr.DataTree) or name not in pairs.children:
+        raise ContractError(
+            f"these are no collected pairs: there is no node {name!r}",
+            cure="make them with xh.collect_pairs(source, target)",
+        )
+    return pairs.children[name]
+
+
+def _node(cube: xr.DataArray) -> xr.Dataset:
+    """The chosen dates of one cube along `pair`, with the contract under its own names."""
+    keep = {"time", "band", "y", "x", "spatial_ref", *TIME_COORDS, *BAND_COORDS}
+    bare = cube.drop_vars([n for n in cube.coords if n not in keep])
+    known: dict[str, Any] = {n: ("time", read_coordinate(bare, n)) for n in TIME_COORDS}
+    known |= {n: (("time", "band"), read_coordinate(bare, n)) for n in BAND_COORDS}
+    known["pair"] = ("time", np.arange(cube.sizes["time"]))
+    along = bare.assign_coords(known).swap_dims(time="pair")
+    return along.to_dataset(name=REFLECTANCE)
 
 
 def _reflectance(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
@@ -167,28 +337,47 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
 
 def _looks(cube: xr.DataArray) -> list[int]:
     """Time steps to use: the first of each pass."""
+    return [steps[0] for steps in _passes(cube)]
+
+
+def _passes(cube: xr.DataArray) -> list[list[int]]:
+    """Time steps of each pass, in order of time and item id."""
     names = {name: read_coordinate(cube, name) for name in ("sensor", "platform", "item_id")}
     when = cube["time"].values
     order = sorted(range(when.size), key=lambda i: (when[i], str(names["item_id"][i])))
-    last: dict[tuple[str, str], np.datetime64] = {}
-    looks = []
+    last: dict[tuple[str, str], list[int]] = {}
+    passes = []
     for i in order:
         key = (str(names["sensor"][i]), str(names["platform"][i]))
-        if key not in last or when[i] - last[key] >= SAME_PASS:
-            looks.append(i)
-            last[key] = when[i]
-    return looks
+        if key in last and when[i] - when[last[key][0]] < SAME_PASS:
+            last[key].append(i)
+        else:
+            last[key] = [i]
+            passes.append(last[key])
+    return passes
 
 
-def _taken(cube: xr.DataArray, steps: IntArray, name: str) -> xr.Dataset:
-    """The chosen steps of one cube as a variable along `pair`, its contract renamed."""
-    part = cube.isel(time=steps)
+def _merged(cube: xr.DataArray) -> xr.DataArray:
+    """One date a pass: the first step, its missing pixels filled from the further ones."""
+    passes = _passes(cube)
+    first = cube.isel(time=[steps[0] for steps in passes])
+    for k in range(1, max(map(len, passes), default=1)):
+        more = cube.isel(time=[steps[min(k, len(steps) - 1)] for steps in passes])
+        first = first.copy(data=xr.where(np.isfinite(first.variable), first, more.variable).data)
+    return first
+
+
+def _taken(part: xr.DataArray, name: str) -> xr.Dataset:
+    """Dates of one cube as a variable along `pair`, its contract renamed."""
     keep = {"time", "band", "y", "x", "spatial_ref"}
     bare = part.drop_vars([n for n in part.coords if n not in keep]).drop_vars("time")
-    along: dict[str, Any] = {
-        f"{n}_{name}": ("time", read_coordinate(part, n)) for n in ("time", *TIME_COORDS)
-    }
+    along = {n: ("time", values) for n, (_, values) in _contract(part, name).items()}
     return bare.assign_coords(along).rename(time="pair").to_dataset(name=name)
+
+
+def _contract(part: xr.DataArray, name: str) -> dict[str, Any]:
+    """Times and contract of dates as coordinates along `pair`, renamed."""
+    return {f"{n}_{name}": ("pair", read_coordinate(part, n)) for n in ("time", *TIME_COORDS)}
 
 
 def _days(gap: np.timedelta64) -> str:

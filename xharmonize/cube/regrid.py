@@ -34,11 +34,12 @@ from xharmonize.cube.geobox import (
     utm_zone,
     write_grid,
 )
+from xharmonize.cube.orbits import in_pixels, shifts_of
 from xharmonize.cube.resample import Aligned, Chunks, Kind, Plan, Projected, output_chunks, resample
 from xharmonize.errors import ContractError, GridError, RadiometryError, require_fraction
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
-from xharmonize.types import AnyArray
+from xharmonize.types import AnyArray, Float64Array
 
 __all__ = [
     "RegridMethod",
@@ -66,6 +67,8 @@ def regrid(
     how: RegridMethod = "area",
     min_valid: float = 0.5,
     valid_fraction: bool = False,
+    shifts: xr.Dataset | None = None,
+    psf: float = 0.0,
 ) -> Any:
     """Regrid a cube, lazily; the result does not depend on chunks.
 
@@ -96,6 +99,13 @@ def regrid(
     valid_fraction : bool
         Whether to also return the valid fraction [1]; the result is then a Dataset with
         ``valid_fraction`` in the dimensions of the cube, float32.
+    shifts : Dataset, optional
+        ``shift_x`` and ``shift_y`` [m] along ``time``, as `xharmonize.fit_shifts` gives: how far
+        east and north of its place the content of each date lies. It is brought back by the
+        weights, so that nothing is resampled twice; dates are found by their time.
+    psf : float
+        Standard deviation [m] of a Gaussian that blurs the area a target pixel sees, where the
+        target's optics are less sharp than its pixels say. Area means only; flags are not blurred.
 
     Returns
     -------
@@ -119,7 +129,14 @@ def regrid(
         )
     source = geobox_of(cube)
     target = _target_of(source, like=like, crs=crs, resolution=resolution)
-    step = partial(regrid_to, how=how, min_valid=min_valid, valid_fraction=valid_fraction)
+    step = partial(
+        regrid_to,
+        how=how,
+        min_valid=min_valid,
+        valid_fraction=valid_fraction,
+        shifts=None if shifts is None else shifts_of(cube, shifts),
+        psf=psf,
+    )
     if like is None or isinstance(like, GeoBox):
         return step(cube, target)
     result = step(cube, target, within=_chunks_of(like))
@@ -135,15 +152,25 @@ def regrid_to(
     min_valid: float = 0.5,
     valid_fraction: bool = False,
     within: Chunks | None = None,
+    shifts: Float64Array | None = None,
+    psf: float = 0.0,
 ) -> Any:
-    """Regrid a cube to `geobox`, with chunks that nest in the chunks `within`; see `regrid`."""
+    """Regrid a cube to `geobox`, with chunks that nest in the chunks `within`; see `regrid`.
+
+    Parameters
+    ----------
+    shifts : (time, 2) float64 array, optional
+        Shift east and north of each date [m].
+    """
     require_fraction(min_valid, argument="min_valid", error=GridError)
     if geobox.affine.b or geobox.affine.d:
         raise GridError("the target grid is rotated", cure="give one with rows along x")
     source = geobox_of(cube)
-    if is_same_grid(source, geobox) and not valid_fraction:
+    _require_psf(psf, how)
+    is_moved = shifts is not None and bool(np.any(shifts))
+    if is_same_grid(source, geobox) and not (valid_fraction or is_moved or psf):
         return write_grid(cube, geobox)
-    plan = _plan(source, geobox, how=how, min_valid=min_valid)
+    plan = _plan(source, geobox, how=how, min_valid=min_valid, psf=psf)
     if any(a == b for a, b in plan.window((0, geobox.shape[0]), (0, geobox.shape[1]))):
         raise GridError(
             f"the target grid ({describe_grid(geobox)}) does not meet the cube "
@@ -151,7 +178,16 @@ def regrid_to(
             cure="check the coordinates and CRS of both",
         )
     line = f"regrid: {how} to {describe_grid(geobox)}, min_valid {min_valid:g}"
-    step = partial(_regrid_array, plan=plan, geobox=geobox, line=line, within=within)
+    line += f", psf {psf:g} m" if psf else ""
+    line += ", shifted date by date" if is_moved else ""
+    step = partial(
+        _regrid_array,
+        plan=plan,
+        geobox=geobox,
+        line=line,
+        within=within,
+        offsets=None if shifts is None or not is_moved else in_pixels(shifts, source),
+    )
     if isinstance(cube, xr.DataArray):
         return step(cube, valid_fraction=valid_fraction)
     return _regrid_dataset(cube, step, geobox, valid_fraction=valid_fraction)
@@ -190,6 +226,7 @@ def _regrid_array(
     line: str,
     within: Chunks | None,
     valid_fraction: bool,
+    offsets: Float64Array | None,
 ) -> Any:
     """Resample one array of a cube; a Dataset with the valid fraction where asked for."""
     if not _is_flags(cube) and plan.how != "nearest":
@@ -212,6 +249,7 @@ def _regrid_array(
         kind=kind,
         chunks=output_chunks(array.data, shape, plan.steps, within=within),
         outside=_outside(array) if is_integer else None,
+        offsets=None if offsets is None else _along(offsets, array),
     )
     attrs = _kept_attrs(cube.attrs)
     if cube.name not in COMPANIONS:
@@ -228,6 +266,22 @@ def _regrid_array(
     own = COMPANIONS[VALID_FRACTION]
     fraction = wrap(data[1].astype(own.dtype), own.name, own.attrs)
     return xr.Dataset({name: wrap(data[0], name, attrs), own.name: fraction})
+
+
+def _along(offsets: Float64Array, array: xr.DataArray) -> Float64Array | None:
+    """Offsets of the dates, to be broadcast over an array (..., y, x); None without dates."""
+    lead = array.dims[:-2]
+    if "time" not in lead:
+        return None
+    shape = [offsets.shape[0] if dim == "time" else 1 for dim in lead]
+    return offsets.reshape(*shape, 2)
+
+
+def _require_psf(psf: float, how: RegridMethod) -> None:
+    if not 0 <= psf < np.inf:
+        raise GridError("is no width", cure="give metres, 0 or more", argument="psf", value=psf)
+    if psf and how != "area":
+        raise GridError("blurs area means only", cure="take how='area'", argument="psf", value=psf)
 
 
 def _is_flags(array: xr.DataArray) -> bool:
@@ -305,13 +359,26 @@ def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
     return None
 
 
-def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float) -> Plan:
+def _plan(
+    source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float, psf: float = 0.0
+) -> Plan:
     """Choose how to map one grid to the other."""
     one, other = source.affine, target.affine
+    down, right = np.abs(in_pixels(np.array([[psf, psf]]), source)[0]) if psf else (0.0, 0.0)
     if is_same_crs(source.crs, target.crs):
-        y = AxisMap(first=(other.f - one.f) / one.e, step=other.e / one.e, n_source=source.shape[0])
+        y = AxisMap(
+            first=(other.f - one.f) / one.e,
+            step=other.e / one.e,
+            n_source=source.shape[0],
+            sigma=float(down),
+        )
         left = other.c + _turns(source, target)
-        x = AxisMap(first=(left - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1])
+        x = AxisMap(
+            first=(left - one.c) / one.a,
+            step=other.a / one.a,
+            n_source=source.shape[1],
+            sigma=float(right),
+        )
         return Aligned(y=y, x=x, how=how, min_valid=min_valid)
     step_y, step_x = _local_steps(source, target)
     return Projected(
@@ -323,6 +390,7 @@ def _plan(source: GeoBox, target: GeoBox, *, how: RegridMethod, min_valid: float
         steps=(step_y, step_x),
         how=how,
         min_valid=min_valid,
+        sigma=(float(down), float(right)),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise, product
-from math import ceil
+from math import ceil, sqrt
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +25,7 @@ from xharmonize.kernels import regrid as kernels
 from xharmonize.kernels import reproject
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.kernels.regrid import AxisMap, RegridMethod
-from xharmonize.types import AnyArray, Float64Array
+from xharmonize.types import AnyArray, Float64Array, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Piece:
         Sizes of the block's leading dimensions.
     outside : (n,) integer array
         Flags of area outside the source, one per image; unused for means.
+    offsets : (n, 2) float64 array, optional
+        How far the content of each image lies too far down and right [source pixel].
     """
 
     rows: Span
@@ -49,6 +51,18 @@ class Piece:
     window: tuple[Span, Span]
     lead: tuple[int, ...]
     outside: AnyArray
+    offsets: Float64Array | None = None
+
+    def part(self, images: IntArray) -> Piece:
+        """The piece for some of its images."""
+        offsets = None if self.offsets is None else self.offsets[images]
+        outside = self.outside[images]
+        return replace(self, lead=(len(images),), outside=outside, offsets=offsets)
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """The offset, down and right [source pixel], that all images have."""
+        return (0.0, 0.0) if self.offsets is None else tuple(self.offsets[0].tolist())
 
     @property
     def is_outside(self) -> bool:
@@ -59,6 +73,12 @@ class Piece:
     def origin(self) -> tuple[int, int]:
         """Source row and column of the window's first pixel."""
         return self.window[0][0], self.window[1][0]
+
+
+Extremes: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+"""Least and largest offset of images, down and right [source pixel]."""
+
+STILL: Extremes = ((0.0, 0.0), (0.0, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +95,10 @@ class Aligned:
         """Size of a target pixel in y and x [source pixel]."""
         return abs(self.y.step), abs(self.x.step)
 
-    def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
+    def window(self, rows: Span, columns: Span, offsets: Extremes = STILL) -> tuple[Span, Span]:
         """Source rows and columns that these target pixels need."""
-        return self.y.window(*rows, self.how), self.x.window(*columns, self.how)
+        y = self.y.window(*rows, self.how, offsets=offsets[0])
+        return y, self.x.window(*columns, self.how, offsets=offsets[1])
 
     def mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
         """Mean and valid fraction of the piece's target pixels."""
@@ -86,12 +107,13 @@ class Aligned:
 
     def bits(self, block: AnyArray, piece: Piece) -> AnyArray:
         """Flags of the piece's target pixels."""
-        y, x = self._weights(piece)
+        y, x = replace(self, y=self.y.sharp, x=self.x.sharp)._weights(piece)
         return kernels.regrid_bits(block, y, x, outside=piece.outside)
 
     def _weights(self, piece: Piece) -> tuple[kernels.AxisWeights, kernels.AxisWeights]:
-        y = self.y.weights(*piece.rows, self.how).shifted(-piece.window[0][0])
-        x = self.x.weights(*piece.columns, self.how).shifted(-piece.window[1][0])
+        (top, left), (down, right) = piece.origin, piece.offset
+        y = self.y.moved(down).weights(*piece.rows, self.how).shifted(-top)
+        x = self.x.moved(right).weights(*piece.columns, self.how).shifted(-left)
         return y, x
 
 
@@ -125,8 +147,9 @@ class Projected:
     steps: tuple[float, float]
     how: RegridMethod
     min_valid: float
+    sigma: tuple[float, float] = (0.0, 0.0)
 
-    def window(self, rows: Span, columns: Span) -> tuple[Span, Span]:
+    def window(self, rows: Span, columns: Span, offsets: Extremes = STILL) -> tuple[Span, Span]:
         """Source rows and columns that these target pixels need, from their outline."""
         along = np.linspace(0.0, 1.0, 65)
         down = rows[0] + along * (rows[1] - rows[0])
@@ -138,18 +161,42 @@ class Projected:
         row, column = self._positions(outline_row, outline_column)
         if not np.isfinite(row).all():  # beyond the range of the projection: no outline to trust
             return (0, self.source_shape[0]), (0, self.source_shape[1])
-        spans = [_padded(row, self.source_shape[0]), _padded(column, self.source_shape[1])]
+        spans = [
+            _padded(np.add.outer(ends, position), size, margin=sqrt(3) * sigma)
+            for position, size, sigma, ends in zip(
+                (row, column), self.source_shape, self.sigma, offsets
+            )
+        ]
         is_empty = any(start >= stop for start, stop in spans)
         return ((0, 0), (0, 0)) if is_empty else (spans[0], spans[1])
 
     def mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
         """Mean and valid fraction of the piece's target pixels."""
+        if any(self.sigma):
+            return self._blurred_mean(block, piece)
         found = [
             reproject.project_mean(block, weights, min_valid=self.min_valid)
             for weights in self._weights(piece)
         ]
         mean, fraction = (np.concatenate(parts, axis=-2) for parts in zip(*found))
         return mean, fraction
+
+    def _blurred_mean(self, block: AnyArray, piece: Piece) -> tuple[AnyArray, AnyArray]:
+        """Mean with the Gaussian as a sum over 3 × 3 displacements (Gauss–Hermite nodes).
+
+        Exact for images that are polynomials of up to the fifth degree.
+        """
+        sharp = replace(self, sigma=(0.0, 0.0), min_valid=0.0)
+        total = share = np.float64(0)
+        for (down, a), (right, b) in product(*(_nodes(sigma) for sigma in self.sigma)):
+            offset = np.add(piece.offset, (down, right))
+            mean, fraction = sharp.mean(block, replace(piece, offsets=offset[None]))
+            weight = a * b * fraction.astype(np.float64)
+            total = total + np.where(weight > 0, mean, 0) * weight
+            share = share + weight
+        is_enough = (share > 0) & (share >= self.min_valid - 1e-6)
+        mean = np.where(is_enough, total / np.where(is_enough, share, 1), np.nan)
+        return mean.astype(block.dtype), np.asarray(share, np.float32)
 
     def bits(self, block: AnyArray, piece: Piece) -> AnyArray:
         """Flags of the piece's target pixels."""
@@ -164,7 +211,7 @@ class Projected:
         height = max(1, STRIP // (piece.columns[1] - piece.columns[0]))
         for first in range(*piece.rows, height):
             strip = replace(piece, rows=(first, min(first + height, piece.rows[1])))
-            key = (self, strip.rows, strip.columns, strip.window)
+            key = (self, strip.rows, strip.columns, strip.window, strip.offset)
             yield _recent.get(key, partial(self._weights_of, strip), attrgetter("nbytes"))
 
     def _weights_of(self, piece: Piece) -> reproject.PixelWeights:
@@ -176,6 +223,7 @@ class Projected:
         edge_row = np.arange(piece.rows[0], piece.rows[1] + 1, dtype=np.float64)
         edge_column = np.arange(piece.columns[0], piece.columns[1] + 1, dtype=np.float64)
         row, column = self._positions(*np.meshgrid(edge_row, edge_column, indexing="ij"))
+        row, column = row + piece.offset[0], column + piece.offset[1]
         for found, span, size in zip((row, column), piece.window, self.source_shape):
             inside = found[np.isfinite(found) & (found > 0) & (found < size)]
             if span[1] > span[0] and inside.size and not _spans(span, inside):
@@ -205,10 +253,16 @@ class Projected:
         return found_row, found_column
 
 
-def _padded(position: Float64Array, size: int) -> Span:
+def _nodes(sigma: float) -> list[tuple[float, float]]:
+    """Displacements and weights that stand for a Gaussian."""
+    far = sqrt(3) * sigma
+    return [(-far, 1 / 6), (0.0, 2 / 3), (far, 1 / 6)] if sigma else [(0.0, 1.0)]
+
+
+def _padded(position: Float64Array, size: int, *, margin: float = 0.0) -> Span:
     """Pixels between the extremes of `position`, a margin added, within the source."""
     low, high = float(position.min()), float(position.max())
-    margin = 1.0 + 1e-3 * (high - low)
+    margin += 1.0 + 1e-3 * (high - low)
     start = max(0, int(np.floor(low - margin)))
     return start, min(size, int(np.ceil(high + margin)))
 
@@ -234,6 +288,7 @@ def resample(
     kind: Kind,
     chunks: Chunks,
     outside: AnyArray | None = None,
+    offsets: Float64Array | None = None,
 ) -> Any:
     """Resample the last two dimensions of a NumPy array immediately, of a Dask array lazily.
 
@@ -251,22 +306,29 @@ def resample(
         Output chunks along y and x.
     outside : (...) integer array, optional
         For ``bits``: value outside the source, for each image.
+    offsets : (..., 2) float64 array, optional
+        How far the content of each image lies too far down and right [source pixel]; one that
+        broadcasts to the leading dimensions of `source`, and two.
     """
     value = np.asarray(0 if outside is None else outside, source.dtype)
-    table = np.broadcast_to(value, source.shape[:-2])
+    tables = _Tables(
+        outside=np.broadcast_to(value, source.shape[:-2]),
+        offsets=None if offsets is None else np.broadcast_to(offsets, (*source.shape[:-2], 2)),
+    )
     resampling = partial(_resample_block, plan=plan, kind=kind)
     if not is_lazy(source):
         rows, columns = (0, shape[0]), (0, shape[1])
-        piece = _piece(rows, columns, plan.window(rows, columns), table)
+        window = plan.window(rows, columns, tables.extremes)
+        piece = tables.piece(rows, columns, window, ())
         if piece.is_outside:
             return _outside(piece, kind)
         (y0, y1), (x0, x1) = piece.window
         return resampling(source[..., y0:y1, x0:x1], piece)
-    token = tokenize(source.name, plan, shape, kind, chunks, table)
+    token = tokenize(source.name, plan, shape, kind, chunks, tables)
     name = f"regrid-{kind.replace('+', '-')}-{token}"
     extra = (0,) if kind == "mean+fraction" else ()
     tasks = {}
-    for (*lead, j, i), piece in _pieces(source, plan, chunks, table):
+    for (*lead, j, i), piece in _pieces(source, plan, chunks, tables):
         key = (name, *extra, *lead, j, i)
         if piece.is_outside:
             tasks[key] = task(key, _outside, piece, kind)
@@ -317,7 +379,7 @@ def _cut(chunks: tuple[int, ...], limit: int) -> tuple[int, ...]:
 
 
 def _pieces(
-    source: da.Array, plan: Plan, chunks: Chunks, outside: AnyArray
+    source: da.Array, plan: Plan, chunks: Chunks, tables: _Tables
 ) -> Iterator[tuple[tuple[int, ...], Piece]]:
     """Number and piece of each output block."""
     leads, places = (
@@ -325,20 +387,61 @@ def _pieces(
         for axes in (source.chunks[:-2], chunks)
     )
     for (j, rows), (i, columns) in places:
-        window = plan.window(rows, columns)  # once for all dates and bands: it may be projected
+        # Once for all dates and bands: it may be projected.
+        window = plan.window(rows, columns, tables.extremes)
         for lead in leads:
-            table = outside[tuple(slice(*span) for _, span in lead)]
-            yield (*(n for n, _ in lead), j, i), _piece(rows, columns, window, table)
+            part = tuple(slice(*span) for _, span in lead)
+            yield (*(n for n, _ in lead), j, i), tables.piece(rows, columns, window, part)
 
 
-def _piece(rows: Span, columns: Span, window: tuple[Span, Span], outside: AnyArray) -> Piece:
-    return Piece(
-        rows=rows, columns=columns, window=window, lead=outside.shape, outside=outside.ravel()
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    """What differs from image to image, along the leading dimensions."""
+
+    outside: AnyArray
+    offsets: Float64Array | None
+
+    def piece(
+        self, rows: Span, columns: Span, window: tuple[Span, Span], part: tuple[slice, ...]
+    ) -> Piece:
+        """An output block of the images in `part`."""
+        outside = self.outside[part]
+        offsets = None if self.offsets is None else self.offsets[part].reshape(-1, 2)
+        return Piece(
+            rows=rows,
+            columns=columns,
+            window=window,
+            lead=outside.shape,
+            outside=outside.ravel(),
+            offsets=offsets,
+        )
+
+    @property
+    def extremes(self) -> Extremes:
+        """Least and largest offset down, and right."""
+        if self.offsets is None or not self.offsets.size:
+            return STILL
+        flat = self.offsets.reshape(-1, 2)
+        (top, left), (bottom, right) = flat.min(axis=0).tolist(), flat.max(axis=0).tolist()
+        return (top, bottom), (left, right)
 
 
 def _resample_block(window: AnyArray, piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
-    """Resample one output block from its window of the source."""
+    """Resample one output block from its window of the source, each image with its offset."""
+    if piece.offsets is None or (piece.offsets == piece.offsets[:1]).all():
+        return _resample_images(window, piece, plan, kind)
+    images = window.reshape(-1, *window.shape[-2:])
+    unique, which = np.unique(piece.offsets, axis=0, return_inverse=True)
+    chosen = [np.flatnonzero(which.ravel() == n) for n in range(len(unique))]
+    found = [
+        _resample_images(images[one], piece.part(one), plan, kind) for one in chosen
+    ]  # ([fraction], image, y, x)
+    result = np.concatenate(found, axis=-3)[..., np.argsort(np.concatenate(chosen)), :, :]
+    return result.reshape(*result.shape[:-3], *piece.lead, *result.shape[-2:])
+
+
+def _resample_images(window: AnyArray, piece: Piece, plan: Plan, kind: Kind) -> AnyArray:
+    """Resample images that have one offset."""
     if kind == "bits":
         return plan.bits(window, piece)
     mean, fraction = plan.mean(window, piece)

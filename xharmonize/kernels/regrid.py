@@ -7,6 +7,7 @@ they share in y and in x, so `regrid_mean` sums rows first and columns after.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import erf
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -48,12 +49,23 @@ class AxisMap:
     """How target pixels lie on source pixels along one axis, in units of source pixels.
 
     Target pixel ``i`` spans ``first + step * i`` to ``first + step * (i + 1)``. `step` is negative
-    where the axes run in opposite directions.
+    where the axes run in opposite directions. With `sigma`, the standard deviation of a Gaussian
+    [source pixel], area weights are those of the target pixel blurred by it, cut at three `sigma`.
     """
 
     first: float
     step: float
     n_source: int
+    sigma: float = 0.0
+
+    def moved(self, n_pixels: float) -> AxisMap:
+        """Return the map onto a source whose content lies `n_pixels` too far."""
+        return replace(self, first=self.first + n_pixels) if n_pixels else self
+
+    @property
+    def sharp(self) -> AxisMap:
+        """The same map without blur."""
+        return replace(self, sigma=0.0) if self.sigma else self
 
     def weights(self, start: int, stop: int, how: RegridMethod) -> AxisWeights:
         """Weights of target pixels `start` to `stop`; each depends on its own number only."""
@@ -70,8 +82,24 @@ class AxisMap:
         share = below - index
         return self._inside(index, np.stack([1 - share, share], axis=1))
 
-    def window(self, start: int, stop: int, how: RegridMethod) -> tuple[int, int]:
-        """First and past-the-last source pixel that target pixels `start` to `stop` need."""
+    def window(
+        self,
+        start: int,
+        stop: int,
+        how: RegridMethod,
+        *,
+        offsets: tuple[float, float] = (0.0, 0.0),
+    ) -> tuple[int, int]:
+        """First and past-the-last source pixel that target pixels `start` to `stop` need.
+
+        With `offsets`, whichever of them between the two the content of the source has.
+        """
+        if any(offsets):
+            ends = (self.first + self.step * start, self.first + self.step * stop)
+            margin = 1 + 3 * self.sigma
+            low = max(0, int(np.floor(min(ends) + min(offsets) - margin)))
+            high = min(self.n_source, int(np.ceil(max(ends) + max(offsets) + margin)))
+            return (low, high) if low < high else (0, 0)
         found = self.weights(start, stop, how)
         pixel = found.index[:, None] + np.arange(found.weight.shape[1])
         used = pixel[found.weight > 0]
@@ -81,6 +109,8 @@ class AxisMap:
         begin = _snapped(self.first + self.step * number)
         end = _snapped(self.first + self.step * (number + 1))
         low, high = np.minimum(begin, end), np.maximum(begin, end)
+        if self.sigma:
+            return self._blurred(low, high)
         index = np.floor(low).astype(np.int64)
         k = int(np.max(np.ceil(high) - index, initial=1))
         pixel = index[:, None] + np.arange(k)
@@ -88,12 +118,34 @@ class AxisMap:
         found = self._inside(index, np.maximum(length, 0))
         return AxisWeights(index=index, weight=found.weight, full=high - low)
 
+    def _blurred(self, low: Float64Array, high: Float64Array) -> AxisWeights:
+        reach = 3 * self.sigma
+        index = np.floor(low - reach).astype(np.int64)
+        k = int(np.max(np.ceil(high + reach) - index, initial=1))
+        edge = index[:, None] + np.arange(k + 1)
+        edge = np.clip(edge, (low - reach)[:, None], (high + reach)[:, None])
+        below = _smooth_step(edge - low[:, None], self.sigma)
+        above = _smooth_step(edge - high[:, None], self.sigma)
+        weight = np.maximum(np.diff(below - above, axis=1), 0)
+        inside = self._inside(index, weight).weight
+        return AxisWeights(index=index, weight=inside, full=weight.sum(axis=1))
+
     def _inside(self, index: IntArray, weight: Float64Array) -> AxisWeights:
         pixel = index[:, None] + np.arange(weight.shape[1])
         inside = (pixel >= 0) & (pixel < self.n_source)
         return AxisWeights(
             index=index, weight=np.where(inside, weight, 0.0), full=np.ones(index.size)
         )
+
+
+def _smooth_step(distance: Float64Array, sigma: float) -> Float64Array:
+    """Integral of the normal distribution function up to a distance; the ramp it smooths."""
+    z = distance / sigma
+    normal = 0.5 * (1 + _erf(z / np.sqrt(2)))
+    return np.asarray(distance * normal + sigma * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+
+
+_erf = np.vectorize(erf, otypes=[np.float64])
 
 
 def _snapped(position: Float64Array) -> Float64Array:

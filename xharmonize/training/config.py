@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from xharmonize.errors import ModelError, OptionError
-from xharmonize.models.card import Part, Sized, Within
+from xharmonize.models.card import Matching, Part, Sized, Within
 
+Name = Annotated[str, Matching(r"[^\x00-\x1f\x7f]{1,200}")]
 Split = Literal["date", "block", "scene", "random"]
 
 
@@ -368,6 +369,8 @@ class Data(Settings):
         From one sample to the next; by default half a patch.
     min_valid : float
         Minimum fraction of a sample's target pixels that both sensors saw.
+    source_bands, target_bands : tuple of str
+        Bands that the network is given, and those it gives; by default all.
     max_cloud : float
         Pairs of which a larger fraction is missing on either side are left out.
     clip : (float, float)
@@ -391,6 +394,8 @@ class Data(Settings):
 
     patch: Annotated[int, Within(1, 4096)] = 16
     stride: Annotated[int, Within(1, 4096)] | None = None
+    source_bands: tuple[Name, ...] = ()
+    target_bands: tuple[Name, ...] = ()
     min_valid: Annotated[float, Within(0.0, 1.0)] = 0.8
     max_cloud: Annotated[float, Within(0.0, 1.0)] = 0.3
     clip: tuple[Annotated[float, Within(0.0, 50.0)], Annotated[float, Within(50.0, 100.0)]] = (
@@ -398,7 +403,7 @@ class Data(Settings):
         99.0,
     )
     split: Split | None = None
-    holdout: tuple[str, ...] = ()
+    holdout: tuple[Name, ...] = ()
     validation: Annotated[float, Within(0.0, 0.5)] = 0.2
     test: Annotated[float, Within(0.0, 0.5)] = 0.2
     block: Annotated[float, Within(1.0, 1e6)] = 2000.0
