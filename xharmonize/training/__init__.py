@@ -10,6 +10,8 @@ from xharmonize.training.config import (
     Config,
     Data,
     Deming,
+    GlobalLut,
+    GlobalLutConv,
     HistogramMatching,
     HlsGan,
     Mgan,
@@ -19,12 +21,12 @@ from xharmonize.training.config import (
     Pix2pix,
     Run,
     SmallConv,
-    Tables,
-    from_toml,
-    to_toml,
+    TileLut,
+    TileLutConv,
 )
 from xharmonize.training.split import split
 from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.toml import from_toml, to_toml
 from xharmonize.training.train import Training, train
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "Config",
     "Data",
     "Deming",
+    "GlobalLut",
+    "GlobalLutConv",
     "HistogramMatching",
     "HlsGan",
     "Mgan",
@@ -42,7 +46,8 @@ __all__ = [
     "Run",
     "SmallConv",
     "Store",
-    "Tables",
+    "TileLut",
+    "TileLutConv",
     "Training",
     "build_store",
     "from_toml",

@@ -6,16 +6,12 @@ change how fast a training is, and how it is told of, but not what is learned.
 
 from __future__ import annotations
 
-import json
-import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from xharmonize.errors import ModelError, OptionError, UnknownModelError, suggest
-from xharmonize.models.card import Matching, Part, Within
+from xharmonize.models.card import Matching, Part, Sized, Within
 
 Name = Annotated[str, Matching(r"[^\x00-\x1f\x7f]{1,200}")]
 Split = Literal["date", "block", "scene", "random"]
@@ -63,6 +59,8 @@ class Method(Settings):
     name: ClassVar[str]
     module: ClassVar[str]
     """Where `describe` and `make` of the method stand."""
+    as_printed: ClassVar[Mapping[str, Any]] = {}
+    """Options that a paper prints, where they differ from the defaults: the recipe that works."""
 
     seed: Annotated[int, Within(0, 2**31)] = 0
     steps: Annotated[int, Within(1, 10**8)] = 400
@@ -74,6 +72,19 @@ class Method(Settings):
     ema: Annotated[float, Within(0.0, 0.99999)] = 0.99
     evaluate: Annotated[int, Within(1, 10**6)] = 25
     patience: Annotated[int, Within(0, 10**6)] = 8
+
+    @classmethod
+    def printed(cls, **changes: Any) -> Self:
+        """Return the method as its paper prints it, but for `changes`.
+
+        Raises
+        ------
+        OptionError
+            If no paper has it, or an option has a wrong value.
+        """
+        if not cls.as_printed:
+            raise OptionError(f"{cls.name} is in no paper", cure=f"give {cls.__name__}()")
+        return cls(**(cls.as_printed | changes))
 
     def check(self) -> None:
         """Refuse a batch that has no equal parts."""
@@ -103,38 +114,245 @@ class SmallConv(Method):
     base: Literal["line", "mean"] = "line"
 
 
-# Options of the methods below are those of their modules in `training/methods`.
+Policies = Annotated[tuple[Literal["color", "translation", "cutout"], ...], Sized(3)]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Mgan(Method):
-    """The dual-resolution U-Net of paper 000 against a PatchGAN."""
+class Gan(Method):
+    """A generator, with or without a PatchGAN against it.
+
+    Attributes
+    ----------
+    width : int
+        Channels of the generator's outermost level.
+    depth : int, optional
+        Times it halves; by default as often as patches allow, to the published number at most.
+    dropout : float
+        Share of values dropped in the generator's inner levels.
+    output_activation : {"identity", "tanh"}
+        Last layer.
+    base : {"line", "none"}
+        What the network adds to: a line fitted on the training samples, or nothing.
+    adversary : {"relativistic", "absolute", "none"}
+        How the two are set against each other; see `losses.discriminator_loss`. ``"none"`` trains
+        on the L1 loss alone: what an adversary adds is seen beside it.
+    l1_weight : float
+        Weight of the L1 loss, beside 1 for the adversary's.
+    warm_up, ramp : int
+        Steps of L1 alone, and steps after it over which the adversary's weight grows to 1.
+    discriminator_width, discriminator_depth : int
+        Channels of the first convolution, and convolutions of stride 2 (by default three, fewer
+        where patches are too small).
+    discriminator_norm : {"instance", "batch", "none"}
+        After its convolutions.
+    discriminator_weight : float
+        Of its loss. pix2pix halves it.
+    spectral : bool
+        Spectral normalisation of its kernels.
+    conditional : bool
+        Whether it sees the source beside the target, as its means over target pixels.
+    augmentation : tuple of {"color", "translation", "cutout"}
+        What is varied before it sees images (`augment`).
+    beta1 : float
+        Decay of both optimisers' first moments.
+    scale_learning_rate : bool
+        Whether the learning rate is multiplied by the number of ranks.
+    initial : {"glorot", "normal"}
+        Initial weights: Glorot-uniform, or normal with a standard deviation of 0.02.
+    """
+
+    width: Annotated[int, Within(1, 256)] = 32
+    depth: Annotated[int, Within(2, 9)] | None = None
+    dropout: Annotated[float, Within(0.0, 0.9)] = 0.0
+    output_activation: Literal["identity", "tanh"] = "identity"
+    base: Literal["line", "none"] = "line"
+    adversary: Literal["relativistic", "absolute", "none"] = "relativistic"
+    l1_weight: Annotated[float, Within(0.0, 1e6)] = 100.0
+    warm_up: Annotated[int, Within(0, 10**8)] = 100
+    ramp: Annotated[int, Within(0, 10**8)] = 100
+    discriminator_width: Annotated[int, Within(1, 512)] = 32
+    discriminator_depth: Annotated[int, Within(1, 6)] | None = None
+    discriminator_norm: Literal["instance", "batch", "none"] = "instance"
+    discriminator_weight: Annotated[float, Within(0.0, 1e3)] = 1.0
+    spectral: bool = True
+    conditional: bool = False
+    augmentation: Policies = ("color", "translation", "cutout")
+    beta1: Annotated[float, Within(0.0, 0.999)] = 0.9
+    scale_learning_rate: bool = False
+    initial: Literal["glorot", "normal"] = "glorot"
+    learning_rate: Annotated[float, Within(1e-8, 1.0)] = 2e-4
+
+
+AS_PRINTED = {"date_weight": 1.0, "ema": 0.0, "patience": 0}
+"""What no paper of these has: a weight of dates, averaged weights, early stopping on dates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mgan(Gan):
+    """The dual-resolution U-Net of MGAN (paper 000) against a PatchGAN.
+
+    Inputs of several pixel sizes have a stem each; of pairs of one pixel size it is the 1:1
+    variant. The defaults are the recipe that works; `Mgan.printed` has what the paper prints: width
+    64, tanh, no line, L1 × 100 (λ is not printed: pix2pix's), dropout as pix2pix (not printed),
+    Glorot, Adam 1e-4 × ranks, batches of 16, an adversary from the first step.
+    """
 
     name: ClassVar[str] = "mgan"
-    module: ClassVar[str] = "xharmonize.training.methods.mgan"
-    width: Annotated[int, Within(1, 512)] = 32
+    module: ClassVar[str] = "xharmonize.training.methods.gan"
+    max_depth: ClassVar[int] = 7
+    as_printed: ClassVar[Mapping[str, Any]] = AS_PRINTED | {
+        "width": 64,
+        "dropout": 0.5,
+        "output_activation": "tanh",
+        "base": "none",
+        "warm_up": 0,
+        "ramp": 0,
+        "discriminator_width": 64,
+        "learning_rate": 1e-4,
+        "scale_learning_rate": True,
+        "batch": 16,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
-class HlsGan(Method):
-    """HLS-GAN of paper 001."""
+class Pix2pix(Gan):
+    """The conditional GAN that MGAN builds on, for pairs of one pixel size.
 
-    name: ClassVar[str] = "hls-gan"
-    module: ClassVar[str] = "xharmonize.training.methods.mgan"
+    Finer inputs are averaged to the target's pixels. `Pix2pix.printed`: U-Net-256 (fewer levels
+    where patches are smaller), batch normalisation, dropout 0.5, L1 × 100, the discriminator's loss
+    halved, Adam 2e-4 with β1 0.5, normal initial weights, batches of one.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pix2pix(Method):
-    """The conditional GAN that paper 000 builds on."""
+    Attributes
+    ----------
+    norm : {"batch", "instance", "none"}
+        After the generator's convolutions.
+    noise : int
+        Channels of noise beside the inputs, in training.
+    """
 
     name: ClassVar[str] = "pix2pix"
-    module: ClassVar[str] = "xharmonize.training.methods.mgan"
+    module: ClassVar[str] = "xharmonize.training.methods.gan"
+    max_depth: ClassVar[int] = 8
+    norm: Literal["batch", "instance", "none"] = "none"
+    noise: Annotated[int, Within(0, 16)] = 0
+    adversary: Literal["relativistic", "absolute", "none"] = "absolute"
+    conditional: bool = True
+    discriminator_weight: Annotated[float, Within(0.0, 1e3)] = 0.5
+    as_printed: ClassVar[Mapping[str, Any]] = AS_PRINTED | {
+        "width": 64,
+        "dropout": 0.5,
+        "output_activation": "tanh",
+        "base": "none",
+        "norm": "batch",
+        "warm_up": 0,
+        "ramp": 0,
+        "discriminator_width": 64,
+        "discriminator_norm": "batch",
+        "spectral": False,
+        "augmentation": (),
+        "learning_rate": 2e-4,
+        "beta1": 0.5,
+        "initial": "normal",
+        "batch": 1,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables(Method):
-    """The table family of paper 002; its four members differ in two options."""
+class HlsGan(Pix2pix):
+    """HLS-GAN (paper 001): pix2pix with noise, between HLS products of 30 m, 128-pixel windows.
+
+    The paper prints the noise, windows, 45,000 iterations and the range −1…1; what is not printed
+    is pix2pix's.
+    """
+
+    name: ClassVar[str] = "hls-gan"
+    max_depth: ClassVar[int] = 7
+    noise: Annotated[int, Within(0, 16)] = 1
+    as_printed: ClassVar[Mapping[str, Any]] = Pix2pix.as_printed | {"noise": 1, "steps": 45_000}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileLutConv(Method):
+    """UNet-LUT (paper 002): tables from the histograms of a tile, and a 3 x 3 convolution after.
+
+    The defaults are the recipe that works: tables and convolution both start at nothing beside a
+    fitted line per band, and the convolution may lower values. `TileLutConv.printed`: no line; the
+    convolution is followed by batch normalisation, which starts at γ = 1, and ReLU; Adam 1e-3 with
+    a weight decay of 1e-4, batches of 4, early stopping.
+
+    Attributes
+    ----------
+    adaptive : bool
+        Whether tables come from histograms, or are the same everywhere.
+    refine : bool
+        Whether a 3 x 3 convolution follows.
+    width, depth : int
+        First level's channels and poolings of the one-dimensional U-Net.
+    base : {"line", "ramp", "none"}
+        What the tables are added to: a line fitted per band, the identity, nothing.
+    refine_scale : float
+        Initial scale γ of the convolution's batch normalisation. With 0 it starts at nothing.
+    refine_activation : {"identity", "relu"}
+        After it. ReLU never lowers a value, and with γ = 0 never learns.
+    smooth, monotone : float
+        Weights of `losses.roughness` and `losses.decrease`, in units of the output.
+    """
 
     name: ClassVar[str] = "tile-lut-conv"
     module: ClassVar[str] = "xharmonize.training.methods.tables"
+    adaptive: bool = True
+    refine: bool = True
+    width: Annotated[int, Within(1, 256)] = 8
+    depth: Annotated[int, Within(1, 8)] = 4
+    base: Literal["line", "ramp", "none"] = "line"
+    refine_scale: Annotated[float, Within(0.0, 10.0)] = 0.0
+    refine_activation: Literal["identity", "relu"] = "identity"
+    smooth: Annotated[float, Within(0.0, 1e3)] = 0.01
+    monotone: Annotated[float, Within(0.0, 1e3)] = 0.01
+    weight_decay: Annotated[float, Within(0.0, 1.0)] = 1e-4
+    as_printed: ClassVar[Mapping[str, Any]] = AS_PRINTED | {
+        "base": "none",
+        "refine_scale": 1.0,
+        "refine_activation": "relu",
+        "batch": 4,
+        "patience": 8,
+    }
+
+    def check(self) -> None:
+        """Refuse a convolution that could not learn."""
+        super().check()
+        if self.refine and not self.refine_scale and self.refine_activation == "relu":
+            raise OptionError(
+                "a convolution that starts at 0 before ReLU never learns: its gradient is 0",
+                argument="refine_scale",
+                value=self.refine_scale,
+                cure="give refine_activation='identity', or refine_scale above 0",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileLut(TileLutConv):
+    """UNet-LUT without the convolution; see `TileLutConv`."""
+
+    name: ClassVar[str] = "tile-lut"
+    refine: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalLutConv(TileLutConv):
+    """One table per band for all tiles, and a 3 x 3 convolution after; see `TileLutConv`."""
+
+    name: ClassVar[str] = "global-lut-conv"
+    adaptive: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalLut(TileLutConv):
+    """One table per band for all tiles, learnt; see `TileLutConv` and `xharmonize.fit_lut`."""
+
+    name: ClassVar[str] = "global-lut"
+    adaptive: bool = False
+    refine: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +439,17 @@ class Run(Settings):
 
 
 NETWORKS: dict[str, type[Method]] = {
-    one.name: one for one in (SmallConv, Mgan, HlsGan, Pix2pix, Tables)
+    one.name: one
+    for one in (
+        SmallConv,
+        Mgan,
+        HlsGan,
+        Pix2pix,
+        GlobalLut,
+        GlobalLutConv,
+        TileLut,
+        TileLutConv,
+    )
 }
 """Methods that are trained step by step."""
 
@@ -364,85 +592,3 @@ def settle(method: Any, config: Any) -> Config:
             cure=f"give training.{known[method].__name__}(...)",
         )
     return whole
-
-
-def from_toml(path: str | os.PathLike[str]) -> Config:
-    """Read a configuration from a TOML file with ``[method]``, ``[data]`` and ``[run]``.
-
-    ``[method]`` has the method's ``name`` and its options. Other tables are left to others.
-
-    Raises
-    ------
-    OptionError
-        If a key is unknown, with the nearest name, or a value is of a wrong type or out of bounds.
-    UnknownModelError
-        If no method has that name.
-    """
-    return from_tables(read_toml(path), os.fspath(path))
-
-
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises
-    ------
-    OptionError
-        If it cannot be read.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionError(f"{os.fspath(path)} cannot be read: {error}") from error
-
-
-def from_tables(tables: Mapping[str, Any], where: str) -> Config:
-    """Return the configuration of tables as `from_toml` reads them."""
-    own = dict(_table(tables, "method", where))
-    name = own.pop("name", None)
-    kind = type(settle(name, None).method)
-    return Config(
-        method=_made(kind, own, f"{where}: [method]"),
-        data=_made(Data, _table(tables, "data", where), f"{where}: [data]"),
-        run=_made(Run, _table(tables, "run", where), f"{where}: [run]"),
-    )
-
-
-def _table(tables: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    found = tables.get(name, {})
-    if not isinstance(found, Mapping):
-        raise OptionError(f"{where}: {name} is {found!r}", cure=f"write it as a table, [{name}]")
-    return found
-
-
-def _made(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    """A dataclass of plain values; unknown keys are refused."""
-    known = [one.name for one in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise OptionError(
-                f"{where} has no {key!r}",
-                cure=f"{suggest(key, known)}it has {', '.join(known)}",
-            )
-    try:
-        return kind(**values)
-    except OptionError as error:
-        raise OptionError(f"{where}: {error.what}", cure=error.cure) from None
-
-
-def to_toml(config: Config) -> str:
-    """Return a configuration as TOML; `from_toml` reads the same back."""
-    lines = []
-    for name in ("method", "data", "run"):
-        part = getattr(config, name)
-        lines.append(f"[{name}]")
-        if name == "method":
-            lines.append(f"name = {_toml(part.name)}")
-        lines += [f"{key} = {_toml(v)}" for key, v in asdict(part).items() if v is not None]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)  # of numbers, truths and texts: the same in both

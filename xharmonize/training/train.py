@@ -22,6 +22,7 @@ from xharmonize.training import config as configs
 from xharmonize.training.config import Closed, Config, Method
 from xharmonize.training.split import Split, split
 from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.toml import to_toml
 
 WORK = ".training"
 SAMPLES, CHECKPOINTS, LOG, CONFIG = "samples.zarr", "checkpoints", "log.jsonl", "config.toml"
@@ -174,7 +175,7 @@ def _target(out: Any) -> Path:
 
 def _samples(settings: Config, pairs: Any, work: Path) -> Store:
     """Samples of an interrupted training, or newly cut ones."""
-    text = configs.to_toml(Config(method=settings.method, data=settings.data))
+    text = to_toml(Config(method=settings.method, data=settings.data))
     told = work / CONFIG
     if told.exists():
         if told.read_text(encoding="utf-8") != text:
@@ -321,7 +322,7 @@ def _provenance(
         f"{len(parts.training)} samples: {', '.join(sorted({p.date for p in used}))}"[:5000],
         "best step": str(int(best)),
         "seed": str(settings.method.seed),  # type: ignore[union-attr]
-        "config": configs.to_toml(settings)[:5000],
+        "config": to_toml(settings)[:5000],
         "versions": f"xharmonize {xharmonize.__version__}, torch {torch.__version__}",
     }
 
