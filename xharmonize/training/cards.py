@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from xharmonize.errors import ContractError
+from xharmonize.errors import BandError, ContractError
 from xharmonize.models.card import Card, Domain, Output
-from xharmonize.models.kinds import GeneratorCard
+from xharmonize.models.kinds import GeneratorCard, LutCard
+from xharmonize.models.kinds.lut import Histograms
 from xharmonize.sensors import UNKNOWN, Names
-from xharmonize.training.constants import Constants
+from xharmonize.training.constants import Constants, identity
 from xharmonize.training.split import Split
-from xharmonize.training.store import Store
+from xharmonize.training.store import N_BINS, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,49 @@ def _scaled(
     return (
         tuple((a + b) / 2 for a, b in zip(*ends)),
         tuple((b - a) / 2 for a, b in zip(*ends)),
+    )
+
+
+def lut_card(
+    facts: Facts,
+    *,
+    title: str,
+    architecture: str,
+    hyperparameters: Mapping[str, Any],
+    description: str = "",
+) -> LutCard:
+    """Return the card of a network that makes a table for each band of the target.
+
+    Tables go from the source's band of the same role; they run from 0 to the upper limit of the
+    store's histograms, and are applied to tiles of the size of a patch.
+
+    Raises
+    ------
+    BandError
+        If the source lacks a band.
+    """
+    store = facts.store
+    roles = identity(store.source_bands, store.bands)
+    lacking = [band for band, row in zip(store.bands, roles) if not row.any()]
+    if lacking:
+        raise BandError(
+            f"a table for {lacking[0]!r} needs that band of the source",
+            cure=f"leave it out with Data(target_bands=...); the source has {store.source_bands}",
+        )
+    columns = roles.argmax(axis=1)
+    low, high = zip(*(store.limits[column] for column in columns))
+    bands = tuple(store.source_bands[column] for column in columns)
+    side = store.lattice.tile * store.lattice.resolution
+    return LutCard(
+        **facts.common(),
+        title=title,
+        description=description,
+        architecture=architecture,
+        hyperparameters=dict(hyperparameters),
+        histograms=Histograms(
+            bands=bands, bins=N_BINS, knots=N_BINS, low=low, high=high, tile=side
+        ),
+        output=Output(bands=store.bands, mean=low, scale=tuple(b - a for a, b in zip(low, high))),
     )
 
 

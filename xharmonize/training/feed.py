@@ -9,7 +9,7 @@ import torch
 
 from xharmonize.kernels.patches import normalise
 from xharmonize.models.card import Card
-from xharmonize.models.kinds import GeneratorCard
+from xharmonize.models.kinds import GeneratorCard, LutCard
 from xharmonize.tiles import sampling
 from xharmonize.training.constants import Constants
 from xharmonize.training.protocol import Batch
@@ -50,8 +50,15 @@ class Feed:
             valid=torch.from_numpy(is_valid),
             index=torch.from_numpy(numbers),
             date=torch.from_numpy(self.store.pair[numbers]),
-            histograms=torch.from_numpy(np.nan_to_num(normalise(part.histograms))),
+            histograms=self._histograms(part.histograms),
         ).to(self.device)
+
+    def _histograms(self, counts: IntArray) -> torch.Tensor | None:
+        """Fractions of the bands that tables are made from; None for other cards."""
+        if not isinstance(self.card, LutCard):
+            return None
+        bands = [self.store.source_bands.index(band) for band in self.card.bands]
+        return torch.from_numpy(np.nan_to_num(normalise(counts[:, bands])))
 
     def _placed(self, images: list[FloatArray]) -> list[tuple[int, FloatArray]]:
         """Each input with the number of its first band among all."""
