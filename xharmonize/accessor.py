@@ -165,6 +165,39 @@ class HarmonizeAccessor:
             psf=psf,
         )
 
+    def fit_shifts(
+        self,
+        *,
+        reference: xr.DataArray | xr.Dataset | None = None,
+        exclude: Sequence[Any] = (),
+        bands: Sequence[str] | None = None,
+        max_gap: str | pd.Timedelta = "45D",
+        reference_gap: str | pd.Timedelta = "16D",
+        neighbours: int = 8,
+        min_valid: float = 0.5,
+        max_shift: float = 30.0,
+        psf: float = 3.0,
+        size: int = 512,
+    ) -> xr.Dataset:
+        """Find by how much the dates are shifted; see `xharmonize.fit_shifts`."""
+        return xh.fit_shifts(
+            self._obj,
+            reference=reference,
+            exclude=exclude,
+            bands=bands,
+            max_gap=max_gap,
+            reference_gap=reference_gap,
+            neighbours=neighbours,
+            min_valid=min_valid,
+            max_shift=max_shift,
+            psf=psf,
+            size=size,
+        )
+
+    def shift(self, fit: xr.Dataset, *, like: Any = None) -> Any:
+        """Bring the content of each date to its place; see `xharmonize.shift`."""
+        return xh.shift(self._obj, fit, like=like)
+
     def decode(self) -> Any:
         """Decode digital numbers to reflectance; see `xharmonize.decode`."""
         return xh.decode(self._obj)

@@ -236,7 +236,13 @@ def test_a_source_band_that_does_not_vary_has_no_equation():
     ("options", "message"),
     [
         ({"method": "theil"}, "method='theil' is unknown"),
-        ({"ridge": 0.1}, "ridge=0.1 is for method='multiband'"),
+        ({"method": "olz"}, "did you mean 'ols'"),
+        ({"ridge": 0.1, "method": "deming"}, "ridge=0.1 is for method='ols' and 'multiband'"),
+        ({"ridge": -0.1}, "ridge=-0.1 must be 0 or more"),
+        ({"neighbours": True}, "neighbours=True is for method='multiband'"),
+        ({"scale": "log"}, "scale='log' is for method='multiband'"),
+        ({"prior": "identity"}, "needs a ridge"),
+        ({"loss": "hubert"}, "loss='hubert' is unknown; did you mean 'huber'"),
         ({"method": "multiband", "ratio": 2.0}, "ratio=2.0 is for method='deming'"),
         ({"method": "deming", "ratio": 0.0}, "must be positive"),
     ],
@@ -244,3 +250,156 @@ def test_a_source_band_that_does_not_vary_has_no_equation():
 def test_options_without_meaning_are_refused(pairs, options, message):
     with pytest.raises(xh.errors.FitError, match=message):
         xh.fit_linear(pairs, **options)
+
+
+def _clean(pairs, band=None):
+    """Samples finite in all bands as float64: (n, source), (n, target), number of pair (n,)."""
+    x, y = (np.moveaxis(pairs[s].values.astype(float), 1, -1) for s in ("source", "target"))
+    number = np.broadcast_to(np.arange(len(x))[:, None, None], x.shape[:3])
+    ok = np.isfinite(x).all(axis=-1) & np.isfinite(y).all(axis=-1)
+    return x[ok], y[ok], number[ok]
+
+
+def _spoilt(pairs):
+    """A tenth of the target's pixels far off, on one side."""
+    is_bad = np.random.default_rng(8).random(pairs["target"].shape) < 0.1
+    return pairs.assign(target=pairs["target"] + 0.1 * is_bad)
+
+
+def test_ridge_equals_that_of_scikit_learn(pairs):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    x, y, _ = _clean(pairs)
+    scaler = preprocessing.StandardScaler().fit(x)
+    for prior in ("zero", "identity"):
+        fit = xh.fit_linear(pairs, method="multiband", ridge=0.3, prior=prior)
+        known = x if prior == "identity" else 0 * x
+        model = linear_model.Ridge(alpha=0.3 * len(x)).fit(scaler.transform(x), y - known)
+        expected = model.coef_ / scaler.scale_ + (np.eye(4) if prior == "identity" else 0)
+        np.testing.assert_allclose(fit["matrix"], expected, atol=1e-8)
+    strong = xh.fit_linear(pairs, method="multiband", ridge=1e6, prior="identity")
+    np.testing.assert_allclose(strong["matrix"], np.eye(4), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ols", "multiband"])
+def test_huber_minimises_its_loss(pairs, method):
+    """At the deviations found, scipy finds no lower sum of Huber's losses."""
+    optimize = pytest.importorskip("scipy.optimize")
+    special = pytest.importorskip("scipy.special")
+    spoilt = _spoilt(pairs)
+    fit = xh.fit_linear(spoilt, method=method, loss="huber")
+    if method == "ols":
+        spoilt = spoilt.sel(band=["red"])
+    x, y, number = _clean(spoilt)
+    deviation = fit["deviation"].sel(band="red").values[number]
+    wanted = y[:, list(spoilt["band"].values).index("red")]
+
+    def loss(beta):
+        return special.huber(deviation, wanted - beta[0] - x @ beta[1:]).sum()
+
+    found = fit["slope" if method == "ols" else "matrix"].sel(band="red").values.ravel()
+    ours = np.r_[float(fit["intercept"].sel(band="red")), found]
+    best = optimize.minimize(loss, 0.9 * ours, method="BFGS", tol=1e-9)
+    assert loss(ours) <= best.fun * (1 + 1e-6)
+    residual = np.abs(wanted - ours[0] - x @ ours[1:])
+    for k in range(3):
+        own = np.median(residual[number == k]) / 0.67449
+        assert deviation[number == k][0] == pytest.approx(own, rel=0.004)
+
+
+def test_huber_resists_what_bends_least_squares(pairs):
+    squares, huber = (
+        xh.fit_linear(_spoilt(pairs), method="multiband", loss=loss)
+        for loss in ("squares", "huber")
+    )
+    wrong = [float(abs(fit["intercept"] - OFFSET).mean()) for fit in (squares, huber)]
+    assert wrong[1] < 0.25 * wrong[0]
+
+
+EVERYTHING = {
+    "method": "multiband",
+    "loss": "huber",
+    "ridge": 0.01,
+    "prior": "identity",
+    "weight": "pair",
+    "neighbours": True,
+}
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_robust_fit_with_neighbours_does_not_depend_on_chunks(pairs, scale, tmp_path):
+    fit = xh.fit_linear(pairs, scale=scale, **EVERYTHING)
+    for chunks in ({"pair": 2, "y": 13, "x": 17}, {"band": 1, "y": -1, "x": 29}):
+        parts = xh.fit_linear(pairs.chunk(chunks), scale=scale, **EVERYTHING)
+        xr.testing.assert_allclose(parts, fit, rtol=0, atol=1e-6)
+    source, target = _cubes()
+    assert_chunk_invariant(
+        lambda cube: xh.to_landsat(cube, fit),
+        source,
+        chunkings=[{"time": 1, "band": 1, "y": 9, "x": 30}, {"time": -1, "y": 5, "x": 1}],
+    )
+    result = xh.to_landsat(source, fit)
+    error = np.sqrt(np.nanmean((result.values - target.values) ** 2, axis=(0, 2, 3)))
+    assert (error < 0.008).all()
+    xh.save_model(fit, tmp_path / "fit.nc")
+    xr.testing.assert_identical(xh.to_landsat(source, tmp_path / "fit.nc"), result)
+
+
+def test_neighbours_undo_a_blur():
+    """The target is the source sharpened by a 3 x 3 stencil: the fit finds the stencil."""
+    source = example_cube(bands=BANDS, dates=DATES, missing=0.0, seed=1)
+    ndimage = pytest.importorskip("scipy.ndimage")
+    mean = ndimage.uniform_filter(source.values, (0, 0, 3, 3))
+    east = np.gradient(source.values, axis=-1)
+    values = 1.3 * source.values - 0.3 * mean + 0.2 * east
+    target = example_cube(
+        "landsat-c2-l2", platform="landsat-8", bands=BANDS, dates=DATES, missing=0.0
+    )
+    inner = {"x": slice(1, -1), "y": slice(1, -1)}
+    target = target.copy(data=values.astype("float32"))
+    pairs = xh.match_pairs(source, target.where(target.x.isin(target.x[inner["x"]])))
+    fit = xh.fit_linear(pairs, method="multiband", neighbours=True, n_min=100)
+    red = fit["matrix"].sel(band="red", source_band="red")
+    np.testing.assert_allclose(red.sel(term=["value", "dx"]), [1.3, 0.2], atol=0.02)
+    np.testing.assert_allclose(red.sel(term="mean"), -0.3, atol=0.02)
+    with pytest.raises(xh.errors.GridError, match=r"pass like= .*neighbours=False"):
+        xh.to_landsat(source.harmonize.regrid(resolution=20), fit)
+
+
+def test_a_logarithmic_fit_recovers_powers_and_leaves_out_what_has_no_logarithm():
+    source = example_cube(bands=("red", "nir08"), dates=DATES, missing=0.0, seed=4)
+    source = source.clip(0.01)
+    target = example_cube(
+        "landsat-c2-l2", platform="landsat-8", bands=("red", "nir08"), dates=DATES, missing=0.0
+    )
+    x = source.values
+    target = target.copy(data=np.stack([1.1 * x[:, 0] ** 0.9, 0.9 * x[:, 1] ** 1.1], axis=1))
+    fit = xh.fit_linear(xh.match_pairs(source, target), method="multiband", scale="log")
+    np.testing.assert_allclose(fit["matrix"], np.diag([0.9, 1.1]), atol=1e-3)
+    dark = source.copy()
+    dark[0, 0, 0, 0], dark[0, 0, 0, 1] = -0.01, 1e-6
+    result = xh.to_landsat(dark, fit).values
+    assert np.isnan(result[0, :, 0, 0]).all()
+    assert result[0, 0, 0, 1] == pytest.approx(1.1 * float(fit["lowest"][0]) ** 0.9, rel=1e-2)
+
+
+def test_effects_of_dates_keep_levels_out_of_the_slopes():
+    """Ten dates whose level rises as their mean falls: slopes within dates are 0.9."""
+    dates = [f"2018-{month:02d}-15T10:50" for month in range(1, 11)]
+    source = example_cube(bands=("red",), dates=dates, missing=0.0, seed=2)
+    target = example_cube("landsat-c2-l2", platform="landsat-8", bands=("red",), dates=dates)
+    source = source + xr.DataArray(np.linspace(0, 0.2, 10), dims="time")
+    level = np.linspace(0.08, 0, 10)[:, None, None, None]
+    noise = np.random.default_rng(1).normal(0, 0.004, source.shape)
+    target = target.copy(data=(0.9 * source.values + level + noise).astype("float32"))
+    pairs = xh.match_pairs(source, target)
+    for loss in ("squares", "huber"):
+        plain, effects = (
+            xh.fit_linear(pairs, method="multiband", loss=loss, date_effects=d, n_min=9)
+            for d in (False, True)
+        )
+        wrong = [0.9 - float(fit["matrix"].squeeze()) for fit in (plain, effects)]
+        assert abs(wrong[1]) < 0.02 < 0.1 < wrong[0]
+        assert float(effects["date_sd"].squeeze()) == pytest.approx(level.std(), rel=0.35)
+    few = xh.fit_linear(pairs.isel(pair=slice(0, 7)), method="multiband", date_effects=True)
+    assert float(few["date_sd"].squeeze()) == 0

@@ -140,3 +140,9 @@ def metres_per_unit(grid: GeoBox) -> tuple[float, float]:
     _, _, east = geod.inv(x - step, y, x + step, y)
     _, _, north = geod.inv(x, y - step, x, y + step)
     return float(east) / (2 * step), float(north) / (2 * step)
+
+
+def in_metres(grid: GeoBox) -> Float64Array:
+    """Matrix (2, 2) that turns a shift down and right [pixel] into one east and north [m]."""
+    metres_x, metres_y = metres_per_unit(grid)
+    return np.array([[0.0, grid.affine.a * metres_x], [grid.affine.e * metres_y, 0.0]])

@@ -172,13 +172,13 @@ def source_groups(pairs: xr.DataTree) -> dict[str, xr.DataArray]:
     """Source reflectance (pair, band, y, x) [1] by group; one named ``"source"`` if it has none."""
     node = _node_of(pairs, "source")
     if REFLECTANCE in node.data_vars:
-        return {WHOLE: node[REFLECTANCE]}
-    return {str(name): child[REFLECTANCE] for name, child in node.children.items()}
+        return {WHOLE: node.to_dataset()[REFLECTANCE]}
+    return {str(name): one.to_dataset()[REFLECTANCE] for name, one in node.children.items()}
 
 
 def target_of(pairs: xr.DataTree) -> xr.DataArray:
     """Target reflectance (pair, band, y, x) [1]."""
-    return _node_of(pairs, "target")[REFLECTANCE]
+    return _node_of(pairs, "target").to_dataset()[REFLECTANCE]
 
 
 def as_cube(side: xr.DataArray) -> xr.DataArray:
@@ -363,7 +363,9 @@ def _merged(cube: xr.DataArray) -> xr.DataArray:
     first = cube.isel(time=[steps[0] for steps in passes])
     for k in range(1, max(map(len, passes), default=1)):
         more = cube.isel(time=[steps[min(k, len(steps) - 1)] for steps in passes])
-        first = first.copy(data=xr.where(np.isfinite(first.variable), first, more.variable).data)
+        first = first.copy(
+            data=first.variable.where(np.isfinite(first.variable), more.variable).data
+        )
     return first
 
 

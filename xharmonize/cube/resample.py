@@ -187,7 +187,7 @@ class Projected:
         Exact for images that are polynomials of up to the fifth degree.
         """
         sharp = replace(self, sigma=(0.0, 0.0), min_valid=0.0)
-        total = share = np.float64(0)
+        total = share = np.zeros(())
         for (down, a), (right, b) in product(*(_nodes(sigma) for sigma in self.sigma)):
             offset = np.add(piece.offset, (down, right))
             mean, fraction = sharp.mean(block, replace(piece, offsets=offset[None]))

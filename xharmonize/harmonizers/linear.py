@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,10 +14,35 @@ from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, read_coordinate, require_reflectance, select_bands
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
-from xharmonize.errors import BandError, FitError, ModelError, RadiometryError
+from xharmonize.errors import (
+    BandError,
+    FitError,
+    GridError,
+    ModelError,
+    RadiometryError,
+    suggest,
+)
 from xharmonize.harmonizers import base
+from xharmonize.harmonizers.multiband import (
+    Loss,
+    Prior,
+    Recipe,
+    Scale,
+    Weight,
+    padded_by_one,
+    solve,
+    take_samples,
+)
 from xharmonize.harmonizers.protocol import Checked, Fitted
-from xharmonize.kernels import regression
+from xharmonize.harmonizers.sums import (
+    MIN_SAMPLES_PER_COEFFICIENT,
+    line_block,
+    require_samples,
+    require_spread,
+    sum_pairs,
+    weighted,
+)
+from xharmonize.kernels import regression, robust
 from xharmonize.sensors import UNKNOWN, Names
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 
@@ -157,7 +183,6 @@ def _along_pairs(pairs: xr.Dataset, name: str) -> AnyArray:
 
 Method: TypeAlias = Literal["ols", "multiband", "deming"]
 LINEAR = "linear"
-MIN_SAMPLES_PER_COEFFICIENT = 15
 
 
 def fit_linear(
@@ -165,17 +190,23 @@ def fit_linear(
     *,
     method: Method = "ols",
     predictors: xr.DataArray | xr.Dataset | None = None,
+    loss: Loss = "squares",
     ratio: float = 1.0,
     ridge: float = 0.0,
-    weight: Literal["pixel", "pair"] = "pixel",
+    prior: Prior = "zero",
+    weight: Weight = "pixel",
+    date_effects: bool = False,
+    neighbours: bool = False,
+    scale: Scale = "linear",
     n_min: int | None = None,
     min_valid_fraction: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Fit a linear model from the source to the target bandpass on matched pairs; computes.
 
-    One pass over the pairs accumulates float64 sums, from which the fit is calculated. The result
-    does not depend on chunks or the scheduler.
+    One pass over the pairs accumulates float64 sums, from which the fit is calculated; a Huber loss
+    takes some ten passes, so compute pairs first if reading them is slow. The result does not
+    depend on chunks or the scheduler.
 
     Parameters
     ----------
@@ -189,13 +220,31 @@ def fit_linear(
     predictors : cube, optional
         The source cube, to also use bands that the target lacks for ``multiband`` (`match_pairs`
         keeps common bands only). Its observations at the times of the pairs are used.
+    loss : {"squares", "huber"}
+        ``huber``: residuals beyond one standard deviation count by their size instead of their
+        square, so that edges, haze and mown fields weigh less. The deviation is estimated for each
+        pair and band from the median of absolute residuals.
     ratio : float
         For ``deming``: error variance of the target divided by that of the source.
     ridge : float
-        For ``multiband``: penalty on squared coefficients, as a fraction of the mean variance of
-        the source bands.
+        Penalty on the squared coefficients of standardised predictors, relative to the mean squared
+        residual: ``sklearn.linear_model.Ridge`` with ``alpha`` of `ridge` times the number of
+        samples.
+    prior : {"zero", "identity"}
+        Coefficients towards which `ridge` draws; ``identity``: 1 for the band itself, 0 for others.
     weight : {"pixel", "pair"}
         Whether each pixel or each pair has the same weight.
+    date_effects : bool
+        For ``multiband``: whether each pair has a level of its own (a random effect), with a
+        variance estimated by moments. It keeps levels of dates from bending the slopes. Below eight
+        pairs the variance is taken as 0.
+    neighbours : bool
+        For ``multiband``: whether the mean of 3 x 3 pixels and the gradients in x and y are
+        predictors too. Such a fit applies to its own pixel size only.
+    scale : {"linear", "log"}
+        For ``multiband``: ``log`` fits the logarithm of the target on logarithms. Pixels with
+        reflectance of 0 or less in any band are left out, and missing when the fit is applied;
+        values below the smallest of the fit are taken as that.
     n_min : int, optional
         Minimum number of samples per band; by default 15 per coefficient of a band's equation.
     min_valid_fraction : float
@@ -207,46 +256,86 @@ def fit_linear(
     Returns
     -------
     Dataset
-        ``slope`` (band) or ``matrix`` (band, source_band), ``intercept`` (band) [1], ``n`` (band),
-        ``rmse`` (band) [1] and ``r2`` (band; 1 - SSE/SST) on the samples of the fit, and
-        ``n_of_pair`` (pair, band). Attributes hold direction, level, bandpasses and dates.
+        ``slope`` (band), ``matrix`` (band, source_band) or, with neighbours, (band, term,
+        source_band); ``intercept`` (band) [1], ``n`` (band), ``rmse`` (band) [1] and ``r2`` (band;
+        1 - SSE/SST) on the samples of the fit, on its scale; ``n_of_pair`` (pair, band). With a
+        Huber loss ``deviation`` (pair, band), the robust standard deviation of residuals; with
+        effects of dates ``date_sd`` (band), their standard deviation. Attributes hold direction,
+        level, bandpasses and dates.
 
     Raises
     ------
     FitError
         If there are fewer than `n_min` samples, a source band does not vary, or an option does not
         apply to the method.
+
+    References
+    ----------
+    Huber, P. J. (1964). Robust estimation of a location parameter. The Annals of Mathematical
+    Statistics 35. doi:10.1214/aoms/1177703732
     """
     pairs, predictors = at_door(pairs), at_door(predictors)
-    _require_options(method, ratio=ratio, ridge=ridge)
+    recipe = Recipe(
+        loss=loss,
+        ridge=ridge,
+        prior=prior,
+        weight=weight,
+        neighbours=neighbours,
+        scale=scale,
+        date_effects=date_effects,
+    )
+    _require_options(method, ratio=ratio, recipe=recipe)
     data = read_pairs(pairs, predictors=predictors, allow_mixed_levels=allow_mixed_levels)
     if method == "multiband":
-        fit = _fit_multiband(data, ridge=ridge, weight=weight, n_min=n_min)
-    else:
+        fit = fit_multiband(data, recipe, n_min=n_min)
+    elif recipe == Recipe(weight=weight):
         fit = _fit_lines(data, method=method, ratio=ratio, weight=weight, n_min=n_min)
-    facts = {**data.facts, "method": method, "weight": weight}
+    else:
+        fit = _fit_lines_by(data, recipe, n_min=n_min)
+    facts = {**data.facts, "method": method, **recipe_attrs(recipe)}
     return fit.assign_coords(pair=data.dates).assign_attrs(
         fit_attrs(LINEAR, facts, data.dates, min_valid_fraction=min_valid_fraction)
     )
 
 
-def _require_options(method: str, *, ratio: float, ridge: float) -> None:
+def recipe_attrs(recipe: Recipe) -> dict[str, Any]:
+    """Attributes that say how a fit was made: its weight, and what is not the default."""
+    usual = Recipe()
+    names = ("loss", "ridge", "prior", "neighbours", "scale", "date_effects")
+    own = {n: getattr(recipe, n) for n in names if getattr(recipe, n) != getattr(usual, n)}
+    text = {n: str(v).lower() if isinstance(v, bool) else v for n, v in own.items()}
+    return {"weight": recipe.weight, **text}
+
+
+def _require_options(method: str, *, ratio: float, recipe: Recipe) -> None:
     """Raise `FitError` for an unknown method, or for options that it would ignore."""
     if method not in ("ols", "multiband", "deming"):
         raise FitError(
             "is unknown",
-            cure="choose 'ols', 'multiband' or 'deming'",
+            cure=f"{suggest(method, ('ols', 'multiband', 'deming'))}choose 'ols', 'multiband' or "
+            "'deming'",
             argument="method",
             value=method,
         )
     if ratio != 1 and method != "deming":
         raise FitError(f"ratio={ratio} is for method='deming', not {method!r}", cure="leave it out")
-    if ridge != 0 and method != "multiband":
-        raise FitError(
-            f"ridge={ridge} is for method='multiband', not {method!r}", cure="leave it out"
-        )
-    if not ratio > 0 or not ridge >= 0:
-        raise FitError(f"ratio={ratio} must be positive and ridge={ridge} not negative")
+    both = "method='ols' and 'multiband'"
+    usual = Recipe()
+    for name, whose in {
+        "loss": both,
+        "ridge": both,
+        "prior": both,
+        "neighbours": "method='multiband'",
+        "scale": "method='multiband'",
+        "date_effects": "method='multiband'",
+    }.items():
+        value = getattr(recipe, name)
+        if value != getattr(usual, name) and repr(method) not in whose:
+            raise FitError(f"{name}={value!r} is for {whose}, not {method!r}", cure="leave it out")
+    if recipe.prior != "zero" and not recipe.ridge:
+        raise FitError("needs a ridge", cure="give ridge=", argument="prior", value=recipe.prior)
+    if not ratio > 0:
+        raise FitError("must be positive", argument="ratio", value=ratio)
 
 
 def fit_attrs(
@@ -271,7 +360,7 @@ def _fit_lines(
 ) -> xr.Dataset:
     names = common_bands(data)
     source, target = data.source.sel(source_band=names), data.target.sel(band=names)
-    per_pair = np.asarray(sum_pairs(_line_block, source, target, (len(names), 6)))
+    per_pair = np.asarray(sum_pairs(line_block, source, target, (len(names), 6)))
     moments = weighted(per_pair, per_pair[..., regression.COUNT], weight)
     n = per_pair[..., regression.COUNT].sum(axis=0)
     require_samples(n, names, n_min or 2 * MIN_SAMPLES_PER_COEFFICIENT)
@@ -285,28 +374,31 @@ def _fit_lines(
     return _dataset(names, slope=slope, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
 
 
-def _fit_multiband(data: Pairs, *, ridge: float, weight: str, n_min: int | None) -> xr.Dataset:
-    sources = [str(name) for name in data.source["source_band"].values]
-    names = [str(name) for name in data.target["band"].values]
-    size = 1 + len(sources) + len(names)
-    per_pair = np.asarray(sum_pairs(_joint_block, data.source, data.target, (size, size)))
-    counts = np.repeat(per_pair[:, :1, 0], len(names), axis=1)
-    n = counts.sum(axis=0)
-    require_samples(n, names, n_min or (1 + len(sources)) * MIN_SAMPLES_PER_COEFFICIENT)
-    moments = weighted(per_pair, per_pair[:, 0, 0], weight)
-    require_spread(sources, regression.source_varies(moments, len(sources)))
-    matrix, intercept, rmse, r2 = regression.solve_multiband(moments, len(sources), ridge)
-    fit = _dataset(names, intercept=intercept, n=n, rmse=rmse, r2=r2, counts=counts)
-    return fit.assign(matrix=(("band", "source_band"), matrix)).assign_coords(source_band=sources)
-
-
-def require_spread(names: Sequence[str], varies: BoolArray) -> None:
-    """Raise `FitError` naming the source bands that do not vary, if any."""
-    flat = [name for name, is_varied in zip(names, varies) if not is_varied]
-    if flat:
-        raise FitError(
-            f"the source does not vary in band {', '.join(flat)}: no line", cure="add pairs"
+def _fit_lines_by(data: Pairs, recipe: Recipe, *, n_min: int | None) -> xr.Dataset:
+    """Fit a line per band by a recipe."""
+    fits = []
+    for name in common_bands(data):
+        part = replace(
+            data, source=data.source.sel(source_band=[name]), target=data.target.sel(band=[name])
         )
+        fits.append(fit_multiband(part, recipe, n_min=n_min).squeeze("source_band", drop=True))
+    return xr.concat(fits, "band").rename(matrix="slope")
+
+
+def fit_multiband(data: Pairs, recipe: Recipe, *, n_min: int | None) -> xr.Dataset:
+    """Fit each target band on all source bands by a recipe; see `fit_linear`."""
+    fit = solve(take_samples(data.source, data.target, recipe), recipe, n_min=n_min)
+    if recipe.neighbours:
+        fit.attrs["pixel_size"] = pixel_size(data.target)
+    return fit
+
+
+def pixel_size(array: xr.DataArray) -> list[float]:
+    """Width and height of a pixel [unit of the CRS], NaN along an axis of one pixel."""
+    steps = [
+        np.diff(array[name].values[:2]) if array.sizes[name] > 1 else [np.nan] for name in "xy"
+    ]
+    return [abs(float(step[0])) for step in steps]
 
 
 def common_bands(data: Pairs) -> list[str]:
@@ -320,68 +412,6 @@ def common_bands(data: Pairs) -> list[str]:
             cure="fit method='multiband'",
         )
     return names
-
-
-def require_samples(n: Float64Array, bands: Sequence[str], n_min: int) -> None:
-    """Raise `FitError` naming the bands with fewer than `n_min` samples, if any."""
-    few = [f"{band} {int(count)}" for band, count in zip(bands, n) if count < n_min]
-    if few:
-        raise FitError(
-            f"too few samples where both sides are valid ({', '.join(few)}",
-            cure=f"at least {n_min} are "
-            "needed): use more dates, a longer tolerance, or pass n_min=",
-        )
-
-
-def sum_pairs(
-    block: Any,
-    source: xr.DataArray,
-    target: xr.DataArray,
-    shape: tuple[int, ...],
-    *,
-    dtype: type = np.float64,
-) -> AnyArray:
-    """Moments of each pair (pair, ...), summed over the chunks in space, in `dtype`."""
-    new = dict(zip("kl", shape))
-    sums = map_blocks(
-        block,
-        f"psyx,pbyx->pyx{''.join(new)}",
-        source.data,
-        target.data,
-        new=new,
-        sizes={"y": 1, "x": 1},
-        dtype=dtype,
-        name="fit-linear",
-    )
-    return np.asarray(sums.sum(axis=(1, 2)))
-
-
-def _line_block(source: AnyArray, target: AnyArray) -> Float64Array:
-    """Band moments (pair, 1, 1, band, 6) of a block."""
-    return _block(regression.band_moments, source, target)
-
-
-def _joint_block(source: AnyArray, target: AnyArray) -> Float64Array:
-    """Joint moments (pair, 1, 1, 1 + source_band + band, 1 + source_band + band) of a block."""
-    return _block(regression.joint_moments, source, target)
-
-
-def _block(kernel: Any, source: AnyArray, target: AnyArray) -> Float64Array:
-    sums = [kernel(x.reshape(len(x), -1), y.reshape(len(y), -1)) for x, y in zip(source, target)]
-    return np.stack(sums)[:, None, None]
-
-
-def weighted(per_pair: Float64Array, n: Float64Array, weight: str) -> Float64Array:
-    """Sum the moments of the pairs, with equal weight of each pixel or each pair."""
-    if weight == "pixel":
-        return np.asarray(per_pair.sum(axis=0))
-    if weight != "pair":
-        raise FitError(
-            "is unknown", cure="choose 'pixel' or 'pair'", argument="weight", value=weight
-        )
-    share = np.where(n > 0, 1 / np.maximum(n, 1), 0.0)
-    extra = per_pair.ndim - share.ndim
-    return np.asarray((per_pair * share.reshape(share.shape + (1,) * extra)).sum(axis=0))
 
 
 def _dataset(names: Sequence[str], *, counts: Float64Array, **columns: Float64Array) -> xr.Dataset:
@@ -451,16 +481,8 @@ class LinearHarmonizer(Fitted):
     def _mix(self, cube: xr.Dataset) -> xr.Dataset:
         """Map all source bands to all target bands."""
         array = cube[REFLECTANCE]
-        matrix, sources, names = self._matrix(array)
-        data = map_blocks(
-            regression.apply_matrix,
-            "tsyx,bs,b->tbyx",
-            select_bands(array, sources).data,
-            matrix,
-            self.fit["intercept"].values,
-            dtype=np.float32,
-            name="harmonize-linear",
-        )
+        sources, names = list(self.bands), [str(name) for name in self.fit["band"].values]
+        data = apply_matrix_fit(self.fit, select_bands(array, sources))
         result = base.rebuild(array, data, self._target(array, names, sources))
         return self._with_uncertainty(cube, result, np.ones(array.sizes["time"], bool))
 
@@ -479,16 +501,24 @@ class LinearHarmonizer(Fitted):
     def _with_uncertainty(
         self, cube: xr.Dataset, result: xr.DataArray, is_due: BoolArray
     ) -> xr.Dataset:
-        """Propagate the uncertainty to first order, taking errors of bands as independent."""
+        """Propagate the uncertainty to first order, taking errors of bands as independent.
+
+        Neighbouring pixels are taken to share their error, so that gradients have none.
+        """
         whole = result.to_dataset(name=REFLECTANCE)
         if base.UNCERTAINTY not in cube:
             return whole
         sigma = cube[base.UNCERTAINTY]
         matrix, sources, names = self._matrix(cube[REFLECTANCE])
         weights = xr.DataArray(matrix**2, dims=("band", "source_band"))
-        squares = (sigma.sel(band=sources) ** 2).drop_vars("band").rename(band="source_band")
+        known = sigma.sel(band=sources)
+        if is_log(self.fit):
+            known = known / select_bands(cube[REFLECTANCE], sources)
+        squares = (known**2).drop_vars("band").rename(band="source_band")
         variance = xr.dot(weights, squares, dim="source_band")
         own: xr.DataArray = (variance**0.5).assign_coords(band=names)
+        if is_log(self.fit):
+            own = own * result
         if not is_due.all():
             own = own.where(xr.DataArray(is_due, dims="time"), sigma.sel(band=names))
         own = own.transpose(*sigma.dims).astype("float32")
@@ -498,7 +528,10 @@ class LinearHarmonizer(Fitted):
         """Coefficients (band, source_band), the source bands they need, and the target bands."""
         names = [str(name) for name in self.fit["band"].values]
         if "matrix" in self.fit:
-            return self.fit["matrix"].values, list(self.bands), names
+            matrix = self.fit["matrix"]
+            if "term" in matrix.dims:
+                matrix = matrix.sel(term=["value", "mean"]).sum("term")
+            return matrix.values, list(self.bands), names
         present = set(map(str, array["band"].values))
         names = [name for name in names if name in present]
         if not names:
@@ -506,3 +539,56 @@ class LinearHarmonizer(Fitted):
                 f"{self.name} has lines for {self.bands}", cure=f"the cube has {present}"
             )
         return np.diag(self.fit["slope"].sel(band=names).values), names, names
+
+
+def is_log(fit: xr.Dataset) -> bool:
+    """Whether a fit relates logarithms."""
+    return fit.attrs.get("scale", "linear") == "log"
+
+
+def apply_matrix_fit(fit: xr.Dataset, array: xr.DataArray) -> Any:
+    """Apply the ``matrix`` of a fit to its source bands: (time, band, y, x) float32, lazily."""
+    data, sizes, terms = array.data, {}, None
+    if "term" in fit.dims:
+        _require_pixel_size(fit, array)
+        terms = fit["matrix"].transpose("band", "term", "source_band").values
+        data, sizes = padded_by_one(data)
+    return map_blocks(
+        partial(_apply_block, terms=terms, lowest=fit["lowest"].values if is_log(fit) else None),
+        "tsyx,bs,b->tbyx",
+        data,
+        fit["matrix"].values if terms is None else terms.sum(axis=1),
+        fit["intercept"].values,
+        sizes=sizes,
+        dtype=np.float32,
+        name="harmonize-linear",
+    )
+
+
+def _require_pixel_size(fit: xr.Dataset, array: xr.DataArray) -> None:
+    wanted, given = (np.asarray(a, float) for a in (fit.attrs["pixel_size"], pixel_size(array)))
+    if (np.abs(wanted - given) > 1e-6 * wanted).any():  # False where an axis has one pixel
+        raise GridError(
+            f"the fit has neighbouring pixels as predictors, on pixels of {wanted.tolist()}, and "
+            f"the cube's are {given.tolist()}",
+            cure="pass like= with a cube on the grid of the pairs, or fit with neighbours=False",
+        )
+
+
+def _apply_block(
+    values: AnyArray,
+    matrix: Float64Array,
+    intercept: Float64Array,
+    *,
+    terms: Float64Array | None,
+    lowest: Float64Array | None,
+) -> AnyArray:
+    """Apply a fit to a block, with a margin of one pixel if it has terms."""
+    if lowest is not None:
+        values = robust.logarithm(values, lowest[:, None, None])
+    values = np.ascontiguousarray(values)
+    if terms is None:
+        result = regression.apply_matrix(values, matrix, intercept)
+    else:
+        result = robust.apply_terms(values, np.ascontiguousarray(terms), intercept)
+    return result if lowest is None else np.exp(result)

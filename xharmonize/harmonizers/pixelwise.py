@@ -23,9 +23,9 @@ from xharmonize.harmonizers.linear import (
     common_bands,
     fit_attrs,
     read_pairs,
-    require_samples,
 )
 from xharmonize.harmonizers.protocol import Checked, Fitted
+from xharmonize.harmonizers.sums import require_samples
 from xharmonize.kernels import regression
 from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
 

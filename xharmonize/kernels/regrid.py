@@ -7,7 +7,6 @@ they share in y and in x, so `regrid_mean` sums rows first and columns after.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import erf
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -140,12 +139,10 @@ class AxisMap:
 
 def _smooth_step(distance: Float64Array, sigma: float) -> Float64Array:
     """Integral of the normal distribution function up to a distance; the ramp it smooths."""
+    from scipy.special import ndtr
+
     z = distance / sigma
-    normal = 0.5 * (1 + _erf(z / np.sqrt(2)))
-    return np.asarray(distance * normal + sigma * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
-
-
-_erf = np.vectorize(erf, otypes=[np.float64])
+    return np.asarray(distance * ndtr(z) + sigma * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
 
 
 def _snapped(position: Float64Array) -> Float64Array:

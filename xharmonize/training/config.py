@@ -6,13 +6,11 @@ change how fast a training is, and how it is told of, but not what is learned.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from xharmonize.errors import ModelError, OptionError
+from xharmonize.errors import ModelError, OptionError, UnknownModelError, suggest
 from xharmonize.models.card import Matching, Part, Sized, Within
 
 Name = Annotated[str, Matching(r"[^\x00-\x1f\x7f]{1,200}")]
@@ -456,31 +454,77 @@ NETWORKS: dict[str, type[Method]] = {
 """Methods that are trained step by step."""
 
 
-def read_toml(path: Path) -> Mapping[str, Any]:
-    """Read a TOML file."""
-    with path.open("rb") as file:
-        return tomllib.load(file)
+Weight = Literal["pixel", "pair"]
 
 
-__all__ = [
-    "NETWORKS",
-    "Config",
-    "Data",
-    "Gan",
-    "GlobalLut",
-    "GlobalLutConv",
-    "HlsGan",
-    "Method",
-    "Mgan",
-    "Pix2pix",
-    "Run",
-    "Settings",
-    "SmallConv",
-    "Split",
-    "TileLut",
-    "TileLutConv",
-    "read_toml",
-]
+@dataclass(frozen=True, kw_only=True)
+class Closed(Settings):
+    """What is solved at once, by a function of the library that its docstring names."""
+
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ols(Closed):
+    """A line per band by least squares: `xharmonize.fit_linear`."""
+
+    name: ClassVar[str] = "ols"
+    weight: Weight = "pixel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiOls(Closed):
+    """Every target band from all source bands: ``fit_linear(method="multiband")``."""
+
+    name: ClassVar[str] = "multi-ols"
+    weight: Weight = "pixel"
+    ridge: Annotated[float, Within(0.0, 1e6)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deming(Closed):
+    """A line per band that allows for errors on both sides: ``fit_linear(method="deming")``."""
+
+    name: ClassVar[str] = "deming"
+    weight: Weight = "pixel"
+    ratio: Annotated[float, Within(1e-6, 1e6)] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerPixel(Closed):
+    """A line per pixel: `xharmonize.fit_pixelwise`."""
+
+    name: ClassVar[str] = "per-pixel"
+    n_min: Annotated[int, Within(2, 10**4)] = 4
+    fallback: Literal["none", "line"] = "line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistogramMatching(Closed):
+    """The source's distribution becomes the target's: `xharmonize.fit_histogram`."""
+
+    name: ClassVar[str] = "histogram-matching"
+    per: Literal["source", "date"] = "source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto(Closed):
+    """The fixed recipe of `xharmonize.harmonizers.auto.fit_auto`.
+
+    Attributes
+    ----------
+    allow_one_pair : bool
+        Whether to fit on one pair alone, which is refused otherwise.
+    """
+
+    name: ClassVar[str] = "auto"
+    allow_one_pair: bool = False
+
+
+CLOSED: dict[str, type[Closed]] = {
+    one.name: one for one in (Ols, MultiOls, Deming, PerPixel, HistogramMatching, Auto)
+}
+"""Methods that are solved at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -489,11 +533,62 @@ class Config:
 
     Attributes
     ----------
-    method : Method
+    method : Method or Closed
+        Options of the method; its class says which.
     data : Data
+        Samples and what is held out. Closed forms use all pairs and leave one date out to score.
     run : Run
     """
 
-    method: Any
+    method: Method | Closed
     data: Data = field(default_factory=Data)
     run: Run = field(default_factory=Run)
+
+
+def settle(method: Any, config: Any) -> Config:
+    """Return the configuration of a method's name and of what was given with it.
+
+    Parameters
+    ----------
+    method : str, Method or Closed
+        A name, for its defaults, or the method's own dataclass.
+    config : Config, Method, Closed or None
+
+    Raises
+    ------
+    UnknownModelError
+        If no method has that name.
+    OptionError
+        If the configuration is of another method, or is none.
+    """
+    if isinstance(method, (Method, Closed)):
+        if config is None:
+            return Config(method=method)
+        method = method.name
+    known = {**CLOSED, **NETWORKS}
+    if not isinstance(method, str) or method not in known:
+        raise UnknownModelError(
+            "is no method",
+            argument="method",
+            value=method,
+            cure=f"{suggest(method, known)}there are {', '.join(known)}",
+        )
+    if config is None:
+        return Config(method=known[method]())
+    whole = Config(method=config) if isinstance(config, (Method, Closed)) else config
+    if not isinstance(whole, Config):
+        raise OptionError(
+            f"is a {type(config).__name__}",
+            argument="config",
+            value=config,
+            cure=f"give training.{known[method].__name__}(...), or training.Config(method=..., "
+            "data=..., run=...)",
+        )
+    if whole.method.name != method:
+        raise OptionError(
+            f"configures {whole.method.name!r}, not {method!r}",
+            argument="config",
+            value=config,
+            cure=f"give training.{known[method].__name__}(...)",
+        )
+    return whole

@@ -34,8 +34,8 @@ class Batch:
     valid : (n, band, y, x) bool tensor
         Pixels that count in the loss.
     index : (n,) int64 tensor
-        Number of each sample in the store. Whatever is drawn at random is drawn per sample, from
-        `StepInfo.generator`, so that it depends neither on the rank nor on the batch.
+        Number of each sample in the store. Whatever is drawn at random is drawn per sample
+        (`models.nets.draws`), so that it depends neither on the rank nor on the batch.
     date : (n,) int64 tensor
         Number of the pair's date.
     histograms : (n, band, bin) float32 tensor or None
@@ -83,13 +83,6 @@ class StepInfo:
     epoch: int
     seed: int
     ranks: Ranks
-
-    def generator(self, index: int, purpose: str) -> np.random.Generator:
-        """Return the random numbers of one sample in this step, for one purpose.
-
-        A pure function of its arguments and the step: an interrupted training draws the same.
-        """
-        return np.random.default_rng([self.seed, self.step, index, *purpose.encode()])
 
 
 @dataclass(frozen=True, kw_only=True)

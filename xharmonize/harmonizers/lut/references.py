@@ -12,18 +12,16 @@ import xarray as xr
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract
 from xharmonize.cube.door import at_door
 from xharmonize.errors import FitError
-from xharmonize.harmonizers.linear import (
+from xharmonize.harmonizers.linear import common_bands, fit_attrs, read_pairs
+from xharmonize.harmonizers.lut.harmonizers import HISTOGRAM, LUT
+from xharmonize.harmonizers.lut.histograms import count_tiles, whole
+from xharmonize.harmonizers.sums import (
     MIN_SAMPLES_PER_COEFFICIENT,
-    common_bands,
-    fit_attrs,
-    read_pairs,
     require_samples,
     require_spread,
     sum_pairs,
     weighted,
 )
-from xharmonize.harmonizers.lut.harmonizers import HISTOGRAM, LUT
-from xharmonize.harmonizers.lut.histograms import count_tiles, whole
 from xharmonize.kernels import lut
 from xharmonize.sensors import Names
 from xharmonize.types import AnyArray, Float64Array, IntArray

@@ -2,6 +2,6 @@
 
 Each module has two functions::
 
-    def describe(store, config) -> Card      # what the bundle will say; weights not known yet
-    def make(setup: Setup) -> Method         # networks, optimisers and losses
+    def describe(facts: Facts, config) -> Card     # of the bundle to come; see `training.cards`
+    def make(setup: Setup) -> Method               # networks, optimisers and losses
 """
