@@ -140,11 +140,6 @@ def run_step(method, batch, step):
     return told
 
 
-def error(method, batch):
-    difference = (method.predict(batch) - batch.target).abs()
-    return difference[batch.valid].mean().item()
-
-
 def line_error(method, batch, matrix):
     """Of the line alone, in the output's units."""
     card = method.card
@@ -171,16 +166,13 @@ def test_the_recipe_starts_exactly_at_the_line(kind):
 @pytest.mark.parametrize("kind", GANS + TABLES, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("is_printed", [False, True], ids=["recipe", "printed"])
 def test_a_few_samples_are_learnt(kind, is_printed):
-    small = SMALL if kind in GANS else {"learning_rate": 1e-2}
-    small = small | {"date_weight": 1.0, "dropout": 0.0} if kind in GANS else small
-    config = kind.printed(**small) if is_printed else kind(**small)
-    method = make(config)
+    small = SMALL | {"dropout": 0.0} if kind in GANS else {"learning_rate": 1e-2}
+    small = small | {"date_weight": 1.0}
+    method = make(kind.printed(**small) if is_printed else kind(**small))
     batch = make_batch(method)
-    before = error(method, batch)
-    told = [run_step(method, batch, step_at(step)) for step in range(60)]
+    told = [run_step(method, batch, step_at(step)) for step in range(30)]
     assert all(np.isfinite(list(one.values())).all() for one in told)
-    after = error(method, batch)
-    assert after < (0.8 if not is_printed else 0.9) * before
+    assert told[-1]["generator"] < 0.8 * told[0]["generator"]
 
 
 @pytest.mark.parametrize("kind", [configs.Mgan, configs.HlsGan, configs.TileLutConv])
