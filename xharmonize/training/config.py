@@ -6,7 +6,6 @@ change how fast a training is, and how it is told of, but not what is learned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -59,7 +58,7 @@ class Method(Settings):
     name: ClassVar[str]
     module: ClassVar[str]
     """Where `describe` and `make` of the method stand."""
-    as_printed: ClassVar[Mapping[str, Any]] = {}
+    as_printed: ClassVar[dict[str, Any]] = {}
     """Options that a paper prints, where they differ from the defaults: the recipe that works."""
 
     seed: Annotated[int, Within(0, 2**31)] = 0
@@ -157,10 +156,14 @@ class Gan(Method):
         Decay of both optimisers' first moments.
     scale_learning_rate : bool
         Whether the learning rate is multiplied by the number of ranks.
+    scaling : {"deviation", "largest", "range"}
+        What values are divided by; see `cards.Scaling`.
     initial : {"glorot", "normal"}
         Initial weights: Glorot-uniform, or normal with a standard deviation of 0.02.
     """
 
+    architecture: ClassVar[str]
+    max_depth: ClassVar[int]
     width: Annotated[int, Within(1, 256)] = 32
     depth: Annotated[int, Within(2, 9)] | None = None
     dropout: Annotated[float, Within(0.0, 0.9)] = 0.0
@@ -179,11 +182,12 @@ class Gan(Method):
     augmentation: Policies = ("color", "translation", "cutout")
     beta1: Annotated[float, Within(0.0, 0.999)] = 0.9
     scale_learning_rate: bool = False
+    scaling: Literal["deviation", "largest", "range"] = "deviation"
     initial: Literal["glorot", "normal"] = "glorot"
     learning_rate: Annotated[float, Within(1e-8, 1.0)] = 2e-4
 
 
-AS_PRINTED = {"date_weight": 1.0, "ema": 0.0, "patience": 0}
+AS_PRINTED: dict[str, Any] = {"date_weight": 1.0, "ema": 0.0, "patience": 0}
 """What no paper of these has: a weight of dates, averaged weights, early stopping on dates."""
 
 
@@ -199,8 +203,9 @@ class Mgan(Gan):
 
     name: ClassVar[str] = "mgan"
     module: ClassVar[str] = "xharmonize.training.methods.gan"
+    architecture: ClassVar[str] = "mgan-unet"
     max_depth: ClassVar[int] = 7
-    as_printed: ClassVar[Mapping[str, Any]] = AS_PRINTED | {
+    as_printed: ClassVar[dict[str, Any]] = AS_PRINTED | {
         "width": 64,
         "dropout": 0.5,
         "output_activation": "tanh",
@@ -210,6 +215,7 @@ class Mgan(Gan):
         "discriminator_width": 64,
         "learning_rate": 1e-4,
         "scale_learning_rate": True,
+        "scaling": "largest",
         "batch": 16,
     }
 
@@ -232,13 +238,14 @@ class Pix2pix(Gan):
 
     name: ClassVar[str] = "pix2pix"
     module: ClassVar[str] = "xharmonize.training.methods.gan"
+    architecture: ClassVar[str] = "pix2pix"
     max_depth: ClassVar[int] = 8
     norm: Literal["batch", "instance", "none"] = "none"
     noise: Annotated[int, Within(0, 16)] = 0
     adversary: Literal["relativistic", "absolute", "none"] = "absolute"
     conditional: bool = True
     discriminator_weight: Annotated[float, Within(0.0, 1e3)] = 0.5
-    as_printed: ClassVar[Mapping[str, Any]] = AS_PRINTED | {
+    as_printed: ClassVar[dict[str, Any]] = AS_PRINTED | {
         "width": 64,
         "dropout": 0.5,
         "output_activation": "tanh",
@@ -252,6 +259,7 @@ class Pix2pix(Gan):
         "augmentation": (),
         "learning_rate": 2e-4,
         "beta1": 0.5,
+        "scaling": "range",
         "initial": "normal",
         "batch": 1,
     }
@@ -268,7 +276,7 @@ class HlsGan(Pix2pix):
     name: ClassVar[str] = "hls-gan"
     max_depth: ClassVar[int] = 7
     noise: Annotated[int, Within(0, 16)] = 1
-    as_printed: ClassVar[Mapping[str, Any]] = Pix2pix.as_printed | {"noise": 1, "steps": 45_000}
+    as_printed: ClassVar[dict[str, Any]] = Pix2pix.as_printed | {"noise": 1, "steps": 45_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +318,7 @@ class TileLutConv(Method):
     smooth: Annotated[float, Within(0.0, 1e3)] = 0.01
     monotone: Annotated[float, Within(0.0, 1e3)] = 0.01
     weight_decay: Annotated[float, Within(0.0, 1.0)] = 1e-4
-    as_printed: ClassVar[Mapping[str, Any]] = AS_PRINTED | {
+    as_printed: ClassVar[dict[str, Any]] = AS_PRINTED | {
         "base": "none",
         "refine_scale": 1.0,
         "refine_activation": "relu",

@@ -48,7 +48,8 @@ def keys_of(index: Tensor, *parts: int) -> Tensor:
         From 0 to 2**32 - 1.
     """
     keys = torch.zeros_like(index)
-    for part in (index >> 32, index, *parts):
+    told: tuple[Tensor | int, ...] = (index >> 32, index, *parts)
+    for part in told:
         keys = _mixed((keys ^ part) + _STEP)
     return keys
 

@@ -21,7 +21,9 @@ from xharmonize.models.nets.layers import area_means
 from xharmonize.models.nets.patchgan import make_patchgan
 from xharmonize.training import losses
 from xharmonize.training.augment import augment
+from xharmonize.training.cards import Facts, generator_card
 from xharmonize.training.config import Gan
+from xharmonize.training.losses import Adversary
 from xharmonize.training.methods import start
 from xharmonize.training.protocol import Batch, Loss, Setup, StepInfo
 from xharmonize.types import AnyArray
@@ -46,8 +48,33 @@ def hyperparameters(config: Any, side: int) -> dict[str, Any]:
     return {"depth": depth} | {name: getattr(config, name) for name in names}
 
 
+def describe(facts: Facts, config: Gan) -> GeneratorCard:
+    """Return the card of the generator.
+
+    Raises
+    ------
+    ModelError
+        If the patches cannot be halved often enough.
+    """
+    pair = facts.store.pairs[0]
+    beside = {
+        "none": "trained on the L1 loss",
+        "absolute": "trained against a PatchGAN",
+        "relativistic": "trained against a relativistic PatchGAN",
+    }[config.adversary]
+    base = ", added to a line fitted on the training samples" if config.base == "line" else ""
+    return generator_card(
+        facts,
+        title=f"{config.name}, {pair.sensor_source} to {pair.bandpass_target.upper()}",
+        description=f"A U-Net{base}, {beside}.",
+        architecture=config.architecture,
+        hyperparameters=hyperparameters(config, facts.store.lattice.tile),
+        scaling=config.scaling,
+    )
+
+
 def make(setup: Setup) -> GanMethod:
-    """Make the networks, optimisers and losses."""
+    """Return the networks, optimisers and losses."""
     return GanMethod(setup)
 
 
@@ -128,7 +155,7 @@ class GanMethod:
         yield "generator", total, parts
 
     @property
-    def _kind(self) -> losses.Adversary:
+    def _kind(self) -> Adversary:
         return "absolute" if self.config.adversary == "absolute" else "relativistic"
 
     def adversary_weight(self, step: int) -> float:

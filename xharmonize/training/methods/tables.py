@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from xharmonize.models.kinds import LutCard
 from xharmonize.models.nets.unet_lut import Refined, look_up
 from xharmonize.training import losses
+from xharmonize.training.cards import Facts, lut_card
 from xharmonize.training.config import TileLutConv
 from xharmonize.training.methods import start
 from xharmonize.training.protocol import Batch, Loss, Setup, StepInfo
@@ -35,8 +36,23 @@ def hyperparameters(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
+def describe(facts: Facts, config: TileLutConv) -> LutCard:
+    """Return the card of the network."""
+    pair = facts.store.pairs[0]
+    extent = "each tile's histograms" if config.adaptive else "no histogram: the same for all tiles"
+    base = {"line": ", added to a line fitted per band", "ramp": ", added to the identity"}
+    after = " A 3 x 3 convolution follows." if config.refine else ""
+    return lut_card(
+        facts,
+        title=f"{config.name}, {pair.sensor_source} to {pair.bandpass_target.upper()}",
+        description=f"Look-up tables from {extent}{base.get(config.base, '')}.{after}",
+        architecture=architecture(config),
+        hyperparameters=hyperparameters(config),
+    )
+
+
 def make(setup: Setup) -> TablesMethod:
-    """Make the networks, optimisers and losses."""
+    """Return the network, its optimiser and losses."""
     return TablesMethod(setup)
 
 
