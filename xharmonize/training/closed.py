@@ -15,6 +15,7 @@ from xharmonize.errors import FitError, XHarmonizeError
 from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.lut.references import fit_histogram
 from xharmonize.harmonizers.pixelwise import fit_pixelwise
+from xharmonize.harmonizers.validation import as_estimate, estimate_left_out
 from xharmonize.training import judge
 from xharmonize.training.config import (
     Auto,
@@ -84,36 +85,56 @@ _FITS: dict[type[Closed], Callable[[xr.DataTree, Any], xr.Dataset]] = {
 }
 
 
-def leave_one_out(pairs: xr.DataTree, config: Closed) -> tuple[pd.DataFrame, list[str]]:
+def leave_one_out(
+    pairs: xr.DataTree, config: Closed, fitted: xr.Dataset
+) -> tuple[pd.DataFrame, list[str]]:
     """Score a closed form on each target date, fitted on the pairs of the others.
 
-    The pairs of the scored date are taken away before anything is fitted.
+    Dates are left out by `xharmonize.harmonizers.validation`, which hides the target of what is
+    scored from what is fitted. ``auto`` has scored itself that way.
 
     Returns
     -------
     DataFrame, list of str
         As `judge.judge`; empty, with the reason, where there is one date.
     """
-    dates = target_of(pairs)["time"].values.astype("datetime64[D]")
-    names = [str(band) for band in target_of(pairs)["band"].values]
-    if np.unique(dates).size < 2:
-        return pd.DataFrame(), ["not scored: there is one date, and none is left to fit on"]
-    rows: list[dict[str, Any]] = []
-    notes: dict[str, str] = {}
-    for date in np.unique(dates):
-        rest = take(pairs, np.flatnonzero(dates != date))
-        models: dict[str, Any] = {judge.IDENTITY: None, judge.HLS: judge.HLS}
-        models[judge.OLS] = fit(rest, Ols())
-        if not isinstance(config, Ols):
-            try:
-                models[config.name] = fit(rest, config)
-            except XHarmonizeError as error:
-                notes[config.name] = f"{config.name} is not scored on {date}: {error}"
-        for number in np.flatnonzero(dates == date):
-            rows += judge.score_pair(models, pairs, int(number), None, names, notes)
-    return judge.mean_of(rows), list(notes.values())
+    if isinstance(config, Auto):
+        return judge.mean_of(judge.rows_of(fitted, judge.OBSERVED, 0)), []
+    methods = {
+        judge.IDENTITY: _method(lambda _: None),
+        judge.HLS: _method(lambda _: judge.HLS),
+        judge.OLS: _method(lambda rest: fit(rest, Ols())),
+        config.name: _method(lambda rest: fit(rest, config)),
+    }
+    try:
+        found = estimate_left_out(pairs, methods)
+    except XHarmonizeError as error:
+        return pd.DataFrame(), [f"not scored: {error}"]
+    rows = []
+    for number in range(found.sizes["pair"]):
+        one = found.isel(pair=[number])
+        pixels = int(np.isfinite(one["target"].values).all(axis=1).sum())
+        if pixels:
+            rows += judge.rows_of(one, judge.OBSERVED, pixels)
+    return judge.mean_of(rows), []
 
 
-def take(pairs: xr.DataTree, numbers: Any) -> xr.DataTree:
-    """Return some of the collected pairs."""
-    return pairs.isel(pair=list(numbers))
+def _method(make: Callable[[xr.DataTree], Any]) -> Callable[[Any, Any], xr.DataArray]:
+    """A method of `estimate_left_out`: a model of the rest, applied to what was left out."""
+
+    def method(rest: xr.DataTree, look: xr.DataTree) -> xr.DataArray:
+        model = make(rest)
+        target = target_of(look)
+        bands = [str(band) for band in target["band"].values]
+        cubes = [
+            judge.applied(
+                model,
+                judge.source_cube(look, number),
+                as_cube(target.isel(pair=[number])),
+                bands,
+            )
+            for number in range(target.sizes["pair"])
+        ]
+        return as_estimate(xr.concat(cubes, "time"))
+
+    return method

@@ -149,11 +149,11 @@ def fit_lines(
     used = [own for own in moments.values() if own[0, 0] > 1]
     means = np.array([own[0, 1:] / own[0, 0] for own in used])
     within = [own[1:, 1:] / own[0, 0] - np.outer(m, m) for own, m in zip(used, means)]
-    covariance, mean = np.mean(within, axis=0), means.mean(axis=0)
+    covariance = np.mean(within, axis=0)
     prior = identity(store.source_bands, store.bands)
     return (
-        _line(store, covariance, mean, prior, np.ones((len(store.bands), n), bool)),
-        _line(store, covariance, mean, prior, prior > 0),
+        _line(store, covariance, means, prior, np.ones((len(store.bands), n), bool)),
+        _line(store, covariance, means, prior, prior > 0),
     )
 
 
@@ -168,7 +168,7 @@ def identity(source: Sequence[str], target: Sequence[str]) -> Float64Array:
 
 
 def _line(
-    store: Store, covariance: Float64Array, mean: Float64Array, prior: Float64Array, used: AnyArray
+    store: Store, covariance: Float64Array, means: Float64Array, prior: Float64Array, used: AnyArray
 ) -> Line:
     """Solve each target band on those source bands that it may use."""
     n = prior.shape[1]
@@ -181,11 +181,14 @@ def _line(
         own = np.zeros((1, len(at) + 1, len(at) + 1))
         own[0, 0, 0], own[0, 1:, 1:] = 1.0, covariance[np.ix_(at, at)]
         matrix[row, chosen] = solve_ridge(own, RIDGE, prior[row : row + 1, chosen])[0][0]
+    left = means[:, n:] - means[:, :n] @ matrix.T
+    spread = left.std(axis=0, ddof=1) if len(left) > 1 else np.full(len(matrix), np.nan)
     return Line(
         source_bands=store.source_bands,
         bands=store.bands,
         matrix=matrix,
-        offset=mean[n:] - matrix @ mean[:n],
+        offset=left.mean(axis=0),
+        levels=tuple(spread.tolist()),
     )
 
 

@@ -40,7 +40,7 @@ class Feed:
         """Return samples as a batch; `clip` for training."""
         part = self.store.read(numbers)
         inputs = [self._clipped(image, at, clip) for at, image in self._placed(part.inputs)]
-        target = self._clipped(part.target, self.constants.n_source, clip)
+        target = self._clipped(part.target, len(self.store.source_bands), clip)
         output = self.card.output
         is_valid = np.isfinite(target)
         scaled = sampling.normalise(np.where(is_valid, target, 0), output.mean, output.scale)

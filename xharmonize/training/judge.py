@@ -15,19 +15,19 @@ import xarray as xr
 
 from xharmonize.cube.contract import REFLECTANCE
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.cube.indices import index
 from xharmonize.cube.pairs import as_cube, source_groups, target_of
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, XHarmonizeError
 from xharmonize.harmonizers.convert import to_sensor
 from xharmonize.harmonizers.linear import fit_linear
-from xharmonize.metrics import Sam, score
+from xharmonize.harmonizers.validation import as_estimate, score_estimates
 from xharmonize.training.split import Split
 from xharmonize.training.store import Store
 from xharmonize.types import BoolArray
 
 IDENTITY, HLS, OLS = "identity", "hls-v2", "ols"
 OBSERVED, TRUTH = "observed", "truth"
+SHOWN = ("ergas", "sam", "ndvi_rmse", "ergas_centred", "sam_centred", "ndvi_rmse_centred")
 SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
 
 
@@ -47,9 +47,9 @@ def judge(
     Returns
     -------
     DataFrame
-        One row per method and reference: ERGAS (ratio 1) [%], SAM [degree], RMSE of NDVI [1], ERGAS
-        with the mean difference of each pair and band removed, RMSE of each band [1], and the
-        number of pixels. Pairs weigh the same.
+        One row per method and reference: ERGAS (ratio 1) [%], SAM [degree], RMSE of NDVI [1], the
+        same with the mean difference of each pair and band removed (``_centred``), RMSE of each
+        band [1], and the number of pixels. Pairs weigh the same.
     list of str
         Why a method is not among them.
     """
@@ -180,7 +180,7 @@ def score_pair(
     found = {}
     for name, model in models.items():
         try:
-            found[name] = _applied(model, source, target, names).compute()
+            found[name] = applied(model, source, target, names).compute()
         except XHarmonizeError as error:
             notes[name] = f"{name} is not scored: {error}"
     references = {OBSERVED: target}
@@ -188,23 +188,47 @@ def score_pair(
         truth = as_cube(tree[TRUTH][REFLECTANCE].isel(pair=[number]))
         references[TRUTH] = target.copy(data=truth.sel(band=names).compute().values)
     valid = np.isfinite(target.values).all(axis=(0, 1))
-    for cube in found.values():
+    for cube in (*found.values(), *references.values()):
         valid &= np.isfinite(cube.values).all(axis=(0, 1))
     if where is not None:
         valid &= where(target)
     if not valid.any():
         return []
-    if TRUTH in references:
-        found["observed target"] = target
-    return [
-        {"method": name, "reference": kind, **_scores(cube.where(valid), reference.where(valid))}
-        for kind, reference in references.items()
-        for name, cube in found.items()
-        if not (kind == OBSERVED and cube is target)
-    ]
+    rows = []
+    for kind, reference in references.items():
+        # How far the observed target itself is from the truth: no method can see that.
+        scored = found if kind == OBSERVED else {**found, "observed target": target}
+        rows += rows_of(_together(scored, reference, valid), kind, int(valid.sum()))
+    return rows
 
 
-def _applied(
+def _together(
+    found: Mapping[str, xr.DataArray], reference: xr.DataArray, valid: BoolArray
+) -> xr.Dataset:
+    """Estimates and target of a pair in the form that `score_estimates` takes."""
+    masked = {name: as_estimate(cube.where(valid)) for name, cube in found.items()}
+    estimate = xr.concat(list(masked.values()), xr.IndexVariable("model", list(masked)))
+    target = as_estimate(reference.where(valid))
+    return xr.Dataset({"estimate": estimate, "target": target})
+
+
+def rows_of(found: xr.Dataset, reference: str, pixels: int) -> list[dict[str, Any]]:
+    """One row per model and pair of what `score_estimates` makes of estimates."""
+    scores = found if "ergas" in found else score_estimates(found)
+    rows = []
+    for model in scores["model"].values.tolist():
+        for number in range(scores.sizes["pair"]):
+            own = scores.sel(model=model).isel(pair=number)
+            row = {name: float(own[name]) for name in SHOWN if name in own}
+            row |= {
+                f"rmse_{band}": float(own["rmse"].sel(band=band))
+                for band in scores["band"].values.tolist()
+            }
+            rows.append({"method": model, "reference": reference, **row, "pixels": pixels})
+    return rows
+
+
+def applied(
     model: Any, source: xr.DataArray, target: xr.DataArray, bands: list[str]
 ) -> xr.DataArray:
     """Source as the target's sensor sees it, by one model, on the target's grid."""
@@ -221,33 +245,3 @@ def _applied(
         result = to_sensor(source, product, model, like=target).sel(band=bands)
     values: xr.DataArray = target.copy(data=result.transpose(*target.dims).data)
     return values
-
-
-def _scores(estimate: xr.DataArray, reference: xr.DataArray) -> dict[str, float]:
-    """Scores of one pair."""
-    metrics: list[Any] = ["rmse", "ergas", Sam(unit="deg"), "n"]
-    found = score(estimate, reference, metrics)
-    level = (estimate - reference).mean(("y", "x"))
-    levelled = estimate.copy(data=(estimate - level).transpose(*estimate.dims).data)
-    row = {
-        "ergas": float(found["ergas"]),
-        "sam": float(found["sam"]),
-        "ndvi_rmse": _ndvi(estimate, reference),
-        "ergas_dm": float(score(levelled, reference, "ergas")["ergas"]),
-    }
-    names = reference["band"].values.astype(str)
-    row |= {f"rmse_{b}": float(found["rmse"].sel(band=b)) for b in names}
-    row["pixels"] = int(found["n"].max())
-    return row
-
-
-def _ndvi(estimate: xr.DataArray, reference: xr.DataArray) -> float:
-    """RMSE of NDVI [1]; NaN where there are no red and near infrared bands."""
-    try:
-        ours, other = (index(cube, "ndvi") for cube in (estimate, reference))
-    except BandError:
-        return float("nan")
-    return float(score(ours, other, "rmse")["rmse"])
-
-
-__all__ = ["HLS", "IDENTITY", "OBSERVED", "OLS", "TRUTH", "judge", "least_squares"]

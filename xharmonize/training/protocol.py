@@ -100,12 +100,15 @@ class Line:
         Slopes from differences within dates, shrunk a little towards the identity.
     offset : (band,) float64 array
         Puts the mean of the dates right, dates equal.
+    levels : tuple of float
+        Standard deviation over dates of what the line leaves of each band's mean [1]; NaN for one.
     """
 
     source_bands: tuple[str, ...]
     bands: tuple[str, ...]
     matrix: Float64Array
     offset: Float64Array
+    levels: tuple[float, ...] = ()
 
     def normalised(self, card: Any) -> tuple[Float64Array, Float64Array]:
         """Matrix and offset between the units of a generator card's inputs and of its output."""

@@ -128,7 +128,7 @@ def _closed(config: Closed, pairs: Any, out: Any) -> Training:
 
     tree = _one_tree(pairs)
     fitted = closed.fit(tree, config)
-    scores, notes = closed.leave_one_out(tree, config)
+    scores, notes = closed.leave_one_out(tree, config, fitted)
     if out is not None:
         save_model(fitted, out)
     return Training(model=fitted, history=pd.DataFrame(), scores=scores, notes=tuple(notes))
@@ -240,7 +240,7 @@ def _trained(
         card,
         split=parts,
         scores=_flat(scores),
-        provenance=_provenance(settings, store, parts, history),
+        provenance=_provenance(settings, store, parts, history, _levels(lines[0])),
     )
     write_bundle(target, card, weights, readme=_readme(card, scores, notes))
     return Training(
@@ -307,8 +307,13 @@ def _flat(scores: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def _levels(line: Any) -> str:
+    """How much the level of training dates differs, per band."""
+    return ", ".join(f"{band} {sd:.4f}" for band, sd in zip(line.bands, line.levels))
+
+
 def _provenance(
-    settings: Config, store: Store, parts: Split, history: pd.DataFrame
+    settings: Config, store: Store, parts: Split, history: pd.DataFrame, between: str
 ) -> dict[str, str]:
     """What the bundle says of how it came about."""
     import torch
@@ -321,6 +326,7 @@ def _provenance(
         "trained on": f"{len(used)} pairs of {len({p.date for p in used})} dates, "
         f"{len(parts.training)} samples: {', '.join(sorted({p.date for p in used}))}"[:5000],
         "best step": str(int(best)),
+        "between-date SD": between,
         "seed": str(settings.method.seed),  # type: ignore[union-attr]
         "config": to_toml(settings)[:5000],
         "versions": f"xharmonize {xharmonize.__version__}, torch {torch.__version__}",
