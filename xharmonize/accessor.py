@@ -61,6 +61,7 @@ class HarmonizeAccessor:
         platform: str | Mapping[str, str] | None = None,
         tables: xr.Dataset | None = None,
         flags: bool = False,
+        uncertainty: bool = False,
         runtime: Runtime | None = None,
     ) -> Any:
         """Convert the cube to the bandpass of Landsat OLI; see `xharmonize.to_landsat`."""
@@ -72,6 +73,7 @@ class HarmonizeAccessor:
             platform=platform,
             tables=tables,
             flags=flags,
+            uncertainty=uncertainty,
             runtime=runtime,
         )
 
@@ -84,6 +86,7 @@ class HarmonizeAccessor:
         platform: str | Mapping[str, str] | None = None,
         tables: xr.Dataset | None = None,
         flags: bool = False,
+        uncertainty: bool = False,
         runtime: Runtime | None = None,
     ) -> Any:
         """Convert the cube to the bandpass of Sentinel-2 MSI; see `xharmonize.to_sentinel2`."""
@@ -95,6 +98,7 @@ class HarmonizeAccessor:
             platform=platform,
             tables=tables,
             flags=flags,
+            uncertainty=uncertainty,
             runtime=runtime,
         )
 
@@ -108,6 +112,7 @@ class HarmonizeAccessor:
         platform: str | Mapping[str, str] | None = None,
         tables: xr.Dataset | None = None,
         flags: bool = False,
+        uncertainty: bool = False,
         runtime: Runtime | None = None,
     ) -> Any:
         """Convert the cube to the bandpass of another sensor; see `xharmonize.to_sensor`."""
@@ -120,6 +125,7 @@ class HarmonizeAccessor:
             platform=platform,
             tables=tables,
             flags=flags,
+            uncertainty=uncertainty,
             runtime=runtime,
         )
 

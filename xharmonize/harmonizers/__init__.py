@@ -1,5 +1,6 @@
 """Harmonisers: callables that convert a cube to the bandpass of another sensor."""
 
+from xharmonize.harmonizers.auto import AutoHarmonizer, fit_auto
 from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
 from xharmonize.harmonizers.linear import LinearHarmonizer, fit_linear
 from xharmonize.harmonizers.lut.harmonizers import (
@@ -17,6 +18,7 @@ from xharmonize.harmonizers.published import BandpassHarmonizer
 from xharmonize.harmonizers.registry import list_models, load_model, save_model
 
 __all__ = [
+    "AutoHarmonizer",
     "BandpassHarmonizer",
     "Harmonizer",
     "GlobalLutHarmonizer",
@@ -27,6 +29,7 @@ __all__ = [
     "PixelwiseHarmonizer",
     "TileLutHarmonizer",
     "angles_from_items",
+    "fit_auto",
     "fit_histogram",
     "fit_linear",
     "fit_lut",

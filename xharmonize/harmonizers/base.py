@@ -189,6 +189,7 @@ def on_cube(
     *,
     carry: Callable[[xr.Dataset, xr.Dataset], Mapping[str, xr.DataArray]] | None = None,
     flags: str | None = None,
+    uncertainty: bool = False,
 ) -> Cube:
     """Apply a harmoniser to a cube or a Dataset, and carry its companions.
 
@@ -204,22 +205,25 @@ def on_cube(
     flags : str, optional
         Comment of the companion ``flag``. If given, the result is a Dataset with this companion:
         the bits set by the harmoniser and those the cube had, 0 where nothing is known.
+    uncertainty : bool
+        Whether the harmoniser makes an ``uncertainty`` of its own; the result is then a Dataset.
     """
     array = cube if isinstance(cube, xr.DataArray) else _reflectance(cube)
     given = array.to_dataset(name=REFLECTANCE)
     if isinstance(cube, xr.Dataset) and UNCERTAINTY in cube:
         given = given.assign({UNCERTAINTY: spread_over(cube[UNCERTAINTY], array)})
     found = change(given)
-    if isinstance(cube, xr.DataArray) and flags is None:
+    if isinstance(cube, xr.DataArray) and flags is None and not uncertainty:
         same: Cube = found[REFLECTANCE].rename(cube.name)
         return same
     result = found[[REFLECTANCE]]
     if isinstance(cube, xr.Dataset):
         result = result.assign_attrs(cube.attrs)
         result = result.assign((carry or _carried)(cube, result))
-        if UNCERTAINTY in found:
-            sigma = found[UNCERTAINTY].assign_attrs(cube[UNCERTAINTY].attrs)
-            result = result.assign({UNCERTAINTY: sigma})
+    if UNCERTAINTY in found:
+        known = cube[UNCERTAINTY].attrs if UNCERTAINTY in given else {}
+        sigma = found[UNCERTAINTY].assign_attrs({**known, **found[UNCERTAINTY].attrs})
+        result = result.assign({UNCERTAINTY: sigma})
     if flags is not None:
         result = result.assign({FLAG: _flag(result, found.get(FLAG), flags)})
     whole: Any = result  # a Dataset even of a DataArray where flags are wanted

@@ -20,7 +20,7 @@ from xharmonize.cube.encode import decode
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
 from xharmonize.cube.regrid import geobox_of, regrid
 from xharmonize.errors import RadiometryError, TimeAxisError
-from xharmonize.harmonizers.protocol import Harmonizer, Model
+from xharmonize.harmonizers.protocol import Harmonizer, Model, Regridder
 from xharmonize.harmonizers.registry import resolve
 from xharmonize.models.refs import Runtime
 from xharmonize.sensors import Sensor, get_sensor
@@ -39,6 +39,7 @@ def to_landsat(
     platform: str | Mapping[str, str] | None = None,
     tables: xr.Dataset | None = None,
     flags: bool = False,
+    uncertainty: bool = False,
     runtime: Runtime | None = None,
 ) -> Cube:
     """Convert a cube to the bandpass of Landsat-8/9 OLI; see `to_sensor`.
@@ -63,6 +64,7 @@ def to_landsat(
         platform=platform,
         tables=tables,
         flags=flags,
+        uncertainty=uncertainty,
         runtime=runtime,
     )
 
@@ -76,6 +78,7 @@ def to_sentinel2(
     platform: str | Mapping[str, str] | None = None,
     tables: xr.Dataset | None = None,
     flags: bool = False,
+    uncertainty: bool = False,
     runtime: Runtime | None = None,
 ) -> Cube:
     """Convert a cube to the bandpass of Sentinel-2 MSI; see `to_sensor`.
@@ -101,6 +104,7 @@ def to_sentinel2(
         platform=platform,
         tables=tables,
         flags=flags,
+        uncertainty=uncertainty,
         runtime=runtime,
     )
 
@@ -115,6 +119,7 @@ def to_sensor(
     platform: str | Mapping[str, str] | None = None,
     tables: xr.Dataset | None = None,
     flags: bool = False,
+    uncertainty: bool = False,
     runtime: Runtime | None = None,
 ) -> Cube:
     """Convert a cube to the bandpass of another sensor, lazily.
@@ -151,6 +156,9 @@ def to_sensor(
         Whether to return a Dataset with the ``flag`` companion: out of the training domain,
         saturated, partial context, near missing data. Its ``comment`` lists the bits that the model
         can set; models without per-pixel information, such as linear ones, set none.
+    uncertainty : bool
+        Whether to return a Dataset with the companion ``uncertainty``, one standard deviation of
+        the result [1], for models that know their own: fits of `xharmonize.fit_auto`.
     runtime : Runtime, optional
         Device, precision and batch size of networks.
 
@@ -158,9 +166,9 @@ def to_sensor(
     -------
     DataArray or Dataset
         float32 reflectance [1] in the target's bands, NaN where missing; the same type as `cube`,
-        or a Dataset with `flags`. `sensor`, `platform` and `level` still describe the observation;
-        `bandpass` is the target's. Bands that the model does not cover are dropped and named in
-        ``history``. An existing ``uncertainty`` is propagated to first order; no model creates one.
+        or a Dataset with `flags` or `uncertainty`. `sensor`, `platform` and `level` still describe
+        the observation; `bandpass` is the target's. Bands that the model does not cover are dropped
+        and named in ``history``. An existing ``uncertainty`` is propagated to first order.
 
     Raises
     ------
@@ -192,12 +200,27 @@ def to_sensor(
     product = get_sensor(sensor)
     named = _named_target(product, platform)
     harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))
-    options: dict[str, Any] = {"tables": tables, "flags": flags, "runtime": runtime}
+    options: dict[str, Any] = {
+        "tables": tables,
+        "flags": flags,
+        "uncertainty": uncertainty,
+        "runtime": runtime,
+    }
     if harmonizer.target_platforms:
         options["target_platform"] = _target_platform(harmonizer, product, platform)
     elif platform is not None and named is None:
         cube = with_platform(cube, platform)
-    harmonizer = harmonizer.configured(**options)
+    return apply_model(cube, harmonizer.configured(**options), like=like, resolution=resolution)
+
+
+def apply_model(
+    cube: Cube,
+    harmonizer: Harmonizer,
+    *,
+    like: xr.DataArray | xr.Dataset | None = None,
+    resolution: float | None = None,
+) -> Cube:
+    """Apply a configured model, regridding before it or after, as the model asks."""
     # Check the dates once, before regridding pixels that would be refused.
     apply = partial(harmonizer, checked=harmonizer.check(cube))
     on_grid = partial(_on_grid, harmonizer=harmonizer, like=like, resolution=resolution)
@@ -260,6 +283,9 @@ def _on_grid(
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     if not bool(read_coordinate(array, "is_decoded").all()):
         cube = decode(cube)
+    if isinstance(harmonizer, Regridder):
+        own: Cube = harmonizer.on_grid(cube, like=like, resolution=resolution)
+        return own
     share = harmonizer.min_valid_fraction
     result: Cube = regrid(cube, like=like, resolution=resolution, min_valid=share)
     return result

@@ -14,6 +14,7 @@ from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, read_coordinate, require_reflectance, select_bands
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
+from xharmonize.cube.pairs import on_target_grid
 from xharmonize.errors import (
     BandError,
     FitError,
@@ -90,7 +91,7 @@ class Pairs:
 
 
 def read_pairs(
-    pairs: xr.Dataset,
+    pairs: xr.Dataset | xr.DataTree,
     *,
     predictors: xr.DataArray | xr.Dataset | None = None,
     allow_mixed_levels: bool = False,
@@ -99,10 +100,11 @@ def read_pairs(
 
     Parameters
     ----------
-    pairs : Dataset
+    pairs : Dataset or DataTree
         From `xharmonize.match_pairs`: ``source`` (pair, band, y, x) and ``target``
         (pair, band, y, x), with coordinates ``time_source``, ``time_target``, ``level_source``…
-        along ``pair``. The source may have other bands, along ``source_band``.
+        along ``pair``. The source may have other bands, along ``source_band``. Pairs from
+        `xharmonize.collect_pairs` are brought to the grid of the target.
     predictors : cube, optional
         Cube to take the source from instead, with all its bands, at ``time_source``.
     allow_mixed_levels : bool
@@ -115,6 +117,8 @@ def read_pairs(
     RadiometryError
         If only one side is normalised to nadir view (NBAR), or levels vary.
     """
+    if isinstance(pairs, xr.DataTree):
+        pairs = on_target_grid(pairs)
     if not isinstance(pairs, xr.Dataset) or not {"source", "target"} <= set(pairs.data_vars):
         raise FitError(
             "a fit needs a Dataset with 'source' and 'target'",
@@ -186,7 +190,7 @@ LINEAR = "linear"
 
 
 def fit_linear(
-    pairs: xr.Dataset,
+    pairs: xr.Dataset | xr.DataTree,
     *,
     method: Method = "ols",
     predictors: xr.DataArray | xr.Dataset | None = None,
@@ -210,9 +214,10 @@ def fit_linear(
 
     Parameters
     ----------
-    pairs : Dataset
+    pairs : Dataset or DataTree
         ``source`` and ``target`` (pair, band, y, x) on one grid, from `xharmonize.match_pairs`; NaN
-        where missing.
+        where missing. Or pairs from `xharmonize.collect_pairs`, whose source is averaged to the
+        grid of the target.
     method : {"ols", "multiband", "deming"}
         ``ols``: target = slope * source + intercept, band by band. ``multiband``: each target band
         from all source bands. ``deming``: a line that accounts for errors on both sides; the only
@@ -476,7 +481,7 @@ class LinearHarmonizer(Fitted):
         slope = np.where(is_due[:, None], np.diag(matrix), 1.0)
         offset = np.where(is_due[:, None], self.fit["intercept"].sel(band=names).values, 0.0)
         result = base.apply_lines(array, slope, offset, self._target(array, names, names))
-        return self._with_uncertainty(cube, result, is_due)
+        return self.with_uncertainty(cube, result, is_due)
 
     def _mix(self, cube: xr.Dataset) -> xr.Dataset:
         """Map all source bands to all target bands."""
@@ -484,7 +489,7 @@ class LinearHarmonizer(Fitted):
         sources, names = list(self.bands), [str(name) for name in self.fit["band"].values]
         data = apply_matrix_fit(self.fit, select_bands(array, sources))
         result = base.rebuild(array, data, self._target(array, names, sources))
-        return self._with_uncertainty(cube, result, np.ones(array.sizes["time"], bool))
+        return self.with_uncertainty(cube, result, np.ones(array.sizes["time"], bool))
 
     def _target(
         self, array: xr.DataArray, names: Sequence[str], sources: Sequence[str]
@@ -498,7 +503,7 @@ class LinearHarmonizer(Fitted):
             f"{base.drop_note(array, sources)}",
         )
 
-    def _with_uncertainty(
+    def with_uncertainty(
         self, cube: xr.Dataset, result: xr.DataArray, is_due: BoolArray
     ) -> xr.Dataset:
         """Propagate the uncertainty to first order, taking errors of bands as independent.

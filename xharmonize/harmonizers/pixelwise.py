@@ -37,7 +37,7 @@ _POOLED_MINIMUM = 30
 
 
 def fit_pixelwise(
-    source: xr.Dataset | xr.DataArray,
+    source: xr.Dataset | xr.DataArray | xr.DataTree,
     target: xr.DataArray | xr.Dataset | None = None,
     *,
     days: Sequence[int] = (0, 1),
@@ -55,8 +55,9 @@ def fit_pixelwise(
 
     Parameters
     ----------
-    source : Dataset or cube
-        Pairs from `xharmonize.match_pairs`, or the cube to harmonise; a cube requires `target`.
+    source : Dataset, DataTree or cube
+        Pairs from `xharmonize.match_pairs` or `xharmonize.collect_pairs`, or the cube to harmonise;
+        a cube requires `target`.
     target : cube, optional
         Reference cube on the grid of `source`.
     days : sequence of int
@@ -126,12 +127,14 @@ def fit_pixelwise(
 
 
 def _as_pairs(
-    source: xr.Dataset | xr.DataArray, target: xr.DataArray | xr.Dataset | None, days: int
-) -> xr.Dataset:
+    source: xr.Dataset | xr.DataArray | xr.DataTree,
+    target: xr.DataArray | xr.Dataset | None,
+    days: int,
+) -> xr.Dataset | xr.DataTree:
     if target is not None:
         pairs = match_pairs(source, target, tolerance=f"{days + 1}D")
         return pairs.assign_coords(spatial_ref=target["spatial_ref"])  # with the CRS
-    if isinstance(source, xr.Dataset) and "source" in source:
+    if isinstance(source, xr.DataTree) or (isinstance(source, xr.Dataset) and "source" in source):
         return source
     raise FitError("fit_pixelwise needs pairs from xh.match_pairs, or a source and a target cube")
 

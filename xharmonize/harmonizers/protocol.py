@@ -248,6 +248,14 @@ class TableMaker(Protocol):
         """Make one look-up table per date, tile and band; lazy."""
 
 
+@runtime_checkable
+class Regridder(Protocol):
+    """A model that brings a cube to the grid of the result in its own way, before it is applied."""
+
+    def on_grid(self, cube: Any, **grid: Any) -> Any:
+        """Regrid a decoded cube; `grid` is ``like=`` or ``resolution=`` of `xharmonize.regrid`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Base(ABC):
     """Base class of harmonisers; subclasses define their scope and how dates are changed.
@@ -380,6 +388,7 @@ class Base(ABC):
             partial(self.changed, checked=checked, **others),
             carry=partial(self.carried, checked=checked),
             flags=self._flag_note() if self.flags else None,
+            uncertainty=bool(getattr(self, "uncertainty", False)),
         )
 
     def carried(

@@ -227,12 +227,17 @@ _CALLS = {
 }
 
 
-def cure_of_bandpass(source: str, target: str) -> str:
-    """Return the call that converts a cube from one bandpass to another, for messages."""
+def table_between(source: str, target: str) -> str | None:
+    """Name of the first published table that relates two bandpasses, in either direction."""
     tables = [get_table(name) for name in list_tables()]
     pairs = {table.name: {table.source_bandpass, table.target_bandpass} for table in tables}
-    name = next((repr(name) for name, pair in pairs.items() if pair == {source, target}), None)
-    model = name or "xh.fit_linear(xh.match_pairs(cube, target))"  # no published table
+    return next((name for name, pair in pairs.items() if pair == {source, target}), None)
+
+
+def cure_of_bandpass(source: str, target: str) -> str:
+    """Return the call that converts a cube from one bandpass to another, for messages."""
+    name = table_between(source, target)
+    model = repr(name) if name else "xh.fit_linear(xh.match_pairs(cube, target))"
     call = _CALLS.get(target, "to_sensor(sensor, {})")
     return f"cube.harmonize.{call.format(model)}"
 

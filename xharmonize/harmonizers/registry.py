@@ -23,6 +23,7 @@ from xharmonize.errors import (
     XHarmonizeError,
     suggest,
 )
+from xharmonize.harmonizers.auto import AUTO, AutoHarmonizer
 from xharmonize.harmonizers.linear import LINEAR, LinearHarmonizer
 from xharmonize.harmonizers.lut.harmonizers import (
     HISTOGRAM,
@@ -49,6 +50,7 @@ from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import get_table, list_tables
 
 _KINDS: dict[str, Callable[..., Harmonizer]] = {
+    AUTO: AutoHarmonizer,
     LINEAR: LinearHarmonizer,
     PIXELWISE: PixelwiseHarmonizer,
     HISTOGRAM: HistogramHarmonizer,

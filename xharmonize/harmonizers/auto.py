@@ -1,0 +1,581 @@
+"""A fixed recipe that fits the pairs at hand, says how well, and falls back where it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from xharmonize.cube.blockwise import map_blocks
+from xharmonize.cube.contract import REFLECTANCE, read_coordinate, select_bands, with_history
+from xharmonize.cube.geobox import geobox_of, is_same_crs
+from xharmonize.cube.leave_out_shifts import without_reference
+from xharmonize.cube.orbits import orbit_groups
+from xharmonize.cube.pairs import as_cube, source_groups, target_of
+from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
+from xharmonize.cube.regrid import regrid
+from xharmonize.cube.shifts import fit_shifts
+from xharmonize.errors import FitError, GridError, ModelError, RadiometryWarning, warn
+from xharmonize.harmonizers import base
+from xharmonize.harmonizers.linear import (
+    LinearHarmonizer,
+    apply_matrix_fit,
+    fit_attrs,
+    fit_linear,
+    pixel_size,
+    read_pairs,
+)
+from xharmonize.harmonizers.multiband import Recipe, Samples, solve, take_samples
+from xharmonize.harmonizers.protocol import Checked, Fitted
+from xharmonize.harmonizers.published import BandpassHarmonizer, table_between
+from xharmonize.harmonizers.validation import (
+    Method,
+    Pairs,
+    as_estimate,
+    estimate_left_out,
+    gridded,
+    mean_scores,
+    pick,
+    score_estimates,
+    source_cube,
+    target_side,
+)
+from xharmonize.sensors import UNKNOWN
+from xharmonize.sensors.bandpass import get_table
+from xharmonize.types import AnyArray, Float64Array
+
+AUTO, IDENTITY, OLS = "auto", "identity", "ols"
+PSF = 3.0
+"""Standard deviation of the Gaussian in averages to the target's grid [m]."""
+RIDGE, STRONG_RIDGE, FEW = 0.01, 0.1, 3
+"""Ridge, and that below so many pairs."""
+MEMBERS = ("linear", "log")
+COVERED = 0.9
+"""Least valid fraction of the target pixels that are fitted on [1]."""
+SIZE, MOST = 256, 10_000
+"""Side of the window in the middle that is fitted on [target pixel]; pixels of a pair in a fit."""
+LEAST = 50
+"""Least number of valid pixels of a pair that counts, and of a fit."""
+_SHIFTS = ("shift_x", "shift_y", "group_x", "group_y")
+
+
+def fit_auto(
+    pairs: xr.DataTree | xr.Dataset,
+    *,
+    series: xr.DataArray | xr.Dataset | None = None,
+    shifts: xr.Dataset | None = None,
+    register: bool = True,
+    size: int = SIZE,
+    allow_one_pair: bool = False,
+    allow_mixed_levels: bool = False,
+) -> xr.Dataset:
+    """Fit the recommended model to pairs, and score it on dates left out; computes.
+
+    The recipe is fixed, nothing is chosen by the scores: the dates are registered; the source is
+    averaged to the grid of the target by exact area with a point spread of 3 m; every source band
+    with its 3 x 3 mean and gradients predicts every target band, with a ridge of 0.01 towards the
+    identity and a Huber loss of one robust standard deviation for each band and date; each pair has
+    the same weight and, from eight pairs on, an effect of its own. The result is the mean of a
+    linear and a logarithmic fit; pixels with reflectance of 0 or less take the linear one. Below
+    three pairs the ridge is 0.1, with a warning.
+
+    Each date of the target is then left out in turn (or each quarter of the area, if there is one
+    date), and estimated by the recipe from the others. Where its mean ERGAS is not below that of
+    the published table for these bandpasses (HLS v2 for Sentinel-2 and Landsat), the model falls
+    back to that table.
+
+    Parameters
+    ----------
+    pairs : DataTree or Dataset
+        From `xharmonize.collect_pairs`; from `xharmonize.match_pairs` nothing can be registered.
+    series : cube, optional
+        All dates of the source, for the network of their shifts; by default those of the pairs.
+    shifts : Dataset, optional
+        Result of `xharmonize.fit_shifts` with ``reference=`` the target, instead of a new one.
+    register : bool
+        Whether to register the dates.
+    size : int
+        Side of the window in the middle of the target that is fitted on [target pixel]; of a larger
+        one than 100, every second or further row and column is used.
+    allow_one_pair : bool
+        Whether to fit a single pair: what changes from date to date is then in the model.
+    allow_mixed_levels : bool
+        Whether to accept pairs with only one side normalised to nadir view.
+
+    Returns
+    -------
+    Dataset
+        The fit: ``matrix`` (member, band, term, source_band), ``intercept`` (member, band),
+        ``lowest`` (source_band); ``ergas``, ``sam``, ``rmse``… (model, pair): scores on what was
+        left out of the model, and of doing nothing, the published table and least squares per band;
+        ``between`` (band), the standard deviation of the level of dates [1], with its sign a single
+        pattern of all bands, NaN for one date; ``within`` (band), that of pixels within a date [1];
+        the shifts of dates. The attribute ``uses`` is ``"auto"``, or the table it falls back to.
+
+    Raises
+    ------
+    FitError
+        If there is no pair with pixels valid on both sides, or one only and not `allow_one_pair`;
+        or the model is no better than doing nothing and there is no published table.
+    RadiometryError
+        If only one side is normalised to nadir view.
+    """
+    _require_pairs(pairs)
+    moved = None
+    chosen = _clear_pairs(_window(pairs, size))
+    n_dates = np.unique(_days(chosen)).size
+    _require_dates(n_dates, allow_one_pair=allow_one_pair)
+    note = "not registered"
+    if register and isinstance(pairs, xr.DataTree):
+        moved, note = _registered(pairs, series) if shifts is None else (shifts, "registered")
+    maker = Maker(shifts=moved, psf=PSF if isinstance(pairs, xr.DataTree) else 0.0)
+    data = read_pairs(maker.on_grid(chosen), allow_mixed_levels=allow_mixed_levels)
+    table = table_between(data.facts["source_bandpass"], data.facts["target_bandpass"])
+    by = "date" if n_dates > 1 else "block"
+    methods = {**comparisons(table), AUTO: maker.method()}
+    scores = score_estimates(estimate_left_out(chosen, methods, by=by))
+    uses = _decide(scores, table)
+    fit = maker.fit(chosen).assign_coords(pair=data.dates)
+    fit = _with_scores(fit, scores, uses, n_dates)
+    if moved is not None:
+        own = [*(n for n in _SHIFTS if n in moved), "group"]
+        fit = fit.assign({n: ("time", moved[n].values) for n in own if n in moved.variables})
+        fit = fit.assign_coords(time=moved["time"].values)
+    attrs = fit_attrs(AUTO, data.facts, data.dates, min_valid_fraction=0.5)
+    words = f"{attrs['history']}, {note}; {summary(scores, by)}; uses {uses}"
+    own_attrs = {"uses": uses, "psf": maker.psf, "by": by, "history": words}
+    return fit.assign_attrs({**attrs, **own_attrs, "pixel_size": pixel_size(data.target)})
+
+
+def summary(scores: xr.Dataset, by: str) -> str:
+    """Mean ERGAS of each model, in words."""
+    mean = mean_scores(scores)["ergas"]
+    each = ", ".join(f"{name} {float(mean.sel(model=name)):.2f}" for name in mean["model"].values)
+    return f"ERGAS on {by}s left out: {each}"
+
+
+def _require_pairs(pairs: Any) -> None:
+    if isinstance(pairs, xr.DataTree):
+        target_of(pairs)
+        source_groups(pairs)
+    elif not isinstance(pairs, xr.Dataset) or not {"source", "target"} <= set(pairs.data_vars):
+        raise FitError(
+            "needs pairs",
+            cure="make them with xh.collect_pairs(source, target)",
+            argument="pairs",
+            value=type(pairs).__name__,
+        )
+
+
+def _require_dates(n_dates: int, *, allow_one_pair: bool) -> None:
+    if n_dates == 1 and not allow_one_pair:
+        raise FitError(
+            "there is one clear pair only: what changes from date to date would be taken for the "
+            "difference of the sensors",
+            cure="give more dates, raise tolerance=, use 'hls-v2', or pass allow_one_pair=True",
+        )
+    if n_dates < FEW:
+        warn(
+            f"the model rests on {n_dates} date{'s' * (n_dates > 1)}: its ridge is raised to "
+            f"{STRONG_RIDGE:g}; with so few it may be worse than doing nothing",
+            RadiometryWarning,
+        )
+
+
+def _days(pairs: Pairs) -> AnyArray:
+    root = pairs.to_dataset() if isinstance(pairs, xr.DataTree) else pairs
+    days: AnyArray = read_coordinate(root, "time_target").astype("datetime64[D]")
+    return days
+
+
+def _window(pairs: Pairs, size: int) -> Pairs:
+    """The middle of the target, and what of the source lies there, in memory."""
+    if not size >= 16:
+        raise FitError("is too small", cure="give 16 or more", argument="size", value=size)
+    target = target_side(pairs)
+    part = {dim: _middle(target.sizes[dim], size) for dim in ("y", "x")}
+    if isinstance(pairs, xr.Dataset):
+        return pairs.isel(part).load()
+    box = geobox_of(as_cube(target.isel(part)))
+    nodes = {}
+    for node in pairs.subtree:
+        own = node.to_dataset(inherit=False)
+        if node.path == "/target":
+            own = own.isel(part)
+        elif REFLECTANCE in own:
+            own = _near(own, box)
+        nodes[node.path] = own.load() if REFLECTANCE in own else own
+    return xr.DataTree.from_dict(nodes)
+
+
+def _middle(n: int, size: int) -> slice:
+    start = max(n - size, 0) // 2
+    return slice(start, start + min(n, size))
+
+
+def _near(node: xr.Dataset, box: GeoBox) -> xr.Dataset:
+    """Part of a source that lies under a box of the same CRS, with some pixels around."""
+    if not is_same_crs(geobox_of(as_cube(node[REFLECTANCE])).crs, box.crs):
+        return node
+    bounds = box.boundingbox
+    margin = 4 * abs(float(box.affine.a))
+    x, y = node["x"].values, node["y"].values
+    columns = (x > bounds.left - margin) & (x < bounds.right + margin)
+    rows = (y > bounds.bottom - margin) & (y < bounds.top + margin)
+    if not (columns.any() and rows.any()):
+        raise GridError("source and target do not overlap", cure="check their coordinates and CRS")
+    return node.isel(y=np.flatnonzero(rows), x=np.flatnonzero(columns))
+
+
+def _clear_pairs(pairs: Pairs) -> Pairs:
+    """Pairs with enough pixels that are valid on both sides."""
+    both = gridded(pairs)
+    sides = [("source", "source_band" if "source_band" in both["source"].dims else "band")]
+    ok = [np.isfinite(both[name]).all(dim) for name, dim in (*sides, ("target", "band"))]
+    n = (ok[0] & ok[1]).sum(["y", "x"]).values
+    if not n.size or not (n >= LEAST).any():
+        raise FitError(
+            f"no pair has {LEAST} pixels that are valid on both sides",
+            cure="allow more days with collect_pairs(tolerance=...), or check masks and overlap",
+        )
+    return pick(pairs, np.flatnonzero(n >= LEAST))
+
+
+def _registered(
+    pairs: xr.DataTree, series: xr.DataArray | xr.Dataset | None
+) -> tuple[xr.Dataset | None, str]:
+    """Shifts of the source against the target, and what to say of them."""
+    first = next(iter(source_groups(pairs).values()))
+    cube = as_cube(first) if series is None else series
+    try:
+        found = fit_shifts(cube, reference=as_cube(target_of(pairs)), psf=PSF)
+    except (FitError, GridError) as error:
+        return None, f"not registered ({error.what})"
+    return found, "registered"
+
+
+def comparisons(table: str | None) -> dict[str, Method]:
+    """What a fit is compared with: identity, the published table, least squares per band.
+
+    All on the area mean of the source, not registered.
+    """
+    found: dict[str, Method] = {IDENTITY: lambda _, look: as_estimate(_mean_of(look))}
+    if table is not None:
+        found[table] = partial(_by_table, table=table)
+    found[OLS] = lambda rest, look: as_estimate(
+        LinearHarmonizer(fit=fit_linear(gridded(rest, min_valid=COVERED), n_min=LEAST // 2))(
+            _mean_of(look)
+        )
+    )
+    return found
+
+
+def _mean_of(look: Pairs) -> xr.DataArray:
+    return source_cube(gridded(look))
+
+
+def _by_table(_: Any, look: Pairs, *, table: str) -> xr.DataArray:
+    cube = _mean_of(look)
+    target = str(read_coordinate(gridded(look), "bandpass_target")[0])
+    return as_estimate(published(table, target)(settled(cube)))
+
+
+def published(table: str, target: str) -> BandpassHarmonizer:
+    """A published table in the direction of a bandpass."""
+    found = BandpassHarmonizer(table=get_table(table))
+    return found if found.target_bandpass == target else found.inverse()
+
+
+def settled(cube: base.Cube) -> base.Cube:
+    """The cube with unknown Sentinel-2 platforms taken as the mean of 2A and 2B."""
+    names = [read_coordinate(cube, name) for name in ("platform", "sensor", "item_id")]
+    if not (names[0] == UNKNOWN).any():
+        return cube
+    found = settle_platform(
+        MEAN_PLATFORM,
+        platforms=list(map(str, names[0])),
+        sensors=list(map(str, names[1])),
+        times=cube["time"].values,
+        item_ids=list(map(str, names[2])),
+        latitudes=np.nan,
+    )
+    return cube.assign_coords(platform=("time", np.array(found, dtype=str)))
+
+
+def _decide(scores: xr.Dataset, table: str | None) -> str:
+    """The model to use: this one where it is better than the published table."""
+    mean = mean_scores(scores)["ergas"]
+    rival = IDENTITY if table is None else table
+    own, other = (float(mean.sel(model=name)) for name in (AUTO, rival))
+    if own < other:
+        return AUTO
+    if table is None:
+        raise FitError(
+            f"the fit is no better than doing nothing (ERGAS {own:.2f} and {other:.2f} on what was "
+            "left out), and there is no published table to fall back to",
+            cure="give more or clearer pairs",
+        )
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Fit the recipe to some pairs, with shifts that do not come from those left out.
+
+    Attributes
+    ----------
+    shifts : Dataset, optional
+        Of all dates.
+    psf : float
+        Standard deviation of the Gaussian in averages to the target's grid [m].
+    """
+
+    shifts: xr.Dataset | None = None
+    psf: float = PSF
+
+    def on_grid(
+        self, pairs: Pairs, shifts: xr.Dataset | None = None, min_valid: float = COVERED
+    ) -> xr.Dataset:
+        """Pairs on the grid of the target, registered."""
+        moved = self.shifts if shifts is None else shifts
+        return gridded(pairs, shifts=moved, psf=self.psf, min_valid=min_valid)
+
+    def fit(self, pairs: Pairs, shifts: xr.Dataset | None = None) -> xr.Dataset:
+        """Fit both members."""
+        data = read_pairs(self.on_grid(pairs, shifts), allow_mixed_levels=True)
+        n_dates = np.unique(_days(pairs)).size
+        recipe = Recipe(
+            loss="huber",
+            ridge=RIDGE if n_dates >= FEW else STRONG_RIDGE,
+            prior="identity",
+            weight="pair",
+            neighbours=True,
+            date_effects=True,
+        )
+        members = []
+        for scale in MEMBERS:
+            own = replace(recipe, scale=scale)  # type: ignore[arg-type]
+            samples = _thinned(take_samples(data.source, data.target, own))
+            members.append(solve(samples, own, n_min=LEAST))
+        both = ("matrix", "intercept", "deviation", "date_sd", "rmse", "r2")
+        fit = (
+            members[0]
+            .drop_vars(both)
+            .assign({name: xr.concat([m[name] for m in members], "member") for name in both})
+        )
+        fit["lowest"] = members[1]["lowest"]
+        return fit.assign_coords(member=list(MEMBERS)).assign_attrs(
+            pixel_size=pixel_size(data.target), ridge=recipe.ridge
+        )
+
+    def method(self) -> Method:
+        """The recipe as a method that dates can be left out of."""
+
+        def estimate(rest: Pairs, look: Pairs) -> xr.DataArray:
+            moved = self._unseen(look)
+            maker = replace(self, shifts=moved)
+            fit = maker.fit(rest)
+            cube = source_cube(maker.on_grid(look, min_valid=0.5))
+            data = apply_members(fit, select_bands(cube, list(map(str, fit["source_band"].values))))
+            like = cube.isel(band=np.zeros(fit.sizes["band"], int)).copy(data=data)
+            return as_estimate(like.assign_coords(band=fit["band"].values))
+
+        return estimate
+
+    def _unseen(self, look: Pairs) -> xr.Dataset | None:
+        """Shifts that rest on no target of the pairs left out."""
+        return None if self.shifts is None else without_reference(self.shifts, _days(look))
+
+
+def _thinned(samples: Samples) -> Samples:
+    """Every so-many-th row and column, for at most `MOST` pixels of a pair."""
+    n_y, n_x = samples.predictors.shape[-2:]
+    step = max(int(np.ceil(np.sqrt(n_y * n_x / MOST))), 1)
+    return replace(
+        samples,
+        predictors=samples.predictors[..., ::step, ::step],
+        target=samples.target[..., ::step, ::step],
+    )
+
+
+def apply_members(fit: xr.Dataset, array: xr.DataArray) -> Any:
+    """Mean of the members (time, band, y, x); the linear one where others have no value."""
+    parts = [apply_matrix_fit(member_of(fit, name), array) for name in MEMBERS]
+    return map_blocks(
+        _mean_block, "tbyx,tbyx->tbyx", *parts, dtype=np.float32, name="harmonize-auto"
+    )
+
+
+def _mean_block(linear: AnyArray, other: AnyArray) -> AnyArray:
+    return np.asarray(np.where(np.isfinite(other), (linear + other) / 2, linear), np.float32)
+
+
+def member_of(fit: xr.Dataset, name: str) -> xr.Dataset:
+    """One member as a fit of `fit_linear`."""
+    keep = ["matrix", "intercept", *(["lowest"] if name == "log" else [])]
+    part = fit[keep].sel(member=name, drop=True)
+    return part.assign_attrs({**fit.attrs, "scale": name, "method": AUTO})
+
+
+def _with_scores(fit: xr.Dataset, scores: xr.Dataset, uses: str, n_dates: int) -> xr.Dataset:
+    """Add the scores, and the uncertainty of the model that is used."""
+    own = scores.sel(model=uses)
+    between = _rank_one(own["bias"].values) if n_dates > 1 else np.full(own.sizes["band"], np.nan)
+    within = np.sqrt((own["deviation"] ** 2).mean("pair")).values
+    layers = {
+        f"score_{name}" if name in fit else str(name): (layer.dims, layer.values)
+        for name, layer in scores.data_vars.items()
+    }
+    return fit.assign(
+        {**layers, "between": ("band", between), "within": ("band", within)}
+    ).assign_coords(model=scores["model"].values)
+
+
+def _rank_one(bias: Float64Array) -> Float64Array:
+    """The pattern (band,) nearest to the second moment of biases (pair, band)."""
+    known = bias[np.isfinite(bias).all(axis=1)].astype(float)
+    values, vectors = np.linalg.eigh(known.T @ known / max(len(known), 1))
+    pattern = vectors[:, -1] * np.sqrt(max(values[-1], 0.0))
+    return np.asarray(pattern if pattern.sum() >= 0 else -pattern)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoHarmonizer(Fitted):
+    """Apply a fit of `fit_auto`, on the grid of the target.
+
+    Attributes
+    ----------
+    uncertainty : bool
+        Whether to add the companion ``uncertainty``: the level of a date (``between``) and pixels
+        within it (``within``) in quadrature, with that which the cube had.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("flags", "uncertainty")
+    name: str = AUTO
+    citation: str = "fitted on the pairs named in its attribute dates"
+    uncertainty: bool = False
+
+    @property
+    def uses(self) -> str:
+        """``"auto"``, or the published table it falls back to."""
+        return str(self.fit.attrs["uses"])
+
+    @property
+    def _table(self) -> BandpassHarmonizer | None:
+        return None if self.uses == AUTO else published(self.uses, self.target_bandpass)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Source bands of the fit, or of the table."""
+        table = self._table
+        return self._axis("source_band") if table is None else table.bands
+
+    @property
+    def target_bands(self) -> tuple[str, ...]:
+        """Target bands of the fit, or of the table."""
+        table = self._table
+        return self._axis("band") if table is None else table.target_bands
+
+    @property
+    def needs_all_bands(self) -> bool:
+        """Whether it is the fit, and not the table."""
+        return self.uses == AUTO
+
+    @property
+    def min_valid_fraction(self) -> float:
+        """Minimum valid fraction of a target pixel [1] when regridding first."""
+        return 0.5 if self.uses == AUTO else 1.0
+
+    def on_grid(self, cube: Any, **grid: Any) -> Any:
+        """Regrid with the point spread and the shifts of the fit."""
+        step = partial(regrid, cube, min_valid=self.min_valid_fraction, **grid)
+        if self.uses != AUTO:
+            return step()
+        return step(psf=float(self.fit.attrs["psf"]), shifts=self._shifts(cube))
+
+    def _shifts(self, cube: Any) -> xr.Dataset | None:
+        """Shift of each date: its own, that of its platform and orbit, or the mean of all."""
+        if "shift_x" not in self.fit:
+            return None
+        own = np.stack([self.fit[f"shift_{axis}"].values for axis in "xy"], axis=-1)
+        known = dict(zip(self.fit["time"].values.astype("datetime64[ns]").tolist(), own))
+        groups = np.stack([self.fit[f"group_{axis}"].values for axis in "xy"], axis=-1)
+        by_group = dict(zip(self.fit["group"].values.astype(str).tolist(), groups))
+        mean = own.mean(axis=0)
+        times = cube["time"].values.astype("datetime64[ns]").tolist()
+        found = np.array(
+            [
+                known.get(time, by_group.get(str(group), mean))
+                for time, group in zip(times, orbit_groups(cube))
+            ]
+        ).reshape(-1, 2)
+        is_there = read_coordinate(cube, "bandpass") == self.target_bandpass
+        found = np.where(is_there[:, None], 0.0, found)
+        layers = {f"shift_{axis}": ("time", found[:, k]) for k, axis in enumerate("xy")}
+        return xr.Dataset(layers, coords={"time": cube["time"].values})
+
+    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+        """Apply the members, or the table."""
+        if self.uncertainty and np.isnan(self.fit["between"].values).any():
+            raise ModelError(
+                f"{self.name} was fitted on one date: how dates differ is unknown",
+                cure="leave uncertainty= out, or fit on more dates",
+            )
+        table = self._table
+        if table is not None:
+            known = settled(cube)
+            result = table.changed(known, table.check(known))
+            note = f"{self.name} falls back to {self.uses}: {self.fit.attrs['history']}"
+            result[REFLECTANCE].attrs = with_history(result[REFLECTANCE].attrs, note)
+            return self._with_uncertainty(result, np.array(checked.is_due))
+        return base.change_steps(cube, checked.is_due, self._map, keep=self._kept)
+
+    def _map(self, cube: xr.Dataset) -> xr.Dataset:
+        array = cube[REFLECTANCE]
+        sources = list(self.bands)
+        data = apply_members(self.fit, select_bands(array, sources))
+        target = base.Target(
+            bandpass=self.target_bandpass,
+            bands=self.target_bands,
+            sources=self.target_bands,
+            history=f"{self.fit.attrs['history']}{base.drop_note(array, sources)}",
+        )
+        result = base.rebuild(array, data, target).to_dataset(name=REFLECTANCE)
+        if base.UNCERTAINTY in cube:
+            linear = LinearHarmonizer(fit=member_of(self.fit, "linear"))
+            due = np.ones(array.sizes["time"], bool)
+            result = linear.with_uncertainty(cube, result[REFLECTANCE], due)
+        return self._with_uncertainty(result, np.ones(array.sizes["time"], bool))
+
+    def _with_uncertainty(self, result: xr.Dataset, is_due: AnyArray) -> xr.Dataset:
+        """Add the model's own uncertainty where it is asked for, missing where the value is."""
+        if not self.uncertainty:
+            return result
+        array = result[REFLECTANCE]
+        names = [str(name) for name in array["band"].values]
+        between, within = (
+            self.fit[name].sel(band=names).values.astype(float) for name in ("between", "within")
+        )
+        square = np.where(is_due[:, None], between**2 + within**2, 0.0)[:, :, None, None]
+        if base.UNCERTAINTY in result:
+            square = square + result[base.UNCERTAINTY] ** 2
+        sigma = (array * 0 + square) ** 0.5
+        attrs = {
+            "long_name": "one standard deviation",
+            "units": "1",
+            "between": between.tolist(),
+            "within": within.tolist(),
+            "comment": "between: level of a date, one pattern of all bands; within: pixels of a "
+            "date; estimated on dates left out",
+        }
+        return result.assign({base.UNCERTAINTY: sigma.astype(np.float32).assign_attrs(attrs)})
+
+    def _kept(self, rest: xr.Dataset, changed: xr.Dataset) -> xr.Dataset:
+        """Dates that are in the target's bandpass have no uncertainty of the model."""
+        if base.UNCERTAINTY not in changed or base.UNCERTAINTY in rest:
+            return rest
+        return rest.assign({base.UNCERTAINTY: rest[REFLECTANCE] * np.float32(0)})
