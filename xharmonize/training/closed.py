@@ -15,7 +15,7 @@ from xharmonize.errors import FitError, XHarmonizeError
 from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.lut.references import fit_histogram
 from xharmonize.harmonizers.pixelwise import fit_pixelwise
-from xharmonize.harmonizers.validation import as_estimate, estimate_left_out
+from xharmonize.harmonizers.validation import as_estimate, estimate_left_out, score_estimates
 from xharmonize.training import judge
 from xharmonize.training.config import (
     Auto,
@@ -99,7 +99,7 @@ def leave_one_out(
         As `judge.judge`; empty, with the reason, where there is one date.
     """
     if isinstance(config, Auto):
-        return judge.mean_of(judge.rows_of(fitted, judge.OBSERVED, 0)), []
+        return judge.mean_of(judge.rows_of(_own_scores(fitted), judge.OBSERVED)), []
     methods = {
         judge.IDENTITY: _method(lambda _: None),
         judge.HLS: _method(lambda _: judge.HLS),
@@ -115,8 +115,14 @@ def leave_one_out(
         one = found.isel(pair=[number])
         pixels = int(np.isfinite(one["target"].values).all(axis=1).sum())
         if pixels:
-            rows += judge.rows_of(one, judge.OBSERVED, pixels)
+            rows += judge.rows_of(score_estimates(one), judge.OBSERVED, pixels)
     return judge.mean_of(rows), []
+
+
+def _own_scores(fitted: xr.Dataset) -> xr.Dataset:
+    """Scores that a fit of `fit_auto` holds, by their own names."""
+    held = [name for name in fitted.data_vars if {"model", "pair"} <= set(fitted[name].dims)]
+    return fitted[held].rename({n: str(n).removeprefix("score_") for n in held})
 
 
 def _method(make: Callable[[xr.DataTree], Any]) -> Callable[[Any, Any], xr.DataArray]:

@@ -67,7 +67,8 @@ def mean_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
         return pd.DataFrame()
     grouped = pd.DataFrame(rows).groupby(["method", "reference"], sort=False)
     found = grouped.mean(numeric_only=True)
-    found["pixels"] = grouped["pixels"].sum()
+    if "pixels" in found:
+        found["pixels"] = grouped["pixels"].sum()
     return found
 
 
@@ -198,7 +199,8 @@ def score_pair(
     for kind, reference in references.items():
         # How far the observed target itself is from the truth: no method can see that.
         scored = found if kind == OBSERVED else {**found, "observed target": target}
-        rows += rows_of(_together(scored, reference, valid), kind, int(valid.sum()))
+        scores = score_estimates(_together(scored, reference, valid))
+        rows += rows_of(scores, kind, int(valid.sum()))
     return rows
 
 
@@ -212,9 +214,9 @@ def _together(
     return xr.Dataset({"estimate": estimate, "target": target})
 
 
-def rows_of(found: xr.Dataset, reference: str, pixels: int) -> list[dict[str, Any]]:
-    """One row per model and pair of what `score_estimates` makes of estimates."""
-    scores = found if "ergas" in found else score_estimates(found)
+def rows_of(scores: xr.Dataset, reference: str, pixels: int | None = None) -> list[dict[str, Any]]:
+    """One row per model and pair of scores from `score_estimates`."""
+    counted = {} if pixels is None else {"pixels": pixels}
     rows = []
     for model in scores["model"].values.tolist():
         for number in range(scores.sizes["pair"]):
@@ -224,7 +226,7 @@ def rows_of(found: xr.Dataset, reference: str, pixels: int) -> list[dict[str, An
                 f"rmse_{band}": float(own["rmse"].sel(band=band))
                 for band in scores["band"].values.tolist()
             }
-            rows.append({"method": model, "reference": reference, **row, "pixels": pixels})
+            rows.append({"method": model, "reference": reference, **row, **counted})
     return rows
 
 

@@ -135,7 +135,8 @@ def _closed(config: Closed, pairs: Any, out: Any) -> Training:
 
 
 def _one_tree(pairs: Any) -> xr.DataTree:
-    trees = [pairs] if isinstance(pairs, xr.DataTree) else list(getattr(pairs, "values", list)())
+    trees = list(pairs.values()) if isinstance(pairs, Mapping) else [pairs]
+    trees = [pairs] if isinstance(pairs, xr.DataTree) else trees  # which is a mapping too
     if len(trees) != 1 or not isinstance(trees[0], xr.DataTree):
         raise FitError(
             "a closed form is fitted on the pairs of one place",
