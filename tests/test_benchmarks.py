@@ -167,3 +167,12 @@ def test_our_reader_of_weights_holds_them_once():
     found = import_benchmark("weights").main(20.0)
     ours, library = (found[name][1] - found["bare"][1] for name in ("ours", "library"))
     assert ours < 40 < library + 5
+
+
+def test_registration(capsys):
+    pytest.importorskip("skimage")
+    errors = import_benchmark("registration").main(["--small"])
+    for what in ("clear", "changed and cloudy"):
+        assert (errors[f"xharmonize, {what}"] < 1).all()
+        assert (errors[f"xharmonize, {what}"] < errors[f"phase_cross_correlation, {what}"]).all()
+    assert "not found: 0" in capsys.readouterr().out

@@ -7,7 +7,7 @@ form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -28,8 +28,15 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.cube.orbits import pair_shifts
 from xharmonize.cube.regrid import regrid
-from xharmonize.errors import BandError, ContractError, OptionError, TimeAxisError
-from xharmonize.types import IntArray
+from xharmonize.cube.screening import screen_dates
+from xharmonize.errors import (
+    BandError,
+    ContractError,
+    OptionError,
+    TimeAxisError,
+    require_fraction,
+)
+from xharmonize.types import BoolArray, IntArray
 
 Source: TypeAlias = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray | xr.Dataset]
 
@@ -119,11 +126,17 @@ def collect_pairs(
     target: xr.DataArray | xr.Dataset,
     *,
     tolerance: str | pd.Timedelta = "4D",
+    min_valid: float = 0.5,
+    max_score: float | None = 2.0,
 ) -> xr.DataTree:
-    """Pair the dates of two cubes, each on its own grid.
+    """Pair the dates of two cubes, each on its own grid, cloudy and hazy ones left out.
 
-    Dates are paired as `match_pairs` does, closest in time first and each at most once. Steps of
-    one pass, such as two rows of Landsat, are merged: the first valid pixel counts.
+    Dates are screened first, each sensor by itself: how much of them is valid, and whether they are
+    brighter than the dates around them, as haze is that no mask shows
+    (`xharmonize.cube.screening.screen_dates`). This reads a sample of one band; with
+    ``min_valid=0, max_score=None`` no pixel is read. The dates that pass are paired as
+    `match_pairs` does, closest in time first and each at most once. Steps of one pass, such as two
+    rows of Landsat, are merged: the first valid pixel counts.
 
     Parameters
     ----------
@@ -134,6 +147,11 @@ def collect_pairs(
         Reflectance [1] on any grid.
     tolerance : str or Timedelta
         Largest time gap, inclusive; see `match_pairs`.
+    min_valid : float
+        Minimum valid fraction of a date [1].
+    max_score : float, optional
+        Largest outlier score of a date [robust standard deviation]; None for no limit. Dates with
+        fewer than three others within 30 days have no score and pass.
 
     Returns
     -------
@@ -141,21 +159,31 @@ def collect_pairs(
         Pixels are lazy where the cubes are. ``/source`` and ``/target`` hold ``reflectance``
         (pair, band, y, x) on the grid of the cube, with its contract; a mapping gives
         ``/source/<name>``. The root has, along ``pair``, ``time_source``, ``time_target``, ``gap``
-        (source minus target [days]) and both contracts (``platform_source``, …).
+        (source minus target [days]), both contracts (``platform_source``, …), and, where dates were
+        screened, ``clear_fraction_source`` [1], ``outlier_score_source`` and those of the target.
 
     Raises
     ------
     TimeAxisError
-        If no two dates are within `tolerance`, or cubes of the source differ in dates.
+        If no two dates that pass are within `tolerance`, or cubes of the source differ in dates.
     """
+    _require_limits(min_valid, max_score)
     groups, other = _groups(source), _merged(_reflectance(at_door(target)))
     first = next(iter(groups.values()))
-    chosen = _pair_up(first, other, _tolerance(tolerance))
+    found = None
+    if min_valid > 0 or max_score is not None:
+        found = tuple(screen_dates(cube, min_valid=min_valid) for cube in (first, other))
+    usable = None if found is None else [one.usable(min_valid, max_score) for one in found]
+    chosen = _pair_up(first, other, _tolerance(tolerance), usable=usable)
     taken = {name: cube.isel(time=chosen[:, 0]) for name, cube in groups.items()}
     wanted = other.isel(time=chosen[:, 1])
     root = _contract(next(iter(taken.values())), "source") | _contract(wanted, "target")
     root |= _numbered(next(iter(taken.values())), wanted)
-    attrs = with_history({}, f"collect_pairs: tolerance {tolerance}")
+    for side, one, steps in zip(("source", "target"), found or (), chosen.T):
+        root[f"clear_fraction_{side}"] = ("pair", one.clear_fraction[steps], {"units": "1"})
+        root[f"outlier_score_{side}"] = ("pair", one.outlier_score[steps], {"units": "1"})
+    limits = f"min_valid {min_valid:g}, max_score {max_score}"
+    attrs = with_history({}, f"collect_pairs: tolerance {tolerance}, {limits}")
     nodes = {
         "/source" if name == WHOLE else f"/source/{name}": _node(cube)
         for name, cube in taken.items()
@@ -223,6 +251,14 @@ def on_target_grid(
         rest = [cube.drop_vars(set(BAND_COORDS), errors="ignore") for cube in moved]
         source = xr.concat(rest, "band", coords="minimal", compat="override", join="override")
     return _side_by_side(source, wanted, rename=True).assign_attrs(pairs.attrs)
+
+
+def _require_limits(min_valid: float, max_score: float | None) -> None:
+    require_fraction(min_valid, argument="min_valid", error=OptionError)
+    if max_score is not None and not max_score > 0:
+        raise OptionError(
+            cure="give a number above 0, or None", argument="max_score", value=max_score
+        )
 
 
 def _groups(source: Source) -> dict[str, xr.DataArray]:
@@ -303,9 +339,22 @@ def _tolerance(tolerance: str | pd.Timedelta) -> np.timedelta64:
     return found
 
 
-def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta64) -> IntArray:
+def _pair_up(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    tolerance: np.timedelta64,
+    *,
+    usable: Sequence[BoolArray] | None = None,
+) -> IntArray:
     """Step numbers (source, target) of the pairs, in order of target time."""
     looks, wanted = _looks(source), _looks(target)
+    if usable is not None:
+        looks, wanted = ([i for i in n if ok[i]] for n, ok in zip((looks, wanted), usable))
+        if not looks or not wanted:
+            side = "target" if looks else "source"
+            raise TimeAxisError(
+                f"no date of the {side} is clear enough", cure="lower min_valid=, raise max_score="
+            )
     when, target_when = source["time"].values, target["time"].values
     ids, target_ids = read_coordinate(source, "item_id"), read_coordinate(target, "item_id")
     gaps = np.abs(when[:, None] - target_when[None, :])
@@ -320,7 +369,8 @@ def _pair_up(source: xr.DataArray, target: xr.DataArray, tolerance: np.timedelta
         if is_near[i, j]
     )
     if not candidates:
-        nearest = f", the nearest are {_days(gaps.min())} apart" if gaps.size else ""
+        near = gaps[np.ix_(looks, wanted)]
+        nearest = f", the nearest are {_days(near.min())} apart" if near.size else ""
         raise TimeAxisError(
             f"no two dates lie within {pd.Timedelta(tolerance)}{nearest}", cure="raise tolerance="
         )

@@ -337,7 +337,13 @@ def _fitted(
     variance = np.array([np.diag(edge.covariance) for edge in found])
     solved = [
         solve_network(
-            Edges(first=first, second=second, value=value[:, k], variance=variance[:, k]),
+            Edges(
+                first=first,
+                second=second,
+                value=value[:, k],
+                variance=variance[:, k],
+                kind=is_fixed[second].astype(np.int64),
+            ),
             group,
             is_fixed,
         )
@@ -375,8 +381,8 @@ def _fitted(
         "history": f"fit_shifts: {len(found)} differences in {', '.join(bands)}",
         "spread_x": solved[0].spread,
         "spread_y": solved[1].spread,
-        "noise_x": solved[0].noise,
-        "noise_y": solved[1].noise,
+        "noise_x": solved[0].noise.tolist(),
+        "noise_y": solved[1].noise.tolist(),
     }
     return xr.Dataset(layers, coords=coords, attrs=attrs)
 

@@ -22,10 +22,16 @@ MIN_VALID = 0.97
 HUBER = 1.5
 """Residuals beyond so many robust standard deviations weigh less."""
 
+MAX_DEVIATION = 0.15
+"""Standard deviation beyond which a shift is not believed [pixel of the moving image]."""
+
 CLOSE = 2e-3
 """Last step of the iteration [pixel of the moving image]."""
 
 MAX_ROUNDS = 20
+MEDIAN_CHI2 = 0.4549
+"""Median of the chi-squared distribution of one degree of freedom."""
+
 N_BLOCKS = 8
 """Blocks along each side; residuals within one may depend on each other."""
 
@@ -117,12 +123,13 @@ def measure_shift(
     """
     shift = np.zeros(2)
     # Through a wider Gaussian first, where the images may lie pixels apart.
+    covariance = np.full((2, 2), np.nan)
     for stage in (view.blurred(3), view) if view.halve else (view,):
         for _ in range(MAX_ROUNDS):
             system = _system(moving, fixed, stage, shift)
             if system is None:
                 return NOT_FOUND
-            step = system.step
+            step, covariance = system.step, system.covariance
             shift = shift + step
             if not np.abs(shift).max() <= 2 * max_shift:
                 return NOT_FOUND
@@ -131,9 +138,10 @@ def measure_shift(
         else:
             if stage is view:
                 return NOT_FOUND
-    if np.hypot(*shift) > max_shift:
+    is_poor = not np.sqrt(np.trace(covariance) / 2) <= MAX_DEVIATION
+    if is_poor or np.hypot(*shift) > max_shift:
         return NOT_FOUND
-    return Measured(shift=shift, covariance=system.covariance)
+    return Measured(shift=shift, covariance=covariance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +197,7 @@ def _system(
         right += score.sum(axis=0)
         for k in range(2):
             scores[:, k] += np.bincount(block, score[:, k], minlength=len(scores))
-    if not np.linalg.cond(normal) < 1e6:
+    if not np.linalg.eigvalsh(normal)[0] > 1:  # a deviation of a pixel: there is no texture
         return None
     return _System(normal=normal, right=right, scores=scores[np.any(scores != 0, axis=1)])
 
@@ -226,12 +234,15 @@ class Edges:
         Nodes; the difference is the first's value minus the second's.
     value, variance : (edge,) float64 array
         Difference and its variance.
+    kind : (edge,) int64 array
+        Edges of one kind have the same error beyond their variance.
     """
 
     first: IntArray
     second: IntArray
     value: Float64Array
     variance: Float64Array
+    kind: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +259,8 @@ class Solved:
         Measured minus fitted, by the fit to all edges and by the fit without the edge.
     spread : float
         Standard deviation of nodes about the mean of their group.
-    noise : float
-        Standard deviation that edges have beyond their variance.
+    noise : (kind,) float64 array
+        Standard deviation that edges of a kind have beyond their variance.
     """
 
     value: Float64Array
@@ -258,7 +269,7 @@ class Solved:
     residual: Float64Array
     left_out: Float64Array
     spread: float
-    noise: float
+    noise: Float64Array
 
 
 def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: int = 30) -> Solved:
@@ -299,33 +310,43 @@ def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: 
     variance[:] = max(typical, 1e-6)
     # Nodes of a reference are spread about zero.
     variance[n_nodes + np.unique(group[fixed])] = 1e-12
-    noise, robust = 0.25 * float(np.median(edges.variance)) if n_edges else 0.0, np.ones(n_edges)
+    noise, robust = np.full(int(edges.kind.max()) + 1, np.median(edges.variance)), np.ones(n_edges)
     for _ in range(n_rounds):
-        weight = robust / (edges.variance + noise)
+        total = edges.variance + noise[edges.kind]
+        weight = robust / total
         inverse = np.linalg.inv(design.T @ (design * weight[:, None]) + np.diag(1 / variance))
         effect = inverse @ (design.T @ (weight * edges.value))
         residual = edges.value - design @ effect
         leverage = (design @ inverse * design).sum(axis=1) * weight
-        size = residual / np.sqrt((edges.variance + noise) * np.maximum(1 - leverage, 0.05))
+        size = residual / np.sqrt(total * np.maximum(1 - leverage, 0.05))
         robust = np.minimum(1.0, HUBER / np.maximum(np.abs(size), 1e-12))
-        factor = np.median(size**2) / 0.4549  # of the chi-squared distribution
-        noise = max((noise + np.median(edges.variance)) * factor - np.median(edges.variance), 0.0)
+        noise = _noise(noise, edges, size)
         for kind in kinds:
             if kind.size:
                 moment = effect[kind] ** 2 + np.diag(inverse)[kind]
                 variance[kind] = max(float(moment.mean()), 1e-6 * typical + 1e-12)
         lonely = np.flatnonzero(~has_edges & ~fixed)
         variance[lonely] = variance[is_own[0]] if is_own.size else typical
-    value = member @ effect
-    deviation = np.sqrt((member @ inverse * member).sum(axis=1))
-    gauged = np.flatnonzero(fixed & has_edges) if fixed.any() else np.flatnonzero(has_edges)
-    level = float(value[gauged].mean()) if gauged.size else 0.0
+    gauged = has_edges & fixed if fixed.any() else has_edges
+    level = member[gauged].mean(axis=0) if gauged.any() else np.zeros(member.shape[1])
+    contrast = member - level
     return Solved(
-        value=value - level,
-        deviation=deviation,
-        mean=effect[n_nodes:] - level,
+        value=contrast @ effect,
+        deviation=np.sqrt((contrast @ inverse * contrast).sum(axis=1)),
+        mean=effect[n_nodes:] - level @ effect,
         residual=residual,
         left_out=residual / np.maximum(1 - leverage, 1e-6),
         spread=float(np.sqrt(variance[is_own[0]])) if is_own.size else 0.0,
-        noise=float(np.sqrt(noise)),
+        noise=np.sqrt(noise),
     )
+
+
+def _noise(noise: Float64Array, edges: Edges, size: Float64Array) -> Float64Array:
+    """Variance that edges of each kind have beyond their own, from standardised residuals."""
+    result = noise.copy()
+    for kind in np.unique(edges.kind):
+        own = edges.kind == kind
+        stated = float(np.median(edges.variance[own]))
+        factor = float(np.median(size[own] ** 2)) / MEDIAN_CHI2
+        result[kind] = max((noise[kind] + stated) * factor - stated, 0.0)
+    return result

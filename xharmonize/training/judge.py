@@ -23,7 +23,7 @@ from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.validation import as_estimate, score_estimates
 from xharmonize.training.split import Split
 from xharmonize.training.store import Store
-from xharmonize.types import BoolArray
+from xharmonize.types import BoolArray, IntArray
 
 IDENTITY, HLS, OLS = "identity", "hls-v2", "ols"
 OBSERVED, TRUTH = "observed", "truth"
@@ -55,7 +55,9 @@ def judge(
     """
     rows: list[dict[str, Any]] = []
     notes: dict[str, str] = {}
-    models = {IDENTITY: None, HLS: HLS, OLS: least_squares(store, split)} | dict(models)
+    models = {IDENTITY: None, HLS: HLS, OLS: fit_linear(as_pairs(store, split.training))} | dict(
+        models
+    )
     for tree, number, where in _held_out(pairs, store, split):
         rows += score_pair(models, tree, number, where, store.bands, notes)
     return mean_of(rows), list(notes.values())
@@ -72,33 +74,27 @@ def mean_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return found
 
 
-def least_squares(store: Store, split: Split) -> xr.Dataset:
-    """Least squares per band on the training samples, as `fit_linear` fits it."""
-    part = store.read(split.training)
+def as_pairs(store: Store, samples: IntArray) -> xr.Dataset:
+    """Cores of samples in the form that `fit_linear` takes: a pair each, on the target's grid."""
+    part = store.read(samples)
     rows, columns = store.core
-    numbers = store.pair[split.training]
-    facts = [store.pairs[number] for number in numbers]
-    along = {
+    facts = [store.pairs[number] for number in store.pair[samples]]
+    along: dict[str, Any] = {
         f"{field}_{side}": ("pair", [getattr(pair, f"{field}_{side}") for pair in facts])
         for side in ("source", "target")
         for field in ("sensor", "bandpass", "level")
     }
     along["platform_source"] = ("pair", [pair.platform_source for pair in facts])
-    along |= {
-        f"time_{side}": (
-            "pair",
-            np.array([getattr(pair, f"time_{side}") for pair in facts], "datetime64[ns]"),
-        )
-        for side in ("source", "target")
-    }
-    samples = xr.Dataset(
+    for side in ("source", "target"):
+        times = np.array([getattr(pair, f"time_{side}") for pair in facts], "datetime64[ns]")
+        along[f"time_{side}"] = ("pair", times)
+    return xr.Dataset(
         {
             "source": (("pair", "source_band", "y", "x"), part.exact[..., rows, columns]),
             "target": (("pair", "band", "y", "x"), part.target[..., rows, columns]),
         },
         coords={"source_band": list(store.source_bands), "band": list(store.bands), **along},
     )
-    return fit_linear(samples, method="ols").compute()
 
 
 def _held_out(
@@ -114,11 +110,11 @@ def _held_out(
         where = None
         if split.kind in ("block", "random"):
             tested = split.test[store.pair[split.test] == number]
-            where = _cores(store, tested)
+            where = cores(store, tested)
         yield trees[place], number - first[place], where
 
 
-def _cores(store: Store, samples: Any) -> Callable[[xr.DataArray], BoolArray]:
+def cores(store: Store, samples: Any) -> Callable[[xr.DataArray], BoolArray]:
     """Tells the pixels of a cube on the target's grid that lie in the cores of some samples."""
     lattice, side = store.lattice, store.lattice.resolution
 
