@@ -1,6 +1,6 @@
 """One real pair of some kilometres, by spatial blocks: closed forms, networks, tables.
 
-Run ``python benchmarks/patches_alberta.py [--seeds 0,1,2] [--methods small-conv,mgan] [--steps N]``.
+Run ``python benchmarks/patches_alberta.py [--seeds 0,1] [--methods small-conv] [--steps N]``.
 Landsat-8 and Sentinel-2B, two days apart, on Sentinel-2's grid of 60 m: nothing here tests the step
 from 10 to 30 m. Blocks of 2 km are held out with a ring of 240 m around them; a seed draws blocks
 and initial weights. Everything is fitted on training blocks only, and scored on one set of pixels.
@@ -29,7 +29,7 @@ from xharmonize.training.config import NETWORKS
 from xharmonize.training.judge import as_pairs, judge
 
 BANDS = ["blue", "green", "red", "nir08", "swir16", "swir22"]
-ALL_BANDS = [*BANDS[:3], "rededge1", "rededge2", "rededge3", "nir", *BANDS[3:]]
+ALL_BANDS = [*BANDS[:3], "rededge1", "rededge2", "rededge3", *BANDS[3:], "coastal"]
 METHODS = ("small-conv",)
 
 

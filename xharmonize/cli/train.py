@@ -76,7 +76,8 @@ def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
     lacking = [name for name in ("items", "source", "target") if name not in values]
     if lacking:
         raise OptionError(f"{where}: [pairs] lacks {lacking[0]!r}", cure="name it")
-    return Job(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Job(**given)
 
 
 def run(path: Path, out: Path, *, seed: int | None) -> None:
@@ -91,7 +92,8 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
         )
     config = toml.from_tables(tables, str(path))
     if seed is not None and hasattr(config.method, "seed"):
-        config = dataclasses.replace(config, method=dataclasses.replace(config.method, seed=seed))
+        method: Any = config.method
+        config = dataclasses.replace(config, method=dataclasses.replace(method, seed=seed))
     job = read_pairs(tables, str(path))
     source, target = (
         open_cube(
@@ -127,8 +129,8 @@ def _print(training: Any) -> None:
     scores = training.scores
     if len(scores):
         rows = [
-            {"method": method, "against": reference, **row.round(4).to_dict()}
-            for (method, reference), row in scores.iterrows()
+            {"method": method, "against": reference, **row}
+            for (method, reference), row in zip(scores.index, scores.round(4).to_dict("records"))
         ]
         console.print_table(rows, title="Scores of what was held out")
     for note in training.notes:

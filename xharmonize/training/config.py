@@ -573,7 +573,7 @@ def settle(method: Any, config: Any) -> Config:
         if config is None:
             return Config(method=method)
         method = method.name
-    known = {**CLOSED, **NETWORKS}
+    known: dict[str, type[Method | Closed]] = {**CLOSED, **NETWORKS}
     if not isinstance(method, str) or method not in known:
         raise UnknownModelError(
             "is no method",

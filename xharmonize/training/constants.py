@@ -100,11 +100,12 @@ def _fine(images: AnyArray, n_bins: int) -> AnyArray:
     """Counts (band, bin) of all samples."""
     n, bands, height, width = images.shape
     whole = np.ascontiguousarray(images.transpose(1, 0, 2, 3)).reshape(1, bands, n * height, width)
-    return sampling.count(whole, [(LOWEST, HIGHEST)] * bands, n_bins)[0]
+    counts: AnyArray = sampling.count(whole, [(LOWEST, HIGHEST)] * bands, n_bins)[0]
+    return counts
 
 
 def _constants(
-    counts: Float64Array, middle: Float64Array, clip: tuple[float, float]
+    counts: Float64Array, middle: AnyArray, clip: tuple[float, float]
 ) -> tuple[float, ...]:
     """Low, high, mean, standard deviation and largest value of one band's histogram."""
     total = counts.cumsum()
@@ -195,7 +196,8 @@ def _line(
 def pooled(store: Store, part: Samples) -> AnyArray:
     """Inputs averaged to target pixels as networks do it: (n, source_band, y, x)."""
     ratios = [store.lattice.cells(source.gsd) for source in store.inputs]
-    return area_means([torch.from_numpy(image) for image in part.inputs], ratios).numpy()
+    means = area_means([torch.from_numpy(image) for image in part.inputs], ratios)
+    return np.asarray(means.numpy())
 
 
 def _flat(image: AnyArray) -> AnyArray:

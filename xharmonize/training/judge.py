@@ -182,7 +182,8 @@ def score_pair(
             notes[name] = f"{name} is not scored: {error}"
     references = {OBSERVED: target}
     if TRUTH in tree.children:
-        truth = as_cube(tree[TRUTH][REFLECTANCE].isel(pair=[number]))
+        ideal: xr.DataArray = tree.children[TRUTH].to_dataset()[REFLECTANCE]
+        truth = as_cube(ideal.isel(pair=[number]))
         references[TRUTH] = target.copy(data=truth.sel(band=names).compute().values)
     valid = np.isfinite(target.values).all(axis=(0, 1))
     for cube in (*found.values(), *references.values()):
@@ -205,7 +206,8 @@ def _together(
 ) -> xr.Dataset:
     """Estimates and target of a pair in the form that `score_estimates` takes."""
     masked = {name: as_estimate(cube.where(valid)) for name, cube in found.items()}
-    estimate = xr.concat(list(masked.values()), xr.IndexVariable("model", list(masked)))
+    models = pd.Index(list(masked), name="model")
+    estimate = xr.concat(list(masked.values()), models)
     target = as_estimate(reference.where(valid))
     return xr.Dataset({"estimate": estimate, "target": target})
 

@@ -35,6 +35,8 @@ class Log:
     ) -> None:
         self.path, self.steps = path, steps
         shown = sys.stderr.isatty() if progress is None else progress
+        self._bar: Any
+        self._task: Any
         self._bar, self._task = _bar(steps) if shown else (None, None)
         self._board = _board(path.parent) if tensorboard else None
 

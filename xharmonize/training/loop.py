@@ -190,14 +190,11 @@ class Loop:
             batch = self.feed.batch(part, clip=False)
             estimate = self.method.predict(batch)
             for k, number in enumerate(part):
-                own = _moments(
-                    *(
-                        array[k, :, rows, columns].double().cpu().numpy()
-                        for array in (estimate, batch.target, batch.valid)
-                    ),
-                    np.array(output.mean),
-                    np.array(output.scale),
+                ours, observed, valid = (
+                    array[k, :, rows, columns].double().cpu().numpy()
+                    for array in (estimate, batch.target, batch.valid)
                 )
+                own = _moments(ours, observed, valid, np.array(output.mean), np.array(output.scale))
                 pair = int(store.pair[number])
                 sums[pair] = sums.get(pair, 0) + own
         return float(np.mean([_relative(own, self.settings.date_weight) for own in sums.values()]))

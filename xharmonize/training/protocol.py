@@ -54,14 +54,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        move = {"device": device, "non_blocking": True}
+
+        def move(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True)
+
         return Batch(
-            inputs=tuple(image.to(**move) for image in self.inputs),
-            target=self.target.to(**move),
-            valid=self.valid.to(**move),
-            index=self.index.to(**move),
-            date=self.date.to(**move),
-            histograms=None if self.histograms is None else self.histograms.to(**move),
+            inputs=tuple(map(move, self.inputs)),
+            target=move(self.target),
+            valid=move(self.valid),
+            index=move(self.index),
+            date=move(self.date),
+            histograms=None if self.histograms is None else move(self.histograms),
         )
 
 

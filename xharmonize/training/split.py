@@ -80,7 +80,9 @@ def split(store: Store, data: Data) -> Split:
     validation = _draw(rest, data.validation, random)
     of = {"test": test, "validation": validation}
     of["training"] = [name for name in rest if name not in validation]
-    numbers = {purpose: kept[np.isin(groups, chosen)] for purpose, chosen in of.items()}
+    numbers: dict[str, IntArray] = {
+        purpose: kept[np.isin(groups, chosen)] for purpose, chosen in of.items()
+    }
     if kind == "block":
         numbers = _guarded(store, numbers, of, data)
     for purpose, found in numbers.items():

@@ -283,18 +283,19 @@ def _starts(first: int, size: int, core: int, stride: int, unit: int) -> list[in
 def _write(
     path: str, places: Sequence[Place], cuts: Sequence[Cut], lattice: Lattice, data: Data
 ) -> Store:
-    import dask
     import zarr
+    from dask.base import compute
 
     group = zarr.open_group(path, mode="w-")
     size = max(len(cut.windows) for cut in cuts)
     _create(group, places[0], lattice, n=size * len(cuts), shard=size)
-    tasks, numbers, known = [], [], {}
+    tasks, numbers = [], []
+    known: dict[tuple[int, int], int] = {}
     for k, cut in enumerate(cuts):
         known.setdefault((cut.place, cut.pair), len(known))
         numbers.append(known[cut.place, cut.pair])
         tasks.append(_task(path, k * size, places[cut.place], cut, lattice, data.min_valid))
-    results = dask.compute(*tasks)
+    results = compute(*tasks)
     pair, row, column = (np.full(size * len(cuts), -1, np.int64) for _ in range(3))
     kept = np.zeros(size * len(cuts), np.bool_)
     missing = np.zeros((len(known), 3))
@@ -368,7 +369,7 @@ def _create(group: Any, place: Place, lattice: Lattice, *, n: int, shard: int) -
 
 def _task(path: str, start: int, place: Place, cut: Cut, lattice: Lattice, min_valid: float) -> Any:
     """One delayed task: the images it needs are computed by the same graph."""
-    from dask import delayed
+    from dask.delayed import delayed
 
     spans = [_span(cut.windows, axis, lattice.tile) for axis in (0, 1)]
     inputs = []
@@ -464,7 +465,7 @@ def _cut(
     inner = slice(lattice.buffer, lattice.tile - lattice.buffer)
     for k, window in enumerate(windows):
         here = [_padded(array, corner, window, lattice.tile) for array in (exact, target)]
-        is_valid = np.isfinite(here[1]).all(axis=0)
+        is_valid: BoolArray = np.asarray(np.isfinite(here[1]).all(axis=0))
         if is_valid[inner, inner].mean() < min_valid:
             continue
         tiles = [
@@ -492,7 +493,7 @@ def _own(
     """Pixels of the input, from those that the cube holds."""
     sizes = [high - low for low, high in window]
     first = [grid.start[axis] if window[axis][0] == grid.first[axis] else 0 for axis in (0, 1)]
-    return sampling.own_pixels(
+    own: FloatArray = sampling.own_pixels(
         np.ascontiguousarray(image, np.float32),
         grid.factor,
         bands=grid.bands,
@@ -500,6 +501,7 @@ def _own(
         first=(first[0], first[1]),
         shape=(sizes[0], sizes[1]),
     )[0]
+    return own
 
 
 def _tile(
@@ -542,7 +544,7 @@ def _put(path: str, start: int, kept: BoolArray, stacks: dict[str, AnyArray]) ->
     """Write a shard whole: those that do not count are its fill value, and take no space."""
     import zarr
 
-    group = zarr.open_group(path, mode="r+")
+    group: Any = zarr.open_group(path, mode="r+")
     for name, values in stacks.items():
         array = group[name]
         shard = np.full((array.shards[0], *values.shape[1:]), array.fill_value, values.dtype)

@@ -253,7 +253,7 @@ def _trained(
 
 
 def _run(
-    settings: Config,
+    settings: Any,
     module: Any,
     card: Any,
     measured: Any,
@@ -300,9 +300,10 @@ def _run(
 
 def _flat(scores: pd.DataFrame) -> dict[str, float]:
     """Scores as a card has them: ``"ols, observed: ergas"``."""
+    rows: list[Any] = list(scores.index)
     return {
         f"{method}, {reference}: {name}": round(float(value), 6)
-        for (method, reference), row in scores.iterrows()
+        for (method, reference), row in zip(rows, scores.to_dict("records"))
         for name, value in row.items()
         if pd.notna(value)
     }
@@ -314,7 +315,7 @@ def _levels(line: Any) -> str:
 
 
 def _provenance(
-    settings: Config, store: Store, parts: Split, history: pd.DataFrame, between: str
+    settings: Any, store: Store, parts: Split, history: pd.DataFrame, between: str
 ) -> dict[str, str]:
     """What the bundle says of how it came about."""
     import torch
@@ -328,7 +329,7 @@ def _provenance(
         f"{len(parts.training)} samples: {', '.join(sorted({p.date for p in used}))}"[:5000],
         "best step": str(int(best)),
         "between-date SD": between,
-        "seed": str(settings.method.seed),  # type: ignore[union-attr]
+        "seed": str(settings.method.seed),
         "config": to_toml(settings)[:5000],
         "versions": f"xharmonize {xharmonize.__version__}, torch {torch.__version__}",
     }
