@@ -384,7 +384,7 @@ class Data(Settings):
     split : {"date", "block", "scene", "random"}
         What is held out as a whole: dates of the target, spatial blocks, or scenes (place and
         date). ``"random"`` patches overlap those trained on; it only shows what such a leak gives.
-        By default dates, blocks where there is one date.
+        By default dates, blocks where there are fewer than three.
     holdout : tuple of str
         Target dates or blocks (``"3/5"``, row and column) to test on. By default the share `test`
         of them, drawn with the seed.

@@ -100,9 +100,9 @@ def split(store: Store, data: Data) -> Split:
 
 
 def _kind(store: Store, kept: IntArray) -> Kind:
-    """Dates, where there are several; blocks where there is one."""
+    """Dates, where there is one for each purpose; blocks where there are fewer."""
     dates = {store.pairs[number].date for number in store.pair[kept]}
-    return "date" if len(dates) > 1 else "block"
+    return "date" if len(dates) > 2 else "block"
 
 
 def _groups(store: Store, kept: IntArray, kind: Kind, data: Data) -> AnyArray:

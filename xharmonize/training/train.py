@@ -64,7 +64,7 @@ def train(
 
     Closed forms are fitted on all pairs, and scored by leaving one target date out at a time.
     Networks are trained on samples cut from the pairs; some dates, or spatial blocks where there is
-    one date, are held out to decide when to stop, and some to score. A training that was
+    fewer than three, are held out to decide when to stop, and some to score. A training that was
     interrupted goes on where it stopped if it is called again with the same `out`, and ends with
     the same weights, bit for bit.
 
