@@ -8,6 +8,7 @@ from helpers.training import FINE, TARGET, make_cubes, make_pairs
 
 import xharmonize as xh
 from xharmonize.errors import BandError, FitError, GridError, StoreError
+from xharmonize.harmonizers.validation import hide_target
 from xharmonize.training import Data, build_store, open_store
 
 zarr = pytest.importorskip("zarr")
@@ -131,9 +132,9 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(pairs, tmp_pat
 
 
 def test_pairs_without_a_valid_sample_are_refused(tmp_path):
-    source, target = make_cubes(2)
+    hidden = hide_target(make_pairs(2))
     with pytest.raises(FitError, match="no sample of 16 x 16 target pixels is valid enough"):
-        build_store(xh.collect_pairs(source, target * np.nan), tmp_path / "s", Data(patch=16))
+        build_store(hidden, tmp_path / "s", Data(patch=16))
     assert not list(tmp_path.iterdir())
 
 
