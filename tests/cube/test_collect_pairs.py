@@ -137,7 +137,7 @@ def test_shifts_of_both_sensors_go_into_the_weights():
         coords={"time": times, "reference_time": targets[:1]},
     )
     found = on_target_grid(pairs, shifts=fit)["source"]
-    net = fit[["shift_x", "shift_y"]].drop_vars("reference_time")
+    net = fit[["shift_x", "shift_y"]].drop_vars("reference_time", errors="ignore")
     net["shift_x"][0], net["shift_y"][0] = 20.0, -30.0
     expected = xh.regrid(source.isel(time=[0, 2, 3]), like=target, shifts=net)
     np.testing.assert_array_equal(found.values, expected.values)
@@ -155,14 +155,17 @@ def test_what_are_no_pairs_is_refused():
 
 
 def test_real_haze_is_not_paired(data):
-    """2018-07-18 is nearest to Landsat's 07-17, and hazy."""
+    """2018-07-18 is nearest to Landsat's 07-17, and hazy.
+
+    It takes a series of seasons to tell: among the dates of summer alone its score is 1.9.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         source, target = (
             xh.open_stac(
                 data / "flanders-2018" / "catalog.json",
                 collection=name,
-                datetime="2018-06-20/2018-08-05",
+                datetime="2018-02-01/2018-10-31",
                 bands=["blue"],
                 platform=platform,
             )
@@ -170,7 +173,11 @@ def test_real_haze_is_not_paired(data):
         )
     pairs = xh.collect_pairs(source, target)
     assert list(zip(days(pairs, "target"), days(pairs, "source"))) == [
+        ("02-07", "02-08"),
+        ("02-23", "02-25"),
+        ("06-06", "06-03"),
         ("07-01", "06-30"),
         ("07-17", "07-15"),
         ("07-24", "07-23"),
+        ("10-05", "10-06"),
     ]

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.contract import (
     BAND_COORDS,
     REFLECTANCE,
@@ -413,9 +415,9 @@ def _merged(cube: xr.DataArray) -> xr.DataArray:
     first = cube.isel(time=[steps[0] for steps in passes])
     for k in range(1, max(map(len, passes), default=1)):
         more = cube.isel(time=[steps[min(k, len(steps) - 1)] for steps in passes])
-        first = first.copy(
-            data=first.variable.where(np.isfinite(first.variable), more.variable).data
-        )
+        values = first.data
+        module = da if is_lazy(values) else np
+        first = first.copy(data=module.where(np.isfinite(values), values, more.data))
     return first
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -66,10 +67,9 @@ def screen_dates(cube: xr.DataArray, *, min_valid: float) -> Screening:
     """
     names = [str(name) for name in cube["band"].values]
     band = next((name for name in HAZE_BANDS if name in names), names[0])
-    steps = {
-        dim: slice(None, None, max(1, ceil(cube.sizes[dim] / N_SAMPLES))) for dim in ("y", "x")
-    }
-    part = cube.isel(band=names.index(band), **steps)
+    every = {dim: max(1, ceil(cube.sizes[dim] / N_SAMPLES)) for dim in ("y", "x")}
+    steps: dict[str, Any] = {dim: slice(None, None, n) for dim, n in every.items()}
+    part = cube.isel({"band": names.index(band), **steps})
     sample = part.compute() if is_lazy(part.variable) else part
     values = np.asarray(sample.transpose("time", "y", "x").values, np.float32)
     values = values.reshape(len(values), -1)

@@ -47,7 +47,8 @@ def shift(cube: xr.DataArray | xr.Dataset, fit: xr.Dataset, *, like: Any = None)
     like : DataArray, Dataset or GeoBox, optional
         Grid of the result. Default: the cube's own.
     """
-    return regrid(at_door(cube), like=geobox_of(cube) if like is None else like, shifts=fit)
+    given: Any = at_door(cube)
+    return regrid(given, like=geobox_of(given) if like is None else like, shifts=fit)
 
 
 def fit_shifts(
