@@ -223,12 +223,17 @@ class HarmonizeAccessor:
     def densify(
         self,
         *others: xr.DataArray | xr.Dataset,
+        model: Model | None = None,
         duplicates: Duplicates = "keep",
         allow_mixed_levels: bool = False,
     ) -> xr.Dataset:
         """Merge with harmonised cubes into one time series; see `xharmonize.densify`."""
         return xh.densify(
-            self._obj, *others, duplicates=duplicates, allow_mixed_levels=allow_mixed_levels
+            self._obj,
+            *others,
+            model=model,
+            duplicates=duplicates,
+            allow_mixed_levels=allow_mixed_levels,
         )
 
     def to_features(self, *, dates: Sequence[str | np.datetime64] | None = None) -> xr.DataArray:

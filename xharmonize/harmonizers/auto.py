@@ -33,6 +33,7 @@ from xharmonize.harmonizers.multiband import Recipe, Samples, solve, take_sample
 from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.harmonizers.published import BandpassHarmonizer, table_between
 from xharmonize.harmonizers.validation import (
+    By,
     Method,
     Pairs,
     as_estimate,
@@ -135,7 +136,7 @@ def fit_auto(
     maker = Maker(shifts=moved, psf=PSF if isinstance(pairs, xr.DataTree) else 0.0)
     data = read_pairs(maker.on_grid(chosen), allow_mixed_levels=allow_mixed_levels)
     table = table_between(data.facts["source_bandpass"], data.facts["target_bandpass"])
-    by = "date" if n_dates > 1 else "block"
+    by: By = "date" if n_dates > 1 else "block"
     methods = {**comparisons(table), AUTO: maker.method()}
     scores = score_estimates(estimate_left_out(chosen, methods, by=by))
     uses = _decide(scores, table)
@@ -234,15 +235,17 @@ def _near(node: xr.Dataset, box: GeoBox) -> xr.Dataset:
 def _clear_pairs(pairs: Pairs) -> Pairs:
     """Pairs with enough pixels that are valid on both sides."""
     both = gridded(pairs)
-    sides = [("source", "source_band" if "source_band" in both["source"].dims else "band")]
-    ok = [np.isfinite(both[name]).all(dim) for name, dim in (*sides, ("target", "band"))]
+    dim = "source_band" if "source_band" in both["source"].dims else "band"
+    ok = [np.isfinite(both["source"]).all(dim=dim), np.isfinite(both["target"]).all(dim="band")]
     n = (ok[0] & ok[1]).sum(["y", "x"]).values
     if not n.size or not (n >= LEAST).any():
         raise FitError(
             f"no pair has {LEAST} pixels that are valid on both sides",
             cure="allow more days with collect_pairs(tolerance=...), or check masks and overlap",
         )
-    return pick(pairs, np.flatnonzero(n >= LEAST))
+    given: Any = pairs
+    chosen: Pairs = pick(given, np.flatnonzero(n >= LEAST))
+    return chosen
 
 
 def _registered(
@@ -376,7 +379,7 @@ class Maker:
         """The recipe as a method that dates can be left out of."""
 
         def estimate(rest: Pairs, look: Pairs) -> xr.DataArray:
-            moved = self._unseen(look)
+            moved = self.unseen(look)
             maker = replace(self, shifts=moved)
             fit = maker.fit(rest)
             cube = source_cube(maker.on_grid(look, min_valid=0.5))
@@ -386,7 +389,7 @@ class Maker:
 
         return estimate
 
-    def _unseen(self, look: Pairs) -> xr.Dataset | None:
+    def unseen(self, look: Pairs) -> xr.Dataset | None:
         """Shifts that rest on no target of the pairs left out."""
         return None if self.shifts is None else without_reference(self.shifts, _days(look))
 
@@ -425,7 +428,7 @@ def _with_scores(fit: xr.Dataset, scores: xr.Dataset, uses: str, n_dates: int) -
     """Add the scores, and the uncertainty of the model that is used."""
     own = scores.sel(model=uses)
     between = _rank_one(own["bias"].values) if n_dates > 1 else np.full(own.sizes["band"], np.nan)
-    within = np.sqrt((own["deviation"] ** 2).mean("pair")).values
+    within = np.sqrt((own["deviation"] ** 2).mean("pair").values)
     layers = {
         f"score_{name}" if name in fit else str(name): (layer.dims, layer.values)
         for name, layer in scores.data_vars.items()

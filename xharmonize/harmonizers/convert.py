@@ -158,7 +158,8 @@ def to_sensor(
         can set; models without per-pixel information, such as linear ones, set none.
     uncertainty : bool
         Whether to return a Dataset with the companion ``uncertainty``, one standard deviation of
-        the result [1], for models that know their own: fits of `xharmonize.fit_auto`.
+        the result [1], for models that know their own: fits of
+        `xharmonize.harmonizers.fit_auto`.
     runtime : Runtime, optional
         Device, precision and batch size of networks.
 

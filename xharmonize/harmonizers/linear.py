@@ -548,12 +548,13 @@ class LinearHarmonizer(Fitted):
 
 def is_log(fit: xr.Dataset) -> bool:
     """Whether a fit relates logarithms."""
-    return fit.attrs.get("scale", "linear") == "log"
+    return bool(fit.attrs.get("scale", "linear") == "log")
 
 
 def apply_matrix_fit(fit: xr.Dataset, array: xr.DataArray) -> Any:
     """Apply the ``matrix`` of a fit to its source bands: (time, band, y, x) float32, lazily."""
-    data, sizes, terms = array.data, {}, None
+    data, terms = array.data, None
+    sizes: dict[str, Any] = {}
     if "term" in fit.dims:
         _require_pixel_size(fit, array)
         terms = fit["matrix"].transpose("band", "term", "source_band").values
@@ -596,4 +597,4 @@ def _apply_block(
         result = regression.apply_matrix(values, matrix, intercept)
     else:
         result = robust.apply_terms(values, np.ascontiguousarray(terms), intercept)
-    return result if lowest is None else np.exp(result)
+    return result if lowest is None else np.asarray(np.exp(result))

@@ -131,7 +131,7 @@ def _as_pairs(
     target: xr.DataArray | xr.Dataset | None,
     days: int,
 ) -> xr.Dataset | xr.DataTree:
-    if target is not None:
+    if target is not None and not isinstance(source, xr.DataTree):
         pairs = match_pairs(source, target, tolerance=f"{days + 1}D")
         return pairs.assign_coords(spatial_ref=target["spatial_ref"])  # with the CRS
     if isinstance(source, xr.DataTree) or (isinstance(source, xr.Dataset) and "source" in source):

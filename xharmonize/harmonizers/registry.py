@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,14 +145,54 @@ def _row(listed: Listed) -> tuple[str, ...]:
     )
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
-    """Load a model by name, or open a bundle or a saved fit.
+FIT_ATTR = "fitted_model"
+"""Attribute of a series that holds the model it was made with, as text."""
+
+
+def fit_to_text(fit: xr.Dataset) -> str:
+    """Write a fit without pixels as JSON, for an attribute."""
+    layers = {
+        str(name): {
+            "dims": list(layer.dims),
+            "dtype": "U" if layer.dtype.kind in "OTU" else layer.dtype.str,
+            "data": (layer.astype("i8") if layer.dtype.kind == "M" else layer).values.tolist(),
+            "is_coord": name in fit.coords,
+        }
+        for name, layer in fit.variables.items()
+    }
+    return json.dumps({"attrs": fit.attrs, "layers": layers})
+
+
+def fit_from_text(text: str) -> xr.Dataset:
+    """Read a fit that `fit_to_text` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the text is not one.
+    """
+    try:
+        found = json.loads(text)
+        parts: list[dict[str, Any]] = [{}, {}]
+        for name, own in found["layers"].items():
+            data = np.array(own["data"], None if own["dtype"] == "U" else own["dtype"])
+            parts[bool(own["is_coord"])][name] = (own["dims"], data)
+        fit = xr.Dataset(parts[0], coords=parts[1], attrs=found["attrs"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"the attribute {FIT_ATTR!r} holds no fit ({error})") from None
+    if fit.attrs.get("model") not in _KINDS:
+        raise ModelError(f"the attribute {FIT_ATTR!r} holds no fit")
+    return fit
+
+
+def load_model(name_or_path: str | os.PathLike[str] | xr.Dataset) -> Harmonizer | xr.Dataset:
+    """Load a model by name, open a bundle or a saved fit, or take the fit from a series.
 
     Parameters
     ----------
-    name_or_path : str or path
-        A name in `list_models`; the path or fsspec URL of a bundle's folder; or the path of a fit
-        written by `save_model`.
+    name_or_path : str, path or Dataset
+        A name in `list_models`; the path or fsspec URL of a bundle's folder; the path of a fit
+        written by `save_model`; or a series made by ``densify(model="auto")``.
 
     Returns
     -------
@@ -166,7 +207,21 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Harmonizer | xr.Dataset:
     ModelError
         If the file is not a fit of this package, or the bundle is damaged or too new for it.
     """
+    if isinstance(name_or_path, xr.Dataset):
+        if FIT_ATTR not in name_or_path.attrs:
+            raise ModelError(
+                "the Dataset was made without a fit of its own",
+                cure="make the series with densify(model='auto')",
+            )
+        return fit_from_text(str(name_or_path.attrs[FIT_ATTR]))
     name = os.fspath(name_or_path)
+    if name == AUTO:
+        raise UnknownModelError(
+            "'auto' is fitted to pairs of your own",
+            cure="call xh.densify(target, cube, model='auto'), or pass a fit of "
+            "xharmonize.harmonizers.fit_auto(xh.collect_pairs(cube, target))",
+            value=name,
+        )
     if name in list_tables():
         return builtin(name)
     bundles = {listed.name: listed.location for listed in list_bundles()}
@@ -223,7 +278,7 @@ def save_model(
         _save_fit(model, Path(path).expanduser().absolute(), mode=mode)
     else:
         raise ModelError(
-            "save_model writes fits of fit_linear, fit_pixelwise and fit_histogram, and models "
+            "save_model writes fits such as those of fit_linear and fit_auto, and models "
             "that load_model opened from a bundle"
         )
 

@@ -119,9 +119,11 @@ def _blocks(pairs: P) -> Iterator[Fold]:
 
 def _half(n: int, *, first: bool) -> tuple[BoolArray, BoolArray]:
     """Pixels in one half, and those in it or near."""
-    place = np.arange(n)
+    place: IntArray = np.arange(n)
     half = n // 2
-    return (place < half, place < half + GUARD) if first else (place >= half, place >= half - GUARD)
+    inner: BoolArray = np.asarray(place < half if first else place >= half)
+    near: BoolArray = np.asarray(place < half + GUARD if first else place >= half - GUARD)
+    return inner, near
 
 
 def pick(pairs: P, index: IntArray) -> P:
@@ -131,10 +133,11 @@ def pick(pairs: P, index: IntArray) -> P:
 
 def hide_target(pairs: P, where: BoolArray | None = None) -> P:
     """Replace the target by NaN, everywhere or in some pixels (y, x)."""
+    is_tree = isinstance(pairs, xr.DataTree)
 
     def hide(path: str, node: xr.Dataset) -> xr.Dataset:
         name = REFLECTANCE if path.strip("/") == "target" else "target"
-        if name not in node or (isinstance(pairs, xr.DataTree) and name != REFLECTANCE):
+        if name not in node or is_tree != (name == REFLECTANCE):
             return node
         if where is None:  # not a pixel of it is read
             return node.assign(
@@ -200,7 +203,8 @@ def estimate_left_out(
     bands = [str(band) for band in target["band"].values]
     shape = (len(methods), *target.transpose("pair", "band", "y", "x").shape)
     found = np.full(shape, np.nan, np.float32)
-    for fold in leave_out(pairs, by=by):
+    given: Any = pairs
+    for fold in leave_out(given, by=by):
         for m, method in enumerate(methods.values()):
             part = method(fold.rest, fold.look).sel(band=bands)
             values = np.asarray(part.transpose("pair", "band", "y", "x").values)

@@ -23,7 +23,8 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.door import at_door
-from xharmonize.cube.regrid import require_same_grid
+from xharmonize.cube.pairs import collect_pairs
+from xharmonize.cube.regrid import geobox_of, is_same_grid, regrid, require_same_grid
 from xharmonize.errors import (
     BandError,
     ContractError,
@@ -31,7 +32,11 @@ from xharmonize.errors import (
     OptionError,
     RadiometryError,
 )
+from xharmonize.harmonizers.auto import AUTO, fit_auto
+from xharmonize.harmonizers.convert import apply_model
+from xharmonize.harmonizers.protocol import Model
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
+from xharmonize.harmonizers.registry import FIT_ATTR, fit_to_text, resolve
 from xharmonize.io.stac.settle import ANGLES
 from xharmonize.sensors import Names, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
@@ -44,10 +49,14 @@ Duplicates: TypeAlias = Literal["keep", "target", "mean", "lowest_uncertainty"]
 def densify(
     target: xr.DataArray | xr.Dataset,
     *others: xr.DataArray | xr.Dataset,
+    model: Model | None = None,
     duplicates: Duplicates = "keep",
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Merge a target cube and cubes harmonised to it into one time series, lazily.
+
+    With `model`, cubes of another bandpass are harmonised and brought to the target's grid first:
+    ``l8.harmonize.densify(s2, model="auto")`` is all that most people need.
 
     Dates are sorted by time, then sensor, then item id. A value is *observed* if the bandpass of
     its date is the one in which its product is delivered (HLS S30 counts as observed), and
@@ -58,7 +67,14 @@ def densify(
     target : DataArray or Dataset
         Reflectance (time, band, y, x) [1] or one index (time, y, x); NaN where missing.
     *others : DataArray or Dataset
-        Cubes on the same grid, with the same bands and in the target's bandpass.
+        Cubes on the same grid, with the same bands and in the target's bandpass; with `model`, of
+        any grid and bandpass that the model covers.
+    model : str, path, Dataset or callable, optional
+        A model as for `xharmonize.to_sensor`, or ``"auto"``: the pairs of the cubes at most four
+        days apart are collected and fitted by `xharmonize.harmonizers.fit_auto`, which computes.
+        What it was fitted on, and how well it does on dates left out, is in ``history``;
+        ``xh.load_model(series)`` returns the fit, to be saved or used again. By default nothing is
+        harmonised.
     duplicates : {"keep", "target", "mean", "lowest_uncertainty"}
         How to treat several observations of one solar day. ``keep`` keeps them all; the other
         options merge them into one. ``target``: the first valid value, with the target cube first
@@ -96,6 +112,9 @@ def densify(
     """
     target = at_door(target)
     others = tuple(at_door(cube) for cube in others)
+    fits: list[xr.Dataset] = []
+    if model is not None:
+        others = tuple(_harmonised(cube, target, model, fits) for cube in others)
     if duplicates not in ("keep", "target", "mean", "lowest_uncertainty"):
         raise OptionError(
             "is unknown",
@@ -132,7 +151,43 @@ def densify(
     if duplicates != "keep":
         merged = merge_days(merged, names[0], how=duplicates)
     merged = merged.isel(time=_order(merged)).drop_vars("rank")
-    return _described(merged, target, parts, names[0])
+    result = _described(merged, target, parts, names[0])
+    return result.assign_attrs({FIT_ATTR: fit_to_text(fits[0])}) if len(fits) == 1 else result
+
+
+def _harmonised(
+    cube: Any,
+    target: xr.DataArray | xr.Dataset,
+    model: Model,
+    fits: list[xr.Dataset],
+) -> Any:
+    """The cube in the target's bandpass and on its grid; a new fit is added to `fits`."""
+    one, other = (main_layer(part, what="densify") for part in (target, cube))
+    for part in (one, other):
+        if "band" not in part.dims:
+            raise ModelError(
+                f"a model maps bands, and {part.name!r} has none",
+                cure="harmonise the bands with densify(model=...), then compute the index",
+            )
+        require_reflectance(part)
+    wanted = sorted(set(map(str, read_coordinate(one, "bandpass"))))
+    if len(wanted) != 1:
+        raise ModelError(
+            f"the target cube mixes bandpasses {wanted}",
+            cure=f"harmonise it to one first: {cure_of_mixture(wanted)}",
+        )
+    if (read_coordinate(other, "bandpass") == wanted[0]).all():
+        return cube if is_same_grid(geobox_of(one), geobox_of(other)) else regrid(cube, like=one)
+    if isinstance(model, str) and model == AUTO:
+        fit = fit_auto(collect_pairs(other, one), series=other)
+        fits.append(fit)
+        model = fit
+    harmonizer = resolve(model, wanted[0])
+    if harmonizer.target_platforms:
+        platform = str(Names.of(read_coordinate(one, "platform")))
+        if platform in harmonizer.target_platforms:
+            harmonizer = harmonizer.configured(target_platform=platform)
+    return apply_model(cube, harmonizer, like=one)
 
 
 def _main_name(cube: xr.DataArray | xr.Dataset) -> str:
