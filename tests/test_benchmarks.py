@@ -167,3 +167,11 @@ def test_our_reader_of_weights_holds_them_once():
     found = import_benchmark("weights").main(20.0)
     ours, library = (found[name][1] - found["bare"][1] for name in ("ours", "library"))
     assert ours < 40 < library + 5
+
+
+def test_steps_of_training_beside_forward_passes(capsys):
+    pytest.importorskip("torch")
+    rows = import_benchmark("training_speed").main(["--small"])
+    assert all(row["step"] > 0 and row["forward"] > 0 for row in rows.values())
+    assert rows["cpu: tile-lut"]["parameters"] > rows["cpu: global-lut"]["parameters"] == 1024
+    assert "ms per sample" in capsys.readouterr().out
