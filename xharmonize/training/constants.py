@@ -23,8 +23,9 @@ from xharmonize.training.protocol import Line
 from xharmonize.training.store import Samples, Store
 from xharmonize.types import AnyArray, Float64Array, IntArray
 
-LOWEST, HIGHEST, STEP = -0.5, 2.0, 1e-4
-"""Bins that constants are read from [1]: one for each digital number of most products."""
+STEP = 1e-4
+LOWEST, HIGHEST = -0.5 - STEP / 2, 2.0 + STEP / 2
+"""Bins that constants are read from [1]: one about each digital number of most products."""
 RIDGE = 1e-2
 """Shrinks the lines, towards the identity; see `kernels.robust.solve_ridge`."""
 DOMAIN_EDGES, DOMAIN_BINS, DOMAIN_SAMPLES = (0.0, 1.0), 64, 4096
@@ -80,7 +81,7 @@ def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Const
     for band, row in zip(bands, rows):
         if not row[3] > STEP:
             raise FitError(
-                f"band {band!r} is {row[2]:.4g} in all training samples: nothing can be learned "
+                f"band {band!r} is {row[2]:.3g} in all training samples: nothing can be learned "
                 "of it",
                 cure="leave it out with Data(source_bands=...) or target_bands, or look at the "
                 "cubes",

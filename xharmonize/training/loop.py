@@ -139,7 +139,7 @@ class Loop:
             name, loss, parts = found
             if not bool(torch.isfinite(loss)):
                 raise FitError(
-                    f"the loss of {name!r} is {float(loss)} in step {info.step + 1}",
+                    f"the loss of {name!r} is {float(loss.detach())} in step {info.step + 1}",
                     cure="lower learning_rate; training goes on from its last checkpoint",
                 )
             optimizer = self.method.optimizers[name]

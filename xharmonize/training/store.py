@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -207,12 +208,26 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     if is_url(os.fspath(path)):
         return _write(str(path), places, cuts, lattice, data)
     target = Path(path)
+    _require_room(target, places[0], lattice, sum(len(cut.windows) for cut in cuts))
     try:
         with written_aside(target, "w-") as aside:
             _write(str(aside), places, cuts, lattice, data)
     except OSError as error:
         raise StoreError(f"samples cannot be written to {target}: {error}") from error
     return open_store(target)
+
+
+def _require_room(path: Path, place: Place, lattice: Lattice, n: int) -> None:
+    """Raise `StoreError` where the disk has less room than all samples could need."""
+    each = 4 * sum(int(np.prod(shape)) for shape in _shapes(place, lattice).values())
+    folder = next(one for one in (path, *path.absolute().parents) if one.exists())
+    free = shutil.disk_usage(folder).free
+    if n * each > free:
+        raise StoreError(
+            f"{n} samples need up to {n * each / 1e6:,.0f} MB, {free / 1e6:,.1f} MB are free at "
+            f"{folder}",
+            cure="make room, name another folder, or give a larger Data(stride=...)",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,22 +339,22 @@ def _pair(place: Place, at: int, missing: float) -> Pair:
     return Pair(place=place.name, date=told["time_target"][:10], crs=crs, missing=missing, **told)
 
 
-def _create(group: Any, place: Place, lattice: Lattice, *, n: int, shard: int) -> None:
-    bands = sum(len(source.bands) for source in place.sources)
-    side = lattice.tile
-    shapes: dict[str, tuple[int, ...]] = {
-        f"input_{source.name}": (
-            len(source.bands),
-            *(2 * (int(side * lattice.cells(source.gsd)),)),
-        )
-        for source in place.sources
-    }
-    shapes |= {
+def _shapes(place: Place, lattice: Lattice) -> dict[str, tuple[int, ...]]:
+    """Shape of one sample of each array."""
+    bands, side = sum(len(source.bands) for source in place.sources), lattice.tile
+    shapes: dict[str, tuple[int, ...]] = {}
+    for source in place.sources:
+        own = int(side * lattice.cells(source.gsd))
+        shapes[f"input_{source.name}"] = (len(source.bands), own, own)
+    return shapes | {
         "exact": (bands, side, side),
         "target": (len(place.bands), side, side),
         "histogram": (bands, N_BINS),
     }
-    for name, shape in shapes.items():
+
+
+def _create(group: Any, place: Place, lattice: Lattice, *, n: int, shard: int) -> None:
+    for name, shape in _shapes(place, lattice).items():
         is_count = name == "histogram"
         group.create_array(
             name,
