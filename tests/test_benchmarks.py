@@ -199,3 +199,11 @@ def test_patches_of_a_real_pair(data, monkeypatch):
     error = scores["ergas"].droplevel("reference")
     assert error["auto"] < error["ols"] < error["identity"]
     assert error["ten-band line"] < error["six-band line"]
+
+
+def test_steps_of_training_beside_forward_passes(capsys):
+    pytest.importorskip("torch")
+    rows = import_benchmark("training_speed").main(["--small"])
+    assert all(row["step"] > 0 and row["forward"] > 0 for row in rows.values())
+    assert rows["cpu: tile-lut"]["parameters"] > rows["cpu: global-lut"]["parameters"] == 1024
+    assert "ms per sample" in capsys.readouterr().out

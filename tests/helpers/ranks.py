@@ -22,7 +22,12 @@ class Threads:
     exchange: list[Any] = field(repr=False)
 
     def sum(self, values: Tensor) -> Tensor:
-        self.exchange[self.rank] = values
+        total: Tensor = Sum.apply(values, self)
+        return total
+
+    def add(self, values: Tensor) -> Tensor:
+        """The sum without gradients."""
+        self.exchange[self.rank] = values.detach()
         self.barrier.wait()
         total = torch.stack(list(self.exchange)).sum(0)
         self.barrier.wait()  # nobody writes before everybody has read
@@ -33,7 +38,20 @@ class Threads:
 
     def mean_gradients(self, parameters: Iterable[Tensor]) -> None:
         for parameter in parameters:
-            parameter.grad = self.mean(parameter.grad)
+            parameter.grad = self.add(parameter.grad) / self.size
+
+
+class Sum(torch.autograd.Function):
+    """A sum over ranks, whose gradients are those of all ranks' losses: summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, ranks: Threads) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.add(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.add(gradient), None
 
 
 def on_ranks(n: int, work: Callable[[Threads], Any]) -> list[Any]:

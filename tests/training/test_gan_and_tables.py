@@ -225,28 +225,42 @@ def test_the_adversary_is_warmed_up_and_does_not_show_what_is_invalid():
     assert make(configs.Mgan(**SMALL, adversary="none")).optimizers.keys() == {"generator"}
 
 
+def exact(method):
+    """In float64 and with plain steps: Adam's first ones take rounding for a direction."""
+    for network in method.networks.values():
+        network.double()
+    for name, optimizer in method.optimizers.items():
+        method.optimizers[name] = torch.optim.SGD(optimizer.param_groups[0]["params"], 1e-3)
+    return method
+
+
 def test_two_ranks_train_as_one():
     """Union of batches: same losses, same weights, whichever samples lie where."""
-    config = configs.Mgan(**SMALL | {"dropout": 0.5, "discriminator_norm": "instance"})
-    whole = make(config)
+    config = configs.Mgan(**SMALL | {"dropout": 0.5})
+    whole = exact(make(config))
     batch = make_batch(whole, 4)
-    told = [run_step(whole, batch, step_at(step)) for step in range(2)]
+    batch = replace(batch, inputs=(batch.inputs[0].double(),), target=batch.target.double())
+    batch.valid[0] = False  # not as many valid pixels on each rank
+    told = [run_step(whole, batch, step_at(step)) for step in range(3)]
     parts = [torch.tensor([0, 3]), torch.tensor([1, 2])]
 
+    methods = [exact(make(config)) for _ in parts]  # torch's generator is the process's own
+
     def work(ranks):
-        method = make(config, ranks=ranks)
+        method = methods[ranks.rank]
         own = part_of(batch, parts[ranks.rank])
-        found = [run_step(method, own, step_at(step, ranks)) for step in range(2)]
+        found = [run_step(method, own, step_at(step, ranks)) for step in range(3)]
         return found, method.networks["generator"].state_dict()
 
     results = on_ranks(2, work)
     for step, one in enumerate(told):
-        mean = np.mean([found[step]["generator"] for found, _ in results])
-        assert mean == pytest.approx(one["generator"], rel=1e-4)
+        for name in ("generator", "discriminator"):
+            mean = np.mean([found[step][name] for found, _ in results])
+            assert mean == pytest.approx(one[name], rel=1e-7)
     expected = whole.networks["generator"].state_dict()
     for _, weights in results:
         for name, values in weights.items():
-            torch.testing.assert_close(values, expected[name], rtol=0, atol=1e-4)
+            torch.testing.assert_close(values, expected[name], rtol=0, atol=1e-9)
 
 
 def test_hls_gan_is_given_noise_of_the_sample_and_predicts_without():
@@ -322,6 +336,7 @@ def test_bundles_of_generators_map_lazily_and_in_any_chunks(kind, tmp_path, no_c
     assert np.isfinite(whole).any()
 
 
+@pytest.mark.filterwarnings("ignore::xharmonize.errors.RadiometryWarning")  # of cut-off tiles
 @pytest.mark.parametrize("kind", TABLES, ids=lambda kind: kind.name)
 def test_bundles_of_tables_map_lazily_and_in_any_chunks(kind, tmp_path, no_compute):
     method = make(kind())
@@ -329,7 +344,7 @@ def test_bundles_of_tables_map_lazily_and_in_any_chunks(kind, tmp_path, no_compu
     run_step(method, batch, step_at(0))
     model = written(method, method.card, tmp_path)
     cube = testing.example_cube(shape=(70, 90), bands=("blue", "green", "red"))
-    whole = cube.harmonize.apply(model) if hasattr(cube.harmonize, "apply") else model(cube)
+    whole = model(cube)
     with no_compute():
         lazy = model(cube.chunk(time=1, y=31, x=40))
     xr.testing.assert_allclose(lazy.compute(), whole, rtol=0, atol=1e-5)

@@ -163,26 +163,21 @@ def test_ranks_together_give_the_loss_of_the_union_of_their_batches(samples, n_r
     valid = valid.clone()
     valid[0] = False  # ranks have different numbers of valid pixels
 
-    def losses_of(part, ranks, values, scores):
+    def run(part, ranks):
+        values, scores = prediction[part].requires_grad_(), logits[:, part].requires_grad_()
         left = losses.residual(
-            values[part], target[part], valid[part], date[part], ranks, date_weight=0.1
+            values, target[part], valid[part], date[part], ranks, date_weight=0.1
         )
-        real, fake = scores[:, part]
-        return (
-            losses.absolute(left, valid[part], ranks)
-            + losses.discriminator_loss(real, fake, ranks)
-            + 2 * losses.generator_loss(real, fake, ranks)
-        )
+        loss = losses.absolute(left, valid[part], ranks)
+        loss = loss + losses.discriminator_loss(*scores, ranks)
+        loss = loss + 2 * losses.generator_loss(*scores, ranks)
+        loss.backward()
+        return loss.item(), values.grad / ranks.size, scores.grad / ranks.size
 
-    def gradients(parts, work):
-        values, scores = prediction.clone().requires_grad_(), logits.clone().requires_grad_()
-        found = work(lambda ranks: losses_of(parts[ranks.rank], ranks, values, scores))
-        total = sum(found) / len(found)
-        total.backward()
-        return total.item(), values.grad, scores.grad
-
-    whole = gradients([order], lambda run: [run(ALONE)])
-    apart = gradients(order.chunk(n_ranks), lambda run: on_ranks(n_ranks, run))
-    assert apart[0] == pytest.approx(whole[0], rel=1e-12)
-    for one, other in zip(whole[1:], apart[1:]):
+    whole = run(order, ALONE)
+    parts = order.chunk(n_ranks)
+    apart = on_ranks(n_ranks, lambda ranks: run(parts[ranks.rank], ranks))
+    assert np.mean([loss for loss, *_ in apart]) == pytest.approx(whole[0], rel=1e-12)
+    for axis, one in enumerate(whole[1:]):
+        other = torch.cat([found[1 + axis] for found in apart], axis)
         torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-14)

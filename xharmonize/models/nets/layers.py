@@ -94,9 +94,9 @@ class Line(nn.Module):
         self.offset: Tensor
 
     def forward(self, means: Tensor) -> Tensor:
-        """Map (n, channel, y, x) to (n, output, y, x), in float32 whatever the precision."""
+        """Map (n, channel, y, x) to (n, output, y, x); autocast does not round it."""
         with torch.autocast(means.device.type, enabled=False):
-            mapped = torch.einsum("oc,ncyx->noyx", self.matrix, means.float())
+            mapped = torch.einsum("oc,ncyx->noyx", self.matrix, means.to(self.matrix.dtype))
             return mapped + self.offset[:, None, None]
 
 
