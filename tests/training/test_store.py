@@ -89,7 +89,8 @@ def test_cloudy_pairs_and_holes_are_left_out(tmp_path):
     source, target = make_cubes(3)
     target[1, :, :, :30] = np.nan  # three quarters
     target[2, :, :8, :8] = np.nan
-    found = build_store(xh.collect_pairs(source, target), tmp_path / "s", Data(patch=16))
+    pairs = xh.collect_pairs(source, target, min_valid=0.0, max_score=None)
+    found = build_store(pairs, tmp_path / "s", Data(patch=16))
     kept = {number: int(found.kept[found.pair == number].sum()) for number in (0, 1, 2)}
     assert kept[1] == 0
     assert 0 < kept[2] < kept[0]
