@@ -174,7 +174,7 @@ def make_models(folder: Path, tile: float) -> dict[str, Any]:
             name="unet-lut",
             title="UNet-LUT",
             description="Drawn weights",
-            hyperparameters={"refine": refine, "residual": True},
+            hyperparameters={"refine": refine, "base": "ramp"},
             histograms=Histograms(bands=bands, bins=256, knots=256, low=low, high=high, tile=tile),
             output=Output(bands=bands, mean=low, scale=high),
             **common,

@@ -78,7 +78,7 @@ def describe(places: str) -> LutCard:
         description="A look-up table per band, from the histograms of a tile and date. Quickly "
         "fitted on simulated scenes, to show how a bundle is made and used.",
         architecture="unet-lut",
-        hyperparameters={"refine": False, "residual": True},
+        hyperparameters={"refine": False, "base": "ramp"},
         source_sensor="sentinel-2-l2a",
         source_bandpass="msi",
         target_bandpass="oli",

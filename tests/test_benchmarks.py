@@ -176,3 +176,34 @@ def test_registration(capsys):
         assert (errors[f"xharmonize, {what}"] < 1).all()
         assert (errors[f"xharmonize, {what}"] < errors[f"phase_cross_correlation, {what}"]).all()
     assert "not found: 0" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+def test_networks_on_real_pairs(data, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
+    found = import_benchmark("networks_flanders").main(["--steps", "2", "--dates", "2018-07-17"])
+    assert found.index.get_level_values("method").tolist()[-1] == "small-conv"
+    # It begins at a line, and ends there if two steps are no better.
+    assert found.loc["small-conv", "ergas"].item() < found.loc["identity", "ergas"].item()
+    assert "2018-07-17 left out" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+def test_patches_of_a_real_pair(data, monkeypatch):
+    from xharmonize.training import Data
+
+    alberta = import_benchmark("patches_alberta")
+    pairs = alberta.load_pairs(data)
+    scores = alberta.compare(pairs, seed=0, methods=(), data=Data(block=2000.0, guard=240.0))
+    error = scores["ergas"].droplevel("reference")
+    assert error["auto"] < error["ols"] < error["identity"]
+    assert error["ten-band line"] < error["six-band line"]
+
+
+def test_steps_of_training_beside_forward_passes(capsys):
+    pytest.importorskip("torch")
+    rows = import_benchmark("training_speed").main(["--small"])
+    assert all(row["step"] > 0 and row["forward"] > 0 for row in rows.values())
+    assert rows["cpu: tile-lut"]["parameters"] > rows["cpu: global-lut"]["parameters"] == 1024
+    assert "ms per sample" in capsys.readouterr().out

@@ -22,6 +22,8 @@ BLOCK = re.compile(
     r"^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
+REAL = "flanders-2018"
+"""Real observations that a page may open by this name; skipped where there are none."""
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -50,10 +52,12 @@ def example_scenes(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(DOCS))
 )
-def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, request):
     for extra in ("pystac", "stackstac", "matplotlib"):
         pytest.importorskip(extra)
     monkeypatch.chdir(tmp_path)
+    if any(REAL in code for code in blocks(page)):
+        (tmp_path / REAL).symlink_to(request.getfixturevalue("data") / REAL)
     names: dict = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RadiometryWarning)

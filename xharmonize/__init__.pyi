@@ -2,6 +2,7 @@
 # The verbs stand here; errors, sensors, metrics, models and the rest in modules of their own.
 from . import cluster as cluster, crops as crops, errors as errors, metrics as metrics
 from . import models as models, plot as plot, sensors as sensors, series as series
+from . import training as training
 from .cube.check import check_radiometry as check_radiometry
 from .cube.describe import describe as describe
 from .cube.encode import decode as decode
@@ -40,5 +41,6 @@ from .series import (
     smooth as smooth,
     to_table as to_table,
 )
+from .training.train import train as train
 
 __version__: str

@@ -22,7 +22,7 @@ LOW, HIGH = (0.0, 0.0), (0.4, 0.8)
 
 
 def make_card(**options) -> LutCard:
-    hyperparameters = {"depth": 2, "residual": True, "refine": False}
+    hyperparameters = {"depth": 2, "base": "ramp", "refine": False}
     fields = {
         "name": "small-tables",
         "title": "Small tables",
@@ -52,7 +52,7 @@ def plain(tmp_path_factory) -> ModelRef:
 
 @pytest.fixture(scope="module")
 def refining(tmp_path_factory) -> ModelRef:
-    card = make_card(name="refining", hyperparameters={"depth": 2, "residual": True})
+    card = make_card(name="refining", hyperparameters={"depth": 2, "base": "ramp"})
     return write_bundle(tmp_path_factory.mktemp("models") / card.name, card, seeded(card))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.cards import generator_card, lut_card, output, source
+from helpers.cards import OLI, generator_card, lut_card, output, source
 
 from xharmonize.errors import ModelError, UnknownModelError
 from xharmonize.models import architectures as registry
@@ -16,7 +16,8 @@ from xharmonize.models.architectures import architectures, build, build_empty, s
 
 torch = pytest.importorskip("torch")
 
-from xharmonize.models.nets import layers  # noqa: E402
+from xharmonize.kernels import lut  # noqa: E402
+from xharmonize.models.nets import draws, layers, patchgan, unet_lut  # noqa: E402
 
 TINY = {"width": 4, "depth": 4, "max_factor": 2}
 RANDOM = np.random.default_rng(0)
@@ -45,8 +46,18 @@ def test_the_u_net_has_the_size_of_pix2pix():
     assert n_parameters(generator_card(tile=128)) == 41_835_392
 
 
+@pytest.mark.parametrize(
+    ("bands", "depth", "millions"), [(OLI[:3], 8, 54.4), (OLI, 7, 41.8)], ids=["256", "128"]
+)
+def test_pix2pix_has_the_sizes_of_the_reference_implementation(bands, depth, millions):
+    inputs = (source("30m", bands, 30.0),)
+    card = generator_card("pix2pix", inputs=inputs, bands=bands, tile=256, depth=depth)
+    assert round(n_parameters(card) / 1e6, 1) == millions
+
+
 def test_unet_lut_has_the_size_of_the_paper():
     assert n_parameters(lut_card()) == 171_448
+    assert n_parameters(lut_card(base="line", refine_activation="identity")) == 171_448
     assert n_parameters(lut_card(refine=False)) == 171_448 - 4 * 4 * 9 - 4 - 8
 
 
@@ -54,10 +65,10 @@ def test_unet_lut_has_the_size_of_the_paper():
     ("resolution", "gsds", "tile"),
     [(30.0, (10.0, 20.0), 16), (30.0, (30.0,), 16), (10.0, (30.0,), 48), (10.0, (30.0, 15.0), 48)],
 )
-@pytest.mark.parametrize("architecture", ["mgan-unet", "small-conv"])
+@pytest.mark.parametrize("architecture", ["mgan-unet", "pix2pix", "small-conv"])
 def test_any_ratio_of_pixel_sizes_lands_on_the_target(architecture, resolution, gsds, tile):
     inputs = tuple(source(f"{gsd:g}m", ("blue", f"b{gsd:g}"), gsd) for gsd in gsds)
-    sizes = TINY if architecture == "mgan-unet" else {"width": 4}
+    sizes = {"width": 4} if architecture == "small-conv" else TINY
     card = generator_card(architecture, inputs=inputs, tile=tile, resolution=resolution, **sizes)
     assert answer(card, images(card, 2)).shape == (2, 6, tile, tile)
 
@@ -107,6 +118,76 @@ def test_small_conv_of_zero_is_the_area_mean_in_reflectance():
     np.testing.assert_allclose(found, both.reshape(1, 6, 16, 3, 16, 3).mean((3, 5)), atol=1e-6)
 
 
+def on_a_line(architecture, **options):
+    """A card whose units differ per band, and weights of zero but for a line of all bands."""
+    card = generator_card(architecture, base="line", **options)
+    weights = {name: np.zeros_like(array) for name, array in seeded(card).items()}
+    weights["line.matrix"][:] = RANDOM.normal(size=(6, 6))
+    weights["line.offset"][:] = RANDOM.normal(size=6)
+    return card, weights
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"), [("mgan-unet", TINY), ("pix2pix", TINY), ("small-conv", {})]
+)
+def test_a_network_that_answers_zero_is_exactly_its_line(architecture, options):
+    card, weights = on_a_line(architecture, **options)
+    fine, coarse = (tensor * 3 for tensor in images(card, 2))
+    held = coarse.numpy().repeat(2, 2).repeat(2, 3)
+    both = np.concatenate([fine.numpy(), held], 1).astype(np.float64)
+    means = both.reshape(2, 6, 16, 3, 16, 3).mean((3, 5))
+    expected = np.einsum("oc,ncyx->noyx", weights["line.matrix"], means)
+    expected += weights["line.offset"][:, None, None]
+    found = answer(card, [fine, coarse], weights)
+    assert np.abs(expected).max() > 3  # beyond what tanh could give
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_line_is_not_rounded_to_bfloat16_and_not_trained():
+    card, weights = on_a_line("small-conv")
+    network, inputs = build(card, weights), images(card)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network(*inputs)
+    torch.testing.assert_close(half, network(*inputs), rtol=0, atol=0)
+    assert not any(name.startswith("line") for name, _ in network.named_parameters())
+
+
+def test_noise_is_an_input_of_training_and_zero_when_applied():
+    inputs = (source("30m", ("green",), 30.0),)
+    card = generator_card("pix2pix", inputs=inputs, bands=("green",), noise=2, **TINY)
+    network, tensors = build(card, seeded(card)), images(card)
+    noise = torch.ones(1, 2, 16, 16)
+    with torch.inference_mode():
+        still = network(*tensors)
+        assert torch.equal(still, network(*tensors, noise=noise * 0))
+        assert not torch.equal(still, network(*tensors, noise=noise))
+
+
+def test_dropout_is_a_function_of_the_sample():
+    card = generator_card(**TINY)
+    network, inputs = build(card, seeded(card)).train(), images(card, 3)
+    keys = draws.keys_of(torch.arange(3), 1)
+
+    def run(part):
+        draws.set_keys(network, keys[part])
+        return network(*(tensor[part] for tensor in inputs)).detach()
+
+    whole = run([0, 1, 2])
+    torch.testing.assert_close(run([2, 0]), whole[[2, 0]], rtol=0, atol=1e-6)
+    draws.set_keys(network, keys + 1)
+    assert not torch.allclose(network(*inputs), whole)
+    draws.set_keys(network, None)
+    assert not torch.equal(network(*inputs), network(*inputs))
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    dropout = draws.SampleDropout(0.3)
+    draws.set_keys(dropout, draws.keys_of(torch.arange(50)))
+    found = dropout(torch.ones(50, 40, 40))
+    assert (found == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert found.mean().item() == pytest.approx(1, abs=0.01)
+
+
 def test_small_conv_starts_at_nothing_for_a_band_no_input_has():
     card = generator_card("small-conv", bands=("blue", "coastal"))
     weights = {name: np.zeros_like(array) for name, array in seeded(card).items()}
@@ -135,10 +216,96 @@ def test_tables_and_their_refinement():
 
 
 def test_a_residual_table_of_zero_is_the_identity():
-    card = lut_card(residual=True)
+    card = lut_card(base="ramp")
     weights = {name: np.zeros_like(array) for name, array in seeded(card).items()}
     found = answer(card, [torch.zeros(1, 4, 256)], weights)
     np.testing.assert_allclose(found[0], np.tile(np.linspace(0, 1, 256), (4, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["unet-lut", "global-lut"])
+def test_tables_of_zero_are_their_line(architecture):
+    card = replace(lut_card(base="line", refine=False), architecture=architecture)
+    weights = {name: np.zeros_like(array) for name, array in seeded(card).items()}
+    weights["line"][:] = [[0.3, 0.01], [0.3, 0.0], [0.4, -0.02], [0.6, 0.0]]
+    found = answer(card, [torch.zeros(2, 4, 256)], weights)[1]
+    ramp = np.linspace(0, 1, 256)
+    np.testing.assert_allclose(found, [a * ramp + b for a, b in weights["line"]], atol=1e-6)
+
+
+def test_looking_up_in_training_is_what_the_kernel_does_when_applied():
+    tables = RANDOM.normal(size=(2, 4, 33)).astype(np.float32)
+    image = RANDOM.uniform(-0.2, 1.2, (2, 4, 9, 7)).astype(np.float32)
+    found = unet_lut.look_up(*map(torch.from_numpy, (tables, image))).numpy()
+    limits = np.zeros(4), np.ones(4)
+    tile = np.zeros(9, np.int64), np.zeros(7, np.int64)
+    expected = lut.apply_tables(image, tables[:, None, None], *limits, *tile)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_refinement_that_starts_at_zero_learns_only_without_relu():
+    gradients = {}
+    for activation in ("relu", "identity"):
+        card = lut_card(refine_activation=activation)
+        weights = seeded(card)
+        weights["convolution.1.weight"][:] = 0
+        network = build(card, weights).train()
+        image = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        refined = network.refine(image)
+        torch.testing.assert_close(refined, image, rtol=0, atol=0)
+        (refined - 0.5).square().mean().backward()
+        gradients[activation] = network.convolution[1].weight.grad.abs().sum().item()
+    assert gradients["relu"] == 0  # for ever
+    assert gradients["identity"] > 0
+
+
+def test_patchgan_sees_70_pixels_and_gives_one_value_per_patch():
+    assert patchgan.receptive_field(3) == 70
+    assert [patchgan.receptive_field(depth) for depth in (1, 2)] == [16, 34]
+    network = patchgan.make_patchgan(6, width=2, norm="none").double().eval()
+    image = torch.rand(1, 6, 128, 128, dtype=torch.float64, requires_grad=True)
+    logits = network(image)
+    assert logits.shape == (1, 1, 14, 14)
+    logits[0, 0, 7, 7].backward()
+    seen = image.grad[0].abs().sum(0).nonzero()
+    assert [int(axis.max() - axis.min()) + 1 for axis in seen.T] == [70, 70]
+
+
+def test_patchgan_has_the_layers_of_the_papers():
+    network = patchgan.PatchGan(6)
+    convolutions = [one for one in network.layers if isinstance(one, torch.nn.Conv2d)]
+    assert [one.out_channels for one in convolutions] == [64, 128, 256, 512, 1]
+    assert [one.stride[0] for one in convolutions] == [2, 2, 2, 1, 1]
+    norms = [one for one in network.layers if isinstance(one, torch.nn.InstanceNorm2d)]
+    assert [one.num_features for one in norms] == [128, 256, 512]
+    assert sum(p.numel() for p in patchgan.PatchGan(6, norm="batch").parameters()) == 2_768_705
+
+
+def test_spectral_normalisation_keeps_kernels_to_one():
+    network = patchgan.make_patchgan(6, width=8, seed=3)
+    for _ in range(30):
+        network(torch.rand(1, 6, 32, 32))
+    network.eval()
+    for layer in network.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            kernel = layer.weight.detach().flatten(1).numpy()
+            assert np.linalg.svd(kernel)[1][0] == pytest.approx(1, abs=0.02)
+
+
+def test_a_seed_means_the_same_discriminator_and_leaves_torch_alone():
+    state = torch.random.get_rng_state()
+    first, second, other = (patchgan.make_patchgan(2, width=4, seed=s) for s in (1, 1, 2))
+    assert torch.equal(state, torch.random.get_rng_state())
+    image = torch.rand(2, 2, 32, 32)
+    assert torch.equal(first(image), second(image))
+    assert not torch.allclose(first(image), other(image))
+
+
+def test_patches_smaller_than_the_discriminator_needs_are_refused():
+    network = patchgan.make_patchgan(2, width=4)
+    assert network(torch.rand(2, 2, 24, 24)).shape == (2, 1, 1, 1)
+    with pytest.raises(ModelError, match=r"depth 3 needs images of 24 pixels a side, not 16 x 40"):
+        network(torch.rand(2, 2, 16, 40))
+    assert patchgan.make_patchgan(2, width=4, depth=2)(torch.rand(2, 2, 16, 40)).isfinite().all()
 
 
 def test_networks_predict_without_dropout_and_with_fixed_statistics():
@@ -206,7 +373,7 @@ def test_an_absurd_card_takes_no_memory():
         ({"dropout": 0.95}, "dropout=0.95; give a number from 0 to 0.9"),
         ({"dropout": float("nan")}, "hyperparameters.dropout is nan; it should be"),
         ({"output_activation": "os.system"}, "one of 'tanh', 'identity', 'sigmoid'"),
-        ({"color": 3}, "no hyperparameter 'color'; it has depth, dropout"),
+        ({"color": 3}, "no hyperparameter 'color'; it has base, depth, dropout"),
     ],
 )
 def test_hyperparameters_are_bounded(hyperparameters, message):

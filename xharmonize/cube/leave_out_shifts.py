@@ -50,6 +50,7 @@ def without_reference(fit: xr.Dataset, days: AnyArray) -> xr.Dataset | None:
             second=second,
             value=edges[f"edge_{axis}"].values.astype(float),
             variance=edges["edge_se"].values.astype(float) ** 2,
+            kind=is_fixed[second].astype(np.int64),
         )
         solved = solve_network(measured, group, is_fixed)
         layers[f"shift_{axis}"] = ("time", solved.value[:n_own])

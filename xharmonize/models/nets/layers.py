@@ -1,4 +1,11 @@
-"""Layers that networks share: faster forms of convolutions, their exchange, and initial weights.
+"""Layers that networks share: pixels of the target, the line beside a network, faster convolutions.
+
+**A line beside a network.** A network that is added to a line which was fitted beforehand starts
+at that line, and needs to learn what is not linear only. It also is the one path at full
+resolution of a network that halves its input at once. The line's coefficients stand among the
+weights: a bundle has all that the result depends on.
+
+**Faster convolutions.**
 
 The innermost layers of a U-Net have millions of weights and few pixels. oneDNN rearranges the
 weights at every batch, which there takes longer than the sums. Here they are rearranged once: a row
@@ -19,7 +26,8 @@ arXiv:1609.07009.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,6 +35,69 @@ import torch
 from torch import Tensor, nn
 
 from xharmonize.types import AnyArray
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda _: nn.Identity(),
+    "batch": nn.BatchNorm2d,
+    "instance": nn.InstanceNorm2d,
+}
+"""What stands after a convolution, by name; takes the number of channels."""
+
+
+def to_target(image: Tensor, ratio: Fraction) -> tuple[Tensor, Tensor | None]:
+    """Bring an input to the target's pixels.
+
+    Parameters
+    ----------
+    image : (n, channel, y, x) tensor
+        The input on its own pixels.
+    ratio : Fraction
+        Its pixels per target pixel, along one side.
+
+    Returns
+    -------
+    (n, channel, y, x) tensor
+        Area-weighted mean over each target pixel.
+    (n, channel * p**2, y, x) tensor or None
+        Departures from it of the p x p pixels inside; None where the input is no finer.
+    """
+    repeat, factor = ratio.denominator, ratio.numerator
+    if repeat > 1:
+        image = nn.functional.interpolate(image, scale_factor=repeat, mode="nearest")
+    if factor == 1:
+        return image, None
+    mean = nn.functional.avg_pool2d(image, factor)
+    inside = nn.functional.pixel_unshuffle(image, factor)
+    return mean, inside - mean.repeat_interleave(factor**2, 1)
+
+
+def area_means(images: Sequence[Tensor], ratios: Sequence[Fraction]) -> Tensor:
+    """Area-weighted means (n, channel, y, x) over target pixels, channels counted over inputs."""
+    parts = [to_target(image, ratio)[0] for image, ratio in zip(images, ratios, strict=True)]
+    return torch.cat(parts, 1)
+
+
+class Line(nn.Module):
+    """An affine map of channels, fitted before training and kept as it is: no parameter.
+
+    Parameters
+    ----------
+    channels, outputs : int
+        Channels that go in and come out.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.zeros(outputs, channels))
+        self.register_buffer("offset", torch.zeros(outputs))
+        self.matrix: Tensor
+        self.offset: Tensor
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Map (n, channel, y, x) to (n, output, y, x); autocast does not round it."""
+        with torch.autocast(means.device.type, enabled=False):
+            mapped = torch.einsum("oc,ncyx->noyx", self.matrix, means.to(self.matrix.dtype))
+            return mapped + self.offset[:, None, None]
 
 
 def exchange(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> None:

@@ -2,7 +2,8 @@
 
 The inputs are brought to the target's pixels by their area-weighted mean, beside which the network
 sees how the pixels inside a target pixel depart from it. A few convolutions give what is added to
-the mean. Weights of zero hence give the mean itself, in reflectance.
+the mean. Weights of zero hence give the mean itself, in reflectance. With ``base="line"`` they
+are added to a line of all bands, which was fitted beforehand and stands among the weights.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 from xharmonize.models.architectures import Parameter, read_hyperparameters
 from xharmonize.models.card import Card
 from xharmonize.models.kinds import GeneratorCard
+from xharmonize.models.nets.layers import Line, to_target
 
 HYPERPARAMETERS = {
     "width": Parameter(default=32, low=1, high=512),
     "depth": Parameter(default=3, low=1, high=8),
+    "base": Parameter(default="mean", choices=("mean", "line")),
 }
 SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
 
@@ -57,26 +60,6 @@ def base_lines(card: GeneratorCard) -> list[tuple[int, float, float] | None]:
     return lines
 
 
-def to_target(image: Tensor, ratio: Fraction) -> tuple[Tensor, Tensor | None]:
-    """Bring an input to the target's pixels.
-
-    Returns
-    -------
-    (n, channel, y, x) tensor
-        Area-weighted mean over each target pixel.
-    (n, channel * p**2, y, x) tensor or None
-        Departures from it of the p x p pixels inside; None where the input is no finer.
-    """
-    repeat, factor = ratio.denominator, ratio.numerator
-    if repeat > 1:
-        image = nn.functional.interpolate(image, scale_factor=repeat, mode="nearest")
-    if factor == 1:
-        return image, None
-    mean = nn.functional.avg_pool2d(image, factor)
-    inside = nn.functional.pixel_unshuffle(image, factor)
-    return mean, inside - mean.repeat_interleave(factor**2, 1)
-
-
 class SmallConv(nn.Module):
     """A few 3 x 3 convolutions at the target's pixel size, added to the area-weighted mean.
 
@@ -90,6 +73,8 @@ class SmallConv(nn.Module):
         Channels of the convolutions.
     depth : int
         Convolutions of 3 x 3: an output pixel depends on ``2 depth + 1`` target pixels a side.
+    base : {"mean", "line"}
+        What is added to: the mean of the same band (`lines`), or a fitted line of all bands.
     """
 
     def __init__(
@@ -99,6 +84,7 @@ class SmallConv(nn.Module):
         *,
         width: int = 32,
         depth: int = 3,
+        base: str = "mean",
     ) -> None:
         super().__init__()
         self.ratios = [ratio for _, ratio in inputs]
@@ -112,6 +98,8 @@ class SmallConv(nn.Module):
             layers += [nn.Conv2d(width if number else channels, width, 3, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv2d(width, len(self.lines), 1)
+        n_means = sum(count for count, _ in inputs)
+        self.line = Line(n_means, len(self.lines)) if base == "line" else None
 
     def forward(self, *images: Tensor) -> Tensor:
         """Map one (n, channel, y, x) per input to (n, output, y, x) of the target."""
@@ -122,7 +110,9 @@ class SmallConv(nn.Module):
         return output + self._base(means)
 
     def _base(self, means: Tensor) -> Tensor:
-        """Return the area-weighted means as outputs; zero where no input has the band."""
+        """Return the line, or the means as outputs; zero where no input has the band."""
+        if self.line is not None:
+            return self.line(means)  # type: ignore[no-any-return]
         bands = [
             means[:, 0] * 0 if line is None else means[:, line[0]] * line[1] + line[2]
             for line in self.lines

@@ -22,7 +22,8 @@ HYPERPARAMETERS = {
     "width": Parameter(default=8, low=1, high=256),
     "depth": Parameter(default=4, low=1, high=8),
     "refine": Parameter(default=True),
-    "residual": Parameter(default=False),
+    "refine_activation": Parameter(default="relu", choices=("relu", "identity")),
+    "base": Parameter(default="none", choices=("none", "ramp", "line")),
 }
 
 
@@ -43,6 +44,29 @@ def from_card(card: Card) -> nn.Module:
     return UNetLut(len(card.histograms.bands), len(card.output.bands), **values)
 
 
+def look_up(tables: Tensor, image: Tensor) -> Tensor:
+    """Map an image through tables, linearly between knots; gradients reach the tables.
+
+    Parameters
+    ----------
+    tables : (n, band, knot) tensor
+        Values at knots evenly spaced over [0, 1].
+    image : (n, band, y, x) tensor
+        Source values, 0 and 1 at the limits of the histograms; ends are held beyond.
+
+    Returns
+    -------
+    (n, band, y, x) tensor
+        In the units of the tables.
+    """
+    place = image.clamp(0, 1) * (tables.shape[-1] - 1)
+    knot = place.detach().floor().clamp(max=tables.shape[-1] - 2)
+    part = (place - knot).flatten(2)
+    first = knot.long().flatten(2)
+    left, right = tables.gather(2, first), tables.gather(2, first + 1)
+    return (left + part * (right - left)).view_as(image)
+
+
 def double_convolution(channels: int, width: int) -> nn.Sequential:
     """Two convolutions of kernel 3, each with batch normalisation and ReLU."""
     return nn.Sequential(
@@ -55,7 +79,62 @@ def double_convolution(channels: int, width: int) -> nn.Sequential:
     )
 
 
-class UNetLut(nn.Module):
+class Refined(nn.Module):
+    """What networks that make tables share: what tables are added to, and the convolution after.
+
+    Parameters
+    ----------
+    outputs : int
+        Tables that come out.
+    refine : bool
+        Have a 3 x 3 convolution for the mapped image.
+    refine_activation : {"relu", "identity"}
+        What follows it. With ``"relu"``, as printed, a value is never lowered, and a batch
+        normalisation whose scale and shift are zero stays that for ever: the derivative of ReLU at
+        0 is 0. With ``"identity"`` it may start at zero.
+    base : {"none", "ramp", "line"}
+        What the tables are added to: nothing, as printed; the ramp from 0 to 1, which is the
+        identity where the card's output has the histograms' limits as mean and scale; or a line
+        per band that was fitted beforehand.
+    """
+
+    def __init__(self, outputs: int, *, refine: bool, refine_activation: str, base: str) -> None:
+        super().__init__()
+        self.base = base
+        if base == "line":
+            self.register_buffer("line", torch.zeros(outputs, 2))
+            self.line: Tensor
+        self.is_signed = refine_activation == "identity"
+        self.convolution = (
+            nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
+            if refine
+            else None
+        )
+
+    def add_base(self, tables: Tensor) -> Tensor:
+        """Add what tables (n, output, knot) are departures from."""
+        if self.base == "none":
+            return tables
+        ramp = torch.linspace(0, 1, tables.shape[-1], device=tables.device)
+        if self.base == "ramp":
+            return tables + ramp
+        return tables + self.line[:, :1] * ramp + self.line[:, 1:]
+
+    def refine(self, image: Tensor) -> Tensor:
+        """Add the convolution's answer to a mapped image (n, output, y, x).
+
+        Raises
+        ------
+        ModelError
+            If the network was made without it.
+        """
+        if self.convolution is None:
+            raise ModelError("this network has no convolution: its card says refine=false")
+        answer: Tensor = self.convolution(image)
+        return image + (answer if self.is_signed else nn.functional.relu(answer))
+
+
+class UNetLut(Refined):
     """One-dimensional U-Net; 171,448 parameters with four bands and the defaults.
 
     Parameters
@@ -68,12 +147,8 @@ class UNetLut(nn.Module):
         Channels of the first level; they double at each pooling.
     depth : int
         Poolings.
-    refine : bool
-        Have a 3 x 3 convolution for the mapped image.
-    residual : bool
-        Add the ramp from 0 to 1 to the tables: weights of zero then give the identity where the
-        card's output has the histograms' limits as mean and scale. Not in the paper; it trains in
-        fewer steps.
+    refine, refine_activation, base
+        As for `Refined`.
     """
 
     def __init__(
@@ -84,9 +159,10 @@ class UNetLut(nn.Module):
         width: int = 8,
         depth: int = 4,
         refine: bool = True,
-        residual: bool = False,
+        refine_activation: str = "relu",
+        base: str = "none",
     ) -> None:
-        super().__init__()
+        super().__init__(outputs, refine=refine, refine_activation=refine_activation, base=base)
         widths = [width * 2**level for level in range(depth + 1)]
         pairs = list(pairwise(widths))
         self.first = double_convolution(bands, width)
@@ -94,12 +170,6 @@ class UNetLut(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose1d(inner, outer, 2, 2) for outer, inner in pairs)
         self.joined = nn.ModuleList(double_convolution(2 * outer, outer) for outer, _ in pairs)
         self.last = nn.Conv1d(width, outputs, 1)
-        self.has_residual = residual
-        self.convolution = (
-            nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
-            if refine
-            else None
-        )
 
     def forward(self, histograms: Tensor) -> Tensor:
         """Map histograms (n, band, bin), each of sum one, to tables (n, output, knot)."""
@@ -109,19 +179,4 @@ class UNetLut(nn.Module):
         inner = features.pop()
         for up, joined in zip(reversed(self.up), reversed(self.joined)):
             inner = joined(torch.cat([features.pop(), up(inner)], 1))
-        tables: Tensor = self.last(inner)
-        if self.has_residual:
-            tables = tables + torch.linspace(0, 1, tables.shape[-1], device=tables.device)
-        return tables
-
-    def refine(self, image: Tensor) -> Tensor:
-        """Add the convolution's answer to a mapped image (n, output, y, x); never negative.
-
-        Raises
-        ------
-        ModelError
-            If the network was made without it.
-        """
-        if self.convolution is None:
-            raise ModelError("this UNet-LUT has no convolution: its card says refine=false")
-        return image + nn.functional.relu(self.convolution(image))
+        return self.add_base(self.last(inner))

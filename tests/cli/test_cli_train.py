@@ -1,0 +1,96 @@
+"""``xharmonize train``: a file, and what it may not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import xharmonize as xh
+from xharmonize.cli.app import main
+from xharmonize.simulate import Simulation, write_catalog
+
+FILE = """
+[method]
+name = "{method}"
+{options}
+
+[data]
+patch = 8
+block = 240.0
+guard = 0.0
+
+[pairs]
+items = "scenes/catalog.json"
+source = "sentinel-2-l2a"
+target = "landsat-c2-l2"
+source_bands = ["red", "nir08"]
+target_bands = ["red", "nir08"]
+tolerance = "2D"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Folder with a catalogue of a few simulated scenes."""
+    place = Simulation(
+        center=(501_600, 5_628_960),
+        size=(900, 900),
+        start="2022-06-08",
+        end="2022-06-14",
+        cloudiness=0.0,
+    )
+    where = tmp_path_factory.mktemp("train")
+    write_catalog(place, where / "scenes")
+    return where
+
+
+def call(capsys, folder, text, out) -> tuple[int, str, str]:
+    (folder / "c.toml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(folder / "c.toml"), "--out", str(folder / out)])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_a_fit_is_trained_and_kept(capsys, folder):
+    code, out, err = call(capsys, folder, FILE.format(method="ols", options=""), "fit.zarr")
+    assert code == 0, err
+    assert "Pairs of dates within 2D" in out
+    assert "slope" in xh.load_model(folder / "fit.zarr")
+
+
+def test_a_network_is_trained_and_kept(capsys, folder):
+    pytest.importorskip("torch")
+    options = "width = 4\nsteps = 4\nevaluate = 2\nbatch = 4"
+    text = FILE.format(method="small-conv", options=options)
+    code, out, err = call(capsys, folder, text, "small")
+    assert code == 0, err
+    assert "small-conv" in out
+    assert "hls-v2" in out
+    assert xh.load_model(folder / "small").card.architecture == "small-conv"
+    code, _, err = call(capsys, folder, text, "small")
+    assert code == 1
+    assert "exists" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (FILE.format(method="smal-conv", options=""), "did you mean 'small-conv'"),
+        (FILE.format(method="small-conv", options="witdh = 3"), "did you mean 'width'"),
+        (FILE.replace("tolerance", "tolerence").format(method="ols", options=""), "'tolerance'"),
+        (
+            FILE.replace("[pairs]", "[pair]").format(method="ols", options=""),
+            "did you mean 'pairs'",
+        ),
+        (FILE.replace('"2D"', "2").format(method="ols", options=""), "tolerance is 2"),
+        ('[method]\nname = "ols"\n[pairs]\nitems = "x"', "lacks 'source'"),
+        ('[method]\nname = "ols"', "has no table [pairs]"),
+    ],
+)
+def test_what_a_file_may_not_say(capsys, folder, text, match):
+    code, _, err = call(capsys, folder, text, "never")
+    assert code == 1
+    assert match in err
+    assert not (folder / "never").exists()

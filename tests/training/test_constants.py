@@ -1,0 +1,86 @@
+"""Constants and lines come from training samples alone, and are what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.training import make_cubes, make_pairs
+
+import xharmonize as xh
+from xharmonize.errors import FitError
+from xharmonize.training import Data, build_store, split
+
+constants = pytest.importorskip("xharmonize.training.constants")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return make_pairs()
+
+
+@pytest.fixture(scope="module")
+def store(pairs, tmp_path_factory):
+    return build_store(pairs, tmp_path_factory.mktemp("store") / "samples", Data(patch=16))
+
+
+def test_constants_are_those_of_numpy(store):
+    samples = np.flatnonzero(store.kept)
+    found = constants.measure(store, samples, (1.0, 99.0))
+    images = [*store.read(samples).inputs, store.read(samples).target]
+    values = [image[:, b] for image in images for b in range(image.shape[1])]
+    for k, band in enumerate(values):
+        own = band[np.isfinite(band)].astype(float)
+        low, high = np.percentile(own, (1, 99))
+        clipped = np.clip(own, low, high)
+        assert found.low[k] == pytest.approx(low, abs=2e-4)
+        assert found.high[k] == pytest.approx(high, abs=2e-4)
+        assert found.mean[k] == pytest.approx(clipped.mean(), abs=1e-4)
+        assert found.deviation[k] == pytest.approx(clipped.std(), abs=1e-4)
+
+
+def test_lines_recover_what_made_the_target(tmp_path):
+    """Levels of dates differ by more than the line does: slopes must not follow them."""
+    source, target = make_cubes(4)
+    seen = xh.regrid(source, like=target, min_valid=1.0).sel(band=["red"]).values
+    levels = np.array([0.0, 0.1, 0.05, 0.2], np.float32)[:, None, None, None]
+    target = target.sel(band=["red"]).copy(data=(0.8 * seen + 0.01 + levels).astype("f4"))
+    data = Data(patch=16, source_bands=("red",))
+    store = build_store(xh.collect_pairs(source, target), tmp_path / "s", data)
+    samples = np.flatnonzero(store.kept)
+    every, own = constants.fit_lines(store, samples, grid="exact")
+    # Ridge 1e-2 of the slope's own variance, towards 1.
+    assert own.matrix[0, 0] == pytest.approx((0.8 + 0.01) / 1.01, abs=2e-3)
+    assert every.matrix == pytest.approx(own.matrix)
+    x = store.read(samples).exact
+    mean = np.nanmean([np.nanmean(x[store.pair[samples] == k]) for k in range(4)])
+    expected = 0.8 * mean + 0.01 + levels.mean() - own.matrix[0, 0] * mean
+    assert own.offset[0] == pytest.approx(expected, abs=2e-3)
+
+
+def test_held_out_samples_are_not_read(pairs, store, tmp_path):
+    """A store whose held-out dates are ruined gives the same numbers."""
+    parts = split(store, Data(patch=16))
+    held = {int(k) for part in (parts.validation, parts.test) for k in store.pair[part]}
+    ruined = pairs.map_over_datasets(
+        lambda node: (
+            node.assign(reflectance=node["reflectance"].where(~node["pair"].isin(list(held)), 0.77))
+            if "reflectance" in node
+            else node
+        )
+    )
+    other = build_store(ruined, tmp_path / "s", Data(patch=16))
+    np.testing.assert_array_equal(other.kept, store.kept)
+    for function in (
+        lambda one: constants.measure(one, parts.training, (1.0, 99.0)),
+        lambda one: constants.fit_lines(one, parts.training)[0].matrix.tolist(),
+        lambda one: constants.domain_of(one, parts.training),
+    ):
+        assert function(store) == function(other)
+
+
+def test_constant_bands_are_refused(tmp_path):
+    source, target = make_cubes(3)
+    source[:, 1] = 0.1
+    store = build_store(xh.collect_pairs(source, target), tmp_path / "s", Data(patch=16))
+    with pytest.raises(FitError, match=r"band 'green' is 0.1 in all training samples"):
+        constants.measure(store, np.flatnonzero(store.kept), (1.0, 99.0))

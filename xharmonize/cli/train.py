@@ -1,0 +1,161 @@
+"""``xharmonize train``: a configuration file, pairs, a training, and what it brought."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import xharmonize as xh
+from xharmonize.cli import console
+from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
+from xharmonize.errors import OptionError, suggest
+from xharmonize.training import toml
+
+PAIRS = {
+    "items": str,
+    "source": str,
+    "target": str,
+    "source_bands": list,
+    "target_bands": list,
+    "datetime": str,
+    "bbox": list,
+    "tolerance": str,
+    "platform": str,
+    "resolution": float,
+    "mask": str,
+}
+"""Keys of ``[pairs]``, and what their values are."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the file says beside the configuration of the training."""
+
+    items: str
+    source: str
+    target: str
+    source_bands: tuple[str, ...] = DEFAULT_BANDS
+    target_bands: tuple[str, ...] = DEFAULT_BANDS
+    datetime: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    tolerance: str = "4D"
+    platform: str | None = None
+    resolution: float | None = None
+    mask: str = "clear"
+
+
+def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
+    """Read the table ``[pairs]``.
+
+    Raises
+    ------
+    OptionError
+        If a key is missing or unknown, with the nearest name, or a value is of a wrong type.
+    """
+    values = tables.get("pairs")
+    if not isinstance(values, Mapping):
+        raise OptionError(
+            f"{where} has no table [pairs]",
+            cure="write where the items are: items, source and target (two collections)",
+        )
+    for key, value in values.items():
+        if key not in PAIRS:
+            raise OptionError(
+                f"{where}: [pairs] has no {key!r}",
+                cure=f"{suggest(key, PAIRS)}it has {', '.join(PAIRS)}",
+            )
+        kinds = (int, float) if PAIRS[key] is float else PAIRS[key]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise OptionError(
+                f"{where}: [pairs] {key} is {value!r}", cure=f"give a {PAIRS[key].__name__}"
+            )
+    lacking = [name for name in ("items", "source", "target") if name not in values]
+    if lacking:
+        raise OptionError(f"{where}: [pairs] lacks {lacking[0]!r}", cure="name it")
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Job(**given)
+
+
+def run(path: Path, out: Path, *, seed: int | None) -> None:
+    """Train as a file says, print the scores, and draw the curves where there are some."""
+    tables = toml.read_toml(path)
+    unknown = [name for name in tables if name not in ("method", "data", "run", "pairs")]
+    if unknown:
+        raise OptionError(
+            f"{path} has no table {unknown[0]!r}",
+            cure=f"{suggest(unknown[0], ['method', 'data', 'run', 'pairs'])}it has [method], "
+            "[data], [run] and [pairs]",
+        )
+    config = toml.from_tables(tables, str(path))
+    if seed is not None and hasattr(config.method, "seed"):
+        method: Any = config.method
+        config = dataclasses.replace(config, method=dataclasses.replace(method, seed=seed))
+    job = read_pairs(tables, str(path))
+    source, target = (
+        open_cube(
+            Query(
+                source=_beside(job.items, path), bbox=job.bbox, datetime=job.datetime, mask=job.mask
+            ),
+            collection,
+            bands=bands,
+            resolution=resolution,
+            platform=platform,
+        )
+        for collection, bands, resolution, platform in (
+            (job.source, job.source_bands, job.resolution, job.platform),
+            (job.target, job.target_bands, None, None),
+        )
+    )
+    for cube in (source, target):
+        check(cube, refuse=True)
+    pairs = xh.collect_pairs(source, target, tolerance=job.tolerance)
+    console.say(f"Pairs of dates within {job.tolerance}: {pairs.sizes['pair']}")
+    training = xh.train(config.method.name, pairs, config=config, out=out)
+    _print(training)
+    console.say(f"Kept in {out}; apply it with: xharmonize harmonize … --model {out}")
+
+
+def _beside(items: str, path: Path) -> str:
+    """A catalogue as named in a file: relative paths are from the file's folder."""
+    beside = path.parent / items
+    return str(beside) if "://" not in items and beside.exists() else items
+
+
+def _print(training: Any) -> None:
+    scores = training.scores
+    if len(scores):
+        rows = [
+            {"method": method, "against": reference, **row}
+            for (method, reference), row in zip(scores.index, scores.round(4).to_dict("records"))
+        ]
+        console.print_table(rows, title="Scores of what was held out")
+    for note in training.notes:
+        console.say(note)
+
+
+def train(
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="TOML file with [method] (its name and options), [pairs] (items, source, target, "
+            "bands, tolerance), and where wanted [data] and [run]."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Bundle of a network (a folder), or file of a fit (fit.zarr).")
+    ],
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the method, instead of the file's.", min=0)
+    ] = None,
+) -> None:
+    """Train a model as a file says, and score it on what it has not seen.
+
+    Example: xharmonize train small-conv.toml --out models/small
+
+    A training that was interrupted goes on where it stopped if the command is run again.
+    """
+    run(config, out, seed=seed)

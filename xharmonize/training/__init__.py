@@ -1,0 +1,58 @@
+"""Training: from pairs to a bundle.
+
+`train` is the verb; what it is told stands in `config`. Only the files that run networks
+(`protocol`, `losses`, `loop`, `checkpoint`, `ranks`, `methods` and what they use) import torch when
+they are loaded.
+"""
+
+from xharmonize.training.config import (
+    Auto,
+    Config,
+    Data,
+    Deming,
+    GlobalLut,
+    GlobalLutConv,
+    HistogramMatching,
+    HlsGan,
+    Mgan,
+    MultiOls,
+    Ols,
+    PerPixel,
+    Pix2pix,
+    Run,
+    SmallConv,
+    TileLut,
+    TileLutConv,
+)
+from xharmonize.training.split import split
+from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.toml import from_toml, to_toml
+from xharmonize.training.train import Training, train
+
+__all__ = [
+    "Auto",
+    "Config",
+    "Data",
+    "Deming",
+    "GlobalLut",
+    "GlobalLutConv",
+    "HistogramMatching",
+    "HlsGan",
+    "Mgan",
+    "MultiOls",
+    "Ols",
+    "PerPixel",
+    "Pix2pix",
+    "Run",
+    "SmallConv",
+    "Store",
+    "TileLut",
+    "TileLutConv",
+    "Training",
+    "build_store",
+    "from_toml",
+    "open_store",
+    "split",
+    "to_toml",
+    "train",
+]

@@ -1,0 +1,170 @@
+"""Checkpoints: safetensors and JSON, each written beside, flushed and renamed.
+
+The JSON file names the tensors' file and its sha256, and is renamed last: a process killed at any
+moment leaves the checkpoint before, whole. Nothing executable is read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from xharmonize._replace import beside
+from xharmonize.errors import StoreError
+from xharmonize.models.bundle import write_file
+
+LAST, BEST = "last", "best"
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where a training is: all but tensors that its future depends on.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    best, best_step : float, int
+        Best validation score so far, and after how many steps.
+    stale : int
+        Evaluations since.
+    """
+
+    step: int = 0
+    best: float = float("inf")
+    best_step: int = -1
+    stale: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Checkpoints of one training in a folder."""
+
+    folder: Path
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replace a checkpoint.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, or the folder cannot be written; the checkpoint before stays.
+        """
+        from safetensors.torch import save
+
+        data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        file = f"{name}-{digest[:16]}.safetensors"
+        text = json.dumps({"tensors": file, "sha256": digest, **facts}, indent=1)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _put(self.folder / file, data)
+            _put(self.folder / f"{name}.json", text.encode())
+            for old in self.folder.glob(f"{name}-*.safetensors"):
+                if old.name != file:
+                    old.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"checkpoint {name!r} cannot be written to {self.folder}: {error}",
+                cure="make room, and call train again: it goes on from the checkpoint before",
+            ) from error
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return tensors and facts of a checkpoint; None where there is none.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged.
+        """
+        from safetensors.torch import load
+
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            return None
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            data = (self.folder / facts.pop("tensors")).read_bytes()
+            is_whole = hashlib.sha256(data).hexdigest() == facts.pop("sha256")
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(name) from error
+        if not is_whole:
+            raise self._damaged(name)
+        return load(data), facts
+
+    def _damaged(self, name: str) -> StoreError:
+        return StoreError(
+            f"checkpoint {name!r} in {self.folder} is damaged", cure="remove it and train again"
+        )
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file beside, flush it, and rename it into place."""
+    aside = beside(path, "partial")
+    try:
+        write_file(aside, data)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def gather(
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    average: Mapping[str, Tensor],
+    progress: Progress,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return all that a training's future depends on, as tensors and as JSON."""
+    tensors = {f"average/{key}": value for key, value in average.items()}
+    tensors["random"] = torch.get_rng_state()
+    for name, network in networks.items():
+        tensors |= {f"network/{name}/{key}": value for key, value in network.state_dict().items()}
+    groups = {}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        groups[name] = state["param_groups"]
+        for number, values in state["state"].items():
+            tensors |= {
+                f"optimizer/{name}/{number}/{key}": torch.as_tensor(v) for key, v in values.items()
+            }
+    return tensors, {"progress": asdict(progress), "optimizers": groups}
+
+
+def restore(
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+) -> tuple[dict[str, Tensor], Progress]:
+    """Put back what `gather` took; return the averaged weights and the progress."""
+    for name, network in networks.items():
+        network.load_state_dict(dict(_under(tensors, f"network/{name}/")))
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under(tensors, f"optimizer/{name}/"):
+            number, _, part = key.partition("/")
+            state.setdefault(int(number), {})[part] = value
+        groups = facts["optimizers"][name]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    torch.set_rng_state(tensors["random"])
+    return dict(_under(tensors, "average/")), Progress(**facts["progress"])
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            yield key.removeprefix(prefix), value

@@ -1,0 +1,110 @@
+"""What a training tells: a line of JSON per event, a bar on a terminal, TensorBoard if it is there.
+
+The file of lines is the history: a training that goes on after a stop cuts off what was told after
+its checkpoint, so that it reads as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+class Log:
+    """Log of one training.
+
+    Parameters
+    ----------
+    path : path
+        File of lines.
+    steps : int
+        Most steps there will be.
+    progress : bool, optional
+        Whether to draw a bar; by default on a terminal.
+    tensorboard : bool
+        Whether to write for TensorBoard too, if it is installed.
+    """
+
+    def __init__(
+        self, path: Path, *, steps: int, progress: bool | None = None, tensorboard: bool = True
+    ) -> None:
+        self.path, self.steps = path, steps
+        shown = sys.stderr.isatty() if progress is None else progress
+        self._bar: Any
+        self._task: Any
+        self._bar, self._task = _bar(steps) if shown else (None, None)
+        self._board = _board(path.parent) if tensorboard else None
+
+    def begin(self, step: int) -> None:
+        """Forget what was told after a step."""
+        kept = [line for line in self._lines() if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        self.path.write_text(text, encoding="utf-8")
+
+    def tell(self, step: int, **values: Any) -> None:
+        """Tell of a step: numbers by name."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(name, value, step)
+
+    def advance(self, step: int, text: str) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=text)
+
+    def close(self) -> None:
+        """Finish the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        if self._board is not None:
+            self._board.close()
+
+    def history(self) -> pd.DataFrame:
+        """What was told, one row a line."""
+        return pd.DataFrame(self._lines())
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # the last one, of a process killed while it wrote
+                found.append(json.loads(line))
+        return found
+
+
+def _bar(steps: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    bar.start()
+    return bar, bar.add_task("training", total=steps)
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,92 @@
+"""What methods begin with: weights, optimisers, and how far patches let a network go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xharmonize.errors import ModelError
+from xharmonize.models.architectures import build, seeded
+from xharmonize.models.kinds import LutCard
+from xharmonize.training.protocol import Line, Setup
+from xharmonize.types import AnyArray, Float64Array
+
+
+def halvings(side: int, most: int, *, least: int = 2) -> int:
+    """How often a side can be halved exactly, `most` times at most.
+
+    Raises
+    ------
+    ModelError
+        If it is fewer than `least`.
+    """
+    times = min(most, (side & -side).bit_length() - 1)
+    if times < least:
+        raise ModelError(
+            f"patches of {side} target pixels cannot be halved {least} times",
+            cure="give Data(patch=...) a multiple of a power of two, such as 32",
+        )
+    return times
+
+
+def initial_weights(setup: Setup, last: Iterable[str]) -> dict[str, AnyArray]:
+    """Weights of a network that begins at its line.
+
+    Parameters
+    ----------
+    setup : Setup
+        Card, line and seed.
+    last : iterable of str
+        Weights of the last layer: they begin at zero where the network is added to a line.
+
+    Returns
+    -------
+    dict of str to array
+        Glorot-uniform, but for the line and the last layer.
+    """
+    weights = seeded(setup.card, setup.seed)
+    if setup.card.hyperparameters.get("base") != "line":
+        return weights
+    for name in last:
+        weights[name][:] = 0
+    if isinstance(setup.card, LutCard):
+        weights["line"][:] = line_of_tables(setup.band_lines, setup.card)
+    else:
+        matrix, offset = setup.line.normalised(setup.card)
+        weights["line.matrix"][:], weights["line.offset"][:] = matrix, offset
+    return weights
+
+
+def line_of_tables(lines: Line, card: LutCard) -> Float64Array:
+    """Rise over the histograms' range and value at its start, per table, in the output's units.
+
+    Returns
+    -------
+    (band, 2) float64 array
+        A table is ``rise * (x - low) / (high - low) + start``.
+    """
+    columns = [lines.source_bands.index(band) for band in card.histograms.bands]
+    rows = [lines.bands.index(band) for band in card.output.bands]
+    slope, offset = lines.matrix[rows, columns], lines.offset[rows]
+    low, high = np.array(card.histograms.low), np.array(card.histograms.high)
+    mean, scale = np.array(card.output.mean), np.array(card.output.scale)
+    return np.stack([slope * (high - low) / scale, (slope * low + offset - mean) / scale], 1)
+
+
+def make_generator(setup: Setup, weights: dict[str, AnyArray]) -> nn.Module:
+    """Build the network of the card on the device, ready to be trained."""
+    network: nn.Module = build(setup.card, weights)
+    return network.to(setup.device).train()
+
+
+def adam(parameters: Iterable[Tensor], config: Any, setup: Setup) -> torch.optim.Adam:
+    """Make an Adam with the method's learning rate, decay and first moment."""
+    rate = config.learning_rate
+    if getattr(config, "scale_learning_rate", False):
+        rate *= setup.ranks.size
+    betas = (getattr(config, "beta1", 0.9), 0.999)
+    return torch.optim.Adam(parameters, rate, betas, weight_decay=config.weight_decay)

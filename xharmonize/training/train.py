@@ -1,0 +1,353 @@
+"""`train`: from pairs to a model that `to_landsat` maps."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from xharmonize._optional import require
+from xharmonize.errors import ClusterError, FitError, ModelError, StoreError
+from xharmonize.models.bundle import local_target, write_bundle
+from xharmonize.training import config as configs
+from xharmonize.training.config import Closed, Config, Method
+from xharmonize.training.split import Split, split
+from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.toml import to_toml
+
+WORK = ".training"
+SAMPLES, CHECKPOINTS, LOG, CONFIG = "samples.zarr", "checkpoints", "log.jsonl", "config.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a training gives.
+
+    Attributes
+    ----------
+    model : Harmonizer or Dataset
+        Goes into `xharmonize.to_landsat`: a fit, or the harmoniser of the bundle that was written.
+    history : DataFrame
+        What the log told, one row a line: ``step``, losses, ``validation``. Empty for closed forms.
+    scores : DataFrame
+        Of what was held out, by method and reference: identity, HLS v2 and least squares beside it;
+        see `xharmonize.training.judge.judge`.
+    notes : tuple of str
+        What was left out of the scores, and why; what was held out.
+    """
+
+    model: Any
+    history: pd.DataFrame
+    scores: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def train(
+    method: str | Method | Closed,
+    pairs: xr.DataTree | Mapping[str, xr.DataTree],
+    *,
+    config: Config | Method | Closed | None = None,
+    client: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Training:
+    """Train a model on pairs; computes.
+
+    Closed forms are fitted on all pairs, and scored by leaving one target date out at a time.
+    Networks are trained on samples cut from the pairs; some dates, or spatial blocks where there is
+    fewer than three, are held out to decide when to stop, and some to score. A training that was
+    interrupted goes on where it stopped if it is called again with the same `out`, and ends with
+    the same weights, bit for bit.
+
+    Parameters
+    ----------
+    method : str
+        ``"auto"``, ``"ols"``, ``"multi-ols"``, ``"deming"``, ``"per-pixel"``,
+        ``"histogram-matching"``; or a network: ``"small-conv"``, ``"mgan"``, ``"hls-gan"``,
+        ``"pix2pix"``, ``"tile-lut-conv"`` and its kin. Or the dataclass of one.
+    pairs : DataTree, or mapping of str to DataTree
+        From `xharmonize.collect_pairs`; of several places by name.
+    config : dataclass, optional
+        Options of the method (``training.SmallConv(width=16)``), or `training.Config` of method,
+        data and run. By default the method's own.
+    client : optional
+        To train on several workers: not there yet.
+    out : path, optional
+        Bundle of a network, or file of a fit (``fit.zarr``, ``fit.nc``), to write. A network's
+        samples, checkpoints and log are kept beside it while it is trained, in ``<out>.training``.
+        By default a bundle is temporary and is removed when Python ends.
+    progress : bool, optional
+        Whether to draw a bar; by default on a terminal.
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    UnknownModelError
+        If there is no such method; the message names the nearest.
+    OptionError
+        If the configuration is of another method.
+    FitError
+        If there are no pairs, too few to hold some out, or nothing to learn from.
+    BandError, GridError
+        If bands or grids do not suit.
+    ModelError
+        If `out` exists.
+    StoreError
+        If `out` holds another training, or the disk is full: what was written stays.
+
+    Examples
+    --------
+    >>> import xharmonize as xh
+    >>> xh.training.train("smal-conv", None)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    xharmonize.errors.UnknownModelError: method='smal-conv' is no method; did you...
+    """
+    settings = configs.settle(method, config)
+    if client is not None:
+        raise ClusterError("training on several workers is not there yet", cure="leave client= out")
+    if isinstance(settings.method, Closed):
+        return _closed(settings.method, pairs, out)
+    return _network(settings, pairs, out, progress)
+
+
+def _closed(config: Closed, pairs: Any, out: Any) -> Training:
+    from xharmonize.harmonizers.registry import save_model
+    from xharmonize.training import closed
+
+    tree = _one_tree(pairs)
+    fitted = closed.fit(tree, config)
+    scores, notes = closed.leave_one_out(tree, config, fitted)
+    if out is not None:
+        save_model(fitted, out)
+    return Training(model=fitted, history=pd.DataFrame(), scores=scores, notes=tuple(notes))
+
+
+def _one_tree(pairs: Any) -> xr.DataTree:
+    trees = list(pairs.values()) if isinstance(pairs, Mapping) else [pairs]
+    trees = [pairs] if isinstance(pairs, xr.DataTree) else trees  # which is a mapping too
+    if len(trees) != 1 or not isinstance(trees[0], xr.DataTree):
+        raise FitError(
+            "a closed form is fitted on the pairs of one place",
+            cure="give what xh.collect_pairs returns",
+        )
+    if not trees[0].sizes.get("pair", 0):
+        raise FitError(
+            "there are no pairs", cure="allow more days with collect_pairs(tolerance=...)"
+        )
+    return trees[0]
+
+
+def _network(settings: Config, pairs: Any, out: Any, progress: bool | None) -> Training:
+    require("torch", extra="train")
+    require("safetensors", extra="train")
+    target = _target(out)
+    work = target.with_name(target.name + WORK)
+    store = _samples(settings, pairs, work)
+    parts = split(store, settings.data)
+    training = _trained(settings, pairs, store, parts, target=target, work=work, progress=progress)
+    for name in (SAMPLES, CHECKPOINTS):
+        shutil.rmtree(work / name)
+    return training
+
+
+def _target(out: Any) -> Path:
+    """Folder of the bundle, which must not be there."""
+    if out is None:
+        folder = tempfile.mkdtemp(prefix="xharmonize-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder) / "model"
+    target = local_target(out)
+    if os.path.lexists(target):
+        raise ModelError(f"{target} exists", cure="name another out=, or remove it yourself")
+    return target
+
+
+def _samples(settings: Config, pairs: Any, work: Path) -> Store:
+    """Samples of an interrupted training, or newly cut ones."""
+    text = to_toml(Config(method=settings.method, data=settings.data))
+    told = work / CONFIG
+    if told.exists():
+        if told.read_text(encoding="utf-8") != text:
+            raise StoreError(
+                f"{work} holds an interrupted training with other settings",
+                cure="give the settings in its config.toml to go on, or remove the folder",
+            )
+        if (work / SAMPLES).exists():
+            return open_store(work / SAMPLES)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        store = build_store(pairs, work / SAMPLES, settings.data)
+        told.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{work} cannot be written: {error}", cure="make room") from error
+    return store
+
+
+def _trained(
+    settings: Config,
+    pairs: Any,
+    store: Store,
+    parts: Split,
+    *,
+    target: Path,
+    work: Path,
+    progress: bool | None,
+) -> Training:
+    from xharmonize.harmonizers.registry import load_model
+    from xharmonize.models.kinds import GeneratorCard
+    from xharmonize.training import cards, constants
+    from xharmonize.training.judge import judge
+    from xharmonize.training.log import Log
+
+    method: Any = settings.method
+    measured = constants.measure(store, parts.training, settings.data.clip)
+    facts = cards.Facts(
+        store=store,
+        constants=measured,
+        domain=constants.domain_of(store, parts.training),
+        name=cards.slug(target.name, method.name),
+    )
+    module = importlib.import_module(method.module)
+    card = module.describe(facts, method)
+    is_generator = isinstance(card, GeneratorCard)
+    lines = constants.fit_lines(store, parts.training, grid="network" if is_generator else "exact")
+    log = Log(
+        work / LOG,
+        steps=method.steps,
+        progress=progress,
+        tensorboard=settings.run.tensorboard,
+    )
+    weights = _run(settings, module, card, measured, lines, store, parts, work=work, log=log)
+    # Scored as users run it, hence from a bundle; then written with its scores.
+    trial = work / "trial"
+    shutil.rmtree(trial, ignore_errors=True)
+    write_bundle(trial, card, weights)
+    scores, notes = judge({method.name: load_model(trial)}, pairs, store, parts)
+    shutil.rmtree(trial)
+    history = log.history()
+    card = cards.finished(
+        card,
+        split=parts,
+        scores=_flat(scores),
+        provenance=_provenance(settings, store, parts, history, _levels(lines[0])),
+    )
+    write_bundle(target, card, weights, readme=_readme(card, scores, notes))
+    return Training(
+        model=load_model(target),
+        history=history,
+        scores=scores,
+        notes=(f"split {parts.describe()}", *notes),
+    )
+
+
+def _run(
+    settings: Any,
+    module: Any,
+    card: Any,
+    measured: Any,
+    lines: Any,
+    store: Store,
+    parts: Split,
+    *,
+    work: Path,
+    log: Any,
+) -> dict[str, Any]:
+    """Weights of the best step."""
+    import torch
+
+    from xharmonize.models.refs import Runtime
+    from xharmonize.models.runtime import find_device
+    from xharmonize.training.checkpoint import Checkpoints
+    from xharmonize.training.feed import Feed
+    from xharmonize.training.loop import Loop
+    from xharmonize.training.protocol import Setup
+    from xharmonize.training.ranks import Alone
+
+    device, ranks = torch.device(find_device(Runtime(device=settings.run.device))), Alone()
+    setup = Setup(
+        config=settings.method,
+        card=card,
+        line=lines[0],
+        band_lines=lines[1],
+        seed=settings.method.seed,
+        device=device,
+        ranks=ranks,
+    )
+    loop = Loop(
+        method=module.make(setup),
+        settings=settings.method,
+        run=settings.run,
+        feed=Feed(store=store, card=card, constants=measured, device=device),
+        split=parts,
+        ranks=ranks,
+        checkpoints=Checkpoints(work / CHECKPOINTS),
+        log=log,
+    )
+    return loop.train()
+
+
+def _flat(scores: pd.DataFrame) -> dict[str, float]:
+    """Scores as a card has them: ``"ols, observed: ergas"``."""
+    rows: list[Any] = list(scores.index)
+    return {
+        f"{method}, {reference}: {name}": round(float(value), 6)
+        for (method, reference), row in zip(rows, scores.to_dict("records"))
+        for name, value in row.items()
+        if pd.notna(value)
+    }
+
+
+def _levels(line: Any) -> str:
+    """How much the level of training dates differs, per band."""
+    return ", ".join(f"{band} {sd:.4f}" for band, sd in zip(line.bands, line.levels))
+
+
+def _provenance(
+    settings: Any, store: Store, parts: Split, history: pd.DataFrame, between: str
+) -> dict[str, str]:
+    """What the bundle says of how it came about."""
+    import torch
+
+    import xharmonize
+
+    used = [store.pairs[k] for k in sorted(set(store.pair[parts.training].tolist()))]
+    best = history[history["is_best"] == True]["step"].max()  # noqa: E712  (NaN elsewhere)
+    return {
+        "trained on": f"{len(used)} pairs of {len({p.date for p in used})} dates, "
+        f"{len(parts.training)} samples: {', '.join(sorted({p.date for p in used}))}"[:5000],
+        "best step": str(int(best)),
+        "between-date SD": between,
+        "seed": str(settings.method.seed),
+        "config": to_toml(settings)[:5000],
+        "versions": f"xharmonize {xharmonize.__version__}, torch {torch.__version__}",
+    }
+
+
+def _readme(card: Any, scores: pd.DataFrame, notes: list[str]) -> str:
+    """The card for people."""
+    facts = {name: value for name, value in card.provenance.items() if name != "config"}
+    lines = [f"# {card.title}", "", card.description, ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    if len(scores):
+        shown = scores.round(4)
+        head = ["method", "reference", *map(str, shown.columns)]
+        lines += ["", "Scores of what was held out:", "", "| " + " | ".join(head) + " |"]
+        lines.append("|---" * len(head) + "|")
+        lines += [
+            "| " + " | ".join([*map(str, names), *map(str, row)]) + " |"
+            for names, row in zip(shown.index, shown.to_numpy().tolist())
+        ]
+    lines += ["", *notes, "", "```toml", card.provenance["config"], "```"]
+    return "\n".join(lines) + "\n"
