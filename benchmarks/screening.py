@@ -94,7 +94,7 @@ def screened(truth: Truth, ndvi: np.ndarray, **options: Any) -> np.ndarray:
     """Which observations `screen_outliers` takes out (day, cell)."""
     dates = np.datetime64(f"{YEAR}-01-01") + truth.observations.astype("m8[D]")
     series = xr.DataArray(ndvi.astype("float32"), {"time": dates.astype("M8[ns]")}, ("time", "x"))
-    kept = xh.screen_outliers(series.where(truth.clear), **options)
+    kept = xh.series.screen_outliers(series.where(truth.clear), **options)
     return truth.clear & kept.isnull().values
 
 
@@ -160,7 +160,7 @@ def flagged_on_real_series() -> pd.DataFrame:
     series = real.merged_ndvi(sentinel, landsat, "hls-v2")["ndvi"]
     rows = {}
     for direction in ("below", "both"):
-        out = series.notnull() & xh.screen_outliers(series, direction=direction).isnull()
+        out = series.notnull() & xh.series.screen_outliers(series, direction=direction).isnull()
         rows[direction] = out.sum(("y", "x")).values
     table = pd.DataFrame(
         {

@@ -89,9 +89,9 @@ def test_unknown_options(cube):
     for call in (
         lambda: xh.smooth(ndvi, method="spline"),
         lambda: xh.composite(ndvi, method="best"),
-        lambda: xh.phenology(ndvi, method="best"),
+        lambda: xh.series.phenology(ndvi, method="best"),
         lambda: xh.densify(cube, duplicates="best"),
-        lambda: xh.screen_outliers(ndvi, direction="best"),
+        lambda: xh.series.screen_outliers(ndvi, direction="best"),
         lambda: xh.match_pairs(cube, cube, bands="best"),
         lambda: xh.plot.maps(cube, stretch="best"),
     ):

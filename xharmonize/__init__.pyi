@@ -6,14 +6,12 @@ from . import training as training
 from .cube.check import check_radiometry as check_radiometry
 from .cube.describe import describe as describe
 from .cube.encode import decode as decode
-from .cube.indices import index as index, list_indices as list_indices
+from .cube.indices import index as index
 from .cube.masks import Mask as Mask, mask as mask
 from .cube.pairs import collect_pairs as collect_pairs, match_pairs as match_pairs
 from .cube.regrid import regrid as regrid
 from .cube.shifts import fit_shifts as fit_shifts, shift as shift
-from .errors import XHarmonizeError as XHarmonizeError
 from .harmonizers import (
-    angles_from_items as angles_from_items,
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,
     fit_lut as fit_lut,
@@ -33,14 +31,8 @@ from .io.stac.cube import open_stac as open_stac
 from .io.zarr.store import open_series as open_series, to_zarr as to_zarr
 from .metrics import score as score
 from .report import write_report as write_report
-from .series import (
-    composite as composite,
-    densify as densify,
-    phenology as phenology,
-    screen_outliers as screen_outliers,
-    smooth as smooth,
-    to_table as to_table,
-)
+from .series import composite as composite, densify as densify, smooth as smooth
+from .series import to_table as to_table
 from .training.train import train as train
 
 __version__: str

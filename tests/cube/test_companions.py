@@ -170,7 +170,7 @@ def test_what_companions_become_is_said_in_one_place():
 
 def test_flags_have_one_text_whoever_sets_them():
     cube = example_cube(bands=BANDS)
-    screened = xh.screen_outliers(cube.harmonize.index("ndvi").to_dataset(), mask=False)
+    screened = xh.series.screen_outliers(cube.harmonize.index("ndvi").to_dataset(), mask=False)
     for made in (cube.to_dataset().harmonize.index("ndvi"), screened):
         assert made["flag"].attrs["long_name"] == COMPANIONS["flag"].long_name
 

@@ -19,7 +19,7 @@ CHUNKINGS = [
 ]
 
 
-@pytest.mark.parametrize("name", xh.list_indices())
+@pytest.mark.parametrize("name", xh.series.list_indices())
 def test_index_equals_its_formula(name):
     cube = example_cube(bands=ALL)
     spec = INDICES[name]

@@ -30,7 +30,7 @@ def ndvi() -> xr.DataArray:
 
 @pytest.fixture(scope="module")
 def seasons(ndvi) -> xr.Dataset:
-    return xh.phenology(ndvi)
+    return xh.series.phenology(ndvi)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_store_keeps_every_variable(seasons, fit, tmp_path):
 
 def test_lazy_results_are_written_in_uneven_chunks(ndvi, seasons, tmp_path):
     with no_compute():
-        lazy = xh.phenology(ndvi.chunk({"y": 5, "x": 7}))
+        lazy = xh.series.phenology(ndvi.chunk({"y": 5, "x": 7}))
     before = {name: array.attrs.copy() for name, array in lazy.variables.items()}
     back = xh.open_series(xh.to_zarr(lazy, tmp_path / "s.zarr"))
     xr.testing.assert_equal(back.compute(), seasons)

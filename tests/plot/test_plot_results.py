@@ -20,7 +20,7 @@ def seasons() -> xr.Dataset:
     course = (0.2 + 0.5 * np.exp(-(((day - 190) / 40) ** 2)))[:, None]
     course[..., -1] = 0.2
     whole = np.broadcast_to(course, values.shape).astype("float32")
-    return xh.phenology(values.copy(data=whole))
+    return xh.series.phenology(values.copy(data=whole))
 
 
 def titles(figure) -> list[str]:

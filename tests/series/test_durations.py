@@ -26,11 +26,11 @@ def ndvi() -> xr.DataArray:
 
 CALLS = {
     "max_gap": lambda ndvi, t: xh.smooth(ndvi, max_gap=t),
-    "max_gap of screen_outliers": lambda ndvi, t: xh.screen_outliers(ndvi, max_gap=t),
+    "max_gap of screen_outliers": lambda ndvi, t: xh.series.screen_outliers(ndvi, max_gap=t),
     "max_gap of sensor_offsets": lambda ndvi, t: xh.series.sensor_offsets(ndvi, max_gap=t),
     "step": lambda ndvi, t: xh.smooth(ndvi, step=t),
     "period": lambda ndvi, t: xh.composite(ndvi, t),
-    "reach": lambda ndvi, t: xh.phenology(ndvi, reach=t),
+    "reach": lambda ndvi, t: xh.series.phenology(ndvi, reach=t),
     "tolerance": lambda ndvi, t: xh.match_pairs(
         *(example_cube(dates=d) for d in (DATES[:2], DATES[1:3])), tolerance=t
     ),

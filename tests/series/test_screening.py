@@ -58,11 +58,11 @@ def test_a_flag_says_what_was_masked_or_would_be():
     series = ndvi.to_dataset()
     series["origin"] = xr.full_like(ndvi, 2, dtype="uint8")
     series["flag"] = xr.full_like(ndvi, 16, dtype="uint8")
-    masked = xh.screen_outliers(series)
+    masked = xh.series.screen_outliers(series)
     np.testing.assert_array_equal(masked["flag"], np.where(place, 16 | ResultFlag.OUTLIER, 16))
     np.testing.assert_array_equal(masked["origin"], np.where(place, 0, 2))
     assert "outlier" in masked["flag"].attrs["flag_meanings"]
-    flagged = xh.screen_outliers(ndvi, mask=False)
+    flagged = xh.series.screen_outliers(ndvi, mask=False)
     xr.testing.assert_equal(flagged["ndvi"], ndvi)
     np.testing.assert_array_equal(flagged["flag"] > 0, place)
 
@@ -80,8 +80,8 @@ def test_infinite_values_disturb_no_judgement():
 
 def test_direction():
     ndvi, place = make_series()
-    assert xh.screen_outliers(ndvi, direction="above").notnull().all()
-    below = xh.screen_outliers(ndvi, direction="below")
+    assert xh.series.screen_outliers(ndvi, direction="above").notnull().all()
+    below = xh.series.screen_outliers(ndvi, direction="below")
     np.testing.assert_array_equal(below.isnull(), place)
 
 
@@ -90,10 +90,12 @@ def test_a_look_that_is_an_outlier_in_one_band_is_one_in_all():
     cube = example_cube(dates=list(dates), shape=(4, 5), missing=0.0)
     cube = cube.copy(data=np.full(cube.shape, 0.1, "float32"))
     cube[9, 0, 1, 2] = 0.5
-    screened = xh.screen_outliers(cube)
+    screened = xh.series.screen_outliers(cube)
     assert screened[9, :, 1, 2].isnull().all()
     assert int(screened.isnull().sum()) == cube.sizes["band"]
-    assert_chunk_invariant(xh.screen_outliers, cube, chunkings=[{"time": 3, "band": 1, "y": 2}])
+    assert_chunk_invariant(
+        xh.series.screen_outliers, cube, chunkings=[{"time": 3, "band": 1, "y": 2}]
+    )
 
 
 def as_series(days, values):
@@ -105,8 +107,10 @@ def test_spacing_is_true():
     """Beside the end of a long rise a value departs little; on equal dates it would much."""
     values = [0.45, 0.42, 0.7, 0.6, 0.6]
     options = {"min_departure": 0.15, "threshold": 0.01}
-    assert xh.screen_outliers(as_series([0, 5, 55, 56, 100], values), **options).notnull().all()
-    equal = xh.screen_outliers(as_series([0, 10, 20, 30, 40], values), **options)
+    assert (
+        xh.series.screen_outliers(as_series([0, 5, 55, 56, 100], values), **options).notnull().all()
+    )
+    equal = xh.series.screen_outliers(as_series([0, 10, 20, 30, 40], values), **options)
     np.testing.assert_array_equal(equal.isnull(), [False, False, True, False, False])
 
 
@@ -118,14 +122,14 @@ def test_a_step_is_no_outlier(direction, sign):
     days = np.arange(0, 300, 5)
     step = np.where(days < 150, 0.8, 0.2) + 0.01 * random.normal(0, 1, (40, days.size))
     for row in 0.5 + sign * (step - 0.5):
-        assert xh.screen_outliers(as_series(days, row), direction=direction).notnull().all()
+        assert xh.series.screen_outliers(as_series(days, row), direction=direction).notnull().all()
 
 
 def test_a_slow_rise_with_a_fast_fall_is_kept_without_noise():
     """Grass that is mown and grows back over weeks."""
     days = np.arange(0, 240, 3)
     grown = 0.3 + 0.5 / (1 + np.exp(-((days % 42) - 12) / 4))
-    assert xh.screen_outliers(as_series(days, grown)).notnull().all()
+    assert xh.series.screen_outliers(as_series(days, grown)).notnull().all()
 
 
 def test_clouds_beside_a_step_are_found():
@@ -133,7 +137,7 @@ def test_clouds_beside_a_step_are_found():
     values = np.where(days < 150, 0.8, 0.2)
     clouded = values.copy()
     clouded[[20, 27, 40]] -= 0.4, 0.5, 0.15
-    found = xh.screen_outliers(as_series(days, clouded)).isnull()
+    found = xh.series.screen_outliers(as_series(days, clouded)).isnull()
     np.testing.assert_array_equal(np.flatnonzero(found), [20, 27, 40])
 
 
@@ -141,13 +145,13 @@ def test_two_clouds_in_a_row_are_found_and_two_values_of_cut_grass_are_not():
     days = np.arange(0, 150, 5)
     clouded = np.full(days.size, 0.8)
     clouded[[10, 11]] = 0.3, 0.31
-    found = xh.screen_outliers(as_series(days, clouded)).isnull()
+    found = xh.series.screen_outliers(as_series(days, clouded)).isnull()
     np.testing.assert_array_equal(np.flatnonzero(found), [10, 11])
     cut = np.full(days.size, 0.8)
     cut[10:14] = 0.3, 0.4, 0.55, 0.7
-    assert xh.screen_outliers(as_series(days, cut)).notnull().all()
+    assert xh.series.screen_outliers(as_series(days, cut)).notnull().all()
     rarely = as_series(3 * days, clouded)  # a month: grass may have grown back
-    assert xh.screen_outliers(rarely).notnull().all()
+    assert xh.series.screen_outliers(rarely).notnull().all()
 
 
 def test_harvest_survives_and_clouds_are_found_on_simulated_truth(capsys):
@@ -169,7 +173,9 @@ def test_several_observations_a_day_are_judged_each():
     )
     worse = twice.copy()
     worse[70] += 0.4
-    found = xh.screen_outliers(worse.where(~xr.Variable(ndvi.dims, np.tile(place, (2, 1, 1)))))
+    found = xh.series.screen_outliers(
+        worse.where(~xr.Variable(ndvi.dims, np.tile(place, (2, 1, 1))))
+    )
     assert found[70].isnull().all()
     assert found[10].notnull().sum() == (~place[10]).sum()
 
@@ -235,15 +241,15 @@ def test_bad_input_is_refused():
     with pytest.raises(xh.errors.OptionError, match="max_gap=0"):
         xh.series.sensor_offsets(ndvi, max_gap=0)
     with pytest.raises(xh.errors.TimeAxisError, match="at least 3 days"):
-        xh.screen_outliers(ndvi[:2])
+        xh.series.screen_outliers(ndvi[:2])
     with pytest.raises(xh.errors.OptionError, match="direction='down'"):
-        xh.screen_outliers(ndvi, direction="down")
+        xh.series.screen_outliers(ndvi, direction="down")
     with pytest.raises(xh.errors.OptionError, match="threshold=0"):
-        xh.screen_outliers(ndvi, threshold=0)
+        xh.series.screen_outliers(ndvi, threshold=0)
     with pytest.raises(xh.errors.OptionError, match="min_departure=-1"):
-        xh.screen_outliers(ndvi, min_departure=-1)
+        xh.series.screen_outliers(ndvi, min_departure=-1)
     empty = xr.full_like(ndvi, np.nan)
-    assert xh.screen_outliers(empty).isnull().all()
+    assert xh.series.screen_outliers(empty).isnull().all()
     nothing = xh.series.sensor_offsets(empty)
     assert nothing["offset"].isnull().all()
     assert int(nothing["n_dates"].item()) == 0

@@ -1,5 +1,6 @@
 """Dense time series: merge sensors, fill gaps, check agreement and summarise."""
 
+from xharmonize.cube.indices import list_indices
 from xharmonize.series.agreement import compare_tiles, sensor_offsets
 from xharmonize.series.composite import composite
 from xharmonize.series.densify import densify
@@ -18,6 +19,7 @@ __all__ = [
     "composite",
     "densify",
     "frequency",
+    "list_indices",
     "phenology",
     "screen_outliers",
     "sensor_offsets",

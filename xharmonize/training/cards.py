@@ -56,7 +56,7 @@ class Facts:
             "source_sensor": str(Names.of([p.sensor_source for p in pairs])),
             "target_bandpass": str(target),
             "levels": () if UNKNOWN in levels else tuple(sorted(levels)),
-            "min_valid_fraction": 0.5,
+            "min_valid": 0.5,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 

@@ -141,7 +141,7 @@ def source_cube(tree: xr.DataTree, number: int) -> xr.DataArray:
     fine = min(cubes, key=lambda cube: abs(geobox_of(cube).affine.a))
     if len(cubes) == 1:
         return fine
-    held = [one if one is fine else regrid(one, like=fine, how="nearest") for one in cubes]
+    held = [one if one is fine else regrid(one, like=fine, method="nearest") for one in cubes]
     whole: xr.DataArray = xr.concat(held, "band", coords="minimal", compat="override")
     return whole
 

@@ -73,7 +73,7 @@ class Whose:
             f"the angles of item {self.item_id!r} cannot be read from its asset {asset!r}, {href}: "
             f"{reason}",
             cure="leave the item out with cube.isel(time=...), or take the angles it states "
-            "with xh.angles_from_items([item])",
+            "with xharmonize.harmonizers.angles_from_items([item])",
         )
 
 
