@@ -59,7 +59,7 @@ def test_what_was_trained_maps_cubes_lazily_and_in_any_chunks(
         lazy = xh.to_landsat(source.chunk(time=1, y=37, x=50), model, like=target)
     xr.testing.assert_allclose(lazy.compute(), whole, rtol=0, atol=2e-6)
     assert list(whole.band.values) == list(target.band.values)
-    near = abs(whole - target).mean().item()
+    near = np.nanmean(abs(whole.values - target.values))
     assert near < (0.5 if "printed" in name else 0.01)
 
 

@@ -25,6 +25,7 @@ from xharmonize.training.cards import Facts, generator_card
 from xharmonize.training.config import Gan
 from xharmonize.training.losses import Adversary
 from xharmonize.training.methods import start
+from xharmonize.training.methods.norm import over_ranks
 from xharmonize.training.protocol import Batch, Loss, Setup, StepInfo
 from xharmonize.types import AnyArray
 
@@ -116,14 +117,15 @@ class GanMethod:
             channels += sum(len(one.bands) for one in self.card.inputs)
         depth = self.config.discriminator_depth
         side = self.card.lattice.tile
-        return make_patchgan(
+        network = make_patchgan(
             channels,
             seed=setup.seed + 1,
             width=self.config.discriminator_width,
             depth=depth or next(n for n in (3, 2, 1) if side >= 6 * 2 ** (n - 1) or n == 1),
             norm=self.config.discriminator_norm,
             spectral=self.config.spectral,
-        ).to(setup.device)
+        )
+        return over_ranks(network, setup.ranks).to(setup.device)
 
     def losses(self, batch: Batch, step: StepInfo) -> Iterator[Loss]:
         """Yield the discriminator's loss, where there is one, and the generator's."""

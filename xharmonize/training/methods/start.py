@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xharmonize.errors import ModelError
 from xharmonize.models.architectures import build, seeded
 from xharmonize.models.kinds import LutCard
+from xharmonize.training.methods.norm import over_ranks
 from xharmonize.training.protocol import Line, Setup
 from xharmonize.types import AnyArray, Float64Array
 
@@ -80,7 +81,7 @@ def line_of_tables(lines: Line, card: LutCard) -> Float64Array:
 def make_generator(setup: Setup, weights: dict[str, AnyArray]) -> nn.Module:
     """Build the network of the card on the device, ready to be trained."""
     network: nn.Module = build(setup.card, weights)
-    return network.to(setup.device).train()
+    return over_ranks(network, setup.ranks).to(setup.device).train()
 
 
 def adam(parameters: Iterable[Tensor], config: Any, setup: Setup) -> torch.optim.Adam:
