@@ -13,6 +13,7 @@ import pytest
 import xharmonize as xh
 from xharmonize import errors
 from xharmonize.errors import RadiometryWarning
+from xharmonize.sensors import registry as sensors
 from xharmonize.simulate import Simulation, write_catalog
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -56,6 +57,8 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, request):
     for extra in ("pystac", "stackstac", "matplotlib"):
         pytest.importorskip(extra)
     monkeypatch.chdir(tmp_path)
+    # What a page registers ends with it.
+    monkeypatch.setattr(sensors, "_SENSORS", dict(sensors._SENSORS))
     if any(REAL in code for code in blocks(page)):
         (tmp_path / REAL).symlink_to(request.getfixturevalue("data") / REAL)
     names: dict = {}
