@@ -103,7 +103,9 @@ def test_counting_a_smoothed_series(cube, smoothed):
     with pytest.raises(xh.errors.ContractError, match="has no 'origin'"):
         xh.series.frequency(smoothed)
     known = cube.harmonize.index("ndvi").to_dataset(name="ndvi").harmonize.smooth(step="1D")
-    assert int(xh.series.frequency(known)["scenes"].sel(sensor="all", fraction=0).sum()) == len(DATES)
+    assert int(xh.series.frequency(known)["scenes"].sel(sensor="all", fraction=0).sum()) == len(
+        DATES
+    )
 
 
 def test_step_of_a_smoothed_series(smoothed):

@@ -13,9 +13,20 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize import crops, metrics, plot, series
 from xharmonize.cube.door import at_door
+from xharmonize.cube.pairs import on_target_grid
 from xharmonize.testing import assert_lazy, example_cube
 
-CUBES = {"cube", "cubes", "target", "others", "source", "pred", "ref", "other", "pairs", "features"}
+CUBES = {
+    "cube",
+    "cubes",
+    "target",
+    "others",
+    "source",
+    "reference",
+    "other",
+    "pairs",
+    "features",
+}
 APART = {
     # What foreign arrays hold is settled by describe itself, bundles and paths are no cubes.
     "describe",
@@ -23,8 +34,20 @@ APART = {
     "accuracy",
     "merge_statistics",
     "score_statistics",
+    # These hand the cube on to `to_sensor`; trees of pairs were settled by `collect_pairs`, which
+    # settles each cube of a mapping (see `CALLS`).
+    "to_landsat",
+    "to_sentinel2",
+    "collect_pairs",
+    "train",
 }
 PERMUTED = ("x", "band", "y", "time")
+
+
+def cubes_of(function) -> set[str]:
+    """Parameters that take cubes; `reference` may name a sensor instead."""
+    found = inspect.signature(function).parameters
+    return {name for name in CUBES & set(found) if "str" not in str(found[name].annotation)}
 
 
 def doors() -> dict[str, object]:
@@ -33,7 +56,7 @@ def doors() -> dict[str, object]:
         for name in module.__all__:
             function = getattr(module, name)
             if inspect.isfunction(function) and name not in APART:
-                taken = CUBES & set(inspect.signature(function).parameters)
+                taken = cubes_of(function)
                 if any(
                     "xr." in str(inspect.signature(function).parameters[n])
                     or "Cube" in str(inspect.signature(function).parameters[n])
@@ -56,7 +79,7 @@ def test_every_function_that_takes_cubes_settles_them_first(name):
         if isinstance(node, ast.Name)
     }
     variadic = {p.name for p in inspect.signature(function).parameters.values() if p.kind == 2}
-    taken = CUBES & set(inspect.signature(function).parameters)
+    taken = cubes_of(function)
     assert taken - variadic <= settled
     assert not (taken & variadic) or "cube" in settled
 
@@ -76,6 +99,9 @@ CALLS = {
     "densify": lambda c: xh.densify(c, c.isel(time=[0]).assign_coords(tile=("time", ["31UDS"]))),
     "frequency": xh.series.frequency,
     "match_pairs": lambda c: xh.match_pairs(c, xh.to_landsat(c, "hls-v2")),
+    "collect_pairs": lambda c: on_target_grid(
+        xh.collect_pairs({"a": c}, xh.to_landsat(c, "hls-v2"), min_valid=0, max_score=None)
+    ),
     "fit_linear": lambda c: xh.fit_linear(xh.match_pairs(c, xh.to_landsat(c, "hls-v2"))),
     "score": lambda c: xh.score(c, xh.to_landsat(c, "hls-v2"), ["rmse", "n"]),
 }
