@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +59,19 @@ def test_it_is_applied_alike_whatever_the_chunks_saved_or_not(model, tmp_path):
     xh.save_model(model, tmp_path / "auto.zarr")
     again = xh.to_landsat(source, tmp_path / "auto.zarr", like=target)
     xr.testing.assert_identical(again, result)
+
+
+def test_pixels_given_as_they_are_are_told_of(model):
+    """They were neither blurred nor registered as those that were fitted."""
+    source, target = cubes()
+    with pytest.warns(xh.errors.RadiometryWarning, match=r"point spread of 3 m.*pass like="):
+        xh.to_landsat(source, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xh.to_landsat(source, model, like=target)
+        xh.to_landsat(target, model)  # has the target's bandpass already
+    with pytest.raises(xh.errors.GridError, match=r"on pixels of \[10.0, 10.0\].*pass like="):
+        xh.to_landsat(source.harmonize.regrid(resolution=20), model)
 
 
 def test_pixels_without_a_logarithm_take_the_linear_member(model):

@@ -500,6 +500,19 @@ class AutoHarmonizer(Fitted):
             return step()
         return step(psf=float(self.fit.attrs["psf"]), shifts=self._shifts(cube))
 
+    def as_given(self, cube: Any) -> Any:
+        """Take the pixels as they are, with a warning: the fit saw them blurred and registered."""
+        is_moved = "shift_x" in self.fit
+        is_due = (read_coordinate(cube, "bandpass") != self.target_bandpass).any()
+        if self.uses == AUTO and is_due and (self.fit.attrs["psf"] or is_moved):
+            warn(
+                f"{self.name} was fitted to pixels averaged with a point spread of "
+                f"{self.fit.attrs['psf']:g} m{' and registered' if is_moved else ''}, and takes "
+                "these as they are: pass like= (the target, or any cube on its grid)",
+                RadiometryWarning,
+            )
+        return cube
+
     def _shifts(self, cube: Any) -> xr.Dataset | None:
         """Shift of each date: its own, that of its platform and orbit, or the mean of all."""
         if "shift_x" not in self.fit:

@@ -254,13 +254,13 @@ def _on_grid(
 ) -> Cube:
     """Regrid the cube as requested, with the model's minimum valid fraction."""
     if like is None and resolution is None:
-        return cube
+        return harmonizer.as_given(cube) if isinstance(harmonizer, Regridder) else cube
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     if not bool(read_coordinate(array, "is_decoded").all()):
         cube = decode(cube)
+    result: Cube
     if isinstance(harmonizer, Regridder):
-        own: Cube = harmonizer.on_grid(cube, like=like, resolution=resolution)
-        return own
-    share = harmonizer.min_valid
-    result: Cube = regrid(cube, like=like, resolution=resolution, min_valid=share)
+        result = harmonizer.on_grid(cube, like=like, resolution=resolution)
+    else:
+        result = regrid(cube, like=like, resolution=resolution, min_valid=harmonizer.min_valid)
     return result

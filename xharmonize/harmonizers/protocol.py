@@ -255,6 +255,9 @@ class Regridder(Protocol):
     def on_grid(self, cube: Any, **grid: Any) -> Any:
         """Regrid a decoded cube; `grid` is ``like=`` or ``resolution=`` of `xharmonize.regrid`."""
 
+    def as_given(self, cube: Any) -> Any:
+        """Return a cube for which no grid is asked, or refuse it, or warn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Base(ABC):
