@@ -67,6 +67,33 @@ def test_no_training_window_comes_nearer_to_a_held_out_block_than_the_guard(one_
             assert gap(rectangle(one_date, number), block) >= GUARD
 
 
+def core(store, number):
+    """Box of the pixels of a sample that are scored [m]."""
+    side, margin = store.lattice.resolution, store.lattice.buffer
+    return [
+        ((at + margin) * side, (at + margin + store.lattice.stride) * side)
+        for at in (store.row[number], store.column[number])
+    ]
+
+
+def test_no_pixel_that_is_scored_beyond_its_block_was_trained_on(tmp_path):
+    """A core of 480 m may reach 240 m beyond its block: farther than the guard."""
+    pairs = make_pairs(2, side=120)
+    data = Data(patch=32, stride=4, block=600.0, guard=30.0, test=0.1, validation=0.1)
+    store = build_store(pairs, tmp_path / "s", data)
+    found = split(store, data)
+    assert found.kind == "block"
+    for trained, held in (
+        (found.training, found.test),
+        (found.training, found.validation),
+        (found.validation, found.test),
+    ):
+        assert trained.size
+        for one in trained:
+            box = rectangle(store, one)
+            assert all(gap(box, core(store, other)) >= data.guard for other in held)
+
+
 def test_a_random_split_shows_the_leak(one_date):
     found = split(one_date, Data(patch=8, split="random"))
     gaps = [
