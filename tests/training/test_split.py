@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.training import make_pairs
@@ -102,6 +104,15 @@ def test_a_random_split_shows_the_leak(one_date):
         for other in found.training
     ]
     assert min(gaps) < 0
+
+
+def test_an_image_of_the_source_that_is_scored_was_not_trained_on(store):
+    """Two dates of the target may stand in pairs with one of the source."""
+    first, second, *rest = store.pairs
+    shared = (first, replace(second, time_source=first.time_source), *rest)
+    found = split(replace(store, pairs=shared), Data(patch=8, holdout=(first.date,)))
+    assert set(store.pair[found.test]) == {0}
+    assert 1 not in {*store.pair[found.training], *store.pair[found.validation]}
 
 
 def test_scenes_are_places_and_dates(tmp_path):

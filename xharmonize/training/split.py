@@ -85,6 +85,8 @@ def split(store: Store, data: Data) -> Split:
     }
     if kind == "block":
         numbers = _guarded(store, numbers, of, data)
+    elif kind != "random":
+        numbers = _unseen(store, numbers)
     for purpose, found in numbers.items():
         if not found.size:
             raise FitError(
@@ -154,6 +156,21 @@ def _draw(names: Sequence[str], fraction: float, random: Any) -> list[str]:
     """At least one group, and no more than leave two."""
     n = min(max(1, round(fraction * len(names))), max(1, len(names) - 2))
     return sorted(str(name) for name in random.choice(list(names), n, replace=False))
+
+
+def _unseen(store: Store, numbers: dict[str, IntArray]) -> dict[str, IntArray]:
+    """Leave out samples whose source is of a day of the source that another purpose holds.
+
+    One day of the source may stand in pairs with several days of the target. As
+    `xharmonize.harmonizers.validation` leaves out both, so does this.
+    """
+    days = np.array([pair.time_source[:10] for pair in store.pairs], dtype=object)
+    of = {purpose: days[store.pair[found]] for purpose, found in numbers.items()}
+    held = np.concatenate([of["test"], of["validation"]])
+    return numbers | {
+        "training": numbers["training"][~np.isin(of["training"], held)],
+        "validation": numbers["validation"][~np.isin(of["validation"], of["test"])],
+    }
 
 
 def _guarded(
