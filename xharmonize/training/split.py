@@ -86,7 +86,7 @@ def split(store: Store, data: Data) -> Split:
     if kind == "block":
         numbers = _guarded(store, numbers, of, data)
     elif kind != "random":
-        numbers = _unseen(store, numbers)
+        numbers = _unseen(store, numbers, kind)
     for purpose, found in numbers.items():
         if not found.size:
             raise FitError(
@@ -158,13 +158,16 @@ def _draw(names: Sequence[str], fraction: float, random: Any) -> list[str]:
     return sorted(str(name) for name in random.choice(list(names), n, replace=False))
 
 
-def _unseen(store: Store, numbers: dict[str, IntArray]) -> dict[str, IntArray]:
+def _unseen(store: Store, numbers: dict[str, IntArray], kind: Kind) -> dict[str, IntArray]:
     """Leave out samples whose source is of a day of the source that another purpose holds.
 
     One day of the source may stand in pairs with several days of the target. As
     `xharmonize.harmonizers.validation` leaves out both, so does this.
     """
-    days = np.array([pair.time_source[:10] for pair in store.pairs], dtype=object)
+    places = [f"{pair.place}/" if kind == "scene" else "" for pair in store.pairs]
+    days = np.array(
+        [f"{place}{pair.time_source[:10]}" for place, pair in zip(places, store.pairs)], object
+    )
     of = {purpose: days[store.pair[found]] for purpose, found in numbers.items()}
     held = np.concatenate([of["test"], of["validation"]])
     return numbers | {
