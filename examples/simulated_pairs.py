@@ -123,7 +123,7 @@ def describe_domain(windows: Sequence[Window]) -> Domain:
         (bands, np.stack([window.inputs[number] for window in windows]))
         for number, (_, bands) in enumerate(INPUTS.values())
     ]
-    return sampling.make_domain(tiles, edges=EDGES, n_bins=N_BINS)
+    return sampling.make_domain([tiles], edges=EDGES, n_bins=N_BINS)
 
 
 def _corner(cube: xr.DataArray) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def tiles() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def domain(tiles) -> Domain:
-    return sampling.make_domain([(("red", "nir"), tiles)], edges=(0.0, 1.0), n_bins=20)
+    return sampling.make_domain([[(("red", "nir"), tiles)]], edges=(0.0, 1.0), n_bins=20)
 
 
 def test_no_training_tile_is_far_from_the_training_data(tiles, domain):

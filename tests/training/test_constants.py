@@ -78,6 +78,49 @@ def test_held_out_samples_are_not_read(pairs, store, tmp_path):
         assert function(store) == function(other)
 
 
+def test_no_more_than_a_few_samples_are_in_memory(pairs, tmp_path, monkeypatch):
+    """What is measured, and the line that is scored beside, read a store a few samples a time."""
+    from xharmonize.harmonizers.linear import fit_linear
+    from xharmonize.training import judge
+    from xharmonize.training import store as stores
+
+    store = build_store(pairs, tmp_path / "s", Data(patch=8, stride=2))
+    samples = np.flatnonzero(store.kept)
+    whole = constants.domain_of(store, samples)
+    line = fit_linear(judge.as_pairs(store, samples)).compute()
+    monkeypatch.setattr(stores, "IN_MEMORY", 0)
+    most = []
+    read = stores._rows
+    monkeypatch.setattr(stores, "_rows", lambda a, n: most.append(len(n)) or read(a, n))
+    again = stores.open_store(tmp_path / "s")
+    assert constants.domain_of(again, samples) == whole
+    np.testing.assert_array_equal(
+        fit_linear(judge.as_pairs(again, samples)).compute()["slope"], line["slope"]
+    )
+    assert max(most) <= 256 < len(samples)
+
+
+def test_tables_see_training_samples_clipped_as_their_target_is(store):
+    """Of source and target alike: else the brightest source pixels go with clipped targets."""
+    import torch
+
+    from xharmonize.training import cards, split
+    from xharmonize.training.config import Data as Options
+    from xharmonize.training.feed import Feed
+
+    parts = split(store, Options(patch=16))
+    measured = constants.measure(store, parts.training, (5.0, 95.0))
+    domain = constants.domain_of(store, parts.training)
+    facts = cards.Facts(store=store, constants=measured, domain=domain, name="tables")
+    card = cards.lut_card(facts, title="t", architecture="unet-lut", hyperparameters={})
+    feed = Feed(store=store, card=card, constants=measured, device=torch.device("cpu"))
+    (image,) = feed.batch(parts.training, clip=True).inputs
+    (as_applied,) = feed.batch(parts.training, clip=False).inputs
+    for band, values, plain in zip(card.histograms.bands, image.unbind(1), as_applied.unbind(1)):
+        highest = measured.high[measured.bands.index(band)]
+        assert float(values.max()) <= highest + 1e-6 < float(plain.max())
+
+
 def test_constant_bands_are_refused(tmp_path):
     source, target = make_cubes(3)
     source[:, 1] = 0.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.training import make_pairs
@@ -67,6 +69,33 @@ def test_no_training_window_comes_nearer_to_a_held_out_block_than_the_guard(one_
             assert gap(rectangle(one_date, number), block) >= GUARD
 
 
+def core(store, number):
+    """Box of the pixels of a sample that are scored [m]."""
+    side, margin = store.lattice.resolution, store.lattice.buffer
+    return [
+        ((at + margin) * side, (at + margin + store.lattice.stride) * side)
+        for at in (store.row[number], store.column[number])
+    ]
+
+
+def test_no_pixel_that_is_scored_beyond_its_block_was_trained_on(tmp_path):
+    """A core of 480 m may reach 240 m beyond its block: farther than the guard."""
+    pairs = make_pairs(2, side=120)
+    data = Data(patch=32, stride=4, block=600.0, guard=30.0, test=0.1, validation=0.1)
+    store = build_store(pairs, tmp_path / "s", data)
+    found = split(store, data)
+    assert found.kind == "block"
+    for trained, held in (
+        (found.training, found.test),
+        (found.training, found.validation),
+        (found.validation, found.test),
+    ):
+        assert trained.size
+        for one in trained:
+            box = rectangle(store, one)
+            assert all(gap(box, core(store, other)) >= data.guard for other in held)
+
+
 def test_a_random_split_shows_the_leak(one_date):
     found = split(one_date, Data(patch=8, split="random"))
     gaps = [
@@ -75,6 +104,15 @@ def test_a_random_split_shows_the_leak(one_date):
         for other in found.training
     ]
     assert min(gaps) < 0
+
+
+def test_an_image_of_the_source_that_is_scored_was_not_trained_on(store):
+    """Two dates of the target may stand in pairs with one of the source."""
+    first, second, *rest = store.pairs
+    shared = (first, replace(second, time_source=first.time_source), *rest)
+    found = split(replace(store, pairs=shared), Data(patch=8, holdout=(first.date,)))
+    assert set(store.pair[found.test]) == {0}
+    assert 1 not in {*store.pair[found.training], *store.pair[found.validation]}
 
 
 def test_scenes_are_places_and_dates(tmp_path):

@@ -7,7 +7,7 @@ its training data, must not differ between the two. They take arrays; where tile
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -208,41 +208,49 @@ def is_far(
 
 
 def make_domain(
-    tiles: Sequence[tuple[Sequence[str], FloatArray]], *, edges: tuple[float, float], n_bins: int
+    tiles: Iterable[Sequence[tuple[Sequence[str], FloatArray]]],
+    *,
+    edges: tuple[float, float],
+    n_bins: int,
 ) -> Domain:
     """Say what reflectance a model was trained on, so that `is_far` is true of no training tile.
 
     Parameters
     ----------
-    tiles : sequence of (bands, (tile, band, y, x) array)
-        For each input, names of bands and reflectance [1] as it was supplied, NaN where missing.
+    tiles : iterable of sequences of (bands, (tile, band, y, x) array)
+        Some tiles at a time: for each input, names of bands and reflectance [1] as it was
+        supplied, NaN where missing. No more than one such part is held.
     edges : (float, float)
         Range of the histograms [1].
     n_bins : int
         Number of their bins.
     """
-    names = tuple(band for bands, _ in tiles for band in bands)
-    counts = [count(images, [edges] * len(bands), n_bins) for bands, images in tiles]
-    total = np.concatenate([part.sum(axis=0) for part in counts])
+    names: tuple[str, ...] = ()
+    counted: list[IntArray] = []
+    ends: list[Float64Array] = []
+    for part in tiles:
+        names = tuple(band for bands, _ in part for band in bands)
+        counts = [count(images, [edges] * len(bands), n_bins) for bands, images in part]
+        counted.append(np.concatenate(counts, axis=1))
+        ends.append(
+            np.array([np.concatenate([f(i, axis=(0, 2, 3)) for _, i in part]) for f in _ENDS])
+        )
+    each = np.concatenate(counted)
+    total = each.sum(axis=0)
     shares = total / total.sum(axis=1, keepdims=True)
-    ends = [
-        np.concatenate([f(images, axis=(0, 2, 3)) for _, images in tiles]).tolist()
-        for f in (np.nanmin, np.nanmax)
-    ]
     domain = Domain(
         bands=names,
-        low=tuple(ends[0]),
-        high=tuple(ends[1]),
+        low=tuple(np.nanmin([low for low, _ in ends], axis=0).tolist()),
+        high=tuple(np.nanmax([high for _, high in ends], axis=0).tolist()),
         edges=edges,
         histograms=tuple(map(tuple, shares.tolist())),
         max_distance=0.0,
     )
-    farthest = max(
-        distance(one, bands, [edges] * len(bands), domain)
-        for (bands, _), part in zip(tiles, counts)
-        for one in part
-    )
+    farthest = max(distance(one, names, [edges] * len(names), domain) for one in each)
     return replace(domain, max_distance=farthest)
+
+
+_ENDS = (np.nanmin, np.nanmax)
 
 
 def limits_of(

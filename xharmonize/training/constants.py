@@ -28,7 +28,7 @@ LOWEST, HIGHEST = -0.5 - STEP / 2, 2.0 + STEP / 2
 """Bins that constants are read from [1]: one about each digital number of most products."""
 RIDGE = 1e-2
 """Shrinks the lines, towards the identity; see `kernels.robust.solve_ridge`."""
-DOMAIN_EDGES, DOMAIN_BINS, DOMAIN_SAMPLES = (0.0, 1.0), 64, 4096
+DOMAIN_EDGES, DOMAIN_BINS = (0.0, 1.0), 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +212,9 @@ def _with_numbers(
 
 
 def domain_of(store: Store, samples: IntArray) -> Domain:
-    """Describe the reflectance of training samples; of many, some thousands evenly chosen."""
-    step = max(1, len(samples) // DOMAIN_SAMPLES)
-    part = store.read(samples[::step])
-    tiles = [(source.bands, images) for source, images in zip(store.inputs, part.inputs)]
-    return sampling.make_domain(tiles, edges=DOMAIN_EDGES, n_bins=DOMAIN_BINS)
+    """Describe the reflectance of training samples."""
+    parts = (
+        [(source.bands, images) for source, images in zip(store.inputs, part.inputs)]
+        for part in store.stream(samples)
+    )
+    return sampling.make_domain(parts, edges=DOMAIN_EDGES, n_bins=DOMAIN_BINS)

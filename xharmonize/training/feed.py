@@ -45,7 +45,7 @@ class Feed:
         is_valid = np.isfinite(target)
         scaled = sampling.normalise(np.where(is_valid, target, 0), output.mean, output.scale)
         return Batch(
-            inputs=self._scaled(inputs, part.exact),
+            inputs=self._scaled(inputs, self._clipped(part.exact, 0, clip)),
             target=torch.from_numpy(np.where(is_valid, scaled, np.float32(0))),
             valid=torch.from_numpy(is_valid),
             index=torch.from_numpy(numbers),

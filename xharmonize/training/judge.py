@@ -7,7 +7,7 @@ valid. Of a split by blocks, those are the pixels of the blocks that were held o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.validation import as_estimate, score_estimates
 from xharmonize.training.split import Split
 from xharmonize.training.store import Store
-from xharmonize.types import BoolArray, IntArray
+from xharmonize.types import BoolArray, FloatArray, IntArray
 
 IDENTITY, HLS, OLS = "identity", "hls-v2", "ols"
 OBSERVED, TRUTH = "observed", "truth"
@@ -75,9 +75,10 @@ def mean_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def as_pairs(store: Store, samples: IntArray) -> xr.Dataset:
-    """Cores of samples in the form that `fit_linear` takes: a pair each, on the target's grid."""
-    part = store.read(samples)
-    rows, columns = store.core
+    """Cores of samples in the form that `fit_linear` takes: a pair each, on the target's grid.
+
+    Lazy: a few samples are read at a time.
+    """
     facts = [store.pairs[number] for number in store.pair[samples]]
     along: dict[str, Any] = {
         f"{field}_{side}": ("pair", [getattr(pair, f"{field}_{side}") for pair in facts])
@@ -90,10 +91,29 @@ def as_pairs(store: Store, samples: IntArray) -> xr.Dataset:
         along[f"time_{side}"] = ("pair", times)
     return xr.Dataset(
         {
-            "source": (("pair", "source_band", "y", "x"), part.exact[..., rows, columns]),
-            "target": (("pair", "band", "y", "x"), part.target[..., rows, columns]),
+            "source": (("pair", "source_band", "y", "x"), _lazy(store, samples, "exact")),
+            "target": (("pair", "band", "y", "x"), _lazy(store, samples, "target")),
         },
         coords={"source_band": list(store.source_bands), "band": list(store.bands), **along},
+    )
+
+
+def _lazy(store: Store, samples: IntArray, name: Literal["exact", "target"], n: int = 256) -> Any:
+    """Cores of samples (sample, band, y, x), in chunks of `n`."""
+    from dask.array import map_blocks
+
+    rows, columns = store.core
+    bands = store.source_bands if name == "exact" else store.bands
+    chunks = tuple(len(samples[at : at + n]) for at in range(0, len(samples), n))
+
+    def read(block_info: Any = None) -> FloatArray:
+        first, end = block_info[None]["array-location"][0]
+        values: FloatArray = store.read_layer(name, samples[first:end])[..., rows, columns]
+        return values
+
+    side = store.lattice.stride
+    return map_blocks(
+        read, chunks=(chunks, (len(bands),), (side,), (side,)), dtype=np.float32, name=None
     )
 
 

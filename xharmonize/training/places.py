@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -107,6 +107,26 @@ class Place:
     def bands(self) -> tuple[str, ...]:
         """Bands of the target."""
         return tuple(map(str, self.target["band"].values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """What is known of a pair of the store."""
+
+    place: str
+    date: str
+    time_source: str
+    time_target: str
+    platform_source: str
+    sensor_source: str
+    sensor_target: str
+    bandpass_source: str
+    bandpass_target: str
+    level_source: str
+    level_target: str
+    crs: str
+    missing: float
+    """Larger fraction of missing pixels of the two sides [1]."""
 
 
 def read_places(pairs: Any, data: Data) -> tuple[Place, ...]:
@@ -280,6 +300,16 @@ def _require_alike(places: Sequence[Place]) -> None:
                 )
         if len(place.sources) != len(first.sources):
             raise BandError(f"places {place.name!r} and {first.name!r} have other inputs")
+
+
+def pair_of(place: Place, at: int, missing: float) -> Pair:
+    """What is known of a pair of a place."""
+    facts = {name: str(values[at]) for name, values in place.facts.items() if np.ndim(values)}
+    names = {field.name for field in fields(Pair)}
+    told = dict.fromkeys(names - {"place", "date", "crs", "missing"}, "unknown")
+    told |= {name: value for name, value in facts.items() if name in told}
+    crs = str(geobox_of(place.target).crs)
+    return Pair(place=place.name, date=told["time_target"][:10], crs=crs, missing=missing, **told)
 
 
 def make_lattice(place: Place, data: Data) -> Lattice:

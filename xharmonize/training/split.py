@@ -85,6 +85,8 @@ def split(store: Store, data: Data) -> Split:
     }
     if kind == "block":
         numbers = _guarded(store, numbers, of, data)
+    elif kind != "random":
+        numbers = _unseen(store, numbers, kind)
     for purpose, found in numbers.items():
         if not found.size:
             raise FitError(
@@ -156,29 +158,57 @@ def _draw(names: Sequence[str], fraction: float, random: Any) -> list[str]:
     return sorted(str(name) for name in random.choice(list(names), n, replace=False))
 
 
+def _unseen(store: Store, numbers: dict[str, IntArray], kind: Kind) -> dict[str, IntArray]:
+    """Leave out samples whose source is of a day of the source that another purpose holds.
+
+    One day of the source may stand in pairs with several days of the target. As
+    `xharmonize.harmonizers.validation` leaves out both, so does this.
+    """
+    places = [f"{pair.place}/" if kind == "scene" else "" for pair in store.pairs]
+    days = np.array(
+        [f"{place}{pair.time_source[:10]}" for place, pair in zip(places, store.pairs)], object
+    )
+    of = {purpose: days[store.pair[found]] for purpose, found in numbers.items()}
+    held = np.concatenate([of["test"], of["validation"]])
+    return numbers | {
+        "training": numbers["training"][~np.isin(of["training"], held)],
+        "validation": numbers["validation"][~np.isin(of["validation"], of["test"])],
+    }
+
+
 def _guarded(
     store: Store, numbers: dict[str, IntArray], of: dict[str, list[str]], data: Data
 ) -> dict[str, IntArray]:
-    """Leave out samples whose window comes nearer than the guard to a block of another purpose."""
+    """Leave out samples whose window comes nearer than the guard to what another purpose holds."""
     test, validation = set(of["test"]), set(of["validation"])
+    held = np.concatenate([numbers["test"], numbers["validation"]])
     found = dict(numbers)
-    found["training"] = _clear_of(store, numbers["training"], test | validation, data)
-    found["validation"] = _clear_of(store, numbers["validation"], test, data)
+    found["training"] = _clear_of(store, numbers["training"], held, test | validation, data)
+    found["validation"] = _clear_of(store, numbers["validation"], numbers["test"], test, data)
     return found
 
 
-def _clear_of(store: Store, numbers: IntArray, blocks: set[str], data: Data) -> IntArray:
-    """Samples whose window, with the guard around it, touches none of the blocks."""
+def _clear_of(
+    store: Store, numbers: IntArray, held: IntArray, blocks: set[str], data: Data
+) -> IntArray:
+    """Samples whose window, with the guard around it, touches no block and no core held out.
+
+    A sample belongs to the block in which its middle lies, so that its core, which is scored, may
+    reach beyond the block.
+    """
     side = store.lattice.resolution
     keep: BoolArray = np.ones(numbers.size, np.bool_)
+    places = np.array([store.pairs[pair].place for pair in store.pair[held]], dtype=object)
+    cores = np.stack([store.row[held], store.column[held]], 1) + store.lattice.buffer
     for k, number in enumerate(numbers):
         pair = store.pairs[store.pair[number]]
         prefix = f"{pair.place}/" if pair.place else ""
-        spans = []
-        for start in (store.row[number], store.column[number]):
-            low = np.floor((start * side - data.guard) / data.block)
-            high = np.ceil(((start + store.lattice.tile) * side + data.guard) / data.block)
-            spans.append(range(int(low), int(high)))
+        window = np.array([store.row[number], store.column[number]])
+        low = window * side - data.guard
+        high = (window + store.lattice.tile) * side + data.guard
+        first, last = np.floor(low / data.block), np.ceil(high / data.block)
+        spans = [range(int(a), int(b)) for a, b in zip(first, last)]
         near = {f"{prefix}{r}/{c}" for r in spans[0] for c in spans[1]}
-        keep[k] = not near & blocks
+        meets = (cores * side < high) & ((cores + store.lattice.stride) * side > low)
+        keep[k] = not near & blocks and not (meets.all(axis=1) & (places == pair.place)).any()
     return np.asarray(numbers[keep])

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from xharmonize._replace import written_aside
-from xharmonize.cube.geobox import geobox_of
 from xharmonize.errors import FitError, StoreError
 from xharmonize.kernels.patches import reflected_span
 from xharmonize.models.card import read_part
@@ -29,7 +28,15 @@ from xharmonize.models.lattice import Lattice
 from xharmonize.models.places import is_url
 from xharmonize.tiles import sampling
 from xharmonize.training.config import Data
-from xharmonize.training.places import Place, Source, alignment, make_lattice, read_places
+from xharmonize.training.places import (
+    Pair,
+    Place,
+    Source,
+    alignment,
+    make_lattice,
+    pair_of,
+    read_places,
+)
 from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
 
 FORMAT = 1
@@ -62,26 +69,6 @@ class Samples:
     exact: FloatArray
     target: FloatArray
     histograms: IntArray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """What is known of a pair of the store."""
-
-    place: str
-    date: str
-    time_source: str
-    time_target: str
-    platform_source: str
-    sensor_source: str
-    sensor_target: str
-    bandpass_source: str
-    bandpass_target: str
-    level_source: str
-    level_target: str
-    crs: str
-    missing: float
-    """Larger fraction of missing pixels of the two sides [1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,14 +137,17 @@ class Store:
 
     def read(self, samples: Sequence[int] | IntArray) -> Samples:
         """Read samples by their numbers."""
-        wanted = np.asarray(samples, np.int64)
-        if self._held is not None:
-            place, held = self._held
-            found = {name: values[place[wanted]] for name, values in held.items()}
-        else:
-            found = {name: _rows(array, wanted) for name, array in self._arrays.items()}
-        *inputs, exact, target, histograms = (found[name] for name in self._names)
+        *inputs, exact, target, histograms = (self.read_layer(n, samples) for n in self._names)
         return Samples(inputs=inputs, exact=exact, target=target, histograms=histograms)
+
+    def read_layer(self, name: str, samples: Sequence[int] | IntArray) -> AnyArray:
+        """Read one array of samples: ``"exact"``, ``"target"``, ``"histogram"`` or an input."""
+        wanted = np.asarray(samples, np.int64)
+        if self._held is None:
+            return _rows(self._arrays[name], wanted)
+        place, held = self._held
+        values: AnyArray = held[name][place[wanted]]
+        return values
 
     def stream(self, samples: IntArray, n: int = 64) -> Iterator[Samples]:
         """Read samples, a few at a time and in their order."""
@@ -312,7 +302,7 @@ def _write(
             f"clearest pair {fractions.min():.0%} is missing",
             cure="lower Data(min_valid=...) or raise Data(max_cloud=...)",
         )
-    facts = [_pair(places[number], at, float(fractions[k])) for (number, at), k in known.items()]
+    facts = [pair_of(places[number], at, float(fractions[k])) for (number, at), k in known.items()]
     for name, values in {"pair": pair, "row": row, "column": column, "kept": kept}.items():
         group.create_array(name, data=values)
     group.attrs["xharmonize:samples"] = {
@@ -329,15 +319,6 @@ def _write(
 def _plain(part: Any) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(asdict(part)))
     return found
-
-
-def _pair(place: Place, at: int, missing: float) -> Pair:
-    facts = {name: str(values[at]) for name, values in place.facts.items() if np.ndim(values)}
-    names = {field.name for field in fields(Pair)}
-    told = dict.fromkeys(names - {"place", "date", "crs", "missing"}, "unknown")
-    told |= {name: value for name, value in facts.items() if name in told}
-    crs = str(geobox_of(place.target).crs)
-    return Pair(place=place.name, date=told["time_target"][:10], crs=crs, missing=missing, **told)
 
 
 def _shapes(place: Place, lattice: Lattice) -> dict[str, tuple[int, ...]]:
@@ -550,6 +531,23 @@ def _put(path: str, start: int, kept: BoolArray, stacks: dict[str, AnyArray]) ->
         shard = np.full((array.shards[0], *values.shape[1:]), array.fill_value, values.dtype)
         shard[: kept.size][kept] = values
         array[start : start + len(shard)] = shard
+
+
+def is_cut_from(store: Store, pairs: Any, data: Data) -> bool:
+    """Whether a store has the samples of these pairs; no pixel is read."""
+    places = read_places(pairs, data)
+    lattice = make_lattice(places[0], data)
+    cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
+    windows = [at for cut in cuts for at in cut.windows]
+    there = np.stack([store.row, store.column], 1)[store.pair >= 0].tolist()
+    facts = [pair_of(p, at, 0.0) for p in places for at in range(p.target.sizes["pair"])]
+    return (
+        store.lattice == lattice
+        and store.bands == places[0].bands
+        and store.inputs == tuple(source.described for source in places[0].sources)
+        and there == list(map(list, windows))
+        and [replace(pair, missing=0.0) for pair in store.pairs] == facts
+    )
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:

@@ -16,12 +16,13 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize._optional import require
-from xharmonize.errors import ClusterError, FitError, ModelError, StoreError
+from xharmonize._replace import written_aside
+from xharmonize.errors import ClusterError, FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.models.bundle import local_target, write_bundle
 from xharmonize.training import config as configs
-from xharmonize.training.config import Closed, Config, Method
+from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.store import Store, build_store, is_cut_from, open_store
 from xharmonize.training.toml import to_toml
 
 WORK = ".training"
@@ -126,6 +127,8 @@ def _closed(config: Closed, pairs: Any, out: Any) -> Training:
     from xharmonize.harmonizers.registry import save_model
     from xharmonize.training import closed
 
+    if out is not None:
+        _require_new(Path(out).expanduser())  # before hours of fitting
     tree = _one_tree(pairs)
     fitted = closed.fit(tree, config)
     scores, notes = closed.leave_one_out(tree, config, fitted)
@@ -159,6 +162,7 @@ def _network(settings: Config, pairs: Any, out: Any, progress: bool | None) -> T
     training = _trained(settings, pairs, store, parts, target=target, work=work, progress=progress)
     for name in (SAMPLES, CHECKPOINTS):
         shutil.rmtree(work / name)
+    (work / CONFIG).unlink()  # the bundle has it, and nothing is interrupted any more
     return training
 
 
@@ -169,9 +173,13 @@ def _target(out: Any) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return Path(folder) / "model"
     target = local_target(out)
+    _require_new(target)
+    return target
+
+
+def _require_new(target: Path) -> None:
     if os.path.lexists(target):
         raise ModelError(f"{target} exists", cure="name another out=, or remove it yourself")
-    return target
 
 
 def _samples(settings: Config, pairs: Any, work: Path) -> Store:
@@ -185,14 +193,30 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
                 cure="give the settings in its config.toml to go on, or remove the folder",
             )
         if (work / SAMPLES).exists():
-            return open_store(work / SAMPLES)
+            store = open_store(work / SAMPLES)
+            _require_same(store, pairs, settings.data, work)
+            return store
     try:
         work.mkdir(parents=True, exist_ok=True)
+        # Before the samples: a process killed between the two can go on.
+        with written_aside(told, "w") as aside:
+            aside.write_text(text, encoding="utf-8")
         store = build_store(pairs, work / SAMPLES, settings.data)
-        told.write_text(text, encoding="utf-8")
+    except XHarmonizeError:
+        told.unlink(missing_ok=True)  # no sample was cut: other settings may follow
+        raise
     except OSError as error:
         raise StoreError(f"{work} cannot be written: {error}", cure="make room") from error
     return store
+
+
+def _require_same(store: Store, pairs: Any, data: Data, work: Path) -> None:
+    """Raise `StoreError` unless the samples were cut from these pairs, which are scored."""
+    if not is_cut_from(store, pairs, data):
+        raise StoreError(
+            f"{work} holds an interrupted training on other pairs",
+            cure="give the pairs it began with to go on, or remove the folder",
+        )
 
 
 def _trained(
