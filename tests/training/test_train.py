@@ -131,6 +131,14 @@ def test_the_bundle_says_how_it_came_about(trained):
     assert from_toml(out.parent / "again.toml").method == QUICK
 
 
+def test_a_training_and_its_model_are_shown_in_few_lines(trained):
+    training = trained
+    assert "ergas" in repr(training)
+    assert all(note in repr(training) for note in training.notes)
+    assert len(repr(training).splitlines()) < 15
+    assert len(repr(training.model)) < 3000  # no histograms
+
+
 def test_the_log_is_kept_and_the_samples_are_not(trained):
     training, out = trained
     work = out.with_name("small-test.training")
