@@ -42,7 +42,7 @@ def example_scenes(tmp_path_factory) -> Path:
     """Catalogue of a few simulated scenes."""
     place = Simulation(
         center=(501_600, 5_628_960),
-        size=(360, 360),
+        size=(480, 480),
         start="2022-06-01",
         end="2022-06-16",
         cloudiness=0.1,
@@ -74,7 +74,8 @@ def test_the_examples_of_the_readme_run(example_scenes, tmp_path, monkeypatch):
     from helpers.generators import generator, small_card
 
     monkeypatch.chdir(tmp_path)
-    west, south, east, north = bbox = [3.0215, 50.8115, 3.0235, 50.8135]
+    west, south, east, north = 3.0215, 50.8115, 3.0235, 50.8135
+    bbox = [3.0195, 50.8106, 3.0259, 50.8146]  # enough to register
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     fields = [{"type": "Polygon", "coordinates": [ring]}]
     names = {"catalog": example_scenes, "bbox": bbox, "fields": fields}
@@ -88,6 +89,7 @@ def test_the_examples_of_the_readme_run(example_scenes, tmp_path, monkeypatch):
     }
     assert set(xh.open_series("s2_as_l8.zarr")["bandpass"].values) == {"oli"}
     assert {"rmse", "r2", "sam", "ergas"} <= set(names["scores"])
+    assert {"identity", "hls-v2", "ols"} <= set(names["training"].scores.index.get_level_values(0))
     assert (tmp_path / "report.html").exists()
     assert (tmp_path / "fields.csv").exists()
 

@@ -45,18 +45,19 @@ def folder(tmp_path_factory) -> Path:
     return where
 
 
-def call(capsys, folder, text, out) -> tuple[int, str, str]:
+def call(capsys, folder, text, out, *options: str) -> tuple[int, str, str]:
     (folder / "c.toml").write_text(text)
     with pytest.raises(SystemExit) as ended:
-        main(["train", str(folder / "c.toml"), "--out", str(folder / out)])
+        main(["train", str(folder / "c.toml"), "--out", str(folder / out), *options])
     captured = capsys.readouterr()
     return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_a_fit_is_trained_and_kept(capsys, folder):
-    code, out, err = call(capsys, folder, FILE.format(method="ols", options=""), "fit.zarr")
+    text = FILE.replace('"2D"', "2").format(method="ols", options="")
+    code, out, err = call(capsys, folder, text, "fit.zarr")
     assert code == 0, err
-    assert "Pairs of dates within 2D" in out
+    assert "Pairs of dates within 2 days" in out
     assert "slope" in xh.load_model(folder / "fit.zarr")
 
 
@@ -84,7 +85,9 @@ def test_a_network_is_trained_and_kept(capsys, folder):
             FILE.replace("[pairs]", "[pair]").format(method="ols", options=""),
             "did you mean 'pairs'",
         ),
-        (FILE.replace('"2D"', "2").format(method="ols", options=""), "tolerance is 2"),
+        (FILE.replace('"2D"', "true").format(method="ols", options=""), 'write tolerance = "2D"'),
+        (FILE.replace('"2D"', '"2 weeks"').format(method="ols", options=""), "no length of time"),
+        (FILE.replace("name =", "nam =").format(method="ols", options=""), "[method] has no name"),
         ('[method]\nname = "ols"\n[pairs]\nitems = "x"', "lacks 'source'"),
         ('[method]\nname = "ols"', "has no table [pairs]"),
     ],
@@ -94,3 +97,10 @@ def test_what_a_file_may_not_say(capsys, folder, text, match):
     assert code == 1
     assert match in err
     assert not (folder / "never").exists()
+
+
+def test_a_seed_is_refused_where_nothing_is_random(capsys, folder):
+    text = FILE.format(method="ols", options="")
+    code, _, err = call(capsys, folder, text, "never", "--seed", "3")
+    assert code == 1
+    assert "leave --seed out" in err

@@ -131,6 +131,14 @@ def test_the_bundle_says_how_it_came_about(trained):
     assert from_toml(out.parent / "again.toml").method == QUICK
 
 
+def test_a_training_and_its_model_are_shown_in_few_lines(trained):
+    training, _ = trained
+    assert "ergas" in repr(training)
+    assert all(note in repr(training) for note in training.notes)
+    assert len(repr(training).splitlines()) < 15
+    assert len(repr(training.model)) < 3000  # no histograms
+
+
 def test_the_log_is_kept_and_the_samples_are_not(trained):
     training, out = trained
     work = out.with_name("small-test.training")
@@ -200,6 +208,17 @@ def test_every_closed_form_gives_a_fit_that_is_applied(method, pairs, cubes, tmp
     source, target = cubes
     found = source.harmonize.to_landsat(tmp_path / "fit.zarr", like=target)
     assert np.isfinite(found.values).mean() > 0.8
+
+
+def test_a_fit_is_scored_where_hls_does_not_apply(pairs):
+    nodes = {"/": pairs.to_dataset(), "/source": pairs["source"].to_dataset()}
+    for path, name in (("/", "platform_source"), ("/source", "platform")):
+        values = nodes[path][name].copy(data=np.full(nodes[path].sizes["pair"], "unknown"))
+        nodes[path] = nodes[path].assign_coords({name: values})
+    unknown = xr.DataTree.from_dict({**nodes, "/target": pairs["target"].to_dataset()})
+    training = xh.train("ols", unknown)
+    assert set(training.scores.index.get_level_values(0)) == {"identity", "ols"}
+    assert any("hls-v2 was not scored" in note for note in training.notes)
 
 
 def test_a_scored_date_is_never_read_by_the_fit(pairs):
@@ -324,7 +343,7 @@ def test_settings_survive_toml(tmp_path):
     [
         ('[method]\nname = "small-conv"\nwitdh = 3', OptionError, "did you mean 'width'"),
         ('[method]\nname = "small-con"', UnknownModelError, "did you mean 'small-conv'"),
-        ("[method]\nwidth = 3", UnknownModelError, "is no method"),
+        ("[method]\nwidth = 3", OptionError, "has no name"),
         ('[method]\nname = "ols"\n[data]\npach = 3', OptionError, r"\[data\].*mean 'patch'"),
         ('[method]\nname = "ols"\n[run]\nsave = "x"', OptionError, r"\[run\].*save is 'x'"),
         ('method = "ols"', OptionError, r"write it as a table, \[method\]"),

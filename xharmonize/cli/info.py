@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -244,9 +244,19 @@ def _show_card(card: Card, *, digest: str) -> None:
         "sha256": digest,
     }
     _print_facts(facts, title=card.title)
-    scores = [{"score": name, "value": value} for name, value in card.scores.items()]
-    if scores:
-        console.print_table(scores, title="Scores")
+    if card.scores:
+        console.print_table(_score_rows(card.scores), title="Scores")
+
+
+def _score_rows(scores: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per score, one column per method where scores are named ``method: score``."""
+    parts = {name: name.rpartition(": ") for name in scores}
+    columns = {name: m.removesuffix(", observed") or "value" for name, (m, _, _) in parts.items()}
+    blank = dict.fromkeys(columns.values(), math.nan)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, (_, _, score) in parts.items():
+        rows.setdefault(score, {"score": score, **blank})[columns[name]] = scores[name]
+    return list(rows.values())
 
 
 def _facts(model: Harmonizer) -> dict[str, str]:

@@ -12,10 +12,12 @@ import typer
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError, suggest
 from xharmonize.training import toml
+from xharmonize.training.judge import OBSERVED
 
-PAIRS = {
+PAIRS: dict[str, type | tuple[type, ...]] = {
     "items": str,
     "source": str,
     "target": str,
@@ -23,12 +25,26 @@ PAIRS = {
     "target_bands": list,
     "datetime": str,
     "bbox": list,
-    "tolerance": str,
+    "tolerance": (str, int, float),
     "platform": str,
-    "resolution": float,
+    "resolution": (int, float),
     "mask": str,
 }
 """Keys of ``[pairs]``, and what their values are."""
+
+_FORMS = {
+    "items": 'items = "catalog.json", or the URL of a STAC API',
+    "source": 'source = "sentinel-2-l2a", the id of a collection',
+    "target": 'target = "landsat-c2-l2", the id of a collection',
+    "source_bands": 'source_bands = ["red", "nir08"]',
+    "target_bands": 'target_bands = ["red", "nir08"]',
+    "datetime": 'datetime = "2018-06/2018-08", in quotes',
+    "bbox": "bbox = [4.90, 52.00, 4.95, 52.03]",
+    "tolerance": 'tolerance = "2D", or a number of days',
+    "platform": 'platform = "infer", or the name of one',
+    "resolution": "resolution = 10.0",
+    "mask": 'mask = "clear"',
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +58,7 @@ class Job:
     target_bands: tuple[str, ...] = DEFAULT_BANDS
     datetime: str | None = None
     bbox: tuple[float, float, float, float] | None = None
-    tolerance: str = "4D"
+    tolerance: str | float = "4D"
     platform: str | None = None
     resolution: float | None = None
     mask: str = "clear"
@@ -68,14 +84,15 @@ def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
                 f"{where}: [pairs] has no {key!r}",
                 cure=f"{suggest(key, PAIRS)}it has {', '.join(PAIRS)}",
             )
-        kinds = (int, float) if PAIRS[key] is float else PAIRS[key]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise OptionError(
-                f"{where}: [pairs] {key} is {value!r}", cure=f"give a {PAIRS[key].__name__}"
-            )
+        if not isinstance(value, PAIRS[key]) or isinstance(value, bool):
+            raise OptionError(f"{where}: [pairs] {key} is {value!r}", cure=f"write {_FORMS[key]}")
     lacking = [name for name in ("items", "source", "target") if name not in values]
     if lacking:
-        raise OptionError(f"{where}: [pairs] lacks {lacking[0]!r}", cure="name it")
+        raise OptionError(
+            f"{where}: [pairs] lacks {lacking[0]!r}", cure=f"write {_FORMS[lacking[0]]}"
+        )
+    tolerance: Any = values.get("tolerance", Job.tolerance)
+    duration_in_days(tolerance, argument="tolerance", least=0.0)
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Job(**given)
 
@@ -91,8 +108,10 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
             "[data], [run] and [pairs]",
         )
     config = toml.from_tables(tables, str(path))
-    if seed is not None and hasattr(config.method, "seed"):
+    if seed is not None:
         method: Any = config.method
+        if not hasattr(method, "seed"):
+            raise OptionError(f"{method.name} draws nothing at random", cure="leave --seed out")
         config = dataclasses.replace(config, method=dataclasses.replace(method, seed=seed))
     job = read_pairs(tables, str(path))
     source, target = (
@@ -113,8 +132,10 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
     for cube in (source, target):
         check(cube, refuse=True)
     pairs = xh.collect_pairs(source, target, tolerance=job.tolerance)
-    console.say(f"Pairs of dates within {job.tolerance}: {pairs.sizes['pair']}")
-    training = xh.train(config.method.name, pairs, config=config, out=out)
+    within = job.tolerance if isinstance(job.tolerance, str) else f"{job.tolerance:g} days"
+    console.say(f"Pairs of dates within {within}: {pairs.sizes['pair']}")
+    with console.progress(f"Training {config.method.name}"):
+        training = xh.train(config.method.name, pairs, config=config, out=out)
     _print(training)
     console.say(f"Kept in {out}; apply it with: xharmonize harmonize … --model {out}")
 
@@ -128,9 +149,11 @@ def _beside(items: str, path: Path) -> str:
 def _print(training: Any) -> None:
     scores = training.scores
     if len(scores):
+        names = [m if r == OBSERVED else f"{m} ({r})" for m, r in scores.index]
+        columns = dict(zip(names, scores.round(4).to_dict("records")))
         rows = [
-            {"method": method, "against": reference, **row}
-            for (method, reference), row in zip(scores.index, scores.round(4).to_dict("records"))
+            {"score": score, **{name: float(row[score]) for name, row in columns.items()}}
+            for score in scores.columns
         ]
         console.print_table(rows, title="Scores of what was held out")
     for note in training.notes:
@@ -141,8 +164,8 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            help="TOML file with [method] (its name and options), [pairs] (items, source, target, "
-            "bands, tolerance), and where wanted [data] and [run]."
+            help="TOML file with the tables method (its name and options) and pairs (items, "
+            "source, target, bands, tolerance), and where wanted data and run."
         ),
     ],
     out: Annotated[

@@ -8,7 +8,7 @@ not be settled is ``"unknown"``, never absent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ import xarray as xr
 from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.companions import companions_of, quantities_of
 from xharmonize.cube.dates import NAMES, require_dates
-from xharmonize.errors import BandError, ContractError, RadiometryError, suggest
+from xharmonize.errors import BandError, ContractError, RadiometryError, nearest, suggest
 from xharmonize.sensors.registry import all_sensors, band_spellings
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
@@ -278,6 +278,24 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
             cure=f"{suggest(missing[0], present, spelt)}the cube has {_first(present)}",
             value=missing,
         )
+
+
+def suggest_names(present: Iterable[str], wanted: Iterable[str]) -> str:
+    """Return the beginning of a cure for bands that bear a sensor's own names; else empty.
+
+    Examples
+    --------
+    >>> suggest_names(["B04", "B8A"], ["red", "nir08"])
+    "rename bands to their common names ('B04' to 'red'): cube.assign_coords(band=[...]); "
+    """
+    known, spelt = list(wanted), band_spellings()
+    for name in present:
+        if name not in known and (near := nearest(name, known, spelt)):
+            return (
+                f"rename bands to their common names ({name!r} to {near!r}): "
+                "cube.assign_coords(band=[...]); "
+            )
+    return ""
 
 
 def select_bands(cube: Cube, names: Sequence[str]) -> Cube:

@@ -11,7 +11,13 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import map_blocks
-from xharmonize.cube.contract import REFLECTANCE, read_coordinate, require_reflectance, select_bands
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    read_coordinate,
+    require_reflectance,
+    select_bands,
+    suggest_names,
+)
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.cube.pairs import on_target_grid
@@ -416,7 +422,8 @@ def common_bands(data: Pairs) -> list[str]:
         raise BandError(
             f"source and target share no band: {sorted(present)} and "
             f"{list(map(str, data.target['band'].values))}",
-            cure="fit method='multiband'",
+            cure=suggest_names(sorted(present), map(str, data.target["band"].values))
+            or "fit method='multiband'",
         )
     return names
 
@@ -543,7 +550,8 @@ class LinearHarmonizer(Fitted):
         names = [name for name in names if name in present]
         if not names:
             raise BandError(
-                f"{self.name} has lines for {self.bands}", cure=f"the cube has {present}"
+                f"{self.name} has lines for {self.bands}",
+                cure=f"{suggest_names(sorted(present), self.bands)}the cube has {sorted(present)}",
             )
         return np.diag(self.fit["slope"].sel(band=names).values), names, names
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import REFLECTANCE, Step
+from xharmonize.cube.contract import REFLECTANCE, Step, suggest_names
 from xharmonize.errors import BandError, RadiometryError
 from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Base, Checked, Scope
@@ -142,7 +142,8 @@ class BandpassHarmonizer(Base):
         found = [sample[name] for name in present if name in sample]
         if not found:
             raise BandError(
-                f"table {self.name!r} has lines for {list(sample)}", cure=f"cube: {present}"
+                f"table {self.name!r} has lines for {list(sample)}",
+                cure=f"{suggest_names(present, sample)}the cube has {present}",
             )
         return found
 

@@ -316,7 +316,7 @@ class Domain(Part):
     histograms: Annotated[
         tuple[Annotated[tuple[Fraction, ...], Sized(2**16, least=1)], ...],
         Sized(64),
-    ]
+    ] = field(repr=False)
     max_distance: Annotated[float, Within(0, 1e6)]
 
     def check(self) -> None:
@@ -414,12 +414,12 @@ class Card(Part, ABC):
         Mapping[Annotated[str, Matching(r"[0-9a-zA-Z_.\-]{1,100}")], Hyperparameter],
         Sized(200),
     ] = field(default_factory=dict)
-    domain: Domain | None = None
+    domain: Domain | None = field(default=None, repr=False)
     min_valid: Fraction = 0.5
-    scores: Annotated[Mapping[Key, Score], Sized(1000)] = field(default_factory=dict)
+    scores: Annotated[Mapping[Key, Score], Sized(1000)] = field(default_factory=dict, repr=False)
     licence: Licence = "Apache-2.0"
     provenance: Annotated[Mapping[Key, Annotated[str, Matching(PLAIN, 5000)]], Sized(200)] = field(
-        default_factory=dict
+        default_factory=dict, repr=False
     )
     created: Time = "1970-01-01T00:00:00Z"
     bbox: tuple[Degrees, Degrees, Degrees, Degrees] | None = None

@@ -106,17 +106,32 @@ def leave_one_out(
         judge.OLS: _method(lambda rest: fit(rest, Ols())),
         config.name: _method(lambda rest: fit(rest, config)),
     }
+    notes = []
+    try:
+        _applies(judge.HLS, pairs)
+    except XHarmonizeError as error:
+        notes.append(f"{judge.HLS} was not scored: {error}")
+        del methods[judge.HLS]
     try:
         found = estimate_left_out(pairs, methods)
     except XHarmonizeError as error:
-        return pd.DataFrame(), [f"not scored: {error}"]
+        return pd.DataFrame(), [*notes, f"not scored: {error}"]
     rows = []
     for number in range(found.sizes["pair"]):
         one = found.isel(pair=[number])
         pixels = int(np.isfinite(one["target"].values).all(axis=1).sum())
         if pixels:
             rows += judge.rows_of(score_estimates(one), judge.OBSERVED, pixels)
-    return judge.mean_of(rows), []
+    return judge.mean_of(rows), notes
+
+
+def _applies(model: Any, pairs: xr.DataTree) -> None:
+    """Raise as a model does that does not suit the pairs; lazy."""
+    target = target_of(pairs)
+    bands = [str(band) for band in target["band"].values]
+    for number in range(target.sizes["pair"]):
+        cube = as_cube(target.isel(pair=[number]))
+        judge.applied(model, judge.source_cube(pairs, number), cube, bands)
 
 
 def _own_scores(fitted: xr.Dataset) -> xr.Dataset:

@@ -98,6 +98,8 @@ class Method(Settings):
 class SmallConv(Method):
     """A few 3 x 3 convolutions at the target's pixel size, added to a fitted line.
 
+    Options that all networks have, such as `steps` and `batch`, stand in `Method`.
+
     Attributes
     ----------
     width, depth : int
@@ -119,6 +121,8 @@ Policies = Annotated[tuple[Literal["color", "translation", "cutout"], ...], Size
 @dataclass(frozen=True, kw_only=True)
 class Gan(Method):
     """A generator, with or without a PatchGAN against it.
+
+    Options that all networks have, such as `steps` and `batch`, stand in `Method`.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xharmonize.errors import OptionError, suggest
-from xharmonize.training.config import Config, Data, Run, settle
+from xharmonize.training.config import CLOSED, NETWORKS, Config, Data, Run, settle
 
 
 def from_toml(path: str | os.PathLike[str]) -> Config:
@@ -46,7 +46,12 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 def from_tables(tables: Mapping[str, Any], where: str) -> Config:
     """Return the configuration of tables as `from_toml` reads them."""
     own = dict(_table(tables, "method", where))
-    name = own.pop("name", None)
+    if "name" not in own:
+        raise OptionError(
+            f"{where}: [method] has no name",
+            cure=f"write name = one of {', '.join([*CLOSED, *NETWORKS])}",
+        )
+    name = own.pop("name")
     kind = type(settle(name, None).method)
     return Config(
         method=_made(kind, own, f"{where}: [method]"),
@@ -74,7 +79,8 @@ def _made(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
     try:
         return kind(**values)
     except OptionError as error:
-        raise OptionError(f"{where}: {error.what}", cure=error.cure) from None
+        what = error.what.removeprefix(f"{kind.__name__}: ")
+        raise OptionError(f"{where}: {what}", cure=error.cure) from None
 
 
 def to_toml(config: Config) -> str:

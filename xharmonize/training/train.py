@@ -28,8 +28,11 @@ from xharmonize.training.toml import to_toml
 WORK = ".training"
 SAMPLES, CHECKPOINTS, LOG, CONFIG = "samples.zarr", "checkpoints", "log.jsonl", "config.toml"
 
+FIRST = ("ergas", "sam", "ndvi_rmse", "pixels")
+"""Scores that the repr of a `Training` shows."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Training:
     """What a training gives.
 
@@ -50,6 +53,19 @@ class Training:
     history: pd.DataFrame
     scores: pd.DataFrame
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return what was trained, and the scores that are asked for first."""
+        card = getattr(self.model, "card", None)
+        title = card.title if card is not None else self.model.attrs.get("title", "fit")
+        lines = [f"<Training> {title}"]
+        if card is not None:
+            lines.append(f"bundle: {self.model.ref.location}")
+        if len(self.scores):
+            first = [name for name in FIRST if name in self.scores]
+            lines.append(f"scores of what was held out:\n{self.scores[first].round(3)}")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, f"attributes: {', '.join(vars(self))}"])
 
 
 def train(
@@ -78,8 +94,8 @@ def train(
     pairs : DataTree, or mapping of str to DataTree
         From `xharmonize.collect_pairs`; of several places by name.
     config : dataclass, optional
-        Options of the method (``training.SmallConv(width=16)``), or `training.Config` of method,
-        data and run. By default the method's own.
+        Options of the method (``xh.training.SmallConv(width=16)``), or `xh.training.Config` of
+        method, data and run. By default the method's own.
     client : optional
         To train on several workers: not there yet.
     out : path, optional
