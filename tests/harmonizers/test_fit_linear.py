@@ -281,6 +281,15 @@ def test_ridge_equals_that_of_scikit_learn(pairs):
     np.testing.assert_allclose(strong["matrix"], np.eye(4), atol=1e-4)
 
 
+def test_ridge_draws_a_band_to_the_one_that_stands_for_it(pairs):
+    """Sentinel-2's ``nir`` is what Landsat's ``nir08`` is like, where there is no other."""
+    few = pairs.sel(band=["red", "nir08"])
+    source = few["source"].assign_coords(band=["red", "nir"]).rename(band="source_band")
+    few = few.drop_vars("source").assign(source=source)
+    fit = xh.fit_linear(few, method="multiband", ridge=1e6, prior="identity")
+    np.testing.assert_allclose(fit["matrix"], np.eye(2), atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["ols", "multiband"])
 def test_huber_minimises_its_loss(pairs, method):
     """At the deviations found, scipy finds no lower sum of Huber's losses."""

@@ -98,7 +98,7 @@ def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
 
 
 def run(path: Path, out: Path, *, seed: int | None) -> None:
-    """Train as a file says, print the scores, and draw the curves where there are some."""
+    """Train as a file says, and print the scores."""
     tables = toml.read_toml(path)
     unknown = [name for name in tables if name not in ("method", "data", "run", "pairs")]
     if unknown:

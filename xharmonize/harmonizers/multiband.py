@@ -21,6 +21,7 @@ from xharmonize.harmonizers.sums import (
     weighted,
 )
 from xharmonize.kernels import regression, robust
+from xharmonize.sensors.spec import identity
 from xharmonize.types import AnyArray, Float64Array
 
 Loss: TypeAlias = Literal["squares", "huber"]
@@ -181,9 +182,7 @@ def _prior(samples: Samples, prior: Prior) -> Float64Array:
     """Coefficients (band, predictor) towards which a ridge draws."""
     found = np.zeros((len(samples.names), samples.predictors.shape[1]))
     if prior == "identity":
-        for b, name in enumerate(samples.names):
-            if name in samples.sources:
-                found[b, samples.sources.index(name) * samples.n_terms] = 1.0
+        found[:, :: samples.n_terms] = identity(samples.sources, samples.names)
     return found
 
 

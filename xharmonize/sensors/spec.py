@@ -6,17 +6,19 @@ A `Sensor` is a *product* (Sentinel-2 L2A, Landsat Collection 2 Level 2, …). I
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from xharmonize.errors import BandError, RadiometryError, UnknownSensorError, suggest
-from xharmonize.types import Level
+from xharmonize.types import Float64Array, Level
 
 if TYPE_CHECKING:
     from xharmonize.sensors.qa import Layout
 
+SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
+"""The band that stands for another where a sensor has only one of them."""
 UNKNOWN = "unknown"
 """Explicit value of a contract coordinate nobody could settle."""
 
@@ -468,3 +470,15 @@ class Sensor:
     def bandpass_of(self, platform: str = UNKNOWN) -> str:
         """Bandpass of the pixels: that of the product, or else of the instrument."""
         return self.bandpass or self.instrument(platform).bandpass
+
+
+def identity(source: Sequence[str], target: Sequence[str]) -> Float64Array:
+    """Matrix (target, source) that takes each band from the one of its role; 0 where none is."""
+    import numpy as np
+
+    matrix = np.zeros((len(target), len(source)))
+    for row, band in enumerate(target):
+        names = [name for name in (band, SAME_ROLE.get(band, "")) if name in source]
+        if names:
+            matrix[row, list(source).index(names[0])] = 1.0
+    return matrix

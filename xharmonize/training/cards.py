@@ -13,7 +13,8 @@ from xharmonize.models.card import Card, Domain, Output
 from xharmonize.models.kinds import GeneratorCard, LutCard
 from xharmonize.models.kinds.lut import Histograms
 from xharmonize.sensors import UNKNOWN, Names
-from xharmonize.training.constants import Constants, identity
+from xharmonize.sensors.spec import identity
+from xharmonize.training.constants import Constants
 from xharmonize.training.split import Split
 from xharmonize.training.store import N_BINS, Store
 

@@ -397,7 +397,8 @@ class Data(Settings):
     block : float
         Side of a spatial block [m].
     guard : float
-        Width of the ring around held-out blocks that is not trained on [m].
+        Width of the ring around held-out blocks, and around cores of held-out samples that reach
+        beyond them, that is not trained on [m].
     seed : int
         Of the split.
     """

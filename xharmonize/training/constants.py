@@ -5,7 +5,7 @@ One streaming pass each, whatever the number of samples; held-out samples are ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from xharmonize.kernels.regression import joint_moments
 from xharmonize.kernels.robust import solve_ridge
 from xharmonize.models.card import Domain
 from xharmonize.models.nets.layers import area_means
-from xharmonize.models.nets.small_conv import SAME_ROLE
+from xharmonize.sensors.spec import identity
 from xharmonize.tiles import sampling
 from xharmonize.training.protocol import Line
 from xharmonize.training.store import Samples, Store
@@ -156,16 +156,6 @@ def fit_lines(
         _line(store, covariance, means, prior, np.ones((len(store.bands), n), bool)),
         _line(store, covariance, means, prior, prior > 0),
     )
-
-
-def identity(source: Sequence[str], target: Sequence[str]) -> Float64Array:
-    """Matrix (target, source) that takes each band from the one of its role; 0 where none is."""
-    matrix = np.zeros((len(target), len(source)))
-    for row, band in enumerate(target):
-        names = [name for name in (band, SAME_ROLE.get(band, "")) if name in source]
-        if names:
-            matrix[row, list(source).index(names[0])] = 1.0
-    return matrix
 
 
 def _line(

@@ -21,6 +21,7 @@ from xharmonize.errors import BandError, XHarmonizeError
 from xharmonize.harmonizers.convert import to_sensor
 from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.validation import as_estimate, score_estimates
+from xharmonize.sensors.spec import SAME_ROLE
 from xharmonize.training.split import Split
 from xharmonize.training.store import Store
 from xharmonize.types import BoolArray, FloatArray, IntArray
@@ -28,7 +29,6 @@ from xharmonize.types import BoolArray, FloatArray, IntArray
 IDENTITY, HLS, OLS = "identity", "hls-v2", "ols"
 OBSERVED, TRUTH = "observed", "truth"
 SHOWN = ("ergas", "sam", "ndvi_rmse", "ergas_centred", "sam_centred", "ndvi_rmse_centred")
-SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
 
 
 def judge(

@@ -140,7 +140,7 @@ class Loop:
             if not bool(torch.isfinite(loss)):
                 raise FitError(
                     f"the loss of {name!r} is {float(loss.detach())} in step {info.step + 1}",
-                    cure="give a lower learning_rate and another out=: a training keeps its settings",
+                    cure="lower learning_rate, with another out=: a training keeps its settings",
                 )
             optimizer = self.method.optimizers[name]
             parameters = [p for group in optimizer.param_groups for p in group["params"]]

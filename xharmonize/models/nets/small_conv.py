@@ -18,13 +18,13 @@ from xharmonize.models.architectures import Parameter, read_hyperparameters
 from xharmonize.models.card import Card
 from xharmonize.models.kinds import GeneratorCard
 from xharmonize.models.nets.layers import Line, to_target
+from xharmonize.sensors.spec import SAME_ROLE
 
 HYPERPARAMETERS = {
     "width": Parameter(default=32, low=1, high=512),
     "depth": Parameter(default=3, low=1, high=8),
     "base": Parameter(default="mean", choices=("mean", "line")),
 }
-SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
 
 
 def from_card(card: Card) -> nn.Module:
