@@ -100,7 +100,11 @@ def scatter(
             axes.set_xlabel(with_unit("prediction", unit), fontsize=8)
         if k % _COLUMNS == 0:
             axes.set_ylabel(with_unit(f"reference: {quantity_of(one)}", unit), fontsize=8)
-    figure.colorbar(image, ax=list(panels), label="pixels per cell", shrink=0.8)
+    # Text of figures is literal, so powers of ten would show their TeX.
+    bar = figure.colorbar(
+        image, ax=list(panels), label="pixels per cell", shrink=0.8, format="{x:,.0f}"
+    )
+    bar.ax.minorticks_off()
     _explain(figure)
     return literal(figure)
 
