@@ -253,7 +253,10 @@ class Regridder(Protocol):
     """A model that brings a cube to the grid of the result in its own way, before it is applied."""
 
     def on_grid(self, cube: Any, **grid: Any) -> Any:
-        """Regrid a decoded cube; `grid` is ``like=`` or ``resolution=`` of `xharmonize.regrid`."""
+        """Regrid a decoded cube; `grid` is ``like=`` or ``resolution=`` of `xharmonize.regrid`.
+
+        Without either, return the cube, or say why the model cannot be applied to it as it is.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
