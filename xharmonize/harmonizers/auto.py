@@ -178,8 +178,10 @@ def _require_pairs(pairs: Any) -> None:
 
 def _require_bands(pairs: Pairs) -> None:
     """Refuse target bands without a counterpart: nothing could be compared, nor fallen back to."""
-    is_tree = isinstance(pairs, xr.DataTree)
-    sides = list(source_groups(pairs).values()) if is_tree else [pairs["source"]]
+    if isinstance(pairs, xr.DataTree):
+        sides = list(source_groups(pairs).values())
+    else:
+        sides = [pairs["source"]]
     name = "source_band" if "source_band" in sides[0].dims else "band"
     known = {str(band) for side in sides for band in side[name].values}
     wanted = [str(band) for band in target_side(pairs)["band"].values]
