@@ -61,17 +61,38 @@ def test_it_is_applied_alike_whatever_the_chunks_saved_or_not(model, tmp_path):
     xr.testing.assert_identical(again, result)
 
 
-def test_pixels_given_as_they_are_are_told_of(model):
-    """They were neither blurred nor registered as those that were fitted."""
+def test_without_a_grid_it_says_what_of_its_fit_is_not_done(model):
     source, target = cubes()
-    with pytest.warns(xh.errors.RadiometryWarning, match=r"point spread of 3 m.*pass like="):
-        xh.to_landsat(source, model)
+    with pytest.warns(xh.errors.RadiometryWarning, match=r"without a point spread of 3 m.*like="):
+        result = xh.to_landsat(source, model)
+    assert "without a point spread of 3 m of its fit" in result.attrs["history"]
+    assert "without" not in source.attrs.get("history", "")
+    moved = model.assign(shift_x=("time", np.zeros(4)), shift_y=("time", np.zeros(4)))
+    with pytest.warns(xh.errors.RadiometryWarning, match="spread of 3 m and shifts of dates"):
+        xh.to_landsat(source.to_dataset(name="reflectance"), moved)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        xh.to_landsat(source, model, like=target)
-        xh.to_landsat(target, model)  # has the target's bandpass already
-    with pytest.raises(xh.errors.GridError, match=r"on pixels of \[10.0, 10.0\].*pass like="):
-        xh.to_landsat(source.harmonize.regrid(resolution=20), model)
+        warnings.simplefilter("error", xh.errors.RadiometryWarning)
+        assert "without" not in xh.to_landsat(source, model, like=target).attrs["history"]
+        xh.to_landsat(target, model)  # in the target's bandpass already
+    half = float(abs(source["x"][1] - source["x"][0])) / 2
+    fine = xh.regrid(source, resolution=half)
+    with pytest.raises(xh.errors.GridError, match=r"pass like="):
+        xh.to_landsat(fine, model)
+
+
+def test_cubes_that_do_not_match_are_refused():
+    source, target = cubes()
+    far = source.assign_coords(x=source["x"] + 1e5)
+    with pytest.raises(xh.errors.GridError, match="do not overlap"):
+        fit_auto(xh.collect_pairs(far, target), register=False)
+    fewer = source.isel(band=slice(3))
+    with pytest.raises(xh.errors.BandError, match=r"no nir08, which the target has.*'red'\]"):
+        fit_auto(xh.collect_pairs(fewer, target))
+    model = fit_auto(xh.collect_pairs(source, target.isel(band=slice(3))), register=False)
+    assert list(model["source_band"].values) == list(BANDS)
+    assert list(model["band"].values) == ["blue", "green", "red"]
+    with pytest.raises(xh.errors.BandError, match="green"):
+        xh.to_landsat(source.sel(band=["blue", "red"]), model, like=target)
 
 
 def test_pixels_without_a_logarithm_take_the_linear_member(model):

@@ -19,7 +19,7 @@ from xharmonize.cube.pairs import as_cube, source_groups, target_of
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
 from xharmonize.cube.regrid import regrid
 from xharmonize.cube.shifts import fit_shifts
-from xharmonize.errors import FitError, GridError, ModelError, RadiometryWarning, warn
+from xharmonize.errors import BandError, FitError, GridError, ModelError, RadiometryWarning, warn
 from xharmonize.harmonizers import base
 from xharmonize.harmonizers.linear import (
     LinearHarmonizer,
@@ -28,6 +28,7 @@ from xharmonize.harmonizers.linear import (
     fit_linear,
     pixel_size,
     read_pairs,
+    require_pixel_size,
 )
 from xharmonize.harmonizers.multiband import Recipe, Samples, solve, take_samples
 from xharmonize.harmonizers.protocol import Checked, Fitted
@@ -119,6 +120,8 @@ def fit_auto(
 
     Raises
     ------
+    BandError
+        If the target has a band that the source lacks.
     FitError
         If there is no pair with pixels valid on both sides, or one only and not `allow_one_pair`;
         or the model is no better than doing nothing and there is no published table.
@@ -169,6 +172,25 @@ def _require_pairs(pairs: Any) -> None:
             cure="make them with xh.collect_pairs(source, target)",
             argument="pairs",
             value=type(pairs).__name__,
+        )
+    _require_bands(pairs)
+
+
+def _require_bands(pairs: Pairs) -> None:
+    """Refuse target bands without a counterpart: nothing could be compared, nor fallen back to."""
+    if isinstance(pairs, xr.DataTree):
+        sides = list(source_groups(pairs).values())
+    else:
+        sides = [pairs["source"]]
+    name = "source_band" if "source_band" in sides[0].dims else "band"
+    known = {str(band) for side in sides for band in side[name].values}
+    wanted = [str(band) for band in target_side(pairs)["band"].values]
+    missing = [band for band in wanted if band not in known]
+    if missing:
+        common = [band for band in wanted if band in known]
+        raise BandError(
+            f"the source has no {' or '.join(missing)}, which the target has",
+            cure=f"select target bands that both have: target.sel(band={common})",
         )
 
 
@@ -494,24 +516,32 @@ class AutoHarmonizer(Fitted):
         return 0.5 if self.uses == AUTO else 1.0
 
     def on_grid(self, cube: Any, **grid: Any) -> Any:
-        """Regrid with the point spread and the shifts of the fit."""
+        """Regrid with the point spread and the shifts of the fit; warn if there is no grid."""
+        if all(value is None for value in grid.values()):
+            return self._as_it_is(cube)
         step = partial(regrid, cube, min_valid=self.min_valid, **grid)
         if self.uses != AUTO:
             return step()
         return step(psf=float(self.fit.attrs["psf"]), shifts=self._shifts(cube))
 
-    def as_given(self, cube: Any) -> Any:
-        """Take the pixels as they are, with a warning: the fit saw them blurred and registered."""
-        is_moved = "shift_x" in self.fit
-        is_due = (read_coordinate(cube, "bandpass") != self.target_bandpass).any()
-        if self.uses == AUTO and is_due and (self.fit.attrs["psf"] or is_moved):
-            warn(
-                f"{self.name} was fitted to pixels averaged with a point spread of "
-                f"{self.fit.attrs['psf']:g} m{' and registered' if is_moved else ''}, and takes "
-                "these as they are: pass like= (the target, or any cube on its grid)",
-                RadiometryWarning,
-            )
-        return cube
+    def _as_it_is(self, cube: Any) -> Any:
+        """The cube, which must be prepared as the pairs were: nothing of that is done here."""
+        is_due = read_coordinate(cube, "bandpass") != self.target_bandpass
+        psf, is_moved = float(self.fit.attrs["psf"]), "shift_x" in self.fit
+        if self.uses != AUTO or not is_due.any() or not (psf or is_moved):
+            return cube
+        array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
+        require_pixel_size(self.fit, array)
+        parts = [f"a point spread of {psf:g} m"] * bool(psf) + ["shifts of dates"] * is_moved
+        note = f"{self.name}: on the cube's own grid, without {' and '.join(parts)} of its fit"
+        warn(
+            f"{note}: unless the cube was regridded with these, its dates are sharper or lie "
+            "elsewhere than those of the pairs; pass like= with a cube on the target's grid, and "
+            "the source as it was opened",
+            RadiometryWarning,
+        )
+        noted = array.assign_attrs(with_history(array.attrs, note))
+        return noted if isinstance(cube, xr.DataArray) else cube.assign({REFLECTANCE: noted})
 
     def _shifts(self, cube: Any) -> xr.Dataset | None:
         """Shift of each date: its own, that of its platform and orbit, or the mean of all."""

@@ -80,7 +80,9 @@ def to_sensor(
     model : str, path, Dataset or callable
         A name in `list_models`, the path of a saved fit, a fit, or a function from cube to cube.
     like : cube, optional
-        Cube that defines the grid of the result.
+        Cube that defines the grid of the result. Fits of `xharmonize.harmonizers.fit_auto` need it
+        to be applied as their pairs were made: with their point spread and shifts. Without it they
+        refuse a cube with other pixels, and warn for one with theirs.
     resolution : float, optional
         Pixel size of the result [unit of the CRS]; pixel edges are at its multiples.
     platform : str or mapping, optional
@@ -254,7 +256,8 @@ def _on_grid(
 ) -> Cube:
     """Regrid the cube as requested, with the model's minimum valid fraction."""
     if like is None and resolution is None:
-        return harmonizer.as_given(cube) if isinstance(harmonizer, Regridder) else cube
+        same: Cube = harmonizer.on_grid(cube) if isinstance(harmonizer, Regridder) else cube
+        return same
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     if not bool(read_coordinate(array, "is_decoded").all()):
         cube = decode(cube)

@@ -566,7 +566,7 @@ def apply_matrix_fit(fit: xr.Dataset, array: xr.DataArray) -> Any:
     data, terms = array.data, None
     sizes: dict[str, Any] = {}
     if "term" in fit.dims:
-        _require_pixel_size(fit, array)
+        require_pixel_size(fit, array)
         terms = fit["matrix"].transpose("band", "term", "source_band").values
         data, sizes = padded_by_one(data)
     return map_blocks(
@@ -581,7 +581,8 @@ def apply_matrix_fit(fit: xr.Dataset, array: xr.DataArray) -> Any:
     )
 
 
-def _require_pixel_size(fit: xr.Dataset, array: xr.DataArray) -> None:
+def require_pixel_size(fit: xr.Dataset, array: xr.DataArray) -> None:
+    """Refuse a cube whose pixels are not those of a fit with neighbouring pixels."""
     wanted, given = (np.asarray(a, float) for a in (fit.attrs["pixel_size"], pixel_size(array)))
     if (np.abs(wanted - given) > 1e-6 * wanted).any():  # False where an axis has one pixel
         raise GridError(

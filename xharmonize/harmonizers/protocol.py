@@ -253,10 +253,10 @@ class Regridder(Protocol):
     """A model that brings a cube to the grid of the result in its own way, before it is applied."""
 
     def on_grid(self, cube: Any, **grid: Any) -> Any:
-        """Regrid a decoded cube; `grid` is ``like=`` or ``resolution=`` of `xharmonize.regrid`."""
+        """Regrid a decoded cube; `grid` is ``like=`` or ``resolution=`` of `xharmonize.regrid`.
 
-    def as_given(self, cube: Any) -> Any:
-        """Return a cube for which no grid is asked, or refuse it, or warn."""
+        Without either, return the cube, or say why the model cannot be applied to it as it is.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
