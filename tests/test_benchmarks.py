@@ -207,3 +207,18 @@ def test_steps_of_training_beside_forward_passes(capsys):
     assert all(row["step"] > 0 and row["forward"] > 0 for row in rows.values())
     assert rows["cpu: tile-lut"]["parameters"] > rows["cpu: global-lut"]["parameters"] == 1024
     assert "ms per sample" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_tables_of_the_papers_at_a_tiny_size(tmp_path):
+    pytest.importorskip("torch")
+    papers = import_benchmark("papers")
+    tiny = [str(tmp_path), "--places", "5", "--seeds", "0", "--steps", "2", "--evaluate", "1"]
+    found = papers.main(["001", *tiny])
+    assert set(found.index.get_level_values("method")) == {"identity", "line", "hls-gan"}
+    found = papers.main(["000", *tiny])
+    on_truth = found.loc["not trained on", "truth"]
+    assert {"mgan", "mgan, L1 only", "small-conv", "linear kernel", "same pair"} < {*on_truth.index}
+    assert "reference: observed Landsat" in on_truth.index
+    found = papers.main(["002", *tiny])
+    assert {"tile-lut-conv", "line per band"} < {*found.loc["scene", "truth"].index}

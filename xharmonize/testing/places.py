@@ -194,7 +194,8 @@ def simulate_pair(place: Place) -> xr.DataTree:
         for name, (gsd, bands) in _GROUPS.items()
     }
     target = _cube(simulation, looks[_LANDSAT], seen[_LANDSAT], 30.0, _OLI, "qa_pixel")
-    pairs = collect_pairs(source, target)
+    # A place has one day: screening has nothing to choose from, and would refuse a cloudy one.
+    pairs = collect_pairs(source, target, min_valid=0, max_score=None)
     known = truth(
         simulation, looks[_LANDSAT].time, platform=looks[_LANDSAT].orbit.platform,
         like=target, point_spread=True,
