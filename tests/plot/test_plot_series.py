@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,6 +118,25 @@ def test_training_draws_losses_and_each_metric(losses, tmp_path):
         assert lower.get_ylabel() == "rmse\n(validation)"
         assert lower.get_title(loc="right") == "best 0.03, epoch 3"
         assert lower.get_xlabel() == "epoch"
+
+
+def test_the_log_of_a_training_is_drawn_by_step(tmp_path):
+    """A line of the log has losses, or a score of the validation, as `xharmonize.train` writes."""
+    lines = [
+        {"step": 0, "validation": 12.0, "is_best": True},
+        {"step": 10, "epoch": 1, "generator: l1": 0.4, "seconds": 0.1},
+        {"step": 20, "epoch": 1, "generator: l1": 0.3, "seconds": 0.1},
+        {"step": 20, "validation": 9.0, "is_best": True},
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for given in (path, pd.DataFrame(lines)):
+        losses, score = xh.plot.training(given).axes
+        np.testing.assert_allclose(losses.lines[0].get_xydata(), [[10, 0.4], [20, 0.3]])
+        np.testing.assert_array_equal(score.lines[0].get_xydata(), [[0, 12], [20, 9]])
+        assert score.get_xlabel() == "step"
+        assert score.get_ylabel().startswith("relative error [%]")
+        assert score.get_title(loc="right") == "best 9, step 20"
 
 
 def test_ranks_of_one_epoch_count_with_their_mean(losses):

@@ -285,6 +285,8 @@ def test_unknown_methods_are_refused_with_the_nearest(pairs, method, match):
 def test_wrong_configurations_are_refused(pairs):
     with pytest.raises(OptionError, match="configures 'small-conv', not 'ols'"):
         xh.train("ols", pairs, config=QUICK)
+    with pytest.raises(OptionError, match="'multi-ols' is fitted on all pairs"):
+        xh.train("multi-ols", pairs, config=Config(method=MultiOls(), data=DATA))
     with pytest.raises(OptionError, match="is a dict"):
         xh.train("ols", pairs, config={"weight": "pair"})
     with pytest.raises(ClusterError, match="not there yet"):

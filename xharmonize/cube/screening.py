@@ -79,10 +79,6 @@ def screen_dates(cube: xr.DataArray, *, min_valid: float) -> Screening:
     return Screening(clear_fraction=clear, outlier_score=_score(excess))
 
 
-def _every(n_pixels: int) -> slice:
-    return slice(None, None, max(1, ceil(n_pixels / N_SAMPLES)))
-
-
 def _excess(values: FloatArray, days: Float64Array, is_clear: BoolArray) -> Float64Array:
     """Median difference of each clear date from the lower quartile of the dates around it."""
     excess = np.full(days.size, np.nan)

@@ -147,7 +147,7 @@ def _label(figure: Figure, panels: AnyArray, title: str, *, is_single: bool) -> 
         axes.tick_params(labelsize=7)
 
 
-EPOCH = "epoch"
+STEP, EPOCH, VALIDATION = "step", "epoch", "validation"
 PREFIXES = ("validation_", "val_")
 _LINES = (
     (BLUE, "-"),
@@ -161,16 +161,17 @@ _HIGHER = ("r2", "r2_pearson", "cc", "kge", "kge_2012", "psnr", "ssim", "uiqi", 
 
 
 def training(losses: Losses, *, title: str = "") -> Figure:
-    """Plot losses per epoch, with a panel for each validation metric below.
+    """Plot losses per step or epoch, with a panel for each validation metric below.
 
     Parameters
     ----------
-    losses : DataFrame, Dataset, or path of a CSV file
-        One row per epoch, numbered by the column (or coordinate) ``epoch``, else from 1. Columns
-        that start with ``validation_`` or ``val_``, or have the name of a metric in
-        `xharmonize.metrics.list_metrics`, are metrics with a panel each. All other numeric columns
-        are losses and share one panel. Several rows of one epoch (ranks, steps) are averaged; NaN
-        is ignored.
+    losses : DataFrame, Dataset, or path of a CSV or JSON-lines file
+        The ``history`` of `xharmonize.train`, its ``log.jsonl``, or a table of your own: one row
+        per step or epoch, numbered by the column (or coordinate) ``step``, else ``epoch``, else
+        from 1. ``validation``, columns that start with ``validation_`` or ``val_``, and those with
+        the name of a metric in `xharmonize.metrics.list_metrics` are metrics with a panel each. All
+        other numeric columns are losses and share one panel. Several rows of one number (ranks,
+        steps) are averaged; NaN is ignored.
     title : str
         Title of the figure.
 
@@ -197,29 +198,33 @@ def training(losses: Losses, *, title: str = "") -> Figure:
         _draw_losses(panels[0], table, own)
     for axes, name in zip(panels[bool(own) :], metrics):
         _draw_metric(axes, table, name)
-    panels[-1].set_xlabel("epoch")
+    panels[-1].set_xlabel(str(table.index.name))
     panels[-1].locator_params(axis="x", integer=True)
     panels[0].set_title(title, fontsize=10, loc="left")
     return literal(figure)
 
 
 def read_losses(losses: Losses) -> pd.DataFrame:
-    """Read a table of numbers by epoch."""
+    """Read a table of numbers by step, or by epoch."""
     import pandas as pd
 
     if isinstance(losses, (str, Path)):
-        table = pd.read_csv(losses)
+        is_log = Path(losses).suffix == ".jsonl"
+        table = pd.read_json(losses, lines=True) if is_log else pd.read_csv(losses)
     elif isinstance(losses, xr.Dataset):
         table = losses.compute().to_dataframe().reset_index()
     else:
-        table = losses.reset_index() if losses.index.name == EPOCH else losses
-    if EPOCH not in table.columns:
-        table = table.assign(**{EPOCH: np.arange(1, len(table) + 1)})
-    numbers = table.select_dtypes("number").groupby(EPOCH).mean().dropna(axis=1, how="all")
+        table = losses.reset_index() if losses.index.name in (STEP, EPOCH) else losses
+    by = STEP if STEP in table.columns else EPOCH
+    if by not in table.columns:
+        table = table.assign(**{by: np.arange(1, len(table) + 1)})
+    numbers = table.select_dtypes("number").groupby(by).mean().dropna(axis=1, how="all")
+    if by == STEP:  # a log of `xharmonize.train`
+        numbers = numbers.drop(columns=[EPOCH, "seconds", "is_best"], errors="ignore")
     if numbers.empty or not len(numbers.columns):
         raise MetricError(
             "no column of numbers to draw",
-            cure=f"there are {list(map(str, table.columns))}; give losses per epoch",
+            cure=f"there are {list(map(str, table.columns))}; give losses per step or epoch",
         )
     numbers.columns = numbers.columns.map(str)
     return numbers
@@ -232,7 +237,7 @@ def _bare(name: str) -> str:
 
 
 def _is_metric(name: str) -> bool:
-    return name.startswith(PREFIXES) or name in list_metrics()
+    return name == VALIDATION or name.startswith(PREFIXES) or name in list_metrics()
 
 
 def _draw_losses(axes: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
@@ -255,15 +260,19 @@ def _draw_metric(axes: Axes, table: pd.DataFrame, name: str) -> None:
     bare = _bare(name)
     known = bare in list_metrics()
     unit = get_metric(bare).units.replace("of the values", "1") if known else "1"
+    if name == VALIDATION:  # what the loop of `xharmonize.train` scores
+        bare, unit = "relative error", "%"
     axes.set_ylabel(with_unit(bare, unit) + "\n(validation)", fontsize=8)
-    if bare not in _LOWER + _HIGHER:
+    if name == VALIDATION:
+        bare = "rmse"
+    elif bare not in _LOWER + _HIGHER:
         bare = bare.split("_", 1)[-1]
     if bare in _LOWER + _HIGHER and values.notna().any():
         numbers = values.to_numpy(float)
         place = int(np.nanargmin(numbers) if bare in _LOWER else np.nanargmax(numbers))
         epoch, best = float(values.index[place]), numbers[place]
         axes.plot([epoch], [best], "o", color=ORANGE, markersize=5)
-        text = f"best {best:.4g}, epoch {epoch:g}"
+        text = f"best {best:.4g}, {values.index.name} {epoch:g}"
         axes.set_title(text, fontsize=7, loc="right", color=ORANGE)
     tidy(axes)
 

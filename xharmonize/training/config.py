@@ -604,4 +604,11 @@ def settle(method: Any, config: Any) -> Config:
             value=config,
             cure=f"give training.{known[method].__name__}(...)",
         )
+    if isinstance(whole.method, Closed) and whole.data != Data():
+        raise OptionError(
+            f"has settings of samples, and {method!r} is fitted on all pairs",
+            argument="data",
+            value=whole.data,
+            cure="leave data= out, or choose the pairs by collect_pairs",
+        )
     return whole
