@@ -74,7 +74,8 @@ class Drawing:
         list[Path],
         typer.Argument(
             help="Zarr stores: one or more for maps and timeline; prediction and reference for "
-            "scatter and errors; a fit for tables; a CSV file or the log.jsonl of a training for training; otherwise one."
+            "scatter and errors; a fit for tables; a CSV file or a log.jsonl for training; "
+            "otherwise one."
         ),
     ]
     out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")]
