@@ -125,6 +125,16 @@ def test_the_order_of_dimensions_changes_nothing(name, chunks):
     assert permuted.dims == PERMUTED  # the argument is left as it is
 
 
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_coordinates_in_chunks_of_their_own_change_nothing(name):
+    """As those of a store of pairs: xarray then calls the chunks of the cube inconsistent."""
+    cube = sized().chunk({"time": 2, "band": 6, "y": 3})
+    expected = CALLS[name](cube)
+    scale = xr.DataArray(cube["scale"].values, dims=("time", "band")).chunk({"time": 4, "band": 2})
+    actual = CALLS[name](cube.assign_coords(scale=scale))
+    xr.testing.assert_allclose(actual.compute(), expected.compute(), rtol=1e-6)
+
+
 def test_the_door_settles_order_and_nothing_else():
     cube = sized()
     assert at_door(cube) is cube

@@ -342,7 +342,7 @@ def spread_over(layer: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
     if values.chunks is not None:
         layer = layer.chunk()  # before it is spread: an array in memory would be hashed whole
     whole = layer.broadcast_like(values).transpose(*values.dims)
-    return whole if values.chunks is None else whole.chunk(values.chunksizes)
+    return whole if values.chunks is None else whole.chunk(values.variable.chunksizes)
 
 
 def with_history(attrs: Mapping[str, Any], line: str) -> dict[str, Any]:

@@ -368,7 +368,7 @@ def _chunks_of(cube: xr.DataArray | xr.Dataset) -> Chunks | None:
     arrays = [cube] if isinstance(cube, xr.DataArray) else cube.data_vars.values()
     for array in arrays:
         if array.chunks is not None and {"y", "x"} <= set(array.dims):
-            return array.chunksizes["y"], array.chunksizes["x"]
+            return array.variable.chunksizes["y"], array.variable.chunksizes["x"]
     return None
 
 

@@ -167,7 +167,7 @@ class GeneratorHarmonizer(OfBundle):
 
 def _put_beside(rest: Any, changed: Any, *, min_valid: float) -> Any:
     """Put other time steps, or companions, on the grid and in the chunks of the result."""
-    sizes = changed.chunksizes
+    sizes = changed.reset_coords(drop=True).chunksizes
     within = (sizes["y"], sizes["x"]) if sizes else None
     result = regrid_to(rest, geobox_of(changed), min_valid=min_valid, within=within)
     return result.assign_coords({n: changed[n] for n in ("y", "x")})

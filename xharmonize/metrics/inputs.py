@@ -166,7 +166,7 @@ def read_groups(by: By, cube: xr.DataArray, reduced: Sequence[str]) -> Groups:
         _require_free(name, array, cube, reduced, labels)
         labels[name], part = _codes(array, name)
         if is_lazy(cube):
-            part = part.chunk({d: cube.chunksizes[d] for d in part.dims})
+            part = part.chunk({d: cube.variable.chunksizes[d] for d in part.dims})
         codes = part if codes is None else _combined(codes, part, len(labels[name]))
     if codes is None:
         raise MetricError("by= is an empty list", cure="leave it out for a score without groups")
@@ -498,8 +498,8 @@ def unify(*arrays: xr.DataArray) -> Any:
     lazy = next(filter(is_lazy, arrays), None)
     if lazy is None:
         return arrays
-    cut = [array if is_lazy(array) else array.chunk(lazy.chunksizes) for array in arrays]
-    if len(lazy.chunksizes.get(BAND, ())) > 1 or len({array.chunks for array in cut}) > 1:
+    cut = [array if is_lazy(array) else array.chunk(lazy.variable.chunksizes) for array in arrays]
+    if len(lazy.variable.chunksizes.get(BAND, ())) > 1 or len({array.chunks for array in cut}) > 1:
         index = tuple(range(lazy.ndim))
         pairs = [item for array in cut for item in (array.data, index)]
         data = da.core.unify_chunks(*pairs)[1]

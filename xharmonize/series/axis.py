@@ -145,14 +145,14 @@ def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> x
         return values
     sizes = values.sizes
     fixed = int(np.prod([sizes[dim] for dim in whole if dim in sizes])) * values.dtype.itemsize
-    edge = {dim: max(values.chunksizes[dim]) for dim in values.dims if dim not in whole}
+    edge = {dim: max(values.variable.chunksizes[dim]) for dim in values.dims if dim not in whole}
     while edge and fixed * int(np.prod(list(edge.values()))) > BLOCK_BYTES:
         longest = max(edge, key=lambda dim: edge[dim])
         if edge[longest] == 1:
             break
         edge[longest] = -(-edge[longest] // 2)
     chunks = {
-        dim: _split(values.chunksizes[dim], edge[dim]) if dim in edge else (sizes[dim],)
+        dim: _split(values.variable.chunksizes[dim], edge[dim]) if dim in edge else (sizes[dim],)
         for dim in values.dims
     }
     return values.copy(data=values.data.rechunk(tuple(chunks.values())))

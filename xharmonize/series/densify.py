@@ -375,7 +375,7 @@ def _blank(
     shape = tuple(part.sizes[dim] for dim in dims)
     if main.chunks is None:
         return xr.Variable(dims, np.full(shape, fill, dtype))
-    chunks = tuple(main.chunksizes[dim] for dim in dims)
+    chunks = tuple(main.variable.chunksizes[dim] for dim in dims)
     return xr.Variable(dims, da.full(shape, fill, dtype=dtype, chunks=chunks))
 
 

@@ -356,7 +356,7 @@ def _bands(like: xr.DataArray | xr.Dataset, per_band: bool) -> tuple[str, ...]:
 
 def _stack(refs: Sequence[tuple[GranuleRef | RasterRef, ...]], like: Any, area: Area) -> da.Array:
     """All angles (time, angle, y, x): items are opened in a task each, pixels block by block."""
-    chunks = like.chunksizes
+    chunks = like.reset_coords(drop=True).chunksizes
     times, ys, xs = (
         chunks[dim] if dim in chunks else da.core.normalize_chunks(size, (like.sizes[dim],))[0]
         for dim, size in (("time", 1), ("y", _SIDE), ("x", _SIDE))
