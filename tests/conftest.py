@@ -28,6 +28,10 @@ LONGEST = (
     "cli/test_cli.py",
     "metrics/test_score.py",
     "harmonizers/test_generator.py",
+    "training/test_train.py",
+    "training/test_loop.py",
+    "harmonizers/test_auto.py",
+    "test_hostile_names.py",
     "cube/test_grid.py",
     "cluster/test_kill.py",
 )

@@ -17,6 +17,7 @@ from xharmonize.errors import (
     StoreError,
     UnknownModelError,
 )
+from xharmonize.io.zarr.write import writer_lock
 from xharmonize.training import Config, Data, MultiOls, Run, SmallConv, from_toml, to_toml
 
 QUICK = SmallConv(width=4, depth=2, steps=4, evaluate=2, batch=4)
@@ -280,6 +281,15 @@ def test_truth_is_scored_where_pairs_carry_it(pairs):
 def test_unknown_methods_are_refused_with_the_nearest(pairs, method, match):
     with pytest.raises(UnknownModelError, match=match):
         xh.train(method, pairs)
+
+
+def test_two_trainings_do_not_share_a_folder(pairs, tmp_path):
+    with (
+        writer_lock(tmp_path / "model.training"),
+        pytest.raises(StoreError, match=r"another process writes.*model\.training\.lock"),
+    ):
+        xh.train("small-conv", pairs, config=QUICK, out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_wrong_configurations_are_refused(pairs):

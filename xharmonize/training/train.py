@@ -18,6 +18,7 @@ import xarray as xr
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
 from xharmonize.errors import ClusterError, FitError, ModelError, StoreError, XHarmonizeError
+from xharmonize.io.zarr.write import writer_lock
 from xharmonize.models.bundle import local_target, write_bundle
 from xharmonize.training import config as configs
 from xharmonize.training.config import Closed, Config, Data, Method
@@ -122,7 +123,8 @@ def train(
     ModelError
         If `out` exists.
     StoreError
-        If `out` holds another training, or the disk is full: what was written stays.
+        If `out` holds another training, another process trains there, or the disk is full: what was
+        written stays.
 
     Examples
     --------
@@ -173,12 +175,16 @@ def _network(settings: Config, pairs: Any, out: Any, progress: bool | None) -> T
     require("safetensors", extra="train")
     target = _target(out)
     work = target.with_name(target.name + WORK)
-    store = _samples(settings, pairs, work)
-    parts = split(store, settings.data)
-    training = _trained(settings, pairs, store, parts, target=target, work=work, progress=progress)
-    for name in (SAMPLES, CHECKPOINTS):
-        shutil.rmtree(work / name)
-    (work / CONFIG).unlink()  # the bundle has it, and nothing is interrupted any more
+    # Two trainings in one folder would mix their samples and checkpoints.
+    with writer_lock(work, wait=0.0):
+        store = _samples(settings, pairs, work)
+        parts = split(store, settings.data)
+        training = _trained(
+            settings, pairs, store, parts, target=target, work=work, progress=progress
+        )
+        for name in (SAMPLES, CHECKPOINTS):
+            shutil.rmtree(work / name)
+        (work / CONFIG).unlink()  # the bundle has it, and nothing is interrupted any more
     return training
 
 
