@@ -266,7 +266,7 @@ def test_nothing_is_computed_before_it_is_asked_for(pair):
     assert any(str(name).startswith("score-") for name in names)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     chunks=st.fixed_dictionaries(
         {"time": st.integers(1, 3), "band": st.integers(1, 6)}
