@@ -29,6 +29,9 @@ target_bands = ["red", "nir08"]
 tolerance = "2D"
 """
 
+FIT = FILE[: FILE.index("[data]")] + FILE[FILE.index("[pairs]") :]
+"""Of a closed form, which is fitted on all pairs."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -54,7 +57,12 @@ def call(capsys, folder, text, out, *options: str) -> tuple[int, str, str]:
 
 
 def test_a_fit_is_trained_and_kept(capsys, folder):
-    text = FILE.replace('"2D"', "2").format(method="ols", options="")
+    options = {"method": "ols", "options": ""}
+    code, _, err = call(capsys, folder, FILE.format(**options), "fit.zarr")
+    assert code == 1
+    assert "'ols' is fitted on all pairs" in err
+    assert "Comparing" not in err  # nothing is read before
+    text = FIT.replace('"2D"', "2").format(**options)
     code, out, err = call(capsys, folder, text, "fit.zarr")
     assert code == 0, err
     assert "Pairs of dates within 2 days" in out
@@ -80,14 +88,14 @@ def test_a_network_is_trained_and_kept(capsys, folder):
     [
         (FILE.format(method="smal-conv", options=""), "did you mean 'small-conv'"),
         (FILE.format(method="small-conv", options="witdh = 3"), "did you mean 'width'"),
-        (FILE.replace("tolerance", "tolerence").format(method="ols", options=""), "'tolerance'"),
+        (FIT.replace("tolerance", "tolerence").format(method="ols", options=""), "'tolerance'"),
         (
-            FILE.replace("[pairs]", "[pair]").format(method="ols", options=""),
+            FIT.replace("[pairs]", "[pair]").format(method="ols", options=""),
             "did you mean 'pairs'",
         ),
-        (FILE.replace('"2D"', "true").format(method="ols", options=""), 'write tolerance = "2D"'),
-        (FILE.replace('"2D"', '"2 weeks"').format(method="ols", options=""), "no length of time"),
-        (FILE.replace("name =", "nam =").format(method="ols", options=""), "[method] has no name"),
+        (FIT.replace('"2D"', "true").format(method="ols", options=""), 'write tolerance = "2D"'),
+        (FIT.replace('"2D"', '"2 weeks"').format(method="ols", options=""), "no length of time"),
+        (FIT.replace("name =", "nam =").format(method="ols", options=""), "[method] has no name"),
         ('[method]\nname = "ols"\n[pairs]\nitems = "x"', "lacks 'source'"),
         ('[method]\nname = "ols"', "has no table [pairs]"),
     ],
@@ -100,7 +108,7 @@ def test_what_a_file_may_not_say(capsys, folder, text, match):
 
 
 def test_a_seed_is_refused_where_nothing_is_random(capsys, folder):
-    text = FILE.format(method="ols", options="")
+    text = FIT.format(method="ols", options="")
     code, _, err = call(capsys, folder, text, "never", "--seed", "3")
     assert code == 1
     assert "leave --seed out" in err

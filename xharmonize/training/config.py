@@ -557,6 +557,14 @@ class Config:
     data: Data = field(default_factory=Data)
     run: Run = field(default_factory=Run)
 
+    def __post_init__(self) -> None:
+        """Refuse settings of samples for what is fitted on all pairs."""
+        if isinstance(self.method, Closed) and self.data != Data():
+            raise OptionError(
+                f"settings of samples were given, and {self.method.name!r} is fitted on all pairs",
+                cure="leave data out, or choose the pairs by collect_pairs",
+            )
+
 
 def settle(method: Any, config: Any) -> Config:
     """Return the configuration of a method's name and of what was given with it.
@@ -603,12 +611,5 @@ def settle(method: Any, config: Any) -> Config:
             argument="config",
             value=config,
             cure=f"give training.{known[method].__name__}(...)",
-        )
-    if isinstance(whole.method, Closed) and whole.data != Data():
-        raise OptionError(
-            f"has settings of samples, and {method!r} is fitted on all pairs",
-            argument="data",
-            value=whole.data,
-            cure="leave data= out, or choose the pairs by collect_pairs",
         )
     return whole

@@ -19,7 +19,7 @@ from xharmonize._optional import require
 from xharmonize._replace import written_aside
 from xharmonize.errors import ClusterError, FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
-from xharmonize.models.bundle import local_target, write_bundle
+from xharmonize.models.bundle import HasBundle, local_target, write_bundle
 from xharmonize.training import config as configs
 from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.split import Split, split
@@ -57,11 +57,11 @@ class Training:
 
     def __repr__(self) -> str:
         """Return what was trained, and the scores that are asked for first."""
-        card = getattr(self.model, "card", None)
-        title = card.title if card is not None else self.model.attrs.get("title", "fit")
+        bundle = self.model.bundle if isinstance(self.model, HasBundle) else None
+        title = self.model.attrs.get("title", "fit") if bundle is None else bundle.card.title
         lines = [f"<Training> {title}"]
-        if card is not None:
-            lines.append(f"bundle: {self.model.ref.location}")
+        if bundle is not None:
+            lines.append(f"bundle: {bundle.ref.location}")
         if len(self.scores):
             first = [name for name in FIRST if name in self.scores]
             lines.append(f"scores of what was held out:\n{self.scores[first].round(3)}")
