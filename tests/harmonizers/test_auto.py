@@ -163,7 +163,7 @@ def test_a_method_cannot_read_the_target_left_out():
 
 
 def test_shifts_of_a_scored_date_do_not_come_from_its_target():
-    from xharmonize.cube.leave_out_shifts import without_reference
+    from xharmonize.cube.shifts import without_reference
 
     source, target = cubes(shape=(60, 60))
     days = ["2018-05-17"]

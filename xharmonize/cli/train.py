@@ -15,6 +15,7 @@ from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
 from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError, suggest
 from xharmonize.training import toml
+from xharmonize.training.config import Closed
 from xharmonize.training.judge import OBSERVED
 
 PAIRS: dict[str, type | tuple[type, ...]] = {
@@ -110,7 +111,7 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
     config = toml.from_tables(tables, str(path))
     if seed is not None:
         method: Any = config.method
-        if not hasattr(method, "seed"):
+        if isinstance(method, Closed):
             raise OptionError(f"{method.name} draws nothing at random", cure="leave --seed out")
         config = dataclasses.replace(config, method=dataclasses.replace(method, seed=seed))
     job = read_pairs(tables, str(path))

@@ -20,9 +20,9 @@ from xharmonize.cube.orbits import in_metres, metres_per_unit, orbit_groups
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, FitError, GridError, OptionError, require_fraction
 from xharmonize.kernels.regrid import AxisMap
-from xharmonize.kernels.shifts import Edges, View, measure_shift, solve_network
+from xharmonize.kernels.shifts import Edges, Solved, View, measure_shift, solve_network
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.types import AnyArray, BoolArray, Duration, Float64Array, FloatArray
+from xharmonize.types import AnyArray, BoolArray, Duration, Float64Array, FloatArray, IntArray
 
 BANDS = ("green", "red", "nir", "nir08", "swir16", "blue")
 """Bands that shifts are found in, in order of preference."""
@@ -331,26 +331,10 @@ def _fitted(
     first, second = (
         np.array([getattr(edge, end) for edge in found]) for end in ("first", "second")
     )
-    names, group = np.unique(images.groups, return_inverse=True)
-    is_fixed = np.arange(len(images.times)) >= n_own
-    # The reference's dates are groups of their own, even where both are of one platform.
-    group = np.unique(group.ravel() + len(names) * is_fixed, return_inverse=True)[1].ravel()
     value = np.array([edge.value for edge in found])
     variance = np.array([np.diag(edge.covariance) for edge in found])
-    solved = [
-        solve_network(
-            Edges(
-                first=first,
-                second=second,
-                value=value[:, k],
-                variance=variance[:, k],
-                kind=is_fixed[second].astype(np.int64),
-            ),
-            group,
-            is_fixed,
-        )
-        for k in range(2)
-    ]
+    group, is_fixed = _numbered(images.groups, n_own)
+    solved = _solved(first, second, value, variance, group, is_fixed)
     count = np.bincount(np.concatenate([first, second]), minlength=len(images.times))
     layers: dict[str, Any] = {}
     for dim, prefix, part in (
@@ -379,6 +363,7 @@ def _fitted(
     if n_own < len(images.times):
         coords["reference_time"] = images.times[n_own:]
         coords["reference_item_id"] = ("reference_time", images.ids[n_own:])
+        coords["reference_group"] = ("reference_time", images.groups[n_own:])
     attrs = {
         "history": f"fit_shifts: {len(found)} differences in {', '.join(bands)}",
         "spread_x": solved[0].spread,
@@ -387,6 +372,101 @@ def _fitted(
         "noise_y": solved[1].noise.tolist(),
     }
     return xr.Dataset(layers, coords=coords, attrs=attrs)
+
+
+def _numbered(groups: AnyArray, n_own: int) -> tuple[IntArray, BoolArray]:
+    """Number of each date's group, and which dates are the reference's.
+
+    The reference's dates are groups of their own, even where both are of one platform.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    is_fixed = np.arange(len(groups)) >= n_own
+    group = np.unique(group.ravel() + len(names) * is_fixed, return_inverse=True)[1].ravel()
+    return group.astype(np.int64), is_fixed
+
+
+def _solved(
+    first: IntArray,
+    second: IntArray,
+    value: Float64Array,
+    variance: Float64Array,
+    group: IntArray,
+    is_fixed: BoolArray,
+) -> list[Solved]:
+    """Adjust the network along both axes; `value` and `variance` are (edge, axis)."""
+    kind = is_fixed[second].astype(np.int64)
+    return [
+        solve_network(
+            Edges(
+                first=first,
+                second=second,
+                value=value[:, k],
+                variance=variance[:, k],
+                kind=kind,
+            ),
+            group,
+            is_fixed,
+        )
+        for k in range(2)
+    ]
+
+
+def without_reference(fit: xr.Dataset, days: AnyArray) -> xr.Dataset | None:
+    """Adjust the network of `xharmonize.fit_shifts` again without some dates of the reference.
+
+    No pixel is read: the differences from those dates are dropped, and nothing that is left
+    depends on them.
+
+    Parameters
+    ----------
+    fit : Dataset
+        From `xharmonize.fit_shifts`.
+    days : datetime64 array
+        Days of the reference to leave out.
+
+    Returns
+    -------
+    Dataset or None
+        As `fit_shifts` gives it, without statistics of edges; None if no difference is left.
+    """
+    if "reference_time" not in fit.dims:
+        return fit
+    away = np.asarray(days).astype("datetime64[D]")
+    kept = ~np.isin(fit["reference_time"].values.astype("datetime64[D]"), away)
+    used = fit["is_reference"].values.astype(bool)
+    is_lost = used & np.isin(fit["second_time"].values.astype("datetime64[D]"), away)
+    edges = fit.isel(edge=np.flatnonzero(~is_lost))
+    if not edges.sizes["edge"]:
+        return None
+    reference = fit["reference_time"].values[kept]
+    first, second = _ends(edges, fit["time"].values, reference)
+    n_own = fit.sizes["time"]
+    names = [fit["group"].values.astype(str)]
+    if "reference_group" in fit.coords:
+        names.append(fit["reference_group"].values.astype(str)[kept])
+    group, is_fixed = _numbered(np.concatenate(names), n_own)
+    value = np.stack([edges[f"edge_{axis}"].values.astype(float) for axis in "xy"], axis=1)
+    variance = np.repeat(edges["edge_se"].values.astype(float)[:, None] ** 2, 2, axis=1)
+    layers = {}
+    for axis, solved in zip("xy", _solved(first, second, value, variance, group, is_fixed)):
+        layers[f"shift_{axis}"] = ("time", solved.value[:n_own])
+        layers[f"group_{axis}"] = ("time", solved.mean[group[:n_own]])
+        if reference.size:
+            layers[f"reference_shift_{axis}"] = ("reference_time", solved.value[n_own:])
+    coords = {"time": fit["time"].values, "group": ("time", fit["group"].values)}
+    if reference.size:
+        coords["reference_time"] = reference
+    return xr.Dataset(layers, coords=coords)
+
+
+def _ends(edges: xr.Dataset, own: AnyArray, reference: AnyArray) -> tuple[IntArray, IntArray]:
+    """Numbers of the dates of each difference, those of the reference after the cube's."""
+    place = {time: i for i, time in reversed(list(enumerate(own.tolist())))}
+    beside = {time: len(own) + i for i, time in reversed(list(enumerate(reference.tolist())))}
+    ends = zip(edges["second_time"].values.tolist(), edges["is_reference"].values)
+    first = [place[time] for time in edges["first_time"].values.tolist()]
+    second = [(beside if is_reference else place)[time] for time, is_reference in ends]
+    return np.array(first, np.int64), np.array(second, np.int64)
 
 
 _METRES = {"units": "m"}

@@ -13,12 +13,11 @@ from odc.geo.geobox import GeoBox
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, read_coordinate, select_bands, with_history
 from xharmonize.cube.geobox import geobox_of, is_same_crs
-from xharmonize.cube.leave_out_shifts import without_reference
 from xharmonize.cube.orbits import orbit_groups
 from xharmonize.cube.pairs import as_cube, source_groups, target_of
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
 from xharmonize.cube.regrid import regrid
-from xharmonize.cube.shifts import fit_shifts
+from xharmonize.cube.shifts import fit_shifts, without_reference
 from xharmonize.errors import BandError, FitError, GridError, ModelError, RadiometryWarning, warn
 from xharmonize.harmonizers import base
 from xharmonize.harmonizers.linear import (

@@ -22,7 +22,7 @@ from xharmonize.models.nets.patchgan import make_patchgan
 from xharmonize.training import losses
 from xharmonize.training.augment import augment
 from xharmonize.training.cards import Facts, generator_card
-from xharmonize.training.config import Gan
+from xharmonize.training.config import Gan, Pix2pix
 from xharmonize.training.losses import Adversary
 from xharmonize.training.methods import start
 from xharmonize.training.methods.norm import over_ranks
@@ -44,7 +44,8 @@ def hyperparameters(config: Any, side: int) -> dict[str, Any]:
         If the patches cannot be halved often enough.
     """
     names = ["width", "dropout", "output_activation", "base"]
-    names += [name for name in ("norm", "noise") if hasattr(config, name)]
+    if isinstance(config, Pix2pix):
+        names += ["norm", "noise"]
     depth = config.depth or start.halvings(side, config.max_depth)
     return {"depth": depth} | {name: getattr(config, name) for name in names}
 
