@@ -45,6 +45,37 @@ class LocalClient(Client):
         return f"{own.removesuffix('>')}, {self.reason}>"
 
 
+LOCKS, RELEASE = "xharmonize-locks", "xharmonize_release"
+SLICE = 2.0
+"""Seconds of one wait for locks."""
+
+
+class Locks(SchedulerPlugin):
+    """Gives back the locks of `run_ranks`, those of clients that are gone included."""
+
+    name = LOCKS
+    idempotent = True
+
+    async def start(self, scheduler: Any) -> None:
+        """Register the handler."""
+        self.scheduler = scheduler
+        scheduler.handlers[RELEASE] = self.release
+
+    def release(self, id: str) -> None:
+        """Give back what a lock has; what it still waits for, once it has stopped waiting."""
+        locks = self.scheduler.extensions["multi_locks"]
+        if id in locks.events:
+            self.scheduler.loop.call_later(2 * SLICE, self.release, id)
+        elif id in locks.requests:
+            locks.release(id=id)
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """Give back all that a client had."""
+        for id in list(scheduler.extensions["multi_locks"].requests):
+            if str(id).startswith(f"{client}|"):
+                self.release(id)
+
+
 DEPOT = "xharmonize-depot"
 READ, WRITE = "xharmonize_read_bundle", "xharmonize_write_bundle"
 PIECE = 4 * 2**20
