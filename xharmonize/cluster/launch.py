@@ -45,6 +45,8 @@ def run_ranks(
     interface: str | None = None,
     needs_processes: bool = False,
     readable: Mapping[str, bytes] | None = None,
+    on_unreadable: Callable[[Sequence[str]], None] | None = None,
+    on_size: Callable[[int], None] | None = None,
     on_event: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> list[Any]:
     """Run a function as the ranks of a torch process group, one per worker; waits for its end.
@@ -55,9 +57,9 @@ def run_ranks(
     in torch's default process group: gloo on CPUs, NCCL where each worker has a GPU.
 
     If a rank raises, all are stopped and its error is raised here. If a worker is lost, or ranks
-    lose each other, all are stopped and started again, on the workers there are then, `max_restarts`
-    times: a function that keeps checkpoints goes on from its last. Ctrl-C stops all ranks that call
-    `Rank.check` in their steps or exchange something with those that do.
+    lose each other, all are stopped and started again on the workers there are then, up to
+    `max_restarts` times: a function that keeps checkpoints goes on from its last. Ctrl-C stops all
+    ranks that call `Rank.check` in their steps or exchange something with those that do.
 
     Parameters
     ----------
@@ -85,6 +87,10 @@ def run_ranks(
         Whether the function starts processes of its own.
     readable : mapping of str to bytes, optional
         Files that each worker must be able to read, and what is in them.
+    on_unreadable : callable, optional
+        Called with the addresses of workers that cannot, before ranks start; by default an error.
+    on_size : callable, optional
+        Called with the number of ranks, before anything starts; may refuse it by raising.
     on_event : callable, optional
         Called with each mapping that a rank tells (`Rank.tell`), in a thread of the client.
 
@@ -132,6 +138,8 @@ def run_ranks(
         interface=interface,
         needs_processes=needs_processes,
         readable=dict(readable or {}),
+        on_unreadable=on_unreadable,
+        on_size=on_size,
         on_event=on_event,
     )
     restarts, before = 0, 0
@@ -167,6 +175,8 @@ class _Asked:
     interface: str | None
     needs_processes: bool
     readable: dict[str, bytes]
+    on_unreadable: Callable[[Sequence[str]], None] | None
+    on_size: Callable[[int], None] | None
     on_event: Callable[[Mapping[str, Any]], None] | None
 
 
@@ -186,6 +196,8 @@ def _require_usable(client: Any, timeout: float) -> None:
 
 def _once(asked: _Asked, chosen: list[str]) -> list[Any]:
     """Lock and examine workers, start ranks and wait for their end."""
+    if asked.on_size is not None:
+        asked.on_size(len(chosen))
     with _locked(asked.client, chosen, asked.wait):
         threads = _threads(asked.client)
         gone = sorted(set(chosen) - set(threads))
@@ -198,6 +210,11 @@ def _once(asked: _Asked, chosen: list[str]) -> list[Any]:
             device=asked.device,
             needs_processes=asked.needs_processes,
         )
+        blind = [address for address, one in facts.items() if any(one.read.values())]
+        if blind and asked.on_unreadable is not None:
+            asked.on_unreadable(blind)
+        elif blind:
+            raise preflight.unreadable(blind[0], facts[blind[0]])
         with _Launch(asked, chosen, backend) as launch:
             return launch.wait()
 
@@ -251,13 +268,13 @@ def _locked(client: Any, workers: Sequence[str], wait: float) -> Iterator[None]:
     from xharmonize.cluster.plugins import SLICE, Locks
 
     client.register_plugin(Locks())
-    lock = MultiLock([f"{TOPIC}-{address}" for address in workers], client=client)  # type: ignore[no-untyped-call]
+    lock = MultiLock([f"{TOPIC}-{address}" for address in workers], client=client)
     lock.id = f"{client.id}|{lock.id}"  # by which the scheduler knows whose it is
     until = time.monotonic() + wait
     is_told = False
     try:
         # In slices, so that Ctrl-C is heard.
-        while not lock.acquire(timeout=min(SLICE, max(0.01, until - time.monotonic()))):  # type: ignore[no-untyped-call]
+        while not lock.acquire(timeout=min(SLICE, max(0.01, until - time.monotonic()))):
             if time.monotonic() > until:
                 raise ClusterError(
                     f"another launch has had the workers for {wait:g} s ({', '.join(workers)})",
@@ -409,8 +426,7 @@ class _Launch:
         )
 
     def _result(self) -> list[Any]:
-        """Values by rank, or the error that was the cause: a rank's own, then a loss, then
-        ranks that lost each other."""
+        """Values by rank, or the cause: a rank's own error, then a loss, then a lost peer."""
         lost = self._lost()
         silent = [r for r, f in enumerate(self.futures) if not f.done() and r not in lost]
         outcomes = [self._outcome(r) for r in range(len(self.futures)) if r not in silent]
@@ -450,7 +466,7 @@ class _Launch:
         with suppress(Exception):
             from distributed import Variable
 
-            Variable(self.topic, client=client).delete()  # type: ignore[no-untyped-call]
+            Variable(self.topic, client=client).delete()
         self.futures.clear()
 
     def _wait_for_ends(self) -> None:

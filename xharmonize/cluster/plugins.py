@@ -16,6 +16,7 @@ from typing import Any
 from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
+from xharmonize.cluster.depot import DEPOT, FORGET, PIECE, READ, SIZE, WRITE, fetch, plain
 from xharmonize.errors import ClusterError, ModelError
 from xharmonize.models import places
 from xharmonize.models.bundle import open_bundle
@@ -76,36 +77,31 @@ class Locks(SchedulerPlugin):
                 self.release(id)
 
 
-DEPOT = "xharmonize-depot"
-READ, WRITE = "xharmonize_read_bundle", "xharmonize_write_bundle"
-PIECE = 4 * 2**20
-"""Bytes sent at once: what a worker that fetches costs the scheduler in memory."""
-
-
 class Depot(SchedulerPlugin):
-    """Files of bundles on the scheduler's disk, by digest; removed when the scheduler closes."""
+    """Files on the scheduler's disk, by folder and name; removed when the scheduler closes."""
 
     name = DEPOT
     idempotent = True
 
     async def start(self, scheduler: Any) -> None:
-        """Create the directory, and register handlers to upload and fetch files."""
-        self.folder = Path(tempfile.mkdtemp(prefix="xharmonize-depot-"))
-        scheduler.handlers |= {READ: self.read, WRITE: self.write}
+        """Create the directory, and register handlers."""
+        self.root = Path(tempfile.mkdtemp(prefix="xharmonize-depot-"))
+        own = {READ: self.read, WRITE: self.write, SIZE: self.size, FORGET: self.forget}
+        scheduler.handlers |= own
 
     async def close(self) -> None:
         """Remove all files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     async def write(
-        self, digest: str, name: str, sender: str, offset: int, size: int, data: bytes
+        self, folder: str, name: str, sender: str, offset: int, size: int, data: bytes
     ) -> None:
         """Write one piece of a file; the file appears once it is complete.
 
-        Until then each client writes to its own file, so that sharing the same model twice, even
+        Until then each sender writes to its own file, so that sharing the same model twice, even
         at the same time, never disturbs a worker that is reading.
         """
-        path = self.folder / plain(digest) / plain(name)
+        path = self.root / plain(folder) / plain(name)
         part = path.with_name(plain(f"{name}.{sender}.part"))
         path.parent.mkdir(exist_ok=True)
         with part.open("r+b" if offset else "wb") as file:
@@ -114,11 +110,20 @@ class Depot(SchedulerPlugin):
         if offset + len(data) == size:
             part.replace(path)
 
-    async def read(self, digest: str, name: str, offset: int) -> bytes:
+    async def read(self, folder: str, name: str, offset: int) -> bytes:
         """Return the piece of a file that starts at `offset`."""
-        with (self.folder / plain(digest) / plain(name)).open("rb") as file:
+        with (self.root / plain(folder) / plain(name)).open("rb") as file:
             file.seek(offset)
             return file.read(PIECE)
+
+    async def size(self, folder: str) -> dict[str, int]:
+        """Return the files of a folder, and their sizes [byte]."""
+        found = (self.root / plain(folder)).glob("*")
+        return {one.name: one.stat().st_size for one in found if one.suffix != ".part"}
+
+    async def forget(self, folder: str) -> None:
+        """Remove a folder."""
+        await asyncio.to_thread(shutil.rmtree, self.root / plain(folder), True)
 
 
 class SharedBundle(WorkerPlugin):
@@ -145,7 +150,7 @@ class SharedBundle(WorkerPlugin):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             for name, size in self.sizes.items():
-                await self._fetch(worker, part / plain(name), size)
+                await fetch(worker.scheduler, self.ref.digest, part / plain(name), size)
             if not await asyncio.to_thread(self._holds, part):
                 raise ClusterError(
                     f"the copy of model {self.ref.name!r} on worker {worker.address} is not what "
@@ -166,23 +171,3 @@ class SharedBundle(WorkerPlugin):
             return open_bundle(folder).ref.digest == self.ref.digest
         except (OSError, ModelError):
             return False
-
-    async def _fetch(self, worker: Any, path: Path, size: int) -> None:
-        with path.open("wb") as file:
-            while (offset := file.tell()) < size:
-                read = getattr(worker.scheduler, READ)
-                data = await read(digest=self.ref.digest, name=path.name, offset=offset)
-                if not data:
-                    raise ClusterError(
-                        f"the scheduler has {offset} of {size} bytes of {path.name} of model "
-                        f"{self.ref.name!r}",
-                        cure="share it again",
-                    )
-                await asyncio.to_thread(file.write, data)
-
-
-def plain(name: str) -> str:
-    """Return a file name, or raise `ClusterError` if it could point outside its folder."""
-    if not name or name in (".", "..") or set(name) & set("/\\\0"):
-        raise ClusterError(f"{name!r} is no plain file name")
-    return name

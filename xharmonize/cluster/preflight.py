@@ -167,13 +167,16 @@ def require_fit(
                 cure='set dask.config.set({"distributed.worker.daemon": False}) before the cluster '
                 "starts, or load data in threads",
             )
-        for path, why in one.read.items():
-            if why:
-                raise ClusterError(
-                    f"worker {address} cannot read {path}: {why}",
-                    cure="name a folder that all machines share, or a URL",
-                )
     return _backend(facts, device)
+
+
+def unreadable(address: str, facts: Facts) -> ClusterError:
+    """Error of a worker that cannot read what it must."""
+    path, why = next((path, why) for path, why in facts.read.items() if why)
+    return ClusterError(
+        f"worker {address} cannot read {path}: {why}",
+        cure="name a folder that all machines share, or a URL",
+    )
 
 
 def _require_same_versions(facts: Mapping[str, Facts]) -> None:

@@ -92,7 +92,7 @@ class Rank:
         from distributed import get_worker
 
         event = {"rank": self.rank, **event}
-        get_worker().log_event(f"{TOPIC}-{self.launch}", event)  # type: ignore[no-untyped-call]
+        get_worker().log_event(f"{TOPIC}-{self.launch}", event)
 
     def check(self) -> None:
         """Raise `StoppedError` if the launch was stopped; cheap, to be called in every step."""
@@ -210,7 +210,7 @@ def _joined(place: Place) -> Iterator[None]:
 def _meeting_point(place: Place, host: str) -> Any:
     """The store through which ranks find each other; rank 0 binds it and tells its port."""
     from distributed import Variable, get_client
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     variable = Variable(f"{TOPIC}-{place.launch}", client=get_client())
     timeout = timedelta(seconds=place.timeout)
@@ -227,10 +227,10 @@ def _meeting_point(place: Place, host: str) -> Any:
             wait_for_workers=False,
             master_listen_fd=listening.detach(),
         )
-        variable.set([host, port])  # type: ignore[no-untyped-call]
+        variable.set([host, port])
         return store
     try:
-        address, port = variable.get(timeout=place.timeout)  # type: ignore[no-untyped-call]
+        address, port = variable.get(timeout=place.timeout)
     except TimeoutError as error:
         raise PeerError(
             f"rank {place.rank} waited {place.timeout:g} s for rank 0 to tell its address"
@@ -264,7 +264,7 @@ def _backend(name: str, host: str) -> str:
         return name
 
     def create(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
-        options = ProcessGroupGloo._Options()
+        options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._devices = [ProcessGroupGloo.create_device(hostname=_HOST[0])]
         options._timeout = timeout
         return ProcessGroupGloo(store, rank, size, options)
@@ -293,7 +293,7 @@ def _host(interface: str | None) -> str:
 def _address() -> str:
     from distributed import get_worker
 
-    return str(get_worker().address)  # type: ignore[no-untyped-call]
+    return str(get_worker().address)
 
 
 def _meet(place: Place) -> None:
@@ -308,7 +308,7 @@ def _meet(place: Place) -> None:
 
 def _is_cancelled() -> bool:
     """Whether Dask has cancelled the task that this thread runs, as when its client is gone."""
-    from distributed.worker import thread_state
+    from distributed.worker import thread_state  # type: ignore[attr-defined]
 
     with suppress(AttributeError):
         worker, key = thread_state.execution_state["worker"], thread_state.key

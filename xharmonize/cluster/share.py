@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from xharmonize._optional import require
+from xharmonize.cluster.depot import send
 from xharmonize.errors import ClusterError, ModelError
 from xharmonize.models.bundle import HasBundle, copy_bundle, open_bundle
 from xharmonize.models.places import find_place
@@ -154,19 +155,6 @@ def _ship(ref: ModelRef, files: list[Path], client: Client, timeout: float) -> t
 
     client.register_plugin(Depot())
     for path in files:
-        client.sync(_upload, client, ref.digest, path, timeout)
+        client.sync(send, client.scheduler, ref.digest, path, client.id, timeout)
     sizes = {path.name: path.stat().st_size for path in files}
     return tuple(sorted(client.register_plugin(SharedBundle(ref, sizes))))
-
-
-async def _upload(client: Client, digest: str, path: Path, timeout: float) -> None:
-    """Send a file to the scheduler, each piece when the one before has arrived."""
-    from xharmonize.cluster.plugins import PIECE, WRITE
-
-    write = getattr(client.scheduler, WRITE)
-    names = {"digest": digest, "name": path.name, "sender": client.id}
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        for offset in range(0, max(size, 1), PIECE):
-            sent = write(**names, offset=offset, size=size, data=file.read(PIECE))
-            await asyncio.wait_for(sent, timeout)

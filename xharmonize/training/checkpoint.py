@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from xharmonize._replace import beside
 from xharmonize.errors import StoreError
 from xharmonize.models.bundle import write_file
+from xharmonize.training.ranks import Ranks
 
 LAST, BEST = "last", "best"
 
@@ -88,6 +89,14 @@ class Checkpoints:
         """
         from safetensors.torch import load
 
+        found = self._read(name)
+        if found is None:
+            return None
+        data, text = found
+        return load(data), json.loads(text)
+
+    def _read(self, name: str) -> tuple[bytes, str] | None:
+        """Bytes of the tensors, and the facts as JSON."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             return None
@@ -99,12 +108,41 @@ class Checkpoints:
             raise self._damaged(name) from error
         if not is_whole:
             raise self._damaged(name)
-        return load(data), facts
+        return data, json.dumps(facts)
 
     def _damaged(self, name: str) -> StoreError:
         return StoreError(
             f"checkpoint {name!r} in {self.folder} is damaged", cure="remove it and train again"
         )
+
+
+@dataclass(frozen=True)
+class RanksCheckpoints(Checkpoints):
+    """Checkpoints of several ranks: the first one writes and reads them, and sends them to all.
+
+    Attributes
+    ----------
+    ranks : Ranks
+    kept : callable, optional
+        Called on the first rank with a checkpoint's name and its files, after each save.
+    """
+
+    ranks: Ranks
+    kept: Callable[[str, Sequence[Path]], None] | None = None
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replace a checkpoint, on the first rank."""
+        if self.ranks.rank:
+            return
+        super().save(name, tensors, facts)
+        if self.kept is not None:
+            self.kept(name, sorted(self.folder.glob(f"{name}[-.]*")))
+
+    def _read(self, name: str) -> tuple[bytes, str] | None:
+        found = super()._read(name) if self.ranks.rank == 0 else None
+        text = self.ranks.broadcast(None if found is None else found[1].encode())
+        data = self.ranks.broadcast(None if found is None else found[0])
+        return (data, text.decode()) if text else None
 
 
 def _put(path: Path, data: bytes) -> None:

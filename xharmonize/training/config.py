@@ -39,9 +39,7 @@ class Method(Settings):
     steps : int
         Most steps of the optimiser; early stopping may end before.
     batch : int
-        Samples a step, over all ranks and accumulations.
-    accumulate : int
-        Parts that a batch is computed in, where memory is short.
+        Samples a step, over all ranks: a multiple of their number.
     learning_rate, weight_decay : float
         Of the generator's optimiser.
     date_weight : float
@@ -64,7 +62,6 @@ class Method(Settings):
     seed: Annotated[int, Within(0, 2**31)] = 0
     steps: Annotated[int, Within(1, 10**8)] = 400
     batch: Annotated[int, Within(1, 2**16)] = 8
-    accumulate: Annotated[int, Within(1, 1024)] = 1
     learning_rate: Annotated[float, Within(1e-8, 1.0)] = 1e-3
     weight_decay: Annotated[float, Within(0.0, 1.0)] = 0.0
     date_weight: Annotated[float, Within(0.0, 1.0)] = 0.1
@@ -84,14 +81,6 @@ class Method(Settings):
         if not cls.as_printed:
             raise OptionError(f"{cls.name} is in no paper", cure=f"give {cls.__name__}()")
         return cls(**(cls.as_printed | changes))
-
-    def check(self) -> None:
-        """Refuse a batch that has no equal parts."""
-        if self.batch % self.accumulate:
-            raise OptionError(
-                f"a batch of {self.batch} has no {self.accumulate} equal parts",
-                cure="make batch a multiple of accumulate",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,6 +417,8 @@ class Run(Settings):
 
     Attributes
     ----------
+    ranks : int, optional
+        Processes that train together on the workers of a cluster; by default one per worker.
     device : {"auto", "cpu", "cuda"}
         Where networks are trained.
     precision : {"float32", "bfloat16"}
@@ -435,6 +426,20 @@ class Run(Settings):
     threads : int
         Of torch on the CPU. Sums depend on it in their last bits: a training resumes bit for bit
         with as many as it began with.
+    accumulate : int
+        Parts in which a rank computes the generator on its samples, where memory is short; it is
+        computed once more in the backward pass. Refused with batch normalisation, whose
+        statistics would be those of a part.
+    timeout : float
+        How long ranks wait for each other before they take one for lost [s].
+    wait : float
+        How long to wait for workers on which another training runs [s].
+    max_restarts : int
+        How often to go on from the last checkpoint after workers were lost.
+    port : int
+        Where rank 0 listens; 0 takes a free port.
+    interface : str
+        Network interface that ranks use, such as ``"ib0"``; by default that of the workers.
     save : int
         Steps between checkpoints.
     log : int
@@ -443,9 +448,16 @@ class Run(Settings):
         Whether to write for TensorBoard too, if it is installed.
     """
 
+    ranks: Annotated[int, Within(1, 2**16)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Within(1, 1024)] = 1
+    accumulate: Annotated[int, Within(1, 1024)] = 1
+    timeout: Annotated[float, Within(0.1, 1e6)] = 60.0
+    wait: Annotated[float, Within(0.0, 1e7)] = 3600.0
+    max_restarts: Annotated[int, Within(0, 1000)] = 2
+    port: Annotated[int, Within(0, 65535)] = 0
+    interface: Name | None = None
     save: Annotated[int, Within(1, 10**6)] = 100
     log: Annotated[int, Within(1, 10**6)] = 10
     tensorboard: bool = True

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -84,3 +88,39 @@ class Feed:
             torch.from_numpy(sampling.normalise(image, source.mean, source.scale))
             for image, source in zip(inputs, self.card.inputs)
         )
+
+
+class Read(NamedTuple):
+    """What was read for a step, and how long the step had to wait for it [s]."""
+
+    value: tuple[int, Batch]
+    seconds: float
+
+
+class Ahead:
+    """Reads what the next step needs in a thread, while the present one computes.
+
+    Parameters
+    ----------
+    read : callable
+        Epoch and batch of a step.
+    """
+
+    def __init__(self, read: Callable[[int], tuple[int, Batch]]) -> None:
+        self._read = read
+        self._pool = ThreadPoolExecutor(1, "xharmonize-read")
+        self._coming: dict[int, Future[tuple[int, Batch]]] = {}
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, step: int) -> Read:
+        """Return what a step needs, and begin to read for the step after."""
+        start = time.perf_counter()
+        coming = self._coming.pop(step, None) or self._pool.submit(self._read, step)
+        value = coming.result()
+        self._coming = {step + 1: self._pool.submit(self._read, step + 1)}
+        return Read(value, time.perf_counter() - start)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,61 @@ from typing import Any
 import pandas as pd
 
 
-class Log:
+class Silent:
+    """Log of a rank that is not the first: tells nothing."""
+
+    def begin(self, step: int) -> None:
+        """Forget nothing."""
+
+    def tell(self, step: int, **values: Any) -> None:
+        """Tell nothing."""
+
+    def advance(self, step: int, text: str) -> None:
+        """Move nothing."""
+
+    def close(self) -> None:
+        """Finish nothing."""
+
+
+class Sent(Silent):
+    """Log of the first rank on a cluster: sends all to the client, whose `Log` has it.
+
+    Parameters
+    ----------
+    send : callable
+        Takes plain values by name, as `xharmonize.cluster.Rank.tell` does.
+    """
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send, self._shown = send, 0.0
+
+    def begin(self, step: int) -> None:
+        """Have the client forget what was told after a step."""
+        self._send(call="begin", step=step)
+
+    def tell(self, step: int, **values: Any) -> None:
+        """Have the client tell of a step."""
+        self._send(call="tell", step=step, values=values)
+
+    def advance(self, step: int, text: str) -> None:
+        """Have the client move its bar, now and then: all goes through the scheduler."""
+        if time.monotonic() > self._shown + 0.5:
+            self._shown = time.monotonic()
+            self._send(call="advance", step=step, text=text)
+
+
+def hear(log: Log, event: Mapping[str, Any]) -> None:
+    """Do on a client's log what a rank's `Sent` was called with."""
+    step, call = int(event["step"]), event["call"]
+    if call == "begin":
+        log.begin(step)
+    elif call == "tell":
+        log.tell(step, **event["values"])
+    else:
+        log.advance(step, event["text"])
+
+
+class Log(Silent):
     """Log of one training.
 
     Parameters

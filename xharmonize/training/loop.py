@@ -15,15 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from xharmonize.errors import FitError
 from xharmonize.training import checkpoint
 from xharmonize.training.checkpoint import BEST, LAST, Checkpoints, Progress
 from xharmonize.training.config import Method as Settings
 from xharmonize.training.config import Run
-from xharmonize.training.feed import Feed
-from xharmonize.training.log import Log
-from xharmonize.training.protocol import Method, StepInfo
+from xharmonize.training.feed import Ahead, Feed, Read
+from xharmonize.training.log import Silent
+from xharmonize.training.protocol import Batch, Method, StepInfo
 from xharmonize.training.ranks import Ranks
 from xharmonize.training.sampler import batch_at
 from xharmonize.training.split import Split
@@ -54,7 +55,7 @@ class Loop:
     split: Split
     ranks: Ranks
     checkpoints: Checkpoints
-    log: Log
+    log: Silent
 
     def train(self) -> dict[str, AnyArray]:
         """Train from the last checkpoint, or from the start, and return the best weights.
@@ -66,10 +67,12 @@ class Loop:
         StoreError
             If a checkpoint cannot be written or is damaged.
         """
-        with _threads(self.run.threads):
+        with _threads(self.run.threads), Ahead(self._read) as ahead:
             average, progress = self._begin()
             while not self._is_over(progress):
-                progress.step += self._step(progress.step, average)
+                self.ranks.check()
+                self._step(ahead.take(progress.step), progress.step, average)
+                progress.step += 1
                 if progress.step % self.settings.evaluate == 0 or self._is_last(progress):
                     self._evaluate(average, progress)
                 if progress.step % self.run.save == 0 or self._is_over(progress):
@@ -105,51 +108,53 @@ class Loop:
         patience = self.settings.patience
         return self._is_last(progress) or bool(patience and progress.stale >= patience)
 
-    def _step(self, step: int, average: dict[str, Tensor]) -> int:
-        """Take one step, of all parts of a batch; return 1."""
-        settings, start = self.settings, time.perf_counter()
+    def _read(self, step: int) -> tuple[int, Batch]:
+        """Epoch of a step, and this rank's samples in it; there is nothing after the last."""
         epoch, numbers = batch_at(
             self.split.training,
-            step,
-            batch=settings.batch,
-            seed=settings.seed,
+            min(step, self.settings.steps - 1),
+            batch=self.settings.batch,
+            seed=self.settings.seed,
             rank=self.ranks.rank,
             size=self.ranks.size,
         )
-        info = StepInfo(step=step, epoch=epoch, seed=settings.seed, ranks=self.ranks)
-        told: dict[str, float] = {}
-        parts = np.split(numbers, settings.accumulate)
-        for k, part in enumerate(parts):
-            for name, value in self._backward(part, info, is_last=k == len(parts) - 1).items():
-                told[name] = told.get(name, 0.0) + value / len(parts)
-        _follow(average, self.method.networks["generator"], _decay(settings.ema, step))
-        self._tell(step + 1, epoch, told, time.perf_counter() - start)
-        return 1
+        return epoch, self.feed.batch(numbers, clip=True)
 
-    def _backward(self, numbers: IntArray, info: StepInfo, *, is_last: bool) -> dict[str, float]:
-        """Gradients of one part of a batch; optimisers step after the last."""
-        batch = self.feed.batch(numbers, clip=True)
+    def _step(self, read: Read, step: int, average: dict[str, Tensor]) -> None:
+        """Take one step: each loss in its turn, gradients averaged over ranks."""
+        start, seed = time.perf_counter(), self.settings.seed
+        epoch, batch = read.value
+        info = StepInfo(step=step, epoch=epoch, seed=seed, ranks=self.ranks)
         told: dict[str, float] = {}
         losses = self.method.losses(batch, info)
         while True:
             with self._precision():  # the method computes a loss when it is asked for it
                 found = next(losses, None)
             if found is None:
-                return told
+                break
             name, loss, parts = found
             if not bool(torch.isfinite(loss)):
                 raise FitError(
-                    f"the loss of {name!r} is {float(loss.detach())} in step {info.step + 1}",
+                    f"the loss of {name!r} is {float(loss.detach())} in step {step + 1}",
                     cure="lower learning_rate, with another out=: a training keeps its settings",
                 )
-            optimizer = self.method.optimizers[name]
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            (loss / self.settings.accumulate).backward(inputs=parameters)
             told |= {f"{name}: {key}": float(value) for key, value in parts.items()}
-            if is_last:
-                self.ranks.mean_gradients(parameters)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+            self._improve(self.method.optimizers[name], loss)
+        _follow(average, self.method.networks["generator"], _decay(self.settings.ema, step))
+        seconds = {
+            "seconds": read.seconds + time.perf_counter() - start,
+            "seconds_data": read.seconds,
+            "seconds_ranks": self.ranks.waited(),
+        }
+        self._tell(step + 1, epoch, told, seconds)
+
+    def _improve(self, optimizer: Optimizer, loss: Tensor) -> None:
+        """One step of an optimiser; nothing but its own parameters gets gradients."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        loss.backward(inputs=parameters)
+        self.ranks.mean_gradients(parameters)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -158,9 +163,15 @@ class Loop:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=is_half):
             yield
 
-    def _tell(self, step: int, epoch: int, told: Mapping[str, float], seconds: float) -> None:
+    def _tell(
+        self, step: int, epoch: int, told: Mapping[str, float], seconds: Mapping[str, float]
+    ) -> None:
+        """Log the losses of all ranks, and where this one's time went."""
         if step % self.run.log == 0 or step == self.settings.steps:
-            self.log.tell(step, epoch=epoch, **told, seconds=round(seconds, 4))
+            own = torch.tensor(list(told.values()), dtype=torch.float64, device=self.feed.device)
+            told = dict(zip(told, self.ranks.mean(own).tolist()))
+            rounded = {name: round(value, 4) for name, value in seconds.items()}
+            self.log.tell(step, epoch=epoch, **told, **rounded)
         text = ", ".join(f"{name.partition(': ')[2]} {value:.4f}" for name, value in told.items())
         self.log.advance(step, text or "training")
 
@@ -184,9 +195,10 @@ class Loop:
         """
         store, output = self.feed.store, self.feed.card.output
         rows, columns = store.core
-        sums: dict[int, AnyArray] = {}
-        for start in range(0, len(numbers), 16):
-            part = numbers[start : start + 16]
+        sums = np.zeros((len(store.pairs), 4, len(output.bands)))
+        own = numbers[self.ranks.rank :: self.ranks.size]
+        for start in range(0, len(own), 16):
+            part = own[start : start + 16]
             batch = self.feed.batch(part, clip=False)
             estimate = self.method.predict(batch)
             for k, number in enumerate(part):
@@ -194,10 +206,12 @@ class Loop:
                     array[k, :, rows, columns].double().cpu().numpy()
                     for array in (estimate, batch.target, batch.valid)
                 )
-                own = _moments(ours, observed, valid, np.array(output.mean), np.array(output.scale))
-                pair = int(store.pair[number])
-                sums[pair] = sums.get(pair, 0) + own
-        return float(np.mean([_relative(own, self.settings.date_weight) for own in sums.values()]))
+                sums[store.pair[number]] += _moments(
+                    ours, observed, valid, np.array(output.mean), np.array(output.scale)
+                )
+        total = self.ranks.sum(torch.from_numpy(sums).to(self.feed.device)).cpu().numpy()
+        pairs = np.unique(store.pair[numbers])
+        return float(np.mean([_relative(total[k], self.settings.date_weight) for k in pairs]))
 
     def _save(self, average: Mapping[str, Tensor], progress: Progress) -> None:
         method = self.method

@@ -1,7 +1,7 @@
 """What the loop asks of a method, and what it gives it.
 
-The loop owns batches, accumulation, steps of the optimisers, averaging over ranks, the moving
-average of weights, checkpoints and stopping. A method owns networks, optimisers and losses.
+The loop owns batches, steps of the optimisers, averaging over ranks, the moving average of weights,
+checkpoints and stopping. A method owns networks, optimisers and losses.
 """
 
 from __future__ import annotations
@@ -141,6 +141,8 @@ class Setup:
     device : torch.device
         Where networks go.
     ranks : Ranks
+    accumulate : int
+        Parts in which the generator is computed on a batch; see `methods.start.in_parts`.
     """
 
     config: Any
@@ -150,6 +152,7 @@ class Setup:
     seed: int
     device: torch.device
     ranks: Ranks
+    accumulate: int = 1
 
 
 Loss = tuple[str, Tensor, Mapping[str, float]]
@@ -174,10 +177,9 @@ class Method(Protocol):
     def losses(self, batch: Batch, step: StepInfo) -> Iterator[Loss]:
         """Yield the losses of one batch, one after the other.
 
-        The loop takes gradients of each with respect to that optimiser's parameters only, and at
-        the end of an accumulation averages them over ranks, steps, and sets them to zero, before
-        it asks for the next loss: a discriminator is yielded first, then the generator against the
-        discriminator as it now is.
+        The loop takes gradients of each with respect to that optimiser's parameters only, averages
+        them over ranks, steps, and sets them to zero, before it asks for the next loss: a
+        discriminator is yielded first, then the generator against the discriminator as it now is.
         """
         ...
 

@@ -10,21 +10,26 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
-from xharmonize.errors import ClusterError, FitError, ModelError, StoreError, XHarmonizeError
+from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
 from xharmonize.models.bundle import HasBundle, local_target, write_bundle
 from xharmonize.training import config as configs
+from xharmonize.training import on_workers
 from xharmonize.training.config import Closed, Config, Data, Method
+from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
 from xharmonize.training.store import Store, build_store, is_cut_from, open_store
 from xharmonize.training.toml import to_toml
+
+if TYPE_CHECKING:
+    from xharmonize.training.job import Job
 
 WORK = ".training"
 SAMPLES, CHECKPOINTS, LOG, CONFIG = "samples.zarr", "checkpoints", "log.jsonl", "config.toml"
@@ -97,8 +102,10 @@ def train(
     config : dataclass, optional
         Options of the method (``xh.training.SmallConv(width=16)``), or `xh.training.Config` of
         method, data and run. By default the method's own.
-    client : optional
-        To train on several workers: not there yet.
+    client : distributed.Client, optional
+        To train a network on the workers of a cluster, one rank each, as `xh.training.Run` says
+        (ranks, timeouts, restarts); see `xharmonize.cluster.run_ranks`. Closed forms are solved
+        here, and read their pairs through the client.
     out : path, optional
         Bundle of a network, or file of a fit (``fit.zarr``, ``fit.nc``), to write. A network's
         samples, checkpoints and log are kept beside it while it is trained, in ``<out>.training``.
@@ -125,6 +132,9 @@ def train(
     StoreError
         If `out` holds another training, another process trains there, or the disk is full: what was
         written stays.
+    ClusterError
+        If the workers do not suit, or were lost more often than ``Run(max_restarts=...)``: training
+        again goes on from the last checkpoint.
 
     Examples
     --------
@@ -134,11 +144,9 @@ def train(
     xharmonize.errors.UnknownModelError: method='smal-conv' is no method; did you...
     """
     settings = configs.settle(method, config)
-    if client is not None:
-        raise ClusterError("training on several workers is not there yet", cure="leave client= out")
     if isinstance(settings.method, Closed):
         return _closed(settings.method, pairs, out)
-    return _network(settings, pairs, out, progress)
+    return _network(settings, pairs, out, progress, client)
 
 
 def _closed(config: Closed, pairs: Any, out: Any) -> Training:
@@ -170,17 +178,27 @@ def _one_tree(pairs: Any) -> xr.DataTree:
     return trees[0]
 
 
-def _network(settings: Config, pairs: Any, out: Any, progress: bool | None) -> Training:
+def _network(
+    settings: Config, pairs: Any, out: Any, progress: bool | None, client: Any
+) -> Training:
     require("torch", extra="train")
     require("safetensors", extra="train")
     target = _target(out)
     work = target.with_name(target.name + WORK)
     # Two trainings in one folder would mix their samples and checkpoints.
     with writer_lock(work, wait=0.0):
-        store = _samples(settings, pairs, work)
+        with on_workers.cutting(client, work):
+            store = _samples(settings, pairs, work)
         parts = split(store, settings.data)
         training = _trained(
-            settings, pairs, store, parts, target=target, work=work, progress=progress
+            settings,
+            pairs,
+            store,
+            parts,
+            target=target,
+            work=work,
+            progress=progress,
+            client=client,
         )
         for name in (SAMPLES, CHECKPOINTS):
             shutil.rmtree(work / name)
@@ -250,12 +268,13 @@ def _trained(
     target: Path,
     work: Path,
     progress: bool | None,
+    client: Any,
 ) -> Training:
     from xharmonize.harmonizers.registry import load_model
     from xharmonize.models.kinds import GeneratorCard
     from xharmonize.training import cards, constants
+    from xharmonize.training.job import Job
     from xharmonize.training.judge import judge
-    from xharmonize.training.log import Log
 
     method: Any = settings.method
     measured = constants.measure(store, parts.training, settings.data.clip)
@@ -275,7 +294,17 @@ def _trained(
         progress=progress,
         tensorboard=settings.run.tensorboard,
     )
-    weights = _run(settings, module, card, measured, lines, store, parts, work=work, log=log)
+    job = Job(
+        config=settings,
+        card=card,
+        constants=measured,
+        line=lines[0],
+        band_lines=lines[1],
+        split=parts,
+        samples=store.path,
+        checkpoints=str(work / CHECKPOINTS),
+    )
+    weights = _run(job, log, client)
     # Scored as users run it, hence from a bundle; then written with its scores.
     trial = work / "trial"
     shutil.rmtree(trial, ignore_errors=True)
@@ -298,50 +327,14 @@ def _trained(
     )
 
 
-def _run(
-    settings: Any,
-    module: Any,
-    card: Any,
-    measured: Any,
-    lines: Any,
-    store: Store,
-    parts: Split,
-    *,
-    work: Path,
-    log: Any,
-) -> dict[str, Any]:
+def _run(job: Job, log: Log, client: Any) -> dict[str, Any]:
     """Weights of the best step."""
-    import torch
-
     from xharmonize.models.refs import Runtime
     from xharmonize.models.runtime import find_device
-    from xharmonize.training.checkpoint import Checkpoints
-    from xharmonize.training.feed import Feed
-    from xharmonize.training.loop import Loop
-    from xharmonize.training.protocol import Setup
-    from xharmonize.training.ranks import Alone
 
-    device, ranks = torch.device(find_device(Runtime(device=settings.run.device))), Alone()
-    setup = Setup(
-        config=settings.method,
-        card=card,
-        line=lines[0],
-        band_lines=lines[1],
-        seed=settings.method.seed,
-        device=device,
-        ranks=ranks,
-    )
-    loop = Loop(
-        method=module.make(setup),
-        settings=settings.method,
-        run=settings.run,
-        feed=Feed(store=store, card=card, constants=measured, device=device),
-        split=parts,
-        ranks=ranks,
-        checkpoints=Checkpoints(work / CHECKPOINTS),
-        log=log,
-    )
-    return loop.train()
+    if client is not None:
+        return on_workers.train_on(client, job, log)
+    return job.run(log, device=str(find_device(Runtime(device=job.config.run.device))))
 
 
 def _flat(scores: pd.DataFrame) -> dict[str, float]:

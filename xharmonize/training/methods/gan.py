@@ -85,6 +85,7 @@ class GanMethod:
 
     def __init__(self, setup: Setup) -> None:
         self.config: Gan = setup.config
+        self.accumulate = setup.accumulate
         self.card = GeneratorCard.of(setup.card, f"method {self.config.name!r}")
         self.ratios = [self.card.lattice.cells(one.gsd) for one in self.card.inputs]
         generator = start.make_generator(setup, self._weights(setup))
@@ -170,14 +171,20 @@ class GanMethod:
 
     def _generate(self, batch: Batch, step: StepInfo) -> Tensor:
         generator = self.networks["generator"]
-        set_keys(generator, keys_of(batch.index, step.seed, step.step, DROPOUT))
-        options = {}
         n_noise = getattr(self.config, "noise", 0)
-        if n_noise:
-            keys = keys_of(batch.index, step.seed, step.step, NOISE)
-            options["noise"] = normal(keys, (n_noise, *batch.target.shape[2:]))
-        fake: Tensor = generator(*batch.inputs, **options)
-        set_keys(generator, None)
+
+        def run(dropout: Tensor, noise: Tensor, *inputs: Tensor) -> Tensor:
+            set_keys(generator, dropout)
+            drawn = normal(noise, (n_noise, *batch.target.shape[2:])) if n_noise else None
+            options = {} if drawn is None else {"noise": drawn}
+            try:
+                made: Tensor = generator(*inputs, **options)
+            finally:
+                set_keys(generator, None)
+            return made
+
+        keys = [keys_of(batch.index, step.seed, step.step, one) for one in (DROPOUT, NOISE)]
+        fake: Tensor = start.in_parts(run, self.accumulate, *keys, *batch.inputs)
         return fake
 
     def _judge(

@@ -13,6 +13,7 @@ from xharmonize.models.kinds import GeneratorCard
 from xharmonize.training import losses
 from xharmonize.training.cards import Facts, generator_card
 from xharmonize.training.config import SmallConv
+from xharmonize.training.methods import start
 from xharmonize.training.protocol import Batch, Loss, Setup, StepInfo
 
 
@@ -43,6 +44,7 @@ class SmallConvMethod:
 
     def __init__(self, setup: Setup) -> None:
         self.config: SmallConv = setup.config
+        self.accumulate = setup.accumulate
         self.card = GeneratorCard.of(setup.card, "small-conv")
         weights = seeded(self.card, setup.seed)
         # Weights of zero in the last layer: training starts from what the network is added to.
@@ -61,7 +63,8 @@ class SmallConvMethod:
 
     def losses(self, batch: Batch, step: StepInfo) -> Iterator[Loss]:
         """Yield the one loss."""
-        estimate = self.networks["generator"](*batch.inputs)
+        run = self.networks["generator"]
+        estimate: Tensor = start.in_parts(run, self.accumulate, *batch.inputs)
         valid = self._inner(batch.valid)
         residual = losses.residual(
             estimate,

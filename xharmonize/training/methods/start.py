@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
-from xharmonize.errors import ModelError
+from xharmonize.errors import ModelError, OptionError
 from xharmonize.models.architectures import build, seeded
 from xharmonize.models.kinds import LutCard
 from xharmonize.training.methods.norm import over_ranks
@@ -78,9 +80,47 @@ def line_of_tables(lines: Line, card: LutCard) -> Float64Array:
     return np.stack([slope * (high - low) / scale, (slope * low + offset - mean) / scale], 1)
 
 
+def in_parts(run: Callable[..., Any], n: int, *tensors: Tensor) -> Any:
+    """Run a network on a batch a part at a time, keeping nothing but what it returns.
+
+    Each part is computed once more in the backward pass, when its gradients are needed, so that
+    losses are those of the whole batch: means over dates and pixels are not those of parts.
+
+    Parameters
+    ----------
+    run : callable
+        Takes parts of the tensors; returns a tensor or a tuple of them, all by sample.
+    n : int
+        How many parts; 1 runs it once and keeps all.
+    *tensors : (n, ...) tensor
+    """
+    if n == 1 or not torch.is_grad_enabled():
+        return run(*tensors)
+    parts = [
+        checkpoint(run, *part, use_reentrant=False) for part in zip(*(t.chunk(n) for t in tensors))
+    ]
+    if isinstance(parts[0], tuple):
+        return tuple(torch.cat(one) for one in zip(*parts))
+    return torch.cat(parts)
+
+
+def require_parts(network: nn.Module, setup: Setup) -> None:
+    """Raise `OptionError` where a network cannot be computed in parts."""
+    norms = [name for name, part in network.named_modules() if isinstance(part, _BatchNorm)]
+    if setup.accumulate > 1 and norms:
+        raise OptionError(
+            f"asks for parts of a batch, and {setup.config.name!r} has batch normalisation "
+            f"({norms[0]}), which is over the whole",
+            argument="accumulate",
+            value=setup.accumulate,
+            cure="leave Run(accumulate=...) out, and take a smaller batch or more ranks",
+        )
+
+
 def make_generator(setup: Setup, weights: dict[str, AnyArray]) -> nn.Module:
     """Build the network of the card on the device, ready to be trained."""
     network: nn.Module = build(setup.card, weights)
+    require_parts(network, setup)
     return over_ranks(network, setup.ranks).to(setup.device).train()
 
 

@@ -61,6 +61,7 @@ class TablesMethod:
 
     def __init__(self, setup: Setup) -> None:
         self.config: TileLutConv = setup.config
+        self.accumulate = setup.accumulate
         self.card = LutCard.of(setup.card, f"method {self.config.name!r}")
         last = ("last.weight", "last.bias") if self.config.adaptive else ("table",)
         weights = start.initial_weights(setup, last)
@@ -80,7 +81,8 @@ class TablesMethod:
     def losses(self, batch: Batch, step: StepInfo) -> Iterator[Loss]:
         """Yield the squared error of the mapped image, with what tables pay for their shape."""
         self.networks["generator"].train()
-        tables, mapped = self._map(batch)
+        images = (batch.inputs[0], _histograms(batch))
+        tables, mapped = start.in_parts(self._map, self.accumulate, *images)
         left = losses.residual(
             mapped,
             batch.target,
@@ -95,13 +97,12 @@ class TablesMethod:
         parts = {"squared": squared, "rough": rough, "decrease": decrease}
         yield "generator", total, {name: float(part.detach()) for name, part in parts.items()}
 
-    def _map(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _map(self, image: Tensor, histograms: Tensor) -> tuple[Tensor, Tensor]:
         """Tables, and the image mapped through them and refined."""
         network = self.networks["generator"]
         if not isinstance(network, Refined):
             raise TypeError(f"a {type(network).__name__} makes no tables")
-        tables: Tensor = network(batch.histograms)
-        (image,) = batch.inputs
+        tables: Tensor = network(histograms)
         mapped = look_up(tables, (image - self.low) / self.width)
         if network.convolution is not None:
             around = functional.pad(mapped, (1, 1, 1, 1), mode="replicate")
@@ -112,4 +113,10 @@ class TablesMethod:
         """Return (n, band, y, x) in the output's units, in evaluation mode, without gradients."""
         self.networks["generator"].eval()
         with torch.no_grad():
-            return self._map(batch)[1]
+            return self._map(batch.inputs[0], _histograms(batch))[1]
+
+
+def _histograms(batch: Batch) -> Tensor:
+    if batch.histograms is None:
+        raise TypeError("the batch has no histograms to make tables from")
+    return batch.histograms
