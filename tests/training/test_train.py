@@ -10,7 +10,6 @@ from helpers.training import make_cubes, make_pairs, only
 import xharmonize as xh
 from xharmonize.errors import (
     BandError,
-    ClusterError,
     FitError,
     ModelError,
     OptionError,
@@ -155,7 +154,7 @@ def test_an_interrupted_training_goes_on(trained, pairs, tmp_path, monkeypatch):
     config = Config(method=QUICK, data=DATA, run=Run(save=1))
     step = loop.Loop._step
     monkeypatch.setattr(
-        loop.Loop, "_step", lambda self, at, w: step(self, at, w) if at < 3 else 1 / 0
+        loop.Loop, "_step", lambda self, b, at, w: step(self, b, at, w) if at < 3 else 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         xh.train("small-conv", pairs, config=config, out=tmp_path / "m")
@@ -299,13 +298,9 @@ def test_wrong_configurations_are_refused(pairs):
         xh.train("multi-ols", pairs, config=Config(method=MultiOls(), data=DATA))
     with pytest.raises(OptionError, match="is a dict"):
         xh.train("ols", pairs, config={"weight": "pair"})
-    with pytest.raises(ClusterError, match="not there yet"):
-        xh.train("ols", pairs, client=object())
     for options in ({"width": "8"}, {"width": 0}, {"width": True}, {"learning_rate": float("nan")}):
         with pytest.raises(OptionError, match=f"SmallConv: {next(iter(options))} is"):
             SmallConv(**options)
-    with pytest.raises(OptionError, match="no 3 equal parts"):
-        SmallConv(batch=4, accumulate=3)
 
 
 def test_pairs_that_are_none_are_refused(pairs, cubes):

@@ -145,7 +145,7 @@ def run_ranks(
     restarts, before = 0, 0
     while True:
         try:
-            chosen = _choose(asked, before)
+            chosen = _choose(client, ranks, timeout, asked.workers, before)
             before = len(chosen)
             return _once(asked, chosen)
         except LostError as error:
@@ -194,6 +194,28 @@ def _require_usable(client: Any, timeout: float) -> None:
         raise ClusterError("leaves no time", argument="timeout", value=timeout, cure="give seconds")
 
 
+def check_workers(
+    client: Client,
+    *,
+    ranks: int | None = None,
+    device: str = "auto",
+    timeout: float = 60.0,
+    on_size: Callable[[int], None] | None = None,
+) -> None:
+    """Raise as `run_ranks` would for these workers, before work that would then be in vain.
+
+    Workers that are busy are not waited for: `run_ranks` examines them once it has them.
+    """
+    _require_usable(client, timeout)
+    chosen = _choose(client, ranks, timeout)
+    if on_size is not None:
+        on_size(len(chosen))
+    busy, threads = _processing(client, chosen), _threads(client)
+    idle = [address for address in chosen if not busy.get(address) and address in threads]
+    facts = preflight.ask(client, idle, {}, timeout)
+    preflight.require_fit(facts, {address: threads[address] for address in idle}, device=device)
+
+
 def _once(asked: _Asked, chosen: list[str]) -> list[Any]:
     """Lock and examine workers, start ranks and wait for their end."""
     if asked.on_size is not None:
@@ -225,35 +247,49 @@ def _threads(client: Any) -> dict[str, int]:
     return found
 
 
-def _choose(asked: _Asked, before: int) -> list[str]:
+def _choose(
+    client: Any,
+    ranks: int | None,
+    timeout: float,
+    workers: Sequence[str] | None = None,
+    before: int = 0,
+) -> list[str]:
     """Workers for the ranks, idle ones first; waits for as many as are needed.
 
     Where no number was asked for, as many as `before` are waited for, and fewer are taken in the
     end: a cluster that has lost a worker may not get another.
     """
-    if asked.ranks is not None and asked.ranks < 1:
+    if ranks is not None and ranks < 1:
         raise ClusterError(
-            "is no number of ranks", argument="ranks", value=asked.ranks, cure="give 1 or more"
+            "is no number of ranks", argument="ranks", value=ranks, cure="give 1 or more"
         )
-    least = asked.ranks or len(asked.workers or ()) or 1
-    until = time.monotonic() + asked.timeout
+    least = ranks or len(workers or ()) or 1
+    until = time.monotonic() + timeout
     while True:
-        found = sorted(_threads(asked.client))
-        if asked.workers is not None:
-            found = [address for address in found if address in asked.workers]
+        found = sorted(_threads(client))
+        if workers is not None:
+            found = [address for address in found if address in workers]
         is_late = time.monotonic() > until
         if len(found) >= max(least, 0 if is_late else before):
             break
         if is_late:
             raise ClusterError(
-                f"there are {len(found)} workers after {asked.timeout:g} s, and {least} ranks are "
-                "asked for",
+                f"there are {len(found)} workers after {timeout:g} s, and {least} ranks are asked "
+                "for",
                 cure="start more (client.cluster.scale), or ask for fewer ranks",
             )
         time.sleep(INTERVAL)
-    busy = asked.client.processing(found)
+    busy = _processing(client, found)
     found.sort(key=lambda address: len(busy.get(address, ())))
-    return sorted(found[: asked.ranks])
+    return sorted(found[:ranks])
+
+
+def _processing(client: Any, workers: Sequence[str]) -> Mapping[str, Any]:
+    """Tasks that each worker has; empty where one has left meanwhile."""
+    with suppress(KeyError):
+        found: Mapping[str, Any] = client.processing(workers)
+        return found
+    return {}
 
 
 @contextmanager
@@ -485,4 +521,4 @@ class _Launch:
                 break
             time.sleep(INTERVAL)
         _log.warning("ranks do not end: restarting %s", ", ".join(left))
-        self.asked.client.restart_workers(left, timeout=self.asked.timeout)
+        self.asked.client.restart_workers(left, timeout=30, raise_for_error=False)

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from xharmonize._optional import require
 from xharmonize.cluster import Rank, run_ranks
 from xharmonize.cluster.depot import FORGET, READ, SIZE, fetch, send
+from xharmonize.cluster.launch import check_workers
 from xharmonize.errors import OptionError
 from xharmonize.models.places import is_url
+from xharmonize.training.config import Config
 from xharmonize.training.log import Log, Sent, Silent, hear
 from xharmonize.types import AnyArray
 
@@ -29,6 +31,29 @@ if TYPE_CHECKING:
     from xharmonize.training.job import Job
 
 SAMPLES = "samples.tar"
+SHORT = 10.0
+"""Seconds that workers have to say what they see."""
+
+
+def require_workers(client: Any, config: Config) -> None:
+    """Raise unless the workers suit, before samples are cut.
+
+    Raises
+    ------
+    OptionError
+        If a batch has no equal part for each rank.
+    ClusterError
+        See `xharmonize.cluster.run_ranks`.
+    """
+    require("distributed", extra="cluster")
+    run = config.run
+    check_workers(
+        client,
+        ranks=run.ranks,
+        device=run.device,
+        timeout=run.timeout,
+        on_size=partial(require_parts_of_batch, config),
+    )
 
 
 @contextmanager
@@ -39,13 +64,18 @@ def cutting(client: Any, folder: Path) -> Iterator[None]:
     if client is None:
         yield
         return
+    from distributed import wait
+
     with _marked(folder) as mark:
         futures = [
             client.submit(mark.is_seen, workers=[one], allow_other_workers=False, pure=False)
             for one in client.sync(client.scheduler.ncores)
         ]
-        try:
-            is_shared = bool(futures) and all(client.gather(futures, errors="skip"))
+        try:  # busy workers are not waited for
+            done = wait(futures, timeout=SHORT).done if futures else set()
+            is_shared = len(done) == len(futures) and all(client.gather(futures, errors="skip"))
+        except TimeoutError:
+            is_shared = False
         finally:
             client.cancel(futures)
     with dask.config.set(scheduler=client if is_shared else "threads"):
@@ -74,7 +104,6 @@ def train_on(client: Any, job: Job, log: Log) -> dict[str, AnyArray]:
     ClusterError
         See `xharmonize.cluster.run_ranks`.
     """
-    require("distributed", extra="cluster")
     run, folder = job.config.run, Path(job.checkpoints).parent
     job = replace(
         job,
@@ -99,7 +128,7 @@ def train_on(client: Any, job: Job, log: Log) -> dict[str, AnyArray]:
                 interface=run.interface,
                 readable={mark.path: mark.text.encode()},
                 on_unreadable=parcel.send,
-                on_size=partial(require_parts_of_batch, job),
+                on_size=partial(require_parts_of_batch, job.config),
                 on_event=partial(hear, log),
             )
         finally:
@@ -109,9 +138,9 @@ def train_on(client: Any, job: Job, log: Log) -> dict[str, AnyArray]:
     return found
 
 
-def require_parts_of_batch(job: Job, n: int) -> None:
+def require_parts_of_batch(config: Config, n: int) -> None:
     """Raise `OptionError` unless each of `n` ranks has an equal part of a batch."""
-    batch = job.config.method.batch  # type: ignore[union-attr]  # of a network
+    batch = config.method.batch  # type: ignore[union-attr]  # of a network
     if batch % n:
         raise OptionError(
             f"has no equal part for each of {n} ranks",

@@ -183,6 +183,8 @@ def _network(
 ) -> Training:
     require("torch", extra="train")
     require("safetensors", extra="train")
+    if client is not None:
+        on_workers.require_workers(client, settings)
     target = _target(out)
     work = target.with_name(target.name + WORK)
     # Two trainings in one folder would mix their samples and checkpoints.
