@@ -127,3 +127,18 @@ def test_constant_bands_are_refused(tmp_path):
     store = build_store(xh.collect_pairs(source, target), tmp_path / "s", Data(patch=16))
     with pytest.raises(FitError, match=r"band 'green' is 0.1 in all training samples"):
         constants.measure(store, np.flatnonzero(store.kept), (1.0, 99.0))
+
+
+def test_the_domain_does_not_count_what_was_filled(tmp_path):
+    """Bright columns beside a hole would be copied into all of it."""
+    source, target = make_cubes(3)
+    source[:, :, 6:18, 24:30] = 0.9
+    source[:, :, 6:18, 30:42] = np.nan
+    data = Data(patch=16, min_valid=0.5, max_cloud=0.5)
+    store = build_store(xh.collect_pairs(source, target, min_valid=0), tmp_path / "s", data)
+    domain = constants.domain_of(store, np.flatnonzero(store.kept))
+    is_seen = np.isfinite(source.values)
+    share = (source.values > 0.85).sum() / is_seen.sum()
+    bright = int(0.9 * len(domain.histograms[0]))
+    for counts in domain.histograms:
+        assert 0.3 * share < counts[bright] < 2 * share
