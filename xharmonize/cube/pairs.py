@@ -135,9 +135,9 @@ def collect_pairs(
 ) -> xr.DataTree:
     """Pair the dates of two cubes, each on its own grid, cloudy and hazy ones left out.
 
-    Dates are screened first, each sensor by itself: how much of them is valid, and whether they are
-    brighter than the dates around them, as haze is that no mask shows
-    (`xharmonize.cube.screening.screen_dates`). This reads a sample of one band; with
+    Dates are screened first: how much of them is valid, and whether they are hazier than the dates
+    around them and than those of the other sensor, where no mask shows it
+    (`xharmonize.cube.screening.screen_dates`). This reads a sample of two bands; with
     ``min_valid=0, max_score=None`` no pixel is read. The dates that pass are paired as
     `match_pairs` does, closest in time first and each at most once. Steps of one pass, such as two
     rows of Landsat, are merged: the first valid pixel counts.
@@ -154,8 +154,8 @@ def collect_pairs(
     min_valid : float
         Minimum valid fraction of a date [1].
     max_score : float, optional
-        Largest outlier score of a date [robust standard deviation]; None for no limit. Dates with
-        fewer than three others within 30 days have no score and pass.
+        Largest outlier score of a date [uncertainty of surface reflectance, 0.005]; None for no
+        limit. Dates with fewer than three others within 30 days have no score and pass.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def collect_pairs(
     first = next(iter(groups.values()))
     found = None
     if min_valid > 0 or max_score is not None:
-        found = tuple(screen_dates(cube, min_valid=min_valid) for cube in (first, other))
+        found = screen_dates(first, other, min_valid=min_valid, tolerance=longest)
     usable = None if found is None else [one.usable(min_valid, max_score) for one in found]
     chosen = _pair_up(first, other, longest, usable=usable)
     taken = {name: cube.isel(time=chosen[:, 0]) for name, cube in groups.items()}
