@@ -192,7 +192,7 @@ def test_interpolation_is_that_of_numpy():
 
 
 def test_pixels_with_few_pairs_use_those_around():
-    source, target, slope = _cubes(n_same=3, n_near=0)
+    source, target, _ = _cubes(n_same=3, n_near=0)
     fit = xh.fit_pixelwise(source, target, neighbours=True)
     assert fit.attrs["stages"] == "0, 1, neighbours"
     assert set(np.unique(fit["stage"])) == {2}
