@@ -9,13 +9,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xharmonize.cube.pairs import as_cube, on_target_grid, source_groups, target_of
-from xharmonize.cube.regrid import regrid
+from xharmonize.cube.pairs import (
+    as_cube,
+    on_target_grid,
+    shifts_in,
+    source_groups,
+    target_of,
+)
 from xharmonize.errors import FitError, XHarmonizeError
 from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.lut.references import fit_histogram
 from xharmonize.harmonizers.pixelwise import fit_pixelwise
-from xharmonize.harmonizers.validation import By, as_estimate, estimate_left_out, score_estimates
+from xharmonize.harmonizers.validation import (
+    By,
+    as_estimate,
+    estimate_left_out,
+    score_estimates,
+    source_cube,
+)
 from xharmonize.training import judge
 from xharmonize.training.config import (
     Auto,
@@ -79,7 +90,7 @@ def _histogram(pairs: xr.DataTree, config: Any) -> xr.Dataset:
             "histogram matching takes a source of one pixel size",
             cure="collect the pairs from one cube",
         )
-    return fit_histogram(target, source=regrid(as_cube(groups[0]), like=target))
+    return fit_histogram(target, source=source_cube(on_target_grid(pairs)))
 
 
 _FITS: dict[type[Closed], Callable[[xr.DataTree, Any], xr.Dataset]] = {
@@ -154,9 +165,16 @@ def _own_scores(fitted: xr.Dataset) -> xr.Dataset:
 def _method(make: Callable[[xr.DataTree], Any]) -> Callable[[Any, Any], xr.DataArray]:
     """A method of `estimate_left_out`: a model of the rest, applied to what was left out."""
 
+    def _on_grid(model: Any, look: xr.DataTree, target: xr.DataArray) -> xr.DataArray:
+        cube = source_cube(on_target_grid(look))
+        bands = [str(band) for band in target["band"].values]
+        return judge.applied(model, cube, as_cube(target), bands)
+
     def method(rest: xr.DataTree, look: xr.DataTree) -> xr.DataArray:
         model = make(rest)
         target = target_of(look)
+        if shifts_in(look) is not None:  # moved by its weights, as the pairs of the fit were
+            return as_estimate(_on_grid(model, look, target))
         bands = [str(band) for band in target["band"].values]
         cubes = [
             judge.applied(
