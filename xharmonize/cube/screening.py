@@ -132,10 +132,9 @@ def _sampled(
         return own, [_fraction(one) for one in own], False
     points = _thinned(target)
     there = _haze(_at(source, points), both)
-    values, clear = [there, _haze(points, both)], []
+    values = [there, _haze(points, both)]
     inside = _inside(source, points)
-    for one, seen in zip(values, (inside, slice(None))):
-        clear.append(_fraction(one[:, seen]))
+    clear = [_fraction(values[0][:, inside]), _fraction(values[1])]
     if not inside.any():  # what does not overlap is refused where it is regridded
         values[0] = _haze(_thinned(source), both)
         return values, [_fraction(one) for one in values], False
@@ -174,7 +173,7 @@ def _haze(cube: xr.DataArray, names: Sequence[str]) -> FloatArray:
     sample = part.compute() if is_lazy(part.variable) else part
     values = np.asarray(sample.transpose("band", "time", "y", "x").values, np.float32)
     haze = values[0] if len(wanted) == 1 else values[0] - np.float32(CLEAR_LINE) * values[1]
-    return haze.reshape(len(haze), -1)
+    return np.asarray(haze.reshape(len(haze), -1))
 
 
 def _fraction(values: FloatArray) -> Float64Array:

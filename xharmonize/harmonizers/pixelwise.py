@@ -170,8 +170,9 @@ class _Stages:
     limits: tuple[int, ...]
     names: tuple[str, ...]
 
-    def joined(self, source: xr.DataArray, target: xr.DataArray, name: str) -> _Stages:
-        """Add a stage of further pairs."""
+    def joined(self, sides: Sequence[xr.DataArray], name: str) -> _Stages:
+        """Add a stage of further pairs: source and target."""
+        source, target = sides
         last = self.limits[-1] + 1
         # Pairs that no stage so far takes must not come with the new one.
         lag = np.where(self.lag > self.limits[-1], np.iinfo(np.int64).max, self.lag)
@@ -197,7 +198,7 @@ def _with_neighbours(known: _Stages) -> _Stages:
     for side in (known.source, known.target):
         own = side.isel(pair=used)
         sides.append(_stacked(*(own.shift(y=dy, x=dx) for dy, dx in steps)))
-    return known.joined(*sides, "neighbours")
+    return known.joined(sides, "neighbours")
 
 
 def _with_interpolated(
@@ -233,7 +234,7 @@ def _with_interpolated(
     )
     dims = ("pair", "source_band", "y", "x")
     sides = [xr.DataArray(one, dims=dims) for one in (values, wanted.data)]
-    return known.joined(*sides, "interpolated")
+    return known.joined(sides, "interpolated")
 
 
 def _interpolated(
