@@ -132,8 +132,8 @@ def _sampled(
         return own, [_fraction(one) for one in own], False
     points = _thinned(target)
     there = _haze(_at(source, points), both)
-    values = [there, _haze(points, both)]
     inside = _inside(source, points)
+    values = [np.where(inside, there, np.float32(np.nan)), _haze(points, both)]
     clear = [_fraction(values[0][:, inside]), _fraction(values[1])]
     if not inside.any():  # what does not overlap is refused where it is regridded
         values[0] = _haze(_thinned(source), both)
