@@ -227,3 +227,31 @@ def test_densify_harmonises_in_one_line_and_gives_the_fit_back(tmp_path):
         xh.load_model("auto")
     with pytest.raises(xh.errors.ModelError, match="harmonise it first"):
         target.harmonize.densify(source)
+
+
+@pytest.mark.slow
+def test_densify_with_auto_on_real_series(data):
+    """A summer of one site: what it says of itself, the hazy date included in the series."""
+    s2, l8 = (
+        xh.open_stac(
+            data / "flanders-2018" / "catalog.json",
+            collection=name,
+            datetime="2018-06-01/2018-10-31",
+            bands=bands,
+            **options,
+        ).load()
+        for name, bands, options in (
+            ("sentinel-2-l2a", [*BANDS, "swir16"], {"platform": "infer", "resolution": 10}),
+            ("landsat-8-c1-sr", [*BANDS, "swir16"], {}),
+        )
+    )
+    series = l8.harmonize.densify(s2, model="auto")
+    model = xh.load_model(series)
+    assert model.attrs["uses"] == "auto"
+    assert "2018-07-15/2018-07-17" in model.attrs["dates"]
+    assert "2018-07-18" not in model.attrs["dates"]
+    assert "registered; ERGAS on dates left out: identity" in model.attrs["history"]
+    mean = model["ergas"].mean("pair")
+    assert float(mean.sel(model="auto")) < 0.8 * float(mean.sel(model="identity"))
+    assert set(series["bandpass"].values) == {"oli"}
+    assert series.sizes["time"] == s2.sizes["time"] + l8.sizes["time"]

@@ -157,7 +157,8 @@ def collect_pairs(
         Minimum valid fraction of a date [1].
     max_score : float, optional
         Largest outlier score of a date [uncertainty of surface reflectance, 0.005]; None for no
-        limit. Dates with fewer than three others within 30 days have no score and pass.
+        limit. Dates with fewer than three others within 30 days, and cubes without blue and red,
+        have no score and pass.
     register : bool or Dataset
         Whether to fit the shifts of the source's dates against the target, which reads pixels of
         all dates and computes; or such a fit, from ``fit_shifts(source, reference=target)``. Every

@@ -13,7 +13,7 @@ from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.geobox import geobox_of, is_same_crs
 from xharmonize.types import AnyArray, BoolArray, Float64Array, FloatArray
 
-HAZE_BANDS = ("coastal", "blue", "green", "red")
+HAZE_BANDS = ("coastal", "blue")
 """Bands that haze brightens, the most sensitive first."""
 
 GROUND = "red"
@@ -48,7 +48,7 @@ class Screening:
         Valid fraction of the sampled pixels [1].
     outlier_score : (time,) float64 array
         How much more haze than on the dates around it [uncertainty of surface reflectance, 0.005];
-        NaN where unknown, and where there is no visible band.
+        NaN where unknown, and without blue and red.
     """
 
     clear_fraction: Float64Array
@@ -83,8 +83,8 @@ def screen_dates(
     Parameters
     ----------
     source, target : (time, band, y, x) DataArray
-        Reflectance [1], NaN where missing. On grids of other CRSs each is compared with its own
-        dates only.
+        Reflectance [1], NaN where missing. Without blue and red no date has a score; on grids of
+        other CRSs each is compared with its own dates only.
     min_valid : float
         Minimum valid fraction of dates that others are compared with [1].
     tolerance : float
@@ -111,8 +111,8 @@ def screen_dates(
     if is_comparable:
         found = _compared(values, days, is_clear, found, tolerance)
     for k, cube in enumerate((source, target)):
-        if not {str(name) for name in cube["band"].values} & set(HAZE_BANDS):
-            found[k] = np.full(days[k].size, np.nan)  # no band shows haze
+        if len(_wanted(_names(cube))) < 2:
+            found[k] = np.full(days[k].size, np.nan)  # haze cannot be told from the ground
     first, second = (
         Screening(clear_fraction=fraction, outlier_score=excess / UNCERTAINTY)
         for fraction, excess in zip(clear, found)
@@ -124,10 +124,10 @@ def _sampled(
     source: xr.DataArray, target: xr.DataArray
 ) -> tuple[list[FloatArray], list[Float64Array], bool]:
     """Haze (time, point) [1] and clear fraction of both, and whether points are the same."""
-    names = [[str(name) for name in cube["band"].values] for cube in (source, target)]
+    names = [_names(cube) for cube in (source, target)]
     both = [name for name in names[0] if name in names[1]]
     boxes = [geobox_of(cube) for cube in (source, target)]
-    if not is_same_crs(boxes[0].crs, boxes[1].crs) or not set(both) & set(HAZE_BANDS):
+    if not is_same_crs(boxes[0].crs, boxes[1].crs) or len(_wanted(both)) < 2:
         own = [_haze(_thinned(cube), held) for cube, held in zip((source, target), names)]
         return own, [_fraction(one) for one in own], False
     points = _thinned(target)
@@ -166,14 +166,22 @@ def _inside(cube: xr.DataArray, points: xr.DataArray) -> BoolArray:
 
 def _haze(cube: xr.DataArray, names: Sequence[str]) -> FloatArray:
     """The band that haze brightens most, less the ground's part in it: (time, point) [1]."""
-    first = next((name for name in HAZE_BANDS if name in names), names[0])
-    wanted = [first, GROUND] if first in HAZE_BANDS[:2] and GROUND in names else [first]
-    held = [str(name) for name in cube["band"].values]
+    wanted, held = _wanted(names), _names(cube)
     part = cube.isel(band=[held.index(name) for name in wanted])
     sample = part.compute() if is_lazy(part.variable) else part
     values = np.asarray(sample.transpose("band", "time", "y", "x").values, np.float32)
     haze = values[0] if len(wanted) == 1 else values[0] - np.float32(CLEAR_LINE) * values[1]
     return np.asarray(haze.reshape(len(haze), -1))
+
+
+def _wanted(names: Sequence[str]) -> list[str]:
+    """The band that haze brightens most and that of the ground; the first where one is lacking."""
+    first = next((name for name in HAZE_BANDS if name in names), "")
+    return [first, GROUND] if first and GROUND in names else list(names[:1])
+
+
+def _names(cube: xr.DataArray) -> list[str]:
+    return [str(name) for name in cube["band"].values]
 
 
 def _fraction(values: FloatArray) -> Float64Array:
