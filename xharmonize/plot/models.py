@@ -123,8 +123,17 @@ def shifts(fit: xr.Dataset, *, title: str = "") -> Figure:
     for k, name in enumerate(np.unique(groups)):
         own = groups == name
         x, y = (fit[f"shift_{axis}"].values[own] for axis in "xy")
-        style = {"fmt": "o", "markersize": 4, "elinewidth": 0.7, "color": f"C{k % 10}"}
-        axes.errorbar(x, y, xerr=error[own], yerr=error[own], label=name, **style)
+        axes.errorbar(
+            x,
+            y,
+            xerr=error[own],
+            yerr=error[own],
+            label=str(name),
+            fmt="o",
+            markersize=4,
+            elinewidth=0.7,
+            color=f"C{k % 10}",
+        )
     axes.axhline(0, color="#555555", linewidth=0.8)
     axes.axvline(0, color="#555555", linewidth=0.8)
     axes.set_aspect("equal", adjustable="datalim")
