@@ -31,7 +31,7 @@ def cubes():
 
 @pytest.fixture(scope="module")
 def pairs(cubes):
-    return xh.collect_pairs(*cubes)
+    return xh.collect_pairs(*cubes, max_score=None)
 
 
 @pytest.fixture(scope="module")
