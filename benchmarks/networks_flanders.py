@@ -1,9 +1,9 @@
 """Networks on real pairs, one date left out, trained as a user would.
 
 Run ``python benchmarks/networks_flanders.py [--methods small-conv] [--steps N] [--dates …]``.
-Each date of `linear_flanders.py` is left out in turn: it is neither trained on nor looked at to
-stop, which one more date decides. Options are the defaults. Nothing is registered. Needs the real
-observations (``XHARMONIZE_DATA``, or ``../shared/data``).
+Each date of `closed_forms_flanders.py` is left out in turn: it is neither trained on nor looked at
+to stop, which one more date decides. Options are the defaults. Nothing is registered. Needs the
+real observations (``XHARMONIZE_DATA``, or ``../shared/data``).
 """
 
 from __future__ import annotations
@@ -11,33 +11,15 @@ from __future__ import annotations
 import argparse
 import os
 import time
-import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import xarray as xr
-from linear_flanders import ALL_BANDS, BANDS, PAIRS
+from closed_forms_flanders import NEAR, clear_pairs, load
 
 import xharmonize as xh
 from xharmonize.training import Config, Data
 from xharmonize.training.config import NETWORKS
-
-
-def load_pairs(folder: Path) -> xr.DataTree:
-    """All pairs to four days, screened."""
-    catalog, when = folder / "flanders-2018" / "catalog.json", "2018-02-01/2018-10-31"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
-        sentinel = xh.open_stac(
-            catalog,
-            collection="sentinel-2-l2a",
-            bands=ALL_BANDS,
-            resolution=10,
-            platform="infer",
-            datetime=when,
-        )
-        landsat = xh.open_stac(catalog, collection="landsat-8-c1-sr", bands=BANDS, datetime=when)
-    return xh.collect_pairs(sentinel, landsat, tolerance="4D").compute()
 
 
 def main(argv: list[str] | None = None) -> pd.DataFrame:
@@ -45,12 +27,14 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", default="small-conv")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--dates", default=",".join(PAIRS))
+    parser.add_argument("--dates", help="default: those at most two days from a date of Sentinel-2")
     given = parser.parse_args(argv)
     folder = os.environ.get("XHARMONIZE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
-    pairs, tables = load_pairs(Path(folder)), []
+    pairs, tables = clear_pairs(*load(Path(folder) / "flanders-2018" / "catalog.json")), []
+    near = pairs["time_target"].values[np.abs(pairs["gap"].values) <= NEAR]
+    dates = given.dates.split(",") if given.dates else near.astype("datetime64[D]").astype(str)
     for name in given.methods.split(","):
-        for date in given.dates.split(","):
+        for date in map(str, dates):
             start = time.process_time()
             # The mask leaves half of a clear date of snow or roofs; more is cloud.
             data = Data(holdout=(date,), max_cloud=0.5)

@@ -222,3 +222,22 @@ def test_tables_of_the_papers_at_a_tiny_size(tmp_path):
     assert "reference: observed Landsat" in on_truth.index
     found = papers.main(["002", *tiny])
     assert {"tile-lut-conv", "line per band"} < {*found.loc["scene", "truth"].index}
+
+
+@pytest.mark.real_data
+def test_haze_scores_alike_in_a_year_and_in_a_summer(data, monkeypatch, capsys):
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
+    table = import_benchmark("haze").main(["--real"])
+    scores = table.loc["S2 2018-07-18"]
+    assert (scores > 4).all()
+    assert scores.max() - scores.min() < 1.5
+    assert (table.filter(like="L8", axis="index").max() < 2).all()
+    assert "L8: 7 clear, 0 dropped" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_haze_of_simulated_seasons(capsys):
+    table = import_benchmark("haze").main(["--seeds", "11", "--to", "2022-05-31"])
+    is_hazy, is_out = table["haze"] > 0.01, table["score"] > 2
+    assert is_out[is_hazy].mean() > 3 * is_out[table["haze"] < 0.003].mean()
+    assert "haze-free: " in capsys.readouterr().out

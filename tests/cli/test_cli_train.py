@@ -107,6 +107,29 @@ def test_what_a_file_may_not_say(capsys, folder, text, match):
     assert not (folder / "never").exists()
 
 
+def test_a_file_that_is_not_there(capsys, folder):
+    (folder / "c.toml").write_text("")
+    with pytest.raises(SystemExit):
+        main(["train", str(folder / "d.toml"), "--out", str(folder / "x")])
+    err = " ".join(capsys.readouterr().err.split())
+    assert "there is no file" in err
+    assert "did you mean 'c.toml'?" in err
+    assert "Errno" not in err
+
+
+def test_pairs_are_registered_where_the_file_says_so(capsys, folder):
+    options = {"method": "ols", "options": ""}
+    text = FIT.format(**options) + "register = true\n"
+    code, _, err = call(capsys, folder, text, "registered.zarr")
+    assert code == 0, err
+    plain = xh.load_model(folder / "fit.zarr") if (folder / "fit.zarr").exists() else None
+    found = xh.load_model(folder / "registered.zarr")
+    assert plain is None or not found["slope"].equals(plain["slope"])
+    code, _, err = call(capsys, folder, text.replace("= true", "= 1"), "other.zarr")
+    assert code == 1
+    assert "[pairs] register is 1" in " ".join(err.split())
+
+
 def test_a_seed_is_refused_where_nothing_is_random(capsys, folder):
     text = FIT.format(method="ols", options="")
     code, _, err = call(capsys, folder, text, "never", "--seed", "3")

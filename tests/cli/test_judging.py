@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
@@ -102,6 +103,7 @@ def test_score_of_an_index(capsys, stores):
         (["--out", "s.txt", *BOTH], "neither .csv nor .json", console.USAGE),
         ([*BOTH, "--metrics", "rsme"], "did you mean", console.FAILED),
         ([*BOTH[:2], "--reference-sensor", "modis"], "no date is of 'modis'", console.FAILED),
+        ([*BOTH[:2], "--reference-sensor", "landsat-c2"], "did you mean 'landsat", console.FAILED),
         ([*BOTH, "--tolerance", "6h"], "no two dates lie within", console.FAILED),
     ],
 )
@@ -135,7 +137,14 @@ def test_plot_of_a_fit_and_of_losses(capsys, stores, tmp_path):
     fit = xh.fit_tables(raw, xh.fit_histogram(ref, bins=32), tile=60)
     xh.save_model(fit.compute(), tmp_path / "fit.nc")
     pd.DataFrame({"epoch": [1, 2], "generator": [2.0, 1.0]}).to_csv(tmp_path / "l.csv", index=False)
-    for kind, name in (("tables", "fit.nc"), ("training", "l.csv")):
+    moved = xr.Dataset(
+        {"shift_x": ("time", [1.0, 2.0]), "shift_y": ("time", [0.5, -1.0])},
+        {"time": [0, 1], "group": ("time", ["sentinel-2a/3", "sentinel-2b/8"])},
+        {"model": "auto"},
+    )
+    xh.save_model(moved, tmp_path / "auto.nc")
+    drawn = (("tables", "fit.nc"), ("training", "l.csv"), ("shifts", "auto.nc"))
+    for kind, name in drawn:
         out = tmp_path / f"{kind}.svg"
         code, _, err = call(capsys, "plot", kind, tmp_path / name, "--out", out)
         assert (code, out.exists()) == (0, True), err

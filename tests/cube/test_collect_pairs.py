@@ -154,30 +154,112 @@ def test_what_are_no_pairs_is_refused():
         xh.collect_pairs(sentinel(), landsat(("2019-07-02",)))
 
 
-def test_real_haze_is_not_paired(data):
-    """2018-07-18 is nearest to Landsat's 07-17, and hazy.
+GROUND = np.random.default_rng(3).uniform(0.05, 0.15, (12, 15))
 
-    It takes a series of seasons to tell: among the dates of summer alone its score is 1.9.
-    """
+
+def sky(sensor, platform, dates, bands=("blue", "red"), *, fine=1, noise=0.002):
+    """Blue is half of red over any ground, and every date errs a little."""
+    size = tuple(n * fine for n in GROUND.shape)
+    cube = example_cube(
+        sensor,
+        platform=platform,
+        dates=dates,
+        bands=bands,
+        shape=size,
+        resolution=30 / fine,
+        missing=0,
+    )
+    red = np.kron(GROUND, np.ones((fine, fine)))
+    ground = {"blue": 0.5 * red + 0.02, "red": red}
+    errors = np.random.default_rng(len(dates)).normal(0, noise, (len(dates), 1, 1, 1))
+    values = np.stack([ground[band] for band in bands])[None] + errors
+    return cube.copy(data=values.astype("float32"))
+
+
+def both_skies(noise=0.002):
+    source = sky("sentinel-2-l2a", "sentinel-2a", DATES, fine=3, noise=noise)
+    days = ("2018-07-02", "2018-07-12", "2018-07-17", "2018-07-27")
+    return source, sky("landsat-c2-l2", "landsat-8", days, noise=noise) + 0.01
+
+
+def test_a_change_of_the_ground_is_no_haze():
+    """Harvest brightens red more than blue; haze the reverse. Landsat reads higher throughout."""
+    source, target = both_skies()
+    harvest = xr.DataArray([0.03, 0.06], dims="band")
+    hazy = xr.DataArray([0.04, 0.02], dims="band")
+    changed, veiled = (source.copy(data=source.values.copy()) for _ in range(2))
+    changed[3] += harvest
+    veiled[3] += hazy
+    scores = [
+        xh.collect_pairs(one, target, max_score=None)["outlier_score_source"]
+        for one in (changed, veiled)
+    ]
+    assert float(abs(scores[0]).max()) < 2
+    assert float(scores[1][2]) == pytest.approx(6, abs=1.5)
+    assert days(xh.collect_pairs(veiled, target), "source") == ["07-01", "07-11", "07-21", "07-26"]
+
+
+@pytest.mark.parametrize("n_dates", [4, 6])
+def test_haze_of_either_sensor_is_found_with_few_dates(n_dates):
+    """Landsat's dates alone are too few to tell: those of both sensors do."""
+    source, target = both_skies()
+    source, target = source.isel(time=slice(n_dates)), target.isel(time=slice(3))
+    veiled = target.copy(data=target.values.copy())
+    veiled[1] += xr.DataArray([0.04, 0.02], dims="band")
+    assert days(xh.collect_pairs(source, target), "target") == ["07-02", "07-12", "07-17"]
+    assert days(xh.collect_pairs(source, veiled), "target") == ["07-02", "07-17"]
+
+
+def test_what_both_sensors_see_is_the_ground():
+    """A flood between two dates of both: brighter than the month, but not than each other."""
+    source, target = both_skies()
+    both = [one.copy(data=one.values.copy()) for one in (source, target)]
+    both[0][3] += xr.DataArray([0.04, 0.02], dims="band")
+    both[1][2] += xr.DataArray([0.04, 0.02], dims="band")
+    pairs = xh.collect_pairs(*both, tolerance="2D")
+    assert days(pairs, "source") == ["07-01", "07-11", "07-16", "07-26"]
+
+
+def test_grids_of_other_crss_are_screened_each_by_itself():
+    source, target = both_skies()
+    far = target.assign_coords(spatial_ref=example_cube(shape=(4, 4), crs=32632)["spatial_ref"])
+    first = xh.collect_pairs(source, far, max_score=None)["outlier_score_source"]
+    assert np.isfinite(first).all()
+
+
+def real_cubes(data, span):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
-        source, target = (
+        return [
             xh.open_stac(
                 data / "flanders-2018" / "catalog.json",
                 collection=name,
-                datetime="2018-02-01/2018-10-31",
-                bands=["blue"],
+                datetime=span,
+                bands=["blue", "red"],
                 platform=platform,
             )
             for name, platform in (("sentinel-2-l2a", "infer"), ("landsat-8-c1-sr", None))
-        )
+        ]
+
+
+CLEAR = [
+    ("02-07", "02-08"),
+    ("02-23", "02-25"),
+    ("06-06", "06-03"),
+    ("07-01", "06-30"),
+    ("07-17", "07-15"),
+    ("07-24", "07-23"),
+    ("10-05", "10-06"),
+]
+"""Target and source. 2018-07-18 is nearest to Landsat's 07-17, and hazy."""
+
+
+@pytest.mark.parametrize(
+    ("span", "first", "last"),
+    [("2018-02-01/2018-10-31", 0, 7), ("2018-06-25/2018-08-05", 3, 6)],
+)
+def test_real_haze_is_not_paired(data, span, first, last):
+    """In a series of seasons and among the dates of a summer alone; no clear pair is lost."""
+    source, target = real_cubes(data, span)
     pairs = xh.collect_pairs(source, target)
-    assert list(zip(days(pairs, "target"), days(pairs, "source"))) == [
-        ("02-07", "02-08"),
-        ("02-23", "02-25"),
-        ("06-06", "06-03"),
-        ("07-01", "06-30"),
-        ("07-17", "07-15"),
-        ("07-24", "07-23"),
-        ("10-05", "10-06"),
-    ]
+    assert list(zip(days(pairs, "target"), days(pairs, "source"))) == CLEAR[first:last]

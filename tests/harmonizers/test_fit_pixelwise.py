@@ -142,3 +142,73 @@ def test_uncertainty_of_what_passes_through_is_kept():
     ]
     for fit in fits:
         np.testing.assert_array_equal(xh.to_landsat(dataset, fit)["uncertainty"], sigma)
+
+
+def _half_paired():
+    """Source every 8 days, target on the same days: some source dates are left out."""
+    days = [str(day) for day in pd.date_range("2018-05-01T10:50", periods=9, freq="8D")]
+    shape = (12, 13)
+    source = example_cube(bands=BANDS, dates=days, shape=shape, missing=0.0, seed=4)
+    pattern = source.values[0] - source.values[0].mean()
+    line = np.linspace(0, 1, 9)[:, None, None, None]
+    smooth = source.copy(data=(0.2 + 0.1 * line + pattern).astype("float32"))
+    target = example_cube(
+        "landsat-c2-l2", platform="landsat-8", bands=BANDS, dates=days, shape=shape
+    )
+    target = target.copy(data=(0.9 * smooth.values + 0.01).astype("float32"))
+    return smooth.isel(time=[0, 1, 3, 4, 6, 7]), target
+
+
+def test_dates_of_the_target_without_a_pair_take_the_source_interpolated():
+    """The source grows along a line: interpolated over 16 days it is what it would have been."""
+    source, target = _half_paired()
+    with_gap = xh.fit_pixelwise(source, target, days=(0,), n_min=8, interpolate="16D")
+    assert with_gap.attrs["stages"] == "0, interpolated"
+    assert set(np.unique(with_gap["stage"])) == {1}
+    assert set(np.unique(with_gap["n"])) == {8}  # the last date has nothing after it
+    np.testing.assert_allclose(with_gap["slope"], 0.9, atol=1e-3)
+    short = xh.fit_pixelwise(source, target, days=(0,), n_min=8, interpolate="15D")
+    assert set(np.unique(short["stage"])) == {FALLBACK}
+    assert_lazy(xh.fit_pixelwise(source.chunk(y=5), target.chunk(y=5), interpolate="16D"))
+    with pytest.raises(xh.errors.FitError, match=r"interpolate='16D' needs the dates between"):
+        xh.fit_pixelwise(xh.match_pairs(source, target), interpolate="16D")
+
+
+def test_interpolation_is_that_of_numpy():
+    """Over whatever dates a pixel has."""
+    from xharmonize.harmonizers.pixelwise import _interpolated
+
+    random = np.random.default_rng(0)
+    days = np.sort(random.choice(60, 12, replace=False)).astype(float)
+    values = random.random((12, 2, 3, 4)).astype("float32")
+    values[random.random(values.shape) < 0.3] = np.nan
+    at = np.array([0.0, 7.5, 20.0, 33.3, 59.0])
+    found = _interpolated(values, days=days, at=at, longest=1e9)
+    for place in np.ndindex(2, 3, 4):
+        own = values[(slice(None), *place)]
+        ok = np.isfinite(own)
+        expected = np.interp(at, days[ok], own[ok], left=np.nan, right=np.nan)
+        np.testing.assert_allclose(found[(slice(None), *place)], expected, rtol=1e-5)
+
+
+def test_pixels_with_few_pairs_use_those_around():
+    source, target, _ = _cubes(n_same=3, n_near=0)
+    fit = xh.fit_pixelwise(source, target, neighbours=True)
+    assert fit.attrs["stages"] == "0, 1, neighbours"
+    assert set(np.unique(fit["stage"])) == {2}
+    assert set(np.unique(fit["n"])) == {27, 18, 12}  # pairs of the middle, edges, corners
+    x = np.concatenate([source[:, 0, 4 + j, 6 + i].values for j in range(3) for i in range(3)])
+    y = np.concatenate([target[:, 0, 4 + j, 6 + i].values for j in range(3) for i in range(3)])
+    assert float(fit["slope"][0, 5, 7]) == pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-4)
+    assert set(np.unique(xh.fit_pixelwise(source, target)["stage"])) == {FALLBACK}
+
+
+def test_further_stages_do_not_depend_on_chunks():
+    source, target = _half_paired()
+
+    def fit(cube):
+        return xh.fit_pixelwise(cube, target, days=(0,), interpolate="16D", neighbours=True)[
+            "slope"
+        ]
+
+    assert_chunk_invariant(fit, source, chunkings=[{"time": 1, "y": 5, "x": 4}])

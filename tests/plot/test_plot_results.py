@@ -84,3 +84,23 @@ def test_values_that_options_cannot_have():
             xh.plot.errors(cube, cube, time=time)
     with pytest.raises(xh.errors.GridError, match="y and x"):
         xh.plot.maps(cube.mean(["y", "x"]))
+
+
+def test_shifts_are_drawn_by_platform_and_orbit():
+    fit = xr.Dataset(
+        {
+            "shift_x": ("time", [1.0, 2.0, 3.0]),
+            "shift_y": ("time", [0.5, -1.0, 0.0]),
+            "shift_se": ("time", [0.2, 0.3, 0.2]),
+        },
+        {"time": [0, 1, 2], "group": ("time", ["sentinel-2a/3", "sentinel-2b/8", "sentinel-2a/3"])},
+    )
+    figure = xh.plot.shifts(fit, title="July")
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "shift to the east [m]"
+    assert [text.get_text() for text in axes.get_legend().texts] == [
+        "sentinel-2a/3",
+        "sentinel-2b/8",
+    ]
+    with pytest.raises(xh.errors.ModelError, match="holds no shifts"):
+        xh.plot.shifts(fit[["shift_se"]])

@@ -45,7 +45,7 @@ def test_lines_recover_what_made_the_target(tmp_path):
     levels = np.array([0.0, 0.1, 0.05, 0.2], np.float32)[:, None, None, None]
     target = target.sel(band=["red"]).copy(data=(0.8 * seen + 0.01 + levels).astype("f4"))
     data = Data(patch=16, source_bands=("red",))
-    store = build_store(xh.collect_pairs(source, target), tmp_path / "s", data)
+    store = build_store(xh.collect_pairs(source, target, max_score=None), tmp_path / "s", data)
     samples = np.flatnonzero(store.kept)
     every, own = constants.fit_lines(store, samples, grid="exact")
     # Ridge 1e-2 of the slope's own variance, towards 1.
@@ -124,6 +124,25 @@ def test_tables_see_training_samples_clipped_as_their_target_is(store):
 def test_constant_bands_are_refused(tmp_path):
     source, target = make_cubes(3)
     source[:, 1] = 0.1
-    store = build_store(xh.collect_pairs(source, target), tmp_path / "s", Data(patch=16))
+    store = build_store(
+        xh.collect_pairs(source, target, max_score=None), tmp_path / "s", Data(patch=16)
+    )
     with pytest.raises(FitError, match=r"band 'green' is 0.1 in all training samples"):
         constants.measure(store, np.flatnonzero(store.kept), (1.0, 99.0))
+
+
+def test_the_domain_does_not_count_what_was_filled(tmp_path):
+    """Bright columns beside a hole would be copied into all of it."""
+    source, target = make_cubes(3)
+    source[:, :, 6:18, 24:30] = 0.9
+    source[:, :, 6:18, 30:42] = np.nan
+    data = Data(patch=16, min_valid=0.5, max_cloud=0.5)
+    store = build_store(
+        xh.collect_pairs(source, target, min_valid=0, max_score=None), tmp_path / "s", data
+    )
+    domain = constants.domain_of(store, np.flatnonzero(store.kept))
+    is_seen = np.isfinite(source.values)
+    share = (source.values > 0.85).sum() / is_seen.sum()
+    bright = int(0.9 * len(domain.histograms[0]))
+    for counts in domain.histograms:
+        assert 0.3 * share < counts[bright] < 2 * share

@@ -163,7 +163,9 @@ def test_interpolated_coarse_bands_are_refused(tmp_path):
     source, target = make_cubes(2)
     source[:, 4] = source[:, 4].rolling(x=3, center=True, min_periods=1).mean()
     with pytest.raises(xh.errors.ModelError, match="interpolated"):
-        build_store(xh.collect_pairs(source, target), tmp_path / "s", Data(patch=16))
+        build_store(
+            xh.collect_pairs(source, target, max_score=None), tmp_path / "s", Data(patch=16)
+        )
 
 
 def test_no_store_is_said_so(tmp_path):

@@ -30,7 +30,7 @@ def cubes():
 
 @pytest.fixture(scope="module")
 def pairs(cubes):
-    return xh.collect_pairs(*cubes)
+    return xh.collect_pairs(*cubes, max_score=None)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +208,15 @@ def test_every_closed_form_gives_a_fit_that_is_applied(method, pairs, cubes, tmp
     source, target = cubes
     found = source.harmonize.to_landsat(tmp_path / "fit.zarr", like=target)
     assert np.isfinite(found.values).mean() > 0.8
+
+
+@pytest.mark.parametrize("method", ["ols", "multi-ols"])
+def test_one_date_is_scored_by_quarters_of_its_area(method, pairs):
+    training = xh.train(method, only(pairs, [0]))
+    error = training.scores["ergas"].droplevel("reference")
+    assert error[method] < error["identity"]
+    assert any("by quarters of the area" in note for note in training.notes)
+    assert int(training.scores["pixels"].iloc[0]) > 0.8 * pairs["target"].sizes["y"] ** 2
 
 
 def test_a_fit_is_scored_where_hls_does_not_apply(pairs):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 Figures: TypeAlias = Literal[
-    "maps", "scatter", "errors", "series", "timeline", "frequency", "tables", "training"
+    "maps", "scatter", "errors", "series", "timeline", "frequency", "shifts", "tables", "training"
 ]
 COMPARED = ("scatter", "errors")
 DEFAULT_TOLERANCE = "2D"
@@ -39,6 +39,7 @@ OPTIONS: dict[Figures, set[str]] = {
     "series": {"point", "smooth", "bands", "sensor", "title"},
     "timeline": {"sensor", "title"},
     "frequency": {"sensor", "title"},
+    "shifts": {"title"},
     "tables": {"title"},
     "training": {"title"},
 }
@@ -74,7 +75,8 @@ class Drawing:
         list[Path],
         typer.Argument(
             help="Zarr stores: one or more for maps and timeline; prediction and reference for "
-            "scatter and errors; a fit for tables; a CSV file or a log.jsonl for training; "
+            "scatter and errors; a fit for tables, one of auto for shifts; a CSV file or a "
+            "log.jsonl for training; "
             "otherwise one."
         ),
     ]
@@ -144,6 +146,7 @@ class Drawing:
             "series": self._series,
             "timeline": lambda: plot.timeline(*self._cubes(), title=title),
             "frequency": lambda: plot.frequency(self._cubes()[0], title=title),
+            "shifts": lambda: plot.shifts(_fit(self.stores[0]), title=title),
             "tables": lambda: plot.tables(_fit(self.stores[0]), title=title),
             "training": lambda: plot.training(self.stores[0], title=title),
         }
@@ -197,7 +200,7 @@ def open_both(
 def _fit(path: Path) -> xr.Dataset:
     fit = xh.load_model(path)
     if not isinstance(fit, xr.Dataset):
-        raise xh.errors.ModelError(f"{path} is a model, not a fit with look-up tables")
+        raise xh.errors.ModelError(f"{path} is a model, not a fit")
     return fit
 
 

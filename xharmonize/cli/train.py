@@ -30,6 +30,7 @@ PAIRS: dict[str, type | tuple[type, ...]] = {
     "platform": str,
     "resolution": (int, float),
     "mask": str,
+    "register": bool,
 }
 """Keys of ``[pairs]``, and what their values are."""
 
@@ -45,6 +46,7 @@ _FORMS = {
     "platform": 'platform = "infer", or the name of one',
     "resolution": "resolution = 10.0",
     "mask": 'mask = "clear"',
+    "register": "register = true, to fit the shifts of dates first",
 }
 
 
@@ -63,6 +65,7 @@ class Job:
     platform: str | None = None
     resolution: float | None = None
     mask: str = "clear"
+    register: bool = False
 
 
 def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
@@ -85,7 +88,7 @@ def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
                 f"{where}: [pairs] has no {key!r}",
                 cure=f"{suggest(key, PAIRS)}it has {', '.join(PAIRS)}",
             )
-        if not isinstance(value, PAIRS[key]) or isinstance(value, bool):
+        if not isinstance(value, PAIRS[key]) or isinstance(value, bool) != (PAIRS[key] is bool):
             raise OptionError(f"{where}: [pairs] {key} is {value!r}", cure=f"write {_FORMS[key]}")
     lacking = [name for name in ("items", "source", "target") if name not in values]
     if lacking:
@@ -132,7 +135,8 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
     )
     for cube in (source, target):
         check(cube, refuse=True)
-    pairs = xh.collect_pairs(source, target, tolerance=job.tolerance)
+    with console.progress("Choosing pairs"):
+        pairs = xh.collect_pairs(source, target, tolerance=job.tolerance, register=job.register)
     within = job.tolerance if isinstance(job.tolerance, str) else f"{job.tolerance:g} days"
     console.say(f"Pairs of dates within {within}: {pairs.sizes['pair']}")
     with console.progress(f"Training {config.method.name}"):

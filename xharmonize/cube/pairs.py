@@ -29,7 +29,8 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import require_same_grid
 from xharmonize.cube.orbits import pair_shifts
 from xharmonize.cube.regrid import regrid
-from xharmonize.cube.screening import screen_dates
+from xharmonize.cube.screening import Screening, screen_dates
+from xharmonize.cube.shifts import fit_shifts
 from xharmonize.errors import (
     BandError,
     ContractError,
@@ -132,12 +133,13 @@ def collect_pairs(
     tolerance: Duration = "4D",
     min_valid: float = 0.5,
     max_score: float | None = 2.0,
+    register: bool | xr.Dataset = False,
 ) -> xr.DataTree:
     """Pair the dates of two cubes, each on its own grid, cloudy and hazy ones left out.
 
-    Dates are screened first, each sensor by itself: how much of them is valid, and whether they are
-    brighter than the dates around them, as haze is that no mask shows
-    (`xharmonize.cube.screening.screen_dates`). This reads a sample of one band; with
+    Dates are screened first: how much of them is valid, and whether they are hazier than the dates
+    around them and than those of the other sensor, where no mask shows it
+    (`xharmonize.cube.screening.screen_dates`). This reads a sample of two bands; with
     ``min_valid=0, max_score=None`` no pixel is read. The dates that pass are paired as
     `match_pairs` does, closest in time first and each at most once. Steps of one pass, such as two
     rows of Landsat, are merged: the first valid pixel counts.
@@ -154,8 +156,13 @@ def collect_pairs(
     min_valid : float
         Minimum valid fraction of a date [1].
     max_score : float, optional
-        Largest outlier score of a date [robust standard deviation]; None for no limit. Dates with
-        fewer than three others within 30 days have no score and pass.
+        Largest outlier score of a date [uncertainty of surface reflectance, 0.005]; None for no
+        limit. Dates with fewer than three others within 30 days, and cubes without blue and red,
+        have no score and pass.
+    register : bool or Dataset
+        Whether to fit the shifts of the source's dates against the target, which reads pixels of
+        all dates and computes; or such a fit, from ``fit_shifts(source, reference=target)``. Every
+        model that is fitted or trained on the pairs then takes them as registered.
 
     Returns
     -------
@@ -165,6 +172,8 @@ def collect_pairs(
         ``/source/<name>``. The root has, along ``pair``, ``time_source``, ``time_target``, ``gap``
         (source minus target [days]), both contracts (``platform_source``, …), and, where dates were
         screened, ``clear_fraction_source`` [1], ``outlier_score_source`` and those of the target.
+        Of registered pairs also ``shift_x``, ``shift_y``: how far east and north of the target the
+        source lies [m]; ``/shifts`` is the fit.
 
     Raises
     ------
@@ -172,29 +181,60 @@ def collect_pairs(
         If no two dates that pass are within `tolerance`, or cubes of the source differ in dates.
     """
     _require_limits(min_valid, max_score)
+    _require_register(register)
     longest = duration_in_days(tolerance, argument="tolerance", least=0)
     groups, other = _groups(source), _merged(_reflectance(at_door(target)))
     first = next(iter(groups.values()))
     found = None
     if min_valid > 0 or max_score is not None:
-        found = tuple(screen_dates(cube, min_valid=min_valid) for cube in (first, other))
+        found = screen_dates(first, other, min_valid=min_valid, tolerance=longest)
     usable = None if found is None else [one.usable(min_valid, max_score) for one in found]
     chosen = _pair_up(first, other, longest, usable=usable)
-    taken = {name: cube.isel(time=chosen[:, 0]) for name, cube in groups.items()}
+    fit = register if isinstance(register, xr.Dataset) else None
+    if register is True:
+        fit = fit_shifts(first, reference=other)
     wanted = other.isel(time=chosen[:, 1])
-    root = _contract(next(iter(taken.values())), "source") | _contract(wanted, "target")
-    root |= _numbered(next(iter(taken.values())), wanted)
-    for side, one, steps in zip(("source", "target"), found or (), chosen.T):
-        root[f"clear_fraction_{side}"] = ("pair", one.clear_fraction[steps], {"units": "1"})
-        root[f"outlier_score_{side}"] = ("pair", one.outlier_score[steps], {"units": "1"})
+    root = _told(first.isel(time=chosen[:, 0]), wanted, chosen, found or (), fit)
     limits = f"min_valid {min_valid:g}, max_score {max_score}"
-    attrs = with_history({}, f"collect_pairs: tolerance {worded_days(longest)}, {limits}")
+    done = "" if fit is None else ", registered"
+    attrs = with_history({}, f"collect_pairs: tolerance {worded_days(longest)}, {limits}{done}")
     nodes = {
-        "/source" if name == WHOLE else f"/source/{name}": _node(cube)
-        for name, cube in taken.items()
+        "/source" if name == WHOLE else f"/source/{name}": _node(cube.isel(time=chosen[:, 0]))
+        for name, cube in groups.items()
     }
     top = xr.Dataset(coords=root, attrs=attrs)
-    return xr.DataTree.from_dict({"/": top, **nodes, "/target": _node(wanted)})
+    pairs = xr.DataTree.from_dict({"/": top, **nodes, "/target": _node(wanted)})
+    return pairs if fit is None else with_shifts(pairs, fit)
+
+
+def _told(
+    source: xr.DataArray,
+    target: xr.DataArray,
+    chosen: IntArray,
+    found: Sequence[Screening],
+    fit: xr.Dataset | None,
+) -> dict[str, Any]:
+    """Coordinates along `pair`: contracts, gap, and what screening and registration found."""
+    root = _contract(source, "source") | _contract(target, "target")
+    root |= _numbered(source, target)
+    for side, one, steps in zip(("source", "target"), found, chosen.T):
+        root[f"clear_fraction_{side}"] = ("pair", one.clear_fraction[steps], {"units": "1"})
+        root[f"outlier_score_{side}"] = ("pair", one.outlier_score[steps], {"units": "1"})
+    if fit is not None:
+        moved = pair_shifts(source, target, fit)
+        for name in ("shift_x", "shift_y"):
+            root[name] = ("pair", moved[name].values, {"units": "m"})
+    return root
+
+
+def _require_register(register: Any) -> None:
+    if not isinstance(register, (bool, xr.Dataset)):
+        raise OptionError(
+            "is no fit",
+            cure="give True, or a result of xh.fit_shifts(source, reference=target)",
+            argument="register",
+            value=register,
+        )
 
 
 WHOLE = "source"
@@ -212,6 +252,24 @@ def source_groups(pairs: xr.DataTree) -> dict[str, xr.DataArray]:
 def target_of(pairs: xr.DataTree) -> xr.DataArray:
     """Target reflectance (pair, band, y, x) [1]."""
     return _node_of(pairs, "target").to_dataset()[REFLECTANCE]
+
+
+SHIFTS = "shifts"
+"""Node of a tree with the shifts of its dates, as `xharmonize.fit_shifts` gives them."""
+
+
+def shifts_in(pairs: xr.DataTree) -> xr.Dataset | None:
+    """Shifts that collected pairs are registered by; None if they are not."""
+    found = pairs.children.get(SHIFTS)
+    return None if found is None else found.to_dataset(inherit=False)
+
+
+def with_shifts(pairs: xr.DataTree, fit: xr.Dataset | None) -> xr.DataTree:
+    """Return pairs registered by a fit of `xharmonize.fit_shifts`; by none with None."""
+    nodes = {node.path: node.to_dataset(inherit=False) for node in pairs.subtree}
+    nodes.pop(f"/{SHIFTS}", None)
+    added = {} if fit is None else {f"/{SHIFTS}": fit}
+    return xr.DataTree.from_dict({**nodes, **added})
 
 
 def as_cube(side: xr.DataArray) -> xr.DataArray:
@@ -233,9 +291,10 @@ def on_target_grid(
     pairs : DataTree
         From `collect_pairs`.
     shifts : Dataset, optional
-        From `xharmonize.fit_shifts` of the source. If it was fitted with ``reference=`` the target,
-        the source is moved to the target of its pair: to where that lies if the fit has seen it,
-        to the mean of all targets if it was excluded.
+        From `xharmonize.fit_shifts` of the source; by default those that the pairs were registered
+        by, if they were. If it was fitted with ``reference=`` the target, the source is moved to
+        the target of its pair: to where that lies if the fit has seen it, to the mean of all
+        targets if it was excluded.
     psf, min_valid
         See `xharmonize.regrid`.
 
@@ -246,6 +305,7 @@ def on_target_grid(
         ``target`` (pair, band, y, x).
     """
     wanted = as_cube(target_of(pairs))
+    shifts = shifts_in(pairs) if shifts is None else shifts
     moved = []
     for side in source_groups(pairs).values():
         cube = as_cube(side)

@@ -14,7 +14,7 @@ from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, read_coordinate, select_bands, with_history
 from xharmonize.cube.geobox import geobox_of, is_same_crs
 from xharmonize.cube.orbits import orbit_groups
-from xharmonize.cube.pairs import as_cube, source_groups, target_of
+from xharmonize.cube.pairs import as_cube, shifts_in, source_groups, target_of, with_shifts
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
 from xharmonize.cube.regrid import regrid
 from xharmonize.cube.shifts import fit_shifts, without_reference
@@ -96,7 +96,8 @@ def fit_auto(
     series : cube, optional
         All dates of the source, for the network of their shifts; by default those of the pairs.
     shifts : Dataset, optional
-        Result of `xharmonize.fit_shifts` with ``reference=`` the target, instead of a new one.
+        Result of `xharmonize.fit_shifts` with ``reference=`` the target, instead of a new one. By
+        default that which the pairs were registered by, if they were.
     register : bool
         Whether to register the dates.
     size : int
@@ -129,6 +130,9 @@ def fit_auto(
     """
     _require_pairs(pairs)
     moved = None
+    if isinstance(pairs, xr.DataTree):  # what it is compared with is not registered
+        shifts = shifts_in(pairs) if shifts is None else shifts
+        pairs = with_shifts(pairs, None)
     chosen = _clear_pairs(_window(pairs, size))
     n_dates = np.unique(_days(chosen)).size
     _require_dates(n_dates, allow_one_pair=allow_one_pair)

@@ -13,6 +13,7 @@ from odc.geo.crs import CRS
 
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, select_bands
+from xharmonize.cube.dates import duration_in_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
@@ -27,7 +28,7 @@ from xharmonize.harmonizers.linear import (
 from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.harmonizers.sums import require_samples
 from xharmonize.kernels import regression
-from xharmonize.types import AnyArray, BoolArray, Float64Array, IntArray
+from xharmonize.types import AnyArray, BoolArray, Duration, Float64Array, IntArray
 
 Fallback: TypeAlias = Literal["line", "difference"]
 PIXELWISE = "pixelwise"
@@ -45,13 +46,17 @@ def fit_pixelwise(
     min_spread: float = 0.005,
     min_r2: float = 0.5,
     fallback: Fallback = "difference",
+    interpolate: Duration | None = None,
+    neighbours: bool = False,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
     """Fit a linear function per pixel and band on the pixel's own pairs, lazily.
 
     A pixel uses its same-day pairs and, if these are fewer than `n_min`, also those one day apart.
-    If they are still too few, or do not define a line, the pixel gets a common line of the band
-    (see `fallback`). ``stage`` tells which was used.
+    Where they are still too few, or do not define a line, dates of the target without a pair can be
+    compared with the source interpolated in time (`interpolate`), and then the pairs of the eight
+    pixels around be used too (`neighbours`). What is left gets a common line of the band (see
+    `fallback`). ``stage`` tells which was used.
 
     Parameters
     ----------
@@ -74,6 +79,12 @@ def fit_pixelwise(
         Common line for pixels with too few pairs, per band over all pixels and pairs.
         ``difference``: slope 1 and the mean difference, which cannot flatten a series. ``line``:
         the fitted line.
+    interpolate : str or Timedelta, optional
+        Longest gap between the two observations of the source, before and after one of the target,
+        that are interpolated linearly [day]: ``"16D"``. It takes two cubes, not pairs, and reads
+        all dates of the source.
+    neighbours : bool
+        Whether pixels with too few pairs use those of the 3 x 3 pixels around.
     allow_mixed_levels : bool
         Whether to accept pairs with only one side normalised to nadir view.
 
@@ -81,7 +92,8 @@ def fit_pixelwise(
     -------
     Dataset
         ``slope`` and ``intercept`` (band, y, x) [1]; ``n`` (band, y, x), number of pairs used;
-        ``stage`` (band, y, x), index into `days`, 255 for the common line; ``fallback_slope`` and
+        ``stage`` (band, y, x), index into the attribute ``stages`` (`days`, then ``interpolated``
+        and ``neighbours`` where asked for), 255 for the common line; ``fallback_slope`` and
         ``fallback_intercept`` (band).
 
     Raises
@@ -109,21 +121,139 @@ def fit_pixelwise(
     if not (data.lag <= stages[-1]).any():
         raise FitError(f"no pair is at most {stages[-1]} days apart", cure="allow more with days=")
     names = common_bands(data)
-    x, y = data.source.sel(source_band=names).data, data.target.sel(band=names).data
+    known = _Stages(
+        source=data.source.sel(source_band=names).drop_vars("source_band"),
+        target=data.target.sel(band=names).drop_vars("band").rename(band="source_band"),
+        lag=data.lag,
+        limits=tuple(map(int, stages)),
+        names=tuple(map(str, stages)),
+    )
+    keep = data.lag <= stages[-1]
     solve = partial(_solve, names=tuple(names), fallback=fallback)
-    constant = _fallback(x, y, keep=data.lag <= stages[-1], solve=solve)
+    constant = _fallback(known.source.data, known.target.data, keep=keep, solve=solve)
+    if interpolate is not None:
+        known = _with_interpolated(known, source, target, data, names, interpolate)
+    known = _with_neighbours(known) if neighbours else known
     needs = (n_min, min_spread, min_r2)
-    lines = _lines(x, y, constant, data.lag, stages, needs)
-    dates = [d for d, lag in zip(data.dates, data.lag) if lag <= stages[-1]]
+    limits = np.array(known.limits, np.int64)
+    lines = _lines(known.source.data, known.target.data, constant, known.lag, limits, needs)
+    dates = [d for d, is_used in zip(data.dates, keep) if is_used]
     attrs = fit_attrs(PIXELWISE, data.facts, dates, min_valid=0.5)
     extra = {
         "days": list(map(int, stages)),
+        "stages": ", ".join(known.names),
         "n_min": n_min,
         "min_spread": min_spread,
         "min_r2": min_r2,
         "fallback": fallback,
     }
     return _dataset(lines, constant, data, names).assign_attrs({**attrs, **extra})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stages:
+    """Pairs of all stages; those that come later count as farther apart.
+
+    Attributes
+    ----------
+    source, target : (pair, source_band, y, x) DataArray
+        Reflectance [1]; NaN where missing.
+    lag : (pair,) int64 array
+        Days between the two observations; above those of `days` for pairs of later stages.
+    limits, names
+        Largest lag of each stage, and what it is called.
+    """
+
+    source: xr.DataArray
+    target: xr.DataArray
+    lag: IntArray
+    limits: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def joined(self, sides: Sequence[xr.DataArray], name: str) -> _Stages:
+        """Add a stage of further pairs: source and target."""
+        source, target = sides
+        last = self.limits[-1] + 1
+        # Pairs that no stage so far takes must not come with the new one.
+        lag = np.where(self.lag > self.limits[-1], np.iinfo(np.int64).max, self.lag)
+        return _Stages(
+            source=_stacked(self.source, source),
+            target=_stacked(self.target, target),
+            lag=np.concatenate([lag, np.full(source.sizes["pair"], last)]),
+            limits=(*self.limits, last),
+            names=(*self.names, name),
+        )
+
+
+def _stacked(*parts: xr.DataArray) -> xr.DataArray:
+    bare = [part.drop_vars([n for n in part.coords if "pair" in part[n].dims]) for part in parts]
+    return xr.concat(bare, "pair", coords="minimal", compat="override", join="override")
+
+
+def _with_neighbours(known: _Stages) -> _Stages:
+    """Add the pairs of the eight pixels around each."""
+    used = np.flatnonzero(known.lag <= known.limits[-1])
+    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    sides = []
+    for side in (known.source, known.target):
+        own = side.isel(pair=used)
+        sides.append(_stacked(*(own.shift(y=dy, x=dx) for dy, dx in steps)))
+    return known.joined(sides, "neighbours")
+
+
+def _with_interpolated(
+    known: _Stages, source: Any, target: Any, data: Pairs, names: Sequence[str], longest: Duration
+) -> _Stages:
+    """Add the dates of the target that no stage has, with the source interpolated to their time."""
+    if target is None:
+        raise FitError(
+            "needs the dates between the pairs",
+            cure="give the source and the target cube, not pairs",
+            argument="interpolate",
+            value=longest,
+        )
+    gap = duration_in_days(longest, argument="interpolate", least=0)
+    cubes = [one if isinstance(one, xr.DataArray) else one[REFLECTANCE] for one in (source, target)]
+    before, wanted = (select_bands(cube, names) for cube in cubes)
+    paired = data.target_time[data.lag <= known.limits[-1]]
+    wanted = wanted.isel(time=np.flatnonzero(~np.isin(wanted["time"].values, paired)))
+    order = np.argsort(before["time"].values, kind="stable")
+    start = before["time"].values.min()
+    days = [
+        (one / np.timedelta64(1, "D")).astype(np.float64)
+        for one in (before["time"].values[order] - start, wanted["time"].values - start)
+    ]
+    values = map_blocks(
+        partial(_interpolated, days=days[0], at=days[1], longest=gap),
+        "tbyx->pbyx",
+        before.isel(time=order).data,
+        new={"p": wanted.sizes["time"]},
+        whole="t",
+        dtype=np.float32,
+        name="fit-pixelwise-interpolated",
+    )
+    dims = ("pair", "source_band", "y", "x")
+    sides = [xr.DataArray(one, dims=dims) for one in (values, wanted.data)]
+    return known.joined(sides, "interpolated")
+
+
+def _interpolated(
+    values: AnyArray, *, days: Float64Array, at: Float64Array, longest: float
+) -> AnyArray:
+    """Values (time, …) at other times (pair, …): between the valid ones before and after."""
+    found = np.full((at.size, *values.shape[1:]), np.nan, np.float32)
+    column = days.reshape(-1, *(1,) * (values.ndim - 1))
+    is_valid = np.isfinite(values)
+    for k, time in enumerate(at):
+        before = np.where(is_valid & (column <= time), column, -np.inf).argmax(axis=0)[None]
+        after = np.where(is_valid & (column >= time), column, np.inf).argmin(axis=0)[None]
+        first, last = (np.take_along_axis(values, n, 0)[0] for n in (before, after))
+        start, end = days[before[0]], days[after[0]]
+        share = (time - start) / np.maximum(end - start, 1e-9)
+        is_known = np.isfinite(first) & np.isfinite(last) & (start <= time) & (end >= time)
+        is_known &= end - start <= longest
+        found[k] = np.where(is_known, first + share * (last - first), np.nan)
+    return found
 
 
 def _as_pairs(
@@ -229,7 +359,7 @@ def _dataset(lines: Any, fallback: Any, data: Pairs, names: Sequence[str]) -> xr
     )
     if "spatial_ref" in data.target.coords:
         fit = fit.assign_coords(spatial_ref=data.target["spatial_ref"])
-    fit["stage"].attrs["flag_meanings"] = f"index into days; {FALLBACK} constant line of the band"
+    fit["stage"].attrs["flag_meanings"] = f"index into stages; {FALLBACK} common line of the band"
     return fit
 
 

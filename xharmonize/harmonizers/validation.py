@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import BAND_COORDS, REFLECTANCE, TIME_COORDS, read_coordinate
-from xharmonize.cube.pairs import on_target_grid, target_of
+from xharmonize.cube.pairs import on_target_grid, shifts_in, target_of, with_shifts
+from xharmonize.cube.shifts import without_reference
 from xharmonize.errors import FitError, OptionError
 from xharmonize.metrics import Sam, score
 from xharmonize.types import BoolArray, IntArray
@@ -82,7 +83,15 @@ def leave_out(pairs: P, *, by: By = "date") -> Iterator[Fold]:
         if not away.all():
             rest = pick(pairs, np.flatnonzero(~away))
             look = hide_target(pick(pairs, np.array([k])))
+            rest, look = (_unseen(part, target[[k]]) for part in (rest, look))
             yield Fold(rest=rest, look=look, left_out=np.array([k]))
+
+
+def _unseen(pairs: P, days: Any) -> P:
+    """Pairs registered, if they are, by shifts that do not come from the target of some days."""
+    if isinstance(pairs, xr.Dataset) or (fit := shifts_in(pairs)) is None:
+        return pairs
+    return with_shifts(pairs, without_reference(fit, days))
 
 
 def _days(pairs: Pairs, side: str) -> Any:
@@ -100,6 +109,7 @@ def target_side(pairs: Pairs) -> xr.DataArray:
 
 def _blocks(pairs: P) -> Iterator[Fold]:
     n_y, n_x = (target_side(pairs).sizes[dim] for dim in ("y", "x"))
+    pairs = _unseen(pairs, _days(pairs, "target"))
     every = np.arange(target_side(pairs).sizes["pair"])
     if min(n_y, n_x) < 4 * GUARD:
         raise FitError(f"{n_y} x {n_x} pixels are too few to leave out a block", cure="add dates")

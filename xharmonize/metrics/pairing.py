@@ -11,7 +11,7 @@ import xarray as xr
 from xharmonize.cube.contract import main_layer, read_coordinate
 from xharmonize.cube.geobox import crop_to_shared, geobox_of, shift_between
 from xharmonize.cube.pairs import match_pairs
-from xharmonize.errors import RadiometryWarning, TimeAxisError, warn
+from xharmonize.errors import RadiometryWarning, TimeAxisError, suggest, warn
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import Duration
 
@@ -31,7 +31,10 @@ def of_sensor(cube: Any, sensor: str | None) -> Any:
     sensors = read_coordinate(cube, "sensor").astype(str)
     known = sorted(set(sensors.tolist()))
     if sensor not in known:
-        raise TimeAxisError(f"no date is of {sensor!r}", cure=f"the cube has {', '.join(known)}")
+        raise TimeAxisError(
+            f"no date is of {sensor!r}",
+            cure=f"{suggest(sensor, known)}the cube has {', '.join(known)}",
+        )
     return cube.isel(time=np.flatnonzero(sensors == sensor))
 
 

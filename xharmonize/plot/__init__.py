@@ -7,7 +7,7 @@ The functions compute what they draw, open no window and keep no global state:
 
 from xharmonize.plot.images import errors, maps
 from xharmonize.plot.methods import PlotMethods
-from xharmonize.plot.models import tables, training
+from xharmonize.plot.models import shifts, tables, training
 from xharmonize.plot.profiles import frequency, series, timeline
 from xharmonize.plot.scatter import scatter
 
@@ -18,6 +18,7 @@ __all__ = [
     "maps",
     "scatter",
     "series",
+    "shifts",
     "tables",
     "timeline",
     "training",

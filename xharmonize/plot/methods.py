@@ -26,5 +26,6 @@ class PlotMethods:
     series = Method(lambda: plot.series)
     timeline = Method(lambda: plot.timeline)
     frequency = Method(lambda: plot.frequency)
+    shifts = Method(lambda: plot.shifts)
     tables = Method(lambda: plot.tables)
     training = Method(lambda: plot.training)

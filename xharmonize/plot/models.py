@@ -1,4 +1,4 @@
-"""Figures of look-up tables and of training losses."""
+"""Figures of look-up tables, of shifts and of training losses."""
 
 from __future__ import annotations
 
@@ -84,6 +84,64 @@ def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
     for axes in panels.flat[len(bands) :]:
         axes.set_visible(False)
     _label(figure, panels, title, is_single=name == "table")
+    return literal(figure)
+
+
+def shifts(fit: xr.Dataset, *, title: str = "") -> Figure:
+    """Plot how far the dates of a cube lie from their place, a colour for each platform and orbit.
+
+    Parameters
+    ----------
+    fit : Dataset
+        From `xharmonize.fit_shifts`, or a fit of ``auto`` on registered pairs. Where it says how
+        sure each shift is, bars show one standard deviation.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ModelError
+        If the Dataset holds no shifts.
+
+    Examples
+    --------
+    >>> figure = shifts(xh.fit_shifts(cube))  # doctest: +SKIP
+    """
+    if not {"shift_x", "shift_y", "group"} <= {str(name) for name in fit.variables}:
+        raise ModelError(
+            "the Dataset holds no shifts", cure="give a fit of fit_shifts, or one of auto"
+        )
+    fit = fit.compute()
+    figure = new_figure(5.0, 4.6)
+    axes = figure.subplots()
+    groups = fit["group"].values.astype(str)
+    error = fit["shift_se"].values if "shift_se" in fit else np.zeros(groups.size)
+    for k, name in enumerate(np.unique(groups)):
+        own = groups == name
+        x, y = (fit[f"shift_{axis}"].values[own] for axis in "xy")
+        axes.errorbar(
+            x,
+            y,
+            xerr=error[own],
+            yerr=error[own],
+            label=str(name),
+            fmt="o",
+            markersize=4,
+            elinewidth=0.7,
+            color=f"C{k % 10}",
+        )
+    axes.axhline(0, color="#555555", linewidth=0.8)
+    axes.axvline(0, color="#555555", linewidth=0.8)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel("shift to the east [m]")
+    axes.set_ylabel("shift to the north [m]")
+    axes.legend(title="platform / phase", fontsize=8, frameon=False)
+    axes.set_title(title)
+    tidy(axes)
     return literal(figure)
 
 

@@ -9,13 +9,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xharmonize.cube.pairs import as_cube, on_target_grid, source_groups, target_of
-from xharmonize.cube.regrid import regrid
+from xharmonize.cube.pairs import (
+    as_cube,
+    on_target_grid,
+    shifts_in,
+    source_groups,
+    target_of,
+)
 from xharmonize.errors import FitError, XHarmonizeError
 from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.lut.references import fit_histogram
 from xharmonize.harmonizers.pixelwise import fit_pixelwise
-from xharmonize.harmonizers.validation import as_estimate, estimate_left_out, score_estimates
+from xharmonize.harmonizers.validation import (
+    By,
+    as_estimate,
+    estimate_left_out,
+    score_estimates,
+    source_cube,
+)
 from xharmonize.training import judge
 from xharmonize.training.config import (
     Auto,
@@ -60,7 +71,13 @@ def _deming(pairs: xr.DataTree, config: Any) -> xr.Dataset:
 def _pixels(pairs: xr.DataTree, config: Any) -> xr.Dataset:
     together = on_target_grid(pairs)
     gaps = np.unique(np.rint(np.abs(together["gap"].values)).astype(int)).tolist()
-    return fit_pixelwise(together, days=gaps, n_min=config.n_min, fallback=config.fallback)
+    return fit_pixelwise(
+        together,
+        days=gaps,
+        n_min=config.n_min,
+        fallback=config.fallback,
+        neighbours=config.neighbours,
+    )
 
 
 def _histogram(pairs: xr.DataTree, config: Any) -> xr.Dataset:
@@ -73,7 +90,7 @@ def _histogram(pairs: xr.DataTree, config: Any) -> xr.Dataset:
             "histogram matching takes a source of one pixel size",
             cure="collect the pairs from one cube",
         )
-    return fit_histogram(target, source=regrid(as_cube(groups[0]), like=target))
+    return fit_histogram(target, source=source_cube(on_target_grid(pairs)))
 
 
 _FITS: dict[type[Closed], Callable[[xr.DataTree, Any], xr.Dataset]] = {
@@ -90,13 +107,14 @@ def leave_one_out(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Score a closed form on each target date, fitted on the pairs of the others.
 
-    Dates are left out by `xharmonize.harmonizers.validation`, which hides the target of what is
+    Where there is one date, each quarter of the area is scored, fitted on the others. Both are left
+    out by `xharmonize.harmonizers.validation`, which hides the target of what is
     scored from what is fitted. ``auto`` has scored itself that way.
 
     Returns
     -------
     DataFrame, list of str
-        As `judge.judge`; empty, with the reason, where there is one date.
+        As `judge.judge`, and what was left out; empty, with the reason, where nothing can be.
     """
     if isinstance(config, Auto):
         return judge.mean_of(judge.rows_of(_own_scores(fitted), judge.OBSERVED)), []
@@ -112,8 +130,12 @@ def leave_one_out(
     except XHarmonizeError as error:
         notes.append(f"{judge.HLS} was not scored: {error}")
         del methods[judge.HLS]
+    days = np.unique(target_of(pairs)["time"].values.astype("datetime64[D]"))
+    by: By = "date" if days.size > 1 else "block"
+    if by == "block":
+        notes.append("one date: scored by quarters of the area, what dates differ by is not seen")
     try:
-        found = estimate_left_out(pairs, methods)
+        found = estimate_left_out(pairs, methods, by=by)
     except XHarmonizeError as error:
         return pd.DataFrame(), [*notes, f"not scored: {error}"]
     rows = []
@@ -143,9 +165,16 @@ def _own_scores(fitted: xr.Dataset) -> xr.Dataset:
 def _method(make: Callable[[xr.DataTree], Any]) -> Callable[[Any, Any], xr.DataArray]:
     """A method of `estimate_left_out`: a model of the rest, applied to what was left out."""
 
+    def _on_grid(model: Any, look: xr.DataTree, target: xr.DataArray) -> xr.DataArray:
+        cube = source_cube(on_target_grid(look))
+        bands = [str(band) for band in target["band"].values]
+        return judge.applied(model, cube, as_cube(target), bands)
+
     def method(rest: xr.DataTree, look: xr.DataTree) -> xr.DataArray:
         model = make(rest)
         target = target_of(look)
+        if shifts_in(look) is not None:  # moved by its weights, as the pairs of the fit were
+            return as_estimate(_on_grid(model, look, target))
         bands = [str(band) for band in target["band"].values]
         cubes = [
             judge.applied(

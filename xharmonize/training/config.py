@@ -517,11 +517,18 @@ class Deming(Closed):
 
 @dataclass(frozen=True, kw_only=True)
 class PerPixel(Closed):
-    """A line per pixel: `xharmonize.fit_pixelwise`."""
+    """A line per pixel: `xharmonize.fit_pixelwise`.
+
+    Attributes
+    ----------
+    neighbours : bool
+        Whether pixels with too few pairs use those of the 3 x 3 pixels around.
+    """
 
     name: ClassVar[str] = "per-pixel"
     n_min: Annotated[int, Within(2, 10**4)] = 4
-    fallback: Literal["none", "line"] = "line"
+    fallback: Literal["difference", "line"] = "line"
+    neighbours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,9 +202,26 @@ def _with_numbers(
 
 
 def domain_of(store: Store, samples: IntArray) -> Domain:
-    """Describe the reflectance of training samples."""
-    parts = (
-        [(source.bands, images) for source, images in zip(store.inputs, part.inputs)]
-        for part in store.stream(samples)
-    )
+    """Describe the reflectance of training samples, without pixels that were filled or mirrored.
+
+    Those are the ones under target pixels of which a part is missing.
+    """
+    parts = (_observed(store, part) for part in store.stream(samples))
     return sampling.make_domain(parts, edges=DOMAIN_EDGES, n_bins=DOMAIN_BINS)
+
+
+def _observed(store: Store, part: Samples) -> list[tuple[tuple[str, ...], AnyArray]]:
+    """Bands and images (n, band, y, x) of each input, NaN where they were filled."""
+    found, start = [], 0
+    for source, images in zip(store.inputs, part.inputs):
+        bands = slice(start, start + len(source.bands))
+        is_seen = np.isfinite(part.exact[:, bands])
+        cells = float(store.lattice.cells(source.gsd))
+        rows, columns = (
+            np.minimum(((np.arange(n) + 0.5) / cells).astype(int), side - 1)
+            for n, side in zip(images.shape[2:], is_seen.shape[2:])
+        )
+        seen = np.where(is_seen[:, :, rows][..., columns], images, np.float32(np.nan))
+        found.append((source.bands, seen))
+        start = bands.stop
+    return found

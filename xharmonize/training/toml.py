@@ -39,6 +39,13 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        where, folder = Path(path), Path(path).absolute().parent
+        there = [one.name for one in folder.glob("*.toml")] if folder.is_dir() else []
+        raise OptionError(
+            f"there is no file {where}",
+            cure=f"{suggest(where.name, there)}name a TOML file with a table [method]",
+        ) from None
     except (OSError, ValueError) as error:
         raise OptionError(f"{os.fspath(path)} cannot be read: {error}") from error
 

@@ -368,7 +368,7 @@ def _provenance(
     return {
         "trained on": f"{len(used)} pairs of {len({p.date for p in used})} dates, "
         f"{len(parts.training)} samples: {', '.join(sorted({p.date for p in used}))}"[:5000],
-        "best step": str(int(best)),
+        "best step": "none" if pd.isna(best) else str(int(best)),
         "between-date SD": between,
         "seed": str(settings.method.seed),
         "config": to_toml(settings)[:5000],
