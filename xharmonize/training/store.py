@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -196,7 +197,7 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     lattice = make_lattice(places[0], data)
     cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
     if is_url(os.fspath(path)):
-        return _write(str(path), places, cuts, lattice, data)
+        return _write_to_url(str(path), places, cuts, lattice, data)
     target = Path(path)
     _require_room(target, places[0], lattice, sum(len(cut.windows) for cut in cuts))
     try:
@@ -205,6 +206,20 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     except OSError as error:
         raise StoreError(f"samples cannot be written to {target}: {error}") from error
     return open_store(target)
+
+
+def _write_to_url(path: str, *what: Any) -> Store:
+    """Write where nothing can be renamed: what is not whole is removed."""
+    try:
+        if is_there(path):
+            raise StoreError(f"{path} exists", cure="name another URL, or remove it yourself")
+        try:
+            return _write(path, *what)
+        except BaseException:
+            remove_store(path)
+            raise
+    except (OSError, ImportError, ValueError) as error:
+        raise StoreError(f"samples cannot be written to {path}: {error}") from error
 
 
 def _require_room(path: Path, place: Place, lattice: Lattice, n: int) -> None:
@@ -550,6 +565,25 @@ def is_cut_from(store: Store, pairs: Any, data: Data) -> bool:
     )
 
 
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether there is anything where a store would be."""
+    if is_url(os.fspath(path)):
+        import fsspec
+
+        filesystem, inner = fsspec.core.url_to_fs(os.fspath(path))
+        return bool(filesystem.exists(inner))
+    return os.path.lexists(path)
+
+
+def remove_store(path: str | os.PathLike[str]) -> None:
+    """Remove a store, if there is one."""
+    import fsspec
+
+    filesystem, inner = fsspec.core.url_to_fs(os.fspath(path))
+    with suppress(FileNotFoundError):
+        filesystem.rm(inner, recursive=True)
+
+
 def open_store(path: str | os.PathLike[str]) -> Store:
     """Open a patch store.
 
@@ -565,7 +599,8 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         facts: Any = group.attrs["xharmonize:samples"]
     except (OSError, KeyError, ValueError) as error:
         raise StoreError(
-            f"{os.fspath(path)} holds no samples", cure="make them with training.build_store"
+            f"{os.fspath(path)} holds no samples, or not all of them",
+            cure="remove what is there, and make them with training.build_store",
         ) from error
     if facts["format"] != FORMAT:
         raise StoreError(
