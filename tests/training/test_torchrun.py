@@ -105,6 +105,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
     assert {"ergas", "sam"} <= set(alone.scores)
 
 
+@pytest.mark.slow
 def test_the_command_trains_by_torchrun_and_ends_all_on_an_error(tmp_path):
     place = Simulation(
         center=(501_600, 5_628_960),

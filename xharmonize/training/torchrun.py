@@ -88,11 +88,6 @@ def train(
     return None
 
 
-def is_first() -> bool:
-    """Whether this is the process that has the result."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _lead(job: Job, log: Log, *, store: Any, size: int) -> dict[str, AnyArray]:
     """Tell the others what to train, and train with them."""
     require_parts_of_batch(job, size)
