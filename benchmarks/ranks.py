@@ -53,7 +53,10 @@ PAPER = {"16 A100, JUWELS": 14.0, "16 V100, DEEP": 12.0}
 """Speed-up that the paper of MGAN reports, each GPU with a batch of its own (doi of the paper in
 docs/explanation/networks.md). Its epochs, 175 and 200 s on one and 12 and 14 s on 16, give 14.6 and
 14.3."""
-PAPER_NETWORKS = dict(zip(PAPER, list(NETWORKS)[:0:-1]))
+PAPER_NETWORKS = {
+    "16 A100, JUWELS": "HDR InfiniBand, 1 card a GPU (JUWELS Booster)",
+    "16 V100, DEEP": "EDR InfiniBand, 1 GPU a node (DEEP)",
+}
 
 
 def methods(*, small: bool = False) -> dict[str, training.Config]:
@@ -224,6 +227,7 @@ def implied(speed: float, n: int, n_bytes: float, network: Network) -> float:
 
 def draw(cases: Mapping[str, tuple[float, float, Network, bool]], path: str) -> None:
     """Draw speed-up over ranks: seconds of a step, bytes, network, and whether batches grow."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.4), layout="constrained")
@@ -242,66 +246,78 @@ def draw(cases: Mapping[str, tuple[float, float, Network, bool]], path: str) -> 
     axes.set_xlabel("ranks")
     axes.set_ylabel("samples a second, over one rank")
     axes.legend(frameon=False, fontsize=7)
-    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ranks"}):
+        figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and, where asked for, draw."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     small = "--small" in arguments
-    pairs = make_pairs(48 if small else 96)
-    results: dict[str, Any] = {}
     loads = [os.getloadavg()[0]]
+    seconds = measure_all(small=small)
+    sizes = {name: gradients(config) for name, config in methods(small=small).items()}
+    loads.append(os.getloadavg()[0])
+    print(f"load of the machine before and after: {loads[0]:.1f}, {loads[1]:.1f}")
+    cases = model(seconds, sizes) | model_of_paper()
+    if "--figure" in arguments:
+        draw(cases, arguments[arguments.index("--figure") + 1])
+
+
+def measure_all(*, small: bool) -> dict[str, float]:
+    """Print what is measured; seconds of computing a step on one rank."""
+    pairs, configs = make_pairs(48 if small else 96), methods(small=small)
+    seconds = {}
     print("| | ranks | step | computing | exchange | samples | speed-up | memory of a rank |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, config in methods(small=small).items():
-        for n in (1, 2):
-            one = results[name, n] = measure(config, pairs, n)
-            speed = results[name, 1]["step"] / one["step"]
+    for name, config in configs.items():
+        alone, both = (measure(config, pairs, n) for n in (1, 2))
+        seconds[name] = alone["computing"] / 1e3
+        for n, one in ((1, alone), (2, both)):
+            parts = " | ".join(f"{one[part]:.1f}" for part in ("computing", "ranks", "samples"))
             print(
-                f"| {name} | {n} | {one['step']:.1f} ms | {one['computing']:.1f} | "
-                f"{one['ranks']:.1f} | {one['samples']:.1f} | {speed:.2f} | "
-                f"{one['memory']:.0f} MB |",
+                f"| {name} | {n} | {one['step']:.1f} ms | {parts} | "
+                f"{alone['step'] / one['step']:.2f} | {one['memory']:.0f} MB |",
                 flush=True,
             )
-    network = results["gloo"] = measure_exchange(small=small)
+    network = measure_exchange(small=small)
     print(
         f"gloo between two processes: {network.latency * 1e6:.0f} us a message, "
         f"{network.bandwidth / 1e9:.2f} GB/s"
     )
-    lost = results["kill"] = resumed_after(methods(small=small)["small-conv"], pairs)
+    lost = resumed_after(configs["small-conv"], pairs)
     print("kill -9 of a worker: " + ", ".join(f"{k} {v:.1f}" for k, v in lost.items()))
-    sizes = {name: gradients(config) for name, config in methods(small=small).items()}
-    loads.append(os.getloadavg()[0])
-    print(f"load of the machine before and after: {loads[0]:.1f}, {loads[1]:.1f}")
-    results["cases"] = cases = model(results, sizes)
-    for name, value in PAPER.items():
-        way = NETWORKS[PAPER_NETWORKS[name]]
-        print(
-            f"paper, {name}: {value:g} times on 16 follows if a step of each rank computes "
-            f"{1e3 * implied(value, 16, FULL, way):.0f} ms ({FULL / 1e6:.0f} MB of gradients, "
-            f"{1e3 * ring(16, FULL, way):.0f} ms of exchange)"
-        )
-    if "--figure" in arguments:
-        draw(cases, arguments[list(arguments).index("--figure") + 1])
-    return results
+    return seconds
 
 
 def model(
-    results: Mapping[Any, Any], sizes: Mapping[str, int]
+    seconds: Mapping[str, float], sizes: Mapping[str, int]
 ) -> dict[str, tuple[float, float, Network, bool]]:
-    """What is drawn: measured computing, on networks measured and assumed."""
+    """What is drawn of measured trainings: computing as measured, on a network assumed."""
     cases = {}
     ethernet = NETWORKS["10 Gbit/s Ethernet"]
     for name, n_bytes in sizes.items():
-        seconds = results[name, 1]["computing"] / 1e3
-        cases[f"{name}, one batch shared, 10 Gbit/s"] = (seconds, n_bytes, ethernet, False)
-        cases[f"{name}, a batch each, 10 Gbit/s"] = (seconds, n_bytes, ethernet, True)
-        for n in (4, 16, 64):
-            shared, own = (
-                speed_up(n, seconds, n_bytes, ethernet, grows=grows) for grows in (False, True)
-            )
-            print(f"model, {name} on {n}: one batch shared {shared:.1f}, a batch each {own:.1f}")
+        print(f"{name}: {n_bytes / 1e6:.1f} MB of gradients a step")
+        for text, grows in (("one batch shared", False), ("a batch each", True)):
+            case = (seconds[name], n_bytes, ethernet, grows)
+            cases[f"{name}, {text}, 10 Gbit/s"] = case
+            found = [speed_up(n, *case[:3], grows=grows) for n in RANKS]
+            print(f"model, {text}: " + ", ".join(f"{n}: {v:.1f}" for n, v in zip(RANKS, found)))
+    return cases
+
+
+def model_of_paper() -> dict[str, tuple[float, float, Network, bool]]:
+    """Lines through what the paper reports, and what they imply."""
+    cases = {}
+    for name, value in PAPER.items():
+        network = NETWORKS[PAPER_NETWORKS[name]]
+        seconds = implied(value, 16, FULL, network)
+        cases[f"MGAN as printed, through {name}"] = (seconds, FULL, network, True)
+        print(
+            f"paper, {name}: {value:g} times follows if a step of each rank computes "
+            f"{1e3 * seconds:.0f} ms ({FULL / 1e6:.0f} MB of gradients, "
+            f"{1e3 * ring(16, FULL, network):.0f} ms of exchange)"
+        )
     return cases
 
 
