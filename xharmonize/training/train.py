@@ -323,7 +323,7 @@ def _trained(
         line=lines[0],
         band_lines=lines[1],
         split=parts,
-        samples=store.path,
+        samples=settings.run.samples or store.path,
         checkpoints=str(work / CHECKPOINTS),
     )
     weights = run(job, log)
