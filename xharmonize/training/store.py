@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from xharmonize._replace import remove, written_aside
-from xharmonize.errors import FitError, ModelError, StoreError
+from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.kernels.patches import reflected_span
 from xharmonize.models.card import read_part
 from xharmonize.models.kinds.generator import Input
@@ -218,6 +218,8 @@ def _write_to_url(path: str, *what: Any) -> Store:
         except BaseException:
             remove_store(path)
             raise
+    except XHarmonizeError:
+        raise
     except (OSError, ImportError, ValueError) as error:
         raise StoreError(f"samples cannot be written to {path}: {error}") from error
 
