@@ -29,8 +29,8 @@ import xharmonize as xh
 from xharmonize import testing, training
 from xharmonize.training.log import Log
 
-FINE = ("blue", "green", "red", "nir")
-COARSE = ("blue", "green", "red", "nir08")
+FINE = ("blue", "green", "red", "nir", "nir08", "swir16", "swir22")
+COARSE = ("blue", "green", "red", "nir08", "swir16", "swir22")
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -78,6 +78,8 @@ def make_pairs(side: int = 64) -> Any:
     """Pairs of made-up cubes: what is learned is of no interest here."""
     dates = [f"2021-06-{day:02d}T10:30" for day in (1, 6, 11, 16)]
     source = testing.example_cube(bands=FINE, dates=dates, shape=(3 * side, 3 * side), missing=0)
+    coarse = np.asarray(source)[..., ::2, ::2]  # bands of 20 m are held on the grid of 10 m
+    source = source.copy(data=coarse.repeat(2, -2).repeat(2, -1))
     target = testing.example_cube(
         "landsat-c2-l2",
         platform="landsat-8",

@@ -17,7 +17,7 @@ from xharmonize.training import Config, Data, Run, SmallConv
 BANDS = ["blue", "green", "red", "nir08", "swir16", "swir22"]
 CONFIG = Config(
     method=SmallConv(width=16, steps=200, batch=8),
-    data=Data(patch=8, block=240.0, guard=0.0),
+    data=Data(patch=16),
     run=Run(save=50, max_restarts=3),
 )
 
