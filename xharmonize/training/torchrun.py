@@ -79,6 +79,7 @@ def train(
             cure="run: torchrun --nproc-per-node N SCRIPT, or call xh.train",
         )
     store, rank, size = next(iter(distributed.rendezvous("env://")))
+    require_parts_of_batch(settings, size)
     if rank == 0:
         return train_network(
             settings, pairs(), out, progress, run=partial(_lead, store=store, size=size)
@@ -90,7 +91,6 @@ def train(
 
 def _lead(job: Job, log: Log, *, store: Any, size: int) -> dict[str, AnyArray]:
     """Tell the others what to train, and train with them."""
-    require_parts_of_batch(job, size)
     store.set(TOLD, pickle.dumps(job))
     return _run(job, log, store, 0, size)
 
