@@ -78,7 +78,7 @@ def train(
             "this process was not started by torchrun",
             cure="run: torchrun --nproc-per-node N SCRIPT, or call xh.train",
         )
-    store, rank, size = next(iter(distributed.rendezvous("env://")))
+    store, rank, size = next(iter(distributed.rendezvous("env://")))  # type: ignore[attr-defined]
     require_parts_of_batch(settings, size)
     if rank == 0:
         return train_network(
