@@ -29,6 +29,7 @@ LONGEST = (
     "metrics/test_score.py",
     "harmonizers/test_generator.py",
     "training/test_train.py",
+    "training/test_torchrun.py",
     "training/test_loop.py",
     "harmonizers/test_auto.py",
     "test_hostile_names.py",

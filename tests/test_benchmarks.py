@@ -241,3 +241,22 @@ def test_haze_of_simulated_seasons(capsys):
     is_hazy, is_out = table["haze"] > 0.01, table["score"] > 2
     assert is_out[is_hazy].mean() > 3 * is_out[table["haze"] < 0.003].mean()
     assert "haze-free: " in capsys.readouterr().out
+
+
+def test_ranks(tmp_path, capsys):
+    pytest.importorskip("torch")
+    ranks = import_benchmark("ranks")
+    slow = ranks.Network(latency=0.0, bandwidth=1e6)
+    assert ranks.ring(1, 1e6, slow) == 0
+    assert ranks.ring(4, 1e6, slow) == pytest.approx(1.5)  # each sends 1.5 times its own, at 1 MB/s
+    assert ranks.speed_up(16, 1.0, 1e6, ranks.NETWORKS["10 Gbit/s Ethernet"], grows=True) < 16
+    seconds = ranks.implied(14, 16, 1e6, slow)
+    assert ranks.speed_up(16, seconds, 1e6, slow, grows=True) == pytest.approx(14)
+    config = ranks.methods(small=True)["small-conv"]
+    found = ranks.measure(config, ranks.make_pairs(48), 2)
+    assert found["step"] == pytest.approx(found["computing"] + found["ranks"] + found["samples"])
+    assert found["ranks"] > 0
+    assert found["memory"] > 50
+    assert ranks.measure_exchange(small=True).bandwidth > 0
+    ranks.draw({"one": (0.1, 1e6, slow, True)}, str(tmp_path / "ranks.svg"))
+    assert (tmp_path / "ranks.svg").stat().st_size > 1000

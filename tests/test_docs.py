@@ -132,3 +132,17 @@ def test_the_command_line_page_is_up_to_date():
     made = runpy.run_path(str(DOCS / "make_cli_reference.py"))["make_page"]()
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     assert page == made, "run: python docs/make_cli_reference.py"
+
+
+def test_every_test_that_a_page_names_exists():
+    there = {
+        name
+        for file in (DOCS.parent / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    named = {
+        (str(page.relative_to(DOCS)), name)
+        for page in DOCS.rglob("*.md")
+        for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))
+    }
+    assert sorted(one for one in named if one[1] not in there) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,20 @@ def test_a_unet_lut_is_fitted_and_scored(tmp_path):
     card = xh.load_model(tmp_path / "lut").card
     assert card.kind == "lut"
     assert all(0 < value < 0.3 for value in card.scores.values())
+
+
+def test_a_network_is_trained_on_workers(tmp_path, capsys):
+    pytest.importorskip("distributed")
+    place = Simulation(
+        center=(501_600, 5_628_960), size=(900, 900), start="2022-06-08", end="2022-06-14",
+        cloudiness=0.0,
+    )  # fmt: skip
+    catalog = write_catalog(place, tmp_path / "scenes")
+    script = importlib.import_module("train_on_workers")
+    method = replace(script.CONFIG.method, width=4, steps=10)
+    data = replace(script.CONFIG.data, patch=8, block=240.0, guard=0.0)
+    quick = replace(script.CONFIG, method=method, data=data)
+    script.main(str(catalog), str(tmp_path / "small"), quick)
+    assert "seconds_ranks" in capsys.readouterr().out
+    assert xh.load_model(tmp_path / "small").card.architecture == "small-conv"
+    assert np.isfinite(xh.open_series(tmp_path / "small.zarr")["reflectance"]).any()

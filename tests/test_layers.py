@@ -167,7 +167,17 @@ def is_heavy(name: str, heavy: set[str]) -> bool:
 
 def runs_networks(path: Path) -> bool:
     """Whether a file of `training` is one that is loaded when a network is trained, not before."""
-    heavy = {"augment", "checkpoint", "constants", "feed", "loop", "losses", "protocol", "ranks"}
+    heavy = {
+        "augment",
+        "checkpoint",
+        "constants",
+        "feed",
+        "job",
+        "loop",
+        "losses",
+        "protocol",
+        "ranks",
+    }
     is_method = path.parent.name == "methods" and path.stem != "__init__"
     return part_of(path) == "training" and (is_method or path.stem in heavy)
 
@@ -190,7 +200,7 @@ def test_distributed_is_imported_by_launch_and_cluster_only():
         for name, _ in imports(path)
         if name.partition(".")[0] == "distributed"
     }
-    assert {u for u in users if not u.startswith(("cluster/", "training/launch"))} == set()
+    assert {u for u in users if not u.startswith(("cluster/", "training/on_workers"))} == set()
 
 
 BROKEN = {

@@ -135,3 +135,42 @@ def test_a_seed_is_refused_where_nothing_is_random(capsys, folder):
     code, _, err = call(capsys, folder, text, "never", "--seed", "3")
     assert code == 1
     assert "leave --seed out" in err
+
+
+def test_a_network_is_trained_on_worker_processes(capsys, folder):
+    pytest.importorskip("torch")
+    pytest.importorskip("distributed")
+    options = {"method": "small-conv", "options": "width = 4\ndepth = 2\nsteps = 4\nbatch = 4"}
+    code, out, err = call(capsys, folder, FILE.format(**options), "two", "--workers", "2")
+    assert code == 0, err
+    assert "small-conv" in out
+    assert xh.load_model(folder / "two").bundle.card.architecture == "small-conv"
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"), "give one of"),
+        (("--workers", "2", "--torchrun"), "torchrun starts the processes"),
+        (("--torchrun",), "not started by torchrun"),
+    ],
+)
+def test_ways_to_train_exclude_each_other(capsys, folder, options, cause, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.delenv("RANK", raising=False)
+    text = FILE.format(method="small-conv", options="width = 4")
+    code, _, err = call(capsys, folder, text, "none", *options)
+    assert code == 1
+    assert cause in " ".join(err.split())
+
+
+def test_a_scheduler_that_does_not_answer_is_named():
+    pytest.importorskip("distributed")
+    from xharmonize.cluster.local import one_thread_workers
+    from xharmonize.errors import ClusterError
+
+    with (
+        pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"),
+        one_thread_workers(None, "tcp://127.0.0.1:1", timeout=1),
+    ):
+        pass

@@ -138,6 +138,27 @@ def test_the_log_of_a_training_is_drawn_by_step(tmp_path):
         assert score.get_title(loc="right") == "best 9, step 20"
 
 
+def test_where_the_time_of_steps_went_is_drawn_below(tmp_path):
+    lines = [
+        {
+            "step": step,
+            "generator: l1": 0.4,
+            "seconds": 0.1,
+            "seconds_data": 0.01,
+            "seconds_ranks": 0.03,
+        }
+        for step in (10, 20)
+    ]
+    lines.insert(1, {"step": 15, "validation": 9.0, "is_best": True})
+    losses, _, time = plot.training(pd.DataFrame(lines)).axes
+    assert legend(losses) == ["generator: l1"]
+    assert time.get_ylabel() == "time of a step [ms]"
+    assert legend(time) == ["computing", "waiting for ranks", "waiting for samples"]
+    tops = [part.get_paths()[0].vertices[:, 1].max() for part in time.collections]
+    np.testing.assert_allclose(tops, [60, 90, 100])
+    assert time.get_xlabel() == "step"
+
+
 def test_ranks_of_one_epoch_count_with_their_mean(losses):
     both = pd.concat([losses, losses.assign(generator=losses["generator"] + 2)])
     drawn = plot.training(both).axes[0].lines[0].get_ydata()

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import xarray as xr
 
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
+from xharmonize.cluster.local import one_thread_workers
 from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError, suggest
 from xharmonize.training import toml
-from xharmonize.training.config import Closed
+from xharmonize.training.config import Closed, Config
 from xharmonize.training.judge import OBSERVED
 
 PAIRS: dict[str, type | tuple[type, ...]] = {
@@ -101,8 +103,39 @@ def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
     return Job(**given)
 
 
-def run(path: Path, out: Path, *, seed: int | None) -> None:
+def run(
+    path: Path,
+    out: Path,
+    *,
+    seed: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    by_torchrun: bool,
+) -> None:
     """Train as a file says, and print the scores."""
+    config, job = read(path, seed)
+    if by_torchrun:
+        if workers is not None or scheduler is not None:
+            raise OptionError("torchrun starts the processes", cure="leave out --workers")
+        from xharmonize.training import torchrun
+
+        training = torchrun.train(
+            config.method.name, lambda: open_pairs(job, path), config=config, out=out
+        )
+        if training is not None:
+            _print(training, out)
+        return
+    pairs = open_pairs(job, path)
+    with (
+        one_thread_workers(workers, scheduler) as client,
+        console.progress(f"Training {config.method.name}"),
+    ):
+        training = xh.train(config.method.name, pairs, config=config, client=client, out=out)
+    _print(training, out)
+
+
+def read(path: Path, seed: int | None) -> tuple[Config, Job]:
+    """Read the file."""
     tables = toml.read_toml(path)
     unknown = [name for name in tables if name not in ("method", "data", "run", "pairs")]
     if unknown:
@@ -117,7 +150,11 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
         if isinstance(method, Closed):
             raise OptionError(f"{method.name} draws nothing at random", cure="leave --seed out")
         config = dataclasses.replace(config, method=dataclasses.replace(method, seed=seed))
-    job = read_pairs(tables, str(path))
+    return config, read_pairs(tables, str(path))
+
+
+def open_pairs(job: Job, path: Path) -> xr.DataTree:
+    """Open both cubes, and take the pairs of dates."""
     source, target = (
         open_cube(
             Query(
@@ -139,10 +176,7 @@ def run(path: Path, out: Path, *, seed: int | None) -> None:
         pairs = xh.collect_pairs(source, target, tolerance=job.tolerance, register=job.register)
     within = job.tolerance if isinstance(job.tolerance, str) else f"{job.tolerance:g} days"
     console.say(f"Pairs of dates within {within}: {pairs.sizes['pair']}")
-    with console.progress(f"Training {config.method.name}"):
-        training = xh.train(config.method.name, pairs, config=config, out=out)
-    _print(training)
-    console.say(f"Kept in {out}; apply it with: xharmonize harmonize … --model {out}")
+    return pairs
 
 
 def _beside(items: str, path: Path) -> str:
@@ -151,7 +185,7 @@ def _beside(items: str, path: Path) -> str:
     return str(beside) if "://" not in items and beside.exists() else items
 
 
-def _print(training: Any) -> None:
+def _print(training: Any, out: Path) -> None:
     scores = training.scores
     if len(scores):
         names = [m if r == OBSERVED else f"{m} ({r})" for m, r in scores.index]
@@ -163,6 +197,7 @@ def _print(training: Any) -> None:
         console.print_table(rows, title="Scores of what was held out")
     for note in training.notes:
         console.say(note)
+    console.say(f"Kept in {out}; apply it with: xharmonize harmonize … --model {out}")
 
 
 def train(
@@ -179,6 +214,25 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the method, instead of the file's.", min=0)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Train a network on so many processes of this machine, one thread each.", min=1
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Train a network on the workers of this Dask scheduler."
+        ),
+    ] = None,
+    torchrun: Annotated[
+        bool,
+        typer.Option(
+            "--torchrun",
+            help="Train a network on the processes that torchrun has started with this command.",
+        ),
+    ] = False,
 ) -> None:
     """Train a model as a file says, and score it on what it has not seen.
 
@@ -186,4 +240,4 @@ def train(
 
     A training that was interrupted goes on where it stopped if the command is run again.
     """
-    run(config, out, seed=seed)
+    run(config, out, seed=seed, workers=workers, scheduler=scheduler, by_torchrun=torchrun)

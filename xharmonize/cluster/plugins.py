@@ -36,10 +36,11 @@ class LocalClient(Client):
 
     def close(self, *args: Any, **options: Any) -> Any:
         """Close the client and its cluster."""
-        closing = super().close(*args, **options)  # type: ignore[no-untyped-call]
-        if self.cluster is not None:
-            self.cluster.close()
-        return closing
+        try:
+            return super().close(*args, **options)  # type: ignore[no-untyped-call]
+        finally:  # a busy machine may not answer the client in time
+            if self.cluster is not None:
+                self.cluster.close()
 
     def __repr__(self) -> str:
         own: str = super().__repr__()  # type: ignore[no-untyped-call]

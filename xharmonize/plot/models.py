@@ -206,6 +206,8 @@ def _label(figure: Figure, panels: AnyArray, title: str, *, is_single: bool) -> 
 
 
 STEP, EPOCH, VALIDATION = "step", "epoch", "validation"
+SECONDS = ("seconds", "seconds_data", "seconds_ranks")
+"""Time of a step, and what of it went into waiting for samples and for other ranks."""
 PREFIXES = ("validation_", "val_")
 _LINES = (
     (BLUE, "-"),
@@ -227,9 +229,11 @@ def training(losses: Losses, *, title: str = "") -> Figure:
         The ``history`` of `xharmonize.train`, its ``log.jsonl``, or a table of your own: one row
         per step or epoch, numbered by the column (or coordinate) ``step``, else ``epoch``, else
         from 1. ``validation``, columns that start with ``validation_`` or ``val_``, and those with
-        the name of a metric in `xharmonize.metrics.list_metrics` are metrics with a panel each. All
-        other numeric columns are losses and share one panel. Several rows of one number (ranks,
-        steps) are averaged; NaN is ignored.
+        the name of a metric in `xharmonize.metrics.list_metrics` are metrics with a panel each.
+        ``seconds`` of a step are drawn last, with what of them went into waiting for samples
+        (``seconds_data``) and for other ranks (``seconds_ranks``), where there are these columns.
+        All other numeric columns are losses and share one panel. Several rows of one number
+        (ranks, steps) are averaged; NaN is ignored.
     title : str
         Title of the figure.
 
@@ -248,14 +252,17 @@ def training(losses: Losses, *, title: str = "") -> Figure:
     """
     table = read_losses(losses)
     metrics = [name for name in table.columns if _is_metric(name)]
-    own = [name for name in table.columns if name not in metrics]
-    n = len(metrics) + bool(own)
+    own = [name for name in table.columns if name not in [*metrics, *SECONDS]]
+    is_timed = set(SECONDS) <= set(table.columns)
+    n = len(metrics) + bool(own) + is_timed
     figure = new_figure(7.5, 1.9 * n + 0.9)
     panels = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
     if own:
         _draw_losses(panels[0], table, own)
     for axes, name in zip(panels[bool(own) :], metrics):
         _draw_metric(axes, table, name)
+    if is_timed:
+        _draw_seconds(panels[-1], table[list(SECONDS)].dropna())
     panels[-1].set_xlabel(str(table.index.name))
     panels[-1].locator_params(axis="x", integer=True)
     panels[0].set_title(title, fontsize=10, loc="left")
@@ -278,7 +285,9 @@ def read_losses(losses: Losses) -> pd.DataFrame:
         table = table.assign(**{by: np.arange(1, len(table) + 1)})
     numbers = table.select_dtypes("number").groupby(by).mean().dropna(axis=1, how="all")
     if by == STEP:  # a log of `xharmonize.train`
-        numbers = numbers.drop(columns=[EPOCH, "seconds", "is_best"], errors="ignore")
+        numbers = numbers.drop(columns=[EPOCH, "is_best"], errors="ignore")
+        if not set(SECONDS) <= set(numbers.columns):
+            numbers = numbers.drop(columns=list(SECONDS), errors="ignore")
     if numbers.empty or not len(numbers.columns):
         raise MetricError(
             "no column of numbers to draw",
@@ -286,6 +295,25 @@ def read_losses(losses: Losses) -> pd.DataFrame:
         )
     numbers.columns = numbers.columns.map(str)
     return numbers
+
+
+def _draw_seconds(axes: Axes, table: pd.DataFrame) -> None:
+    """Parts of a step's time, one on the other: of the steps that were told."""
+    whole, data, ranks = (1e3 * table[name].to_numpy(float) for name in SECONDS)
+    parts = {"computing": whole - data - ranks, "waiting for ranks": ranks}
+    parts["waiting for samples"] = data
+    axes.stackplot(
+        table.index,
+        *parts.values(),
+        labels=list(parts),
+        colors=[GREEN, ORANGE, SKY],
+        step="mid",
+        linewidth=0,
+    )
+    axes.set_ylabel("time of a step [ms]", fontsize=8)
+    axes.set_ylim(0)
+    axes.legend(frameon=False, fontsize=8, ncols=3)
+    tidy(axes)
 
 
 def _bare(name: str) -> str:

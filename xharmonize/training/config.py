@@ -13,6 +13,7 @@ from xharmonize.errors import ModelError, OptionError, UnknownModelError, sugges
 from xharmonize.models.card import Matching, Part, Sized, Within
 
 Name = Annotated[str, Matching(r"[^\x00-\x1f\x7f]{1,200}")]
+Url = Annotated[str, Matching(r"[a-z][a-z0-9+.-]*(://|::)[^\x00-\x1f\x7f]{1,1000}")]
 Split = Literal["date", "block", "scene", "random"]
 
 
@@ -440,6 +441,9 @@ class Run(Settings):
         Where rank 0 listens; 0 takes a free port.
     interface : str
         Network interface that ranks use, such as ``"ib0"``; by default that of the workers.
+    samples : str, optional
+        URL that workers read and write (``"s3://bucket/samples.zarr"``, ``"file:///scratch/..."``),
+        where samples lie while a network is trained; by default beside what is written.
     save : int
         Steps between checkpoints.
     log : int
@@ -458,6 +462,7 @@ class Run(Settings):
     max_restarts: Annotated[int, Within(0, 1000)] = 2
     port: Annotated[int, Within(0, 65535)] = 0
     interface: Name | None = None
+    samples: Url | None = None
     save: Annotated[int, Within(1, 10**6)] = 100
     log: Annotated[int, Within(1, 10**6)] = 10
     tensorboard: bool = True

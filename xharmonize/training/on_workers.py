@@ -57,8 +57,8 @@ def require_workers(client: Any, config: Config) -> None:
 
 
 @contextmanager
-def cutting(client: Any, folder: Path) -> Iterator[None]:
-    """Have Dask write into a folder: on the workers if all see it, else here."""
+def cutting(client: Any, folder: Path, samples: str | None = None) -> Iterator[None]:
+    """Have Dask cut samples: on the workers if all see the folder or a URL is given, else here."""
     import dask
 
     if client is None:
@@ -78,7 +78,7 @@ def cutting(client: Any, folder: Path) -> Iterator[None]:
             is_shared = False
         finally:
             client.cancel(futures)
-    with dask.config.set(scheduler=client if is_shared else "threads"):
+    with dask.config.set(scheduler=client if is_shared or samples else "threads"):
         yield
 
 

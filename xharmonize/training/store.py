@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from xharmonize._replace import written_aside
-from xharmonize.errors import FitError, StoreError
+from xharmonize._replace import remove, written_aside
+from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.kernels.patches import reflected_span
 from xharmonize.models.card import read_part
 from xharmonize.models.kinds.generator import Input
 from xharmonize.models.lattice import Lattice
-from xharmonize.models.places import is_url
+from xharmonize.models.places import find_place
 from xharmonize.tiles import sampling
 from xharmonize.training.config import Data
 from xharmonize.training.places import (
@@ -195,9 +195,10 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     places = read_places(pairs, data)
     lattice = make_lattice(places[0], data)
     cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
-    if is_url(os.fspath(path)):
-        return _write(str(path), places, cuts, lattice, data)
-    target = Path(path)
+    where = _find(path)
+    if where.filesystem is not None:
+        return _write_to_url(where.location, places, cuts, lattice, data)
+    target = Path(where.root)
     _require_room(target, places[0], lattice, sum(len(cut.windows) for cut in cuts))
     try:
         with written_aside(target, "w-") as aside:
@@ -205,6 +206,22 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     except OSError as error:
         raise StoreError(f"samples cannot be written to {target}: {error}") from error
     return open_store(target)
+
+
+def _write_to_url(path: str, *what: Any) -> Store:
+    """Write where nothing can be renamed: what is not whole is removed."""
+    try:
+        if is_there(path):
+            raise StoreError(f"{path} exists", cure="name another URL, or remove it yourself")
+        try:
+            return _write(path, *what)
+        except BaseException:
+            remove_store(path)
+            raise
+    except XHarmonizeError:
+        raise
+    except (OSError, ImportError, ValueError) as error:
+        raise StoreError(f"samples cannot be written to {path}: {error}") from error
 
 
 def _require_room(path: Path, place: Place, lattice: Lattice, n: int) -> None:
@@ -550,6 +567,31 @@ def is_cut_from(store: Store, pairs: Any, data: Data) -> bool:
     )
 
 
+def _find(path: str | os.PathLike[str]) -> Any:
+    """Where a path or URL is, as `models.places.Place`; ``file://`` is a path."""
+    try:
+        return find_place(path)
+    except ModelError as error:
+        raise StoreError(error.what, cure=error.cure) from error
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether there is anything where a store would be."""
+    where = _find(path)
+    if where.filesystem is None:
+        return os.path.lexists(where.root)
+    return bool(where.filesystem.exists(where.root))
+
+
+def remove_store(path: str | os.PathLike[str]) -> None:
+    """Remove a store, if there is one."""
+    where = _find(path)
+    if where.filesystem is None:
+        remove(Path(where.root))
+    elif where.filesystem.exists(where.root):
+        where.filesystem.rm(where.root, recursive=True)
+
+
 def open_store(path: str | os.PathLike[str]) -> Store:
     """Open a patch store.
 
@@ -560,22 +602,23 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     """
     import zarr
 
+    where = _find(path).location
     try:
-        group = zarr.open_group(os.fspath(path), mode="r")
+        group = zarr.open_group(where, mode="r")
         facts: Any = group.attrs["xharmonize:samples"]
     except (OSError, KeyError, ValueError) as error:
         raise StoreError(
-            f"{os.fspath(path)} holds no samples", cure="make them with training.build_store"
+            f"{where} holds no samples, or not all of them",
+            cure="remove what is there, and make them with training.build_store",
         ) from error
     if facts["format"] != FORMAT:
         raise StoreError(
-            f"{os.fspath(path)} has samples of format {facts['format']}, this version reads "
-            f"{FORMAT}",
+            f"{where} has samples of format {facts['format']}, this version reads {FORMAT}",
             cure="build it anew",
         )
     index = {name: np.asarray(group[name]) for name in ("pair", "row", "column", "kept")}
     return Store(
-        path=os.fspath(path),
+        path=where,
         inputs=tuple(Input(**_tuples(one)) for one in facts["inputs"]),
         bands=tuple(facts["bands"]),
         lattice=Lattice(**_tuples(facts["lattice"])),

@@ -7,8 +7,9 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,16 @@ from xharmonize.training import on_workers
 from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import Store, build_store, is_cut_from, open_store
+from xharmonize.training.store import (
+    Store,
+    build_store,
+    is_cut_from,
+    is_there,
+    open_store,
+    remove_store,
+)
 from xharmonize.training.toml import to_toml
+from xharmonize.types import AnyArray
 
 if TYPE_CHECKING:
     from xharmonize.training.job import Job
@@ -146,7 +155,7 @@ def train(
     settings = configs.settle(method, config)
     if isinstance(settings.method, Closed):
         return _closed(settings.method, pairs, out)
-    return _network(settings, pairs, out, progress, client)
+    return train_network(settings, pairs, out, progress, client=client)
 
 
 def _closed(config: Closed, pairs: Any, out: Any) -> Training:
@@ -178,9 +187,19 @@ def _one_tree(pairs: Any) -> xr.DataTree:
     return trees[0]
 
 
-def _network(
-    settings: Config, pairs: Any, out: Any, progress: bool | None, client: Any
+def train_network(
+    settings: Config,
+    pairs: Any,
+    out: Any,
+    progress: bool | None,
+    *,
+    client: Any = None,
+    run: Callable[[Job, Log], dict[str, AnyArray]] | None = None,
 ) -> Training:
+    """Train a network; `run` is what trains once samples are cut, by default here or on `client`.
+
+    Other arguments, the result and errors are those of `train`.
+    """
     require("torch", extra="train")
     require("safetensors", extra="train")
     if client is not None:
@@ -189,7 +208,7 @@ def _network(
     work = target.with_name(target.name + WORK)
     # Two trainings in one folder would mix their samples and checkpoints.
     with writer_lock(work, wait=0.0):
-        with on_workers.cutting(client, work):
+        with on_workers.cutting(client, work, settings.run.samples):
             store = _samples(settings, pairs, work)
         parts = split(store, settings.data)
         training = _trained(
@@ -200,10 +219,11 @@ def _network(
             target=target,
             work=work,
             progress=progress,
-            client=client,
+            run=run or partial(_run, client=client),
         )
-        for name in (SAMPLES, CHECKPOINTS):
-            shutil.rmtree(work / name)
+        for path in (store.path, work / SAMPLES):
+            remove_store(path)
+        shutil.rmtree(work / CHECKPOINTS)
         (work / CONFIG).unlink()  # the bundle has it, and nothing is interrupted any more
     return training
 
@@ -227,15 +247,15 @@ def _require_new(target: Path) -> None:
 def _samples(settings: Config, pairs: Any, work: Path) -> Store:
     """Samples of an interrupted training, or newly cut ones."""
     text = to_toml(Config(method=settings.method, data=settings.data))
-    told = work / CONFIG
+    told, place = work / CONFIG, settings.run.samples or work / SAMPLES
     if told.exists():
         if told.read_text(encoding="utf-8") != text:
             raise StoreError(
                 f"{work} holds an interrupted training with other settings",
                 cure="give the settings in its config.toml to go on, or remove the folder",
             )
-        if (work / SAMPLES).exists():
-            store = open_store(work / SAMPLES)
+        if is_there(place):
+            store = open_store(place)
             _require_same(store, pairs, settings.data, work)
             return store
     try:
@@ -243,7 +263,7 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
         # Before the samples: a process killed between the two can go on.
         with written_aside(told, "w") as aside:
             aside.write_text(text, encoding="utf-8")
-        store = build_store(pairs, work / SAMPLES, settings.data)
+        store = build_store(pairs, place, settings.data)
     except XHarmonizeError:
         told.unlink(missing_ok=True)  # no sample was cut: other settings may follow
         raise
@@ -270,7 +290,7 @@ def _trained(
     target: Path,
     work: Path,
     progress: bool | None,
-    client: Any,
+    run: Callable[[Job, Log], dict[str, AnyArray]],
 ) -> Training:
     from xharmonize.harmonizers.registry import load_model
     from xharmonize.models.kinds import GeneratorCard
@@ -303,10 +323,10 @@ def _trained(
         line=lines[0],
         band_lines=lines[1],
         split=parts,
-        samples=store.path,
+        samples=settings.run.samples or store.path,
         checkpoints=str(work / CHECKPOINTS),
     )
-    weights = _run(job, log, client)
+    weights = run(job, log)
     # Scored as users run it, hence from a bundle; then written with its scores.
     trial = work / "trial"
     shutil.rmtree(trial, ignore_errors=True)
@@ -329,7 +349,7 @@ def _trained(
     )
 
 
-def _run(job: Job, log: Log, client: Any) -> dict[str, Any]:
+def _run(job: Job, log: Log, *, client: Any) -> dict[str, AnyArray]:
     """Weights of the best step."""
     from xharmonize.models.refs import Runtime
     from xharmonize.models.runtime import find_device
