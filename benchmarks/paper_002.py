@@ -32,7 +32,7 @@ from paper_parts import SIX, Study, Tiled, images, make_study, ndvi, shared, wit
 from scipy.stats import wasserstein_distance
 
 import xharmonize as xh
-from xharmonize.cube.pairs import as_cube, on_target_grid, target_of
+from xharmonize.cube.pairs import as_cube, target_of
 from xharmonize.errors import XHarmonizeError
 from xharmonize.simulate.config import Simulation
 from xharmonize.simulate.imaging import cloud_cover, opacity
@@ -40,7 +40,7 @@ from xharmonize.simulate.noise import Window
 from xharmonize.testing.places import draw_places
 from xharmonize.training import Data
 from xharmonize.training.config import NETWORKS
-from xharmonize.training.judge import cores
+from xharmonize.training.judge import cores, source_cube
 
 TABLES = ("global-lut", "global-lut-conv", "tile-lut", "tile-lut-conv")
 OURS = "tile-lut-conv"
@@ -203,20 +203,17 @@ def adjacent(study: Study, given: argparse.Namespace) -> pd.DataFrame:
         for name in ("tile-lut", OURS):
             _, model = trained(study, name, "scene", given, seed)
             for place, tree in study.trees.items():
-                cube = on_target_grid_cube(tree)
+                cube = on_target_grid(tree)
                 if not place.startswith("test") or cube.sizes["x"] < 24:
                     continue
                 rows += overlap(name, place, cube, as_cube(target_of(tree)).values[0], model)
     return pd.DataFrame(rows).drop(columns="place").groupby("method", sort=False).mean()
 
 
-def on_target_grid_cube(tree: xr.DataTree) -> xr.DataArray:
+def on_target_grid(tree: xr.DataTree) -> xr.DataArray:
     """The six bands (time, band, y, x) of a place on the target's grid."""
-    both = on_target_grid(tree).sel(source_band=SIX).compute()
-    target = as_cube(target_of(tree))
-    source = both["source"].rename(source_band="band")
-    cube: xr.DataArray = as_cube(source.drop_vars([c for c in source.coords if "target" in str(c)]))
-    return cube.transpose(*target.dims)
+    source, target = source_cube(tree, 0).sel(band=SIX), as_cube(target_of(tree))
+    return xh.regrid(source, like=target, min_valid=1.0).compute()
 
 
 def overlap(
@@ -240,7 +237,7 @@ def overlap(
 def seconds(study: Study, given: argparse.Namespace, side: int = 3660) -> pd.DataFrame:
     """Processor seconds of a whole tile, of which the histogram is counted first."""
     _, model = trained(study, OURS, "scene", given, given.seeds[0])
-    small = next(on_target_grid_cube(t) for n, t in study.trees.items() if n.startswith("test"))
+    small = next(on_target_grid(t) for n, t in study.trees.items() if n.startswith("test"))
     rows = []
     for size in (300, side):  # the first compiles
         cube = large(small, size).chunk(y=1024, x=1024)
@@ -258,6 +255,8 @@ def large(small: xr.DataArray, size: int) -> xr.DataArray:
     pixels = random.choice(values[np.isfinite(values).all(1)], size * size).T
     steps = 30.0 * np.arange(size)
     axes = {"y": float(small.y[0]) - steps, "x": float(small.x[0]) + steps}
+    import rioxarray  # noqa: F401  (registers .rio)
+
     crs = small.rio.crs
     cube = small.isel(y=0, x=0, drop=True).drop_vars("spatial_ref").expand_dims(axes, (-2, -1))
     cube = cube.transpose(*small.dims).copy(data=pixels.reshape(1, 6, size, size))
@@ -309,5 +308,5 @@ def paper_002(trees: dict[str, xr.DataTree], given: argparse.Namespace, folder: 
     found = {}
     for name in chosen:
         found[name] = parts[name]()
-        print(f"\n{name}\n{found[name].round(4).to_string()}", flush=True)
+        print(f"\n{name}\n{found[name].round(5).to_string()}", flush=True)
     return found.get("ablation", found[chosen[-1]])

@@ -155,7 +155,10 @@ def paper_001(trees: dict[str, xr.DataTree], given: argparse.Namespace, folder: 
 
 
 def windows(models: Any, study: Study, kind: str) -> list[dict[str, Any]]:
-    """Rows of SSIM and MSE (of values -1 … 1, as in the paper) per test window."""
+    """Rows per test window: the inner half of a sample, of maps of SSIM and of squared errors.
+
+    Squared errors are those of values -1 ... 1, as in the paper.
+    """
     rows = []
     scale = 2 / (study.measured.high[-1] - study.measured.low[-1])
     of_pair = study.store.pair
@@ -164,29 +167,30 @@ def windows(models: Any, study: Study, kind: str) -> list[dict[str, Any]]:
         found, references = images(models, tree, ["green"])
         valid = shared([*found.values(), *references.values()])
         found[REFERENCE] = references["observed"]
+        maps = {k: maps_of(found, r, valid, scale) for k, r in references.items()}
         for number in study.parts.test[of_pair[study.parts.test] == pair]:
             ok = valid & cores(study.store, [number])(target_of(tree))
-            if ok.sum() >= 100:
-                rows += rows_of_window(found, references, ok, {"split": kind}, scale)
+            if ok.sum() >= 50:
+                rows += rows_of_window(maps, ok, kind)
     return rows
 
 
-def rows_of_window(
-    found: Any, references: Any, ok: np.ndarray, about: dict[str, Any], scale: float
-) -> list[dict[str, Any]]:
-    """Rows of one window, of the rectangle around its pixels."""
-    at = np.ix_(np.flatnonzero(ok.any(1)), np.flatnonzero(ok.any(0)))
-    inside, rows = ok[at], []
-    for against, reference in references.items():
-        right = reference[0][at]
-        whole = np.where(inside, right, right[inside].mean())
-        values = {}
-        for name, image in found.items():
-            own = np.where(inside, image[0][at], whole)
-            ssim = float(similarity(own[None], whole[None])[inside].mean())
-            values[name] = ssim, float(((own - whole)[inside] ** 2).mean()) * scale**2
+def maps_of(
+    found: dict[str, np.ndarray], reference: np.ndarray, valid: np.ndarray, scale: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """SSIM and squared error (y, x) of every method."""
+    whole = np.where(valid, reference, reference[:, valid].mean())
+    each = {name: np.where(valid, image, whole) for name, image in found.items()}
+    return {n: (similarity(i, whole), (scale * (i - whole)[0]) ** 2) for n, i in each.items()}
+
+
+def rows_of_window(maps: Any, ok: np.ndarray, kind: str) -> list[dict[str, Any]]:
+    """Rows of one window."""
+    rows = []
+    for against, methods in maps.items():
+        values = {name: [float(m[ok].mean()) for m in pair] for name, pair in methods.items()}
         rows += [
-            {**about, "against": against, "method": name, "SSIM": ssim, "MSE": mse,
+            {"split": kind, "against": against, "method": name, "SSIM": ssim, "MSE": mse,
              "SSIM_up": ssim > values["identity"][0], "MSE_down": mse < values["identity"][1],
              "MSE_below_line": mse < values["line"][1]}
             for name, (ssim, mse) in values.items()
