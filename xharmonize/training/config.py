@@ -6,7 +6,7 @@ change how fast a training is, and how it is told of, but not what is learned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from xharmonize.errors import ModelError, OptionError, UnknownModelError, suggest
@@ -38,6 +38,8 @@ class Method(Settings):
         Of initial weights, order of samples and augmentation.
     steps : int
         Most steps of the optimiser; early stopping may end before.
+    epochs : int
+        Passes over the training samples, instead of `steps`; 0: `steps` says how long.
     batch : int
         Samples a step, over all ranks and accumulations.
     accumulate : int
@@ -63,6 +65,7 @@ class Method(Settings):
 
     seed: Annotated[int, Within(0, 2**31)] = 0
     steps: Annotated[int, Within(1, 10**8)] = 400
+    epochs: Annotated[int, Within(0, 10**6)] = 0
     batch: Annotated[int, Within(1, 2**16)] = 8
     accumulate: Annotated[int, Within(1, 1024)] = 1
     learning_rate: Annotated[float, Within(1e-8, 1.0)] = 1e-3
@@ -83,7 +86,22 @@ class Method(Settings):
         """
         if not cls.as_printed:
             raise OptionError(f"{cls.name} is in no paper", cure=f"give {cls.__name__}()")
-        return cls(**(cls.as_printed | changes))
+        options = cls.as_printed | changes
+        if "steps" in changes and "epochs" not in changes:  # either says how long
+            options["epochs"] = 0
+        return cls(**options)
+
+    def for_samples(self, n: int) -> Self:
+        """Return the method with the steps that its epochs take.
+
+        Parameters
+        ----------
+        n : int
+            Number of training samples.
+        """
+        if not self.epochs:
+            return self
+        return replace(self, steps=max(1, -(-self.epochs * n // self.batch)))
 
     def check(self) -> None:
         """Refuse a batch that has no equal parts."""
@@ -202,7 +220,7 @@ class Mgan(Gan):
     Inputs of several pixel sizes have a stem each; of pairs of one pixel size it is the 1:1
     variant. The defaults are the recipe that works; `Mgan.printed` has what the paper prints: width
     64, tanh, no line, L1 × 100 (λ is not printed: pix2pix's), dropout as pix2pix (not printed),
-    Glorot, Adam 1e-4 × ranks, batches of 16, an adversary from the first step.
+    Glorot, Adam 1e-4 × ranks, batches of 16, 100 epochs, an adversary from the first step.
     """
 
     name: ClassVar[str] = "mgan"
@@ -221,6 +239,7 @@ class Mgan(Gan):
         "scale_learning_rate": True,
         "scaling": "largest",
         "batch": 16,
+        "epochs": 100,
     }
 
 
@@ -290,7 +309,7 @@ class TileLutConv(Method):
     The defaults are the recipe that works: tables and convolution both start at nothing beside a
     fitted line per band, and the convolution may lower values. `TileLutConv.printed`: no line; the
     convolution is followed by batch normalisation, which starts at γ = 1, and ReLU; Adam 1e-3 with
-    a weight decay of 1e-4, batches of 4, early stopping.
+    a weight decay of 1e-4, batches of 4, 200 epochs, early stopping.
 
     Attributes
     ----------
@@ -327,6 +346,7 @@ class TileLutConv(Method):
         "refine_scale": 1.0,
         "refine_activation": "relu",
         "batch": 4,
+        "epochs": 200,
         "patience": 8,
     }
 
