@@ -48,12 +48,13 @@ def monthly(table: pd.DataFrame, band: str) -> np.ndarray:
 
 
 def on_grid(values: np.ndarray) -> xr.DataArray:
-    """Values (…, sample) as pixels of one column, which is what the classifier takes."""
+    """Values (…, sample) as a column of pixels beside an empty one: a grid needs two."""
     dims = ("feature", "y", "x")[-(values.ndim + 1) :]
-    axes = {"y": 100.0 * np.arange(values.shape[-1])[::-1], "x": [0.0]}
+    axes = {"y": 100.0 * np.arange(values.shape[-1])[::-1], "x": [0.0, 100.0]}
     import rioxarray  # noqa: F401  (registers .rio)
 
-    cube = xr.DataArray(values[..., None], dims=dims, coords=axes)
+    empty = np.zeros_like(values)
+    cube = xr.DataArray(np.stack([values, empty], axis=-1), dims=dims, coords=axes)
     return cube.rio.write_crs("EPSG:32636")
 
 
