@@ -4,8 +4,8 @@ Run ``python benchmarks/shipping.py BUNDLE [BUNDLE ...]`` with bundles that have
 `flanders-2018` (those of ``benchmarks/papers.py`` lie in ``FOLDER/bundles``). The rule: lower ERGAS
 and lower RMSE of NDVI than HLS v2, as it comes and with the mean difference of each date removed.
 Seven pairs up to four days apart, on Landsat's grid, nothing registered; dates weigh the same.
-`alberta-2020` has pixels of 60 m: no bundle of 30 m can go there. With ``--cache FOLDER --places N``
-lines are fitted on the same simulated places, to tell what a network adds to its line.
+`alberta-2020` has pixels of 60 m: no bundle of 30 m can go there. With ``--cache FOLDER`` lines are
+fitted on the same simulated places, to tell what a network adds to its line.
 Needs the real observations (``XHARMONIZE_DATA``, or ``../shared/data``).
 """
 

@@ -39,7 +39,9 @@ def test_the_difference_is_estimate_minus_target_in_the_middle(pairs, line):
     target = pairs["target"].reflectance.isel(pair=0).sel(band="nir08").values
     source = on_target_grid(pairs, min_valid=1.0)["source"].isel(pair=[0])
     cube = source.rename(source_band="band").sel(band=["nir08"]).values[0, 0]
-    slope, offset = (float(line[name].sel(band="nir08").squeeze()) for name in ("slope", "intercept"))
+    slope, offset = (
+        float(line[name].sel(band="nir08").squeeze()) for name in ("slope", "intercept")
+    )
     expected = (slope * cube + offset - target)[7:17, 7:17]
     got = drawn[3].images[0].get_array().filled(np.nan)
     np.testing.assert_allclose(got, expected, atol=1e-5)
