@@ -1,10 +1,11 @@
 """The crop classifier alone, on labelled monthly series of Sentinel-1 and Sentinel-2.
 
 Run ``python benchmarks/crop_samples.py [--seeds 3]``: 472 of the 500 samples of
-``crop_samples_s1_s2.parquet`` (Uganda, South Sudan, Kenya; 2017), of the five classes that at least
-ten cells of 0.05 degrees hold. Cells are never split by cross-validation. A month without a value
-takes that between its neighbours; samples that a sensor never saw are left out of its rows. No harmonisation is involved: this says what `xharmonize.crops`
-is worth where labels are many and far apart, as those of the two real sites are not.
+``crop_samples_s1_s2.parquet`` (East Africa, 2017), of the five classes that at least ten cells of
+0.05 degrees hold. Cells are never split by cross-validation. A month without a value takes that
+between its neighbours; samples that a sensor never saw are left out of its rows. No harmonisation
+is involved: this says what `xharmonize.crops` is worth where labels are many and far apart, as
+those of the two real sites are not.
 Needs the real observations (``XHARMONIZE_DATA``, or ``../shared/data``).
 """
 
