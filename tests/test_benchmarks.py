@@ -238,6 +238,7 @@ def test_steps_of_training_beside_forward_passes(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::xharmonize.errors.RadiometryWarning")  # of cut-off tiles
 def test_tables_of_the_papers_at_a_tiny_size(tmp_path, capsys):
     pytest.importorskip("torch")
     papers = import_benchmark("papers")
