@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from helpers.benchmarks import import_benchmark
 
+import xharmonize as xh
+from xharmonize.cube.pairs import on_target_grid
+
 
 def test_loading(tmp_path):
     loading = import_benchmark("loading")
@@ -191,14 +194,39 @@ def test_networks_on_real_pairs(data, monkeypatch, capsys):
 
 @pytest.mark.real_data
 def test_patches_of_a_real_pair(data, monkeypatch):
-    from xharmonize.training import Data
-
     alberta = import_benchmark("patches_alberta")
     pairs = alberta.load_pairs(data)
-    scores = alberta.compare(pairs, seed=0, methods=(), data=Data(block=2000.0, guard=240.0))
-    error = scores["ergas"].droplevel("reference")
-    assert error["auto"] < error["ols"] < error["identity"]
-    assert error["ten-band line"] < error["six-band line"]
+    north, south = alberta.halves(pairs)
+    gap = north["target"].y[-1] - south["target"].y[0]
+    assert float(gap) == 60 + alberta.GUARD
+    scores = alberta.compare(pairs, seed=0, methods=())["ergas"].droplevel("reference")
+    for part in ("blocks, patches of 16", "southern half"):
+        assert scores[part]["ten-band line"] < scores[part]["six-band line"]
+    assert scores["southern half"]["auto"] < scores["southern half"]["hls-v2"]
+
+
+@pytest.mark.real_data
+def test_the_rule_for_shipping_asks_all_four_scores(data):
+    shipping = import_benchmark("shipping")
+    pairs = import_benchmark("networks_flanders").load_pairs(data)
+    found = shipping.compare({"the same": "hls-v2", "line": xh.fit_linear(on_target_grid(pairs))},
+                             pairs)  # fmt: skip
+    assert found["ships"].to_dict() == {
+        "identity": False, "HLS v2": False, "the same": False, "line": True,
+    }  # fmt: skip
+
+
+@pytest.mark.real_data
+def test_samples_of_crops_are_classified_by_cells_that_were_not_seen(data):
+    pytest.importorskip("sklearn")
+    crops = import_benchmark("crop_samples")
+    table = crops.read_samples(data)
+    assert len(table) == 472
+    seen = np.isfinite(crops.monthly(table, "VV"))
+    assert set(seen.mean(axis=1)) == {0.0, 1.0}  # gaps are filled, but for what was never seen
+    few = table.groupby("sampling_label").head(11).reset_index(drop=True)
+    scores = crops.score(few, crops.features_of(few, ("B08",), range(2)), 0)
+    assert 0 < scores["OA"] < 100
 
 
 def test_steps_of_training_beside_forward_passes(capsys):
@@ -210,17 +238,19 @@ def test_steps_of_training_beside_forward_passes(capsys):
 
 
 @pytest.mark.slow
-def test_tables_of_the_papers_at_a_tiny_size(tmp_path):
+@pytest.mark.filterwarnings("ignore::xharmonize.errors.RadiometryWarning")  # of cut-off tiles
+def test_tables_of_the_papers_at_a_tiny_size(tmp_path, capsys):
     pytest.importorskip("torch")
     papers = import_benchmark("papers")
-    tiny = [str(tmp_path), "--places", "5", "--seeds", "0", "--steps", "2", "--evaluate", "1"]
+    tiny = [str(tmp_path), "--places", "8", "--seeds", "0", "--steps", "2", "--evaluate", "1"]
     found = papers.main(["001", *tiny])
-    assert set(found.index.get_level_values("method")) == {"identity", "line", "hls-gan"}
+    assert {"identity", "HLS v2", "line", "hls-gan"} < set(found.index.get_level_values("method"))
+    assert set(found.index.get_level_values("split")) == {"random", "scene"}
     found = papers.main(["000", *tiny])
     on_truth = found.loc["not trained on", "truth"]
     assert {"mgan", "mgan, L1 only", "small-conv", "linear kernel", "same pair"} < {*on_truth.index}
     assert "reference: observed Landsat" in on_truth.index
-    found = papers.main(["002", *tiny])
+    found = papers.main(["002", *tiny, "--side", "64"])
     assert {"tile-lut-conv", "line per band"} < {*found.loc["scene", "truth"].index}
 
 
@@ -260,3 +290,8 @@ def test_ranks(tmp_path, capsys):
     assert ranks.measure_exchange(small=True).bandwidth > 0
     ranks.draw({"one": (0.1, 1e6, slow, True)}, str(tmp_path / "ranks.svg"))
     assert (tmp_path / "ranks.svg").stat().st_size > 1000
+
+
+    told = capsys.readouterr().out
+    parts = ("slope per band", "patch", "closeness", "adjacent", "seconds", "frequency")
+    assert all(f"\n{part}\n" in told for part in parts)

@@ -325,8 +325,19 @@ def test_settings_as_printed_are_those_of_the_papers():
     assert (tile.smooth, tile.monotone, tile.refine_activation) == (0.01, 0.01, "relu")
     assert configs.TileLut.printed().refine is False
     assert configs.Mgan.printed(width=8).width == 8
+    assert (mgan.epochs, tile.epochs, configs.HlsGan.printed().epochs) == (100, 200, 0)
     with pytest.raises(OptionError, match="small-conv is in no paper"):
         configs.SmallConv.printed()
+
+
+def test_epochs_are_steps_for_as_many_samples_as_there_are():
+    mgan = configs.Mgan.printed()
+    assert mgan.for_samples(1000).steps == 100 * 1000 / 16 == 6250
+    assert mgan.for_samples(1).steps == 7  # the last batch is whole
+    assert mgan.for_samples(1000).epochs == 100
+    assert configs.Mgan.printed(steps=30).for_samples(1000).steps == 30  # what is given decides
+    assert configs.SmallConv(steps=30).for_samples(1000).steps == 30
+    assert configs.SmallConv(steps=30, epochs=2).for_samples(80).steps == 20
 
 
 def test_a_convolution_that_could_never_learn_is_refused():

@@ -246,5 +246,32 @@ def test_settings_of_the_run_change_nothing(store, whole, tmp_path):
     assert_same(one.train(), whole[1])
 
 
+def test_tensorboard_gets_the_numbers_of_the_log(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = Log(tmp_path / "log.jsonl", steps=2, progress=False)
+    log.begin(-1)
+    log.tell(1, epoch=0, squared=0.5)
+    log.tell(2, validation=4.0, is_best=True)
+    log.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert set(board.Tags()["scalars"]) == {"squared", "validation"}
+    for name, step, value in (("squared", 1, 0.5), ("validation", 2, 4.0)):
+        (event,) = board.Scalars(name)
+        assert (event.step, event.value) == (step, value)
+
+
+def test_without_tensorboard_the_log_is_all_there_is(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    log = Log(tmp_path / "log.jsonl", steps=1, progress=False)
+    log.begin(-1)
+    log.tell(1, squared=0.5)
+    log.close()
+    assert log.history()["squared"].tolist() == [0.5]
+    assert not (tmp_path / "tensorboard").exists()
+
+
 def test_the_store_on_disk_is_the_one_in_memory(store):
     assert open_store(store.path).pairs == store.pairs

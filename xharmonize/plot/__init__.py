@@ -9,6 +9,7 @@ from xharmonize.plot.images import errors, maps
 from xharmonize.plot.methods import PlotMethods
 from xharmonize.plot.models import shifts, tables, training
 from xharmonize.plot.profiles import frequency, series, timeline
+from xharmonize.plot.samples import samples
 from xharmonize.plot.scatter import scatter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "errors",
     "frequency",
     "maps",
+    "samples",
     "scatter",
     "series",
     "shifts",

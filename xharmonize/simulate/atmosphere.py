@@ -28,7 +28,7 @@ land, https://doi.org/10.5194/acp-10-10399-2010
 Rouquié et al. (2017), Using Copernicus Atmosphere Monitoring Service products to constrain the
 aerosol type in MAJA, https://doi.org/10.3390/rs9121230
 Sassen and Cho (1992), Subvisual-thin cirrus lidar dataset for satellite verification and
-climatological research, https://doi.org/10.1175/1520-0450(1992)031<1275:STCLDF>2.0.CO;2
+climatological research, Journal of Applied Meteorology 31
 Sassen, Wang, Liu (2008), Global distribution of cirrus clouds from CloudSat/CALIPSO,
 https://doi.org/10.1029/2008JD009972
 Gao and Li (2017), Removal of thin cirrus scattering effects in Landsat 8 OLI images,
@@ -62,7 +62,7 @@ from xharmonize.simulate.vegetation import ground_on
 from xharmonize.types import Float64Array
 
 _ANGSTROM = 1.3
-"""Ångström exponent of continental aerosol (Ångström 1964, doi:10.3402/tellusa.v16i1.8885)."""
+"""Ångström exponent of continental aerosol (Ångström 1964, Tellus 16)."""
 
 _LOAD = (0.15, 1.8)
 """Median and geometric SD of aerosol optical thickness at 550 nm over days. A choice: AERONET
@@ -70,7 +70,7 @@ around the southern North Sea has such values; there is no table to cite for cle
 
 _PATCHY = 0.05
 """Relative SD of aerosol within kilometres. A choice: aerosol is coherent over tens of kilometres
-(Anderson et al. 2003, doi:10.1175/1520-0469(2003)060<0119:MVOTA>2.0.CO;2)."""
+(Anderson et al. 2003, Journal of the Atmospheric Sciences 60)."""
 
 _EXPECTED = (0.05, 0.15)
 """One standard deviation of a dark-target retrieval: constant, and per optical thickness (Levy et

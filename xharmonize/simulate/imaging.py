@@ -7,7 +7,7 @@ Spencer (1971), Fourier series representation of the position of the sun, Search
 References
 ----------
 Richter (1990), Fast atmospheric correction of satellite images, adjacency term,
-https://doi.org/10.1080/01431169008955124
+International Journal of Remote Sensing 11
 Vermote et al. (1997), Second Simulation of the Satellite Signal in the Solar Spectrum (6S),
 https://doi.org/10.1109/36.581987
 
@@ -18,7 +18,7 @@ tails, as optics with stray light have.
 References
 ----------
 Huang et al. (2002), The impact of sensor spatial response on the information content of remotely
-sensed images, https://doi.org/10.1016/S0034-4257(01)00323-6
+sensed images, Remote Sensing of Environment 80
 Gascon et al. (2017), Copernicus Sentinel-2A calibration and products validation status,
 https://doi.org/10.3390/rs9060584
 """

@@ -11,7 +11,7 @@ References
 Hapke (1981), Bidirectional reflectance spectroscopy 1, https://doi.org/10.1029/JB086iB04p03039
 Jacquemoud and Baret (1990), PROSPECT, https://doi.org/10.1016/0034-4257(90)90100-Z
 Stoner and Baumgardner (1981), Characteristic variations in reflectance of surface soils,
-https://doi.org/10.2136/sssaj1981.03615995004500060031x
+Soil Science Society of America Journal 45
 Doxaran et al. (2002), Spectral signature of highly turbid waters,
 https://doi.org/10.1016/S0034-4257(01)00341-8
 

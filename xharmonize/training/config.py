@@ -6,7 +6,7 @@ change how fast a training is, and how it is told of, but not what is learned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from xharmonize.errors import ModelError, OptionError, UnknownModelError, suggest
@@ -39,6 +39,8 @@ class Method(Settings):
         Of initial weights, order of samples and augmentation.
     steps : int
         Most steps of the optimiser; early stopping may end before.
+    epochs : int
+        Passes over the training samples, instead of `steps`; 0: `steps` says how long.
     batch : int
         Samples a step, over all ranks: a multiple of their number.
     learning_rate, weight_decay : float
@@ -62,6 +64,7 @@ class Method(Settings):
 
     seed: Annotated[int, Within(0, 2**31)] = 0
     steps: Annotated[int, Within(1, 10**8)] = 400
+    epochs: Annotated[int, Within(0, 10**6)] = 0
     batch: Annotated[int, Within(1, 2**16)] = 8
     learning_rate: Annotated[float, Within(1e-8, 1.0)] = 1e-3
     weight_decay: Annotated[float, Within(0.0, 1.0)] = 0.0
@@ -81,7 +84,22 @@ class Method(Settings):
         """
         if not cls.as_printed:
             raise OptionError(f"{cls.name} is in no paper", cure=f"give {cls.__name__}()")
-        return cls(**(cls.as_printed | changes))
+        options = cls.as_printed | changes
+        if "steps" in changes and "epochs" not in changes:  # either says how long
+            options["epochs"] = 0
+        return cls(**options)
+
+    def for_samples(self, n: int) -> Self:
+        """Return the method with the steps that its epochs take.
+
+        Parameters
+        ----------
+        n : int
+            Number of training samples.
+        """
+        if not self.epochs:
+            return self
+        return replace(self, steps=max(1, -(-self.epochs * n // self.batch)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +210,7 @@ class Mgan(Gan):
     Inputs of several pixel sizes have a stem each; of pairs of one pixel size it is the 1:1
     variant. The defaults are the recipe that works; `Mgan.printed` has what the paper prints: width
     64, tanh, no line, L1 × 100 (λ is not printed: pix2pix's), dropout as pix2pix (not printed),
-    Glorot, Adam 1e-4 × ranks, batches of 16, an adversary from the first step.
+    Glorot, Adam 1e-4 × ranks, batches of 16, 100 epochs, an adversary from the first step.
     """
 
     name: ClassVar[str] = "mgan"
@@ -211,6 +229,7 @@ class Mgan(Gan):
         "scale_learning_rate": True,
         "scaling": "largest",
         "batch": 16,
+        "epochs": 100,
     }
 
 
@@ -280,7 +299,7 @@ class TileLutConv(Method):
     The defaults are the recipe that works: tables and convolution both start at nothing beside a
     fitted line per band, and the convolution may lower values. `TileLutConv.printed`: no line; the
     convolution is followed by batch normalisation, which starts at γ = 1, and ReLU; Adam 1e-3 with
-    a weight decay of 1e-4, batches of 4, early stopping.
+    a weight decay of 1e-4, batches of 4, 200 epochs, early stopping.
 
     Attributes
     ----------
@@ -317,6 +336,7 @@ class TileLutConv(Method):
         "refine_scale": 1.0,
         "refine_activation": "relu",
         "batch": 4,
+        "epochs": 200,
         "patience": 8,
     }
 
