@@ -23,9 +23,9 @@ from xharmonize.training import Config, Data
 from xharmonize.training.config import NETWORKS
 
 
-def load_pairs(folder: Path) -> xr.DataTree:
-    """All pairs to four days, screened."""
-    catalog, when = folder / "flanders-2018" / "catalog.json", "2018-02-01/2018-10-31"
+def load_pairs(folder: Path, when: str) -> xr.DataTree:
+    """All pairs to four days within a time, screened."""
+    catalog = folder / "flanders-2018" / "catalog.json"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
         sentinel = xh.open_stac(
@@ -46,9 +46,10 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--methods", default="small-conv")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--dates", default=",".join(PAIRS))
+    parser.add_argument("--when", default="2018-02-01/2018-10-31")
     given = parser.parse_args(argv)
     folder = os.environ.get("XHARMONIZE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
-    pairs, tables = load_pairs(Path(folder)), []
+    pairs, tables = load_pairs(Path(folder), given.when), []
     for name in given.methods.split(","):
         for date in given.dates.split(","):
             start = time.process_time()
