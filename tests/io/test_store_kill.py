@@ -1,8 +1,9 @@
 """A writer killed (SIGKILL) before any of its changes to the file system, and run again.
 
 Run as a script, this file forks one writer per kill point from a process that has imported
-everything. The tests kill at every n-th point, with ``pytest -m slow`` at more; every single one is
-tried (minutes) with ``python tests/io/test_store_kill.py upsert grown synchronous 1 <empty folder>``.
+everything. The tests kill at every n-th point, at more with ``pytest -m slow``; every single one is
+tried (minutes) with
+``python tests/io/test_store_kill.py upsert grown synchronous 1 <empty folder>``.
 """
 
 from __future__ import annotations
