@@ -39,11 +39,14 @@ NEAR = 2.5
 BLOCK, DRAWS = 5, 1000
 
 
-def load(catalog: str | Path) -> tuple[xr.DataArray, xr.DataArray]:
+WHOLE = "2018-01-01/2018-11-30"
+
+
+def load(catalog: str | Path, when: str = WHOLE) -> tuple[xr.DataArray, xr.DataArray]:
     """Sentinel-2 and Landsat of 2018, clouds masked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
-        options: dict[str, Any] = {"datetime": "2018-01-01/2018-11-30"}
+        options: dict[str, Any] = {"datetime": when}
         sentinel = xh.open_stac(
             catalog,
             collection="sentinel-2-l2a",

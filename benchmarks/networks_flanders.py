@@ -15,11 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from closed_forms_flanders import NEAR, clear_pairs, load
+import xarray as xr
+from closed_forms_flanders import NEAR, WHOLE, clear_pairs, load
 
 import xharmonize as xh
 from xharmonize.training import Config, Data
 from xharmonize.training.config import NETWORKS
+
+
+def load_pairs(folder: Path, when: str = WHOLE) -> xr.DataTree:
+    """All clear pairs to four days within a time."""
+    return clear_pairs(*load(folder / "flanders-2018" / "catalog.json", when))
 
 
 def main(argv: list[str] | None = None) -> pd.DataFrame:
@@ -28,9 +34,10 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--methods", default="small-conv")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--dates", help="default: those at most two days from a date of Sentinel-2")
+    parser.add_argument("--when", default=WHOLE)
     given = parser.parse_args(argv)
     folder = os.environ.get("XHARMONIZE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
-    pairs, tables = clear_pairs(*load(Path(folder) / "flanders-2018" / "catalog.json")), []
+    pairs, tables = load_pairs(Path(folder), given.when), []
     near = pairs["time_target"].values[np.abs(pairs["gap"].values) <= NEAR]
     dates = given.dates.split(",") if given.dates else near.astype("datetime64[D]").astype(str)
     for name in given.methods.split(","):

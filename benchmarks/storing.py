@@ -53,16 +53,15 @@ def write(kind: str, n_times: int, size: int, folder: str) -> dict[str, float]:
 
     import xharmonize as xh
 
-    dask.config.set(scheduler="threads", num_workers=2)
-    cube = lazy_cube(n_times, size)
-    path = Path(folder) / f"{kind}.zarr"
-    xh.to_zarr(cube.isel(time=[0]), Path(folder) / "warm.zarr")
-    start, cpu = time.perf_counter(), time.process_time()
-    if kind == "xarray":
-        cube.drop_attrs().to_zarr(path, zarr_format=3, consolidated=False)
-    else:
-        xh.to_zarr(cube, path, mode="upsert" if kind == "upsert" else "w-")
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    cube, path = lazy_cube(n_times, size), Path(folder) / f"{kind}.zarr"
+    with dask.config.set(scheduler="threads", num_workers=2):
+        xh.to_zarr(cube.isel(time=[0]), Path(folder) / "warm.zarr")
+        start, cpu = time.perf_counter(), time.process_time()
+        if kind == "xarray":
+            cube.drop_attrs().to_zarr(path, zarr_format=3, consolidated=False)
+        else:
+            xh.to_zarr(cube, path, mode="upsert" if kind == "upsert" else "w-")
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": seconds, "cpu": cpu, "peak": peak, "bytes": folder_size(path)}
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers.commands import call
 from helpers.items import sentinel2
 
 import xharmonize as xh
@@ -17,21 +16,16 @@ ORDERS = "\x1b[31m\x9b2J\u202e"
 FORMULA = r"$\frac{1}{$ & <script>alert(1)</script>"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "xharmonize.cli.app", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_info_gives_no_orders_to_the_terminal(tmp_path):
+def test_info_gives_no_orders_to_the_terminal(tmp_path, capsys):
     item = sentinel2(tmp_path)
     item["id"] = f"s2{ORDERS}[bold red]"
     item["properties"]["grid:code"] = f"x{ORDERS}"
     path = tmp_path / "items.json"
     path.write_text(json.dumps(item))
-    shown = run("info", str(path))
-    assert shown.returncode == 0, shown.stderr
-    assert r"s2\x1b[31m\x9b2J\u202e[boldred]" in "".join(shown.stdout.split())
-    assert not {"\x1b", "\x9b", "\u202e"} & set(shown.stdout + shown.stderr)
+    code, out, err = call(capsys, "info", path)
+    assert code == 0, err
+    assert r"s2\x1b[31m\x9b2J\u202e[boldred]" in "".join(out.split())
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out + err)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +40,14 @@ def test_info_gives_no_orders_to_the_terminal(tmp_path):
     ],
     ids=str,
 )
-def test_a_malformed_item_is_one_line_on_the_command_line(tmp_path, change):
+def test_a_malformed_item_is_one_line_on_the_command_line(tmp_path, capsys, change):
     path = tmp_path / "items.json"
     path.write_text(json.dumps(sentinel2(tmp_path) | change))
-    shown = run("info", str(path))
-    assert shown.returncode == 1
-    assert len(shown.stderr.splitlines()) == 1
-    assert shown.stderr.startswith("error: ")
-    assert "\x1b" not in shown.stderr
+    code, _, err = call(capsys, "info", path)
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    assert "\x1b" not in err
 
 
 def hostile_cube():

@@ -17,10 +17,10 @@ import rasterio
 import rioxarray  # noqa: F401  (registers .rio)
 import xarray as xr
 import zarr
+from helpers.commands import call
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.app import main
 from xharmonize.cli.demo import place_of
 from xharmonize.cli.server import read_catalog, serve
 from xharmonize.simulate import Simulation, write_catalog
@@ -43,14 +43,6 @@ def scenes(tmp_path_factory) -> Path:
         cloudiness=0.1,
     )
     return write_catalog(place, tmp_path_factory.mktemp("scenes"))
-
-
-def call(capsys, *arguments: str | Path) -> tuple[int, str, str]:
-    """Run the command line in this process; return exit code, stdout, stderr."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_the_installed_command_prints_its_version():

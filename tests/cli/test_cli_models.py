@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import call
 from helpers.generators import generator, small_card
 
 import xharmonize as xh
@@ -49,14 +50,6 @@ def histogram(scenes, tmp_path_factory) -> Path:
         main(["fit", str(scenes), *PAIR, "--method", "histogram", "--out", str(path)])
     assert not ended.value.code
     return path
-
-
-def call(capsys, *arguments: str | Path) -> tuple[int, str, str]:
-    """Run the command line in this process; return exit code, stdout, stderr."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def harmonised(path: Path):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers import commands
 
 import xharmonize as xh
-from xharmonize.cli.app import main
 from xharmonize.simulate import Simulation, write_catalog
 
 FILE = """
@@ -50,10 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 def call(capsys, folder, text, out, *options: str) -> tuple[int, str, str]:
     (folder / "c.toml").write_text(text)
-    with pytest.raises(SystemExit) as ended:
-        main(["train", str(folder / "c.toml"), "--out", str(folder / out), *options])
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
+    return commands.call(capsys, "train", folder / "c.toml", "--out", folder / out, *options)
 
 
 def test_a_fit_is_trained_and_kept(capsys, folder):

@@ -8,20 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.commands import call
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.app import main
 from xharmonize.testing import example_cube
 
 pytest.importorskip("matplotlib")
-
-
-def call(capsys, *arguments) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
 
 
 @pytest.fixture(scope="module")

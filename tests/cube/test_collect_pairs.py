@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize.cube import screening
 from xharmonize.cube.pairs import as_cube, on_target_grid, source_groups, target_of
 from xharmonize.testing import assert_lazy, example_cube
 
@@ -98,6 +99,14 @@ def test_haze_is_left_out_before_the_nearest_is_chosen():
     kept = xh.collect_pairs(hazy, landsat(), max_score=None)
     assert days(kept, "source") == ["07-01", "07-11", "07-16"]
     assert float(kept["outlier_score_source"][2]) > 2
+
+
+def test_the_quartile_of_a_pixel_is_that_of_numpy():
+    random = np.random.default_rng(0)
+    values = random.random((9, 500)).astype("float32")
+    values[1:][random.random((8, 500)) < 0.4] = np.nan
+    expected = np.nanquantile(values, 0.25, axis=0)
+    np.testing.assert_allclose(screening._lower_quartile(values), expected, rtol=1e-6)
 
 
 def test_clouds_are_left_out_before_the_nearest_is_chosen():

@@ -80,7 +80,9 @@ def test_two_quantities_are_refused(series):
 
 def test_fields_that_were_never_seen_are_classified(series):
     labels = labels_of(series)
-    found = xh.crops.cross_classify(series.harmonize.to_features(), labels, max_per_class=60)
+    found = xh.crops.cross_classify(
+        series.harmonize.to_features(), labels, folds=3, max_per_class=60
+    )
     assert float((found == labels).where(labels > 0).mean()) > 0.97
     assert (found.where(labels == 0, 0) == 0).all()
 
@@ -96,7 +98,10 @@ def test_what_one_field_teaches_is_not_tested_on_that_field(series):
     pixels = labels.copy(data=np.arange(labels.size).reshape(labels.shape))
     share = [
         float(
-            (xh.crops.cross_classify(marked, labels, groups=groups, max_per_class=50) == labels)
+            (
+                xh.crops.cross_classify(marked, labels, groups=groups, folds=3, max_per_class=50)
+                == labels
+            )
             .where(labels > 0)
             .mean()
         )
@@ -108,7 +113,7 @@ def test_what_one_field_teaches_is_not_tested_on_that_field(series):
 def test_labels_of_noise_score_as_chance(series):
     """Groups are kept together: what is only a name of a field cannot be learned."""
     features = series.harmonize.to_features(dates=["2018-04-01"])
-    found = xh.crops.cross_classify(features, labels_of(series), max_per_class=60)
+    found = xh.crops.cross_classify(features, labels_of(series), folds=3, max_per_class=60)
     labels = labels_of(series)
     assert 0.3 < float((found == labels).where(labels > 0).mean()) < 0.7
 
@@ -168,7 +173,7 @@ def test_real_crops(data):
     labels = labels.where(labels.isin([1200, 7900, 9120]), 0).astype("int32")
     dates = ["2018-04-19", "2018-05-24", "2018-06-28"]
     features = cube.harmonize.to_features(dates=dates)
-    found = xh.crops.cross_classify(features, labels, groups=100.0, max_per_class=150)
+    found = xh.crops.cross_classify(features, labels, groups=100.0, folds=3, max_per_class=150)
     is_labelled = (labels > 0) & (found > 0)
     assert float((found == labels).where(is_labelled).mean()) > 0.75
 

@@ -336,17 +336,9 @@ def _fitted(
     group, is_fixed = _numbered(images.groups, n_own)
     solved = _solved(first, second, value, variance, group, is_fixed)
     count = np.bincount(np.concatenate([first, second]), minlength=len(images.times))
-    layers: dict[str, Any] = {}
-    for dim, prefix, part in (
-        ("time", "", slice(0, n_own)),
-        ("reference_time", "reference_", slice(n_own, None)),
-    ):
-        if part.start < len(images.times):
-            layers[f"{prefix}shift_x"] = (dim, solved[0].value[part], _METRES)
-            layers[f"{prefix}shift_y"] = (dim, solved[1].value[part], _METRES)
-            deviation = np.hypot(solved[0].deviation, solved[1].deviation) / np.sqrt(2)
-            layers[f"{prefix}shift_se"] = (dim, deviation[part], _METRES)
-            layers[f"{prefix}n_edges"] = (dim, count[part])
+    layers = _of_dates(solved, count, "", slice(0, n_own))
+    if n_own < len(images.times):
+        layers |= _of_dates(solved, count, "reference_", slice(n_own, None))
     for axis, one in zip("xy", solved):
         layers[f"group_{axis}"] = ("time", one.mean[group[:n_own]], _METRES)
         layers[f"left_out_{axis}"] = ("edge", one.left_out, _METRES)
@@ -372,6 +364,20 @@ def _fitted(
         "noise_y": solved[1].noise.tolist(),
     }
     return xr.Dataset(layers, coords=coords, attrs=attrs)
+
+
+def _of_dates(
+    solved: Sequence[Solved], count: IntArray, prefix: str, part: slice
+) -> dict[str, Any]:
+    """Shifts of some of the dates, how well they are known, and from how many differences."""
+    dim = f"{prefix}time"
+    deviation = np.hypot(solved[0].deviation, solved[1].deviation) / np.sqrt(2)
+    return {
+        f"{prefix}shift_x": (dim, solved[0].value[part], _METRES),
+        f"{prefix}shift_y": (dim, solved[1].value[part], _METRES),
+        f"{prefix}shift_se": (dim, deviation[part], _METRES),
+        f"{prefix}n_edges": (dim, count[part]),
+    }
 
 
 def _numbered(groups: AnyArray, n_own: int) -> tuple[IntArray, BoolArray]:

@@ -294,8 +294,8 @@ def _huber_block(
             np.ascontiguousarray(x).reshape(len(x), -1),
             np.ascontiguousarray(y).reshape(len(y), -1),
             matrix,
-            np.ascontiguousarray(own_offset),
-            np.ascontiguousarray(own_reach),
+            np.array(own_offset),  # writable, else the kernel is compiled for both
+            np.array(own_reach),
         )
         result.append(np.concatenate([moments.reshape(len(y), -1), counts], axis=1))
     return np.stack(result)[:, None, None]

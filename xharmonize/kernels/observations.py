@@ -285,7 +285,8 @@ def clear_gaps(
                     edge[p] = day if seen[p] else edge[p]
                     count[p] += seen[p]
                 i += 1
-            before[k] = edge
+            for p in range(size):
+                before[k, p] = edge[p]
         edge[:] = np.inf
         i = n_times - 1
         for k in range(n - 1, -1, -1):

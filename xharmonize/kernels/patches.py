@@ -210,10 +210,12 @@ def _fill(tile):  # type: ignore[no-untyped-def]
             continue
         for k in range(last + 1, j):
             nearer = last if last >= 0 and k - last <= j - k else j
-            tile[k] = tile[nearer]
+            for i in range(width):
+                tile[k, i] = tile[nearer, i]
         last = j
     for k in range(last + 1, height):
-        tile[k] = tile[last]
+        for i in range(width):
+            tile[k, i] = tile[last, i]
 
 
 @njit(nogil=True, cache=True)

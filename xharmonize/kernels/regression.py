@@ -45,7 +45,9 @@ def band_moments(source: FloatArray, target: FloatArray) -> Float64Array:
                     sxx += x * x
                     sxy += x * y
                     syy += y * y
-            total[b] += np.array((float(n), sx, sy, sxx, sxy, syy))
+            found = (float(n), sx, sy, sxx, sxy, syy)
+            for k in range(len(found)):  # a sum of arrays would compile for seconds (numba)
+                total[b, k] += found[k]
     return total
 
 
@@ -81,10 +83,10 @@ def joint_moments(source: FloatArray, target: FloatArray) -> Float64Array:
                 for j in range(size):
                     for k in range(j + 1):
                         part[j, k] += row[j] * row[k]
-        total += part
-    for j in range(size):
-        for k in range(j):
-            total[k, j] = total[j, k]
+        for j in range(size):
+            for k in range(j + 1):
+                total[j, k] += part[j, k]
+                total[k, j] = total[j, k]
     return total
 
 

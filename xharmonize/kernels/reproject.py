@@ -140,6 +140,15 @@ def _scratch(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _extent(u):  # type: ignore[no-untyped-def]
+    """Least and greatest of four: quicker to compile than `min` and `max` of arrays (numba)."""
+    low, high = u[0], u[0]
+    for k in range(1, 4):
+        low, high = min(low, u[k]), max(high, u[k])
+    return low, high
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _area(u, v):  # type: ignore[no-untyped-def]
     """Area of a quadrilateral, from its diagonals."""
     return abs((u[2] - u[0]) * (v[3] - v[1]) - (u[3] - u[1]) * (v[2] - v[0])) / 2.0
@@ -181,10 +190,11 @@ def _area_weights(u, v, window, y, x, weight, cover):  # type: ignore[no-untyped
     edge.
     """
     top, bottom, west, east = window
-    first_row = max(int(np.floor(u.min())), top)
-    last_row = min(int(np.ceil(u.max())), bottom)
-    first_column = max(int(np.floor(v.min())), west)
-    last_column = min(int(np.ceil(v.max())), east)
+    (north, south), (left, right) = _extent(u), _extent(v)
+    first_row = max(int(np.floor(north)), top)
+    last_row = min(int(np.ceil(south)), bottom)
+    first_column = max(int(np.floor(left)), west)
+    last_column = min(int(np.ceil(right)), east)
     n_columns = last_column - first_column
     if last_row <= first_row or n_columns <= 0:
         return 0
@@ -208,7 +218,7 @@ def _area_weights(u, v, window, y, x, weight, cover):  # type: ignore[no-untyped
 def _centre_weights(u, v, method, window, y, x, weight):  # type: ignore[no-untyped-def]
     """Source pixels at the centre of a quadrilateral: the nearest or four; returns how many."""
     top, bottom, west, east = window
-    row, column = u.mean(), v.mean()
+    row, column = (u[0] + u[1] + u[2] + u[3]) / 4.0, (v[0] + v[1] + v[2] + v[3]) / 4.0
     if method == 1:
         p, q = int(np.floor(row)), int(np.floor(column))
         if not (top <= p < bottom and west <= q < east):
@@ -232,11 +242,13 @@ def _weights(row, column, j, i, method, window, u, v, y, x, weight, cover):  # t
     u[0], u[1], u[2], u[3] = row[j, i], row[j, i + 1], row[j + 1, i + 1], row[j + 1, i]
     v[0], v[1] = column[j, i], column[j, i + 1]
     v[2], v[3] = column[j + 1, i + 1], column[j + 1, i]
-    if not abs(u.sum() + v.sum()) < np.inf:
+    for k in range(4):
+        if not abs(u[k]) + abs(v[k]) < np.inf:
+            return 0, 1.0
+    (north, south), (left, right) = _extent(u), _extent(v)
+    if south < window[0] - 1 or north > window[1] + 1:
         return 0, 1.0
-    if u.max() < window[0] - 1 or u.min() > window[1] + 1:
-        return 0, 1.0
-    if v.max() < window[2] - 1 or v.min() > window[3] + 1:
+    if right < window[2] - 1 or left > window[3] + 1:
         return 0, 1.0
     if method == 0:
         n_found = _area_weights(u, v, window, y, x, weight, cover)
@@ -259,7 +271,8 @@ def _collect(row, column, method, window, y, x, weight):  # type: ignore[no-unty
             if n_used + weight.size > size:
                 size *= 2
                 more, heavier = np.empty(size, np.int64), np.empty(size)
-                more[:n_used], heavier[:n_used] = indices[:n_used], weights[:n_used]
+                for k in range(n_used):  # slices would compile for seconds (numba)
+                    more[k], heavier[k] = indices[k], weights[k]
                 indices, weights = more, heavier
             n_found, full[m] = _weights(
                 row, column, j, i, method, window, u, v, y, x, weight, cover

@@ -78,10 +78,11 @@ def huber_moments(
                 for j in range(size):
                     for k in range(j + 1):
                         part[b, j, k] += weight * row[j] * row[k]
-        total += part
-    for j in range(size):
-        for k in range(j):
-            total[:, k, j] = total[:, j, k]
+        for b in range(n_bands):
+            for j in range(size):
+                for k in range(j + 1):
+                    total[b, j, k] += part[b, j, k]
+                    total[b, k, j] = total[b, j, k]
     return total, counts
 
 

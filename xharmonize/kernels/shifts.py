@@ -292,25 +292,20 @@ def solve_network(edges: Edges, group: IntArray, fixed: BoolArray, *, n_rounds: 
     ----------
     Henderson 1975, doi:10.2307/2529430 (mixed model equations).
     """
-    n_nodes, n_groups, n_edges = group.size, int(group.max()) + 1, edges.value.size
-    design = np.zeros((n_edges, n_nodes + n_groups))
-    design[np.arange(n_edges), edges.first] += 1
-    design[np.arange(n_edges), edges.second] -= 1
+    n_nodes = group.size
     # Effects of nodes about their groups, then means of groups: nodes carry both.
-    member = np.zeros((n_nodes, n_nodes + n_groups))
-    member[np.arange(n_nodes), np.arange(n_nodes)] = 1
-    member[np.arange(n_nodes), n_nodes + group] = 1
-    design = design[:, :n_nodes] @ member
+    member = np.hstack([np.eye(n_nodes), np.eye(int(group.max()) + 1)[group]])
+    design = member[edges.first] - member[edges.second]
     has_edges = np.zeros(n_nodes, bool)
     has_edges[edges.first] = has_edges[edges.second] = True
     is_own = np.flatnonzero(has_edges & ~fixed) if fixed.any() else np.flatnonzero(has_edges)
     kinds = [np.flatnonzero(has_edges & fixed), is_own, n_nodes + np.unique(group[~fixed])]
-    variance = np.ones(n_nodes + n_groups)
-    typical = float(np.median(edges.value**2)) if n_edges else 1.0
-    variance[:] = max(typical, 1e-6)
+    typical = float(np.median(edges.value**2)) if edges.value.size else 1.0
+    variance = np.full(member.shape[1], max(typical, 1e-6))
     # Nodes of a reference are spread about zero.
     variance[n_nodes + np.unique(group[fixed])] = 1e-12
-    noise, robust = np.full(int(edges.kind.max()) + 1, np.median(edges.variance)), np.ones(n_edges)
+    noise = np.full(int(edges.kind.max()) + 1, np.median(edges.variance))
+    robust = np.ones(edges.value.size)
     for _ in range(n_rounds):
         total = edges.variance + noise[edges.kind]
         weight = robust / total

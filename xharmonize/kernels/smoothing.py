@@ -214,7 +214,8 @@ def whittaker(
     lam = np.ones(WIDTH)
     for start in range(0, n_pixels, WIDTH):
         stop = min(start + WIDTH, n_pixels)
-        lam[: stop - start] = penalty[start:stop]
+        for p in range(start, stop):  # slices would compile for seconds (numba)
+            lam[p - start] = penalty[p]
         _load(values, weights, node_of, start, stop, w, y)
         _factor(bands, lam, w, d, e, f)
         _solve(y, d, e, f, z)
@@ -258,13 +259,16 @@ def whittaker_error(
     scores = np.zeros((3, WIDTH))
     for start in range(0, n_pixels, WIDTH):
         stop = min(start + WIDTH, n_pixels)
-        lam[: stop - start] = penalty[start:stop]
+        for p in range(start, stop):  # slices would compile for seconds (numba)
+            lam[p - start] = penalty[p]
         _load(values, weights, node_of, start, stop, w, y)
         _factor(bands, lam, w, d, e, f)
         _solve(y, d, e, f, z)
         _inverse_diagonal(d, e, f, c)
         _score(w, y, z, c, scores)
-        fit[:, start:stop] = scores[:, : stop - start]
+        for k in range(3):
+            for p in range(start, stop):
+                fit[k, p] = scores[k, p - start]
         for i in range(n):
             for p in range(start, stop):
                 result[i, p] = z[i, p - start]
@@ -458,7 +462,7 @@ def select_v_curve(
                     if step < best[p]:
                         best[p] = step
                         chosen[start + p] = np.sqrt(candidates[k] * candidates[k - 1])
-                before[:, p] = terms[:, p]
+                before[0, p], before[1, p] = terms[0, p], terms[1, p]
     return chosen
 
 

@@ -94,8 +94,10 @@ def _sum_run(pred, ref, shift_pred, shift_ref, sums):  # type: ignore[no-untyped
         magnitude += size
         n_relative += has_size
         relative += error * np.float64(has_size) / (size if has_size else 1.0)
-    sums[:6] = (np.float64(n), sx, sy, sxx, syy, sxy)
-    sums[6:] = (sse, sae, relative, np.float64(n_relative), magnitude)
+    found = (np.float64(n), sx, sy, sxx, syy, sxy, sse, sae, relative, np.float64(n_relative))
+    for k in range(len(found)):
+        sums[k] = found[k]
+    sums[ABS_REF] = magnitude
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -108,7 +110,8 @@ def _centre(sums, shift_pred, shift_ref, row):  # type: ignore[no-untyped-def]
     row[M2_PRED] = max(sums[3] - sums[1] * sums[1] / n, 0.0)
     row[M2_REF] = max(sums[4] - sums[2] * sums[2] / n, 0.0)
     row[CO] = sums[5] - sums[1] * sums[2] / n
-    row[SSE:] = sums[6:]
+    for k in range(SSE, N_FIELDS):
+        row[k] = sums[k]
 
 
 @njit(nogil=True, cache=True)

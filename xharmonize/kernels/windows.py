@@ -147,6 +147,14 @@ def _merge_gappy(a, b, start, out, n):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _copy(source, n, target):  # type: ignore[no-untyped-def]
+    """Copy `n` columns of rows of windows. Slices would compile ten times as long (numba)."""
+    for k in range(source.shape[0]):
+        for i in range(n):
+            target[k, i] = source[k, i]
+
+
+@njit(nogil=True, cache=True)
 def _depths(size):  # type: ignore[no-untyped-def]
     """Where the rings of windows 1, 2, 4, … rows high begin, and how many rows each keeps."""
     n_levels = 1
@@ -167,12 +175,12 @@ def _depths(size):  # type: ignore[no-untyped-def]
 def _merge(ring, whole, a, b, out, high, n):  # type: ignore[no-untyped-def]
     """Merge two rows of windows, `high` pixels each of them; tells whether both have no gaps."""
     if whole[a] and whole[b]:
-        _merge_full(ring[a], ring[b], 0, ring[out], n, high[0], high[1])
+        _merge_full(ring[a], ring[b], np.int64(0), ring[out], n, high[0], high[1])
         return True
     for place, count in ((a, high[0]), (b, high[1])):
         if whole[place]:
             ring[place, 0] = count
-    _merge_gappy(ring[a], ring[b], 0, ring[out], n)
+    _merge_gappy(ring[a], ring[b], np.int64(0), ring[out], n)
     return False
 
 
@@ -191,7 +199,8 @@ def _grow_rows(ring, whole, start, depth, j, size, n):  # type: ignore[no-untype
         b = start[k - 1] + (first + half) % depth[k - 1]
         out = start[k] + first % depth[k]
         whole[out] = _merge(ring, whole, a, b, out, (half, half), n)
-    first, filled, last = j - size + 1, 0, whole.size - 1
+    # Not the literals 0 and 1, here and above: numba would compile what they are given to again.
+    first, filled, last = j - size + 1, np.int64(0), whole.size - 1
     if first < 0:
         return -1
     for k in range(start.size):
@@ -201,7 +210,8 @@ def _grow_rows(ring, whole, start, depth, j, size, n):  # type: ignore[no-untype
         if size == 2**k:
             return part
         if filled == 0:
-            ring[last], whole[last] = ring[part], whole[part]
+            _copy(ring[part], n, ring[last])
+            whole[last] = whole[part]
         else:
             whole[last] = _merge(ring, whole, last, part, last, (filled, 2**k), n)
         filled += 2**k
@@ -211,11 +221,11 @@ def _grow_rows(ring, whole, start, depth, j, size, n):  # type: ignore[no-untype
 @njit(nogil=True, cache=True)
 def _grow_columns(held, other, sums, n_out, size, is_complete):  # type: ignore[no-untyped-def]
     """Grow windows of `size` rows along x from one to `size` columns, for one row of windows."""
-    n, level, filled = n_out + size - 1, 1, 0
+    n, level, filled = n_out + size - 1, np.int64(1), np.int64(0)
     while level != size:
         if size & level:
             if filled == 0:
-                sums[:, :n_out] = held[:, :n_out]
+                _copy(held, n_out, sums)
             elif is_complete:
                 _merge_full(sums, held, filled, sums, n_out, filled * size, level * size)
             else:
@@ -305,7 +315,7 @@ def uniform_windows(
                 grown = _grow_columns(ring[tall], spare, sums, columns, size, whole[tall])
                 final[0] = n_full
                 if not whole[tall]:
-                    final[0, :columns] = grown[0, :columns]
+                    _copy(grown[:1], columns, final)
                 _unmix(grown, columns, final)
                 middle = (j - size + 1 + size // 2, left + size // 2)
                 least = max(min_valid * n_full, 1.0)
