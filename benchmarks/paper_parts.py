@@ -22,6 +22,7 @@ from xharmonize.errors import RadiometryWarning
 from xharmonize.models.bundle import write_bundle
 from xharmonize.models.kinds import GeneratorCard
 from xharmonize.training import Config, Data, build_store, cards, constants, split
+from xharmonize.training.job import Job
 from xharmonize.training.judge import applied, as_pairs, source_cube
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split
@@ -74,7 +75,6 @@ class Study:
         return xh.load_model(bundle)
 
     def _train(self, bundle: Path, method: Any) -> int:
-        run = importlib.import_module("xharmonize.training.train")
         facts = cards.Facts(
             store=self.store, constants=self.measured, domain=self.domain, name=cards.slug(
                 bundle.name, method.name),
@@ -86,10 +86,17 @@ class Study:
         work = self.folder / bundle.name
         work.mkdir(parents=True)
         log = Log(work / "log.jsonl", steps=method.steps, progress=False, tensorboard=False)
-        settings = Config(method=method, data=self.data)
-        weights = run._run(
-            settings, module, card, self.measured, lines, self.store, self.parts, work=work, log=log
+        job = Job(
+            config=Config(method=method, data=self.data),
+            card=card,
+            constants=self.measured,
+            line=lines[0],
+            band_lines=lines[1],
+            split=self.parts,
+            samples=self.store.path,
+            checkpoints=str(work / "checkpoints"),
         )
+        weights = job.run(log, device="cpu")
         write_bundle(bundle, card, weights)
         told = log.history().dropna(subset=["validation"])
         told.to_json(bundle.with_suffix(".jsonl"), orient="records", lines=True)

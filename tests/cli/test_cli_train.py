@@ -106,10 +106,8 @@ def test_what_a_file_may_not_say(capsys, folder, text, match):
 
 def test_a_file_that_is_not_there(capsys, folder):
     (folder / "c.toml").write_text("")
-    with pytest.raises(SystemExit):
-        main(["train", str(folder / "d.toml"), "--out", str(folder / "x")])
-    err = " ".join(capsys.readouterr().err.split())
-    assert "there is no file" in err
+    _, _, err = commands.call(capsys, "train", folder / "d.toml", "--out", folder / "x")
+    assert "there is no file" in " ".join(err.split())
     assert "did you mean 'c.toml'?" in err
     assert "Errno" not in err
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -146,6 +148,13 @@ def test_the_log_is_kept_and_the_samples_are_not(trained):
     assert not (work / "config.toml").exists()
     assert not (work / "samples.zarr").exists()
     assert training.history["validation"].notna().sum() == 3
+
+
+def test_epochs_say_how_many_steps(pairs, tmp_path):
+    config = Config(method=replace(QUICK, epochs=1, evaluate=50), data=DATA)
+    found = xh.train("small-conv", pairs, config=config, out=tmp_path / "m")
+    n = int(found.model.bundle.card.provenance["trained on"].partition(" samples")[0].split()[-1])
+    assert found.history["step"].max() == -(-n // QUICK.batch)
 
 
 def test_an_interrupted_training_goes_on(trained, pairs, tmp_path, monkeypatch):

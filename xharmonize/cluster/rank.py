@@ -193,6 +193,7 @@ def _joined(place: Place) -> Iterator[None]:
     try:
         if store.add(f"joined-{place.rank}", 1) != 1:  # Dask ran the task again
             raise ClusterError(f"rank {place.rank} was started twice")
+        _number_from_zero(host)
         distributed.init_process_group(
             _backend(place.backend, host),
             store=store,
@@ -205,6 +206,21 @@ def _joined(place: Place) -> Iterator[None]:
         # After a failed start there is no group to leave, and trying would hide the cause.
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _number_from_zero(host: str) -> None:
+    """Have torch number groups from 0 in this process.
+
+    It names a group by how many there were, and a start that failed is not taken back: ranks whose
+    processes have counted differently would look for each other under other names until the
+    timeout. Leaving a group of one's own begins anew.
+    """
+    from torch import distributed
+
+    distributed.init_process_group(
+        _backend("gloo", host), store=distributed.HashStore(), rank=0, world_size=1
+    )
+    distributed.destroy_process_group()
 
 
 def _meeting_point(place: Place, host: str) -> Any:

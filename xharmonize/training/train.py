@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,7 +298,8 @@ def _trained(
     from xharmonize.training.job import Job
     from xharmonize.training.judge import judge
 
-    method: Any = settings.method
+    method: Any = settings.method.for_samples(len(parts.training))  # type: ignore[union-attr]
+    settings = replace(settings, method=method)
     measured = constants.measure(store, parts.training, settings.data.clip)
     facts = cards.Facts(
         store=store,
