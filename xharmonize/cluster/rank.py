@@ -216,10 +216,9 @@ def _number_from_zero(host: str) -> None:
     timeout. Leaving a group of one's own begins anew.
     """
     from torch import distributed
+    from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-    distributed.init_process_group(
-        _backend("gloo", host), store=distributed.HashStore(), rank=0, world_size=1
-    )
+    distributed.init_process_group(_backend("gloo", host), store=HashStore(), rank=0, world_size=1)
     distributed.destroy_process_group()
 
 
