@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import socket
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -231,7 +232,11 @@ def _meeting_point(place: Place, host: str) -> Any:
     timeout = timedelta(seconds=place.timeout)
     if place.rank == 0:
         # Bound by us: by itself the store listens on every interface of the machine.
-        listening = _bound(host, place.port)
+        try:
+            listening = _bound(host, place.port)
+        except ClusterError:
+            variable.set(None)  # the others need not wait
+            raise
         port = listening.getsockname()[1]
         store = TCPStore(
             host,
@@ -244,12 +249,10 @@ def _meeting_point(place: Place, host: str) -> Any:
         )
         variable.set([host, port])
         return store
-    try:
-        address, port = variable.get(timeout=place.timeout)
-    except TimeoutError as error:
-        raise PeerError(
-            f"rank {place.rank} waited {place.timeout:g} s for rank 0 to tell its address"
-        ) from error
+    told = _told(variable, place)
+    if told is None:
+        raise PeerError(f"rank {place.rank} cannot start: rank 0 has failed")
+    address, port = told
     try:
         return TCPStore(address, port, place.size, is_master=False, timeout=timeout)
     except Exception as error:
@@ -258,6 +261,18 @@ def _meeting_point(place: Place, host: str) -> Any:
             cure="where a firewall lies between, open a port and give it as port=, or name the "
             "network that workers share with interface=",
         ) from error
+
+
+def _told(variable: Any, place: Place) -> tuple[str, int] | None:
+    """What rank 0 tells: its address, or that it has none."""
+    until = time.monotonic() + place.timeout
+    while time.monotonic() < until:
+        if _is_cancelled():
+            raise StoppedError("the launch was stopped")
+        with suppress(TimeoutError):
+            found: tuple[str, int] | None = variable.get(timeout=1)
+            return found
+    raise PeerError(f"rank {place.rank} waited {place.timeout:g} s for rank 0 to tell its address")
 
 
 def _bound(host: str, port: int) -> socket.socket:
