@@ -180,10 +180,11 @@ def test_what_cannot_be_is_refused_before_samples_are_cut(client, pairs, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ends", ["by Ctrl-C", "as if killed"])
 def test_workers_that_see_another_folder_get_samples_over_the_scheduler(
-    client, pairs, long_alone, tmp_path, monkeypatch
+    client, pairs, long_alone, tmp_path, monkeypatch, ends
 ):
-    """Interrupted, too: the checkpoint comes back to where the client goes on from."""
+    """Interrupted, too: the checkpoint comes back, at the end or when the client comes again."""
     client.wait_for_workers(2, timeout=120)
     monkeypatch.setattr(on_workers.Path, "write_text", _write_other(Path.write_text))
     out = tmp_path / "m"
@@ -201,13 +202,20 @@ def test_workers_that_see_another_folder_get_samples_over_the_scheduler(
 
     stopper = threading.Thread(target=interrupt)
     stopper.start()
+    bring_back = on_workers._Parcel.bring_back
+    if ends == "as if killed":
+        monkeypatch.setattr(on_workers._Parcel, "bring_back", lambda self: None)
     with pytest.raises(KeyboardInterrupt):
         xh.train("small-conv", pairs, config=config(LONG, ranks=2), client=client, out=out)
+    monkeypatch.setattr(on_workers._Parcel, "bring_back", bring_back)
     stopper.join()
     assert seen == [False], "the ranks wrote into the client's folder"
-    assert (tmp_path / "m.training" / "checkpoints" / "last.json").exists()
-    xh.train("small-conv", pairs, config=config(LONG, ranks=2), client=client, out=out)
+    last = tmp_path / "m.training" / "checkpoints" / "last.json"
+    assert last.exists() == (ends == "by Ctrl-C")
+    again = xh.train("small-conv", pairs, config=config(LONG, ranks=2), client=client, out=out)
     assert_close(out, long_alone, atol=2e-4)
+    taken = again.history["seconds"].dropna().index
+    assert again.history["step"][taken].tolist() == list(range(1, 121))
     left = client.submit(lambda: None).result() or client.run_on_scheduler(
         lambda dask_scheduler: [
             one.name for one in dask_scheduler.plugins["xharmonize-depot"].root.iterdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from xharmonize._optional import require
 from xharmonize.cluster import preflight
-from xharmonize.cluster.rank import TOPIC, Outcome, PeerError, Place, StoppedError, run_rank
-from xharmonize.errors import ClusterError, warn
+from xharmonize.cluster.rank import (
+    TOPIC,
+    LostError,
+    Outcome,
+    PeerError,
+    Place,
+    StoppedError,
+    run_rank,
+)
+from xharmonize.errors import ClusterError, XHarmonizeError, warn
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,8 +35,8 @@ GRACE = 5.0
 """Seconds that ranks have to end after one has failed or all were told to."""
 
 
-class LostError(ClusterError):
-    """Workers or connections between them were lost: starting again may help."""
+class _MovedError(LostError):
+    """Workers have left before anything was started on them: others are chosen."""
 
 
 def run_ranks(
@@ -142,22 +150,47 @@ def run_ranks(
         on_size=on_size,
         on_event=on_event,
     )
-    restarts, before = 0, 0
+    return _with_restarts(asked, max_restarts)
+
+
+def _with_restarts(asked: _Asked, most: int) -> list[Any]:
+    """Start ranks, and start them again after a loss, so many times."""
+    losses: list[LostError] = []
+    before, silent = 0, set[str]()
     while True:
         try:
-            chosen = _choose(client, ranks, timeout, asked.workers, before)
+            chosen = _choose(
+                asked.client, asked.ranks, asked.timeout, asked.workers, before, silent
+            )
             before = len(chosen)
             return _once(asked, chosen)
+        except _MovedError as error:
+            _log.warning("%s: choosing others", error.what)
         except LostError as error:
-            if restarts >= max_restarts:
-                if not max_restarts:
-                    raise
-                raise ClusterError(
-                    f"{error.what}; it was the last of {max_restarts} restarts", cure=error.cure
-                ) from error
-            restarts += 1
-            told = f"{error.what}; starting again ({restarts} of {max_restarts})"
-            warn(told, RuntimeWarning)
+            losses.append(error)
+            silent.update(error.silent)
+            if len(losses) > most:
+                raise _last_of(losses) from losses[0]
+            warn(f"{error.what}; starting again ({len(losses)} of {most})", RuntimeWarning)
+        except XHarmonizeError as error:
+            if not losses:
+                raise
+            error.add_note(f"after: {losses[0]}")
+            raise error from losses[0]
+
+
+def _last_of(losses: Sequence[LostError]) -> LostError:
+    """The error of the last loss, which tells of the first."""
+    if len(losses) == 1:
+        return losses[0]
+    last, first = losses[-1], losses[0]
+    told = "" if first.what == last.what else f"; the first loss: {first.what}"
+    error = LostError(
+        f"{last.what}; it was the last of {len(losses) - 1} restarts{told}", cure=last.cure
+    )
+    for note in getattr(first, "__notes__", ()):
+        error.add_note(note)
+    return error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +257,7 @@ def _once(asked: _Asked, chosen: list[str]) -> list[Any]:
         threads = _threads(asked.client)
         gone = sorted(set(chosen) - set(threads))
         if gone:
-            raise LostError(f"worker {gone[0]} has left", cure="look for the reason in its log")
+            raise _MovedError(f"worker {gone[0]} has left")
         facts = preflight.ask(asked.client, chosen, asked.readable, asked.timeout)
         backend = preflight.require_fit(
             facts,
@@ -243,7 +276,12 @@ def _once(asked: _Asked, chosen: list[str]) -> list[Any]:
 
 def _threads(client: Any) -> dict[str, int]:
     """How many tasks each worker runs at once, by its address."""
-    found: dict[str, int] = client.sync(client.scheduler.ncores)
+    try:
+        found: dict[str, int] = client.sync(client.scheduler.ncores)
+    except OSError as error:
+        raise ClusterError(
+            f"the scheduler does not answer: {error}", cure="start it, or connect to one that runs"
+        ) from error
     return found
 
 
@@ -253,8 +291,9 @@ def _choose(
     timeout: float,
     workers: Sequence[str] | None = None,
     before: int = 0,
+    silent: Collection[str] = (),
 ) -> list[str]:
-    """Workers for the ranks, idle ones first; waits for as many as are needed.
+    """Workers for the ranks, idle ones first and silent ones last; waits for as many as are needed.
 
     Where no number was asked for, as many as `before` are waited for, and fewer are taken in the
     end: a cluster that has lost a worker may not get another.
@@ -280,7 +319,9 @@ def _choose(
             )
         time.sleep(INTERVAL)
     busy = _processing(client, found)
-    found.sort(key=lambda address: len(busy.get(address, ())))
+    if ranks is None:  # as many as answer
+        found = [address for address in found if address not in silent] or found
+    found.sort(key=lambda address: (address in silent, len(busy.get(address, ()))))
     return sorted(found[:ranks])
 
 
@@ -316,6 +357,9 @@ def _locked(client: Any, workers: Sequence[str], wait: float) -> Iterator[None]:
                     f"another launch has had the workers for {wait:g} s ({', '.join(workers)})",
                     cure="wait for its end, choose other workers, or allow more time (wait=...)",
                 )
+            gone = set(workers) - set(_threads(client))
+            if gone:
+                raise _MovedError(f"worker {min(gone)} has left")
             if not is_told:
                 is_told = True
                 _log.warning("waiting for workers that another launch has")
@@ -336,6 +380,8 @@ class _Launch:
     started: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
     futures: list[Any] = field(default_factory=list)
+    begun: float = field(default_factory=time.time)
+    trouble: list[Exception] = field(default_factory=list)
 
     def __enter__(self) -> _Launch:
         client = self.asked.client
@@ -380,15 +426,20 @@ class _Launch:
             self.started.add(rank)
         elif kind == "ended":
             self.ended.add(rank)
-        elif self.asked.on_event is not None:
-            self.asked.on_event(told)
+        elif self.asked.on_event is not None and not self.trouble:
+            try:
+                self.asked.on_event(told)
+            except Exception as error:  # Dask would only log it; a full disk, say
+                self.trouble.append(error)
 
     def wait(self) -> list[Any]:
         """Wait for all ranks; what they return, or the cause of a failure."""
         begun, failed = time.monotonic(), None
         while not all(future.done() for future in self.futures):
+            if self.trouble:
+                raise self.trouble[0]
             lost = self._lost()
-            if lost or self._has_failed():
+            if failed or lost or self._has_failed():
                 failed = failed or time.monotonic()
                 # Others hear of it by themselves; what they say may name the cause.
                 if time.monotonic() > failed + GRACE or (lost and self._rest_is_done(lost)):
@@ -397,6 +448,8 @@ class _Launch:
             if late and time.monotonic() > begun + self.asked.timeout:
                 raise self._never_came(min(late))
             time.sleep(INTERVAL)
+        if self.trouble:
+            raise self.trouble[0]
         return self._result()
 
     def _lost(self) -> dict[int, str]:
@@ -448,8 +501,8 @@ class _Launch:
     def _why_gone(self, address: str) -> str:
         """What Dask says of a worker that has left."""
         with suppress(Exception):
-            for _, event in self.asked.client.get_events("worker-restart-memory"):
-                if event.get("worker") == address:
+            for when, event in self.asked.client.get_events("worker-restart-memory"):
+                if event.get("worker") == address and when > self.begun - GRACE:
                     return f"ran out of memory ({event['rss'] / 1e9:.2f} GB) and was ended by Dask"
         return "has left, or its process was killed"
 
@@ -482,7 +535,9 @@ class _Launch:
                 cure="it may hang in reading data; or allow more time (timeout=...)",
             )
         first: Any = failed[0].error
-        raise LostError(first.what, cure=first.cure)
+        error = LostError(first.what, cure=first.cure)
+        error.add_note(failed[0].trace)
+        raise error
 
     def _of_rank(self, outcome: Outcome) -> Exception:
         error = outcome.error
@@ -507,6 +562,8 @@ class _Launch:
 
     def _wait_for_ends(self) -> None:
         """Wait for ranks that have started; restart the workers of those that hang."""
+        if time.time() < self.begun + 1:
+            time.sleep(1)  # what has just started may not have told it yet
         until = time.monotonic() + GRACE
         while True:
             there = _threads(self.asked.client)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,13 @@ class Depot(SchedulerPlugin):
         found = (self.root / plain(folder)).glob("*")
         return {one.name: one.stat().st_size for one in found if one.suffix != ".part"}
 
-    async def forget(self, folder: str) -> None:
-        """Remove a folder."""
-        await asyncio.to_thread(shutil.rmtree, self.root / plain(folder), True)
+    async def forget(self, folder: str, names: Sequence[str] | None = None) -> None:
+        """Remove a folder, or some of its files."""
+        place = self.root / plain(folder)
+        if names is None:
+            await asyncio.to_thread(shutil.rmtree, place, True)
+        for name in names or ():
+            (place / plain(name)).unlink(missing_ok=True)
 
 
 class SharedBundle(WorkerPlugin):

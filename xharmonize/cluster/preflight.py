@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xharmonize.cluster.rank import LostError
 from xharmonize.errors import ClusterError
 
 PACKAGES = ("xharmonize", "torch", "numpy", "zarr", "distributed")
@@ -86,6 +87,19 @@ def _read(path: str, data: bytes) -> str:
     return "" if found == data else "it holds something else"
 
 
+def _silent(client: Any, address: str, timeout: float) -> LostError:
+    """Error of a worker that did not answer in time."""
+    if address not in client.sync(client.scheduler.ncores):
+        return LostError(f"worker {address} has left", cure="look for the reason in its log")
+    error = LostError(
+        f"worker {address} has not answered for {timeout:g} s: it may be busy with another task, "
+        "or its machine is gone",
+        cure="wait for its tasks, restart it, or allow more time (timeout=...)",
+    )
+    error.silent = (address,)
+    return error
+
+
 def ask(client: Any, workers: Sequence[str], paths: Mapping[str, bytes], timeout: float) -> Any:
     """Return the facts of workers, by address.
 
@@ -94,6 +108,10 @@ def ask(client: Any, workers: Sequence[str], paths: Mapping[str, bytes], timeout
     ClusterError
         If one does not answer in time, or cannot.
     """
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
     futures = {
         address: client.submit(
             examine,
@@ -113,10 +131,10 @@ def ask(client: Any, workers: Sequence[str], paths: Mapping[str, bytes], timeout
             try:
                 facts[address] = future.result(timeout=max(0.1, until - time.monotonic()))
             except TimeoutError as error:
-                raise ClusterError(
-                    f"worker {address} has not answered for {timeout:g} s: it may be busy with "
-                    "another task",
-                    cure="wait for its tasks, restart it, or allow more time (timeout=...)",
+                raise _silent(client, address, timeout) from error
+            except (CancelledError, KilledWorker) as error:
+                raise LostError(
+                    f"worker {address} has left", cure="look for the reason in its log"
                 ) from error
             except Exception as error:
                 raise ClusterError(
@@ -223,7 +241,7 @@ def _backend(facts: Mapping[str, Facts], device: str) -> str:
         others = f", {len(have)} others have one" if have else ""
         raise ClusterError(
             f"worker {lack[0]} has no GPU{others}",
-            cure='choose workers of one kind (workers=...), or train with device="cpu"',
+            cure='use a cluster of workers of one kind, or device="cpu"',
         )
     first: dict[str, str] = {}
     for address, one in facts.items():

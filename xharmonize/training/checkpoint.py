@@ -68,8 +68,8 @@ class Checkpoints:
         text = json.dumps({"tensors": file, "sha256": digest, **facts}, indent=1)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _put(self.folder / file, data)
-            _put(self.folder / f"{name}.json", text.encode())
+            put(self.folder / file, data)
+            put(self.folder / f"{name}.json", text.encode())
             for old in self.folder.glob(f"{name}-*.safetensors"):
                 if old.name != file:
                     old.unlink()
@@ -145,7 +145,7 @@ class RanksCheckpoints(Checkpoints):
         return (data, text.decode()) if text else None
 
 
-def _put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
     """Write a file beside, flush it, and rename it into place."""
     aside = beside(path, "partial")
     try:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from xharmonize.errors import StoreError
+
 
 class Silent:
     """Log of a rank that is not the first: tells nothing."""
@@ -63,12 +65,15 @@ class Sent(Silent):
 def hear(log: Log, event: Mapping[str, Any]) -> None:
     """Do on a client's log what a rank's `Sent` was called with."""
     step, call = int(event["step"]), event["call"]
-    if call == "begin":
-        log.begin(step)
-    elif call == "tell":
-        log.tell(step, **event["values"])
-    else:
-        log.advance(step, event["text"])
+    try:
+        if call == "begin":
+            log.begin(step)
+        elif call == "tell":
+            log.tell(step, **event["values"])
+        else:
+            log.advance(step, event["text"])
+    except OSError as error:
+        raise StoreError(f"{log.path} cannot be written: {error}", cure="make room") from error
 
 
 class Log(Silent):

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from xharmonize._optional import require
 from xharmonize.cluster import Rank, run_ranks
 from xharmonize.cluster.depot import FORGET, READ, SIZE, fetch, send
 from xharmonize.cluster.launch import check_workers
-from xharmonize.errors import OptionError
+from xharmonize.errors import OptionError, warn
 from xharmonize.models.places import is_url
 from xharmonize.training.config import Config
 from xharmonize.training.log import Log, Sent, Silent, hear
@@ -30,7 +31,7 @@ from xharmonize.types import AnyArray
 if TYPE_CHECKING:
     from xharmonize.training.job import Job
 
-SAMPLES = "samples.tar"
+SAMPLES, PARCEL = "samples.tar", "parcel"
 SHORT = 10.0
 """Seconds that workers have to say what they see."""
 
@@ -64,18 +65,17 @@ def cutting(client: Any, folder: Path, samples: str | None = None) -> Iterator[N
     if client is None:
         yield
         return
-    from distributed import wait
-
     with _marked(folder) as mark:
         futures = [
             client.submit(mark.is_seen, workers=[one], allow_other_workers=False, pure=False)
             for one in client.sync(client.scheduler.ncores)
         ]
-        try:  # busy workers are not waited for
-            done = wait(futures, timeout=SHORT).done if futures else set()
-            is_shared = len(done) == len(futures) and all(client.gather(futures, errors="skip"))
-        except TimeoutError:
-            is_shared = False
+        until = time.monotonic() + SHORT  # busy workers are not waited for
+        try:
+            while not all(one.done() for one in futures) and time.monotonic() < until:
+                time.sleep(0.05)
+            is_done = bool(futures) and all(one.status == "finished" for one in futures)
+            is_shared = is_done and all(client.gather(futures))
         finally:
             client.cancel(futures)
     with dask.config.set(scheduler=client if is_shared or samples else "threads"):
@@ -111,13 +111,13 @@ def train_on(client: Any, job: Job, log: Log) -> dict[str, AnyArray]:
         checkpoints=str(Path(job.checkpoints).absolute()),
     )
     with _marked(folder) as mark:
-        parcel = _Parcel(client, job, f"training-{mark.text[:12]}")
+        parcel = _Parcel(client, job, folder / PARCEL)
+        parcel.bring_back()  # of a client that was killed
         try:
             weights = run_ranks(
                 _train,
                 job,
-                mark,
-                parcel.name,
+                parcel.way,
                 client=client,
                 ranks=run.ranks,
                 device=run.device,
@@ -164,22 +164,35 @@ class _Mark:
 
 
 @dataclass
-class _Parcel:
-    """What travels over the scheduler, if any worker does not see the training's folder."""
+class _Way:
+    """How files travel: over the scheduler, under a name, or not at all.
 
-    client: Any
-    job: Job
+    One answer for all ranks of a training, restarted ones too: a checkpoint is in one place.
+    """
+
     name: str
-    is_sent: bool = False
+    is_over_scheduler: bool = False
+
+
+class _Parcel:
+    """What travels over the scheduler, if any worker does not see the training's folder.
+
+    Its name is kept in a file, by which a client finds the checkpoints after it was killed.
+    """
+
+    def __init__(self, client: Any, job: Job, file: Path) -> None:
+        self.client, self.job, self.file = client, job, file
+        known = file.read_text(encoding="utf-8") if file.exists() else ""
+        self.way = _Way(known or f"training-{secrets.token_hex(6)}")
 
     def send(self, workers: Sequence[str]) -> None:  # noqa: ARG002  (any will do)
         """Send samples, and the checkpoints of an interrupted training."""
         from xharmonize.cluster.plugins import Depot
 
-        if self.is_sent:
+        if self.way.is_over_scheduler:
             return
         self.client.register_plugin(Depot())
-        self.is_sent = True
+        self.file.write_text(self.way.name, encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
             files = sorted(Path(self.job.checkpoints).glob("*"))
             if not is_url(self.job.samples):
@@ -188,22 +201,35 @@ class _Parcel:
                     archive.add(self.job.samples, "samples")
                 files.append(packed)
             for path in files:
-                self.client.sync(send, self.client.scheduler, self.name, path, self.client.id)
+                self.client.sync(send, self.client.scheduler, self.way.name, path, self.client.id)
+        self.way.is_over_scheduler = True
 
     def bring_back(self) -> None:
         """Fetch checkpoints, so that the training can go on later; forget all that was sent."""
-        if not self.is_sent:
+        if not self.file.exists():
             return
-        with suppress(Exception):  # the scheduler may be gone
-            target = Path(self.job.checkpoints)
+        from xharmonize.cluster.plugins import Depot
+
+        target, scheduler = Path(self.job.checkpoints), self.client.scheduler
+        try:
+            self.client.register_plugin(Depot())
             target.mkdir(parents=True, exist_ok=True)
-            self.client.sync(_fetch_checkpoints, self.client.scheduler, self.name, target)
-            self.client.sync(getattr(self.client.scheduler, FORGET), folder=self.name)
+            self.client.sync(_fetch_checkpoints, scheduler, self.way.name, target)
+            self.client.sync(getattr(scheduler, FORGET), folder=self.way.name)
+            self.file.unlink()
+        except Exception as error:  # the cause of a failed training must not be hidden by this
+            warn(
+                f"the checkpoints of {target.parent} could not be fetched from the scheduler "
+                f"({error}); while it runs, training again fetches them",
+                RuntimeWarning,
+            )
 
 
 async def _fetch_checkpoints(scheduler: Any, name: str, target: Path) -> None:
     """Fetch what the facts of each checkpoint name: tensors first, then the facts."""
     import json
+
+    from xharmonize.training.checkpoint import put
 
     sizes: Mapping[str, int] = await getattr(scheduler, SIZE)(folder=name)
     for facts in [file for file in sizes if file.endswith(".json")]:
@@ -211,10 +237,10 @@ async def _fetch_checkpoints(scheduler: Any, name: str, target: Path) -> None:
         tensors = json.loads(data)["tensors"]
         if tensors in sizes:
             await fetch(scheduler, name, target / tensors, sizes[tensors])
-            (target / facts).write_bytes(data)
+            put(target / facts, data)
 
 
-def _train(rank: Rank, job: Job, mark: _Mark, parcel: str) -> dict[str, AnyArray] | None:
+def _train(rank: Rank, job: Job, way: _Way) -> dict[str, AnyArray] | None:
     """One rank; the first has the weights."""
     import torch
     from distributed import get_worker
@@ -224,16 +250,16 @@ def _train(rank: Rank, job: Job, mark: _Mark, parcel: str) -> dict[str, AnyArray
 
     ranks = Group(torch.device(rank.device), rank.check)
     log = Sent(rank.tell) if rank.rank == 0 else Silent()
-    if mark.is_seen():
+    if not way.is_over_scheduler:
         kept = RanksCheckpoints(Path(job.checkpoints), ranks)
         weights = job.run(log, device=rank.device, ranks=ranks, checkpoints=kept)
         return weights if rank.rank == 0 else None
     worker: Any = get_worker()
-    own = Path(worker.local_directory) / "xharmonize" / f"{parcel}-{rank.rank}"
+    own = Path(worker.local_directory) / "xharmonize" / f"{way.name}-{rank.rank}"
     shutil.rmtree(own, ignore_errors=True)
     try:
-        job = _unpacked(worker, job, parcel, own, is_first=rank.rank == 0)
-        back = partial(_send_back, worker, parcel)
+        job = _unpacked(worker, job, way.name, own, is_first=rank.rank == 0)
+        back = partial(_send_back, worker, way.name)
         kept = RanksCheckpoints(Path(job.checkpoints), ranks, back)
         weights = job.run(log, device=rank.device, ranks=ranks, checkpoints=kept)
     finally:
@@ -259,9 +285,13 @@ def _unpacked(worker: Any, job: Job, parcel: str, own: Path, *, is_first: bool) 
     return replace(job, checkpoints=str(own / "checkpoints"))
 
 
-def _send_back(worker: Any, parcel: str, name: str, files: Sequence[Path]) -> None:  # noqa: ARG001
-    """Send a checkpoint to the scheduler: its facts last."""
+def _send_back(worker: Any, parcel: str, name: str, files: Sequence[Path]) -> None:
+    """Send a checkpoint to the scheduler, its facts last, and have it forget the one before."""
     from distributed.utils import sync
 
     for path in sorted(files, key=lambda one: one.suffix == ".json"):
         sync(worker.loop, send, worker.scheduler, parcel, path, worker.id)
+    sizes = sync(worker.loop, getattr(worker.scheduler, SIZE), folder=parcel)
+    new = {path.name for path in files}
+    old = [one for one in sizes if one.startswith(f"{name}-") and one not in new]
+    sync(worker.loop, getattr(worker.scheduler, FORGET), folder=parcel, names=old)
