@@ -39,6 +39,7 @@ APART = {
     "to_landsat",
     "to_sentinel2",
     "collect_pairs",
+    "samples",
     "train",
 }
 PERMUTED = ("x", "band", "y", "time")

@@ -134,7 +134,15 @@ def test_a_busy_worker_is_named_before_anything_starts(both):
     busy.result()
 
 
-def test_ctrl_c_stops_all_ranks(both, tmp_path):
+@pytest.fixture
+def by_ctrl_c():
+    """An interrupt is a KeyboardInterrupt: other packages take it for theirs when imported."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_all_ranks(both, tmp_path, by_ctrl_c):
     path = tmp_path / "alive"
 
     def interrupt():

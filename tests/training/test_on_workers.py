@@ -141,8 +141,16 @@ def test_a_killed_worker_costs_no_more_than_steps_since_the_checkpoint(
     assert found.history["step"][steps].tolist() == list(range(1, 121)), "told as if never stopped"
 
 
+@pytest.fixture
+def by_ctrl_c():
+    """An interrupt is a KeyboardInterrupt: other packages take it for theirs when imported."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_keeps_the_checkpoint_and_any_number_of_ranks_goes_on(
-    client, pairs, long_alone, tmp_path
+    client, pairs, long_alone, tmp_path, by_ctrl_c
 ):
     client.wait_for_workers(2, timeout=120)
     out = tmp_path / "m"
@@ -182,7 +190,7 @@ def test_what_cannot_be_is_refused_before_samples_are_cut(client, pairs, tmp_pat
 
 @pytest.mark.parametrize("ends", ["by Ctrl-C", "as if killed"])
 def test_workers_that_see_another_folder_get_samples_over_the_scheduler(
-    client, pairs, long_alone, tmp_path, monkeypatch, ends
+    client, pairs, long_alone, tmp_path, monkeypatch, by_ctrl_c, ends
 ):
     """Interrupted, too: the checkpoint comes back, at the end or when the client comes again."""
     client.wait_for_workers(2, timeout=120)
