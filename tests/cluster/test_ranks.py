@@ -69,6 +69,33 @@ def test_ranks_tell_the_client_in_order(both):
         assert [one["step"] for one in heard if one["rank"] == rank] == [0, 1, 2]
 
 
+def test_what_the_client_cannot_do_with_an_event_is_raised(both):
+    def full(event):
+        raise OSError(f"no room for {event['step']}")
+
+    with pytest.raises(OSError, match="no room for 0"):
+        run_ranks(functions.telling, client=both, on_event=full)
+
+
+def test_a_worker_that_leaves_before_the_start_is_replaced_without_a_restart(both, monkeypatch):
+    there, chosen = launch._threads, []
+
+    def of_one_that_left(client):
+        found = there(client)
+        return found | {"tcp://127.0.0.1:1": 1} if len(chosen) < 1 else found
+
+    def choose(*args):
+        found = launch_choose(*args)
+        chosen.append(found)
+        return found
+
+    launch_choose = launch._choose
+    monkeypatch.setattr(launch, "_threads", of_one_that_left)
+    monkeypatch.setattr(launch, "_choose", choose)
+    assert run_ranks(functions.total, client=both) == [(0, 2.0), (1, 2.0)]
+    assert [len(one) for one in chosen] == [3, 2]
+
+
 def test_an_error_of_a_rank_is_raised_with_its_place(both):
     begun = time.monotonic()
     with pytest.raises(ValueError, match="the cause") as caught:

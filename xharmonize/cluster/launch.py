@@ -157,16 +157,17 @@ def _with_restarts(asked: _Asked, most: int) -> list[Any]:
     """Start ranks, and start them again after a loss, so many times."""
     losses: list[LostError] = []
     before, silent = 0, set[str]()
+    chosen: list[str] = []
     while True:
         try:
             chosen = _choose(
                 asked.client, asked.ranks, asked.timeout, asked.workers, before, silent
             )
-            before = len(chosen)
             return _once(asked, chosen)
         except _MovedError as error:
             _log.warning("%s: choosing others", error.what)
         except LostError as error:
+            before = len(chosen)
             losses.append(error)
             silent.update(error.silent)
             if len(losses) > most:
