@@ -35,9 +35,7 @@ import xharmonize as xh
 from xharmonize.cube.pairs import as_cube, target_of
 from xharmonize.errors import XHarmonizeError
 from xharmonize.simulate.config import Simulation
-from xharmonize.simulate.imaging import cloud_cover, opacity
-from xharmonize.simulate.noise import Window
-from xharmonize.testing.places import draw_places
+from xharmonize.testing.places import clear_share, draw_places
 from xharmonize.training import Data
 from xharmonize.training.config import NETWORKS
 from xharmonize.training.judge import cores, source_cube
@@ -280,17 +278,6 @@ def frequency(n_places: int = 12, year: int = 2022) -> pd.DataFrame:
     for c in CLEAR:
         whole["ratio", f"{c:.0%}"] = whole["merged", f"{c:.0%}"] / whole["Landsat", f"{c:.0%}"]
     return whole
-
-
-def clear_share(simulation: Simulation, look: Any) -> float:
-    """Share of a place without clouds [1]."""
-    wide = simulation.size[0] + 60.0
-    window = Window(
-        left=simulation.center[0] - wide / 2, top=simulation.center[1] + wide / 2,
-        step=wide / 16, width=16, height=16,
-    )  # fmt: skip
-    cover = cloud_cover(simulation, look)
-    return float((opacity(simulation, look, window, cover, (0.0, 0.0)) < 0.1).mean())
 
 
 def paper_002(trees: dict[str, xr.DataTree], given: argparse.Namespace, folder: Path) -> Any:

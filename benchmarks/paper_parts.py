@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 import warnings
 from collections.abc import Iterable
@@ -20,9 +19,8 @@ import xharmonize as xh
 from xharmonize.cube.pairs import as_cube, target_of
 from xharmonize.errors import RadiometryWarning
 from xharmonize.models.bundle import write_bundle
-from xharmonize.models.kinds import GeneratorCard
 from xharmonize.training import Config, Data, build_store, cards, constants, split
-from xharmonize.training.job import Job
+from xharmonize.training.job import make_job
 from xharmonize.training.judge import applied, as_pairs, source_cube
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split
@@ -79,25 +77,13 @@ class Study:
             store=self.store, constants=self.measured, domain=self.domain, name=cards.slug(
                 bundle.name, method.name),
         )  # fmt: skip
-        module = importlib.import_module(method.module)
-        card = module.describe(facts, method)
-        grid: Any = "network" if isinstance(card, GeneratorCard) else "exact"
-        lines = constants.fit_lines(self.store, self.parts.training, grid=grid)
         work = self.folder / bundle.name
         work.mkdir(parents=True)
         log = Log(work / "log.jsonl", steps=method.steps, progress=False, tensorboard=False)
-        job = Job(
-            config=Config(method=method, data=self.data),
-            card=card,
-            constants=self.measured,
-            line=lines[0],
-            band_lines=lines[1],
-            split=self.parts,
-            samples=self.store.path,
-            checkpoints=str(work / "checkpoints"),
-        )
+        config = Config(method=method, data=self.data)
+        job = make_job(config, self.parts, facts, checkpoints=work / "checkpoints")
         weights = job.run(log, device="cpu")
-        write_bundle(bundle, card, weights)
+        write_bundle(bundle, job.card, weights)
         told = log.history().dropna(subset=["validation"])
         told.to_json(bundle.with_suffix(".jsonl"), orient="records", lines=True)
         return int(told.loc[told["validation"].idxmin(), "step"])

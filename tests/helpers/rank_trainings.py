@@ -14,31 +14,17 @@ def gradients(
     rank: Rank | None, job: Any, numbers: list[int], step: int
 ) -> list[tuple[str, float, dict[str, np.ndarray]]]:
     """Each loss of a batch with its value and gradients, averaged over ranks; weights stay."""
-    import importlib
-
     import torch
 
     from xharmonize.training.feed import Feed
-    from xharmonize.training.protocol import Setup, StepInfo
+    from xharmonize.training.protocol import StepInfo
     from xharmonize.training.ranks import Alone, Group
     from xharmonize.training.store import open_store
 
     device = torch.device("cpu")
     torch.set_num_threads(1)
     ranks = Alone() if rank is None else Group(device)
-    method_config = job.config.method
-    method = importlib.import_module(method_config.module).make(
-        Setup(
-            config=method_config,
-            card=job.card,
-            line=job.line,
-            band_lines=job.band_lines,
-            seed=0,
-            device=device,
-            ranks=ranks,
-            accumulate=job.config.run.accumulate,
-        )
-    )
+    method = job.method(device, ranks)
     stir(method)
     feed = Feed(
         store=open_store(job.samples), card=job.card, constants=job.constants, device=device

@@ -15,19 +15,15 @@ import pytest
 from helpers.training import make_pairs
 
 from xharmonize.errors import FitError, StoreError
-from xharmonize.training import Data, Run, SmallConv, build_store, open_store, split
+from xharmonize.training import Config, Data, Run, SmallConv, build_store, open_store, split
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from xharmonize.training import cards, checkpoint, constants, loop  # noqa: E402
-from xharmonize.training.checkpoint import Checkpoints  # noqa: E402
-from xharmonize.training.feed import Feed  # noqa: E402
+from xharmonize.training.job import make_job  # noqa: E402
 from xharmonize.training.log import Log  # noqa: E402
 from xharmonize.training.loop import Loop  # noqa: E402
-from xharmonize.training.methods import small_conv  # noqa: E402
-from xharmonize.training.protocol import Setup  # noqa: E402
-from xharmonize.training.ranks import Alone  # noqa: E402
 
 DATA = Data(patch=8)
 SMALL = {"width": 4, "depth": 2, "steps": 12, "evaluate": 4, "batch": 4, "patience": 0}
@@ -43,35 +39,11 @@ def make_loop(store, folder: Path, *, run: Run | None = None, **options) -> Loop
     folder.mkdir(parents=True, exist_ok=True)
     config = SmallConv(**SMALL | options)
     parts = split(store, DATA)
-    measured = constants.measure(store, parts.training, (1.0, 99.0))
-    facts = cards.Facts(
-        store=store,
-        constants=measured,
-        domain=constants.domain_of(store, parts.training),
-        name="small-test",
-    )
-    card = small_conv.describe(facts, config)
-    lines = constants.fit_lines(store, parts.training)
-    setup = Setup(
-        config=config,
-        card=card,
-        line=lines[0],
-        band_lines=lines[1],
-        seed=config.seed,
-        device=torch.device("cpu"),
-        ranks=Alone(),
-        accumulate=1 if run is None else run.accumulate,
-    )
-    return Loop(
-        method=small_conv.make(setup),
-        settings=config,
-        run=run or Run(save=2, log=1, tensorboard=False),
-        feed=Feed(store=store, card=card, constants=measured, device=torch.device("cpu")),
-        split=parts,
-        ranks=Alone(),
-        checkpoints=Checkpoints(folder / "checkpoints"),
-        log=Log(folder / "log.jsonl", steps=config.steps, progress=False, tensorboard=False),
-    )
+    facts = cards.Facts.of(store, parts.training, name="small-test")
+    settings = Config(method=config, run=run or Run(save=2, log=1, tensorboard=False))
+    job = make_job(settings, parts, facts, checkpoints=folder / "checkpoints")
+    log = Log(folder / "log.jsonl", steps=config.steps, progress=False, tensorboard=False)
+    return job.loop(log, device="cpu")
 
 
 def told(folder: Path) -> list[dict]:

@@ -38,8 +38,8 @@ torch = pytest.importorskip("torch")
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("safetensors")
 
-from xharmonize.training import cards, constants, on_workers  # noqa: E402
-from xharmonize.training.job import Job  # noqa: E402
+from xharmonize.training import cards, on_workers  # noqa: E402
+from xharmonize.training.job import Job, make_job  # noqa: E402
 
 TESTS = Path(__file__).parents[1]
 DATA = Data(patch=8)
@@ -247,28 +247,10 @@ def samples(pairs, tmp_path_factory):
     return store, split(store, Data(patch=16, split="random"))
 
 
-def make_job(samples, method, **run) -> Job:
-    import importlib
-
+def job_of(samples, method, **run) -> Job:
     store, parts = samples
-    measured = constants.measure(store, parts.training, (1.0, 99.0))
-    facts = cards.Facts(
-        store=store,
-        constants=measured,
-        domain=constants.domain_of(store, parts.training),
-        name="small-test",
-    )
-    lines = constants.fit_lines(store, parts.training)
-    return Job(
-        config=Config(method=method, run=Run(**run)),
-        card=importlib.import_module(method.module).describe(facts, method),
-        constants=measured,
-        line=lines[0],
-        band_lines=lines[1],
-        split=parts,
-        samples=store.path,
-        checkpoints="",
-    )
+    facts = cards.Facts.of(store, parts.training, name="small-test")
+    return make_job(Config(method=method, run=Run(**run)), parts, facts, checkpoints=Path("none"))
 
 
 SMALL = {"width": 8, "warm_up": 0, "ramp": 1, "discriminator_width": 8, "dropout": 0.5}
@@ -302,7 +284,7 @@ def difference(found, expected) -> float:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_gradient_of_two_ranks_is_that_of_the_union(client, samples, name):
-    job = make_job(samples, METHODS[name])
+    job = job_of(samples, METHODS[name])
     numbers = samples[1].training[[0, 5, 2, 3]].tolist()
     client.wait_for_workers(2, timeout=120)
     whole = rank_trainings.gradients(None, job, numbers, 7)
@@ -325,12 +307,12 @@ NORMALISED = {
 @pytest.mark.parametrize("name", METHODS)
 def test_the_gradient_of_parts_is_that_of_the_batch(samples, name):
     numbers = samples[1].training[[0, 5, 2, 3]].tolist()
-    parts = make_job(samples, METHODS[name], accumulate=2)
+    parts = job_of(samples, METHODS[name], accumulate=2)
     if name in NORMALISED:
         with pytest.raises(OptionError, match=r"accumulate=2 asks for parts.*normalisation"):
             rank_trainings.gradients(None, parts, numbers, 7)
         return
-    whole = rank_trainings.gradients(None, make_job(samples, METHODS[name]), numbers, 7)
+    whole = rank_trainings.gradients(None, job_of(samples, METHODS[name]), numbers, 7)
     assert difference(rank_trainings.gradients(None, parts, numbers, 7), whole) < 1e-5
 
 

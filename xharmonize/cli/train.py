@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
-from xharmonize.cluster.local import one_thread_workers
+from xharmonize.cluster.local import connect, local
 from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError, suggest
 from xharmonize.training import toml
@@ -127,7 +128,7 @@ def run(
         return
     pairs = open_pairs(job, path)
     with (
-        one_thread_workers(workers, scheduler) as client,
+        _workers(workers, scheduler) as client,
         console.progress(f"Training {config.method.name}"),
     ):
         training = xh.train(config.method.name, pairs, config=config, client=client, out=out)
@@ -177,6 +178,18 @@ def open_pairs(job: Job, path: Path) -> xr.DataTree:
     within = job.tolerance if isinstance(job.tolerance, str) else f"{job.tolerance:g} days"
     console.say(f"Pairs of dates within {within}: {pairs.sizes['pair']}")
     return pairs
+
+
+def _workers(n: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
+    """A client of workers to train on: started here, or those of a scheduler; None for none."""
+    if n is not None and scheduler is not None:
+        raise OptionError(
+            "workers cannot be started and taken from a scheduler at once",
+            cure="give one of --workers and --scheduler",
+        )
+    if n is not None:
+        return local(n_workers=n, threads_per_worker=1)
+    return nullcontext() if scheduler is None else connect(scheduler)
 
 
 def _beside(items: str, path: Path) -> str:

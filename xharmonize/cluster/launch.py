@@ -22,6 +22,7 @@ from xharmonize.cluster.rank import (
     StoppedError,
     run_rank,
 )
+from xharmonize.cluster.share import require_usable
 from xharmonize.errors import ClusterError, XHarmonizeError, warn
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ def run_ranks(
     """
     require("torch", extra="train")
     require("distributed", extra="cluster")
-    _require_usable(client, timeout)
+    if timeout <= 0:
+        raise ClusterError("leaves no time", argument="timeout", value=timeout, cure="give seconds")
+    require_usable(client)
     asked = _Asked(
         client=client,
         work=partial(run_rank, function=function, args=args),
@@ -214,20 +217,6 @@ class _Asked:
     on_event: Callable[[Mapping[str, Any]], None] | None
 
 
-def _require_usable(client: Any, timeout: float) -> None:
-    if client.asynchronous:
-        raise ClusterError(
-            "ranks are waited for, which an asynchronous client does not",
-            cure="call it outside the event loop with a client of its own, Client(address)",
-        )
-    if client.status != "running":
-        raise ClusterError(
-            f"the client is {client.status}", cure="connect to a running cluster first"
-        )
-    if timeout <= 0:
-        raise ClusterError("leaves no time", argument="timeout", value=timeout, cure="give seconds")
-
-
 def check_workers(
     client: Client,
     *,
@@ -240,7 +229,7 @@ def check_workers(
 
     Workers that are busy are not waited for: `run_ranks` examines them once it has them.
     """
-    _require_usable(client, timeout)
+    require_usable(client)
     chosen = _choose(client, ranks, timeout)
     if on_size is not None:
         on_size(len(chosen))
@@ -383,6 +372,7 @@ class _Launch:
     futures: list[Any] = field(default_factory=list)
     begun: float = field(default_factory=time.time)
     trouble: list[Exception] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     def __enter__(self) -> _Launch:
         client = self.asked.client
@@ -477,13 +467,13 @@ class _Launch:
 
     def _outcome(self, rank: int) -> Outcome:
         """How a rank ended, kept once it is known."""
-        known = self.__dict__.setdefault("_outcomes", {})
-        if rank not in known:
-            known[rank] = self._find_outcome(rank)
-        found: Outcome = known[rank]
-        return found
+        if rank not in self.outcomes:
+            self.outcomes[rank] = self._find_outcome(rank)
+        return self.outcomes[rank]
 
     def _find_outcome(self, rank: int) -> Outcome:
+        from distributed import KilledWorker
+
         future, address = self.futures[rank], self.workers[rank]
         lost = LostError(
             f"rank {rank} is lost: its worker {address} {self._why_gone(address)}",
@@ -491,7 +481,7 @@ class _Launch:
         )
         if future.status != "finished":
             error = future.exception() if future.status == "error" else None
-            is_lost = error is None or type(error).__name__ == "KilledWorker"
+            is_lost = error is None or isinstance(error, KilledWorker)
             return Outcome(rank=rank, error=lost if is_lost else error)
         try:
             found: Outcome = future.result(timeout=self.asked.timeout)

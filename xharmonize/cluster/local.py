@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -173,33 +172,8 @@ def local(
     return started
 
 
-@contextmanager
-def one_thread_workers(
-    n_workers: int | None, scheduler: str | None, *, timeout: float = 30.0
-) -> Iterator[Any]:
-    """Give a client of workers to train on: started here, or those of a scheduler; None for none.
-
-    Raises
-    ------
-    ClusterError
-        If both are asked for, or no scheduler answers at the address within `timeout` seconds.
-    """
-    if n_workers is not None and scheduler is not None:
-        raise ClusterError(
-            "workers cannot be started and taken from a scheduler at once",
-            cure="give one of --workers and --scheduler",
-        )
-    if n_workers is not None:
-        with local(n_workers=n_workers, threads_per_worker=1) as client:
-            yield client
-    elif scheduler is not None:
-        with _connected(scheduler, timeout) as client:
-            yield client
-    else:
-        yield None
-
-
-def _connected(address: str, timeout: float) -> Any:
+def connect(address: str, timeout: float = 30.0) -> Any:
+    """Return a client of the scheduler at an address, or raise `ClusterError`."""
     require("distributed", extra="cluster")
     from distributed import Client
 

@@ -108,16 +108,21 @@ def _ref_of(model: Any) -> ModelRef:
     return bundle.ref
 
 
-def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
+def require_usable(client: Client) -> None:
+    """Raise `ClusterError` unless the client is connected, and waits for answers."""
     if client.asynchronous:
         raise ClusterError(
-            "share waits for answers, which an asynchronous client does not",
+            "answers are waited for, which an asynchronous client does not",
             cure="call it outside the event loop with a client of its own, Client(address)",
         )
     if client.status != "running":
         raise ClusterError(
             f"the client is {client.status}", cure="connect to a running cluster first"
         )
+
+
+def _wait_for_workers(client: Client, n_workers: int, timeout: float) -> None:
+    require_usable(client)
     seen: list[int] = []
     try:
         client.sync(_watch_workers, client, n_workers, seen, callback_timeout=timeout)

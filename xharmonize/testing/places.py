@@ -159,12 +159,12 @@ def _day(base: Simulation, year: int) -> str:
     shared = [day for day, looks in sensors.items() if len(looks) == 2]
     order = sorted(range(len(shared)), key=lambda i: draw(base.seed, "day", year, i))
     for i in order:
-        if all(_clear(season, look) >= _LEAST_CLEAR for look in sensors[shared[i]].values()):
+        if all(clear_share(season, look) >= _LEAST_CLEAR for look in sensors[shared[i]].values()):
             return shared[i]
     return shared[order[0]]
 
 
-def _clear(simulation: Simulation, look: Pass) -> float:
+def clear_share(simulation: Simulation, look: Pass) -> float:
     """Share of a place without clouds [1]."""
     wide = simulation.size[0] + 60.0
     window = Window(

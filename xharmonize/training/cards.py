@@ -14,9 +14,10 @@ from xharmonize.models.kinds import GeneratorCard, LutCard
 from xharmonize.models.kinds.lut import Histograms
 from xharmonize.sensors import UNKNOWN, Names
 from xharmonize.sensors.spec import identity
-from xharmonize.training.constants import Constants
+from xharmonize.training.constants import Constants, domain_of, measure
 from xharmonize.training.split import Split
 from xharmonize.training.store import N_BINS, Store
+from xharmonize.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,18 @@ class Facts:
     constants: Constants
     domain: Domain
     name: str
+
+    @classmethod
+    def of(
+        cls, store: Store, training: IntArray, *, name: str, clip: tuple[float, float] = (1.0, 99.0)
+    ) -> Facts:
+        """Measure the training samples; `clip` are percentiles."""
+        return cls(
+            store=store,
+            constants=measure(store, training, clip),
+            domain=domain_of(store, training),
+            name=name,
+        )
 
     def common(self) -> dict[str, Any]:
         """Fields of `Card` that no method needs to know."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from xharmonize.models.card import Card
+from xharmonize.models.kinds import GeneratorCard
+from xharmonize.training.cards import Facts
 from xharmonize.training.checkpoint import Checkpoints
 from xharmonize.training.config import Config
-from xharmonize.training.constants import Constants
+from xharmonize.training.constants import Constants, fit_lines
 from xharmonize.training.feed import Feed
 from xharmonize.training.log import Silent
 from xharmonize.training.loop import Loop
-from xharmonize.training.protocol import Line, Setup
-from xharmonize.training.ranks import Alone, Group, Ranks
+from xharmonize.training.protocol import Line, Method, Setup
+from xharmonize.training.ranks import Alone, Ranks
 from xharmonize.training.split import Split
 from xharmonize.training.store import open_store
 from xharmonize.types import AnyArray
@@ -71,23 +73,22 @@ class Job:
         checkpoints : Checkpoints, optional
             By default those of the folder.
         """
-        method: Any = self.config.method
-        ranks = Alone() if ranks is None else ranks
+        return self.loop(log, device=device, ranks=ranks, checkpoints=checkpoints).train()
+
+    def loop(
+        self,
+        log: Silent,
+        *,
+        device: str,
+        ranks: Ranks | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Loop:
+        """Return the loop that `run` runs."""
+        place, ranks = torch.device(device), Alone() if ranks is None else ranks
         store = open_store(self.samples)
-        place = torch.device(device)
-        setup = Setup(
-            config=method,
-            card=self.card,
-            line=self.line,
-            band_lines=self.band_lines,
-            seed=method.seed,
-            device=place,
-            ranks=ranks,
-            accumulate=self.config.run.accumulate,
-        )
-        loop = Loop(
-            method=importlib.import_module(method.module).make(setup),
-            settings=method,
+        return Loop(
+            method=self.method(place, ranks),
+            settings=self.settings,
             run=self.config.run,
             feed=Feed(store=store, card=self.card, constants=self.constants, device=place),
             split=self.split,
@@ -95,9 +96,53 @@ class Job:
             checkpoints=checkpoints or Checkpoints(Path(self.checkpoints)),
             log=log,
         )
-        return loop.train()
+
+    def method(self, device: torch.device, ranks: Ranks) -> Method:
+        """Make the networks and optimisers."""
+        setup = Setup(
+            config=self.settings,
+            card=self.card,
+            line=self.line,
+            band_lines=self.band_lines,
+            seed=self.settings.seed,
+            device=device,
+            ranks=ranks,
+            accumulate=self.config.run.accumulate,
+        )
+        made: Method = importlib.import_module(self.settings.module).make(setup)
+        return made
+
+    @property
+    def settings(self) -> Any:
+        """Options of the method."""
+        return self.config.method
 
 
-def of_group(device: str, stop: Any = None) -> Group:
-    """Ranks of torch's default process group, on a device."""
-    return Group(torch.device(device), stop)
+def make_job(config: Config, split: Split, facts: Facts, *, checkpoints: Path) -> Job:
+    """Find out what samples tell, and return the training.
+
+    Parameters
+    ----------
+    config : Config
+        Of a network.
+    split : Split
+    facts : Facts
+        Of the training samples.
+    checkpoints : Path
+        Folder, which need not be there.
+    """
+    settings: Any = config.method
+    store = facts.store
+    card = importlib.import_module(settings.module).describe(facts, settings)
+    grid: Literal["network", "exact"] = "network" if isinstance(card, GeneratorCard) else "exact"
+    line, band_lines = fit_lines(store, split.training, grid=grid)
+    return Job(
+        config=config,
+        card=card,
+        constants=facts.constants,
+        line=line,
+        band_lines=band_lines,
+        split=split,
+        samples=config.run.samples or store.path,
+        checkpoints=str(checkpoints),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
 import shutil
 import tempfile
@@ -293,53 +292,35 @@ def _trained(
     run: Callable[[Job, Log], dict[str, AnyArray]],
 ) -> Training:
     from xharmonize.harmonizers.registry import load_model
-    from xharmonize.models.kinds import GeneratorCard
-    from xharmonize.training import cards, constants
-    from xharmonize.training.job import Job
+    from xharmonize.training import cards
+    from xharmonize.training.job import make_job
     from xharmonize.training.judge import judge
 
     method: Any = settings.method.for_samples(len(parts.training))  # type: ignore[union-attr]
     settings = replace(settings, method=method)
-    measured = constants.measure(store, parts.training, settings.data.clip)
-    facts = cards.Facts(
-        store=store,
-        constants=measured,
-        domain=constants.domain_of(store, parts.training),
-        name=cards.slug(target.name, method.name),
+    facts = cards.Facts.of(
+        store, parts.training, name=cards.slug(target.name, method.name), clip=settings.data.clip
     )
-    module = importlib.import_module(method.module)
-    card = module.describe(facts, method)
-    is_generator = isinstance(card, GeneratorCard)
-    lines = constants.fit_lines(store, parts.training, grid="network" if is_generator else "exact")
+    job = make_job(settings, parts, facts, checkpoints=work / CHECKPOINTS)
     log = Log(
         work / LOG,
         steps=method.steps,
         progress=progress,
         tensorboard=settings.run.tensorboard,
     )
-    job = Job(
-        config=settings,
-        card=card,
-        constants=measured,
-        line=lines[0],
-        band_lines=lines[1],
-        split=parts,
-        samples=settings.run.samples or store.path,
-        checkpoints=str(work / CHECKPOINTS),
-    )
     weights = run(job, log)
     # Scored as users run it, hence from a bundle; then written with its scores.
     trial = work / "trial"
     shutil.rmtree(trial, ignore_errors=True)
-    write_bundle(trial, card, weights)
+    write_bundle(trial, job.card, weights)
     scores, notes = judge({method.name: load_model(trial)}, pairs, store, parts)
     shutil.rmtree(trial)
     history = log.history()
     card = cards.finished(
-        card,
+        job.card,
         split=parts,
         scores=_flat(scores),
-        provenance=_provenance(settings, store, parts, history, _levels(lines[0])),
+        provenance=_provenance(settings, store, parts, history, _levels(job.line)),
     )
     write_bundle(target, card, weights, readme=_readme(card, scores, notes))
     return Training(
