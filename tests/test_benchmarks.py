@@ -11,6 +11,8 @@ from helpers.benchmarks import import_benchmark
 import xharmonize as xh
 from xharmonize.cube.pairs import on_target_grid
 
+pytestmark = pytest.mark.slow
+
 
 def test_loading(tmp_path):
     loading = import_benchmark("loading")

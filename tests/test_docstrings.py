@@ -15,6 +15,7 @@ from xharmonize.metrics import registry
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md"), DOCS.parent / "README.md"]
+CODE = re.compile(r"```(?:python|\{code-cell\} ipython3)\n(.*?)```", re.S)
 PLACES = {
     name: module
     for module in (xh.crops, xh.metrics, xh.sensors, xh.series, xh)
@@ -38,9 +39,7 @@ WITH_EXAMPLES = [
 def blocks() -> str:
     """All Python of the guides, which `test_docs` runs."""
     texts = [page.read_text(encoding="utf-8") for page in PAGES]
-    return "\n".join(
-        found for text in texts for found in re.findall(r"```python\n(.*?)```", text, re.S)
-    )
+    return "\n".join(found for text in texts for found in CODE.findall(text))
 
 
 @pytest.mark.parametrize("name", NAMES)

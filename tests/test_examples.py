@@ -14,6 +14,9 @@ import pytest
 import xharmonize as xh
 from xharmonize.simulate import Simulation, write_catalog
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 pytest.importorskip("torch")

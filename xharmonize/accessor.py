@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.options import Method
+from xharmonize.options import Method, show_methods
 
 
 @xr.register_dataarray_accessor("harmonize")  # type: ignore[no-untyped-call]
@@ -21,6 +21,12 @@ class HarmonizeAccessor:
 
     def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
         self._obj: Any = obj
+
+    def __repr__(self) -> str:
+        """Return the size of the cube, and what can be done with it."""
+        size = " × ".join(f"{n} {name}" for name, n in self._obj.sizes.items())
+        title = f"<.harmonize> of a cube of {size}; .plot draws figures"
+        return show_methods(self, title)
 
     @property
     def plot(self) -> xh.plot.PlotMethods:
@@ -39,6 +45,7 @@ class HarmonizeAccessor:
     shift = Method(lambda: xh.shift)
     decode = Method(lambda: xh.decode)
     mask = Method(lambda: xh.mask)
+    clip = Method(lambda: xh.clip)
     check_radiometry = Method(lambda: xh.check_radiometry)
     index = Method(lambda: xh.index)
 

@@ -61,6 +61,18 @@ class Method(Generic[P, R]):
         return method
 
 
+def show_methods(accessor: Any, title: str) -> str:
+    """Return a title, and a line for each `Method` of an accessor: its name and what it does."""
+    names = [name for name, value in vars(type(accessor)).items() if isinstance(value, Method)]
+    width = max(map(len, names), default=0)
+    lines = (f"  .{name:<{width}}  {_first_line(getattr(accessor, name))}" for name in names)
+    return "\n".join([title, *lines])
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
 def with_options_of(whole: Callable[..., Any]) -> Callable[[F], F]:
     """Decorate ``f(a, b, **options)``, which passes its options on to `whole`.
 

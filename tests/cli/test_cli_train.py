@@ -132,6 +132,7 @@ def test_a_seed_is_refused_where_nothing_is_random(capsys, folder):
     assert "leave --seed out" in err
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_on_worker_processes(capsys, folder):
     pytest.importorskip("torch")
     pytest.importorskip("distributed")

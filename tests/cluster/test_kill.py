@@ -70,6 +70,7 @@ def kill_one_worker_during(client, run) -> None:
     assert set(client.run(os.getpid).values()) != set(pids.values())
 
 
+@pytest.mark.slow
 def test_a_cube_in_memory_and_a_store_are_as_if_nothing_had_happened(mapped, tmp_path):
     expected = mapped.compute(scheduler="threads")
     found = []

@@ -117,6 +117,7 @@ def test_ranks_start_again_after_a_worker_was_killed(both, tmp_path):
     assert len(set(pids)) == 2
 
 
+@pytest.mark.slow
 def test_restarts_are_counted(both, tmp_path):
     count = tmp_path / "count"
     with (
@@ -227,6 +228,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_client_leaves_no_rank_and_no_lock(both, tmp_path):
     path = tmp_path / "alive"
     code = KILLED.format(tests=str(TESTS), path=str(path), address=both.scheduler.address)
@@ -244,6 +246,7 @@ def test_a_killed_client_leaves_no_rank_and_no_lock(both, tmp_path):
     assert run_ranks(functions.total, client=both, ranks=2, wait=60) == [(0, 2.0), (1, 2.0)]
 
 
+@pytest.mark.slow
 def test_a_group_left_behind_is_refused_not_used(both):
     first = sorted(launch._threads(both))[0]
     both.submit(functions.join_another_group, workers=[first], pure=False).result()
@@ -324,6 +327,7 @@ def test_what_does_not_suit_is_named_with_the_cure(facts, change, message, cure)
     assert cure in caught.value.cure
 
 
+@pytest.mark.slow
 def test_the_backend_follows_the_workers(facts):
     threads = dict.fromkeys(facts, 1)
     assert preflight.require_fit(facts, threads, device="auto") == "nccl"

@@ -49,6 +49,7 @@ def one_worker():
         yield client
 
 
+@pytest.mark.slow
 def test_workers_read_their_own_copy_however_they_come(bundle):
     expected = checksum(bundle)
     with running_cluster(1) as client:

@@ -162,6 +162,7 @@ def test_no_contract_and_no_samples():
         xh.check_radiometry(example_cube(), samples=0)
 
 
+@pytest.mark.slow
 def test_flanders_keeps_its_contract(data):
     catalog = data / "flanders-2018" / "catalog.json"
     for collection in ("sentinel-2-l2a", "landsat-8-c1-sr"):

@@ -89,6 +89,7 @@ def test_landsat_without_visible_bands(level, verdict):
     assert set(xh.check_radiometry(cube)["verdict"]) == {verdict}
 
 
+@pytest.mark.slow
 def test_on_real_dates(data):
     catalog = data / "flanders-2018" / "catalog.json"
     options = {"collection": "sentinel-2-l2a"}

@@ -74,6 +74,7 @@ def _zigzag(cube: xr.DataArray, is_east: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sun_zenith", ["hls-v2", "observed"])
 def test_nbar_shrinks_the_zigzag_between_orbits(clear_dates, angles, sun_zenith):
     """Views alternate 8.0 (azimuth 105) and 5.1 degrees (280): the median signed departure falls
@@ -90,6 +91,7 @@ def test_nbar_shrinks_the_zigzag_between_orbits(clear_dates, angles, sun_zenith)
     assert (size_after < 0.97 * size).all()
 
 
+@pytest.mark.slow
 def test_one_date_left_out_improves_on_identity(data):
     """As the table of benchmarks/closed_forms_flanders.py: identity 18.1 / 4.97 / .065, six-band
     least squares 13.1 / 3.52 / .056 (ERGAS, SAM in degrees, RMSE of NDVI)."""

@@ -1,8 +1,8 @@
 """A writer killed (SIGKILL) before any of its changes to the file system, and run again.
 
 Run as a script, this file forks one writer per kill point from a process that has imported
-everything. The tests kill at every n-th point, at more with ``pytest -m slow``; every single one is
-tried (minutes) with
+everything. The tests kill at every n-th point, at more with ``pytest -m slow``, at still more with
+``-m exhaustive``; every single one is tried (minutes) with
 ``python tests/io/test_store_kill.py upsert grown synchronous 1 <empty folder>``.
 """
 
@@ -32,16 +32,16 @@ EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.l
 @pytest.mark.parametrize(
     ("mode", "start", "scheduler", "step", "least"),
     [
-        ("upsert", "grown", "synchronous", 29, 5),
+        pytest.param("upsert", "grown", "synchronous", 29, 5, marks=pytest.mark.slow),
         ("upsert", "grown", "threads", 97, 2),
-        ("upsert", "absent", "synchronous", 151, 2),
-        ("w", "grown", "synchronous", 151, 2),
+        pytest.param("upsert", "absent", "synchronous", 151, 2, marks=pytest.mark.slow),
+        pytest.param("w", "grown", "synchronous", 151, 2, marks=pytest.mark.slow),
         ("w", "absent", "synchronous", 197, 2),
-        pytest.param("upsert", "grown", "synchronous", 7, 20, marks=pytest.mark.slow),
-        pytest.param("upsert", "grown", "threads", 31, 5, marks=pytest.mark.slow),
-        pytest.param("upsert", "absent", "synchronous", 47, 6, marks=pytest.mark.slow),
-        pytest.param("w", "grown", "synchronous", 47, 8, marks=pytest.mark.slow),
-        pytest.param("w", "absent", "synchronous", 47, 5, marks=pytest.mark.slow),
+        pytest.param("upsert", "grown", "synchronous", 7, 20, marks=pytest.mark.exhaustive),
+        pytest.param("upsert", "grown", "threads", 31, 5, marks=pytest.mark.exhaustive),
+        pytest.param("upsert", "absent", "synchronous", 47, 6, marks=pytest.mark.exhaustive),
+        pytest.param("w", "grown", "synchronous", 47, 8, marks=pytest.mark.exhaustive),
+        pytest.param("w", "absent", "synchronous", 47, 5, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_write_killed_anywhere_and_run_again_gives_equal_values(

@@ -3,7 +3,7 @@
 Every file-system event of an upsert and of ``mode="w"`` is a point at which the process is killed
 (SIGKILL), or at which the file system refuses (OSError). Each is followed by a smaller write and by
 a larger one. Run as a script, this file forks one writer per point from a process that has imported
-everything; the suite takes every 17th point, ``pytest -m slow`` all of them.
+everything; ``pytest -m slow`` takes every 17th point, ``pytest -m exhaustive`` all of them.
 """
 
 from __future__ import annotations
@@ -32,16 +32,18 @@ DAYS = {"old": (1, 6), "new": (6, 11, 16), "own": (11,), "other": (21,), "all": 
 SEEDS = {"old": 1, "new": 2, "own": 3, "other": 4, "all": 5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["upsert", "w"])
 def test_a_write_killed_at_some_events_and_followed_by_others(mode, tmp_path):
     sweep(mode, "kill", 17, tmp_path, least=5)
 
 
+@pytest.mark.slow
 def test_an_upsert_refused_at_some_events_and_followed_by_others(tmp_path):
     sweep("upsert", "fail", 23, tmp_path, least=4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["kill", "fail"])
 @pytest.mark.parametrize("mode", ["upsert", "w"])
 def test_a_write_ended_at_every_event_and_followed_by_others(mode, how, tmp_path):

@@ -108,6 +108,7 @@ one.train()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_one_that_was_not(store, whole, tmp_path):
     tests = Path(__file__).parents[1]
     code = KILLED.format(path=[str(tests)], store=store.path, folder=str(tmp_path))

@@ -79,6 +79,7 @@ def torchrun(*arguments: str, folder: Path, n: int = 2) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(tmp_path):
     from helpers.training import make_pairs
 

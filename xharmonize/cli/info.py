@@ -16,7 +16,6 @@ import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.arguments import parse_bbox, split_names
 from xharmonize.cli.inputs import DRIVERS, SCHEMES
-from xharmonize.harmonizers.protocol import Harmonizer
 from xharmonize.models import places
 from xharmonize.models.bundle import HasBundle
 from xharmonize.models.card import Card
@@ -225,24 +224,14 @@ def show(
     if isinstance(model, HasBundle) and model.bundle is not None:
         _show_card(model.bundle.card, digest=model.bundle.ref.digest)
         return
-    facts = dict(model.attrs) if isinstance(model, xr.Dataset) else _facts(model)
+    facts = dict(model.attrs) if isinstance(model, xr.Dataset) else model.summary()
     _print_facts(facts, title=str(facts.get("title", name)))
 
 
 def _show_card(card: Card, *, digest: str) -> None:
     if card.description:
         console.say(card.description)
-    facts = {
-        "name": card.name,
-        "kind": f"{card.kind}, {card.architecture}",
-        "direction": f"{card.source_bandpass or 'any'} to {card.target_bandpass}",
-        "for": f"{card.source_sensor or 'any sensor'}, {' or '.join(card.levels) or 'any level'}",
-        **card.facts(),
-        "gives": " ".join(card.output.bands),
-        **card.provenance,
-        "licence": card.licence,
-        "sha256": digest,
-    }
+    facts = {**card.summary(), **card.provenance, "sha256": digest}
     _print_facts(facts, title=card.title)
     if card.scores:
         console.print_table(_score_rows(card.scores), title="Scores")
@@ -257,16 +246,6 @@ def _score_rows(scores: Mapping[str, float]) -> list[dict[str, Any]]:
     for name, (_, _, score) in parts.items():
         rows.setdefault(score, {"score": score, **blank})[columns[name]] = scores[name]
     return list(rows.values())
-
-
-def _facts(model: Harmonizer) -> dict[str, str]:
-    """Details that every harmonizer has."""
-    return {
-        "name": model.name,
-        "direction": f"{model.source_bandpass or 'any'} to {model.target_bandpass}",
-        "bands": " ".join(model.bands),
-        "source": model.citation,
-    }
 
 
 def _print_facts(facts: dict[str, Any], *, title: str) -> None:

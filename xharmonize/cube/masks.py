@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Collection
 from functools import partial, reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -50,7 +50,10 @@ __all__ = [
     "pack_qa",
     "qa_layers",
     "remove",
+    "take_out",
 ]
+
+Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
 # Not dilated: borders, lost blocks and single hot pixels say nothing about their neighbours.
 _NEVER_GROWN = Flag.FILL | Flag.SKIPPED | Flag.SATURATED
@@ -167,8 +170,21 @@ def mask(cube: xr.Dataset, mask: MaskLike = CLEAR) -> xr.Dataset:
     line = f"mask: removed {', '.join(settings.names)}"
     if settings.dilate:
         line += f", dilated by {settings.dilate:g} {settings.dilate_unit}"
+    return take_out(cube.assign(qa=qa), removed, line)
+
+
+def take_out(cube: Cube, removed: xr.DataArray, line: str) -> Cube:
+    """Set pixels of a cube and its companions to missing; `line` goes into the history.
+
+    Parameters
+    ----------
+    removed : (time, y, x) bool DataArray
+        One date serves all.
+    """
+    if isinstance(cube, xr.DataArray):
+        return _without(cube, removed, line)
     changed = {name: _without(cube[name], removed, line) for name in _maskable(cube)}
-    layers = {name: cube[name] for name in companions_of(cube)} | {"qa": qa}
+    layers = {name: cube[name] for name in companions_of(cube)}
     first = next(iter(changed.values()))
     return cube.assign({**changed, **blank_missing(layers, first)})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runt
 import xarray as xr
 
 from xharmonize._replace import Mode
+from xharmonize._shown import Shown
 from xharmonize.cube.companions import ResultFlag, carry_companions
 from xharmonize.cube.contract import Step, read_contract, require_bands
 from xharmonize.errors import ModelError, RadiometryError
@@ -210,6 +211,9 @@ class Harmonizer(Protocol):
     def bundle(self) -> Bundle | None:
         """The bundle it was opened from; None for published coefficients, fits and functions."""
 
+    def summary(self) -> Mapping[str, str]:
+        """Return what a user asks first, by name: direction, bands, source."""
+
     def configured(self, **options: Any) -> Harmonizer:
         """Return the model with some options set; raise for options it does not support."""
 
@@ -260,7 +264,7 @@ class Regridder(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base(ABC):
+class Base(Shown):
     """Base class of harmonisers; subclasses define their scope and how dates are changed.
 
     Attributes
@@ -302,6 +306,22 @@ class Base(ABC):
             target_bandpass=self.target_bandpass,
             source_bandpass=self.source_bandpass,
         )
+
+    @property
+    def title(self) -> str:
+        """The name."""
+        return self.name
+
+    def summary(self) -> Mapping[str, str]:
+        """Return name, direction, bands, sources and reference."""
+        return {
+            "name": self.name,
+            "direction": f"{self.source_bandpass or 'any'} to {self.target_bandpass}",
+            "takes": " ".join(self.bands),
+            "gives": " ".join(self.target_bands),
+            "other sources": " ".join(self.sources[1:]),
+            "source": str(getattr(self, "citation", "")),
+        }
 
     @abstractmethod
     def changed(self, cube: xr.Dataset, checked: Checked, **others: Any) -> xr.Dataset:
@@ -548,6 +568,15 @@ class OfBundle(Base):
     def min_valid(self) -> float:
         """Minimum valid fraction of an output pixel's own inputs [1]."""
         return self.card.min_valid
+
+    @property
+    def title(self) -> str:
+        """Title of the card."""
+        return self.card.title
+
+    def summary(self) -> Mapping[str, str]:
+        """Return what the card says of itself, and the digest of the bundle."""
+        return {**self.card.summary(), "sha256": self.ref.digest}
 
     def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
         """Write the bundle to a new folder, or replace an existing bundle with ``"w"``."""

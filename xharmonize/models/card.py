@@ -487,6 +487,22 @@ class Card(Part, ABC):
         """Return what people are told of the kind's own fields, by label."""
         return {"reads": " ".join(self.bands)}
 
+    def summary(self) -> dict[str, str]:
+        """Return what it takes, what it gives, what it was trained on and how well it does."""
+        ergas = {name.partition(":")[0]: v for name, v in self.scores.items() if "ergas" in name}
+        levels = " or ".join(self.levels)
+        return {
+            "name": self.name,
+            "kind": f"{self.kind}, {self.architecture}",
+            "direction": f"{self.source_bandpass or 'any'} to {self.target_bandpass}",
+            "for": f"{self.source_sensor or 'any sensor'}, {levels or 'any level'}",
+            **self.facts(),
+            "gives": " ".join(self.output.bands),
+            "trained on": self.provenance.get("trained on", ""),
+            "ERGAS on unseen data": ", ".join(f"{name} {v:.3g}" for name, v in ergas.items()),
+            "licence": self.licence,
+        }
+
     def slim(self) -> Self:
         """Return the card without descriptive fields, since it is sent along with every task."""
         return replace(

@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from xharmonize import plot
-from xharmonize.options import Method
+from xharmonize.options import Method, show_methods
 
 
 class PlotMethods:
@@ -19,6 +19,10 @@ class PlotMethods:
 
     def __init__(self, obj: xr.DataArray | xr.Dataset) -> None:
         self._obj: Any = obj
+
+    def __repr__(self) -> str:
+        """Return what can be drawn."""
+        return show_methods(self, "<.harmonize.plot>")
 
     maps = Method(lambda: plot.maps)
     errors = Method(lambda: plot.errors)

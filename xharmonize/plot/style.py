@@ -38,9 +38,10 @@ _SPARE = [(GREEN, "d"), (PURPLE, "P"), (SKY, "X")]
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, with its size in inches, that belongs to no window."""
-    figure_type = require("matplotlib.figure", extra="plot").Figure
-    figure: Figure = figure_type(figsize=(width, height), layout="constrained", dpi=150)
-    return figure
+    require("matplotlib.figure", extra="plot")
+    from xharmonize.plot.figure import ShownFigure
+
+    return ShownFigure(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def literal(figure: Figure) -> Figure:

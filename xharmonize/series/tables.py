@@ -16,6 +16,7 @@ from xharmonize.cube.companions import COMPANIONS, companions_of, quantities_of
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS, read_coordinate
 from xharmonize.cube.door import as_variables, at_door, is_bits, is_date, to_days
 from xharmonize.cube.geobox import geobox_of
+from xharmonize.cube.polygons import Field, read_polygons
 from xharmonize.errors import (
     GridWarning,
     OptionError,
@@ -29,13 +30,11 @@ from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series import axis
 from xharmonize.series.fields import (
     Coverage,
-    Field,
     Place,
     Stat,
     Zonal,
     field_statistics,
     place_fields,
-    read_polygons,
     warn_if_none_meets,
 )
 from xharmonize.types import AnyArray, Float64Array

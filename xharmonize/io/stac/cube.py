@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
 
+from xharmonize.cube.clip import bounds_in_degrees, clip
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.masks import MaskLike, as_mask
@@ -65,6 +66,7 @@ def open_stac(
     collection: str | Sequence[str] | None = None,
     datetime: DatetimeQuery = None,
     bbox: Sequence[float] | None = None,
+    geometry: Any = None,
     bands: str | Sequence[str] | None = None,
     crs: Any = None,
     resolution: float | None = None,
@@ -105,6 +107,9 @@ def open_stac(
         Bounding box [degrees], reprojected and expanded to whole pixels. Across the antimeridian,
         west is greater than east, or one of them is beyond ±180°; longitudes of a geographic cube
         then continue beyond 180°. Default: all items.
+    geometry : GeoJSON, shapely geometry or GeoDataFrame, optional
+        Polygons to read instead of a box; pixels outside are missing (see `xharmonize.clip`).
+        Coordinates are in degrees unless a GeoDataFrame says otherwise.
     bands : str or sequence of str, optional
         Common names (``"red"``, ``"nir08"``). Default: the bands that all instruments have. An
         item that lacks a band of its instrument is missing (NaN) there, with a warning.
@@ -199,6 +204,9 @@ def open_stac(
     names = (bands,) if isinstance(bands, str) else bands
     if names is not None and (not names or len(set(names)) < len(names)):
         raise BandError("is empty or names a band twice", argument="bands", value=list(names))
+    if geometry is not None:
+        _require_alone(bbox, pad)
+        bbox = bounds_in_degrees(geometry)
     margin = None if pad is None else read_margin(pad)
     searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
     scenes = read_scenes(
@@ -235,6 +243,8 @@ def open_stac(
         cube = _with_rows_of(cube, like, request.geobox)
     if margin is not None:
         cube[REFLECTANCE].attrs[REQUESTED_BOUNDS] = list(bounds_of(box))
+    if geometry is not None:
+        cube = clip(cube, geometry, crop=like is None)
     return cube if qa else cube[REFLECTANCE]
 
 
@@ -390,6 +400,19 @@ def _resampling(name: str | None) -> str | None:
 
     _require_choice("resampling", name, [method.name for method in Resampling])
     return name
+
+
+def _require_alone(bbox: Any, pad: Any) -> None:
+    if bbox is not None:
+        raise GridError(
+            "cannot be given together with bbox", cure="give one of them", argument="geometry"
+        )
+    if pad is not None:
+        raise GridError(
+            "would mask the margin that pad= loads",
+            cure="give bbox= and pad=, and clip the result with cube.harmonize.clip(geometry)",
+            argument="geometry",
+        )
 
 
 def _require_choice(argument: str, value: Any, choices: Sequence[str]) -> None:
