@@ -26,6 +26,7 @@ from .harmonizers import (
     to_sensor as to_sensor,
     to_sentinel2 as to_sentinel2,
 )
+from .recipe import run as run
 from .io.angles.angles import read_angles as read_angles
 from .io.cog.catalog import open_cogs as open_cogs, to_cogs as to_cogs
 from .io.stac.cube import open_stac as open_stac

@@ -119,6 +119,14 @@ def without_parameters(doc: str | None, names: set[str]) -> str | None:
     return _written(sections)
 
 
+def describe_parameters(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the first sentence that a numpydoc docstring says of each parameter."""
+    entries = re.split(r"\n(?=\S)", _sections(function.__doc__ or "").get("Parameters", ""))
+    told = (entry.partition("\n") for entry in entries)
+    texts = {head.split(" :")[0].strip(): " ".join(body.split()) for head, _, body in told}
+    return {name: re.split(r"(?<=[.;:])\s", text)[0].rstrip(".;:") for name, text in texts.items()}
+
+
 def _joined(own: str, other: str) -> str:
     """Return a docstring with those sections of another that it lacks, in numpydoc's order."""
     mine, theirs = _sections(own), _sections(other)

@@ -21,8 +21,8 @@ from helpers.commands import call
 
 import xharmonize as xh
 from xharmonize.cli import console
-from xharmonize.cli.demo import place_of
 from xharmonize.cli.server import read_catalog, serve
+from xharmonize.plot.overview import place_of
 from xharmonize.simulate import Simulation, write_catalog
 from xharmonize.testing import example_cube
 

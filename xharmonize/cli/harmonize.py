@@ -137,7 +137,7 @@ def run(job: Job) -> None:
     model.check()
     source, target = _open(job, model)
     if job.point is not None:
-        from xharmonize.cli.demo import place_of
+        from xharmonize.plot.overview import place_of
 
         place_of(source if target is None else target, job.point)
     for cube in (source, target):
@@ -150,7 +150,7 @@ def run(job: Job) -> None:
     stored = write(job, result)
     print_summary(stored, title="Series")
     if job.figures is not None:
-        from xharmonize.cli.demo import draw
+        from xharmonize.plot.overview import draw
 
         with console.progress("Drawing"):
             paths = draw(
@@ -195,7 +195,7 @@ def require_free(job: Job) -> None:
 
 
 def _require_no_figures(job: Job) -> None:
-    from xharmonize.cli.demo import NAMES
+    from xharmonize.plot.overview import NAMES
 
     paths = [] if job.figures is None else [job.figures / name for name in NAMES]
     found = [path for path in paths if path.exists()]

@@ -15,11 +15,11 @@ import xharmonize as xh
 from xharmonize._replace import require_new
 from xharmonize.cli import console
 from xharmonize.cli.arguments import Read, mode_of, parse_point, split_names, takes
-from xharmonize.cli.demo import place_of
 from xharmonize.cli.info import _n_incomplete
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.door import is_result
 from xharmonize.metrics.pairing import compare, of_sensor, paired
+from xharmonize.plot.overview import place_of
 from xharmonize.report.write import clearest
 
 if TYPE_CHECKING:

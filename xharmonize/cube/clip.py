@@ -75,7 +75,7 @@ def clip(
         layer = main_layer(cube)
         box = box[slice(*rows), slice(*columns)]
     outside = _outside(layer, box, shapes, all_touched=all_touched)
-    removed = xr.DataArray(outside[None], dims=("time", "y", "x"))
+    removed = xr.DataArray(_at_each_date(outside, layer), dims=("time", "y", "x"))
     return take_out(cube, removed, f"clipped to {len(shapes)} polygon{'s' * (len(shapes) > 1)}")
 
 
@@ -131,6 +131,14 @@ def _outside(layer: xr.DataArray, box: GeoBox, shapes: list[Any], *, all_touched
         token="clip",
         **options,
     )
+
+
+def _at_each_date(outside: Any, layer: xr.DataArray) -> Any:
+    shape = (layer.sizes.get("time", 1), *outside.shape)
+    if not is_lazy(outside):
+        return np.broadcast_to(outside, shape)
+    times = layer.chunksizes.get("time", (1,))
+    return da.broadcast_to(outside, shape, chunks=(times, *outside.chunks))
 
 
 def _lazy_block(*, block_info: Any = None, **options: Any) -> BoolArray:

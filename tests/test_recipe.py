@@ -1,0 +1,129 @@
+"""Recipes: what is refused before anything is read, what is written, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize.errors import OptionError, StoreError
+from xharmonize.recipe import plan, read_recipe, steps, write_example
+from xharmonize.simulate import Simulation, write_catalog
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory) -> str:
+    place = Simulation(
+        center=(501_600, 5_628_960),
+        size=(360, 360),
+        start="2022-06-01",
+        end="2022-06-16",
+        cloudiness=0.1,
+    )
+    return str(write_catalog(place, tmp_path_factory.mktemp("scenes")))
+
+
+def recipe_of(catalog: str, folder: Path, **tables: dict) -> dict:
+    return {
+        "source": {"items": catalog, "collection": "sentinel-2-l2a"},
+        "target": {"items": catalog, "collection": "landsat-c2-l2"},
+        "output": {"folder": str(folder), "report": False, "figures": False},
+        **tables,
+    }
+
+
+def test_a_recipe_gives_what_the_calls_give(catalog, tmp_path):
+    pytest.importorskip("stackstac")
+    done = xh.run(recipe_of(catalog, tmp_path / "out", smooth={"step": "5D"}))
+    bands = ["red", "nir08"]
+    l8 = xh.open_stac(catalog, collection="landsat-c2-l2", bands=bands)
+    s2 = xh.open_stac(catalog, collection="sentinel-2-l2a", bands=bands)
+    series = l8.harmonize.densify(s2.harmonize.to_landsat("hls-v2", like=l8))
+    ndvi = series.harmonize.index("ndvi")
+    xr.testing.assert_allclose(done.series["ndvi"].compute(), ndvi["ndvi"].compute())
+    smooth = xh.open_series(done.folder / "smooth.zarr")
+    expected = ndvi.harmonize.smooth(step="5D")
+    np.testing.assert_allclose(smooth["ndvi"], expected["ndvi"], atol=1e-5)
+    assert json.loads(smooth.attrs["recipe"])["smooth"] == {"step": "5D"}
+    assert set(done.written) == {"series.zarr", "smooth.zarr"}
+
+
+def test_what_is_whole_is_kept_and_another_recipe_is_refused(catalog, tmp_path, monkeypatch):
+    pytest.importorskip("stackstac")
+    folder = tmp_path / "out"
+    recipe = recipe_of(catalog, folder, composite={"period": "10D"})
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = steps._WRITERS["composite.zarr"]
+    monkeypatch.setitem(steps._WRITERS, "composite.zarr", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        xh.run(recipe)
+    monkeypatch.setitem(steps._WRITERS, "composite.zarr", whole)
+    before = (folder / "series.zarr" / "zarr.json").stat().st_mtime_ns
+    done = xh.run(recipe)
+    assert (done.kept, done.written) == (("series.zarr",), ("composite.zarr",))
+    assert (folder / "series.zarr" / "zarr.json").stat().st_mtime_ns == before
+    other = recipe_of(catalog, folder, composite={"period": "5D"})
+    with pytest.raises(StoreError, match="another recipe"):
+        xh.run(other)
+    assert xh.run(other, mode="w").written == ("series.zarr", "composite.zarr")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(StoreError, match="holds no recipe"):
+        xh.run(recipe_of(catalog, tmp_path / "mine"), mode="w")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"smoth": {}}, r"no 'smoth'; did you mean 'smooth'"),
+        ({"smooth": {"stepp": "5D"}}, r"\[smooth\] has no 'stepp'; did you mean 'step'"),
+        ({"smooth": {"method": "whitaker"}}, r"\[smooth\] method"),
+        ({"output": {}}, r"\[output\] lacks 'folder'"),
+        ({"composite": {}, "smooth": {}}, "give one"),
+        ({"area": {"bbox": [1, 2, 3]}}, r"\[area\] bbox"),
+        ({"area": {"bbox": [1, 2, 3, 4], "geometry": "x.json"}}, "give one"),
+        ({"source": {"items": 3}}, r"\[source\] items is 3"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_read(tables, told, tmp_path):
+    recipe = recipe_of("nowhere.json", tmp_path / "out")
+    with pytest.raises(OptionError, match=told):
+        xh.run({**recipe, **tables})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_example_is_a_recipe_with_every_key(tmp_path):
+    text = write_example()
+    recipe = read_recipe(tomllib.loads(text))
+    assert recipe.source.collection == "sentinel-2-l2a"
+    bare = [line.removeprefix("# ") for line in text.splitlines()]
+    keys = {line.partition(" = ")[0] for line in bare if " = " in line}
+    assert {"step", "max_gap", "period", "buffer", "threshold", "bbox", "modifier"} <= keys
+    path = tmp_path / "broken.toml"
+    path.write_text("[source\n")
+    with pytest.raises(OptionError, match="cannot be read"):
+        read_recipe(path)
+
+
+def test_polygons_choose_pixels_and_a_plan_reads_none(catalog, tmp_path, no_compute):
+    pytest.importorskip("stackstac")
+    west, south = 3.0215, 50.8115
+    ring = [[west, south], [west + 0.002, south], [west + 0.002, south + 0.001], [west, south]]
+    (tmp_path / "area.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    area = {"geometry": str(tmp_path / "area.geojson")}
+    with no_compute():
+        job = plan(recipe_of(catalog, tmp_path / "out", area=area))
+    told = job.describe()
+    assert "series.zarr" in told["writes"]
+    assert job.series.sizes["x"] < 12
+    inside = job.series["ndvi"].notnull().any("time").compute()
+    assert 0 < float(inside.mean()) < 1

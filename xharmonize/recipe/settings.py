@@ -1,0 +1,248 @@
+"""What a recipe says: tables of a TOML file, checked before anything is read.
+
+Tables that stand for one function have its options: they are taken from its signature, so that an
+option is declared once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from xharmonize.errors import OptionError, suggest
+from xharmonize.options import describe_parameters
+from xharmonize.series import composite, phenology, screen_outliers, smooth, to_table
+
+
+class Part(BaseModel):
+    """A table of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    function: ClassVar[Callable[..., Any] | None] = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that the recipe gives, for `function`."""
+        return self.model_dump(exclude_unset=True)
+
+
+def _options_of(function: Callable[..., Any], *, leave_out: tuple[str, ...] = ()) -> type[Part]:
+    """Make a table with the options of a function."""
+    hints = get_type_hints(function, vars(inspect.getmodule(function)))
+    fields: Any = {
+        name: (hints[name], parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not parameter.empty and name not in leave_out
+    }
+    made = create_model(function.__name__.title(), __base__=Part, **fields)
+    made.function = function
+    return made
+
+
+class Source(Part):
+    """Items of one sensor, and which of their pixels count."""
+
+    items: str = Field(description="STAC API, static catalogue or item file")
+    collection: str | None = Field(None, description="collection of the items")
+    bands: tuple[str, ...] | None = Field(None, description="common names; default: all it takes")
+    platform: str | dict[str, str] | None = Field(
+        None, description="platform of items that name none, or infer"
+    )
+    query: dict[str, Any] | None = Field(None, description="STAC query, such as cloud cover")
+    mask: tuple[str, ...] = Field(("clear",), description="flags to mask; [] masks nothing")
+    dilate: float = Field(0.0, ge=0, description="dilate the mask [m]")
+    modifier: str | None = Field(None, description="function that signs items, module:function")
+    skip_unreadable: bool = Field(False, description="treat unreadable files as missing")
+
+
+class Area(Part):
+    """Where and when. Without bbox and geometry: all that the items cover."""
+
+    datetime: str | None = Field(None, description="2018, 2018-06/2018-08, 2018-06-01/..")
+    bbox: tuple[float, float, float, float] | None = Field(
+        None, description="west, south, east, north [degree]"
+    )
+    geometry: str | None = Field(None, description="file of polygons; pixels outside are missing")
+    crs: str | int | None = Field(None, description="CRS, if the items are in several")
+    resolution: float | None = Field(None, description="pixel size; default: that of the target")
+
+
+class Model(Part):
+    """How the source is brought to the target's bandpass."""
+
+    name: str = Field("hls-v2", description="a name, auto, or the path of a bundle or fit")
+    to: str = Field("landsat-c2-l2", description="sensor, where there is no table [target]")
+
+
+class Series(Part):
+    """The dense series of both sensors."""
+
+    index: str | None = Field("ndvi", description="index; none writes reflectance")
+    check: bool = Field(True, description="compare pixels with metadata; contradictions end it")
+
+
+class Output(Part):
+    """What is written into the folder."""
+
+    folder: str = Field(description="folder of everything that is written")
+    cogs: bool = Field(False, description="cloud-optimised GeoTIFFs with STAC items")
+    figures: bool = Field(True, description="maps, series and timeline as PNG")
+    report: bool = Field(True, description="a page of HTML")
+    point: tuple[float, float] | None = Field(
+        None, description="longitude, latitude of the series in the figure; default: the mean"
+    )
+
+
+Screen = _options_of(screen_outliers)
+Composite = _options_of(composite)
+Smooth = _options_of(smooth)
+Phenology = _options_of(phenology)
+_Table = _options_of(to_table, leave_out=("crs", "path", "mode"))
+
+
+class Table(_Table):  # type: ignore[misc, valid-type]
+    """A table of fields: one row per field, date and band."""
+
+    fields: str = Field(description="file of polygons (GeoJSON, or any that geopandas reads)")
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of `to_table`."""
+        return {name: v for name, v in super().options().items() if name != "fields"}
+
+
+class Recipe(Part):
+    """A whole job."""
+
+    source: Source
+    target: Source | None = None
+    area: Area = Area()
+    model: Model = Model()
+    series: Series = Series()
+    screen: Screen | None = None  # type: ignore[valid-type]
+    composite: Composite | None = None  # type: ignore[valid-type]
+    smooth: Smooth | None = None  # type: ignore[valid-type]
+    phenology: Phenology | None = None  # type: ignore[valid-type]
+    table: Table | None = None
+    output: Output
+
+    def complaint(self) -> str:
+        """Return what is wrong with the combination of tables; empty if it is valid."""
+        if self.area.bbox is not None and self.area.geometry is not None:
+            return "[area] has both bbox and geometry: give one"
+        if self.composite is not None and self.smooth is not None:
+            return "there are [composite] and [smooth]: give one"
+        if self.phenology is not None and self.series.index is None:
+            return "[phenology] needs an index: give one in [series]"
+        return ""
+
+
+def read_recipe(source: str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
+    """Read a recipe and check it; nothing else is read.
+
+    Parameters
+    ----------
+    source : path or mapping
+        A TOML file, or its tables.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read, a table or key is unknown (with the nearest name), or a value is
+        of a wrong type.
+    """
+    where, tables = "the recipe", source
+    if not isinstance(source, Mapping):
+        where = os.fspath(source)
+        try:
+            tables = tomllib.loads(Path(source).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OptionError(
+                f"{where} cannot be read: {error}", cure="xharmonize init writes an example"
+            ) from None
+    try:
+        recipe = Recipe.model_validate(tables)
+    except ValidationError as error:
+        raise _worded(error, where) from None
+    if complaint := recipe.complaint():
+        raise OptionError(f"{where}: {complaint}")
+    return recipe
+
+
+def _worded(error: ValidationError, where: str) -> OptionError:
+    first = error.errors(include_url=False)[0]
+    *path, name = [str(one) for one in first["loc"] if not str(one).startswith("function-")]
+    table = f"[{path[0]}]" if path else "the file"
+    if first["type"] == "extra_forbidden":
+        part = _part_at(path[:1])
+        known = list(part.model_fields)
+        return OptionError(
+            f"{where}: {table} has no {name!r}",
+            cure=f"{suggest(name, known)}it has {', '.join(known)}",
+        )
+    if first["type"] == "missing":
+        return OptionError(f"{where}: {table} lacks {name!r}", cure="write it")
+    return OptionError(
+        f"{where}: {table} {'.'.join([*path[1:], name])} is {first['input']!r}",
+        cure=first["msg"][:1].lower() + first["msg"][1:],
+    )
+
+
+def _part_at(path: list[str]) -> type[BaseModel]:
+    if not path:
+        return Recipe
+    return dict(_parts())[path[0]]
+
+
+def _parts() -> Iterator[tuple[str, type[Part]]]:
+    """Name and class of each table."""
+    for name, field in Recipe.model_fields.items():
+        kinds = getattr(field.annotation, "__args__", (field.annotation,))
+        yield name, next(kind for kind in kinds if kind is not type(None))
+
+
+def write_example() -> str:
+    """Return a commented recipe: each table and key, with its default."""
+    lines = ["# xharmonize run recipe.toml"]
+    for name, part in _parts():
+        lines += ["", *_example_table(name, part)]
+    return "\n".join(lines) + "\n"
+
+
+_FILLED = {
+    ("source", "items"): '"catalog.json"',
+    ("source", "collection"): '"sentinel-2-l2a"',
+    ("target", "items"): '"catalog.json"',
+    ("target", "collection"): '"landsat-c2-l2"',
+    ("area", "datetime"): '"2022"',
+    ("table", "fields"): '"fields.geojson"',
+    ("output", "folder"): '"series"',
+}
+_ON = {"source", "target", "area", "model", "series", "output"}
+
+
+def _example_table(name: str, part: type[Part]) -> Iterator[str]:
+    title = (part.__doc__ or "").partition("\n")[0]
+    told: Mapping[str, str] = {}
+    if part.function is not None:
+        title = title if name == "table" else (part.function.__doc__ or "").partition("\n")[0]
+        told = describe_parameters(part.function)
+    off = "" if name in _ON else "# "
+    yield f"# {title}"
+    yield f"{off}[{name}]"
+    for key, field in part.model_fields.items():
+        filled = _FILLED.get((name, key))
+        value = filled or _toml(field.default)
+        comment = field.description or told.get(key, "")
+        is_off = off or (filled is None and field.default in (None, ()))
+        yield f"{'# ' if is_off else ''}{key} = {value}  # {comment}".rstrip("# ").rstrip()
+
+
+def _toml(value: Any) -> str:
+    """A plain value as TOML, which for numbers, truths, texts and lists is JSON."""
+    return '""' if value is None else json.dumps(value, ensure_ascii=False)

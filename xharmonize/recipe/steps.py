@@ -1,0 +1,417 @@
+"""Run a recipe: the same steps as the Python calls, each product once, in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import xarray as xr
+
+import xharmonize as xh
+from xharmonize._optional import require
+from xharmonize._replace import Mode, require_mode
+from xharmonize.cube.check import conclude_check, count_contradictions
+from xharmonize.cube.contract import main_layer, with_history
+from xharmonize.errors import OptionError, RadiometryError, StoreError
+from xharmonize.recipe.settings import Recipe, Source, read_recipe
+
+Cube: TypeAlias = xr.DataArray | xr.Dataset
+RECIPE = "recipe"
+"""Attribute of stores that holds the recipe as JSON."""
+MARKS = ".finished"
+"""File that names the products that are whole, one a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A recipe with its cubes opened; nothing has been read but metadata.
+
+    Attributes
+    ----------
+    source, target, harmonized : cube
+        Lazy; `target` is None without the table ``[target]``.
+    series : Dataset
+        The dense series: reflectance, or the index.
+    """
+
+    recipe: Recipe
+    source: Cube
+    target: Cube | None
+    harmonized: Cube
+    series: xr.Dataset
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the recipe, for comparison."""
+        return _digest(self.recipe)
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Names of what will be written, in this order."""
+        recipe, output = self.recipe, self.recipe.output
+        wanted = {
+            "series.zarr": True,
+            "composite.zarr": recipe.composite is not None,
+            "smooth.zarr": recipe.smooth is not None,
+            "seasons.zarr": recipe.phenology is not None,
+            "fields.csv": recipe.table is not None,
+            "cogs": output.cogs,
+            "figures": output.figures,
+            "report.html": output.report,
+        }
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
+
+    def describe(self) -> dict[str, str]:
+        """Return dates, pixels, bytes and tasks, by label."""
+        layer = main_layer(self.series)
+        cubes = {"source": self.source, "target": self.target, "series": layer}
+        told = {
+            name: " × ".join(f"{n} {dim}" for dim, n in cube.sizes.items())
+            for name, cube in cubes.items()
+            if cube is not None
+        }
+        step = abs(float(layer["x"][1] - layer["x"][0])) if layer.sizes["x"] > 1 else float("nan")
+        return told | {
+            "pixel": f"{step:g}",
+            "sensors": ", ".join(sorted(set(self.series["sensor"].values.astype(str).tolist()))),
+            "size in memory": f"{layer.nbytes / 2**20:.0f} MiB",
+            "tasks": str(len(self.series.__dask_graph__() or ())),
+            "writes": ", ".join(self.products),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What running a recipe gave.
+
+    Attributes
+    ----------
+    folder : Path
+    written, kept : tuple of str
+        Products written now, and those that were there from an earlier run of the same recipe.
+    table : FieldTable or None
+    """
+
+    folder: Path
+    written: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> xr.Dataset:
+        """The dense series, opened."""
+        return xh.open_series(self.folder / "series.zarr")
+
+
+def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
+    """Open the cubes of a recipe and build its graph; reads metadata only, but for ``auto``.
+
+    Raises
+    ------
+    OptionError
+        If the recipe is not valid; see `read_recipe`.
+    XHarmonizeError
+        As the functions that the tables stand for.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    model: Any = recipe.model.name
+    if model != "auto":
+        model = xh.load_model(model)
+    target = None if recipe.target is None else _open(recipe, recipe.target, model=None)
+    source = _open(recipe, recipe.source, model=model)
+    harmonized, series = _harmonize(recipe, model, source, target)
+    if recipe.screen is not None:
+        series = xh.series.screen_outliers(series, **recipe.screen.options())
+    if recipe.series.index not in (None, "none"):
+        series = xh.index(series, recipe.series.index)
+    return Plan(recipe=recipe, source=source, target=target, harmonized=harmonized, series=series)
+
+
+def run(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    *,
+    mode: Mode = "w-",
+    progress: Callable[[str], None] | None = None,
+) -> Done:
+    """Run a recipe: open, mask, harmonise, merge, and write all that it asks for.
+
+    Parameters
+    ----------
+    recipe : path, mapping or Recipe
+        A TOML file or its tables; ``xharmonize init`` writes an example with every key.
+    mode : {"w-", "w"}
+        What to do with a folder that holds another recipe's products: refuse, or replace them.
+        Products of the same recipe that are whole are kept: a run that was interrupted goes on.
+    progress : callable, optional
+        Is told each step.
+
+    Returns
+    -------
+    Done
+        What was written, and the folder: the series as Zarr, and the other products that the
+        recipe asks for. Each store keeps the recipe in its attributes, and ``recipe.json`` lies
+        beside them.
+
+    Raises
+    ------
+    OptionError
+        If the recipe is not valid.
+    StoreError
+        If the folder holds something else.
+    RadiometryError
+        If pixels contradict the metadata and ``[series] check`` is not false.
+
+    Examples
+    --------
+    >>> import xharmonize as xh
+    >>> done = xh.run("recipe.toml")  # doctest: +SKIP
+    >>> done.series  # doctest: +SKIP
+    """
+    require_mode(mode)
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    tell = progress or (lambda _: None)
+    folder = Path(recipe.output.folder)
+    finished = _finished(folder, recipe, mode)
+    tell("opening")
+    job = plan(recipe)
+    kept = tuple(name for name in job.products if name in finished)
+    left = [name for name in job.products if name not in finished]
+    if left and recipe.series.check and "series.zarr" in left:
+        tell("comparing pixels with metadata")
+        _require_agreement(job)
+    _begin(folder, recipe)
+    for name in left:
+        tell(f"writing {name}")
+        _WRITERS[name](job, folder / name)
+        with (folder / MARKS).open("a", encoding="utf-8") as marks:
+            marks.write(f"{name}\n")
+    return Done(folder=folder, written=tuple(left), kept=kept)
+
+
+def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:
+    area = recipe.area
+    takes_native = model is not None and getattr(model, "changes_grid", False)
+    options: dict[str, Any] = {
+        "collection": source.collection,
+        "datetime": area.datetime,
+        "bbox": area.bbox,
+        "geometry": None if area.geometry is None else read_polygons_file(area.geometry),
+        "bands": source.bands or _bands_of(recipe, model),
+        "crs": area.crs,
+        "resolution": None if takes_native else _resolution(recipe, source),
+        "mask": xh.Mask(names=source.mask, dilate=source.dilate, dilate_unit="metres")
+        if source.mask
+        else None,
+        "platform": source.platform,
+        "query": source.query,
+        "modifier": None if source.modifier is None else _function(source.modifier),
+        "on_error": "skip" if source.skip_unreadable else "raise",
+    }
+    cube: Cube = xh.open_stac(source.items, **options)
+    return cube
+
+
+def _resolution(recipe: Recipe, source: Source) -> float | None:
+    """Pixel size at which a cube is opened: a source that has a target keeps its own pixels."""
+    has_target = recipe.target is not None and source is recipe.source
+    return None if has_target else recipe.area.resolution
+
+
+def _bands_of(recipe: Recipe, model: Any) -> tuple[str, ...] | None:
+    """Bands that the model needs or, where it maps bands one by one, those of the index."""
+    if model == "auto":
+        return None
+    if model is not None and model.needs_all_bands:
+        return tuple(model.bands)
+    index = recipe.series.index
+    if index in (None, "none"):
+        return None if model is None else tuple(model.bands)
+    from xharmonize.cube.indices import get_index
+
+    return tuple("nir08" if role == "nir" else role for role in get_index(index).roles)
+
+
+def _harmonize(recipe: Recipe, model: Any, source: Cube, target: Cube | None) -> tuple[Any, Any]:
+    """The source in the target's bandpass, and the dense series."""
+    if model == "auto":
+        if target is None:
+            raise OptionError(
+                "[model] auto learns from pairs, and there is no [target]", cure="write one"
+            )
+        series = xh.densify(target, source, model="auto")
+        fit = xh.load_model(series)
+        return xh.to_landsat(source, fit, like=target), series
+    if target is None:
+        harmonized = xh.to_sensor(source, recipe.model.to, model, resolution=recipe.area.resolution)
+        return harmonized, xh.densify(harmonized)
+    sensor = str(target["sensor"].values[0])
+    harmonized = xh.to_sensor(source, sensor, model, like=target)
+    bands = [b for b in target["band"].values.tolist() if b in harmonized["band"].values.tolist()]
+    return harmonized, xh.densify(target.sel(band=bands), harmonized.sel(band=bands))
+
+
+def _require_agreement(job: Plan) -> None:
+    for cube in (job.source, job.target):
+        if cube is None:
+            continue
+        table = xh.check_radiometry(cube)
+        if count_contradictions(table):
+            raise RadiometryError(
+                f"{conclude_check(table)} and nothing was written",
+                cure="read another collection, or write check = false in [series]",
+            )
+
+
+def _digest(recipe: Recipe) -> str:
+    text = json.dumps(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _finished(folder: Path, recipe: Recipe, mode: Mode) -> set[str]:
+    """Products that are whole; raise unless the folder is new, or that of the same recipe."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return set()
+    there = folder / "recipe.json"
+    if not there.is_file():
+        raise StoreError(
+            f"{folder} is not empty and holds no recipe's products", cure="name another folder"
+        )
+    if json.loads(there.read_text(encoding="utf-8"))["sha256"] != _digest(recipe):
+        if mode == "w-":
+            raise StoreError(
+                f"{folder} holds the products of another recipe",
+                cure="name another folder, or replace them: mode='w' (--overwrite)",
+            )
+        (folder / MARKS).unlink(missing_ok=True)
+        return set()
+    marks = folder / MARKS
+    return set(marks.read_text(encoding="utf-8").split("\n")) if marks.exists() else set()
+
+
+def _begin(folder: Path, recipe: Recipe) -> None:
+    """Make the folder, with the recipe in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        told = {
+            "sha256": _digest(recipe),
+            "xharmonize": xh.__version__,
+            RECIPE: recipe.model_dump(mode="json", exclude_unset=True),
+        }
+        (folder / "recipe.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error}") from error
+
+
+def _stored(job: Plan, cube: Any, path: Path) -> None:
+    """Write a cube with the recipe in its attributes."""
+    text = json.dumps(job.recipe.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    attrs = with_history(dict(cube.attrs), f"recipe {job.digest[:12]}")
+    xh.to_zarr(cube.assign_attrs(attrs | {RECIPE: text}), path, mode="w")
+
+
+def _series_of(path: Path) -> xr.Dataset:
+    return xh.open_series(path.parent / "series.zarr")
+
+
+def _best_of(path: Path) -> xr.Dataset:
+    """The last stage of the series that was written: smooth, composite, or as it is."""
+    stages = ("smooth.zarr", "composite.zarr", "series.zarr")
+    return xh.open_series(next(p for p in (path.parent / n for n in stages) if p.exists()))
+
+
+def _write_series(job: Plan, path: Path) -> None:
+    _stored(job, job.series, path)
+
+
+def _write_composite(job: Plan, path: Path) -> None:
+    _stored(job, xh.composite(_series_of(path), **_given(job.recipe.composite)), path)
+
+
+def _write_smooth(job: Plan, path: Path) -> None:
+    _stored(job, xh.smooth(_series_of(path), **_given(job.recipe.smooth)), path)
+
+
+def _write_seasons(job: Plan, path: Path) -> None:
+    seasons = xh.series.phenology(_best_of(path), **_given(job.recipe.phenology))
+    _stored(job, seasons, path)
+
+
+def _write_table(job: Plan, path: Path) -> None:
+    table = job.recipe.table
+    if table is not None:
+        polygons = read_polygons_file(table.fields)
+        xh.to_table(_best_of(path), polygons, path=path, mode="w", **table.options())
+
+
+def _write_cogs(_: Plan, path: Path) -> None:
+    xh.to_cogs(_best_of(path), path, mode="w")
+
+
+def _write_figures(job: Plan, path: Path) -> None:
+    from xharmonize.plot.overview import draw
+
+    smoothed = _best_of(path) if job.recipe.smooth is not None else None
+    draw(
+        path,
+        source=job.source,
+        harmonized=job.harmonized,
+        target=job.target,
+        series=_series_of(path),
+        point=job.recipe.output.point,
+        smoothed=smoothed,
+    )
+
+
+def _write_report(_: Plan, path: Path) -> None:
+    xh.write_report(_series_of(path), path, title="Dense series", mode="w")
+
+
+def _given(part: Any) -> dict[str, Any]:
+    options: dict[str, Any] = part.options()
+    return options
+
+
+_WRITERS: dict[str, Callable[[Plan, Path], None]] = {
+    "series.zarr": _write_series,
+    "composite.zarr": _write_composite,
+    "smooth.zarr": _write_smooth,
+    "seasons.zarr": _write_seasons,
+    "fields.csv": _write_table,
+    "cogs": _write_cogs,
+    "figures": _write_figures,
+    "report.html": _write_report,
+}
+
+
+def read_polygons_file(path: str | os.PathLike[str]) -> Any:
+    """Read polygons: GeoJSON, or any file that geopandas reads.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read.
+    """
+    try:
+        if Path(path).suffix.lower() in (".json", ".geojson"):
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+        return require("geopandas", extra="all").read_file(path)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path} cannot be read: {error}", cure="give GeoJSON") from error
+
+
+def _function(path: str) -> Callable[..., Any]:
+    """A function named as ``module:function``."""
+    module, _, name = path.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError(
+            f"{path!r} names no function: {error}", cure="write module:function"
+        ) from error
+    return function
