@@ -18,7 +18,7 @@ from xharmonize.cube.contract import Cube, on_reflectance, read_coordinate, with
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.whole import days_of
-from xharmonize.errors import OptionError, RadiometryError, TimeAxisError
+from xharmonize.errors import OptionError, RadiometryError
 from xharmonize.kernels.speckle import lee
 from xharmonize.sensors import find_sensor
 from xharmonize.sensors.spec import UNKNOWN
@@ -80,8 +80,10 @@ def _in_units(cube: Cube, wanted: Units) -> Cube:
     if units_of(array) == wanted:
         return cube
     changed = on_reflectance(cube, partial(_converted, wanted=wanted))
-    return changed if isinstance(changed, xr.DataArray) else changed.drop_vars(
-        "uncertainty", errors="ignore"
+    return (
+        changed
+        if isinstance(changed, xr.DataArray)
+        else changed.drop_vars("uncertainty", errors="ignore")
     )
 
 
@@ -154,13 +156,28 @@ def tracks_of(cube: xr.DataArray) -> AnyArray:
     hours = cube["time"].values.astype("datetime64[h]").astype(np.int64) % 24
     return np.array(
         [
-            f"{way}/{orbit:.0f}"
-            if np.isfinite(orbit)
-            else f"{way}/day {day % REPEAT}, {hour} h"
+            f"{way}/{orbit:.0f}" if np.isfinite(orbit) else f"{way}/day {day % REPEAT}, {hour} h"
             for way, orbit, day, hour in zip(state, number, days_of(cube).tolist(), hours.tolist())
         ],
         dtype=str,
     )
+
+
+def orbits_stated(cube: xr.DataArray) -> dict[str, Any]:
+    """Coordinates of the orbits of a radar cube that other software wrote, such as stackstac's.
+
+    Returns
+    -------
+    dict
+        ``orbit_state`` and ``relative_orbit`` along time, as far as they are stated.
+    """
+    n, found = cube.sizes["time"], {}
+    for name, kind in ((ORBIT_STATE, str), (RELATIVE_ORBIT, float)):
+        key = next((k for k in (name, f"sat:{name}") if k in cube.coords), None)
+        if key is not None and cube[key].dims in ((), ("time",)):
+            values = np.broadcast_to(read_coordinate(cube, key), n)
+            found[name] = ("time", values.astype(kind))
+    return found
 
 
 def filter_speckle(cube: Cube, *, window: int = 7, looks: float = LOOKS) -> Cube:
@@ -223,42 +240,3 @@ def _filtered(power: xr.DataArray, *, window: int, looks: float) -> xr.DataArray
     data = without_margin(data, values.data, margin)
     line = f"filter_speckle: lee, window={window}, looks={looks:g}"
     return values.copy(data=data).assign_attrs(with_history(values.attrs, line))
-
-
-def passes_of(cube: xr.DataArray, days: AnyArray, *, tolerance: float) -> tuple[str, AnyArray]:
-    """Choose the track with most passes, and its pass nearest to each day.
-
-    Parameters
-    ----------
-    days : (time,) int array
-        Days since 1970-01-01.
-    tolerance : float
-        Longest time to a pass [day].
-
-    Returns
-    -------
-    track : str
-        As `tracks_of` names it; of equally many passes the first name.
-    steps : (time,) int64 array
-        Number of the pass, the earlier of two that are equally near; -1 where none is near.
-
-    Raises
-    ------
-    TimeAxisError
-        If no day has a pass.
-    """
-    tracks, own = tracks_of(cube), days_of(cube)
-    names, counts = np.unique(tracks, return_counts=True)
-    track = str(names[counts.argmax()])
-    steps = np.flatnonzero(tracks == track)
-    steps = steps[np.argsort(own[steps], kind="stable")]
-    away = np.abs(own[steps][None, :] - np.asarray(days)[:, None])
-    nearest = steps[away.argmin(axis=1)]
-    found = np.where(away.min(axis=1) <= tolerance, nearest, -1)
-    if (found < 0).all():
-        raise TimeAxisError(
-            f"no date has a Sentinel-1 pass of orbit {track!r} within {tolerance:g} days, the "
-            f"nearest is {away.min()} days away",
-            cure="give Sentinel-1 of the same months, or a longer max_offset=",
-        )
-    return track, found

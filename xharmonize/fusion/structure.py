@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.blockwise import is_lazy
+from xharmonize.cube.blockwise import Span, apart, is_lazy
 from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
 SIDE, WINDOWS = 48, 4
@@ -21,29 +21,28 @@ EXPONENTS = np.arange(0.2, 1.61, 0.1)
 PARAMETERS = ("nugget", "growth", "exponent")
 
 
-def sample_of(cube: xr.DataArray) -> xr.DataArray:
+def sample_of(cube: xr.DataArray) -> Any:
     """Take the pixels that fits look at, in one block: windows that are spread over the cube.
 
     Their place follows from the number of rows and columns alone. A lazy sample has a graph of its
     own: it reads its blocks by itself, so that no block has to be kept until the sample is
     complete.
     """
-    places = {dim: _places(cube.sizes[dim]) for dim in ("y", "x")}
-    sample = cube.isel(places).transpose("time", "band", "y", "x")
-    if not is_lazy(sample):
-        return sample
-    from dask.graph_manipulation import clone
-
-    apart: Any = clone(sample.data, seed="xharmonize-sample")
-    return sample.copy(data=apart.rechunk(-1))
+    values = cube.transpose("time", "band", "y", "x").data
+    for axis in (2, 3):
+        windows = _windows(values.shape[axis])
+        cut = [values[(slice(None),) * axis + (slice(*window),)] for window in windows]
+        values = cut[0] if len(cut) == 1 else np.concatenate(cut, axis=axis)
+    return apart(values).rechunk(-1) if is_lazy(values) else values
 
 
-def _places(size: int) -> IntArray:
+def _windows(size: int) -> list[Span]:
+    """First pixel of each window along an axis, and the one after its last."""
     if size <= SIDE:
-        return np.arange(size)
+        return [(0, size)]
     width = SIDE // WINDOWS
-    starts = np.linspace(0, size - width, WINDOWS).round().astype(np.int64)
-    return np.unique((starts[:, None] + np.arange(width)).ravel())
+    starts = np.linspace(0, size - width, WINDOWS).round().astype(int).tolist()
+    return [(start, start + width) for start in starts]
 
 
 def date_pairs(days: IntArray, longest: float) -> Iterator[tuple[int, int, int]]:
@@ -91,7 +90,9 @@ def fit_structure(
     for i, j, lag in date_pairs(days, longest):
         pixels = np.flatnonzero(is_valid[i] & is_valid[j])
         if pixels.size:
-            other = values[j][:, pixels] - values[i][:, pixels] if away is None else away(i, j, pixels)
+            other = (
+                values[j][:, pixels] - values[i][:, pixels] if away is None else away(i, j, pixels)
+            )
             counts[lag] += pixels.size
             squares[lag] += np.square(other, dtype=np.float64).sum(axis=1)
     lags = np.flatnonzero(counts)

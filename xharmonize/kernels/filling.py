@@ -111,7 +111,7 @@ def interpolate(
             if i >= 0 and j >= 0:
                 variance -= share * (1.0 - share) * _at(spread, a + b)
             result[0, t, p] = value
-            result[1, t, p] = np.sqrt(max(2.0 * variance, 0.0))
+            result[1, t, p] = 0.0 if variance < 0 else np.sqrt(2.0 * variance)  # NaN stays
     return result
 
 
