@@ -18,17 +18,12 @@ DAYS = (1, 4, 11, 16, 24, 31)
 BANDS = ("green", "red", "nir")
 
 
-def optical(days=DAYS, shape=(9, 8), seed=0, **options) -> xr.DataArray:
+def made(days=DAYS, shape=(9, 8), **options) -> xr.DataArray:
     """A cube whose bands drift with time, a third of it cloudy."""
     dates = [f"2018-07-{day:02}T10:50" for day in days]
-    cube = example_cube(bands=BANDS, dates=dates, shape=shape, missing=0.3, seed=seed, **options)
-    drift = np.array([0.0, -0.002, 0.006])[None, :, None, None]
-    return cube + xr.DataArray(drift * np.array(days)[:, None, None, None], dims=cube.dims)
-
-
-def made(*args, **options) -> xr.DataArray:
-    cube = optical(*args, **options)
-    return cube.assign_attrs(example_cube().attrs).rename("reflectance").astype("float32")
+    cube = example_cube(bands=BANDS, dates=dates, shape=shape, missing=0.3, **options)
+    drift = np.array(days)[:, None, None, None] * np.array([0, -0.002, 0.006])[:, None, None]
+    return cube.copy(data=(cube.values + drift).astype(np.float32))
 
 
 def radar(days=(2, 8, 14, 20, 26), shape=(9, 8), **options) -> xr.DataArray:
@@ -76,7 +71,7 @@ def test_a_whole_date_is_estimated_without_itself():
     cube = made()
     whole = xh.fill_clouds(cube, whole=True)
     hidden = cube.where(cube["time"] != cube["time"][2])
-    only = xh.fill_clouds(hidden, fit_fill(cube) if False else None)
+    only = xh.fill_clouds(hidden)
     np.testing.assert_allclose(
         whole["reflectance"][2], only["reflectance"][2], rtol=1e-6, equal_nan=True
     )
@@ -89,7 +84,9 @@ def test_only_dates_on_one_side(reference, sign):
     filled = xh.fill_clouds(cube, reference=reference)
     end = 0 if reference == "before" else -1
     np.testing.assert_array_equal(filled["reflectance"][end], cube[end])
-    t, y, x = next(i for i in np.argwhere(np.isnan(cube.values[:, 0])) if i[0] not in (0, 5))
+    y = x = 0
+    cube[2, :, 0, 0], t = np.nan, 2
+    cube[[0, 1, 3, 4], :, 0, 0] = np.array([0.1, 0.2, 0.3, 0.4])[:, None]
     clear = np.flatnonzero(np.isfinite(cube.values[:, 0, y, x]))
     side = clear[clear < t] if sign < 0 else clear[clear > t]
     step = side[-1 if sign < 0 else 0]
@@ -110,10 +107,10 @@ def test_nearest_takes_the_nearer_one():
 
 def test_what_is_too_far_stays_missing():
     cube = made()
-    cube[1:, :, 0, 0] = np.nan
+    cube[0, :, 0, 0], cube[1:, :, 0, 0] = 0.2, np.nan
     filled = xh.fill_clouds(cube, max_gap="12D")
     found = np.isfinite(filled["reflectance"].values[:, 0, 0, 0])
-    assert found.tolist() == [bool(np.isfinite(cube[0, 0, 0, 0]))] * 3 + [False] * 3 or not found[0]
+    assert found.tolist() == [True] * 3 + [False] * 3
     assert np.isnan(filled["gap"].values[-1, 0, 0])
     assert filled["origin"].values[-1, 0, 0, 0] == 0
 
@@ -167,7 +164,7 @@ def test_companions_and_contract_survive():
     assert set(cube.coords) == set(filled.coords)
     assert filled["gap"].attrs["units"] == "days"
     assert "fill_clouds: temporal, missing pixels" in filled["reflectance"].attrs["history"]
-    assert filled["reflectance"].odc.crs == cube["reflectance"].odc.crs
+    assert filled["spatial_ref"].attrs == cube["spatial_ref"].attrs
 
 
 def test_dates_in_any_order_give_the_same():
@@ -176,12 +173,12 @@ def test_dates_in_any_order_give_the_same():
     xr.testing.assert_allclose(turned["reflectance"], xh.fill_clouds(cube)["reflectance"])
 
 
-CHUNKS = [{"time": 1, "y": 4, "x": 3}, {"time": 4, "band": 1, "y": 9}, {"x": 5}]
+CHUNKS = [{"time": 4, "y": 30, "x": 3}, {"band": 1, "y": 19}]
 
 
 @pytest.mark.parametrize("model", ["temporal", "nearest", "sar-regression"])
 def test_nothing_depends_on_chunks(model):
-    days = tuple(range(1, 31, 3))
+    days = tuple(range(1, 31, 4))
     cube, beside = made(days, shape=(50, 8)), radar(tuple(range(2, 31, 6)), shape=(50, 8))
     sentinel1 = beside if model == "sar-regression" else None
     assert_chunk_invariant(
@@ -191,14 +188,14 @@ def test_nothing_depends_on_chunks(model):
         assert_chunk_invariant(
             lambda one: xh.fill_clouds(cube.chunk({"y": 20}), one, model),
             sentinel1,
-            chunkings=CHUNKS[:1],
+            chunkings=[{"time": 2, "y": 19}],
         )
 
 
-@settings(max_examples=10)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_nothing_depends_on_any_chunks(data):
-    cube = made()
+    cube = made(shape=(5, 4))
     chunks = data.draw(chunkings(cube))
     fit = fit_fill(cube)
     xr.testing.assert_identical(
@@ -238,8 +235,8 @@ def follower(shape=(30, 30)):
     decibels = np.stack([np.where(is_mown, -12.0, -9), np.where(is_mown, -21.0, -15)], axis=1)
     decibels += rng.normal(0, 0.3, decibels.shape)
     power = beside.copy(data=(10 ** (decibels / 10)).astype(np.float32))
-    clear = (np.arange(15) % 7 == 0)[:, None, None, None]
-    return truth, truth.where(xr.DataArray(clear, dims=truth.dims)), power
+    clear = xr.DataArray(np.arange(15) % 7 == 0, dims="time")
+    return truth, truth.where(clear), power
 
 
 def test_sentinel1_tells_what_changed_between_clear_dates(monkeypatch):
@@ -269,11 +266,9 @@ def test_a_fit_is_saved_and_applied_again(tmp_path):
 
 def test_the_day_of_sentinel1_is_told_and_dates_without_it_stay_missing():
     cube, beside = made(), radar(days=(2, 8, 14))
-    filled = xh.fill_clouds(
-        cube,
-        beside,
-        fit_fill(made(tuple(range(1, 31, 2)), (30, 30)), radar(shape=(30, 30)), "sar-regression"),
-    )
+    dense = made(tuple(range(1, 31, 2)), (30, 30))
+    fit = fit_fill(dense, radar(shape=(30, 30)), "sar-regression")
+    filled = xh.fill_clouds(cube, beside, fit)
     offset = filled["sentinel1_offset"].values
     np.testing.assert_allclose(offset[:4], np.array([1, -2, -3, -2]) + (17 * 60 + 32 - 650) / 1440)
     assert np.isnan(offset[-2:]).all()
@@ -290,10 +285,19 @@ def test_a_pixel_without_sentinel1_stays_missing():
     assert np.isfinite(filled["reflectance"].values[1, :, 4, 5]).all()
 
 
+def half(array: xr.DataArray) -> xr.DataArray:
+    """Half of the reflectance everywhere, as a network might say."""
+    return xr.full_like(array, 0.5)
+
+
 def test_a_function_is_a_model():
     cube = made()
-    filled = xh.fill_clouds(cube, model=lambda one: one * 0 + 0.5)
-    assert np.isnan(filled["reflectance"]).all() or True
+    filled = xh.fill_clouds(cube, model=half)
+    seen = np.isfinite(cube.values)
+    np.testing.assert_array_equal(filled["reflectance"].values[seen], cube.values[seen])
+    assert (filled["reflectance"].values[~seen] == 0.5).all()
+    assert (filled["origin"].values[~seen] == Origin.FILLED).all()
+    assert np.isnan(filled["uncertainty"]).all()
 
 
 def test_the_accessor_fills():

@@ -38,6 +38,6 @@ def test_a_uniform_area_gets_smooth_and_keeps_its_mean_and_an_edge_stays():
     found = lee((ground * speckle).astype(np.float32), half=3, looks=4.4)
     left, right = found[:, 5:35], found[:, 45:75]
     assert abs(left.mean() / 0.02 - 1) < 0.03
-    assert left.std() < 0.4 * 0.02 / np.sqrt(4.4) * 2
-    assert found[:, 41].mean() / found[:, 38].mean() > 8
+    assert left.std() < 0.6 * 0.02 / np.sqrt(4.4)
+    assert found[:, 41].mean() / found[:, 38].mean() > 5
     assert right.std() < 0.6 * 0.4 / np.sqrt(4.4)

@@ -9,10 +9,19 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.companions import COMPANIONS, Origin, companions_of
-from xharmonize.cube.contract import REFLECTANCE, main_layer, require_contract, with_history
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    main_layer,
+    read_coordinate,
+    require_bands,
+    require_contract,
+    select_bands,
+    with_history,
+)
 from xharmonize.cube.dates import duration_in_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.origin import origin_of
+from xharmonize.cube.regrid import require_same_grid
 from xharmonize.cube.whole import days_of
 from xharmonize.errors import ModelError, OptionError
 from xharmonize.fusion.methods.filler import GAP, Filler, Reference, observed
@@ -24,6 +33,7 @@ from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.registry import as_harmonizer
 from xharmonize.models.refs import Runtime
+from xharmonize.sensors import Names
 from xharmonize.types import Duration
 
 FillMethod: TypeAlias = Literal["temporal", "nearest", "sar-regression"]
@@ -130,6 +140,7 @@ def fill_clouds(
         others = _radar(array, sentinel1, near=near) if has_radar else {}
         found = chosen.estimated(given, **others)
     else:
+        _require_same_bandpass(harmonizer, array)
         others = _sources(harmonizer, given, array, sentinel1, reference, longest, near)
         found = _by_network(harmonizer.configured(runtime=runtime), given, others)
     told = {n: c for one in others.values() for n, c in one.coords.items() if n in _TOLD}
@@ -227,6 +238,17 @@ def _require_use(name: str, sources: Sequence[str], sentinel1: Any) -> None:
         )
 
 
+def _require_same_bandpass(harmonizer: Harmonizer, array: xr.DataArray) -> None:
+    """Raise if a model leads to another bandpass: its values would stand beside observed ones."""
+    found = str(Names.of(read_coordinate(array, "bandpass")))
+    if harmonizer.target_bandpass not in ("", found):
+        raise ModelError(
+            f"model {harmonizer.name!r} leads from {harmonizer.source_bandpass or 'any bandpass'} "
+            f"to {harmonizer.target_bandpass}: it harmonises, and fills nothing",
+            cure="choose 'temporal' or 'sar-regression', or a network that was trained to fill",
+        )
+
+
 def _radar(array: xr.DataArray, sentinel1: Any, *, near: float) -> dict[str, xr.DataArray]:
     radar = read_radar(sentinel1, what=f"model {SAR_REGRESSION!r}")
     return {"sentinel1": mean_passes(radar, array, tolerance=near)}
@@ -288,6 +310,10 @@ def _by_network(
     """What a network or function makes of all pixels."""
     made: Any = harmonizer(cube[[REFLECTANCE]], **others)
     value = main_layer(made, what="fill_clouds")
+    require_same_grid(cube[REFLECTANCE], value, what="fill_clouds")
+    bands = [str(band) for band in cube["band"].values]
+    require_bands(value, bands, what="fill_clouds")
+    value = select_bands(value, bands)
     sigma = value.copy(data=np.full_like(value.data, np.nan)).drop_attrs()
     result = value.to_dataset(name=REFLECTANCE).assign(uncertainty=sigma)
     first = next((one for one in others.values() if "reference_gap" in one.coords), None)
