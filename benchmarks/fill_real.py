@@ -103,7 +103,7 @@ def cases(place: Place, judged: Any, hidden: tuple[int, ...]) -> Iterator[tuple[
 def fits_of(place: Place, judged: Any) -> list[xr.Dataset]:
     """Regressions on the place itself, each without a quarter of its judged dates."""
     found = []
-    for part in np.array_split(judged, QUARTERS):
+    for part in filter(len, np.array_split(judged, QUARTERS)):
         away = np.abs([days_from(place.cube, step) for step in part]).min(axis=0)
         rest = place.cube.isel(time=np.flatnonzero(away > max(HIDDEN)))
         found.append(fit_fill(rest, place.radar, "sar-regression").compute())
@@ -129,7 +129,8 @@ def judge(
     """Scores of each method, what was hidden and date."""
     judged = place.clear[::every]
     own = fits_of(place, judged)
-    quarter = np.repeat(np.arange(QUARTERS), [len(p) for p in np.array_split(judged, QUARTERS)])
+    sizes = [len(part) for part in np.array_split(judged, QUARTERS) if len(part)]
+    quarter = np.repeat(np.arange(len(sizes)), sizes)
     of_step = dict(zip(judged.tolist(), quarter.tolist()))
     rows = []
     for case, step, cube in cases(place, judged, hidden):
