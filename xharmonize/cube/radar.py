@@ -63,16 +63,27 @@ def to_decibels(cube: Cube) -> Cube:
     >>> to_decibels(radar).attrs["units"], to_power(to_decibels(radar)).attrs["units"]
     ('dB', '1')
     """
+    cube = at_door(cube)
     return _in_units(cube, "dB")
 
 
 def to_power(cube: Cube) -> Cube:
-    """Return radar backscatter as linear power, lazily; the inverse of `to_decibels`."""
+    """Return radar backscatter as linear power, lazily; the inverse of `to_decibels`.
+
+    Parameters, result and errors are those of `to_decibels`.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> radar = example_cube("sentinel-1-rtc", platform="sentinel-1a", bands=["vv", "vh"])
+    >>> bool(abs(to_power(to_decibels(radar)) - radar).max() < 1e-6)
+    True
+    """
+    cube = at_door(cube)
     return _in_units(cube, "power")
 
 
 def _in_units(cube: Cube, wanted: Units) -> Cube:
-    cube = at_door(cube)
     array = cube if isinstance(cube, xr.DataArray) else cube["reflectance"]
     require_radar(array)
     if not read_coordinate(array, "is_decoded").all():
@@ -214,6 +225,13 @@ def filter_speckle(cube: Cube, *, window: int = 7, looks: float = LOOKS) -> Cube
     ----------
     Lee, J.-S. (1980). Digital image enhancement and noise filtering by use of local statistics.
     IEEE Transactions on Pattern Analysis and Machine Intelligence 2. doi:10.1109/TPAMI.1980.4766994
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> radar = example_cube("sentinel-1-rtc", platform="sentinel-1a", bands=["vv", "vh"])
+    >>> bool(filter_speckle(radar).std() < radar.std())
+    True
     """
     if isinstance(window, bool) or not isinstance(window, int) or window < 3 or window % 2 == 0:
         raise OptionError(cure="give an odd number from 3 on", argument="window", value=window)

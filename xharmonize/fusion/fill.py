@@ -124,6 +124,7 @@ def fill_clouds(
     >>> int(filled["origin"][2, 0, 0, 0]), float(filled["gap"][2, 0, 0])
     (4, 5.0)
     """
+    cube, sentinel1 = at_door(cube), at_door(sentinel1)
     _require_reference(reference)
     longest = duration_in_days(max_gap, argument="max_gap")
     near = duration_in_days(max_offset, argument="max_offset", least=0)
@@ -190,7 +191,16 @@ def fit_fill(
         If there are fewer than 3 dates, or, when computed, too few pairs of clear values.
     ContractError, RadiometryError, TimeAxisError
         See `fill_clouds`.
+
+    Examples
+    --------
+    >>> from xharmonize.testing import example_cube
+    >>> dates = [f"2018-07-{day:02}" for day in (1, 4, 6, 11, 16, 26)]
+    >>> fit = fit_fill(example_cube(dates=dates))
+    >>> fit["structure"].dims, fit.attrs["model"]
+    (('band', 'parameter'), 'temporal')
     """
+    cube, sentinel1 = at_door(cube), at_door(sentinel1)
     if model not in FILLERS:
         raise OptionError(
             "is no model that can be fitted to a place",
@@ -211,7 +221,6 @@ def fit_fill(
 
 def _opened(cube: Any) -> tuple[xr.Dataset, xr.DataArray]:
     """The cube as a Dataset, and its reflectance."""
-    cube = at_door(cube)
     array = main_layer(cube, what="fill_clouds")
     require_contract(array)
     if isinstance(cube, xr.Dataset):
