@@ -14,6 +14,7 @@ from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.harmonize import Job, require_free, write
 from xharmonize.cli.inputs import (
     CHECK,
+    DEFAULT_BANDS,
     WHERE,
     Choice,
     Query,
@@ -27,7 +28,6 @@ from xharmonize.fusion.methods.filler import Reference
 from xharmonize.fusion.radar import POLARISATIONS
 
 HOW = "How to fill"
-DEFAULT_BANDS = ("blue", "green", "red", "nir")
 
 
 @dataclass(frozen=True, kw_only=True)
