@@ -1,7 +1,8 @@
 """Clouds filled on real observations: clear dates hidden and rebuilt.
 
 ``python benchmarks/fill_real.py`` prints one table; ``--picture FILE`` also draws one date. It
-needs the real observations (``XHARMONIZE_DATA``, or ``../shared/data``).
+needs the real observations (``XHARMONIZE_DATA``, or ``../shared/data``). With ``--simulated`` the places are two
+simulated seasons of fields 40 km apart, without haze, whose radar follows the water-cloud model.
 
 Every second clear date of two places (flanders-2018, flanders-2019) is hidden, with all dates up to
 0, 10, 20 or 35 days around it, and rebuilt from the others; in the rows "clouds", only the pixels
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from xharmonize.cube.screening import screen_alone
 from xharmonize.fusion import fit_fill
 
 PLACES = ("flanders-2018", "flanders-2019")
+SIMULATED = {"simulated": (501_600.0, 5_629_200.0), "simulated, east": (541_600.0, 5_629_200.0)}
 BANDS = ("blue", "green", "red", "nir")
 HIDDEN = (0, 10, 20, 35)
 WINDOW = 100
@@ -68,9 +71,30 @@ def data_folder() -> Path:
 
 def load(folder: Path, name: str) -> Place:
     """Open a place without the dates that screening finds hazy, or nothing of which is clear."""
-    catalog = folder / name / "catalog.json"
+    return read(folder / name / "catalog.json", name, "sentinel-1-grd")
+
+
+def simulate(folder: Path, name: str) -> Place:
+    """Simulate a season of one of the `SIMULATED` places."""
+    from xharmonize.simulate import Simulation, write_catalog
+
+    place = Simulation(
+        seed=3,
+        center=SIMULATED[name],
+        size=(640, 640),
+        start="2022-03-01",
+        end="2022-10-31",
+        sensors=("sentinel-2-l2a", "sentinel-1-rtc"),
+        haziness=0.0,
+        cloudiness=0.5,
+    )
+    return read(write_catalog(place, folder / name), name, "sentinel-1-rtc")
+
+
+def read(catalog: Path, name: str, sentinel1: str) -> Place:
+    """Read a place into memory."""
     cube = xh.open_stac(catalog, collection="sentinel-2-l2a", bands=BANDS, mask="clear").compute()
-    radar = xh.open_stac(catalog, collection="sentinel-1-grd", mask=None).compute()
+    radar = xh.open_stac(catalog, collection=sentinel1, mask=None).compute()
     found = screen_alone(cube, min_valid=0.8)
     share = cube.notnull().all("band").mean(["y", "x"]).values
     kept = (share > 0.05) & ~(found.outlier_score > 2)
@@ -197,10 +221,15 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="few dates and pixels")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--simulated", action="store_true", help="simulated places")
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        places = [load(data_folder(), name) for name in PLACES]
+        if options.simulated:
+            with tempfile.TemporaryDirectory() as folder:
+                places = [simulate(Path(folder), name) for name in SIMULATED]
+        else:
+            places = [load(data_folder(), name) for name in PLACES]
     if options.small:
         part = {"y": slice(0, 16), "x": slice(0, 16)}
         places = [

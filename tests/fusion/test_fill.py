@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,7 +13,9 @@ from hypothesis import strategies as st
 
 import xharmonize as xh
 from xharmonize.cube.companions import Origin
+from xharmonize.cube.contract import read_contract
 from xharmonize.fusion import fit_fill
+from xharmonize.harmonizers.protocol import Base, Checked
 from xharmonize.testing import assert_chunk_invariant, assert_lazy, example_cube, no_compute
 from xharmonize.testing.strategies import chunkings
 
@@ -18,10 +23,10 @@ DAYS = (1, 4, 11, 16, 24, 31)
 BANDS = ("green", "red", "nir")
 
 
-def made(days=DAYS, shape=(9, 8), **options) -> xr.DataArray:
+def made(days=DAYS, shape=(9, 8), missing=0.3, **options) -> xr.DataArray:
     """A cube whose bands drift with time, a third of it cloudy."""
     dates = [f"2018-07-{day:02}T10:50" for day in days]
-    cube = example_cube(bands=BANDS, dates=dates, shape=shape, missing=0.3, **options)
+    cube = example_cube(bands=BANDS, dates=dates, shape=shape, missing=missing, **options)
     drift = np.array(days)[:, None, None, None] * np.array([0, -0.002, 0.006])[:, None, None]
     return cube.copy(data=(cube.values + drift).astype(np.float32))
 
@@ -296,3 +301,60 @@ def test_a_function_is_a_model():
 def test_the_accessor_fills():
     cube = made()
     xr.testing.assert_identical(cube.harmonize.fill_clouds(), xh.fill_clouds(cube))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByReference(Base):
+    """Asks for what a network asks for, and answers with the reference date, less a hundredth."""
+
+    name: str = "by-reference"
+    source_bandpass: str = "msi"
+    target_bandpass: str = "msi"
+    bands: tuple[str, ...] = BANDS
+    changes_grid: bool = False
+    min_valid: float = 0.5
+    citation: str = ""
+    sources: ClassVar[tuple[str, ...]] = ("cube", "sentinel1", "sentinel1_reference", "before")
+    seen: ClassVar[dict[str, xr.DataArray]] = {}
+
+    def check(self, cube, /):
+        steps = tuple(read_contract(cube))
+        return Checked(steps=steps, is_due=(True,) * len(steps))
+
+    def changed(self, cube, checked, **others):
+        self.seen.update(others)
+        for one in others.values():
+            assert (one["time"].values == cube["time"].values).all()
+        return (others["before"] - 0.01).to_dataset(name="reflectance").assign_coords(cube.coords)
+
+
+def test_a_model_of_several_sources_gets_them_on_the_dates_of_the_cube():
+    cube = made(missing=0)
+    cloudy = cube.where(cube["time"] != cube["time"][3])
+    filled = xh.fill_clouds(cloudy, radar(), ByReference(), max_gap=20)
+    np.testing.assert_allclose(filled["reflectance"][3], cube[2] - 0.01, atol=1e-6)
+    assert str(filled["reference_time"].values[3])[:10] == "2018-07-11"
+    assert filled["reference_gap"].values[3] == -5
+    assert (filled["gap"].values[3] == 5).all()
+    assert (filled["gap"].values[[0, 1, 2, 4, 5]] == 0).all()
+    passes = ByReference.seen["sentinel1"]["reference_time"].values.astype("datetime64[D]")
+    assert str(passes[3]) == "2018-07-14"
+    near = ByReference.seen["sentinel1_reference"]["reference_time"].values
+    assert str(near[3])[:10] == "2018-07-08"
+    assert np.isnat(near[0])
+    assert ByReference.seen["sentinel1"].attrs["units"] == "1"
+
+
+def test_a_store_and_cogs_keep_what_was_filled(tmp_path):
+    filled = xh.fill_clouds(made(tuple(range(1, 31, 4))))
+    xh.to_zarr(filled, tmp_path / "a.zarr")
+    again = xh.open_series(tmp_path / "a.zarr").compute()
+    for name in ("reflectance", "origin", "uncertainty", "gap"):
+        np.testing.assert_array_equal(again[name], filled[name])
+    beside = radar().assign_coords(
+        orbit_state=("time", ["ascending"] * 5), relative_orbit=("time", [88.0] * 5)
+    )
+    xh.to_zarr(beside, tmp_path / "b.zarr")
+    back = xh.open_series(tmp_path / "b.zarr")
+    assert back["orbit_state"].values.tolist() == ["ascending"] * 5
+    assert back["relative_orbit"].values.tolist() == [88.0] * 5
