@@ -304,3 +304,11 @@ def test_ranks(tmp_path, capsys):
     assert ranks.measure_exchange(small=True).bandwidth > 0
     ranks.draw({"one": (0.1, 1e6, slow, True)}, str(tmp_path / "ranks.svg"))
     assert (tmp_path / "ranks.svg").stat().st_size > 1000
+
+
+def test_filling(data, capsys, tmp_path):
+    table = import_benchmark("fill_real").main(["--small", "--picture", str(tmp_path / "a.png")])
+    assert {"rmse nir", "kge", "ssim", "within 1 sd", "dates"} <= set(table.columns)
+    assert set(table.index.get_level_values("method")) >= {"temporal", "sar, other place"}
+    assert "sar, own place" in capsys.readouterr().out
+    assert (tmp_path / "a.png").stat().st_size > 1000

@@ -95,6 +95,7 @@ CALLS = {
     "regrid": lambda c: xh.regrid(c, resolution=20),
     "smooth": lambda c: xh.smooth(xh.index(c, "ndvi").transpose("x", "time", "y")),
     "smooth bands": xh.smooth,
+    "fill_clouds": xh.fill_clouds,
     "screen_outliers": lambda c: xh.series.screen_outliers(xh.index(c, "ndvi")),
     "composite": lambda c: xh.composite(c, "10D"),
     "densify": lambda c: xh.densify(c, c.isel(time=[0]).assign_coords(tile=("time", ["31UDS"]))),

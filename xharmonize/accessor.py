@@ -49,6 +49,11 @@ class HarmonizeAccessor:
     check_radiometry = Method(lambda: xh.check_radiometry)
     index = Method(lambda: xh.index)
 
+    fill_clouds = Method(lambda: xh.fill_clouds)
+    to_decibels = Method(lambda: xh.to_decibels)
+    to_power = Method(lambda: xh.to_power)
+    filter_speckle = Method(lambda: xh.filter_speckle)
+
     densify = Method(lambda: xh.densify)
     composite = Method(lambda: xh.composite)
     smooth = Method(lambda: xh.smooth)

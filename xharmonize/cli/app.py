@@ -11,6 +11,7 @@ import typer
 import xharmonize
 from xharmonize.cli import console
 from xharmonize.cli.demo import demo, simulate
+from xharmonize.cli.fill import fill
 from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info, models
@@ -27,10 +28,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, init, harmonize, fit, train, info, score, plot, report, simulate, demo):
+COMMANDS = (
+    run,
+    init,
+    harmonize,
+    fill,
+    fit,
+    train,
+    info,
+    score,
+    plot,
+    report,
+    simulate,
+    demo,
+)
+for command in COMMANDS:
     app.command(
         cls=console.Command,
-        epilog=console.EXIT_CODES if command in (harmonize, fit) else None,
+        epilog=console.EXIT_CODES if command in (harmonize, fit, fill) else None,
     )(command)
 app.add_typer(models, name="models")
 

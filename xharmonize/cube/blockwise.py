@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
+import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import xarray as xr
 # tasks in all its arguments and translated into these first: slow, and wrong where an argument is
 # a tuple that looks like a key. dask has not published the classes yet; only this module names
 # them, so that the day they move (constraints.txt pins dask) is mended here.
-from dask._task_spec import List, TaskRef
+from dask._task_spec import List, TaskRef, convert_legacy_graph
 from dask._task_spec import Task as Task
 from dask.highlevelgraph import HighLevelGraph
 
@@ -182,6 +183,26 @@ def cut_into(array: Any, unit: Sequence[int]) -> da.Array:
     else:
         cut = da.from_array(np.asarray(array), chunks=tuple(unit), name=False)
     return cut
+
+
+def apart(array: Any) -> Any:
+    """Return a lazy array with a graph of its own, down to what it reads; others as they are.
+
+    For a sample that a whole result waits for: with shared tasks, every block read for it would
+    be kept until it is complete, which is the whole cube.
+    """
+    if not is_lazy(array):
+        return array
+    (small,) = dask.optimize(array)
+    graph = convert_legacy_graph(dict(small.__dask_graph__()))
+    names = {key: _renamed(key) for key in graph}
+    tasks = {names[key]: node.substitute(names, key=names[key]) for key, node in graph.items()}
+    own = HighLevelGraph.from_collections(f"apart-{small.name}", tasks)
+    return da.Array(own, f"apart-{small.name}", chunks=small.chunks, meta=small._meta)
+
+
+def _renamed(key: Any) -> Any:
+    return (f"apart-{key[0]}", *key[1:]) if isinstance(key, tuple) else f"apart-{key}"
 
 
 def with_margin(array: Any, margin: Mapping[int, Sizes], *, fill: Any = None) -> Any:

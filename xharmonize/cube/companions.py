@@ -188,6 +188,19 @@ COMPANIONS: dict[str, Companion] = {
             over_pixels="mean",
             on_regrid="mean",
         ),
+        Companion(
+            name="gap",
+            long_name="time to the nearest observation that the value was estimated from",
+            dtype="float32",
+            blank=np.nan,
+            units="days",
+            has_band=False,
+            over_bands=np.maximum,
+            over_observations=kernels.mean_valid,
+            over_pixels="mean",
+            on_regrid="mean",
+            is_of_value=True,
+        ),
     )
 }
 """Every companion by its name; a new one is an entry here."""

@@ -33,6 +33,7 @@ from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.cube.geobox import crs_name, geobox_of, is_same_crs, read_crs, write_grid
 from xharmonize.cube.platforms import PlatformChoice
 from xharmonize.cube.quality import pack_qa
+from xharmonize.cube.radar import orbits_stated
 from xharmonize.cube.stated import Stated, pick, read_statements
 from xharmonize.errors import (
     BandError,
@@ -506,6 +507,8 @@ def describe(
     reflectance = _own_type(settled.isel(band=spectral), own).assign_coords(band=common)
     reflectance, steps = blank_missing(reflectance, steps, claims, own)
     reflectance = write_contract(reflectance, steps).rename(REFLECTANCE)
+    if spec.radiometry.is_power:
+        reflectance = reflectance.assign_coords(orbits_stated(pixels))
     reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
     found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
     return _with_companions(reflectance, _packed(found, reflectance, spec), companions)

@@ -38,7 +38,7 @@ from xharmonize.errors import (
     TimeAxisError,
     require_fraction,
 )
-from xharmonize.types import BoolArray, Duration, IntArray
+from xharmonize.types import AnyArray, BoolArray, Duration, IntArray
 
 Source: TypeAlias = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray | xr.Dataset]
 
@@ -183,7 +183,7 @@ def collect_pairs(
     _require_limits(min_valid, max_score)
     _require_register(register)
     longest = duration_in_days(tolerance, argument="tolerance", least=0)
-    groups, other = _groups(source), _merged(_reflectance(at_door(target)))
+    groups, other = _groups(source), merge_passes(_reflectance(at_door(target)))
     first = next(iter(groups.values()))
     found = None
     if min_valid > 0 or max_score is not None:
@@ -332,7 +332,7 @@ def _groups(source: Source) -> dict[str, xr.DataArray]:
     given: Mapping[Any, Any] = {WHOLE: source} if is_one else dict(source)
     if not given:
         raise ContractError("has no cubes", argument="source", value=source)
-    groups = {str(name): _merged(_reflectance(at_door(cube))) for name, cube in given.items()}
+    groups = {str(name): merge_passes(_reflectance(at_door(cube))) for name, cube in given.items()}
     first, *rest = groups.items()
     for name, cube in rest:
         if not np.array_equal(cube["time"].values, first[1]["time"].values):
@@ -406,11 +406,8 @@ def _pair_up(
             )
     when, target_when = source["time"].values, target["time"].values
     ids, target_ids = read_coordinate(source, "item_id"), read_coordinate(target, "item_id")
-    gaps = np.abs(when[:, None] - target_when[None, :])
-    is_near = gaps / np.timedelta64(1, "D") <= tolerance
-    if tolerance.is_integer():
-        days = np.abs(solar_days(source)[:, None] - solar_days(target)[None, :])
-        is_near = days <= tolerance
+    gaps, is_near = gaps_between(source, target, tolerance)
+    gaps = np.abs(gaps)
     candidates = sorted(
         (gaps[i, j], target_when[j], when[i], target_ids[j], ids[i], i, j)
         for i in observations
@@ -434,12 +431,36 @@ def _pair_up(
     return np.array(pairs, np.int64)
 
 
+def gaps_between(
+    source: xr.DataArray, target: xr.DataArray, tolerance: float
+) -> tuple[AnyArray, BoolArray]:
+    """Time from each date of the target to each of the source, and whether it is tolerated.
+
+    Parameters
+    ----------
+    tolerance : float
+        Largest gap, inclusive [day]; a whole number is compared with the difference in solar days.
+
+    Returns
+    -------
+    gaps : (source, target) timedelta64 array
+        Source minus target.
+    is_near : (source, target) bool array
+        Whether the gap is within the tolerance.
+    """
+    gaps = source["time"].values[:, None] - target["time"].values[None, :]
+    if not tolerance.is_integer():
+        return gaps, np.abs(gaps) / np.timedelta64(1, "D") <= tolerance
+    days = np.abs(solar_days(source)[:, None] - solar_days(target)[None, :])
+    return gaps, days <= tolerance
+
+
 def _observations(cube: xr.DataArray) -> list[int]:
     """Time steps to use: the first of each pass."""
-    return [steps[0] for steps in _passes(cube)]
+    return [steps[0] for steps in passes_of(cube)]
 
 
-def _passes(cube: xr.DataArray) -> list[list[int]]:
+def passes_of(cube: xr.DataArray) -> list[list[int]]:
     """Time steps of each pass, in order of time and item id."""
     names = {name: read_coordinate(cube, name) for name in ("sensor", "platform", "item_id")}
     when = cube["time"].values
@@ -456,9 +477,9 @@ def _passes(cube: xr.DataArray) -> list[list[int]]:
     return passes
 
 
-def _merged(cube: xr.DataArray) -> xr.DataArray:
-    """One date a pass: the first step, its missing pixels filled from the further ones."""
-    passes = _passes(cube)
+def merge_passes(cube: xr.DataArray) -> xr.DataArray:
+    """One date a pass: the first step, its missing pixels filled from the further ones; lazy."""
+    passes = passes_of(cube)
     first = cube.isel(time=[steps[0] for steps in passes])
     for k in range(1, max(map(len, passes), default=1)):
         more = cube.isel(time=[steps[min(k, len(steps) - 1)] for steps in passes])

@@ -102,10 +102,7 @@ def screen_dates(
     """
     values, clear, is_comparable = _sampled(source, target)
     start = min(cube["time"].values.min() for cube in (source, target))
-    days = [
-        np.asarray((cube["time"].values - start) / np.timedelta64(1, "D"), np.float64)
-        for cube in (source, target)
-    ]
+    days = [_days_since(start, cube) for cube in (source, target)]
     is_clear = [fraction >= max(min_valid, 1e-9) for fraction in clear]
     found = [_excess(*one) for one in zip(values, days, is_clear)]
     if is_comparable:
@@ -118,6 +115,21 @@ def screen_dates(
         for fraction, excess in zip(clear, found)
     )
     return first, second
+
+
+def screen_alone(cube: xr.DataArray, *, min_valid: float) -> Screening:
+    """Screen the dates of one cube against each other only; see `screen_dates`."""
+    values = _haze(_thinned(cube), _names(cube))
+    clear = _fraction(values)
+    excess = np.full(clear.size, np.nan)
+    if len(_wanted(_names(cube))) == 2:
+        days = _days_since(cube["time"].values.min(), cube)
+        excess = _excess(values, days, clear >= max(min_valid, 1e-9))
+    return Screening(clear_fraction=clear, outlier_score=excess / UNCERTAINTY)
+
+
+def _days_since(start: np.datetime64, cube: xr.DataArray) -> Float64Array:
+    return np.asarray((cube["time"].values - start) / np.timedelta64(1, "D"), np.float64)
 
 
 def _sampled(

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import REFLECTANCE, Step, suggest_names
-from xharmonize.errors import BandError, RadiometryError
+from xharmonize.cube.contract import REFLECTANCE, Step, read_coordinate, suggest_names
+from xharmonize.errors import BandError, ModelError, RadiometryError
 from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Base, Checked, Scope
 from xharmonize.sensors import Names
@@ -254,3 +254,15 @@ def cure_of_mixture(bandpasses: Sequence[str]) -> str:
         "those of each bandpass by themselves, such as "
         f"cube.isel(time=(cube.bandpass == {others[0]!r}).values), then densify ({calls})"
     )
+
+
+def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
+    """Raise `ModelError` if dates of several bandpasses would be merged."""
+    if "bandpass" not in cube.coords:
+        return
+    found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
+    if len(found) > 1:
+        raise ModelError(
+            f"{what} would merge values of bandpasses {found}",
+            cure=f"harmonise them to one first: {cure_of_mixture(found)}",
+        )

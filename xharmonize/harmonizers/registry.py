@@ -50,6 +50,17 @@ from xharmonize.models.places import is_url
 from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import get_table, list_tables
 
+
+def _later(name: str) -> Callable[..., Harmonizer]:
+    """A kind of a layer above this one, found when a fit of it is applied."""
+
+    def make(**fields: Any) -> Harmonizer:
+        made: Harmonizer = resolve_name(name)(**fields)
+        return made
+
+    return make
+
+
 _KINDS: dict[str, Callable[..., Harmonizer]] = {
     AUTO: AutoHarmonizer,
     LINEAR: LinearHarmonizer,
@@ -57,6 +68,9 @@ _KINDS: dict[str, Callable[..., Harmonizer]] = {
     HISTOGRAM: HistogramHarmonizer,
     LUT: GlobalLutHarmonizer,
     TABLES: TileLutHarmonizer,
+    "temporal": _later("xharmonize.fusion.methods.temporal:TemporalFiller"),
+    "nearest": _later("xharmonize.fusion.methods.temporal:NearestFiller"),
+    "sar-regression": _later("xharmonize.fusion.methods.sar_regression:SarRegressionFiller"),
 }
 _NETCDF = (".nc", ".nc4", ".h5")
 _MIN_VALID = {"hls-v2": 1.0}  # HLS: any fill among the sub-pixels gives fill

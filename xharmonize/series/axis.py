@@ -11,31 +11,35 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube import dates
-from xharmonize.cube.blockwise import cut_like, is_lazy
-from xharmonize.cube.companions import Origin, join_bands
+from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.contract import (
     BAND_COORDS,
     TIME_COORDS,
     main_layer,
     plain_numbers,
     read_coordinate,
-    spread_over,
 )
-from xharmonize.cube.dates import duration_in_days, solar_days
+from xharmonize.cube.dates import duration_in_days
+from xharmonize.cube.origin import is_filled as is_filled
+from xharmonize.cube.whole import (
+    companion as companion,
+)
+from xharmonize.cube.whole import (
+    days_of as days_of,
+)
+from xharmonize.cube.whole import (
+    whole_series as whole_series,
+)
 from xharmonize.errors import (
     ContractError,
-    ModelError,
     OptionError,
     RadiometryError,
     TimeAxisError,
 )
-from xharmonize.harmonizers.published import cure_of_mixture
+from xharmonize.harmonizers.published import require_one_bandpass as require_one_bandpass
 from xharmonize.sensors import Flag, Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Duration, FloatArray, IntArray
-
-BLOCK_BYTES = 64 * 2**20
-"""Maximum size of a block with the whole time axis, if it can be split in space."""
 
 NOON = np.timedelta64(12, "h")
 """Time of day given to days: noon UTC is the same solar day at every longitude."""
@@ -82,18 +86,6 @@ def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str) -> None:
         raise TimeAxisError(f"{what} needs dates", cure="the cube has none left")
 
 
-def require_one_bandpass(cube: xr.DataArray, *, what: str) -> None:
-    """Raise `ModelError` if dates of several bandpasses would be merged."""
-    if "bandpass" not in cube.coords:
-        return
-    found = sorted({str(value) for value in np.atleast_1d(read_coordinate(cube, "bandpass"))})
-    if len(found) > 1:
-        raise ModelError(
-            f"{what} would merge values of bandpasses {found}",
-            cure=f"harmonise them to one first: {cure_of_mixture(found)}",
-        )
-
-
 def sensors_of(values: xr.DataArray | xr.Dataset) -> AnyArray:
     """Return the sensor of each date, (time,) of str, or raise `ContractError`."""
     if "sensor" not in values.coords or values["sensor"].dims != ("time",):
@@ -112,66 +104,9 @@ def nearest_days(days: FloatArray) -> AnyArray:
     return np.where(known, whole.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))
 
 
-def days_of(cube: xr.DataArray | xr.Dataset) -> IntArray:
-    """Day number of each date: solar days if the cube is georeferenced or has them, else UTC days.
-
-    Returns
-    -------
-    (time,) int64 array
-        Days since 1970-01-01.
-    """
-    if "y" in cube.dims and "x" in cube.dims and _has_crs(cube):
-        return solar_days(cube)
-    if "day" in cube.coords and cube["day"].dims == ("time",) and cube["day"].dtype.kind == "M":
-        return cube["day"].values.astype("datetime64[D]").astype(np.int64)
-    return cube["time"].values.astype("datetime64[D]").astype(np.int64)
-
-
-def _has_crs(cube: xr.DataArray | xr.Dataset) -> bool:
-    return any({"crs_wkt", "spatial_ref"} & set(coord.attrs) for coord in cube.coords.values())
-
-
 def to_times(days: IntArray) -> AnyArray:
     """Return noon UTC of days since 1970-01-01, as datetime64[ns]."""
     return (days.astype("datetime64[D]") + NOON).astype("datetime64[ns]")
-
-
-def whole_series(values: xr.DataArray, *, whole: Sequence[str] = ("time",)) -> xr.DataArray:
-    """Rechunk a lazy array to have all dates in one block, with smaller blocks in space if needed.
-
-    In space, each new block lies within one old block, so that no block reads across old edges.
-    """
-    if not is_lazy(values):
-        return values
-    sizes = values.sizes
-    fixed = int(np.prod([sizes[dim] for dim in whole if dim in sizes])) * values.dtype.itemsize
-    edge = {dim: max(values.variable.chunksizes[dim]) for dim in values.dims if dim not in whole}
-    while edge and fixed * int(np.prod(list(edge.values()))) > BLOCK_BYTES:
-        longest = max(edge, key=lambda dim: edge[dim])
-        if edge[longest] == 1:
-            break
-        edge[longest] = -(-edge[longest] // 2)
-    chunks = {
-        dim: _split(values.variable.chunksizes[dim], edge[dim]) if dim in edge else (sizes[dim],)
-        for dim in values.dims
-    }
-    return values.copy(data=values.data.rechunk(tuple(chunks.values())))
-
-
-def _split(chunks: Sequence[int], edge: int) -> tuple[int, ...]:
-    """Split chunks into pieces no longer than `edge`."""
-    return tuple(
-        min(edge, chunk - start) for chunk in chunks for start in range(0, max(chunk, 1), edge)
-    )
-
-
-def companion(cube: xr.DataArray | xr.Dataset, name: str, values: xr.DataArray) -> Any:
-    """Return a companion's data, expanded and chunked like the values; None if there is none."""
-    if isinstance(cube, xr.DataArray) or name not in cube:
-        return None
-    layer = spread_over(cube[name], values)
-    layer = layer.transpose(*values.dims)
-    return cut_like(layer.data, values.data)
 
 
 def is_snow(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> Any:
@@ -310,35 +245,12 @@ def deviation_of_known(values: xr.DataArray, dims: str | Sequence[str]) -> xr.Da
 
 
 _SMOOTH = re.compile(r"(^|: )smooth: ", re.MULTILINE)
-_SEEN = np.uint8(Origin.OBSERVED | Origin.HARMONISED)
 
 
 def is_smoothed(cube: xr.DataArray | xr.Dataset) -> bool:
     """Tell from its history whether a series was smoothed."""
     layers = [cube, *(cube.data_vars.values() if isinstance(cube, xr.Dataset) else ())]
     return any(_SMOOTH.search(str(layer.attrs.get("history", ""))) for layer in layers)
-
-
-def is_filled(cube: xr.DataArray | xr.Dataset, values: xr.DataArray) -> xr.DataArray | None:
-    """Where values are filled rather than observed, lazily; None if there is no `origin`.
-
-    Parameters
-    ----------
-    values : DataArray
-        The quantity of the cube, or one band of it.
-    """
-    if not isinstance(cube, xr.Dataset) or "origin" not in cube:
-        return None
-    origin = cube["origin"]
-    if "band" in origin.dims and "band" not in values.dims:
-        origin = (
-            origin.sel(band=values["band"])
-            if "band" in values.coords
-            else join_bands(origin, "origin")
-        )
-    origin = spread_over(origin, values).transpose(*values.dims)
-    is_new = ((origin & np.uint8(Origin.FILLED)) != 0) & ((origin & _SEEN) == 0)
-    return values.copy(data=is_new.data).drop_attrs()
 
 
 def observed_values(

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.companions import COMPANIONS, Origin, blank_missing, blank_of, companions_of
+from xharmonize.cube.companions import COMPANIONS, blank_missing, blank_of, companions_of
 from xharmonize.cube.contract import (
     BAND_COORDS,
     REFLECTANCE,
@@ -23,6 +23,7 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.dates import require_dates
 from xharmonize.cube.door import at_door
+from xharmonize.cube.origin import origin_of
 from xharmonize.cube.pairs import collect_pairs
 from xharmonize.cube.regrid import geobox_of, is_same_grid, regrid, require_same_grid
 from xharmonize.errors import (
@@ -38,7 +39,7 @@ from xharmonize.harmonizers.protocol import Model
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
 from xharmonize.harmonizers.registry import FIT_ATTR, fit_to_text, resolve
 from xharmonize.io.stac.settle import ANGLES
-from xharmonize.sensors import Names, get_sensor
+from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.composite import merge_days
 from xharmonize.types import AnyArray
@@ -215,11 +216,7 @@ def _prepared(cube: xr.DataArray | xr.Dataset, name: str) -> xr.Dataset:
     order = ("time", "band", "y", "x") if "band" in main.dims else ("time", "y", "x")
     part = part.transpose(*order)
     part = part.assign(blank_missing({n: part[n] for n in companions}, part[name]))
-    if "origin" in part:
-        return part
-    codes = xr.Variable("time", _origin_codes(part))
-    origin = np.isfinite(part[name].variable) * codes  # 0 where the value is missing
-    return part.assign(origin=part[name].copy(data=origin.data).drop_attrs())
+    return part if "origin" in part else part.assign(origin=origin_of(part[name]))
 
 
 def _with_angles(parts: list[xr.Dataset]) -> list[xr.Dataset]:
@@ -264,22 +261,6 @@ def _require_time_contract(main: xr.DataArray) -> None:
                 f"the {name} of {item!r} is unknown",
                 cure="settle it with xh.describe(cube, sensor=..., platform=...)",
             )
-
-
-def _origin_codes(part: xr.Dataset) -> AnyArray:
-    """Origin of each date: observed in its product's own bandpass, or harmonised."""
-    steps = zip(*(read_coordinate(part, name) for name in ("sensor", "platform", "bandpass")))
-    return np.array([_origin_of(*map(str, step)) for step in steps], np.uint8)
-
-
-def _origin_of(sensors: str, platforms: str, bandpass: str) -> Origin:
-    """Origin of a date, of all its sensors if it was merged from several."""
-    result = Origin(0)
-    for sensor in map(get_sensor, Names.of(sensors)):
-        flown = Names.of(platforms) & set(sensor.platforms) or Names.of(platforms)
-        own = {sensor.bandpass_of(platform) for platform in flown}
-        result |= Origin.OBSERVED if bandpass in own else Origin.HARMONISED
-    return result
 
 
 def _require_same_bands(parts: Sequence[xr.Dataset], name: str) -> None:

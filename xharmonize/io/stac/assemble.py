@@ -28,13 +28,14 @@ from xharmonize.cube.geobox import write_grid
 from xharmonize.cube.masks import QA_ATTRS, Mask, pack_qa, qa_layers
 from xharmonize.cube.masks import mask as apply_mask
 from xharmonize.cube.quality import flag_saturated, settable
+from xharmonize.cube.radar import ORBIT_STATE, RELATIVE_ORBIT
 from xharmonize.cube.regrid import regrid_to
 from xharmonize.errors import MaskError, RadiometryWarning, warn
 from xharmonize.io.stac.fields import Scene
 from xharmonize.io.stac.grid import PixelPhase, native_grid, place
 from xharmonize.io.stac.identity import is_own
 from xharmonize.io.stac.pixels import Load, Pixels, default_chunks, load_pixels
-from xharmonize.io.stac.settle import ANGLES, ATTRIBUTES, angles_of_item
+from xharmonize.io.stac.settle import ANGLES, ATTRIBUTES, angles_of_item, orbit_of_item
 from xharmonize.sensors.qa import layout_of
 from xharmonize.sensors.spec import UNKNOWN, Flag, Names, QALayer, Sensor
 from xharmonize.types import AnyArray, Engine
@@ -304,7 +305,9 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
     merged = [merge_steps([scene.step for scene in step]) for step in steps]
     nodata = dict.fromkeys(load.bands, float(pixels.fill))
     cube = write_contract(cube, [replace(step, nodata=nodata) for step in merged])
-    return write_grid(cube.assign_coords(_angles([step[0] for step in steps])), load.geobox)
+    seen = [step[0] for step in steps]
+    orbits = _orbits(seen) if first.sensor.radiometry.is_power else {}
+    return write_grid(cube.assign_coords(_angles(seen) | orbits), load.geobox)
 
 
 def _lineage(scene: Scene) -> dict[str, str]:
@@ -319,6 +322,15 @@ def _angles(scenes: Sequence[Scene]) -> dict[str, Any]:
     return {
         name: ("time", np.array([row[name] for row in rows]), dict(ATTRIBUTES[name]))
         for name in ANGLES
+    }
+
+
+def _orbits(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """From where a radar looked, as coordinates along time."""
+    rows = [orbit_of_item(scene.item) for scene in scenes]
+    return {
+        ORBIT_STATE: ("time", np.array([state for state, _ in rows], str)),
+        RELATIVE_ORBIT: ("time", np.array([number for _, number in rows], float)),
     }
 
 

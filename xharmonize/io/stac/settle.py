@@ -103,6 +103,38 @@ def angles_of_item(item: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+_FIRST_ORBITS = {"sentinel-1a": 73, "sentinel-1b": 27}
+"""Absolute orbit that is the first relative one of the 175 (ESA, Sentinel-1 orbit numbering)."""
+
+
+def orbit_of_item(item: Mapping[str, Any]) -> tuple[str, float]:
+    """Return direction and relative orbit that a radar item states (STAC satellite extension).
+
+    Where it states an absolute orbit only, the relative one of Sentinel-1A and -1B follows.
+
+    Returns
+    -------
+    state : str
+        ``ascending``, ``descending`` or ``unknown``.
+    number : float
+        NaN where it is not known.
+
+    Raises
+    ------
+    CatalogError
+        If an orbit is no number.
+    """
+    said = str(item["properties"].get("sat:orbit_state") or UNKNOWN).lower()
+    state = said if said in ("ascending", "descending") else UNKNOWN
+    number = _first(item, ("sat:relative_orbit",))
+    absolute = _first(item, ("sat:absolute_orbit",))
+    platform = normalize_platform(str(item["properties"].get("platform") or ""))
+    platform = platform if platform in _FIRST_ORBITS else platform_in([str(item["id"])])
+    if np.isnan(number) and np.isfinite(absolute) and platform in _FIRST_ORBITS:
+        number = (absolute - _FIRST_ORBITS[platform]) % 175 + 1
+    return state, number
+
+
 def _is_aim(item: Mapping[str, Any]) -> bool:
     """Tell whether the off-nadir angle is where the platform points, by who observed the item."""
     properties = item["properties"]
@@ -124,7 +156,9 @@ def _first(item: Mapping[str, Any], keys: tuple[str, ...]) -> float:
         if value is None:
             continue
         return as_number(
-            value, f"{name_of(item)}: properties > {key}", wanted="an angle in degrees"
+            value,
+            f"{name_of(item)}: properties > {key}",
+            wanted="a number" if key.startswith("sat:") else "an angle in degrees",
         )
     return np.nan
 

@@ -1,0 +1,1 @@
+"""Methods of fusion, a file each."""
