@@ -19,16 +19,30 @@ from xharmonize.cube.companions import (
     carry_companions,
     companions_of,
 )
-from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS, select_bands
-from xharmonize.cube.geobox import geobox_of, write_grid
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    REQUESTED_BOUNDS,
+    read_coordinate,
+    require_bands,
+    require_contract,
+    select_bands,
+)
+from xharmonize.cube.door import at_door
+from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs, write_grid
 from xharmonize.cube.regrid import regrid_to
+from xharmonize.errors import ContractError, GridError, RadiometryError, TimeAxisError
 from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Checked, OfBundle
 from xharmonize.models.kinds import GeneratorCard
+from xharmonize.models.kinds.generator import CUBE
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import Runtime
-from xharmonize.tiles.graph import run_plan
+from xharmonize.sensors import UNKNOWN, Names
+from xharmonize.tiles.graph import Beside, run_plan
 from xharmonize.tiles.place import make_plan, north_up, require_on_lattice
+
+REFERENCE_TIME = "reference_time"
+"""Coordinate along ``time`` of a cube brought to the dates of another: when it was observed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +94,11 @@ class GeneratorHarmonizer(OfBundle):
         """Lattice of tiles."""
         return self.card.lattice
 
+    @property
+    def sources(self) -> tuple[str, ...]:  # type: ignore[override]
+        """``"cube"``, and the roles of the other cubes it is given."""
+        return self.card.sources
+
     def with_tile(self, tile: int) -> GeneratorHarmonizer:
         """Return the model with a larger tile and the same buffer, which costs less per pixel.
 
@@ -96,19 +115,25 @@ class GeneratorHarmonizer(OfBundle):
         """
         return replace(self, card=replace(self.card, lattice=replace(self.lattice, tile=tile)))
 
-    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+    def changed(self, cube: xr.Dataset, checked: Checked, **others: Any) -> xr.Dataset:
         """Run the network on the dates that are not in the target bandpass."""
         keep = partial(_put_beside, min_valid=self.min_valid)
         cube = cube[[REFLECTANCE]]  # no network propagates uncertainty
-        return base.change_steps(cube, checked.is_due, self._generate, keep=keep)
+        due = np.flatnonzero(checked.is_due)
+        beside = {
+            role: beside_cube(others[role], cube, self.card, role).isel(time=due)
+            for role in self.sources[1:]
+        }
+        generate = partial(self._generate, beside=beside)
+        return base.change_steps(cube, checked.is_due, generate, keep=keep)
 
-    def _generate(self, cube: xr.Dataset) -> xr.Dataset:
+    def _generate(self, cube: xr.Dataset, beside: Mapping[str, xr.DataArray]) -> xr.Dataset:
         """Run the network on all time steps of a reflectance cube."""
         array, is_turned = north_up(cube[REFLECTANCE])
-        source = select_bands(array, self.card.bands)
         box = geobox_of(array)
         require_on_lattice(box, self.card)
-        chunks = source.chunks
+        arrays = {CUBE: select_bands(array, self.card.bands), **beside}
+        chunks = array.chunks
         plan, target = make_plan(
             box,
             array.attrs.get(REQUESTED_BOUNDS),
@@ -117,8 +142,22 @@ class GeneratorHarmonizer(OfBundle):
             self.runtime or Runtime(),
             flags=self.flags,
             chunk=None if chunks is None else (max(chunks[2]), max(chunks[3])),
+            beside={role: geobox_of(one) for role, one in beside.items()},
         )
-        data, bits = run_plan(source.data, plan)
+        first, *more = plan.views
+        data, bits = run_plan(
+            arrays[first.role].data,
+            plan,
+            beside=[
+                Beside(
+                    array=arrays[view.role].data,
+                    rows=view.rows,
+                    columns=view.columns,
+                    is_aligned=True,
+                )
+                for view in more
+            ],
+        )
         result = self._wrap(array, data, target).to_dataset(name=REFLECTANCE)
         if bits is not None:
             result = result.assign(flag=(("time", "y", "x"), bits))
@@ -141,12 +180,18 @@ class GeneratorHarmonizer(OfBundle):
             f"{self.name}: {self.source_bandpass or 'any bandpass'} to {self.target_bandpass}, "
             f"network {self.ref.digest[:12]} on tiles of {lattice.tile} pixels of "
             f"{lattice.resolution:g} m, buffer {lattice.buffer}, {lattice.merge}, phase "
-            f"{lattice.phase[0]:g}, {lattice.phase[1]:g}{base.drop_note(array, self.bands)}"
+            f"{lattice.phase[0]:g}, {lattice.phase[1]:g}{self._told_of(array)}"
         )
         made = base.Target(
             bandpass=self.target_bandpass, bands=bands, sources=tuple(sources), history=line
         )
         return write_grid(base.rebuild(blank, data, made), target)
+
+    def _told_of(self, array: xr.DataArray) -> str:
+        """What the history says of bands and sources."""
+        others = self.sources[1:]
+        beside = f"; beside it {', '.join(others)}" if others else ""
+        return f"{base.drop_note(array, self.bands) if self.bands else ''}{beside}"
 
     def carried(
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked
@@ -163,6 +208,101 @@ class GeneratorHarmonizer(OfBundle):
             is_changed=base.is_bandpass_changed(cube, result),
         )
         return blank_missing(carried, result[REFLECTANCE])
+
+
+def beside_cube(
+    other: xr.DataArray | xr.Dataset, cube: xr.Dataset, card: GeneratorCard, role: str
+) -> xr.DataArray:
+    """Return a further source as the network takes it: reflectance, its bands, north up.
+
+    Raises
+    ------
+    ContractError, BandError
+        If it is no cube, or lacks a band.
+    TimeAxisError
+        If its dates are not those of the cube, or lie on the wrong side of them.
+    RadiometryError
+        If it is of another sensor.
+    GridError
+        If it has another CRS, or other pixels than the model was trained on.
+    """
+    what, rule = f"source {role!r} of model {card.name!r}", card.inputs_of(role)[0]
+    array = require_aligned(other, cube, what=what)
+    require_bands(array, card.bands_of(role), what=what)
+    _require_sensor(array, rule.sensor, what)
+    _require_rule(array, rule.date, what)
+    array, _ = north_up(base.decoded(select_bands(array, card.bands_of(role))))
+    box = geobox_of(array)
+    require_on_lattice(box, card, role)
+    if not is_same_crs(box.crs, geobox_of(cube).crs):
+        raise GridError(
+            f"{what} is in {describe_grid(box)}, the cube in {describe_grid(geobox_of(cube))}",
+            cure="load both in one CRS, with open_stac(crs=...)",
+        )
+    return array
+
+
+def require_aligned(
+    other: xr.DataArray | xr.Dataset, cube: xr.DataArray | xr.Dataset, *, what: str
+) -> xr.DataArray:
+    """Return the reflectance of a cube whose dates go with those of another one by one.
+
+    Raises
+    ------
+    ContractError
+        If it is no cube.
+    TimeAxisError
+        If it has other dates: the coordinate ``time`` has to be that of the cube, whenever its
+        pixels were observed (``reference_time``).
+    """
+    if not isinstance(other, (xr.DataArray, xr.Dataset)):
+        raise ContractError(
+            f"{what} is a {type(other).__name__}", cure="give a cube on the dates of the first"
+        )
+    array = base.reflectance_of(at_door(other))
+    require_contract(array)
+    times, wanted = array["time"].values, cube["time"].values
+    if not np.array_equal(times, wanted):
+        raise TimeAxisError(
+            f"{what} has {_dates(times)}, the cube {_dates(wanted)}",
+            cure="bring it to the dates of the cube first, with xharmonize.fusion.references",
+        )
+    return array
+
+
+def _dates(times: Any) -> str:
+    shown = ", ".join(str(time)[:10] for time in times[:3])
+    return f"{len(times)} dates ({shown}{', …' if len(times) > 3 else ''})"
+
+
+def _require_sensor(array: xr.DataArray, wanted: str, what: str) -> None:
+    """Raise unless all dates are of the products that an input was trained on, where it says."""
+    known = Names.of(wanted) if wanted else None
+    if known is None or UNKNOWN in known:
+        return
+    for name in np.unique(read_coordinate(array, "sensor").astype(str)):
+        if not Names.of(name) <= known:
+            raise RadiometryError(
+                f"{what} was trained on {wanted}, this cube is of {name}",
+                cure="give one of those, or settle it with xh.describe(cube, sensor=...)",
+            )
+
+
+def _require_rule(array: xr.DataArray, rule: str, what: str) -> None:
+    """Raise where a reference lies after a date that it is to lie before, or the other way."""
+    if rule not in ("before", "after") or REFERENCE_TIME not in array.coords:
+        return
+    gap = read_coordinate(array, REFERENCE_TIME) - array["time"].values
+    gap = gap / np.timedelta64(1, "D")
+    is_wrong = gap > 0 if rule == "before" else gap < 0
+    if is_wrong.any():
+        when = str(array["time"].values[is_wrong.argmax()])[:10]
+        found = "after" if rule == "before" else "before"
+        raise TimeAxisError(
+            f"{what} is to be observed {rule} each date; that of {when} is "
+            f"{abs(gap[is_wrong][0]):.3g} days {found} it",
+            cure=f"choose the nearest clear date {rule} it",
+        )
 
 
 def _put_beside(rest: Any, changed: Any, *, min_valid: float) -> Any:
