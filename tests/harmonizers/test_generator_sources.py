@@ -306,13 +306,18 @@ def test_cards_that_contradict_themselves():
 
 def test_a_card_of_degraded_pixels_is_magnified():
     """Everything keeps its place beside everything else: the same tiles of the same numbers."""
-    small = two_card(phase=15.0)
+    small = two_card(replace(LATTICE, phase=(15.0, 15.0)), phase=15.0)
     large = replace(
         small,
         lattice=replace(small.lattice, resolution=30.0),
         inputs=tuple(
-            replace(one, gsd=3 * one.gsd, phase=tuple(3 * edge for edge in one.phase))
-            for one in small.inputs
+            replace(one, gsd=3 * one.gsd, phase=(phase, phase))
+            for one, phase in zip(small.inputs, (15.0, 0.0, 30.0))
         ),
     )
     assert large.magnified(3) == small
+    shifts = [
+        [card.lattice.shift(one.gsd, one.phase) for one in card.inputs] for card in (small, large)
+    ]
+    whole = np.array(shifts[0], float) - np.array(shifts[1], float)
+    np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from xharmonize.errors import ModelError
@@ -14,7 +15,6 @@ from xharmonize.models.card import (
     Call,
     Card,
     Domain,
-    Fraction,
     Matching,
     Metres,
     Number,
@@ -23,6 +23,7 @@ from xharmonize.models.card import (
     Scales,
     Shapes,
     Sized,
+    Within,
     Words,
     array,
     require_bands,
@@ -82,7 +83,7 @@ class Input(Part):
     source: Role = CUBE
     date: DateRule = "same"
     sensor: Words = ""
-    min_valid: Fraction | None = None
+    min_valid: Annotated[float, Within(0, 1)] | None = None
 
     def check(self) -> None:
         """Refuse an input whose parts do not fit together."""
@@ -204,24 +205,25 @@ class GeneratorCard(Card):
     def magnified(self, factor: int) -> Self:
         """Return the card for pixels smaller by a factor, as after training on degraded ones.
 
-        Everything keeps its place beside everything else: pixel sizes and phases of the inputs and
-        of the lattice are divided by `factor`.
+        Everything keeps its place beside everything else: sizes of pixels, and distances from where
+        the lattice begins, are divided by `factor`.
         """
-        lattice = replace(
-            self.lattice,
-            resolution=self.lattice.resolution / factor,
-            phase=tuple(edge / factor for edge in self.lattice.phase),
-        )
-        inputs = tuple(
-            replace(one, gsd=one.gsd / factor, phase=tuple(edge / factor for edge in one.phase))
+        if factor == 1:
+            return self
+        centre, lattice = self.lattice.phase, self.lattice
+        inputs = [
+            replace(
+                one,
+                gsd=one.gsd / factor,
+                phase=tuple(
+                    scaled_phase(edge, about, one.gsd, Fraction(1, factor))
+                    for edge, about in zip(one.phase, centre)
+                ),
+            )
             for one in self.inputs
-        )
-        return replace(self, lattice=lattice, inputs=inputs)
-
-    @property
-    def reach(self) -> float:
-        """Maximum distance that `around` extends a box on each side [m]."""
-        return self.lattice.reach
+        ]
+        lattice = replace(lattice, resolution=lattice.resolution / factor)
+        return replace(self, lattice=lattice, inputs=tuple(inputs))
 
     def around(self, bounds: Sequence[float]) -> tuple[float, float, float, float]:
         """Return the box that the network reads for a result in `bounds` [m]."""
@@ -302,6 +304,21 @@ class GeneratorCard(Card):
         return (shapes[0][0], len(self.output.bands), height, width)
 
     forward: ClassVar[Call] = Call(method="forward", answer=_answer)
+
+
+def scaled_phase(edge: float, about: float, side: float, factor: Fraction | int) -> float:
+    """Where edges of pixels lie once all is larger by a factor, about a point that stays [m].
+
+    Parameters
+    ----------
+    edge, side : float
+        Where an edge of a pixel lies, and its side, before.
+    about : float
+        The point.
+    """
+    new = side * float(factor)
+    found = round((about + (edge - about) * float(factor)) % new, 6)
+    return 0.0 if found >= new - 1e-6 else found
 
 
 FURTHER = {"source": CUBE, "date": "same", "sensor": "", "min_valid": None}
