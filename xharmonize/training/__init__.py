@@ -5,6 +5,7 @@
 they are loaded.
 """
 
+from xharmonize.training.collect import collect_sources
 from xharmonize.training.config import (
     Auto,
     Config,
@@ -24,8 +25,9 @@ from xharmonize.training.config import (
     TileLut,
     TileLutConv,
 )
+from xharmonize.training.cutting import build_store
 from xharmonize.training.split import split
-from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.store import Store, open_store
 from xharmonize.training.toml import from_toml, to_toml
 from xharmonize.training.train import Training, train
 
@@ -50,6 +52,7 @@ __all__ = [
     "TileLutConv",
     "Training",
     "build_store",
+    "collect_sources",
     "from_toml",
     "open_store",
     "split",

@@ -114,6 +114,12 @@ class Config:
                 cure="leave data out, or choose the pairs by collect_pairs",
             )
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Sources that a network is given; none named: all that there are."""
+        own = () if isinstance(self.method, Closed) else self.method.roles
+        return self.data.sources or own
+
 
 def settle(method: Any, config: Any) -> Config:
     """Return the configuration of a method's name and of what was given with it.

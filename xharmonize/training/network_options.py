@@ -225,6 +225,7 @@ class TileLutConv(Method):
 
     name: ClassVar[str] = "tile-lut-conv"
     module: ClassVar[str] = "xharmonize.training.methods.tables"
+    roles: ClassVar[tuple[str, ...]] = ("cube",)
     adaptive: bool = True
     refine: bool = True
     width: Annotated[int, Within(1, 256)] = 8

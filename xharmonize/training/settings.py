@@ -55,6 +55,8 @@ class Method(Settings):
     name: ClassVar[str]
     module: ClassVar[str]
     """Where `describe` and `make` of the method stand."""
+    roles: ClassVar[tuple[str, ...]] = ()
+    """Sources that it is given where samples hold several; all if it names none."""
     as_printed: ClassVar[dict[str, Any]] = {}
     """Options that a paper prints, where they differ from the defaults: the recipe that works."""
 
@@ -115,7 +117,13 @@ class Data(Settings):
     min_valid : float
         Minimum fraction of a sample's target pixels that both sensors saw.
     source_bands, target_bands : tuple of str
-        Bands that the network is given, and those it gives; by default all.
+        Bands that the network is given, and those it gives; by default all. Bands of further
+        sources are named with their role (``"fine.red"``); a source of which none is named gives
+        all.
+    sources : tuple of str
+        Roles of the cubes that the network is given, of those the samples hold; ``"cube"`` is that
+        which it is applied to. By default those that the method asks for, or all. Samples are the
+        same whatever is chosen: methods are compared on the same pixels.
     max_cloud : float
         Pairs of which a larger fraction is missing on either side are left out.
     clip : (float, float)
@@ -142,6 +150,7 @@ class Data(Settings):
     stride: Annotated[int, Within(1, 4096)] | None = None
     source_bands: tuple[Name, ...] = ()
     target_bands: tuple[Name, ...] = ()
+    sources: tuple[Name, ...] = ()
     min_valid: Annotated[float, Within(0.0, 1.0)] = 0.8
     max_cloud: Annotated[float, Within(0.0, 1.0)] = 0.3
     clip: tuple[Annotated[float, Within(0.0, 50.0)], Annotated[float, Within(50.0, 100.0)]] = (
