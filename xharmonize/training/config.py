@@ -20,6 +20,16 @@ from xharmonize.training.closed_options import (
     PerPixel,
     Weight,
 )
+from xharmonize.training.fusion_options import (
+    CycleGan,
+    DcstfnOs,
+    Dstfn,
+    Esrcnn,
+    MccGan,
+    MtcGan,
+    RdcstfnOs,
+    SCycleGan,
+)
 from xharmonize.training.network_options import (
     Gan,
     GlobalLut,
@@ -35,6 +45,14 @@ from xharmonize.training.network_options import (
 from xharmonize.training.settings import AS_PRINTED, Data, Method, Name, Run, Settings, Split, Url
 
 __all__ = [
+    "SCycleGan",
+    "RdcstfnOs",
+    "MtcGan",
+    "MccGan",
+    "Esrcnn",
+    "Dstfn",
+    "DcstfnOs",
+    "CycleGan",
     "AS_PRINTED",
     "Auto",
     "CLOSED",
@@ -78,6 +96,14 @@ NETWORKS: dict[str, type[Method]] = {
         GlobalLutConv,
         TileLut,
         TileLutConv,
+        Esrcnn,
+        Dstfn,
+        MccGan,
+        MtcGan,
+        DcstfnOs,
+        RdcstfnOs,
+        CycleGan,
+        SCycleGan,
     )
 }
 """Methods that are trained step by step."""

@@ -52,7 +52,7 @@ class Gan(Method):
         Last layer.
     base : {"line", "none"}
         What the network adds to: a line fitted on the training samples, or nothing.
-    adversary : {"relativistic", "absolute", "none"}
+    adversary : {"relativistic", "absolute", "squares", "none"}
         How the two are set against each other; see `losses.discriminator_loss`. ``"none"`` trains
         on the L1 loss alone: what an adversary adds is seen beside it.
     l1_weight : float
@@ -84,12 +84,17 @@ class Gan(Method):
 
     architecture: ClassVar[str]
     max_depth: ClassVar[int]
+    """Most levels of its U-Net; 0: it is none."""
+    passed: ClassVar[tuple[str, ...]] = ("width", "dropout", "output_activation", "base")
+    """Options that are the architecture's."""
+    last: ClassVar[tuple[str, ...]] = ("body.up.weight", "body.up.bias")
+    """Weights of the last layer, which begin at zero beside a line."""
     width: Annotated[int, Within(1, 256)] = 32
     depth: Annotated[int, Within(2, 9)] | None = None
     dropout: Annotated[float, Within(0.0, 0.9)] = 0.0
     output_activation: Literal["identity", "tanh"] = "identity"
     base: Literal["line", "none"] = "line"
-    adversary: Literal["relativistic", "absolute", "none"] = "relativistic"
+    adversary: Literal["relativistic", "absolute", "squares", "none"] = "relativistic"
     l1_weight: Annotated[float, Within(0.0, 1e6)] = 100.0
     warm_up: Annotated[int, Within(0, 10**8)] = 100
     ramp: Annotated[int, Within(0, 10**8)] = 100
@@ -157,9 +162,10 @@ class Pix2pix(Gan):
     module: ClassVar[str] = "xharmonize.training.methods.gan"
     architecture: ClassVar[str] = "pix2pix"
     max_depth: ClassVar[int] = 8
+    passed: ClassVar[tuple[str, ...]] = (*Gan.passed, "norm", "noise")
     norm: Literal["batch", "instance", "none"] = "none"
     noise: Annotated[int, Within(0, 16)] = 0
-    adversary: Literal["relativistic", "absolute", "none"] = "absolute"
+    adversary: Literal["relativistic", "absolute", "squares", "none"] = "absolute"
     conditional: bool = True
     discriminator_weight: Annotated[float, Within(0.0, 1e3)] = 0.5
     as_printed: ClassVar[dict[str, Any]] = AS_PRINTED | {
