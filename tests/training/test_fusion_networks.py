@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.benchmarks import import_benchmark
 from helpers.fusion_cubes import FILL_BANDS, filling_cubes, sharpening_cubes
 
 import xharmonize as xh
@@ -65,11 +66,18 @@ def sharpen_store(sharpen_pairs, tmp_path_factory):
     return build_store(sharpen_pairs, tmp_path_factory.mktemp("sharpen") / "s", SHARPEN_DATA)
 
 
+FACTS = {}
+
+
 def loop_of(method, store, data, folder):
+    """The loop of a training; what samples tell is found out once per store and sources."""
     config = Config(method=method, data=data, run=RUN)
     view = store.only(config.roles)
-    parts = split(view, data)
-    facts = Facts.of(view, parts.training, name="model")
+    key = (store.path, view.sources)
+    if key not in FACTS:
+        parts = split(view, data)
+        FACTS[key] = parts, Facts.of(view, parts.training, name="model")
+    parts, facts = FACTS[key]
     job = make_job(config, parts, facts, checkpoints=folder)
     return job.loop(Silent(), device="cpu"), parts
 
@@ -233,3 +241,18 @@ def test_networks_that_do_not_suit_the_sources(fill_store, sharpen_store, tmp_pa
 def test_options_that_would_be_ignored_are_refused(kind, options):
     with pytest.raises(OptionError, match=next(iter(options))):
         kind(**options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(import_benchmark("training_speed").fusion_cases()))
+def test_one_step_at_the_printed_size(name):
+    """A finite loss, and weights that move."""
+    speed = import_benchmark("training_speed")
+    case = speed.fusion_cases()[name]
+    method = speed.make_method(case, torch.device("cpu"))
+    before = {k: v.clone() for k, v in method.networks["generator"].named_parameters()}
+    batch = speed.make_batch(case, speed.make_card(case), torch.device("cpu"))
+    speed.run_step(method, batch)
+    after = dict(method.networks["generator"].named_parameters())
+    assert all(bool(torch.isfinite(value).all()) for value in after.values())
+    assert sum(not torch.equal(before[key], value) for key, value in after.items()) > 3
