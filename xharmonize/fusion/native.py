@@ -50,8 +50,8 @@ def split_by_pixel(cube: Any) -> tuple[xr.DataArray, Any]:
         raise BandError(
             "sharpen without fine= and pan= needs bands of two pixel sizes, the finer one that of "
             f"the cube; this cube of {pixel:g} m has {told}",
-            cure="open Sentinel-2 with resolution=10 and select bands of 10 and 20 m; or give fine= "
-            "or pan=",
+            cure="open Sentinel-2 with resolution=10 and select bands of 10 and 20 m; or give "
+            "fine= or pan=",
         )
     size = coarser[0]
     held = array.sel(band=[name for name in sizes if sizes[name] == size])

@@ -317,7 +317,7 @@ def _joined(given: Any, fine: xr.DataArray, whole: xr.Dataset) -> xr.Dataset:
         [observed, whole[list(observed.data_vars)]],
         "band",
         data_vars="all",
-        coords="different",
+        coords="minimal",
         compat="override",
         join="override",
         combine_attrs="override",
