@@ -7,9 +7,10 @@ from xharmonize.fusion.references import (
     find_references,
     take_references,
 )
-from xharmonize.fusion.sharpen import sharpen
+from xharmonize.fusion.sharpen import METHODS, sharpen
 
 __all__ = [
+    "METHODS",
     "Bilinear",
     "correct",
     "degrade",

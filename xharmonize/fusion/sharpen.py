@@ -21,6 +21,7 @@ from xharmonize.cube.companions import (
 )
 from xharmonize.cube.contract import (
     REFLECTANCE,
+    TIME_COORDS,
     main_layer,
     read_coordinate,
     require_contract,
@@ -29,7 +30,7 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
-from xharmonize.cube.dates import worded_days
+from xharmonize.cube.dates import require_dates, worded_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.geobox import geobox_of, is_same_grid
@@ -41,6 +42,7 @@ from xharmonize.errors import (
     ContractError,
     ModelError,
     OptionError,
+    RadiometryError,
     TimeAxisError,
     UnknownModelError,
     suggest,
@@ -126,9 +128,10 @@ def sharpen(
     model : str, path or Harmonizer
         ``bilinear``; a bundle whose network takes a source ``fine``; or a method with options of
         your own, such as an instance of a class of `xharmonize.fusion`.
-    pan : (time, band, y, x) DataArray, optional
-        One panchromatic band of the images of `cube`, of any level and unit, on a finer grid. With
-        `fine` it is one more band of that.
+    pan : (time, y, x) or (time, band, y, x) DataArray, optional
+        The panchromatic band of the images of `cube`, floats of any level and unit that are NaN
+        where missing, on a finer grid; of the contract it needs the dates only. With `fine` it is
+        one more band of that.
     references : {"nearest", "before", "after"} or Dataset
         Which date of `fine`; see `xharmonize.fusion.find_references`, or a result of it. Models
         that name the dates themselves take the first only.
@@ -252,15 +255,23 @@ def _reflectance(cube: Any) -> xr.DataArray:
 
 
 def _pan_of(pan: Any) -> xr.DataArray:
-    """The panchromatic band under a name of its own."""
+    """The panchromatic band as a cube of one band; what its numbers mean does not matter."""
     array = main_layer(at_door(pan), what="sharpen")
-    require_contract(array)
+    require_dates(array, what="pan=")
+    array = array if "band" in array.dims else array.expand_dims("band", axis=1)
     if array.sizes["band"] != 1:
         raise BandError(
             f"pan= has {array.sizes['band']} bands",
             cure=f"select one of {array['band'].values.tolist()} with a list",
         )
-    return array.assign_coords(band=[PAN])
+    if not np.issubdtype(array.dtype, np.floating):
+        raise RadiometryError(
+            f"pan= holds {array.dtype}, in which a missing pixel is a number like others",
+            cure="make it floats that are NaN there, such as pan.where(pan > 0)",
+        )
+    lacking = [name for name in TIME_COORDS if name not in array.coords]
+    unknown = np.full(array.sizes["time"], UNKNOWN)
+    return array.assign_coords(dict.fromkeys(lacking, ("time", unknown)) | {"band": [PAN]})
 
 
 def _require_used(method: Harmonizer, near: Any, band: Any) -> None:
