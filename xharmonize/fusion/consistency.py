@@ -227,7 +227,8 @@ def _add(values: AnyArray, added: AnyArray, gain: AnyArray) -> AnyArray:
 
 
 def _too_large(lacking: AnyArray, tolerance: AnyArray) -> AnyArray:
-    return (np.abs(lacking) > tolerance) * np.uint8(ResultFlag.INCONSISTENT)
+    bits: AnyArray = (np.abs(lacking) > tolerance) * np.uint8(ResultFlag.INCONSISTENT)
+    return bits
 
 
 def _nests(fine: xr.DataArray, coarse: xr.DataArray) -> bool:

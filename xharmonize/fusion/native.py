@@ -67,7 +67,8 @@ def _own(held: xr.DataArray, size: float) -> xr.DataArray:
     data = map_blocks(
         _require_held, "tbyx,tbyx->tbyx", mean.data, first.data, dtype=held.dtype, name="own-pixels"
     )
-    return mean.copy(data=data).rename(REFLECTANCE)
+    own: xr.DataArray = mean.copy(data=data).rename(REFLECTANCE)
+    return own
 
 
 def _require_held(mean: AnyArray, first: AnyArray) -> AnyArray:

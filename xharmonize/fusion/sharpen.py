@@ -180,10 +180,10 @@ def sharpen(
         If a cube holds digital numbers where reflectance is needed, or its bandpass is unknown.
     """
     coarse, method, given = _decoded(cube), as_method(model), None
-    if fine is None and pan is None:
-        given, (fine, coarse) = coarse, split_by_pixel(coarse)
-        fine = of_itself(fine)
     near = None if fine is None else _reflectance(at_door(fine))
+    if near is None and pan is None:
+        given, (near, coarse) = coarse, split_by_pixel(coarse)
+        near = of_itself(near)
     band = None if pan is None else _pan_of(pan)
     _require_used(method, near, band)
     like = band if near is None else near
@@ -203,7 +203,7 @@ def sharpen(
         whole = make_consistent(whole, array, psf=psf, shifts=moved)
     if consistency is not None:
         whole = flag_inconsistent(whole, array, tolerance=consistency, psf=psf, shifts=moved)
-    return whole if given is None else _joined(given, fine, whole)
+    return whole if given is None or near is None else _joined(given, near, whole)
 
 
 def as_method(model: Model) -> Harmonizer:
@@ -538,7 +538,7 @@ def _skipped(array: xr.DataArray, sources: Mapping[str, xr.DataArray]) -> xr.Dat
     lacks = np.zeros(array.sizes["time"], bool)
     if sources:
         gaps = [one["reference_gap"].values for one in sources.values()]
-        lacks = np.isnan(gaps).all(axis=0)
+        lacks = np.asarray(np.isnan(gaps).all(axis=0))
     layer = no_flags(array)
     bits = lacks[:, None, None] * np.uint8(ResultFlag.SKIPPED)
     return layer.copy(data=layer.data + bits)
