@@ -16,7 +16,7 @@ coarse pixels and brought back as the coarse image is: nothing else changes.
 References
 ----------
 Gao et al. 2006, doi:10.1109/TGRS.2006.872081.
-Wu et al. 2020 (STARFM-SI), doi:10.1109/JSTARS.2020.2968842.
+Wu et al. 2020 (STARFM-SI), IEEE J. Sel. Top. Appl. Earth Obs. Remote Sens. 13, 6206-6219.
 """
 
 from __future__ import annotations
