@@ -42,6 +42,7 @@ class HarmonizeAccessor:
     check_radiometry = Method(lambda: xh.check_radiometry)
     index = Method(lambda: xh.index)
 
+    sharpen = Method(lambda: xh.sharpen)
     densify = Method(lambda: xh.densify)
     composite = Method(lambda: xh.composite)
     smooth = Method(lambda: xh.smooth)

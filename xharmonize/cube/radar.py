@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -80,8 +80,10 @@ def _in_units(cube: Cube, wanted: Units) -> Cube:
     if units_of(array) == wanted:
         return cube
     changed = on_reflectance(cube, partial(_converted, wanted=wanted))
-    return changed if isinstance(changed, xr.DataArray) else changed.drop_vars(
-        "uncertainty", errors="ignore"
+    return (
+        changed
+        if isinstance(changed, xr.DataArray)
+        else changed.drop_vars("uncertainty", errors="ignore")
     )
 
 
@@ -154,9 +156,7 @@ def tracks_of(cube: xr.DataArray) -> AnyArray:
     hours = cube["time"].values.astype("datetime64[h]").astype(np.int64) % 24
     return np.array(
         [
-            f"{way}/{orbit:.0f}"
-            if np.isfinite(orbit)
-            else f"{way}/day {day % REPEAT}, {hour} h"
+            f"{way}/{orbit:.0f}" if np.isfinite(orbit) else f"{way}/day {day % REPEAT}, {hour} h"
             for way, orbit, day, hour in zip(state, number, days_of(cube).tolist(), hours.tolist())
         ],
         dtype=str,

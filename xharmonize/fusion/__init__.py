@@ -1,9 +1,22 @@
 """Fusion: methods of several cubes, and which dates of them go together."""
 
+from xharmonize.fusion.consistency import correct, degrade, flag_inconsistent
+from xharmonize.fusion.methods.bilinear import Bilinear
 from xharmonize.fusion.references import (
     find_pair_references,
     find_references,
     take_references,
 )
+from xharmonize.fusion.sharpen import METHODS, sharpen
 
-__all__ = ["find_pair_references", "find_references", "take_references"]
+__all__ = [
+    "METHODS",
+    "Bilinear",
+    "correct",
+    "degrade",
+    "find_pair_references",
+    "find_references",
+    "flag_inconsistent",
+    "sharpen",
+    "take_references",
+]

@@ -91,7 +91,9 @@ def fit_structure(
     for i, j, lag in date_pairs(days, longest):
         pixels = np.flatnonzero(is_valid[i] & is_valid[j])
         if pixels.size:
-            other = values[j][:, pixels] - values[i][:, pixels] if away is None else away(i, j, pixels)
+            other = (
+                values[j][:, pixels] - values[i][:, pixels] if away is None else away(i, j, pixels)
+            )
             counts[lag] += pixels.size
             squares[lag] += np.square(other, dtype=np.float64).sum(axis=1)
     lags = np.flatnonzero(counts)

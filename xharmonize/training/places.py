@@ -25,10 +25,11 @@ from xharmonize.cube.pairs import (
     with_shifts,
 )
 from xharmonize.cube.regrid import regrid
-from xharmonize.errors import BandError, FitError, GridError, ModelError, UnknownSensorError
+from xharmonize.errors import BandError, FitError, GridError, ModelError
 from xharmonize.models.kinds.generator import CUBE, DateRule, Input
 from xharmonize.models.lattice import Lattice
-from xharmonize.sensors import UNKNOWN, Names, get_sensor
+from xharmonize.sensors import UNKNOWN, Names
+from xharmonize.sensors.registry import pixel_of
 from xharmonize.tiles.place import north_up
 from xharmonize.training.config import Data
 
@@ -287,7 +288,10 @@ def _sources(
         names = Names.of(sensors)
         sensor = "" if UNKNOWN in names else str(names)
         told = {"role": role, "date": group.attrs.get("date", "nearest"), "sensor": sensor}
-    sizes = {str(band): _gsd(str(band), sensors, pixel) for band in array["band"].values}
+    sizes = {
+        str(band): pixel_of(str(band), np.atleast_1d(sensors), pixel)
+        for band in array["band"].values
+    }
     found = []
     for gsd in sorted(set(sizes.values())):
         bands = [band for band, size in sizes.items() if size == gsd]
@@ -317,20 +321,6 @@ def _named(data: Data, role: str) -> tuple[str, ...]:
         return tuple(name for name in data.source_bands if "." not in name)
     start = f"{role}."
     return tuple(n.removeprefix(start) for n in data.source_bands if n.startswith(start))
-
-
-def _gsd(band: str, sensors: Any, pixel: float) -> float:
-    """Pixel size [m] at which a band was observed, where the cube holds it at a finer one."""
-    known = []
-    for name in Names.of(np.atleast_1d(sensors)):
-        try:
-            instruments = get_sensor(str(name)).instruments
-        except UnknownSensorError:
-            continue
-        known += [b.gsd for one in instruments for b in one.bands if b.name == band]
-    own = min(known, default=pixel)
-    ratio = own / pixel
-    return float(own) if ratio > 1 and abs(ratio - round(ratio)) < 1e-6 else pixel
 
 
 def phase_of(box: Any) -> tuple[float, float]:
