@@ -11,11 +11,11 @@ from .cube.encode import decode as decode
 from .cube.indices import index as index
 from .cube.masks import Mask as Mask, mask as mask
 from .cube.pairs import collect_pairs as collect_pairs, match_pairs as match_pairs
-from .cube.radar import filter_speckle as filter_speckle
-from .cube.radar import to_decibels as to_decibels, to_power as to_power
+from .cube import radar as radar
 from .cube.regrid import regrid as regrid
 from .cube.shifts import fit_shifts as fit_shifts, shift as shift
 from .fusion import fill_clouds as fill_clouds
+from .fusion import sharpen as sharpen
 from .harmonizers import (
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,

@@ -49,10 +49,11 @@ class HarmonizeAccessor:
     check_radiometry = Method(lambda: xh.check_radiometry)
     index = Method(lambda: xh.index)
 
+    sharpen = Method(lambda: xh.sharpen)
     fill_clouds = Method(lambda: xh.fill_clouds)
-    to_decibels = Method(lambda: xh.to_decibels)
-    to_power = Method(lambda: xh.to_power)
-    filter_speckle = Method(lambda: xh.filter_speckle)
+    to_decibels = Method(lambda: xh.radar.to_decibels)
+    to_power = Method(lambda: xh.radar.to_power)
+    filter_speckle = Method(lambda: xh.radar.filter_speckle)
 
     densify = Method(lambda: xh.densify)
     composite = Method(lambda: xh.composite)

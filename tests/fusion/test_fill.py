@@ -249,7 +249,7 @@ def test_sentinel1_tells_what_changed_between_clear_dates(monkeypatch):
         for one in (filled, base)
     )
     assert missed < 0.6 * plain
-    in_decibels = xh.fill_clouds(cloudy, xh.to_decibels(power), fit)
+    in_decibels = xh.fill_clouds(cloudy, xh.radar.to_decibels(power), fit)
     np.testing.assert_allclose(in_decibels["reflectance"], filled["reflectance"], atol=1e-4)
 
 

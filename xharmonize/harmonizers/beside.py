@@ -1,0 +1,130 @@
+"""The cubes that a model is given beside the one it is applied to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xharmonize.cube.contract import read_coordinate, require_bands, require_contract, select_bands
+from xharmonize.cube.door import at_door
+from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
+from xharmonize.cube.radar import to_decibels
+from xharmonize.errors import ContractError, GridError, RadiometryError, TimeAxisError
+from xharmonize.harmonizers import base
+from xharmonize.models.kinds import GeneratorCard
+from xharmonize.sensors import UNKNOWN, Names, find_sensor
+from xharmonize.tiles.place import north_up, require_on_lattice
+
+REFERENCE_TIME = "reference_time"
+"""Coordinate along ``time`` of a cube brought to the dates of another: when it was observed."""
+
+
+def beside_cube(
+    other: xr.DataArray | xr.Dataset, cube: xr.Dataset, card: GeneratorCard, role: str
+) -> xr.DataArray:
+    """Return a further source as the network takes it: reflectance, its bands, north up.
+
+    Raises
+    ------
+    ContractError, BandError
+        If it is no cube, or lacks a band.
+    TimeAxisError
+        If its dates are not those of the cube, or lie on the wrong side of them.
+    RadiometryError
+        If it is of another sensor.
+    GridError
+        If it has another CRS, or other pixels than the model was trained on.
+    """
+    what, rule = f"source {role!r} of model {card.name!r}", card.inputs_of(role)[0]
+    array = require_aligned(other, cube, what=what)
+    require_bands(array, card.bands_of(role), what=what)
+    _require_sensor(array, rule.sensor, what)
+    _require_rule(array, rule.date, what)
+    array, _ = north_up(values_of(select_bands(array, card.bands_of(role))))
+    box = geobox_of(array)
+    require_on_lattice(box, card, role)
+    if not is_same_crs(box.crs, geobox_of(cube).crs):
+        raise GridError(
+            f"{what} is in {describe_grid(box)}, the cube in {describe_grid(geobox_of(cube))}",
+            cure="load both in one CRS, with open_stac(crs=...)",
+        )
+    return array
+
+
+def require_aligned(
+    other: xr.DataArray | xr.Dataset, cube: xr.DataArray | xr.Dataset, *, what: str
+) -> xr.DataArray:
+    """Return the reflectance of a cube whose dates go with those of another one by one.
+
+    Raises
+    ------
+    ContractError
+        If it is no cube.
+    TimeAxisError
+        If it has other dates: the coordinate ``time`` has to be that of the cube, whenever its
+        pixels were observed (``reference_time``).
+    """
+    if not isinstance(other, (xr.DataArray, xr.Dataset)):
+        raise ContractError(
+            f"{what} is a {type(other).__name__}", cure="give a cube on the dates of the first"
+        )
+    array = base.reflectance_of(at_door(other))
+    require_contract(array)
+    times, wanted = array["time"].values, cube["time"].values
+    if not np.array_equal(times, wanted):
+        raise TimeAxisError(
+            f"{what} has {_dates(times)}, the cube {_dates(wanted)}",
+            cure="bring it to the dates of the cube first, with xharmonize.fusion.references",
+        )
+    return array
+
+
+def values_of(array: xr.DataArray) -> xr.DataArray:
+    """Return the values that a network is given: reflectance [1], backscatter of a radar in dB."""
+    if is_radar(read_coordinate(array, "sensor").astype(str)):
+        return to_decibels(array)
+    return base.decoded(array)
+
+
+def is_radar(sensors: Iterable[str]) -> bool:
+    """Tell whether products are of a radar."""
+    found = [find_sensor(str(name)) for name in Names.of(list(sensors))]
+    return bool(found) and all(one is not None and one.radiometry.is_power for one in found)
+
+
+def _dates(times: Any) -> str:
+    shown = ", ".join(str(time)[:10] for time in times[:3])
+    return f"{len(times)} dates ({shown}{', …' if len(times) > 3 else ''})"
+
+
+def _require_sensor(array: xr.DataArray, wanted: str, what: str) -> None:
+    """Raise unless all dates are of the products that an input was trained on, where it says."""
+    known = Names.of(wanted) if wanted else None
+    if known is None or UNKNOWN in known:
+        return
+    for name in np.unique(read_coordinate(array, "sensor").astype(str)):
+        if not Names.of(name) <= known:
+            raise RadiometryError(
+                f"{what} was trained on {wanted}, this cube is of {name}",
+                cure="give one of those, or settle it with xh.describe(cube, sensor=...)",
+            )
+
+
+def _require_rule(array: xr.DataArray, rule: str, what: str) -> None:
+    """Raise where a reference lies after a date that it is to lie before, or the other way."""
+    if rule not in ("before", "after") or REFERENCE_TIME not in array.coords:
+        return
+    gap = read_coordinate(array, REFERENCE_TIME) - array["time"].values
+    gap = gap / np.timedelta64(1, "D")
+    is_wrong = gap > 0 if rule == "before" else gap < 0
+    if is_wrong.any():
+        when = str(array["time"].values[is_wrong.argmax()])[:10]
+        found = "after" if rule == "before" else "before"
+        raise TimeAxisError(
+            f"{what} is to be observed {rule} each date; that of {when} is "
+            f"{abs(gap[is_wrong][0]):.3g} days {found} it",
+            cure=f"choose the nearest clear date {rule} it",
+        )
