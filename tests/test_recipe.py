@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.commands import call
 
 import xharmonize as xh
 from xharmonize.errors import OptionError, StoreError
@@ -127,3 +128,23 @@ def test_polygons_choose_pixels_and_a_plan_reads_none(catalog, tmp_path, no_comp
     assert job.series.sizes["x"] < 12
     inside = job.series["ndvi"].notnull().any("time").compute()
     assert 0 < float(inside.mean()) < 1
+
+
+def test_the_same_steps_as_commands(catalog, tmp_path, capsys):
+    pytest.importorskip("stackstac")
+    done = xh.run(recipe_of(catalog, tmp_path / "out", smooth={"step": "5D"}))
+    out = tmp_path / "s.zarr"
+    assert call(capsys, "smooth", done.folder / "series.zarr", "--step", "5D", "--out", out)[0] == 0
+    expected = xh.open_series(done.folder / "smooth.zarr")["ndvi"]
+    np.testing.assert_array_equal(xh.open_series(out)["ndvi"], expected)
+    west, south = 3.0215, 50.8115
+    ring = [[west, south], [west + 0.002, south], [west + 0.002, south + 0.001], [west, south]]
+    fields, table = tmp_path / "f.geojson", tmp_path / "f.csv"
+    fields.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    arguments = ("--fields", fields, "--min-valid", "0.2", "--out", table)
+    assert call(capsys, "table", out, *arguments)[0] == 0
+    assert table.read_text().startswith("field,time")
+    code, _, told = call(capsys, "smooth", out, "--snow", "gab", "--out", tmp_path / "x.zarr")
+    assert code == 1
+    assert "snow is 'gab'" in told
+    assert "'gap'" in told

@@ -17,6 +17,7 @@ from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info, models
 from xharmonize.cli.judge import plot, report, score
 from xharmonize.cli.recipe import init, run
+from xharmonize.cli.series import composite, phenology, smooth, table
 from xharmonize.cli.train import train
 from xharmonize.errors import XHarmonizeError
 
@@ -35,6 +36,10 @@ COMMANDS = (
     fill,
     fit,
     train,
+    composite,
+    smooth,
+    phenology,
+    table,
     info,
     score,
     plot,

@@ -11,8 +11,9 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -165,22 +166,80 @@ def read_recipe(source: str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
             raise OptionError(
                 f"{where} cannot be read: {error}", cure="xharmonize init writes an example"
             ) from None
-    try:
-        recipe = Recipe.model_validate(tables)
-    except ValidationError as error:
-        raise _worded(error, where) from None
+    recipe: Recipe = _validated(Recipe, tables, where)
     if complaint := recipe.complaint():
         raise OptionError(f"{where}: {complaint}")
     return recipe
 
 
-def _worded(error: ValidationError, where: str) -> OptionError:
-    first = error.errors(include_url=False)[0]
-    *path, name = [str(one) for one in first["loc"] if not str(one).startswith("function-")]
+def part_of(name: str) -> type[Part]:
+    """Return the class of a table."""
+    return dict(_parts())[name]
+
+
+def title_of(part: type[Part]) -> str:
+    """Return what a table is for, in a sentence."""
+    return ((part.__doc__ or getattr(part.function, "__doc__", "")) or "").partition("\n")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is said of a key: its meaning, names it may have, its default, and whether it is asked."""
+
+    text: str
+    choices: tuple[str, ...]
+    default: str
+    is_required: bool
+
+
+def describe_part(name: str) -> dict[str, Told]:
+    """Return what is said of each key of a table."""
+    part = part_of(name)
+    told = {} if part.function is None else describe_parameters(part.function)
+    return {
+        key: Told(
+            text=field.description or told.get(key, ""),
+            choices=tuple(_choices(field.annotation)),
+            default="" if field.is_required() or field.default is None else str(field.default),
+            is_required=field.is_required(),
+        )
+        for key, field in part.model_fields.items()
+    }
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    """Names that a type allows."""
+    if get_origin(hint) is Literal:
+        yield from map(str, get_args(hint))
+    else:
+        for inner in get_args(hint):
+            yield from _choices(inner)
+
+
+def read_part(name: str, values: Mapping[str, Any], *, where: str) -> Any:
+    """Check the values of one table; texts are read as what they stand for.
+
+    Raises
+    ------
+    OptionError
+        As `read_recipe`.
+    """
+    return _validated(part_of(name), values, where, name)
+
+
+def _validated(kind: type[Part], values: Any, where: str, *path: str) -> Any:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    raise _worded(first, [*path, *map(str, first["loc"])], where) from None
+
+
+def _worded(first: Any, place: list[str], where: str) -> OptionError:
+    *path, name = place[:2] if len(place) > 1 else place
     table = f"[{path[0]}]" if path else "the file"
     if first["type"] == "extra_forbidden":
-        part = _part_at(path[:1])
-        known = list(part.model_fields)
+        known = list((part_of(path[0]) if path else Recipe).model_fields)
         return OptionError(
             f"{where}: {table} has no {name!r}",
             cure=f"{suggest(name, known)}it has {', '.join(known)}",
@@ -188,15 +247,9 @@ def _worded(error: ValidationError, where: str) -> OptionError:
     if first["type"] == "missing":
         return OptionError(f"{where}: {table} lacks {name!r}", cure="write it")
     return OptionError(
-        f"{where}: {table} {'.'.join([*path[1:], name])} is {first['input']!r}",
+        f"{where}: {table} {name} is {first['input']!r}",
         cure=first["msg"][:1].lower() + first["msg"][1:],
     )
-
-
-def _part_at(path: list[str]) -> type[BaseModel]:
-    if not path:
-        return Recipe
-    return dict(_parts())[path[0]]
 
 
 def _parts() -> Iterator[tuple[str, type[Part]]]:
@@ -227,18 +280,14 @@ _ON = {"source", "target", "area", "model", "series", "output"}
 
 
 def _example_table(name: str, part: type[Part]) -> Iterator[str]:
-    title = (part.__doc__ or "").partition("\n")[0]
-    told: Mapping[str, str] = {}
-    if part.function is not None:
-        title = title if name == "table" else (part.function.__doc__ or "").partition("\n")[0]
-        told = describe_parameters(part.function)
+    told = describe_part(name)
     off = "" if name in _ON else "# "
-    yield f"# {title}"
+    yield f"# {title_of(part)}"
     yield f"{off}[{name}]"
     for key, field in part.model_fields.items():
         filled = _FILLED.get((name, key))
         value = filled or _toml(field.default)
-        comment = field.description or told.get(key, "")
+        comment = "; ".join(filter(None, (told[key].text, " | ".join(told[key].choices))))
         is_off = off or (filled is None and field.default in (None, ()))
         yield f"{'# ' if is_off else ''}{key} = {value}  # {comment}".rstrip("# ").rstrip()
 

@@ -1,0 +1,77 @@
+"""``xharmonize composite``, ``smooth``, ``phenology`` and ``table``: steps on a stored series.
+
+Their options are those of the functions, as in a recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import xharmonize as xh
+from xharmonize.cli import console
+from xharmonize.cli.arguments import OUTPUT, mode_of
+from xharmonize.recipe import settings
+from xharmonize.recipe.steps import read_polygons_file
+
+SERIES = Annotated[Path, typer.Argument(help="Store of a series, as `harmonize --out` writes it.")]
+OUT = Annotated[Path, typer.Option(help="What to write.", rich_help_panel=OUTPUT)]
+REPLACE = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUTPUT)
+]
+
+
+def _command(name: str, run: Callable[[Any, Any, Path, bool], None]) -> Callable[..., None]:
+    """A command with the options of a table of a recipe."""
+    part = settings.part_of(name)
+
+    def command(*, source: Path, out: Path, overwrite: bool, **given: str | None) -> None:
+        told = {key: value for key, value in given.items() if value is not None}
+        options = settings.read_part(name, told, where="the options")
+        run(xh.open_series(source), options, out, overwrite)
+        console.say(f"{out}: written")
+
+    parameters = [
+        Parameter("source", Parameter.KEYWORD_ONLY, annotation=SERIES),
+        Parameter("out", Parameter.KEYWORD_ONLY, annotation=OUT),
+        *_options(name),
+        Parameter("overwrite", Parameter.KEYWORD_ONLY, annotation=REPLACE, default=False),
+    ]
+    command.__name__ = name
+    command.__doc__ = settings.title_of(part)
+    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    command.__signature__ = Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+    return command
+
+
+def _options(name: str) -> Iterator[Parameter]:
+    for key, told in settings.describe_part(name).items():
+        said = {"One of ": ", ".join(told.choices), "Default: ": told.default}
+        words = [told.text, *(f"{word}{text}" for word, text in said.items() if text)]
+        option = typer.Option(help=". ".join(words) + ".")
+        annotation = Annotated[str if told.is_required else str | None, option]
+        default = Parameter.empty if told.is_required else None
+        yield Parameter(key, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _store(function: Callable[..., Any]) -> Callable[[Any, Any, Path, bool], None]:
+    def run(series: Any, options: Any, out: Path, overwrite: bool) -> None:
+        with console.progress(f"Writing {out}"):
+            xh.to_zarr(function(series, **options.options()), out, mode=mode_of(overwrite))
+
+    return run
+
+
+def _to_table(series: Any, options: Any, out: Path, overwrite: bool) -> None:
+    fields = read_polygons_file(options.fields)
+    xh.to_table(series, fields, path=out, mode=mode_of(overwrite), **options.options())
+
+
+composite = _command("composite", _store(xh.composite))
+smooth = _command("smooth", _store(xh.smooth))
+phenology = _command("phenology", _store(xh.series.phenology))
+table = _command("table", _to_table)
