@@ -184,7 +184,7 @@ def title_of(part: type[Part]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What is said of a key: its meaning, names it may have, its default, and whether it is asked."""
+    """What is said of a key: meaning, names it may have, default, and whether it is required."""
 
     text: str
     choices: tuple[str, ...]
