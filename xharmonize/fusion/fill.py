@@ -144,11 +144,16 @@ def fill_clouds(
         _require_same_bandpass(harmonizer, array)
         others = _sources(harmonizer, given, array, sentinel1, reference, longest, near)
         found = _by_network(harmonizer.configured(runtime=runtime), given, others)
-    told = {n: c for one in others.values() for n, c in one.coords.items() if n in _TOLD}
+    told = {
+        name: coord
+        for role, one in others.items()
+        for name, coord in one.coords.items()
+        if name == OFFSET or (name in _TOLD and not role.startswith("sentinel1"))
+    }
     return _joined(given, array, found, whole=whole, name=harmonizer.name).assign_coords(told)
 
 
-_TOLD = (OFFSET, "reference_time", "reference_gap")
+_TOLD = ("reference_time", "reference_gap")
 
 
 def fit_fill(
@@ -276,27 +281,34 @@ def _sources(
 
     ``sentinel1`` is the pass nearest to each date, ``sentinel1_reference`` that nearest to its
     reference, of the same track; ``before`` and ``after`` are the clear dates on that side; any
-    other role is the clear date that `reference` says.
+    other role is the clear date that `reference` says. The reference is that of the first optical
+    role.
     """
     others: dict[str, xr.DataArray] = {}
     roles = harmonizer.sources[1:]
     own = base.decoded_set(cube)
-    found: dict[str, xr.Dataset] = {}
+    optical = [role for role in roles if not role.startswith("sentinel1")]
+    found = {
+        role: find_references(own, rule=_rule_of(role, reference), tolerance=longest)
+        for role in (optical or ["sentinel1_reference"] * ("sentinel1_reference" in roles))
+    }
     for role in roles:
-        rule: Any = role if role in ("before", "after") else reference
-        if role == "sentinel1":
-            radar = read_radar(sentinel1, what=f"model {harmonizer.name!r}")
+        if role in optical:
+            others[role] = take_references(own, found[role])
+            continue
+        radar = read_radar(sentinel1, what=f"model {harmonizer.name!r}")
+        if role == "sentinel1_reference":
+            others[role] = _beside_reference(radar, array, next(iter(found.values())), near)
+        else:
             moments, days = array["time"].values, days_of(array)
             others[role] = nearest_passes(radar, array, moments, days, tolerance=near)
-            continue
-        if rule not in found:
-            found[rule] = find_references(own, rule=rule, tolerance=longest)
-        if role == "sentinel1_reference":
-            radar = read_radar(sentinel1, what=f"model {harmonizer.name!r}")
-            others[role] = _beside_reference(radar, array, found[rule], near)
-        else:
-            others[role] = take_references(own, found[rule])
     return others
+
+
+def _rule_of(role: str, reference: Reference) -> Reference:
+    """On which side of a date the clear date of a role lies."""
+    own: dict[str, Reference] = {"before": "before", "after": "after"}
+    return own.get(role, reference)
 
 
 def _beside_reference(
@@ -310,6 +322,8 @@ def _beside_reference(
     passes = nearest_passes(radar, array, at, days, tolerance=near)
     if lacks.any():
         passes = passes.where(xr.DataArray(~lacks, dims="time")).transpose(*radar.dims)
+        told = np.where(lacks, np.datetime64("NaT"), passes["reference_time"].values)
+        passes = passes.assign_coords(reference_time=("time", told))
     return passes.drop_vars(OFFSET)
 
 
