@@ -159,7 +159,7 @@ _TOLD = ("reference_time", "reference_gap")
 def fit_fill(
     cube: xr.DataArray | xr.Dataset,
     sentinel1: xr.DataArray | xr.Dataset | None = None,
-    model: FillMethod = TEMPORAL,
+    model: FillMethod = "temporal",
     *,
     max_gap: Duration = 60.0,
     max_offset: Duration = 6.0,
@@ -341,9 +341,11 @@ def _by_network(
     result = value.to_dataset(name=REFLECTANCE).assign(uncertainty=sigma)
     first = next((one for one in others.values() if "reference_gap" in one.coords), None)
     away = np.full(value.sizes["time"], np.nan) if first is None else first["reference_gap"].values
-    there = np.isfinite(value.variable).any("band")
-    gap = there.where(there) * xr.Variable("time", np.abs(away).astype(np.float32))
-    return result.assign({GAP: gap.transpose("time", "y", "x").astype(np.float32)})
+    days = xr.DataArray(
+        np.abs(away).astype(np.float32), dims="time", coords={"time": value["time"]}
+    )
+    gap = days.where(value.notnull().any("band")).transpose("time", "y", "x")
+    return result.assign({GAP: gap.reset_coords(drop=True)})
 
 
 def _joined(
@@ -351,32 +353,37 @@ def _joined(
 ) -> xr.Dataset:
     """Put estimates where values are missing, and say so in the companions."""
     own = base.decoded(array)
-    missing = xr.Variable(own.dims, np.isnan(own.data)) if not whole else None
-    estimate = found[REFLECTANCE].variable.transpose(*own.dims)
-    value = estimate if missing is None else own.variable.where(~missing, estimate)
+    # Variables: xarray would compute lazy coordinates to compare those of two arrays.
+    estimate: Any = found[REFLECTANCE].variable.transpose(*own.dims)
+    missing: Any = own.variable.isnull()  # type: ignore[no-untyped-call]
+    value = estimate if whole else own.variable.where(~missing, estimate)  # type: ignore[no-untyped-call]
     line = f"fill_clouds: {name}, {'all pixels' if whole else 'missing pixels'}"
     result = own.copy(data=value.data).assign_attrs(with_history(own.attrs, line))
-    before = cube["origin"] if "origin" in cube else origin_of(own)
-    filled = np.isfinite(estimate) if missing is None else missing & np.isfinite(estimate)
-    kept = before.variable.transpose(*own.dims).astype(np.uint8)
-    origin = kept.where(~filled, np.uint8(Origin.FILLED)).astype(np.uint8)
-    sigma = found["uncertainty"].variable
-    if missing is not None:
-        past = cube["uncertainty"].variable if "uncertainty" in cube else np.float32(np.nan)
-        sigma = sigma.where(filled, past)
-    away = found[GAP].variable
+    filled = estimate.notnull() if whole else missing & estimate.notnull()
+    past = {"origin": origin_of(own), "uncertainty": np.float32(np.nan), GAP: np.float32(0)}
+    past |= {n: cube[n] for n in past if n in cube}
+    if whole:
+        past = {"origin": np.uint8(0), "uncertainty": np.float32(np.nan), GAP: np.float32(np.nan)}
     layers = {n: cube[n] for n in companions_of(cube)}
+    origin: Any = xr.where(filled, np.uint8(Origin.FILLED), _bare(past["origin"]))
     layers["origin"] = _layer(own, origin, "origin")
-    layers["uncertainty"] = _layer(own, sigma.astype(np.float32), "uncertainty")
-    there = np.isfinite(value).any("band")
-    gap = away.where(filled.any("band"), np.float32(0)).where(there)
-    layers[GAP] = _layer(own.isel(band=0, drop=True), gap.astype(np.float32), GAP)
+    sigma: Any = found["uncertainty"].variable
+    layers["uncertainty"] = _layer(
+        own, sigma.where(filled, _bare(past["uncertainty"])), "uncertainty"
+    )
+    gap: Any = found[GAP].variable.where(filled.any("band"), _bare(past[GAP]))
+    there = value.notnull().any("band")
+    layers[GAP] = _layer(own.isel(band=0, drop=True), gap.where(there), GAP)
     return result.to_dataset(name=REFLECTANCE).assign(layers).assign_attrs(cube.attrs)
 
 
+def _bare(layer: Any) -> Any:
+    return layer.variable if isinstance(layer, xr.DataArray) else layer
+
+
 def _layer(like: xr.DataArray, data: xr.Variable, name: str) -> xr.DataArray:
-    attrs = COMPANIONS[name].attrs
+    attrs, dtype = COMPANIONS[name].attrs, COMPANIONS[name].dtype
     if name == "uncertainty":
         attrs = {**attrs, "units": str(like.attrs.get("units", "1"))}
-    layer = like.copy(data=data.transpose(*like.dims).data).drop_attrs(deep=False)
+    layer = like.copy(data=data.transpose(*like.dims).astype(dtype).data).drop_attrs(deep=False)
     return layer.rename(name).assign_attrs(attrs)

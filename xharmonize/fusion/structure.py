@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import Span, apart, is_lazy
-from xharmonize.types import Float64Array, FloatArray, IntArray
+from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
 
 SIDE, WINDOWS = 48, 4
 """Pixels of the sample along each axis, and the windows that they lie in."""
@@ -75,9 +75,10 @@ def fit_structure(values: FloatArray, days: IntArray, *, longest: float) -> Floa
     (band, 3) float64 array
         `PARAMETERS`; NaN where there are fewer than `MIN_LAGS` lags.
     """
-    n_lags, n_bands = int(longest) + 1, values.shape[1]
+    n_lags = int(min(longest, days[-1] - days[0])) + 1
+    n_bands = values.shape[1]
     counts, squares = np.zeros(n_lags), np.zeros((n_lags, n_bands))
-    is_valid = np.isfinite(values).all(axis=1)
+    is_valid: BoolArray = np.isfinite(values).all(axis=1)
     for i, j, lag in date_pairs(days, longest):
         pixels = np.flatnonzero(is_valid[i] & is_valid[j])
         if pixels.size:

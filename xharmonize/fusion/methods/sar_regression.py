@@ -97,7 +97,7 @@ class SarRegressionFiller(Filler):
                     change += factor * terms[:, k]
                 found[0][:, b] += np.where(here, change, np.float32(0))
                 found[1][:, b] *= np.where(here, np.float32(np.sqrt(ratio[side, b])), np.float32(1))
-        lost = ~np.isfinite(terms).all(axis=1)
+        lost: BoolArray = ~np.isfinite(terms).all(axis=1)
         found[:, np.broadcast_to(lost[:, None], found.shape[1:])] = np.nan
 
 
@@ -191,7 +191,7 @@ def _fit(
     order = np.argsort(days, kind="stable")
     z, s = (one.reshape(*one.shape[:2], -1)[order].astype(np.float32) for one in (values, radar))
     days = days[order]
-    valid = np.isfinite(z).all(axis=1) & np.isfinite(s).all(axis=1)
+    valid: BoolArray = np.isfinite(z).all(axis=1) & np.isfinite(s).all(axis=1)
     structure = fit_structure(z, days, longest=longest)
     spread = table_of(structure, longest)
     sums = [_Sums(z.shape[1]) for _ in SIDES]
@@ -202,8 +202,8 @@ def _fit(
         known = valid & np.isfinite(missed).all(axis=1) & np.isfinite(terms).all(axis=1)
         is_both = (steps >= 0).all(axis=0)
         for one, here in zip(sums, (known & is_both, known & ~is_both)):
-            picked = [np.moveaxis(v, 1, 0)[:, here] for v in (terms, missed, found[1])]
-            one.add(*picked, 1 / np.maximum(gaps[here], 1))
+            x, e, sigma = (np.moveaxis(v, 1, 0)[:, here] for v in (terms, missed, found[1]))
+            one.add(x, e, sigma, 1 / np.maximum(gaps[here], 1))
     n = sum(one.n for one in sums)
     if n < MIN_SAMPLES:
         raise FitError(
