@@ -15,6 +15,7 @@ from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info, models
 from xharmonize.cli.judge import plot, report, score
+from xharmonize.cli.sharpen import sharpen
 from xharmonize.cli.train import train
 from xharmonize.errors import XHarmonizeError
 
@@ -26,10 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (harmonize, fit, train, info, score, plot, report, simulate, demo):
+for command in (harmonize, sharpen, fit, train, info, score, plot, report, simulate, demo):
     app.command(
         cls=console.Command,
-        epilog=console.EXIT_CODES if command in (harmonize, fit) else None,
+        epilog=console.EXIT_CODES if command in (harmonize, sharpen, fit) else None,
     )(command)
 app.add_typer(models, name="models")
 
