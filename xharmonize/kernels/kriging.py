@@ -21,7 +21,8 @@ References
 Kyriakidis 2004 (area-to-point kriging, coherence), doi:10.1111/j.1538-4632.2004.tb01135.x.
 Goovaerts 2008 (deconvolution), doi:10.1007/s11004-007-9129-1.
 Wang et al. 2016 (ATPRK of Sentinel-2), doi:10.1016/j.rse.2016.10.030.
-Wang et al. 2017 (ATPRK of Landsat 8 and Sentinel-2), IEEE Trans. Geosci. Remote Sens. 55, 3885-3899.
+Wang et al. 2017 (ATPRK of Landsat 8 and Sentinel-2), IEEE Trans. Geosci. Remote Sens. 55,
+3885-3899.
 """
 
 from __future__ import annotations
@@ -383,9 +384,7 @@ def _mend(values: FloatArray, is_there: BoolArray, kriging: Kriging, out: FloatA
     around = windows[row, column].reshape(-1, _SIDE**2)
     near = np.lib.stride_tricks.sliding_window_view(values, (_SIDE, _SIDE))[row, column]
     found = np.full((row.size, len(kriging.between)), np.nan, np.float32)
-    _, first, pattern = np.unique(
-        np.packbits(around, axis=1), axis=0, return_index=True, return_inverse=True
-    )
+    _, pattern = np.unique(np.packbits(around, axis=1), axis=0, return_inverse=True)
     order, n_each = np.argsort(pattern, kind="stable"), np.bincount(pattern)
     for member in np.split(order, np.cumsum(n_each)[:-1]):
         one = around[member[0]]
