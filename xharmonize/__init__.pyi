@@ -1,8 +1,13 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
 # The verbs stand here; errors, sensors, metrics, models and the rest in modules of their own.
 from . import cluster as cluster, crops as crops, errors as errors, fusion as fusion
-from . import metrics as metrics
-from . import models as models, plot as plot, sensors as sensors, series as series
+from . import (
+    metrics as metrics,
+    models as models,
+    plot as plot,
+    sensors as sensors,
+    series as series,
+)
 from . import training as training
 from .cube.check import check_radiometry as check_radiometry
 from .cube.describe import describe as describe
@@ -14,7 +19,7 @@ from .cube.radar import filter_speckle as filter_speckle
 from .cube.radar import to_decibels as to_decibels, to_power as to_power
 from .cube.regrid import regrid as regrid
 from .cube.shifts import fit_shifts as fit_shifts, shift as shift
-from .fusion import fill_clouds as fill_clouds
+from .fusion import fill_clouds as fill_clouds, sharpen as sharpen
 from .harmonizers import (
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,

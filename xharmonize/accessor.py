@@ -42,6 +42,7 @@ class HarmonizeAccessor:
     check_radiometry = Method(lambda: xh.check_radiometry)
     index = Method(lambda: xh.index)
 
+    sharpen = Method(lambda: xh.sharpen)
     fill_clouds = Method(lambda: xh.fill_clouds)
     to_decibels = Method(lambda: xh.to_decibels)
     to_power = Method(lambda: xh.to_power)

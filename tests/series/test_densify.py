@@ -59,8 +59,8 @@ def test_origin_is_observed_or_harmonised_or_nothing():
     observed = series["sensor"].values == "landsat-c2-l2"
     assert set(np.unique(origin[observed])) == {0, 1}
     assert set(np.unique(origin[~observed])) == {0, 2}
-    assert origin.attrs["flag_masks"].tolist() == [1, 2, 4]
-    assert origin.attrs["flag_meanings"] == "observed harmonised filled"
+    assert origin.attrs["flag_masks"].tolist() == [1, 2, 4, 8]
+    assert origin.attrs["flag_meanings"] == "observed harmonised filled sharpened"
 
 
 def test_a_product_in_the_target_bandpass_counts_as_observed():

@@ -16,6 +16,7 @@ from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info, models
 from xharmonize.cli.judge import plot, report, score
+from xharmonize.cli.sharpen import sharpen
 from xharmonize.cli.train import train
 from xharmonize.errors import XHarmonizeError
 
@@ -27,10 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (harmonize, fit, fill, train, info, score, plot, report, simulate, demo):
+for command in (harmonize, sharpen, fit, fill, train, info, score, plot, report, simulate, demo):
     app.command(
         cls=console.Command,
-        epilog=console.EXIT_CODES if command in (harmonize, fit, fill) else None,
+        epilog=console.EXIT_CODES if command in (harmonize, sharpen, fit, fill) else None,
     )(command)
 app.add_typer(models, name="models")
 

@@ -34,6 +34,7 @@ class Origin(IntFlag):
     OBSERVED = 1
     HARMONISED = 2
     FILLED = 4
+    SHARPENED = 8
 
 
 class ResultFlag(IntFlag):
@@ -46,6 +47,7 @@ class ResultFlag(IntFlag):
     UNDEFINED_INDEX = 16
     NEAR_MISSING = 32
     OUTLIER = 64
+    INCONSISTENT = 128
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Origin of values: observed, harmonised or filled."""
+"""Origin of values: observed, harmonised, filled or sharpened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xharmonize.cube.contract import read_coordinate, spread_over
 from xharmonize.sensors import Names, get_sensor
 from xharmonize.types import AnyArray
 
-_SEEN = np.uint8(Origin.OBSERVED | Origin.HARMONISED)
+_SEEN = np.uint8(Origin.OBSERVED | Origin.HARMONISED | Origin.SHARPENED)
 
 
 def origin_of(values: xr.DataArray) -> xr.DataArray:
@@ -27,6 +27,13 @@ def origin_of(values: xr.DataArray) -> xr.DataArray:
     origin: Any = np.isfinite(values.variable) * codes
     layer = values.copy(data=origin.transpose(*values.dims).data).drop_attrs()
     return layer.rename("origin").assign_attrs(COMPANIONS["origin"].attrs)
+
+
+def sharpened_origin(origin: xr.DataArray) -> xr.DataArray:
+    """The companion ``origin`` after sharpening: sharpened in place of observed, lazily."""
+    observed, sharpened = np.uint8(Origin.OBSERVED), np.uint8(Origin.SHARPENED)
+    data = (origin.data & ~observed) | ((origin.data != 0) * sharpened)
+    return origin.copy(data=data.astype(origin.dtype)).assign_attrs(COMPANIONS["origin"].attrs)
 
 
 def _codes(values: xr.DataArray) -> AnyArray:

@@ -1,16 +1,25 @@
 """Fusion: methods of several cubes, and which dates of them go together."""
 
+from xharmonize.fusion.consistency import correct, degrade, flag_inconsistent
 from xharmonize.fusion.fill import fill_clouds, fit_fill
+from xharmonize.fusion.methods.bilinear import Bilinear
 from xharmonize.fusion.references import (
     find_pair_references,
     find_references,
     take_references,
 )
+from xharmonize.fusion.sharpen import METHODS, sharpen
 
 __all__ = [
+    "METHODS",
+    "Bilinear",
+    "correct",
+    "degrade",
     "fill_clouds",
     "find_pair_references",
     "find_references",
     "fit_fill",
+    "flag_inconsistent",
+    "sharpen",
     "take_references",
 ]

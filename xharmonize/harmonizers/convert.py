@@ -24,7 +24,7 @@ from xharmonize.harmonizers.protocol import Harmonizer, Model, Regridder
 from xharmonize.harmonizers.registry import resolve
 from xharmonize.models.refs import Runtime
 from xharmonize.options import with_options_of
-from xharmonize.sensors import Sensor, get_sensor
+from xharmonize.sensors import Names, Sensor, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
@@ -203,6 +203,14 @@ def to_sentinel2(cube: Cube, model: Model = "hls-v2", **options: Any) -> Cube:
     ('oli', 'msi')
     """
     return to_sensor(cube, SENTINEL2, model, **options)
+
+
+def for_platforms_of(harmonizer: Harmonizer, target: xr.DataArray | xr.Dataset) -> Harmonizer:
+    """Configure a model for the platform of a target cube, if it tells platforms apart."""
+    platform = str(Names.of(read_coordinate(target, "platform")))
+    if platform in harmonizer.target_platforms:
+        return harmonizer.configured(target_platform=platform)
+    return harmonizer
 
 
 def _named_target(product: Sensor, platform: Any) -> str | None:

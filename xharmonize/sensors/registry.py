@@ -18,7 +18,7 @@ from xharmonize.sensors.landsat import LANDSAT_C1_SR, LANDSAT_C2_L2
 from xharmonize.sensors.qa import LAYOUTS
 from xharmonize.sensors.sentinel1 import SENTINEL_1_GRD, SENTINEL_1_RTC
 from xharmonize.sensors.sentinel2 import SENTINEL_2_L2A
-from xharmonize.sensors.spec import SEPARATOR, UNKNOWN, Flag, Instrument, Meaning, Sensor
+from xharmonize.sensors.spec import SEPARATOR, UNKNOWN, Flag, Instrument, Meaning, Names, Sensor
 
 PARTS = ("platform", "baseline", "tile", "sensing", "datastrip", "collection")
 """Groups that patterns of `Names.parts` may have."""
@@ -71,6 +71,25 @@ def list_sensors() -> list[str]:
 def all_sensors() -> tuple[Sensor, ...]:
     """Return all registered products."""
     return tuple(_SENSORS.values())
+
+
+def pixel_of(band: str, sensors: Iterable[str], pixel: float) -> float:
+    """Pixel size [m] at which a band was observed, where a cube holds it at a finer one.
+
+    Parameters
+    ----------
+    band : str
+        Common name.
+    sensors : iterable of str
+        Products of the cube's dates; those that are not registered count for nothing.
+    pixel : float
+        Pixel size of the cube [m]; the answer where the band's own is no multiple of it.
+    """
+    known = [_SENSORS[name].instruments for name in Names.of(sensors) if name in _SENSORS]
+    sizes = [b.gsd for several in known for one in several for b in one.bands if b.name == band]
+    own = min(sizes, default=pixel)
+    ratio = own / pixel
+    return float(own) if ratio > 1 and abs(ratio - round(ratio)) < 1e-6 else pixel
 
 
 def register_sensor(sensor: Sensor, *, replace: bool = False) -> None:

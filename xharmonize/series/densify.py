@@ -34,7 +34,7 @@ from xharmonize.errors import (
     RadiometryError,
 )
 from xharmonize.harmonizers.auto import AUTO, fit_auto
-from xharmonize.harmonizers.convert import apply_model
+from xharmonize.harmonizers.convert import apply_model, for_platforms_of
 from xharmonize.harmonizers.protocol import Model
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture
 from xharmonize.harmonizers.registry import FIT_ATTR, fit_to_text, resolve
@@ -183,11 +183,7 @@ def _harmonised(
         fit = fit_auto(collect_pairs(other, one), series=other)
         fits.append(fit)
         model = fit
-    harmonizer = resolve(model, wanted[0])
-    if harmonizer.target_platforms:
-        platform = str(Names.of(read_coordinate(one, "platform")))
-        if platform in harmonizer.target_platforms:
-            harmonizer = harmonizer.configured(target_platform=platform)
+    harmonizer = for_platforms_of(resolve(model, wanted[0]), one)
     return apply_model(cube, harmonizer, like=one)
 
 

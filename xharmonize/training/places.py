@@ -23,10 +23,11 @@ from xharmonize.cube.pairs import (
     with_shifts,
 )
 from xharmonize.cube.regrid import regrid
-from xharmonize.errors import BandError, FitError, GridError, ModelError, UnknownSensorError
+from xharmonize.errors import BandError, FitError, GridError, ModelError
 from xharmonize.models.kinds.generator import Input
 from xharmonize.models.lattice import Lattice
-from xharmonize.sensors import UNKNOWN, Names, get_sensor
+from xharmonize.sensors import UNKNOWN
+from xharmonize.sensors.registry import pixel_of
 from xharmonize.tiles.place import north_up
 from xharmonize.training.config import Data
 
@@ -229,7 +230,10 @@ def _sources(group: xr.DataArray, tree: xr.DataTree, data: Data) -> list[Source]
     pixel = abs(box.affine.a)
     root = tree.to_dataset()
     sensors = read_coordinate(root, "sensor_source") if "sensor_source" in root.coords else UNKNOWN
-    sizes = {str(band): _gsd(str(band), sensors, pixel) for band in array["band"].values}
+    sizes = {
+        str(band): pixel_of(str(band), np.atleast_1d(sensors), pixel)
+        for band in array["band"].values
+    }
     found = []
     for gsd in sorted(set(sizes.values())):
         bands = [band for band, size in sizes.items() if size == gsd]
@@ -250,20 +254,6 @@ def _sources(group: xr.DataArray, tree: xr.DataTree, data: Data) -> list[Source]
             )
         )
     return found
-
-
-def _gsd(band: str, sensors: Any, pixel: float) -> float:
-    """Pixel size [m] at which a band was observed, where the cube holds it at a finer one."""
-    known = []
-    for name in Names.of(np.atleast_1d(sensors)):
-        try:
-            instruments = get_sensor(str(name)).instruments
-        except UnknownSensorError:
-            continue
-        known += [b.gsd for one in instruments for b in one.bands if b.name == band]
-    own = min(known, default=pixel)
-    ratio = own / pixel
-    return float(own) if ratio > 1 and abs(ratio - round(ratio)) < 1e-6 else pixel
 
 
 def phase_of(box: Any) -> tuple[float, float]:
