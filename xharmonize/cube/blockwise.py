@@ -193,7 +193,7 @@ def apart(array: Any) -> Any:
     """
     if not is_lazy(array):
         return array
-    (small,) = optimize(array)  # type: ignore[no-untyped-call]
+    (small,) = optimize(array)
     graph = convert_legacy_graph(dict(small.__dask_graph__()))
     names = {key: _renamed(key) for key in graph}
     tasks = {names[key]: node.substitute(names, key=names[key]) for key, node in graph.items()}

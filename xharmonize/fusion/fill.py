@@ -354,12 +354,14 @@ def _joined(
     """Put estimates where values are missing, and say so in the companions."""
     own = base.decoded(array)
     # Variables: xarray would compute lazy coordinates to compare those of two arrays.
-    estimate: Any = found[REFLECTANCE].variable.transpose(*own.dims)
-    missing: Any = own.variable.isnull()  # type: ignore[no-untyped-call]
-    value = estimate if whole else own.variable.where(~missing, estimate)  # type: ignore[no-untyped-call]
+    seen: Any = own.variable
+    estimate, sigma, gap = (_bare(found[name]) for name in (REFLECTANCE, "uncertainty", GAP))
+    estimate, missing = estimate.transpose(*own.dims), seen.isnull()
+    value = estimate if whole else seen.where(~missing, estimate)
     line = f"fill_clouds: {name}, {'all pixels' if whole else 'missing pixels'}"
     result = own.copy(data=value.data).assign_attrs(with_history(own.attrs, line))
     filled = estimate.notnull() if whole else missing & estimate.notnull()
+    past: dict[str, Any]
     past = {"origin": origin_of(own), "uncertainty": np.float32(np.nan), GAP: np.float32(0)}
     past |= {n: cube[n] for n in past if n in cube}
     if whole:
@@ -367,13 +369,10 @@ def _joined(
     layers = {n: cube[n] for n in companions_of(cube)}
     origin: Any = xr.where(filled, np.uint8(Origin.FILLED), _bare(past["origin"]))
     layers["origin"] = _layer(own, origin, "origin")
-    sigma: Any = found["uncertainty"].variable
-    layers["uncertainty"] = _layer(
-        own, sigma.where(filled, _bare(past["uncertainty"])), "uncertainty"
-    )
-    gap: Any = found[GAP].variable.where(filled.any("band"), _bare(past[GAP]))
-    there = value.notnull().any("band")
-    layers[GAP] = _layer(own.isel(band=0, drop=True), gap.where(there), GAP)
+    sigma = sigma.where(filled, _bare(past["uncertainty"]))
+    layers["uncertainty"] = _layer(own, sigma, "uncertainty")
+    gap = gap.where(filled.any("band"), _bare(past[GAP])).where(value.notnull().any("band"))
+    layers[GAP] = _layer(own.isel(band=0, drop=True), gap, GAP)
     return result.to_dataset(name=REFLECTANCE).assign(layers).assign_attrs(cube.attrs)
 
 

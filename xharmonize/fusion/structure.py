@@ -78,7 +78,7 @@ def fit_structure(values: FloatArray, days: IntArray, *, longest: float) -> Floa
     n_lags = int(min(longest, days[-1] - days[0])) + 1
     n_bands = values.shape[1]
     counts, squares = np.zeros(n_lags), np.zeros((n_lags, n_bands))
-    is_valid: BoolArray = np.isfinite(values).all(axis=1)
+    is_valid: BoolArray = np.asarray(np.isfinite(values).all(axis=1))
     for i, j, lag in date_pairs(days, longest):
         pixels = np.flatnonzero(is_valid[i] & is_valid[j])
         if pixels.size:

@@ -97,7 +97,7 @@ class SarRegressionFiller(Filler):
                     change += factor * terms[:, k]
                 found[0][:, b] += np.where(here, change, np.float32(0))
                 found[1][:, b] *= np.where(here, np.float32(np.sqrt(ratio[side, b])), np.float32(1))
-        lost: BoolArray = ~np.isfinite(terms).all(axis=1)
+        lost: BoolArray = np.asarray(~np.isfinite(terms).all(axis=1))
         found[:, np.broadcast_to(lost[:, None], found.shape[1:])] = np.nan
 
 
@@ -191,7 +191,7 @@ def _fit(
     order = np.argsort(days, kind="stable")
     z, s = (one.reshape(*one.shape[:2], -1)[order].astype(np.float32) for one in (values, radar))
     days = days[order]
-    valid: BoolArray = np.isfinite(z).all(axis=1) & np.isfinite(s).all(axis=1)
+    valid: BoolArray = np.asarray(np.isfinite(z).all(axis=1) & np.isfinite(s).all(axis=1))
     structure = fit_structure(z, days, longest=longest)
     spread = table_of(structure, longest)
     sums = [_Sums(z.shape[1]) for _ in SIDES]
