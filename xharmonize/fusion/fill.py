@@ -367,7 +367,7 @@ def _joined(
     if whole:
         past = {"origin": np.uint8(0), "uncertainty": np.float32(np.nan), GAP: np.float32(np.nan)}
     layers = {n: cube[n] for n in companions_of(cube)}
-    origin: Any = xr.where(filled, np.uint8(Origin.FILLED), _bare(past["origin"]))
+    origin: Any = xr.where(filled, np.uint8(Origin.FILLED), _bare(past["origin"]))  # type: ignore[no-untyped-call]
     layers["origin"] = _layer(own, origin, "origin")
     sigma = sigma.where(filled, _bare(past["uncertainty"]))
     layers["uncertainty"] = _layer(own, sigma, "uncertainty")
