@@ -147,6 +147,7 @@ def sharpen(steps: int, folder: Path, names: list[str]) -> pd.DataFrame:
         mosaic="solar_day",
         datetime=whole["datetime"],
     ).compute()
+    landsat = xh.to_sentinel2(landsat)  # bandpass first, for all methods alike
     sentinel = xh.open_stac(
         catalog, collection="sentinel-2-l2a", bands=SHARP_BANDS, resolution=10, **whole
     ).compute()
