@@ -198,6 +198,11 @@ class GeneratorCard(Card):
         """Side of the cube's pixels [m]."""
         return self.finest_of(CUBE).gsd
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """Fields that a network is built from; domains tell only how far it may be trusted."""
+        return {name: v for name, v in super().network.items() if name != "source_domains"}
+
     def slim(self) -> Self:
         """Without descriptive fields; the plan has the domains where they are wanted."""
         return replace(super().slim(), source_domains={})
