@@ -4,9 +4,9 @@ A step is what the loop does with a batch: all losses of the method, backward an
 an adversary that is the discriminator's step too. The forward pass is the generator's alone, in
 evaluation mode, as it runs when a model is applied. Both take turns on the same batch of random
 samples. On the CPU with ``--threads`` (1 by default: what a thread of Dask's has); where there is a
-GPU, also there, in float32 and bfloat16, beside a large matrix product. Paper sizes (``--paper``)
-take minutes on a CPU. As an asv suite, or alone:
-``python benchmarks/training_speed.py [--small] [--paper] [--threads N]``.
+GPU, also there, in float32 and bfloat16, beside a large matrix product. Paper sizes (``--paper``,
+and ``--fusion`` for those of several cubes) take minutes on a CPU. As an asv suite, or alone:
+``python benchmarks/training_speed.py [--small] [--paper] [--fusion] [--threads N]``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,18 @@ from xharmonize.training.ranks import Alone
 OLI = ("blue", "green", "red", "nir08", "swir16", "swir22")
 DUAL = (("10m", ("blue", "green", "red", "nir"), 10.0), ("20m", ("swir16", "swir22"), 20.0))
 SAME = (("30m", OLI, 30.0),)
+RGB = ("blue", "green", "red")
+RADAR = ("vv", "vh")
+OVER_TIME = (
+    ("reference-10m", RGB, 10.0, "reference"),
+    ("sentinel1-10m", RADAR, 10.0, "sentinel1"),
+    ("sentinel1_reference-10m", RADAR, 10.0, "sentinel1_reference"),
+)
+COARSE_AND_FINE = (
+    ("30m", OLI, 30.0),
+    ("fine-10m", OLI, 10.0, "fine"),
+    ("pan-15m", ("pan",), 15.0, "pan"),
+)
 VISIBLE = ("blue", "green", "red", "nir")
 HIGH = (0.3, 0.3, 0.4, 0.65)
 
@@ -44,11 +56,37 @@ class Case:
     side: int
     batch: int
     inputs: Any = DUAL
+    bands: tuple[str, ...] = OLI
+    resolution: float = 30.0
 
 
-def cases(*, small: bool = False, paper: bool = False) -> dict[str, Case]:
+def fusion_cases() -> dict[str, Case]:
+    """Methods of several cubes at the sizes that their papers print, one sample a step."""
+    filled = {"side": 256, "batch": 1, "bands": RGB, "resolution": 10.0}
+    sharp = {"side": 96, "batch": 1, "inputs": COARSE_AND_FINE, "resolution": 10.0}
+    one_date = filled | {"inputs": OVER_TIME[1:2]}
+    return {
+        "esrcnn, 96, 64-32": Case(config=configs.Esrcnn.printed(), **sharp),
+        "dstfn, 96, width 64, growth 32": Case(config=configs.Dstfn.printed(), **sharp),
+        "mccgan, 256, width 64": Case(config=configs.MccGan.printed(), inputs=OVER_TIME, **filled),
+        "mtcgan, 256, width 64": Case(config=configs.MtcGan.printed(), inputs=OVER_TIME, **filled),
+        "dcstfn-os, 256, width 32": Case(
+            config=configs.DcstfnOs.printed(), inputs=OVER_TIME, **filled
+        ),
+        "rdcstfn-os, 256, width 32": Case(
+            config=configs.RdcstfnOs.printed(), inputs=OVER_TIME, **filled
+        ),
+        "pix2pix from radar, 256": Case(config=configs.Pix2pix.printed(), **one_date),
+        "cyclegan, 256, width 64": Case(config=configs.CycleGan.printed(), **one_date),
+        "s-cyclegan, 256, width 64": Case(config=configs.SCycleGan.printed(), **one_date),
+    }
+
+
+def cases(*, small: bool = False, paper: bool = False, fusion: bool = False) -> dict[str, Case]:
     """Methods by name: sizes that a CPU can train, or those of the papers."""
     at_once = {"warm_up": 0, "ramp": 0}
+    if fusion:
+        return fusion_cases()
     if paper:
         return {
             "mgan, 384/192 -> 128, width 64": Case(
@@ -102,27 +140,34 @@ def make_card(case: Case) -> Any:
         )
     if isinstance(config, configs.Gan):
         name, options = config.architecture, gan.hyperparameters(config, case.side)
+    elif hasattr(config, "passed"):
+        name = config.architecture
+        options = {option: getattr(config, option) for option in config.passed}
     else:
         name = config.name
         options = {"width": config.width, "depth": config.depth, "base": config.base}
-    inputs = tuple(
-        Input(name=one, bands=bands, gsd=gsd, mean=(0.15,) * len(bands), scale=(0.5,) * len(bands))
-        for one, bands, gsd in case.inputs
-    )
+    inputs = tuple(_input(*told) for told in case.inputs)
+    n = len(case.bands)
     return GeneratorCard(
         **common,
         architecture=name,
         hyperparameters=options,
         inputs=inputs,
-        output=Output(bands=OLI, mean=(0.15,) * 6, scale=(0.5,) * 6),
-        lattice=Lattice(resolution=30.0, tile=case.side, buffer=case.side // 4),
+        output=Output(bands=case.bands, mean=(0.15,) * n, scale=(0.5,) * n),
+        lattice=Lattice(resolution=case.resolution, tile=case.side, buffer=case.side // 4),
     )
+
+
+def _input(name: str, bands: tuple[str, ...], gsd: float, source: str = "cube") -> Input:
+    n = len(bands)
+    return Input(name=name, bands=bands, gsd=gsd, mean=(0.15,) * n, scale=(0.5,) * n, source=source)
 
 
 def make_method(case: Case, device: torch.device) -> Any:
     """The method, on a line that is the identity of bands that go together."""
     card = make_card(case)
-    source = card.bands
+    inputs = getattr(card, "inputs", None)
+    source = card.bands if inputs is None else tuple(n for one in inputs for n in one.labels)
     lines = Line(
         source_bands=source,
         bands=card.output.bands,
@@ -235,15 +280,15 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, Any]]:
     """Print a table and return its rows by device and method."""
     argv = sys.argv[1:] if argv is None else argv
     threads = int(argv[argv.index("--threads") + 1]) if "--threads" in argv else 1
-    is_small, is_paper = "--small" in argv, "--paper" in argv
-    n_runs = 1 if is_small or is_paper else 5
+    kind = {name: f"--{name}" in argv for name in ("small", "paper", "fusion")}
+    n_runs = 1 if any(kind.values()) else 5
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        rows = _on(torch.device("cpu"), is_small, is_paper, n_runs)
+        rows = _on(torch.device("cpu"), kind, n_runs)
         if torch.cuda.is_available():
             for half in (False, True):
-                rows |= _on(torch.device("cuda"), is_small, is_paper, 20, half=half)
+                rows |= _on(torch.device("cuda"), kind, 20, half=half)
             _product()
         else:
             print("no GPU: measured on the CPU only")
@@ -253,13 +298,13 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, Any]]:
 
 
 def _on(
-    device: torch.device, is_small: bool, is_paper: bool, n_runs: int, *, half: bool = False
+    device: torch.device, kind: dict[str, bool], n_runs: int, *, half: bool = False
 ) -> dict[str, dict[str, Any]]:
     where = f"{device.type}{', bfloat16' if half else ''}"
     print(f"{where}: {torch.get_num_threads()} threads of torch {torch.__version__}")
     print(f"{'method':32} {'parameters':>11} {'batch':>9} {'forward':>9} {'step':>9} {'ratio':>6}")
     rows = {}
-    for name, case in cases(small=is_small, paper=is_paper).items():
+    for name, case in cases(**kind).items():
         row = measure(case, device, n_runs, half=half)
         rows[f"{where}: {name}"] = row
         print(

@@ -1,5 +1,7 @@
 """Small cards, weights and bundles."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from xharmonize.models import (
@@ -63,6 +65,30 @@ def generator_card():
         licence="CC-BY-4.0",
         created="2026-11-21T03:00:00Z",
         bbox=(3.0, 50.0, 4.0, 51.0),
+    )
+
+
+def fusion_card():
+    """Two cubes: bands at 30 m, and the same at 10 m of another date."""
+    card, fine = generator_card(), replace(domain(), bands=("red",), edges=(0.0, 0.7))
+    inputs = (
+        Input(name="coarse", bands=("blue", "red"), gsd=30.0, mean=(0.1, 0.2), scale=(0.3, 0.4)),
+        Input(
+            name="fine",
+            bands=("blue", "red"),
+            gsd=10.0,
+            mean=(0.1, 0.2),
+            scale=(0.3, 0.4),
+            phase=(5.0, 0.0),
+            source="fine",
+            date="nearest",
+            sensor="sentinel-2-l2a|sentinel-2-l1c",
+            min_valid=0.25,
+        ),
+    )
+    lattice = Lattice(resolution=10.0, tile=48, buffer=12)
+    return replace(
+        card, name="tiny-fusion", inputs=inputs, lattice=lattice, source_domains={"fine": fine}
     )
 
 

@@ -74,13 +74,13 @@ def sentinel(
     for date in range(dates):
         for band in range(6):
             y, x = (rows // 2, columns // 2) if band > 3 else (rows, columns)
-            values[date, band] = _noise(y[:, None], x[None], seed + 10 * date + band)
-        hole = _noise(rows[:, None], columns[None], seed + 10 * date + 7) < missing * 0.5
+            values[date, band] = noise(y[:, None], x[None], seed + 10 * date + band)
+        hole = noise(rows[:, None], columns[None], seed + 10 * date + 7) < missing * 0.5
         values[date][:, hole] = np.nan
     return cube.copy(data=values)
 
 
-def _noise(y: np.ndarray, x: np.ndarray, seed: int) -> np.ndarray:
+def noise(y: np.ndarray, x: np.ndarray, seed: int) -> np.ndarray:
     """Uniform in [0, 0.5), a function of place and seed alone."""
     mixed = (y.astype(np.int64) * 73856093) ^ (x.astype(np.int64) * 19349663) ^ (seed * 83492791)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
@@ -94,13 +94,17 @@ class Plain:
         self.card, self.lattice = model.card, model.lattice
         self.network = build(model.card, read_weights(model.ref))
 
-    def __call__(self, cube: xr.DataArray, rows: range, columns: range) -> np.ndarray:
+    def __call__(
+        self, cube: xr.DataArray, rows: range, columns: range, **others: xr.DataArray
+    ) -> np.ndarray:
         """Output pixels numbered from the lattice's origin, without a mask: (time, band, y, x)."""
-        found = np.zeros((cube.sizes["time"], 6, len(rows), len(columns)))
+        n_bands = len(self.card.output.bands)
+        found = np.zeros((cube.sizes["time"], n_bands, len(rows), len(columns)))
         across = self.lattice.tiles(columns.start, columns.stop)
         places = [(j, i) for j in self.lattice.tiles(rows.start, rows.stop) for i in across]
         for date in range(cube.sizes["time"]):
-            tiles = self.run(cube.isel(time=date), places)
+            images = {"cube": cube, **others}
+            tiles = self.run({n: one.isel(time=date) for n, one in images.items()}, places)
             for place, values in zip(places, tiles):
                 self._add(values, place, (rows, columns), found[date])
         return found
@@ -121,24 +125,27 @@ class Plain:
         part = (np.outer(ramp, ramp) * values)[:, inside[0][:, None], inside[1]]
         found[:, outside[0][:, None], outside[1]] += part
 
-    def run(self, image: xr.DataArray, places: list[tuple[int, int]]) -> np.ndarray:
+    def run(self, images: dict[str, xr.DataArray], places: list[tuple[int, int]]) -> np.ndarray:
         """Some tiles of one date: (tile, band, y, x)."""
         inputs = []
         for one in self.card.inputs:
-            factor = int(one.gsd // 10)
+            image = images[one.source]
+            pixel = float(image.x[1] - image.x[0])
+            factor = int(one.gsd // pixel)
             side = self.lattice.resolution / one.gsd
             first = self.lattice.starts(one.gsd, one.phase)
             own = first_finite(image.sel(band=list(one.bands)).values, factor)
-            corner = (-float(image.y[0] + 5) // 10, float(image.x[0] - 5) // 10)
+            top, left = float(image.y[0]) + pixel / 2, float(image.x[0]) - pixel / 2
+            corner = ((one.phase[1] - top) // pixel, (left - one.phase[0]) // pixel)
             tiles = []
             for place in places:
                 pixels = [
                     [
                         mirrored(
-                            start + int(k * self.lattice.stride * side) + n - int(edge // factor),
+                            start + round(k * self.lattice.stride * side) + n - int(edge // factor),
                             size,
                         )
-                        for n in range(int(self.lattice.tile * side))
+                        for n in range(round(self.lattice.tile * side))
                     ]
                     for start, k, edge, size in zip(first, place, corner, own.shape[1:])
                 ]

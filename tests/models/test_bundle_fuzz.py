@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.bundles import generator_card, lut_card, weights
+from helpers.bundles import fusion_card, generator_card, lut_card, weights
 from helpers.fuzz import changes
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -33,7 +33,8 @@ QUICK = settings(
 )
 FILES = {"weights.safetensors": File(size=100, sha256="ab" * 32)}
 DESCRIBED = [
-    Described(card=card, files=FILES, n_parameters=12) for card in (generator_card(), lut_card())
+    Described(card=card, files=FILES, n_parameters=12)
+    for card in (generator_card(), lut_card(), fusion_card())
 ]
 ITEMS = [write_item(described) for described in DESCRIBED]
 WEIGHTS = safetensors.save(weights())
@@ -70,7 +71,7 @@ def damages(draw, data):
 
 @QUICK
 @given(st.data())
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", range(len(DESCRIBED)))
 def test_a_damaged_item_is_refused_or_equal(number, data):
     damaged = data.draw(damages(ITEMS[number]))
     with suppress(XHarmonizeError):
@@ -92,7 +93,7 @@ def test_any_bytes_are_refused(data):
 
 @QUICK
 @given(st.data())
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", range(len(DESCRIBED)))
 def test_any_item_is_refused_or_a_card_that_comes_back(number, data):
     item = data.draw(changes(make_item(DESCRIBED[number])))
     before = copy.deepcopy(item)

@@ -4,7 +4,7 @@ import json
 from dataclasses import MISSING, fields, replace
 
 import pytest
-from helpers.bundles import domain, generator_card, lut_card
+from helpers.bundles import domain, fusion_card, generator_card, lut_card
 
 import xharmonize as xh
 from xharmonize.models.item import (
@@ -28,6 +28,7 @@ def described(card):
 
 CARDS = {
     "generator": generator_card(),
+    "fusion": fusion_card(),
     "lut": lut_card(),
     "bare": replace(generator_card(), domain=None, bbox=None, scores={}, hyperparameters={}),
 }
@@ -39,8 +40,8 @@ def test_cards_come_back_equal(kind):
 
 
 def test_no_field_of_a_card_is_forgotten():
-    card = generator_card()
-    for part in (card, *card.inputs[1:], card.output, card.lattice, card.domain):
+    card, other = generator_card(), fusion_card()
+    for part in (card, other.inputs[1], card.output, card.lattice, card.domain):
         for field in fields(part):
             if field.default is not MISSING and (part is not card or field.name != "histograms"):
                 assert getattr(part, field.name) != field.default, "give it a value of its own"
@@ -66,7 +67,7 @@ def test_pystac_reads_the_item(kind):
     assert (model.mlm_name, model.architecture) == (card.name, card.architecture)
     assert model.input[0].bands == list(card.bands[: len(model.input[0].bands)])
     assert model.output[0].result.shape[1] == len(card.output.bands)
-    if kind != "lut":
+    if kind not in ("lut", "fusion"):
         assert model.input[0].input.shape == [-1, 2, 384, 384]
         assert model.input[1].input.shape == [-1, 1, 192, 192]
         scaling = model.input[0].to_dict()["value_scaling"]

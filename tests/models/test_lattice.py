@@ -87,7 +87,7 @@ def test_what_lies_around_a_box_holds_every_tile_that_meets_it(left, bottom, wid
         ({"buffer": 64}, "no core"),
         ({"tile": 128.0}, "tile is 128.0; it should be a valid integer"),
         ({"phase": (0.0,)}, "phase"),
-        ({"phase": (30.0, 0.0)}, "phase"),
+        ({"phase": (30.0 * 128, 0.0)}, "phase"),
         ({"merge": "mean"}, "merge is 'mean'; it should be 'core' or 'blend'"),
         ({"buffer": 33, "merge": "blend"}, "a quarter of the tile or less"),
     ],

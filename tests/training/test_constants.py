@@ -73,7 +73,7 @@ def test_held_out_samples_are_not_read(pairs, store, tmp_path):
     for function in (
         lambda one: constants.measure(one, parts.training, (1.0, 99.0)),
         lambda one: constants.fit_lines(one, parts.training)[0].matrix.tolist(),
-        lambda one: constants.domain_of(one, parts.training),
+        lambda one: constants.domains_of(one, parts.training)["cube"],
     ):
         assert function(store) == function(other)
 
@@ -86,14 +86,14 @@ def test_no_more_than_a_few_samples_are_in_memory(pairs, tmp_path, monkeypatch):
 
     store = build_store(pairs, tmp_path / "s", Data(patch=8, stride=2))
     samples = np.flatnonzero(store.kept)
-    whole = constants.domain_of(store, samples)
+    whole = constants.domains_of(store, samples)["cube"]
     line = fit_linear(judge.as_pairs(store, samples)).compute()
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
     most = []
     read = stores._rows
     monkeypatch.setattr(stores, "_rows", lambda a, n: most.append(len(n)) or read(a, n))
     again = stores.open_store(tmp_path / "s")
-    assert constants.domain_of(again, samples) == whole
+    assert constants.domains_of(again, samples)["cube"] == whole
     np.testing.assert_array_equal(
         fit_linear(judge.as_pairs(again, samples)).compute()["slope"], line["slope"]
     )
@@ -110,8 +110,8 @@ def test_tables_see_training_samples_clipped_as_their_target_is(store):
 
     parts = split(store, Options(patch=16))
     measured = constants.measure(store, parts.training, (5.0, 95.0))
-    domain = constants.domain_of(store, parts.training)
-    facts = cards.Facts(store=store, constants=measured, domain=domain, name="tables")
+    domain = constants.domains_of(store, parts.training)["cube"]
+    facts = cards.Facts(store=store, constants=measured, domains={"cube": domain}, name="tables")
     card = cards.lut_card(facts, title="t", architecture="unet-lut", hyperparameters={})
     feed = Feed(store=store, card=card, constants=measured, device=torch.device("cpu"))
     (image,) = feed.batch(parts.training, clip=True).inputs
@@ -140,7 +140,7 @@ def test_the_domain_does_not_count_what_was_filled(tmp_path):
     store = build_store(
         xh.collect_pairs(source, target, min_valid=0, max_score=None), tmp_path / "s", data
     )
-    domain = constants.domain_of(store, np.flatnonzero(store.kept))
+    domain = constants.domains_of(store, np.flatnonzero(store.kept))["cube"]
     is_seen = np.isfinite(source.values)
     share = (source.values > 0.85).sum() / is_seen.sum()
     bright = int(0.9 * len(domain.histograms[0]))

@@ -271,7 +271,7 @@ def require_bands(cube: xr.DataArray | xr.Dataset, names: Sequence[str], *, what
     present = [str(name) for name in cube["band"].values]
     missing = [name for name in names if name not in present]
     if missing:
-        named = cube["sensor"].values.ravel() if "sensor" in cube.coords else ()
+        named = read_coordinate(cube, "sensor").ravel() if "sensor" in cube.coords else ()
         spelt = band_spellings(*(s.instruments[0] for s in all_sensors() if s.name in named))
         raise BandError(
             f"{what} needs band {', '.join(missing)}",

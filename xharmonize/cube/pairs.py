@@ -272,6 +272,39 @@ def with_shifts(pairs: xr.DataTree, fit: xr.Dataset | None) -> xr.DataTree:
     return xr.DataTree.from_dict({**nodes, **added})
 
 
+SOURCES = "sources"
+"""Node of a tree with further cubes by role, which a network is given beside the source."""
+
+
+def beside_source(pairs: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Further cubes (pair, band, y, x) by role; mostly none."""
+    found = pairs.children.get(SOURCES)
+    nodes = {} if found is None else found.children
+    return {str(role): node.to_dataset()[REFLECTANCE] for role, node in nodes.items()}
+
+
+def collected(
+    source: xr.DataArray | None, target: xr.DataArray, attrs: Mapping[str, Any]
+) -> xr.DataTree:
+    """Pairs of the dates of two cubes in their order, each on its own grid.
+
+    Without a source the target's contract stands for that of both sides, and there is no pixel of
+    the source.
+    """
+    own = target if source is None else source
+    root = _contract(own, "source") | _contract(target, "target") | _numbered(own, target)
+    pairs = xr.DataTree.from_dict(
+        {"/": xr.Dataset(coords=root, attrs=dict(attrs)), "/target": _node(target)}
+    )
+    return pairs if source is None else with_node(pairs, "/source", source)
+
+
+def with_node(pairs: xr.DataTree, path: str, cube: xr.DataArray) -> xr.DataTree:
+    """Return pairs with a further cube of the same dates."""
+    nodes = {node.path: node.to_dataset(inherit=False) for node in pairs.subtree}
+    return xr.DataTree.from_dict({**nodes, path: _node(cube)})
+
+
 def as_cube(side: xr.DataArray) -> xr.DataArray:
     """Return one side of collected pairs as a cube (time, band, y, x) with its contract."""
     return side.swap_dims(pair="time").drop_vars("pair", errors="ignore")

@@ -208,7 +208,7 @@ def on_cube(
     uncertainty : bool
         Whether the harmoniser makes an ``uncertainty`` of its own; the result is then a Dataset.
     """
-    array = cube if isinstance(cube, xr.DataArray) else _reflectance(cube)
+    array = reflectance_of(cube)
     given = array.to_dataset(name=REFLECTANCE)
     if isinstance(cube, xr.Dataset) and UNCERTAINTY in cube:
         given = given.assign({UNCERTAINTY: spread_over(cube[UNCERTAINTY], array)})
@@ -230,7 +230,16 @@ def on_cube(
     return whole  # type: ignore[no-any-return]
 
 
-def _reflectance(cube: xr.Dataset) -> xr.DataArray:
+def reflectance_of(cube: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Return the reflectance of a cube.
+
+    Raises
+    ------
+    ContractError
+        If a Dataset has none.
+    """
+    if isinstance(cube, xr.DataArray):
+        return cube
     if REFLECTANCE not in cube:
         raise ContractError(
             "the Dataset has no variable 'reflectance'",

@@ -19,15 +19,21 @@ from xharmonize.cube.companions import (
     carry_companions,
     companions_of,
 )
-from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS, select_bands
+from xharmonize.cube.contract import (
+    REFLECTANCE,
+    REQUESTED_BOUNDS,
+    select_bands,
+)
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.regrid import regrid_to
 from xharmonize.harmonizers import base
+from xharmonize.harmonizers.beside import beside_cube
 from xharmonize.harmonizers.protocol import Checked, OfBundle
 from xharmonize.models.kinds import GeneratorCard
+from xharmonize.models.kinds.generator import CUBE
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.refs import Runtime
-from xharmonize.tiles.graph import run_plan
+from xharmonize.tiles.graph import Beside, run_plan
 from xharmonize.tiles.place import make_plan, north_up, require_on_lattice
 
 
@@ -80,6 +86,11 @@ class GeneratorHarmonizer(OfBundle):
         """Lattice of tiles."""
         return self.card.lattice
 
+    @property
+    def sources(self) -> tuple[str, ...]:  # type: ignore[override]
+        """``"cube"``, and the roles of the other cubes it is given."""
+        return self.card.sources
+
     def with_tile(self, tile: int) -> GeneratorHarmonizer:
         """Return the model with a larger tile and the same buffer, which costs less per pixel.
 
@@ -96,19 +107,25 @@ class GeneratorHarmonizer(OfBundle):
         """
         return replace(self, card=replace(self.card, lattice=replace(self.lattice, tile=tile)))
 
-    def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
+    def changed(self, cube: xr.Dataset, checked: Checked, **others: Any) -> xr.Dataset:
         """Run the network on the dates that are not in the target bandpass."""
         keep = partial(_put_beside, min_valid=self.min_valid)
         cube = cube[[REFLECTANCE]]  # no network propagates uncertainty
-        return base.change_steps(cube, checked.is_due, self._generate, keep=keep)
+        due = np.flatnonzero(checked.is_due)
+        beside = {
+            role: beside_cube(others[role], cube, self.card, role).isel(time=due)
+            for role in self.sources[1:]
+        }
+        generate = partial(self._generate, beside=beside)
+        return base.change_steps(cube, checked.is_due, generate, keep=keep)
 
-    def _generate(self, cube: xr.Dataset) -> xr.Dataset:
+    def _generate(self, cube: xr.Dataset, beside: Mapping[str, xr.DataArray]) -> xr.Dataset:
         """Run the network on all time steps of a reflectance cube."""
         array, is_turned = north_up(cube[REFLECTANCE])
-        source = select_bands(array, self.card.bands)
         box = geobox_of(array)
         require_on_lattice(box, self.card)
-        chunks = source.chunks
+        arrays = {CUBE: select_bands(array, self.card.bands), **beside}
+        chunks = array.chunks
         plan, target = make_plan(
             box,
             array.attrs.get(REQUESTED_BOUNDS),
@@ -117,8 +134,22 @@ class GeneratorHarmonizer(OfBundle):
             self.runtime or Runtime(),
             flags=self.flags,
             chunk=None if chunks is None else (max(chunks[2]), max(chunks[3])),
+            beside={role: geobox_of(one) for role, one in beside.items()},
         )
-        data, bits = run_plan(source.data, plan)
+        first, *more = plan.views
+        data, bits = run_plan(
+            arrays[first.role].data,
+            plan,
+            beside=[
+                Beside(
+                    array=arrays[view.role].data,
+                    rows=view.rows,
+                    columns=view.columns,
+                    is_aligned=True,
+                )
+                for view in more
+            ],
+        )
         result = self._wrap(array, data, target).to_dataset(name=REFLECTANCE)
         if bits is not None:
             result = result.assign(flag=(("time", "y", "x"), bits))
@@ -141,12 +172,18 @@ class GeneratorHarmonizer(OfBundle):
             f"{self.name}: {self.source_bandpass or 'any bandpass'} to {self.target_bandpass}, "
             f"network {self.ref.digest[:12]} on tiles of {lattice.tile} pixels of "
             f"{lattice.resolution:g} m, buffer {lattice.buffer}, {lattice.merge}, phase "
-            f"{lattice.phase[0]:g}, {lattice.phase[1]:g}{base.drop_note(array, self.bands)}"
+            f"{lattice.phase[0]:g}, {lattice.phase[1]:g}{self._told_of(array)}"
         )
         made = base.Target(
             bandpass=self.target_bandpass, bands=bands, sources=tuple(sources), history=line
         )
         return write_grid(base.rebuild(blank, data, made), target)
+
+    def _told_of(self, array: xr.DataArray) -> str:
+        """What the history says of bands and sources."""
+        others = self.sources[1:]
+        beside = f"; beside it {', '.join(others)}" if others else ""
+        return f"{base.drop_note(array, self.bands) if self.bands else ''}{beside}"
 
     def carried(
         self, cube: xr.Dataset, result: xr.Dataset, checked: Checked

@@ -95,7 +95,17 @@ Factory: TypeAlias = Callable[[Card], Any]
 _NETS = "xharmonize.models.nets"
 _BUILT_IN = {
     name: EntryPoint(name, f"{_NETS}.{name.replace('-', '_')}:from_card", GROUP)
-    for name in ("global-lut", "mgan-unet", "pix2pix", "small-conv", "unet-lut")
+    for name in (
+        "dcstfn",
+        "dstfn",
+        "esrcnn",
+        "global-lut",
+        "mgan-unet",
+        "pix2pix",
+        "resnet-generator",
+        "small-conv",
+        "unet-lut",
+    )
 }
 _REGISTERED: dict[str, Factory] = {}
 _N_SHOWN = 3

@@ -398,6 +398,9 @@ class Card(Part, ABC):
     in_inputs: ClassVar[frozenset[str]] = frozenset()
     """Fields that stand in ``mlm:input`` (`write_inputs`, `read_inputs`) and nowhere else."""
 
+    optional: ClassVar[frozenset[str]] = frozenset({"description", "hyperparameters"})
+    """Fields that are left out of the item where there is nothing to say."""
+
     forward: ClassVar[Call]
     """What the network does where nothing else is asked for."""
 
@@ -459,6 +462,11 @@ class Card(Part, ABC):
     @abstractmethod
     def bands(self) -> tuple[str, ...]:
         """Source bands the model needs."""
+
+    @property
+    def all_bands(self) -> tuple[str, ...]:
+        """Bands that it reads, of whichever cube."""
+        return self.bands
 
     @property
     @abstractmethod

@@ -59,7 +59,6 @@ _NAMES = {
     "licence": "license",
     "created": "datetime",
 }
-_OPTIONAL = {"description", "hyperparameters"}  # left out where there is nothing to say
 Path: TypeAlias = tuple[str | int, ...]
 Count: TypeAlias = Annotated[int, Within(0, 2**40)]
 Version: TypeAlias = Annotated[str, Matching(rf"({VERSION})?", 64)]
@@ -237,7 +236,7 @@ def _asset(key: str, file: File, card: Card) -> dict[str, Any]:
 
 def _named_bands(card: Card) -> list[dict[str, str]]:
     """Bands the model reads and gives; STAC wants them with an asset, the extension above it."""
-    return [{"name": name} for name in dict.fromkeys((*card.bands, *card.output.bands))]
+    return [{"name": name} for name in dict.fromkeys((*card.all_bands, *card.output.bands))]
 
 
 def _properties_of(described: Described) -> dict[str, Any]:
@@ -266,7 +265,7 @@ def _properties_of(described: Described) -> dict[str, Any]:
         properties["mlm:framework_version"] = described.framework_version
     for name, key in _keys(type(card)).items():
         value = plain(getattr(card, name))
-        if value is not None and (value or name not in _OPTIONAL):
+        if value is not None and (value or name not in card.optional):
             properties[key] = value
     return properties
 

@@ -42,8 +42,9 @@ class Lattice(Part):
     resolution : float
         Side of an output pixel [m].
     phase : (float, float)
-        Position of output pixel edges in x and y, modulo `resolution` [m]; (0, 0) is the grid of
-        HLS, (15, 15) that of most Landsat scenes.
+        Where tile (0, 0) begins, and so edges of output pixels lie, in x and y [m], below the side
+        of a tile; (0, 0) is the grid of HLS, (15, 15) that of most Landsat scenes. It may exceed
+        `resolution` where inputs are coarser than the output: their pixels begin with the tile.
     tile : int
         Output pixels per side of a tile, including buffers.
     buffer : int
@@ -71,10 +72,10 @@ class Lattice(Part):
                 f"a tile of {self.tile} pixels has no core with buffer {self.buffer}",
                 cure="make the buffer smaller than half the tile",
             )
-        if any(not 0 <= edge < self.resolution for edge in self.phase):
+        if any(not 0 <= edge < self.tile * self.resolution for edge in self.phase):
             raise ModelError(
-                f"lattice phase {self.phase} lies outside a pixel",
-                cure=f"give two in [0, {self.resolution:g})",
+                f"lattice phase {self.phase} lies outside a tile",
+                cure=f"give two in [0, {self.tile * self.resolution:g})",
             )
         if self.merge == "blend" and 4 * self.buffer > self.tile:
             raise ModelError(

@@ -15,8 +15,10 @@ import numpy as np
 from xharmonize.cube.companions import ResultFlag
 from xharmonize.kernels import patches, regrid
 from xharmonize.kernels.cuda import is_on_gpu
+from xharmonize.models.card import Domain
+from xharmonize.models.kinds.generator import Input
 from xharmonize.tiles import sampling
-from xharmonize.tiles.place import Part, Plan, Span
+from xharmonize.tiles.place import Cells, Part, Plan, Span, View
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
 Place = tuple[int, int, int]
@@ -26,17 +28,17 @@ Partial = tuple[FloatArray, AnyArray | None]
 """Reflectance (time, band, y, x) and flags (time, y, x) of a group's area."""
 
 
-def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
-    """Compute one group of tiles, on all dates of a block.
+def generate(*given: Any) -> Partial:
+    """Compute one group of tiles, on all dates of a block: ``generate(*images, plan, parts)``.
 
-    Tiles are cut and put together on the CPU: a window in GPU memory is copied to the host here,
-    once, and its result back.
+    Tiles are cut and put together on the CPU: windows in GPU memory are copied to the host here,
+    once, and the result back.
 
     Parameters
     ----------
-    images : (time, band, y, x) float32 array
-        The group's window of the cube, bands as in the card, reflectance [1], NaN where missing.
-        Numpy or cupy.
+    *images : (time, band, y, x) float32 array
+        The group's window of each cube, in the order of the plan's views: bands as there,
+        reflectance [1], NaN where missing. Numpy or cupy.
     plan : Plan
         What all blocks share.
     parts : (Part, Part)
@@ -47,12 +49,13 @@ def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
     Partial
         Of the group's area: reflectance [1], NaN in its core where the inputs are missing, sums
         still to be added to its neighbours' where tiles are blended; flags where wanted. On the
-        device of `images`.
+        device of the first of `images`.
     """
     from xharmonize.models import runtime
 
-    host = images.get() if is_on_gpu(images) else images
-    block = _Block.of(np.ascontiguousarray(host, np.float32), plan, *parts)
+    *images, plan, parts = given
+    host = [image.get() if is_on_gpu(image) else image for image in images]
+    block = _Block.of([np.ascontiguousarray(image, np.float32) for image in host], plan, parts)
     running: deque[list[Place]] = deque()
     size = runtime.batch_size(plan.card, plan.runtime)
     batches = block.batches(size, running)
@@ -60,9 +63,9 @@ def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
         for place, tile in zip(running.popleft(), np.asarray(values)):
             block.add(place, tile)
     pixels, flags = block.finished()
-    if host is images:
+    if host[0] is images[0]:
         return pixels, flags
-    back = partial(np.asarray, like=images)
+    back = partial(np.asarray, like=images[0])
     return back(pixels), None if flags is None else back(flags)
 
 
@@ -70,11 +73,19 @@ def generate(images: Any, plan: Plan, parts: tuple[Part, Part]) -> Partial:
 class _Source:
     """One input of the network: (time, band, row, column), its first pixel, those the cube has."""
 
+    input: Input
+    domain: Domain | None
+    cells: tuple[Cells, Cells]
     images: FloatArray
     first: tuple[int, int]
     there: tuple[Span, Span]
     mean: FloatArray
     scale: FloatArray
+
+    def windows(self, place: Place) -> tuple[Span, Span]:
+        """Rows and columns that a tile is given."""
+        rows, columns = self.cells
+        return rows.window(place[1]), columns.window(place[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +102,26 @@ class _Block:
     out: FloatArray
 
     @classmethod
-    def of(cls, images: FloatArray, plan: Plan, rows: Part, columns: Part) -> _Block:
-        valid, flags = _judge(images, plan, rows, columns)
+    def of(cls, images: list[FloatArray], plan: Plan, parts: tuple[Part, Part]) -> _Block:
+        group = parts[0].group, parts[1].group
+        # Of each cube another window; all else that a group covers is the same.
+        own = [view.part(group, flags=plan.flags) for view in plan.views]
+        judged = [_judge(*one, plan) for one in zip(images, plan.views, own)]
+        valid, flags = judged[0]
+        for also_valid, more in judged[1:]:
+            valid &= also_valid
+            if flags is not None:
+                flags |= more
+        sources = {
+            source.input.name: source
+            for one in zip(images, plan.views, own)
+            for source in _sources(*one)
+        }
         return cls(
             plan=plan,
-            rows=rows,
-            columns=columns,
-            sources=_sources(images, plan, rows, columns),
+            rows=parts[0],
+            columns=parts[1],
+            sources=[sources[one.name] for one in plan.card.inputs],
             valid=valid,
             flags=flags,
             out=np.zeros((valid.shape[0], len(plan.card.output.bands), *valid.shape[1:]), "f4"),
@@ -160,16 +184,15 @@ class _Block:
                 self._skip((date, row, column))
 
     def _arrays(self, size: int) -> list[FloatArray]:
-        axes = zip(self.sources, self.plan.rows.inputs, self.plan.columns.inputs)
         return [
-            np.empty((size, source.images.shape[1], rows.tile, columns.tile), np.float32)
-            for source, rows, columns in axes
+            np.empty((size, one.images.shape[1], *(cells.tile for cells in one.cells)), np.float32)
+            for one in self.sources
         ]
 
     def _cut(self, place: Place, out: list[FloatArray]) -> bool:
         """Cut one tile of each input; False where a band is missing throughout."""
-        for number, (source, target) in enumerate(zip(self.sources, out)):
-            rows, columns = self._windows(place, number)
+        for source, target in zip(self.sources, out):
+            rows, columns = source.windows(place)
             mean, scale, first, there = source.mean, source.scale, source.first, source.there
             image = source.images[place[0]]
             tile = sampling.cut(
@@ -178,12 +201,6 @@ class _Block:
             if tile is None:
                 return False
         return True
-
-    def _windows(self, place: Place, number: int) -> tuple[Span, Span]:
-        """Rows and columns of an input that a tile is given."""
-        plan = self.plan
-        rows, columns = plan.rows.inputs[number], plan.columns.inputs[number]
-        return rows.window(place[1]), columns.window(place[2])
 
     def _slices(self, place: Place) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Pixels of the area that a tile gives something to, and those of the tile."""
@@ -218,40 +235,41 @@ class _Block:
             return
         target, _ = self._slices(place)
         date, row, column = place
-        if not (self.plan.rows.is_supplied(row) and self.plan.columns.is_supplied(column)):
+        if not all(
+            view.rows.is_supplied(row) and view.columns.is_supplied(column)
+            for view in self.plan.views
+        ):
             flags[date][target] |= np.uint8(ResultFlag.PARTIAL_CONTEXT)
         if self._is_far(place):
             flags[date][target] |= np.uint8(ResultFlag.OUT_OF_DOMAIN)
 
     def _is_far(self, place: Place) -> bool:
         """Whether a tile's own histograms lie farther from the training data's than any there."""
-        domain = self.plan.domain
-        if domain is None:
-            return False
-        n_bins, edges = len(domain.histograms[0]), domain.edges
-        for number, (card, source) in enumerate(zip(self.plan.card.inputs, self.sources)):
-            windows = self._windows(place, number)
+        for source in self.sources:
+            domain, bands = source.domain, source.input.bands
+            if domain is None:
+                continue
+            n_bins, limits = len(domain.histograms[0]), [domain.edges] * len(bands)
             first, there = source.first, source.there
-            own = sampling.supplied(source.images[place[0]], *windows, first=first, there=there)
-            limits = [edges] * len(card.bands)
+            image, windows = source.images[place[0]], source.windows(place)
+            own = sampling.supplied(image, *windows, first=first, there=there)
             counts = sampling.count(own[None], limits, n_bins)[0]
-            if sampling.is_far(counts, card.bands, limits, domain):
+            if sampling.is_far(counts, bands, limits, domain):
                 return True
         return False
 
 
-def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[_Source]:
-    """The inputs at their own pixel sizes."""
+def _sources(images: FloatArray, view: View, parts: tuple[Part, Part]) -> list[_Source]:
+    """The inputs of a cube at their own pixel sizes."""
     found = []
-    for number, card in enumerate(plan.card.inputs):
-        bands = [plan.card.bands.index(name) for name in card.bands]
+    for number, card in enumerate(view.inputs):
+        bands = [view.bands.index(name) for name in card.bands]
         is_run = bands == list(range(bands[0], bands[0] + len(bands)))
         own = images[:, bands[0] : bands[0] + len(bands)] if is_run else images[:, bands]
-        axes = (plan.rows.inputs[number], plan.columns.inputs[number])
-        spans = [cells.covering(part.window) for cells, part in zip(axes, (rows, columns))]
+        axes = (view.rows.inputs[number], view.columns.inputs[number])
+        spans = [cells.covering(part.window) for cells, part in zip(axes, parts)]
         starts = [
-            cells.on_cube(span)[0] - part.window[0]
-            for cells, span, part in zip(axes, spans, (rows, columns))
+            cells.on_cube(span)[0] - part.window[0] for cells, span, part in zip(axes, spans, parts)
         ]
         sizes = [stop - start for start, stop in spans]
         own = sampling.own_pixels(
@@ -263,10 +281,13 @@ def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[
             shape=(sizes[0], sizes[1]),
         )
         there = [
-            cells.covering((0, axis.size)) for cells, axis in zip(axes, (plan.rows, plan.columns))
+            cells.covering((0, axis.size)) for cells, axis in zip(axes, (view.rows, view.columns))
         ]
         found.append(
             _Source(
+                input=card,
+                domain=view.domain,
+                cells=axes,
                 images=own,
                 first=(spans[0][0], spans[1][0]),
                 there=(there[0], there[1]),
@@ -278,31 +299,40 @@ def _sources(images: FloatArray, plan: Plan, rows: Part, columns: Part) -> list[
 
 
 def _judge(
-    images: FloatArray, plan: Plan, rows: Part, columns: Part
+    images: FloatArray, view: View, parts: tuple[Part, Part], plan: Plan
 ) -> tuple[BoolArray, AnyArray | None]:
-    """Which output pixels of the area are valid, and the flags that a pixel has by itself."""
-    parts = (rows, columns)
+    """Which output pixels of the area a cube has, and the flags that a pixel has by itself."""
     under_y, under_x = (
         axis.footprint(part.judged, part.window)
-        for axis, part in zip((plan.rows, plan.columns), parts)
+        for axis, part in zip((view.rows, view.columns), parts)
     )
     area = tuple(_within(part.area, part.judged) for part in parts)
+    core = tuple(_within(part.core, part.judged) for part in parts)
+    place = tuple(_within(part.core, part.area) for part in parts)
     size = [part.area[1] - part.area[0] for part in parts]
-    valid = np.empty((images.shape[0], *size), np.bool_)
+    valid = np.ones((images.shape[0], *size), np.bool_)
     flags = np.zeros(valid.shape, np.uint8) if plan.flags else None
-    least = max(plan.card.min_valid - 1e-5, 1e-5)
-    limits = plan.limits
-    for date, image in enumerate(images):
-        share, missing, strange = regrid.judge(image, under_y, under_x, *limits)
-        valid[date] = share[area] >= least
-        if flags is not None:
-            near = regrid.spread(missing, plan.lattice.buffer)
-            bits = np.where(near, np.uint8(ResultFlag.NEAR_MISSING), np.uint8(0))
-            bits |= np.where(strange, np.uint8(ResultFlag.OUT_OF_DOMAIN), np.uint8(0))
-            core = tuple(_within(part.core, part.judged) for part in parts)
-            place = tuple(_within(part.core, part.area) for part in parts)
-            flags[date][place] = bits[core]
+    low, high = view.limits
+    for bands, least in _thresholds(view, plan.card.min_valid):
+        for date, image in enumerate(images):
+            share, missing, strange = regrid.judge(
+                image[bands], under_y, under_x, low[bands], high[bands]
+            )
+            valid[date] &= share[area] >= max(least - 1e-5, 1e-5)
+            if flags is not None:
+                near = regrid.spread(missing, plan.lattice.buffer)
+                bits = np.where(near, np.uint8(ResultFlag.NEAR_MISSING), np.uint8(0))
+                bits |= np.where(strange, np.uint8(ResultFlag.OUT_OF_DOMAIN), np.uint8(0))
+                flags[date][place] |= bits[core]
     return valid, flags
+
+
+def _thresholds(view: View, least: float) -> list[tuple[Any, float]]:
+    """Bands of a view with the valid fraction that they need; mostly all have one."""
+    own = [(one, least if one.min_valid is None else one.min_valid) for one in view.inputs]
+    if len({needed for _, needed in own}) == 1:
+        return [(slice(None), own[0][1])]
+    return [([view.bands.index(band) for band in one.bands], needed) for one, needed in own]
 
 
 def _within(span: Span, outer: Span) -> slice:

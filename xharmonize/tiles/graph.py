@@ -92,7 +92,7 @@ NAME = "harmonize-generator"
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """A further cube that every block is given a window of, with all its dates.
+    """A further cube that every block is given a window of.
 
     Attributes
     ----------
@@ -100,11 +100,15 @@ class Beside:
         Reflectance [1], numpy or dask.
     rows, columns : Axis
         The axes of the result, beside this cube's pixels.
+    is_aligned : bool
+        Whether its dates are those of the first cube, one by one: a block is given those of its own
+        dates. Otherwise it is given all.
     """
 
     array: Any
     rows: Axis
     columns: Axis
+    is_aligned: bool = False
 
 
 Run: TypeAlias = Callable[..., Partial]
@@ -138,12 +142,16 @@ def run_plan(
     axes = [(plan.rows, plan.columns), *((one.rows, one.columns) for one in beside)]
     if not any(map(is_lazy, arrays)):
         return _run_at_once(list(zip(arrays, axes)), plan, run)
-    cubes = [da.asarray(array).rechunk({1: -1}) for array in arrays]
-    token = tokenize([cube.name for cube in cubes], plan, axes[1:], run)
+    first = da.asarray(source).rechunk({1: -1})
+    is_aligned = [True, *(one.is_aligned for one in beside)]
+    cubes = [first, *(_rechunked(one, first) for one in beside)]
+    token = tokenize([cube.name for cube in cubes], plan, axes[1:], is_aligned, run)
     name = f"{NAME}-{token}"
-    first = cubes[0]
     blocks = Blocks(
-        sources=tuple(_source(cube, *own, first) for cube, own in zip(cubes, axes)),
+        sources=tuple(
+            _source(cube, *own, len(first.chunks[0]), aligned)
+            for cube, own, aligned in zip(cubes, axes, is_aligned)
+        ),
         plan=plan,
         run=run,
     )
@@ -160,10 +168,18 @@ def run_plan(
     return found[0], found[1] if plan.flags else None
 
 
-def _source(cube: da.Array, rows: Axis, columns: Axis, first: da.Array) -> Source:
-    """The cube whose dates are those of the result block by block, others with all their dates."""
-    n_times, own = len(first.chunks[0]), len(cube.chunks[0])
-    times = [(t, t + 1) for t in range(n_times)] if cube is first else [(0, own)] * n_times
+def _rechunked(beside: Beside, first: da.Array) -> da.Array:
+    """All bands in one chunk, and the dates as the first cube has them where they are the same."""
+    cube = da.asarray(beside.array)
+    wanted: Any = {0: first.chunks[0], 1: -1} if beside.is_aligned else {1: -1}
+    found: da.Array = cube.rechunk(wanted)
+    return found
+
+
+def _source(cube: da.Array, rows: Axis, columns: Axis, n_times: int, is_aligned: bool) -> Source:
+    """A cube with the dates of the result block by block, or with all its dates."""
+    own = len(cube.chunks[0])
+    times = [(t, t + 1) if is_aligned else (0, own) for t in range(n_times)]
     return Source(
         name=cube.name, times=tuple(times), chunks=cube.chunks[2:], rows=rows, columns=columns
     )

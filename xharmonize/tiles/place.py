@@ -7,7 +7,7 @@ where the cube lies, none from how it is cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -31,7 +31,7 @@ from xharmonize.errors import GridError, ModelError
 from xharmonize.kernels.patches import reflected_span
 from xharmonize.kernels.regrid import AxisMap
 from xharmonize.models.card import Domain
-from xharmonize.models.kinds.generator import GeneratorCard, Input
+from xharmonize.models.kinds.generator import CUBE, GeneratorCard, Input
 from xharmonize.models.lattice import PROJECTED, Lattice
 from xharmonize.models.refs import ModelRef, Runtime
 from xharmonize.tiles import sampling
@@ -83,6 +83,8 @@ class Part:
 
     Attributes
     ----------
+    group : int
+        Number of the group.
     tiles : (int, int)
         Numbers of the tiles that are run.
     core : (int, int)
@@ -95,6 +97,7 @@ class Part:
         Cube pixels that all of it needs.
     """
 
+    group: int
     tiles: Span
     core: Span
     area: Span
@@ -156,7 +159,7 @@ class Axis:
             area = max(first, self.start), min(last, self.stop)
         judged = (core[0] - lattice.buffer, core[1] + lattice.buffer) if flags else area
         window = self._window(tiles, judged)
-        return Part(tiles=tiles, core=core, area=area, judged=judged, window=window)
+        return Part(group=group, tiles=tiles, core=core, area=area, judged=judged, window=window)
 
     def kept(self, tile: int) -> Span:
         """Output pixels that a tile gives something to."""
@@ -215,6 +218,46 @@ def _footprint(first: float, step: float, n: int, size: int) -> tuple[IntArray, 
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """What a network looks at in one cube.
+
+    Attributes
+    ----------
+    role : str
+        Which of the model's sources the cube is.
+    inputs : tuple of Input
+        Those that are read from it, in the order of its axes.
+    rows, columns : Axis
+        The axes of the result, beside this cube's pixels.
+    domain : Domain or None
+        Training domain, where flags are wanted and there is one.
+    """
+
+    role: str
+    inputs: tuple[Input, ...]
+    rows: Axis
+    columns: Axis
+    domain: Domain | None
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that windows of the cube have."""
+        return tuple(dict.fromkeys(name for one in self.inputs for name in one.bands))
+
+    @property
+    def limits(self) -> tuple[FloatArray, FloatArray]:
+        """Range of the training data per band [1]; infinite where nothing is known."""
+        nowhere = -np.inf, np.inf
+        low, high = sampling.limits_of(self.domain, self.bands, unknown=nowhere)
+        return low.astype(np.float32), high.astype(np.float32)
+
+    def part(self, group: tuple[int, int], *, flags: bool) -> tuple[Part, Part]:
+        """What a group of tiles covers, in rows and columns, and which pixels of the cube."""
+        rows = self.rows.part(group[0], flags=flags)
+        return rows, self.columns.part(group[1], flags=flags)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a block has to know besides its pixels and its place.
 
@@ -224,23 +267,29 @@ class Plan:
         Handle on the network.
     card : GeneratorCard
         What it takes and gives, without what is only told to people.
-    domain : Domain or None
-        Training domain, where flags are wanted and there is one.
     runtime : Runtime
         How the network is run.
-    rows, columns : Axis
-        Where tiles lie.
+    views : tuple of View
+        What it looks at in each cube, in the order in which windows are given.
     flags : bool
         Whether flags are wanted.
     """
 
     ref: ModelRef
     card: GeneratorCard
-    domain: Domain | None
     runtime: Runtime
-    rows: Axis
-    columns: Axis
+    views: tuple[View, ...]
     flags: bool
+
+    @property
+    def rows(self) -> Axis:
+        """Where tiles lie from north to south, beside the pixels of the first cube."""
+        return self.views[0].rows
+
+    @property
+    def columns(self) -> Axis:
+        """Where tiles lie from west to east, beside the pixels of the first cube."""
+        return self.views[0].columns
 
     @property
     def lattice(self) -> Lattice:
@@ -253,19 +302,11 @@ class Plan:
         return self.flags or self.lattice.merge == "blend"
 
     def part(self, group: tuple[int, int]) -> tuple[Part, Part]:
-        """What a group of tiles covers, in rows and columns."""
-        rows = self.rows.part(group[0], flags=self.flags)
-        return rows, self.columns.part(group[1], flags=self.flags)
-
-    @property
-    def limits(self) -> tuple[FloatArray, FloatArray]:
-        """Range of the training data per band of the card [1]; infinite where nothing is known."""
-        nowhere = -np.inf, np.inf
-        low, high = sampling.limits_of(self.domain, self.card.bands, unknown=nowhere)
-        return low.astype(np.float32), high.astype(np.float32)
+        """What a group of tiles covers, in rows and columns, beside the first cube's pixels."""
+        return self.views[0].part(group, flags=self.flags)
 
 
-def require_on_lattice(box: GeoBox, card: GeneratorCard) -> None:
+def require_on_lattice(box: GeoBox, card: GeneratorCard, role: str = CUBE) -> None:
     """Raise `GridError` unless a cube has the pixels that a model was trained on.
 
     Parameters
@@ -273,24 +314,29 @@ def require_on_lattice(box: GeoBox, card: GeneratorCard) -> None:
     box : GeoBox
         North up.
     card : GeneratorCard
+    role : str
+        Which of its sources the cube is.
     """
-    lattice, source = card.lattice, card.finest
+    lattice, source = card.lattice, card.finest_of(role)
     side = source.gsd
+    what = "the cube" if role == CUBE else f"source {role!r}"
     needs = f"model {card.name!r} needs pixels of {side:g} m with edges at {source.phase[0]:g}, "
-    needs += f"{source.phase[1]:g}; the cube has {describe_grid(box)}"
+    needs += f"{source.phase[1]:g}; {what} has {describe_grid(box)}"
     if lattice.crs != PROJECTED and not is_same_crs(box.crs, read_crs(lattice.crs)):
         raise GridError(
             f"model {card.name!r} was made for {lattice.crs}",
-            cure=f"the cube has {describe_grid(box)}; {_cure(card, lattice.crs)}",
+            cure=f"{what} has {describe_grid(box)}; {_cure(card, role, lattice.crs)}",
         )
     if not box.crs.projected or box.crs.units[0] not in ("metre", "meter", "m"):
-        raise GridError(f"{needs}", cure=f"{_cure(card, utm_zone(box))}")
+        raise GridError(f"{needs}", cure=f"{_cure(card, role, utm_zone(box))}")
+    if not card.inputs_of(role):  # it says which dates and where, and no pixel of it is looked at
+        return
     a, e = box.affine.a, box.affine.e
     if not (isclose(a, side, rel_tol=1e-6) and isclose(-e, side, rel_tol=1e-6)):
-        raise GridError(f"{needs}", cure=f"{_cure(card)}")
+        raise GridError(f"{needs}", cure=f"{_cure(card, role)}")
     off = [(box.affine.c - source.phase[0]) / side, (box.affine.f - source.phase[1]) / side]
     if any(abs(number - round(number)) > TOLERANCE for number in off):
-        raise GridError(f"{needs}", cure=f"{_cure(card)}")
+        raise GridError(f"{needs}", cure=f"{_cure(card, role)}")
 
 
 def make_plan(
@@ -302,6 +348,7 @@ def make_plan(
     *,
     flags: bool,
     chunk: tuple[int, int] | None,
+    beside: Mapping[str, GeoBox] | None = None,
 ) -> tuple[Plan, GeoBox]:
     """Return the plan of a cube, and the grid of its result.
 
@@ -313,61 +360,55 @@ def make_plan(
         Box asked for, where the cube holds a margin around it.
     chunk : (int, int), optional
         Cube pixels a side that a block of the result is to cover; all where there is none.
+    beside : mapping of str to GeoBox, optional
+        Grids of the model's other sources, likewise.
     """
     lattice = card.lattice
     target = snap(_wanted(box, bounds), lattice.resolution, box.crs, phase=lattice.phase)
-    first_row = round((lattice.phase[1] - target.affine.f) / lattice.resolution)
-    first_column = round((target.affine.c - lattice.phase[0]) / lattice.resolution)
-    starts, sizes = (first_row, first_column), tuple(map(int, box.shape))
-    rows, columns = (
-        _axis(
-            number,
-            box,
-            card,
-            (starts[number], starts[number] + int(target.shape[number])),
-            sizes[number],
-            None if chunk is None else chunk[number],
+    starts = (
+        round((lattice.phase[1] - target.affine.f) / lattice.resolution),
+        round((target.affine.c - lattice.phase[0]) / lattice.resolution),
+    )
+    spans = [(start, start + int(n)) for start, n in zip(starts, target.shape)]
+    sizes = [None if chunk is None else n * abs(box.affine.a) for n in chunk or (0, 0)]
+    per_group = [_per_group(lattice, *both) for both in zip(spans, sizes)]
+    boxes = {CUBE: box, **(beside or {})}
+    views = tuple(
+        View(
+            role=role,
+            inputs=card.inputs_of(role),
+            rows=_axis(0, boxes[role], card, role, spans[0], per_group[0]),
+            columns=_axis(1, boxes[role], card, role, spans[1], per_group[1]),
+            domain=card.domain_of(role) if flags else None,
         )
-        for number in (0, 1)
+        for role in card.read_sources
     )
-    plan = Plan(
-        ref=ref,
-        card=card.slim(),
-        domain=card.domain if flags else None,
-        runtime=runtime,
-        rows=rows,
-        columns=columns,
-        flags=flags,
-    )
-    return plan, target
+    return Plan(ref=ref, card=card.slim(), runtime=runtime, views=views, flags=flags), target
+
+
+def _per_group(lattice: Lattice, span: Span, size: float | None) -> int:
+    """Tiles that a block computes on an axis, for blocks of about this size [m]."""
+    if size is None:
+        return -(-(span[1] - span[0]) // lattice.stride) + 1
+    return max(1, round(size / lattice.resolution / lattice.stride))
 
 
 def _axis(
-    number: int,
-    box: GeoBox,
-    card: GeneratorCard,
-    span: tuple[int, int],
-    size: int,
-    chunk: int | None,
+    number: int, box: GeoBox, card: GeneratorCard, role: str, span: Span, per_group: int
 ) -> Axis:
-    lattice, source = card.lattice, card.finest
+    lattice, source = card.lattice, card.finest_of(role)
     side = source.gsd
     # The cube's first pixel, counted from the phase of its input, to the south or to the east.
     edge = (source.phase[1] - box.affine.f, box.affine.c - source.phase[0])[number]
     origin = round(edge / side)
-    step = lattice.cells(side)
-    if chunk is None:
-        per_group = -(-(span[1] - span[0]) // lattice.stride) + 1
-    else:
-        per_group = max(1, round(chunk / step / lattice.stride))
     return Axis(
         lattice=lattice,
         start=span[0],
         stop=span[1],
-        size=size,
+        size=int(box.shape[number]),
         first=lattice.shift(side, source.phase)[number] - origin,
-        step=step,
-        inputs=tuple(_cells(one, source, lattice, number, origin) for one in card.inputs),
+        step=lattice.cells(side),
+        inputs=tuple(_cells(one, source, lattice, number, origin) for one in card.inputs_of(role)),
         per_group=per_group,
     )
 
@@ -412,11 +453,11 @@ def _wanted(box: GeoBox, bounds: Sequence[float] | None) -> tuple[float, float, 
     return found
 
 
-def _cure(card: GeneratorCard, crs: str | None = None) -> str:
+def _cure(card: GeneratorCard, role: str, crs: str | None = None) -> str:
     """How a cube comes onto the grid; bands of coarser pixels by themselves, as they are held."""
-    fine = card.finest
-    coarse = [source for source in card.inputs if source.gsd != fine.gsd]
-    is_named = any(source.phase != (0.0, 0.0) for source in card.inputs)
+    fine, inputs = card.finest_of(role), card.inputs_of(role) or card.inputs[:1]
+    coarse = [source for source in inputs if source.gsd != fine.gsd]
+    is_named = any(source.phase != (0.0, 0.0) for source in inputs)
     origin = "; snap is that of xharmonize.cube.geobox" if is_named else ""
     if not coarse:
         return f"call cube.{_regrid(fine, crs)} first{origin}"
@@ -426,7 +467,7 @@ def _cure(card: GeneratorCard, crs: str | None = None) -> str:
         for source in coarse
     )
     names = ", ".join(f"held{source.gsd:g}" for source in coarse)
-    equal = [band for source in card.inputs if source.gsd == fine.gsd for band in source.bands]
+    equal = [band for source in inputs if source.gsd == fine.gsd for band in source.bands]
     return (
         f"give xr.concat([fine, {names}], 'band'), bands of each pixel size put there by "
         f"themselves: fine = cube.sel(band={equal}).{_regrid(fine, crs)}{held}{origin}"

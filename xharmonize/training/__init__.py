@@ -5,31 +5,49 @@
 they are loaded.
 """
 
+from xharmonize.training.collect import collect_sources
 from xharmonize.training.config import (
     Auto,
     Config,
+    CycleGan,
     Data,
+    DcstfnOs,
     Deming,
+    Dstfn,
+    Esrcnn,
     GlobalLut,
     GlobalLutConv,
     HistogramMatching,
     HlsGan,
+    MccGan,
     Mgan,
+    MtcGan,
     MultiOls,
     Ols,
     PerPixel,
     Pix2pix,
+    RdcstfnOs,
     Run,
+    SCycleGan,
     SmallConv,
     TileLut,
     TileLutConv,
 )
+from xharmonize.training.cutting import build_store
 from xharmonize.training.split import split
-from xharmonize.training.store import Store, build_store, open_store
+from xharmonize.training.store import Store, open_store
 from xharmonize.training.toml import from_toml, to_toml
 from xharmonize.training.train import Training, train
 
 __all__ = [
+    "SCycleGan",
+    "RdcstfnOs",
+    "MtcGan",
+    "MccGan",
+    "Esrcnn",
+    "Dstfn",
+    "DcstfnOs",
+    "CycleGan",
     "Auto",
     "Config",
     "Data",
@@ -50,6 +68,7 @@ __all__ = [
     "TileLutConv",
     "Training",
     "build_store",
+    "collect_sources",
     "from_toml",
     "open_store",
     "split",

@@ -11,10 +11,11 @@ from typing import Any, Literal
 from xharmonize.errors import BandError, ContractError
 from xharmonize.models.card import Card, Domain, Output
 from xharmonize.models.kinds import GeneratorCard, LutCard
+from xharmonize.models.kinds.generator import CUBE
 from xharmonize.models.kinds.lut import Histograms
 from xharmonize.sensors import UNKNOWN, Names
 from xharmonize.sensors.spec import identity
-from xharmonize.training.constants import Constants, domain_of, measure
+from xharmonize.training.constants import Constants, domains_of, measure
 from xharmonize.training.split import Split
 from xharmonize.training.store import N_BINS, Store
 from xharmonize.types import IntArray
@@ -29,15 +30,15 @@ class Facts:
     store : Store
     constants : Constants
         Of the training samples.
-    domain : Domain
-        Of the training samples.
+    domains : dict of str to Domain
+        Of the training samples, by source.
     name : str
         Of the bundle.
     """
 
     store: Store
     constants: Constants
-    domain: Domain
+    domains: dict[str, Domain]
     name: str
 
     @classmethod
@@ -48,7 +49,7 @@ class Facts:
         return cls(
             store=store,
             constants=measure(store, training, clip),
-            domain=domain_of(store, training),
+            domains=domains_of(store, training),
             name=name,
         )
 
@@ -65,7 +66,7 @@ class Facts:
         levels = Names.of([p.level_source for p in pairs])
         return {
             "name": self.name,
-            "domain": self.domain,
+            "domain": self.domains.get(CUBE),
             "source_bandpass": str(source),
             "source_sensor": str(Names.of([p.sensor_source for p in pairs])),
             "target_bandpass": str(target),
@@ -108,7 +109,13 @@ def generator_card(
         inputs=tuple(inputs),
         output=Output(bands=store.bands, mean=mean, scale=scale),
         lattice=store.lattice,
+        source_domains={role: one for role, one in facts.domains.items() if role != CUBE},
     )
+
+
+def for_original_pixels(card: Card, degraded: int) -> Card:
+    """Return the card of a network that was trained on pixels averaged by a factor."""
+    return card.magnified(degraded) if isinstance(card, GeneratorCard) else card
 
 
 def _scaled(

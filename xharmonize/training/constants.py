@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from xharmonize.errors import FitError
+from xharmonize.harmonizers.beside import is_radar
 from xharmonize.kernels.regression import joint_moments
 from xharmonize.kernels.robust import solve_ridge
 from xharmonize.models.card import Domain
@@ -26,9 +27,13 @@ from xharmonize.types import AnyArray, Float64Array, IntArray
 STEP = 1e-4
 LOWEST, HIGHEST = -0.5 - STEP / 2, 2.0 + STEP / 2
 """Bins that constants are read from [1]: one about each digital number of most products."""
+RADAR = -60.0, 40.0
+"""Range of the bins of backscatter [dB]."""
 RIDGE = 1e-2
 """Shrinks the lines, towards the identity; see `kernels.robust.solve_ridge`."""
 DOMAIN_EDGES, DOMAIN_BINS = (0.0, 1.0), 64
+RADAR_EDGES = -40.0, 10.0
+"""Range of the domain's histograms of backscatter [dB]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +76,20 @@ def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Const
     bands = (*store.source_bands, *store.bands)
     n_bins = round((HIGHEST - LOWEST) / STEP)
     counts = np.zeros((len(bands), n_bins))
+    ranges = [RADAR if is_radar([source.sensor]) else (LOWEST, HIGHEST) for source in store.inputs]
+    ranges.append((LOWEST, HIGHEST))
+    limits: list[tuple[float, float]] = []
     for part in store.stream(samples):
-        at = 0
-        for images in (*part.inputs, part.target):
-            counts[at : at + images.shape[1]] += _fine(images, n_bins)
+        at, limits = 0, []
+        for images, ends in zip((*part.inputs, part.target), ranges):
+            limits += [ends] * images.shape[1]
+            counts[at : at + images.shape[1]] += _fine(images, n_bins, ends)
             at += images.shape[1]
-    middle = LOWEST + STEP * (np.arange(n_bins) + 0.5)
-    rows = [_constants(own, middle, clip) for own in counts]
+    steps = (np.arange(n_bins) + 0.5) / n_bins
+    rows = [
+        _constants(own, low + (high - low) * steps, clip)
+        for own, (low, high) in zip(counts, limits)
+    ]
     for band, row in zip(bands, rows):
         if not row[3] > STEP:
             raise FitError(
@@ -96,11 +108,11 @@ def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Const
     )
 
 
-def _fine(images: AnyArray, n_bins: int) -> AnyArray:
+def _fine(images: AnyArray, n_bins: int, ends: tuple[float, float]) -> AnyArray:
     """Counts (band, bin) of all samples."""
     n, bands, height, width = images.shape
     whole = np.ascontiguousarray(images.transpose(1, 0, 2, 3)).reshape(1, bands, n * height, width)
-    counts: AnyArray = sampling.count(whole, [(LOWEST, HIGHEST)] * bands, n_bins)[0]
+    counts: AnyArray = sampling.count(whole, [ends] * bands, n_bins)[0]
     return counts
 
 
@@ -151,11 +163,21 @@ def fit_lines(
     means = np.array([own[0, 1:] / own[0, 0] for own in used])
     within = [own[1:, 1:] / own[0, 0] - np.outer(m, m) for own, m in zip(used, means)]
     covariance = np.mean(within, axis=0)
-    prior = identity(store.source_bands, store.bands)
+    prior = _prior(store)
     return (
         _line(store, covariance, means, prior, np.ones((len(store.bands), n), bool)),
         _line(store, covariance, means, prior, prior > 0),
     )
+
+
+def _prior(store: Store) -> Float64Array:
+    """Matrix that takes each band from the cube's, or else from the first source that has it."""
+    prior = identity(store.source_bands, store.bands)
+    bases = [band for source in store.inputs for band in source.bands]
+    any_source = identity(bases, store.bands)
+    lacks = ~prior.any(axis=1)
+    prior[lacks] = any_source[lacks]
+    return prior
 
 
 def _line(
@@ -201,20 +223,28 @@ def _with_numbers(
     yield from zip((samples[at : at + n] for at in starts), store.stream(samples, n))
 
 
-def domain_of(store: Store, samples: IntArray) -> Domain:
-    """Describe the reflectance of training samples, without pixels that were filled or mirrored.
+def domains_of(store: Store, samples: IntArray) -> dict[str, Domain]:
+    """Describe what training samples hold of each source, without pixels filled or mirrored.
 
     Those are the ones under target pixels of which a part is missing.
     """
-    parts = (_observed(store, part) for part in store.stream(samples))
-    return sampling.make_domain(parts, edges=DOMAIN_EDGES, n_bins=DOMAIN_BINS)
+    found = {}
+    for role in store.sources:
+        radar = any(is_radar([one.sensor]) for one in store.inputs if one.source == role)
+        parts = (_observed(store, part, role) for part in store.stream(samples))
+        edges = RADAR_EDGES if radar else DOMAIN_EDGES
+        found[role] = sampling.make_domain(parts, edges=edges, n_bins=DOMAIN_BINS)
+    return found
 
 
-def _observed(store: Store, part: Samples) -> list[tuple[tuple[str, ...], AnyArray]]:
-    """Bands and images (n, band, y, x) of each input, NaN where they were filled."""
+def _observed(store: Store, part: Samples, role: str) -> list[tuple[tuple[str, ...], AnyArray]]:
+    """Bands and images (n, band, y, x) of each input of a source, NaN where they were filled."""
     found, start = [], 0
     for source, images in zip(store.inputs, part.inputs):
         bands = slice(start, start + len(source.bands))
+        start = bands.stop
+        if source.source != role:
+            continue
         is_seen = np.isfinite(part.exact[:, bands])
         cells = float(store.lattice.cells(source.gsd))
         rows, columns = (
@@ -223,5 +253,4 @@ def _observed(store: Store, part: Samples) -> list[tuple[tuple[str, ...], AnyArr
         )
         seen = np.where(is_seen[:, :, rows][..., columns], images, np.float32(np.nan))
         found.append((source.bands, seen))
-        start = bands.stop
     return found

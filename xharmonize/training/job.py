@@ -85,7 +85,7 @@ class Job:
     ) -> Loop:
         """Return the loop that `run` runs."""
         place, ranks = torch.device(device), Alone() if ranks is None else ranks
-        store = open_store(self.samples)
+        store = open_store(self.samples).only(self.config.roles)
         return Loop(
             method=self.method(place, ranks),
             settings=self.settings,

@@ -7,6 +7,7 @@ valid. Of a split by blocks, those are the pixels of the blocks that were held o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +16,13 @@ import xarray as xr
 
 from xharmonize.cube.contract import REFLECTANCE
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.cube.pairs import as_cube, source_groups, target_of
+from xharmonize.cube.pairs import as_cube, beside_source, source_groups, target_of
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, XHarmonizeError
 from xharmonize.harmonizers.convert import to_sensor
 from xharmonize.harmonizers.linear import fit_linear
 from xharmonize.harmonizers.validation import as_estimate, score_estimates
+from xharmonize.models.kinds.generator import CUBE
 from xharmonize.sensors.spec import SAME_ROLE
 from xharmonize.training.split import Split
 from xharmonize.training.store import Store
@@ -55,12 +57,29 @@ def judge(
     """
     rows: list[dict[str, Any]] = []
     notes: dict[str, str] = {}
-    models = {IDENTITY: None, HLS: HLS, OLS: fit_linear(as_pairs(store, split.training))} | dict(
-        models
-    )
+    models = _beside(store, split) | dict(models)
     for tree, number, where in _held_out(pairs, store, split):
         rows += score_pair(models, tree, number, where, store.bands, notes)
     return mean_of(rows), list(notes.values())
+
+
+def _beside(store: Store, split: Split) -> dict[str, Any]:
+    """What stands beside a model: published and fitted lines, or each source as it is."""
+    if store.sources == (CUBE,):
+        return {IDENTITY: None, HLS: HLS, OLS: fit_linear(as_pairs(store, split.training))}
+    found: dict[str, Any] = {}
+    for role in store.sources:
+        held = {band for one in store.inputs if one.source == role for band in one.bands}
+        if all(held & {band, SAME_ROLE.get(band, band)} for band in store.bands):
+            found[f"{role} as it is"] = AsItIs(role)
+    return found
+
+
+@dataclass(frozen=True)
+class AsItIs:
+    """A source in place of the target: no change since, or no detail."""
+
+    role: str
 
 
 def mean_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -155,6 +174,18 @@ def cores(store: Store, samples: Any) -> Callable[[xr.DataArray], BoolArray]:
     return where
 
 
+def source_cubes(tree: xr.DataTree, number: int) -> dict[str, xr.DataArray]:
+    """The cubes of one pair: what a model is applied to, and its further sources by role.
+
+    Where no pixel of the cube is an input, it gives date and extent and is missing throughout.
+    """
+    beside = beside_source(tree)
+    others = {role: as_cube(side.isel(pair=[number])) for role, side in beside.items()}
+    if "source" in tree.children:
+        return {CUBE: source_cube(tree, number), **others}
+    return {CUBE: as_cube(target_of(tree).isel(pair=[number])).where(False), **others}
+
+
 def source_cube(tree: xr.DataTree, number: int) -> xr.DataArray:
     """The source of one pair as a cube; groups of coarser pixels are held at the finest."""
     cubes = [as_cube(side.isel(pair=[number])) for side in source_groups(tree).values()]
@@ -193,11 +224,11 @@ def score_pair(
     """
     names = list(bands)
     target = as_cube(target_of(tree).isel(pair=[number])).sel(band=names).compute()
-    source = source_cube(tree, number).compute()
+    sources = {role: cube.compute() for role, cube in source_cubes(tree, number).items()}
     found = {}
     for name, model in models.items():
         try:
-            found[name] = applied(model, source, target, names).compute()
+            found[name] = applied(model, sources, target, names).compute()
         except XHarmonizeError as error:
             notes[name] = f"{name} is not scored: {error}"
     references = {OBSERVED: target}
@@ -249,19 +280,39 @@ def rows_of(scores: xr.Dataset, reference: str, pixels: int | None = None) -> li
 
 
 def applied(
-    model: Any, source: xr.DataArray, target: xr.DataArray, bands: list[str]
+    model: Any,
+    source: xr.DataArray | Mapping[str, xr.DataArray],
+    target: xr.DataArray,
+    bands: list[str],
 ) -> xr.DataArray:
-    """Source as the target's sensor sees it, by one model, on the target's grid."""
-    if model is None:
-        held = source["band"].values.tolist()
-        named = [band if band in held else SAME_ROLE.get(band, band) for band in bands]
-        lacking = [band for band in named if band not in held]
-        if lacking:
-            raise BandError(f"the source has no {lacking[0]!r}")
-        result = regrid(source, like=target, min_valid=1.0).sel(band=named)
-        result = result.assign_coords(band=bands)
+    """Source as the target's sensor sees it, by one model, on the target's grid.
+
+    Parameters
+    ----------
+    model : Harmonizer, name, fit, `AsItIs` or None
+        None: the cube as it is.
+    source : DataArray or mapping
+        The cube, or cubes by role from `source_cubes`.
+    """
+    sources = {CUBE: source} if isinstance(source, xr.DataArray) else source
+    if model is None or isinstance(model, AsItIs):
+        result = _as_it_is(sources[CUBE if model is None else model.role], target, bands)
+    elif len(sources) > 1:
+        others = {role: sources[role] for role in model.sources[1:]}
+        result = model(sources[CUBE], **others)
+        result = regrid(result, like=target, min_valid=1.0).sel(band=bands)
     else:
         product = str(target["sensor"].values[0])
-        result = to_sensor(source, product, model, like=target).sel(band=bands)
+        result = to_sensor(sources[CUBE], product, model, like=target).sel(band=bands)
     values: xr.DataArray = target.copy(data=result.transpose(*target.dims).data)
     return values
+
+
+def _as_it_is(source: xr.DataArray, target: xr.DataArray, bands: list[str]) -> xr.DataArray:
+    held = source["band"].values.tolist()
+    named = [band if band in held else SAME_ROLE.get(band, band) for band in bands]
+    lacking = [band for band in named if band not in held]
+    if lacking:
+        raise BandError(f"the source has no {lacking[0]!r}")
+    result: xr.DataArray = regrid(source, like=target, min_valid=1.0).sel(band=named)
+    return result.assign_coords(band=bands)

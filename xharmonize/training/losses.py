@@ -7,6 +7,7 @@ part in a value or a gradient, whatever stands there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from xharmonize.training.ranks import Ranks
 
-Adversary: TypeAlias = Literal["relativistic", "absolute"]
+Adversary: TypeAlias = Literal["relativistic", "absolute", "squares"]
 
 
 def masked_mean(values: Tensor, valid: Tensor, ranks: Ranks) -> Tensor:
@@ -103,6 +104,20 @@ def squared(residuals: Tensor, valid: Tensor, ranks: Ranks) -> Tensor:
     return masked_mean(residuals.square(), valid, ranks)
 
 
+def by_share(terms: Sequence[Tensor], ranks: Ranks) -> Tensor:
+    """Sum of terms, each weighted by its share of their sum over all ranks.
+
+    Shares have no gradient: the largest term has most weight, and none is lost sight of.
+
+    References
+    ----------
+    Wu, J. et al. (2022), doi:10.1016/j.jag.2022.102738, eqs 5 and 6.
+    """
+    own = torch.stack(list(terms))
+    known = ranks.mean(own.detach())
+    return (own * known / known.sum().clamp(min=torch.finfo(own.dtype).tiny)).sum()
+
+
 def roughness(tables: Tensor) -> Tensor:
     """Squared steps of tables (n, band, knot), summed over bands and knots; mean over samples."""
     return tables.diff(dim=-1).square().sum((1, 2)).mean()
@@ -128,9 +143,10 @@ def discriminator_loss(
         Logits of target and of predicted images, of one forward of both.
     ranks : Ranks
         The processes that train together.
-    kind : {"relativistic", "absolute"}
+    kind : {"relativistic", "absolute", "squares"}
         Relativistic average: whether an image is more real than the other kind is on average, over
-        all patches of all ranks. Absolute: whether it is real, as in pix2pix.
+        all patches of all ranks. Absolute: whether it is real, as in pix2pix. Squares: the same by
+        least squares, as in CycleGAN.
 
     Returns
     -------
@@ -142,6 +158,8 @@ def discriminator_loss(
     Jolicoeur-Martineau, A. (2019), The relativistic discriminator: a key element missing from
     standard GAN, ICLR, arXiv:1807.00734.
     """
+    if kind == "squares":
+        return (real - 1).square().mean() + fake.square().mean()
     if kind == "absolute":
         return functional.softplus(-real).mean() + functional.softplus(fake).mean()
     real, fake = _relative(real, fake, ranks)
@@ -157,6 +175,8 @@ def generator_loss(
     MGAN paper prints the discriminator's own loss for it: its eq. 4 is its eq. 3.) Absolute:
     ``-E[log D(fake)]``.
     """
+    if kind == "squares":
+        return (fake - 1).square().mean()
     if kind == "absolute":
         return functional.softplus(-fake).mean()
     real, fake = _relative(real, fake, ranks)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -16,6 +17,7 @@ from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.orbits import pair_shifts
 from xharmonize.cube.pairs import (
     as_cube,
+    beside_source,
     on_target_grid,
     shifts_in,
     source_groups,
@@ -24,12 +26,16 @@ from xharmonize.cube.pairs import (
 )
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, FitError, GridError, ModelError
-from xharmonize.models.kinds.generator import Input
+from xharmonize.harmonizers.beside import PAN
+from xharmonize.models.kinds.generator import CUBE, DateRule, Input
 from xharmonize.models.lattice import Lattice
-from xharmonize.sensors import UNKNOWN
+from xharmonize.sensors import UNKNOWN, Names
 from xharmonize.sensors.registry import pixel_of
 from xharmonize.tiles.place import north_up
 from xharmonize.training.config import Data
+
+DEGRADED = "degraded"
+"""Attribute of pairs whose cubes were averaged to larger pixels: by which factor."""
 
 PairsLike = xr.DataTree | Mapping[str, xr.DataTree]
 """Pairs of one place, or of several by name."""
@@ -56,6 +62,8 @@ class Source:
         Of the input's first pixel within `images`, in pixels of `images`; not above 0.
     images : (pair, band, y, x) DataArray
         Reflectance [1], lazy; NaN where missing. Rows run from north to south.
+    role, date, sensor : str
+        Which cube it is read from; see `xharmonize.models.Input`.
     """
 
     name: str
@@ -66,6 +74,9 @@ class Source:
     first: tuple[int, int]
     start: tuple[int, int]
     images: xr.DataArray
+    role: str = CUBE
+    date: DateRule = "same"
+    sensor: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,6 +96,9 @@ class Source:
             phase=self.phase,
             mean=(0.0,) * n,
             scale=(1.0,) * n,
+            source=self.role,
+            date=self.date,
+            sensor=self.sensor,
         )
 
 
@@ -104,6 +118,8 @@ class Place:
         Row and column of the target's first pixel, counted from its phase.
     facts : dict of str to (pair,) array
         Both contracts and times, by the names of the pairs (``platform_source``).
+    degraded : int
+        How many pixels a side were averaged, where all was degraded.
     """
 
     name: str
@@ -112,6 +128,7 @@ class Place:
     exact: xr.DataArray
     first: tuple[int, int]
     facts: dict[str, Any]
+    degraded: int = 1
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -175,12 +192,12 @@ def _read(name: str, tree: xr.DataTree, data: Data) -> Place:
     target = _chosen(target, data.target_bands, "target")
     box = geobox_of(target)
     _require_square(box, "target")
-    # The target has been moved to the source, whose pixels inputs must show as they were observed.
-    exact = on_target_grid(with_shifts(tree, None), min_valid=1.0)["source"]
-    exact = exact.rename(source_band="band") if "source_band" in exact.dims else exact
-    sources = tuple(
-        source for group in source_groups(tree).values() for source in _sources(group, tree, data)
-    )
+    sources = [source for group in _groups(tree).values() for source in _sources(group, tree, data)]
+    sources += [
+        source
+        for role, group in beside_source(tree).items()
+        for source in _sources(group, tree, data, role=role)
+    ]
     if not sources:
         raise BandError(f"the source has none of the bands {data.source_bands}")
     for source in sources:
@@ -192,14 +209,46 @@ def _read(name: str, tree: xr.DataTree, data: Data) -> Place:
                 cure="load both in one, with open_stac(crs=...)",
             )
     side = abs(box.affine.a)
-    names = [band for source in sources for band in source.bands]
+    names = [label for source in sources for label in source.described.labels]
     return Place(
         name=name,
-        sources=sources,
+        sources=tuple(sources),
         target=target,
-        exact=north_up(exact)[0].sel(band=names).transpose("pair", "band", "y", "x"),
+        exact=north_up(_exact(tree))[0].sel(band=names).transpose("pair", "band", "y", "x"),
         first=_first(box, side, phase_of(box)),
         facts=_facts(tree),
+        degraded=int(tree.attrs.get(DEGRADED, 1)),
+    )
+
+
+def _groups(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Bands of the source; none where a network looks at further cubes alone."""
+    is_alone = "source" not in tree.children and beside_source(tree)
+    return {} if is_alone else source_groups(tree)
+
+
+def _exact(tree: xr.DataTree) -> xr.DataArray:
+    """All source bands on the target's grid, by exact area weights (pair, band, y, x)."""
+    parts = []
+    if _groups(tree):
+        # The target was moved to the source, whose pixels inputs must show as they were observed.
+        own = on_target_grid(with_shifts(tree, None), min_valid=1.0)["source"]
+        parts.append(own.rename(source_band="band") if "source_band" in own.dims else own)
+    wanted = as_cube(target_of(tree))
+    for role, side in beside_source(tree).items():
+        moved = regrid(as_cube(side), like=wanted, min_valid=1.0)
+        labels = [f"{role}.{band}" for band in moved["band"].values]
+        parts.append(moved.assign_coords(band=labels).swap_dims(time="pair"))
+    if len(parts) == 1:
+        return parts[0]
+    grid = [n for n in ("y", "x", "spatial_ref") if n in parts[0].coords]
+    bare = [part.variable.transpose("pair", "band", "y", "x").data for part in parts]
+    bands = [str(band) for part in parts for band in part["band"].values]
+    coords = {name: parts[0][name].variable for name in grid}
+    return xr.DataArray(
+        da.concatenate([da.asarray(one) for one in bare], axis=1),
+        dims=("pair", "band", "y", "x"),
+        coords={**coords, "band": bands},
     )
 
 
@@ -222,14 +271,24 @@ def _facts(tree: xr.DataTree) -> dict[str, Any]:
     return {name: read_coordinate(root, name) for name in names if name in root.coords}
 
 
-def _sources(group: xr.DataArray, tree: xr.DataTree, data: Data) -> list[Source]:
+def _sources(
+    group: xr.DataArray, tree: xr.DataTree, data: Data, *, role: str = CUBE
+) -> list[Source]:
     """The inputs within one group of bands: one per pixel size at which they were observed."""
-    array = _chosen(north_up(group)[0], data.source_bands, "source", may_lack=True)
+    array = _chosen(north_up(group)[0], _named(data, role), role, may_lack=True)
     box = geobox_of(array)
     _require_square(box, "source")
     pixel = abs(box.affine.a)
     root = tree.to_dataset()
-    sensors = read_coordinate(root, "sensor_source") if "sensor_source" in root.coords else UNKNOWN
+    if role == CUBE:
+        is_told = "sensor_source" in root.coords
+        sensors = read_coordinate(root, "sensor_source") if is_told else UNKNOWN
+        told: dict[str, Any] = {}
+    else:
+        sensors = read_coordinate(group, "sensor").astype(str)
+        names = Names.of(sensors)
+        sensor = "" if UNKNOWN in names or role == PAN else str(names)
+        told = {"role": role, "date": group.attrs.get("date", "nearest"), "sensor": sensor}
     sizes = {
         str(band): pixel_of(str(band), np.atleast_1d(sensors), pixel)
         for band in array["band"].values
@@ -243,7 +302,7 @@ def _sources(group: xr.DataArray, tree: xr.DataTree, data: Data) -> list[Source]
         row, column = _first(box, pixel, phase)
         found.append(
             Source(
-                name=f"{gsd:g}m",
+                name=f"{gsd:g}m" if role == CUBE else f"{role}-{gsd:g}m",
                 bands=tuple(bands),
                 gsd=gsd,
                 phase=phase,
@@ -251,9 +310,18 @@ def _sources(group: xr.DataArray, tree: xr.DataTree, data: Data) -> list[Source]
                 first=(row // factor, column // factor),
                 start=(-(row % factor), -(column % factor)),
                 images=array.sel(band=bands),
+                **told,
             )
         )
     return found
+
+
+def _named(data: Data, role: str) -> tuple[str, ...]:
+    """Bands of a source that are wanted; all where none of it is named."""
+    if role == CUBE:
+        return tuple(name for name in data.source_bands if "." not in name)
+    start = f"{role}."
+    return tuple(n.removeprefix(start) for n in data.source_bands if n.startswith(start))
 
 
 def phase_of(box: Any) -> tuple[float, float]:

@@ -8,34 +8,23 @@ split here: the same samples serve any method and any split.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xharmonize._replace import remove, written_aside
-from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
-from xharmonize.kernels.patches import reflected_span
+from xharmonize._replace import remove
+from xharmonize.errors import FitError, ModelError, StoreError
 from xharmonize.models.card import read_part
 from xharmonize.models.kinds.generator import Input
 from xharmonize.models.lattice import Lattice
 from xharmonize.models.places import find_place
-from xharmonize.tiles import sampling
-from xharmonize.training.config import Data
 from xharmonize.training.places import (
     Pair,
-    Place,
-    Source,
-    alignment,
-    make_lattice,
-    pair_of,
-    read_places,
 )
 from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
 
@@ -44,7 +33,6 @@ N_BINS = 256
 HIGH = {"blue": 0.3, "green": 0.3, "red": 0.4, "nir": 0.65, "nir08": 0.65}
 HIGH_OF_OTHERS = 0.65
 """Upper limits of the histograms [1]; those named are of paper 002 (UNet-LUT), from 0."""
-SAMPLES_PER_TASK = 64
 IN_MEMORY = 2**31
 """Bytes up to which samples are read once and kept."""
 
@@ -91,6 +79,11 @@ class Store:
         lattice's phase to the south and to the east.
     kept : (sample,) bool array
         Samples that are there.
+    degraded : int
+        How many pixels a side were averaged, where all was degraded: models are then for pixels
+        smaller by that.
+    columns : tuple of int, optional
+        Those of the source bands that inputs of this view have; by default all.
     """
 
     path: str
@@ -102,16 +95,46 @@ class Store:
     row: IntArray
     column: IntArray
     kept: BoolArray
+    degraded: int = 1
+    columns: tuple[int, ...] | None = None
 
     @property
     def source_bands(self) -> tuple[str, ...]:
-        """Bands of all inputs, one input after the other."""
-        return tuple(band for source in self.inputs for band in source.bands)
+        """Bands of all inputs, one input after the other; see `Input.labels`."""
+        return tuple(label for source in self.inputs for label in source.labels)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The cubes that inputs are read from."""
+        return tuple(dict.fromkeys(source.source for source in self.inputs))
 
     @property
     def limits(self) -> list[tuple[float, float]]:
         """Range of the histograms of each source band [1]."""
-        return [(0.0, HIGH.get(band, HIGH_OF_OTHERS)) for band in self.source_bands]
+        return limits_of([band for source in self.inputs for band in source.bands])
+
+    def only(self, roles: Sequence[str]) -> Store:
+        """Return the same samples with the inputs of some sources; of all if none is named.
+
+        Raises
+        ------
+        FitError
+            If the samples have no such source.
+        """
+        lacking = [role for role in roles if role not in self.sources]
+        if lacking:
+            raise FitError(
+                f"the samples have no source {lacking[0]!r}",
+                cure=f"they have {', '.join(self.sources)}; give it to "
+                "xh.training.collect_sources, or name others in Data(sources=...)",
+            )
+        if not roles or set(roles) == set(self.sources):
+            return self
+        chosen = tuple(one for one in self.inputs if one.source in roles)
+        labels = {label for one in chosen for label in one.labels}
+        held = self.columns or range(len(self.source_bands))
+        kept = tuple(n for n, label in zip(held, self.source_bands) if label in labels)
+        return replace(self, inputs=chosen, columns=kept)
 
     @property
     def _names(self) -> list[str]:
@@ -144,10 +167,12 @@ class Store:
         """Read one array of samples: ``"exact"``, ``"target"``, ``"histogram"`` or an input."""
         wanted = np.asarray(samples, np.int64)
         if self._held is None:
-            return _rows(self._arrays[name], wanted)
-        place, held = self._held
-        values: AnyArray = held[name][place[wanted]]
-        return values
+            values = _rows(self._arrays[name], wanted)
+        else:
+            place, held = self._held
+            values = held[name][place[wanted]]
+        by_band = self.columns is not None and name in ("exact", "histogram")
+        return values[:, list(self.columns or ())] if by_band else values
 
     def stream(self, samples: IntArray, n: int = 64) -> Iterator[Samples]:
         """Read samples, a few at a time and in their order."""
@@ -161,6 +186,11 @@ class Store:
         return inner, inner
 
 
+def limits_of(bands: Sequence[str]) -> list[tuple[float, float]]:
+    """Range of the histograms of bands [1]."""
+    return [(0.0, HIGH.get(band, HIGH_OF_OTHERS)) for band in bands]
+
+
 def _rows(array: Any, rows: IntArray) -> AnyArray:
     order = np.argsort(rows, kind="stable")
     found = np.asarray(array.oindex[rows[order]]) if rows.size else np.asarray(array[:0])
@@ -170,404 +200,7 @@ def _rows(array: Any, rows: IntArray) -> AnyArray:
     return values
 
 
-def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = None) -> Store:
-    """Cut samples from pairs and write them.
-
-    Parameters
-    ----------
-    pairs : DataTree, or mapping of str to DataTree
-        From `xharmonize.collect_pairs`; of several places by name.
-    path : path or URL
-        New folder. It is there when all of it is.
-    data : Data, optional
-        Size, stride and minimum valid fraction of samples, bands, and most cloud of a pair.
-
-    Raises
-    ------
-    FitError
-        If there are no pairs, or no sample is valid enough.
-    GridError, BandError
-        If the grids or bands do not suit.
-    StoreError
-        If `path` exists, or the disk is full.
-    """
-    data = Data() if data is None else data
-    places = read_places(pairs, data)
-    lattice = make_lattice(places[0], data)
-    cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
-    where = _find(path)
-    if where.filesystem is not None:
-        return _write_to_url(where.location, places, cuts, lattice, data)
-    target = Path(where.root)
-    _require_room(target, places[0], lattice, sum(len(cut.windows) for cut in cuts))
-    try:
-        with written_aside(target, "w-") as aside:
-            _write(str(aside), places, cuts, lattice, data)
-    except OSError as error:
-        raise StoreError(f"samples cannot be written to {target}: {error}") from error
-    return open_store(target)
-
-
-def _write_to_url(path: str, *what: Any) -> Store:
-    """Write where nothing can be renamed: what is not whole is removed."""
-    try:
-        if is_there(path):
-            raise StoreError(f"{path} exists", cure="name another URL, or remove it yourself")
-        try:
-            return _write(path, *what)
-        except BaseException:
-            remove_store(path)
-            raise
-    except XHarmonizeError:
-        raise
-    except (OSError, ImportError, ValueError) as error:
-        raise StoreError(f"samples cannot be written to {path}: {error}") from error
-
-
-def _require_room(path: Path, place: Place, lattice: Lattice, n: int) -> None:
-    """Raise `StoreError` where the disk has less room than all samples could need."""
-    each = 4 * sum(int(np.prod(shape)) for shape in _shapes(place, lattice).values())
-    folder = next(one for one in (path, *path.absolute().parents) if one.exists())
-    free = shutil.disk_usage(folder).free
-    if n * each > free:
-        raise StoreError(
-            f"{n} samples need up to {n * each / 1e6:,.0f} MB, {free / 1e6:,.1f} MB are free at "
-            f"{folder}",
-            cure="make room, name another folder, or give a larger Data(stride=...)",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Samples that one task cuts from one pair."""
-
-    place: int
-    pair: int
-    windows: tuple[tuple[int, int], ...]
-    """Row and column of each, in target pixels from the lattice's phase."""
-
-
-def _cuts(number: int, place: Place, lattice: Lattice, data: Data) -> list[Cut]:
-    """All samples of a place, a few rows of windows at a time."""
-    unit = alignment(place, lattice.resolution)
-    stride = data.stride or max(unit, lattice.tile // 2 // unit * unit)
-    if stride % unit:
-        raise FitError(
-            "is no whole number of pixels of each input",
-            argument="stride",
-            value=stride,
-            cure=f"give a multiple of {unit}",
-        )
-    rows, columns = (
-        [at - lattice.buffer for at in _starts(first, size, lattice.stride, stride, unit)]
-        for first, size in zip(place.first, place.target.shape[2:])
-    )
-    if not rows or not columns:
-        height, width = place.target.shape[2:]
-        raise FitError(
-            f"the core of a patch, {lattice.stride} pixels a side, does not fit into {height} x "
-            f"{width} pixels",
-            cure="give a smaller Data(patch=...)",
-        )
-    per_task = max(1, SAMPLES_PER_TASK // len(columns))
-    return [
-        Cut(
-            place=number,
-            pair=pair,
-            windows=tuple((r, c) for r in rows[start : start + per_task] for c in columns),
-        )
-        for pair in range(place.target.sizes["pair"])
-        for start in range(0, len(rows), per_task)
-    ]
-
-
-def _starts(first: int, size: int, core: int, stride: int, unit: int) -> list[int]:
-    """Where cores begin on one axis: every stride, and once more at the end."""
-    low, high = -(-first // unit) * unit, (first + size - core) // unit * unit
-    return [*range(low, high, stride), high] if low <= high else []
-
-
-def _write(
-    path: str, places: Sequence[Place], cuts: Sequence[Cut], lattice: Lattice, data: Data
-) -> Store:
-    import zarr
-    from dask.base import compute
-
-    group = zarr.open_group(path, mode="w-")
-    size = max(len(cut.windows) for cut in cuts)
-    _create(group, places[0], lattice, n=size * len(cuts), shard=size)
-    tasks, numbers = [], []
-    known: dict[tuple[int, int], int] = {}
-    for k, cut in enumerate(cuts):
-        known.setdefault((cut.place, cut.pair), len(known))
-        numbers.append(known[cut.place, cut.pair])
-        tasks.append(_task(path, k * size, places[cut.place], cut, lattice, data.min_valid))
-    results = compute(*tasks)
-    pair, row, column = (np.full(size * len(cuts), -1, np.int64) for _ in range(3))
-    kept = np.zeros(size * len(cuts), np.bool_)
-    missing = np.zeros((len(known), 3))
-    for k, (cut, (is_kept, counts)) in enumerate(zip(cuts, results)):
-        part = slice(k * size, k * size + len(cut.windows))
-        pair[part], kept[part] = numbers[k], is_kept
-        row[part], column[part] = np.array(cut.windows).T
-        missing[numbers[k]] += counts
-    fractions = (missing[:, :2] / missing[:, 2:]).max(axis=1)
-    kept &= (fractions <= data.max_cloud)[pair] & (pair >= 0)
-    if not kept.any():
-        raise FitError(
-            f"no sample of {lattice.tile} x {lattice.tile} target pixels is valid enough: of the "
-            f"clearest pair {fractions.min():.0%} is missing",
-            cure="lower Data(min_valid=...) or raise Data(max_cloud=...)",
-        )
-    facts = [pair_of(places[number], at, float(fractions[k])) for (number, at), k in known.items()]
-    for name, values in {"pair": pair, "row": row, "column": column, "kept": kept}.items():
-        group.create_array(name, data=values)
-    group.attrs["xharmonize:samples"] = {
-        "format": FORMAT,
-        "inputs": [_plain(source.described) for source in places[0].sources],
-        "bands": list(places[0].bands),
-        "lattice": _plain(lattice),
-        "pairs": [asdict(one) for one in facts],
-        "data": _plain(data),
-    }
-    return open_store(path)
-
-
-def _plain(part: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(asdict(part)))
-    return found
-
-
-def _shapes(place: Place, lattice: Lattice) -> dict[str, tuple[int, ...]]:
-    """Shape of one sample of each array."""
-    bands, side = sum(len(source.bands) for source in place.sources), lattice.tile
-    shapes: dict[str, tuple[int, ...]] = {}
-    for source in place.sources:
-        own = int(side * lattice.cells(source.gsd))
-        shapes[f"input_{source.name}"] = (len(source.bands), own, own)
-    return shapes | {
-        "exact": (bands, side, side),
-        "target": (len(place.bands), side, side),
-        "histogram": (bands, N_BINS),
-    }
-
-
-def _create(group: Any, place: Place, lattice: Lattice, *, n: int, shard: int) -> None:
-    for name, shape in _shapes(place, lattice).items():
-        is_count = name == "histogram"
-        group.create_array(
-            name,
-            shape=(n, *shape),
-            chunks=(1, *shape),
-            shards=(shard, *shape),
-            dtype="int64" if is_count else "float32",
-            fill_value=0 if is_count else np.nan,
-        )
-
-
-def _task(path: str, start: int, place: Place, cut: Cut, lattice: Lattice, min_valid: float) -> Any:
-    """One delayed task: the images it needs are computed by the same graph."""
-    from dask.delayed import delayed
-
-    spans = [_span(cut.windows, axis, lattice.tile) for axis in (0, 1)]
-    inputs = []
-    for source in place.sources:
-        window = [_input_span(source, lattice, spans[axis], axis) for axis in (0, 1)]
-        part = [
-            slice(
-                max(0, (low - source.first[axis]) * source.factor + source.start[axis]),
-                (high - source.first[axis]) * source.factor + source.start[axis],
-            )
-            for axis, (low, high) in enumerate(window)
-        ]
-        image = source.images.isel(pair=[cut.pair], y=part[0], x=part[1]).data
-        inputs.append((image, _bare(source), (window[0], window[1])))
-    at = [
-        slice(max(0, low - first), max(0, high - first))
-        for (low, high), first in zip(spans, place.first)
-    ]
-    on_target = [
-        array.isel(pair=cut.pair, y=at[0], x=at[1]).data for array in (place.exact, place.target)
-    ]
-    corner = tuple(first + part.start for first, part in zip(place.first, at))
-    return delayed(_cut, pure=False)(
-        path,
-        start,
-        inputs,
-        on_target,
-        corner,
-        cut.windows,
-        lattice,
-        min_valid,
-        dask_key_name=f"cut-samples-{start}-{id(place)}",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Grid:
-    """A source without its pixels."""
-
-    name: str
-    bands: tuple[str, ...]
-    gsd: float
-    phase: tuple[float, float]
-    factor: int
-    first: tuple[int, int]
-    start: tuple[int, int]
-    shape: tuple[int, int]
-
-
-def _bare(source: Source) -> _Grid:
-    names = (field.name for field in fields(_Grid))
-    return _Grid(**{name: getattr(source, name) for name in names})
-
-
-def _span(windows: Sequence[tuple[int, int]], axis: int, side: int) -> tuple[int, int]:
-    """Target pixels of all windows of a task."""
-    starts = [window[axis] for window in windows]
-    return min(starts), max(starts) + side
-
-
-def _window(grid: Any, lattice: Lattice, start: int, axis: int) -> tuple[int, int]:
-    """Pixels of an input under a window, as inference places it: see `Lattice.starts`."""
-    cells = lattice.cells(grid.gsd)
-    zero = lattice.starts(grid.gsd, grid.phase)[axis] + lattice.buffer * cells
-    first = int(zero + start * cells)
-    return first, first + int(lattice.tile * cells)
-
-
-def _input_span(grid: Any, lattice: Lattice, span: tuple[int, int], axis: int) -> tuple[int, int]:
-    """Pixels of an input that the windows of a task show, mirrored ones included."""
-    low = _window(grid, lattice, span[0], axis)[0]
-    high = _window(grid, lattice, span[1] - lattice.tile, axis)[1]
-    there = grid.first[axis], grid.first[axis] + grid.shape[axis]
-    return reflected_span(low, high, *there)
-
-
-def _cut(
-    path: str,
-    start: int,
-    inputs: Sequence[tuple[FloatArray, _Grid, tuple[tuple[int, int], tuple[int, int]]]],
-    on_target: Sequence[FloatArray],
-    corner: tuple[int, int],
-    windows: Sequence[tuple[int, int]],
-    lattice: Lattice,
-    min_valid: float,
-) -> tuple[BoolArray, AnyArray]:
-    """Cut and write the samples of one task; return which count, and how much is missing."""
-    images = [_own(image, grid, window) for image, grid, window in inputs]
-    exact, target = (np.asarray(array, np.float32) for array in on_target)
-    target = np.where(np.isfinite(exact).all(axis=0), target, np.float32(np.nan))
-    kept = np.zeros(len(windows), np.bool_)
-    found: list[list[AnyArray]] = []
-    inner = slice(lattice.buffer, lattice.tile - lattice.buffer)
-    for k, window in enumerate(windows):
-        here = [_padded(array, corner, window, lattice.tile) for array in (exact, target)]
-        is_valid: BoolArray = np.asarray(np.isfinite(here[1]).all(axis=0))
-        if is_valid[inner, inner].mean() < min_valid:
-            continue
-        tiles = [
-            _tile(image, grid, span, lattice, window)
-            for image, (_, grid, span) in zip(images, inputs)
-        ]
-        if any(tile is None for tile in tiles):
-            continue
-        kept[k] = True
-        found.append([*tiles, *here])  # type: ignore[list-item]
-    if found:
-        names = [*(f"input_{grid.name}" for _, grid, _ in inputs), "exact", "target"]
-        stacks = {name: np.stack(values) for name, values in zip(names, zip(*found))}
-        bands = [band for _, grid, _ in inputs for band in grid.bands]
-        limits = [(0.0, HIGH.get(band, HIGH_OF_OTHERS)) for band in bands]
-        stacks["histogram"] = sampling.count(stacks["exact"], limits, N_BINS)
-        _put(path, start, kept, stacks)
-    lost = [float((~np.isfinite(array).all(axis=0)).sum()) for array in (exact, on_target[1])]
-    return kept, np.array([*lost, float(exact[0].size)])
-
-
-def _own(
-    image: FloatArray, grid: _Grid, window: tuple[tuple[int, int], tuple[int, int]]
-) -> FloatArray:
-    """Pixels of the input, from those that the cube holds."""
-    sizes = [high - low for low, high in window]
-    first = [grid.start[axis] if window[axis][0] == grid.first[axis] else 0 for axis in (0, 1)]
-    own: FloatArray = sampling.own_pixels(
-        np.ascontiguousarray(image, np.float32),
-        grid.factor,
-        bands=grid.bands,
-        gsd=grid.gsd,
-        first=(first[0], first[1]),
-        shape=(sizes[0], sizes[1]),
-    )[0]
-    return own
-
-
-def _tile(
-    image: FloatArray,
-    grid: _Grid,
-    span: tuple[tuple[int, int], tuple[int, int]],
-    lattice: Lattice,
-    window: tuple[int, int],
-) -> FloatArray | None:
-    rows, columns = (_window(grid, lattice, window[axis], axis) for axis in (0, 1))
-    there = [(grid.first[axis], grid.first[axis] + grid.shape[axis]) for axis in (0, 1)]
-    neutral = np.zeros(len(image), np.float32)
-    return sampling.cut(
-        image,
-        rows,
-        columns,
-        mean=neutral,
-        scale=neutral + 1,
-        first=(span[0][0], span[1][0]),
-        there=(there[0], there[1]),
-    )
-
-
-def _padded(
-    image: FloatArray, corner: tuple[int, int], window: tuple[int, int], side: int
-) -> FloatArray:
-    """A window of an image on the target's grid, NaN beyond its edges."""
-    out = np.full((len(image), side, side), np.nan, np.float32)
-    spans = []
-    for start, first, size in zip(window, corner, image.shape[1:]):
-        low, high = max(start, first), min(start + side, first + size)
-        spans.append((low, max(low, high), start, first))
-    target = tuple(slice(low - start, high - start) for low, high, start, _ in spans)
-    source = tuple(slice(low - first, high - first) for low, high, _, first in spans)
-    out[:, target[0], target[1]] = image[:, source[0], source[1]]
-    return out
-
-
-def _put(path: str, start: int, kept: BoolArray, stacks: dict[str, AnyArray]) -> None:
-    """Write a shard whole: those that do not count are its fill value, and take no space."""
-    import zarr
-
-    group: Any = zarr.open_group(path, mode="r+")
-    for name, values in stacks.items():
-        array = group[name]
-        shard = np.full((array.shards[0], *values.shape[1:]), array.fill_value, values.dtype)
-        shard[: kept.size][kept] = values
-        array[start : start + len(shard)] = shard
-
-
-def is_cut_from(store: Store, pairs: Any, data: Data) -> bool:
-    """Whether a store has the samples of these pairs; no pixel is read."""
-    places = read_places(pairs, data)
-    lattice = make_lattice(places[0], data)
-    cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
-    windows = [at for cut in cuts for at in cut.windows]
-    there = np.stack([store.row, store.column], 1)[store.pair >= 0].tolist()
-    facts = [pair_of(p, at, 0.0) for p in places for at in range(p.target.sizes["pair"])]
-    return (
-        store.lattice == lattice
-        and store.bands == places[0].bands
-        and store.inputs == tuple(source.described for source in places[0].sources)
-        and there == list(map(list, windows))
-        and [replace(pair, missing=0.0) for pair in store.pairs] == facts
-    )
-
-
-def _find(path: str | os.PathLike[str]) -> Any:
+def find_store(path: str | os.PathLike[str]) -> Any:
     """Where a path or URL is, as `models.places.Place`; ``file://`` is a path."""
     try:
         return find_place(path)
@@ -577,7 +210,7 @@ def _find(path: str | os.PathLike[str]) -> Any:
 
 def is_there(path: str | os.PathLike[str]) -> bool:
     """Whether there is anything where a store would be."""
-    where = _find(path)
+    where = find_store(path)
     if where.filesystem is None:
         return os.path.lexists(where.root)
     return bool(where.filesystem.exists(where.root))
@@ -585,7 +218,7 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 def remove_store(path: str | os.PathLike[str]) -> None:
     """Remove a store, if there is one."""
-    where = _find(path)
+    where = find_store(path)
     if where.filesystem is None:
         remove(Path(where.root))
     elif where.filesystem.exists(where.root):
@@ -602,7 +235,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     """
     import zarr
 
-    where = _find(path).location
+    where = find_store(path).location
     try:
         group = zarr.open_group(where, mode="r")
         facts: Any = group.attrs["xharmonize:samples"]
@@ -616,13 +249,16 @@ def open_store(path: str | os.PathLike[str]) -> Store:
             f"{where} has samples of format {facts['format']}, this version reads {FORMAT}",
             cure="build it anew",
         )
-    index = {name: np.asarray(group[name]) for name in ("pair", "row", "column", "kept")}
+    index: dict[str, Any] = {
+        name: np.asarray(group[name]) for name in ("pair", "row", "column", "kept")
+    }
     return Store(
         path=where,
         inputs=tuple(Input(**_tuples(one)) for one in facts["inputs"]),
         bands=tuple(facts["bands"]),
         lattice=Lattice(**_tuples(facts["lattice"])),
         pairs=tuple(read_part(one, Pair, "samples") for one in facts["pairs"]),
+        degraded=int(facts.get("degraded", 1)),
         **index,
     )
 

@@ -17,22 +17,17 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
+from xharmonize.cube.pairs import beside_source
 from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
 from xharmonize.models.bundle import HasBundle, local_target, write_bundle
 from xharmonize.training import config as configs
 from xharmonize.training import on_workers
 from xharmonize.training.config import Closed, Config, Data, Method
+from xharmonize.training.cutting import build_store, is_cut_from
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import (
-    Store,
-    build_store,
-    is_cut_from,
-    is_there,
-    open_store,
-    remove_store,
-)
+from xharmonize.training.store import Store, is_there, open_store, remove_store
 from xharmonize.training.toml import to_toml
 from xharmonize.types import AnyArray
 
@@ -106,7 +101,8 @@ def train(
         ``"histogram-matching"``; or a network: ``"small-conv"``, ``"mgan"``, ``"hls-gan"``,
         ``"pix2pix"``, ``"tile-lut-conv"`` and its kin. Or the dataclass of one.
     pairs : DataTree, or mapping of str to DataTree
-        From `xharmonize.collect_pairs`; of several places by name.
+        From `xharmonize.collect_pairs`, or of several sources from
+        `xharmonize.training.collect_sources`; of several places by name.
     config : dataclass, optional
         Options of the method (``xh.training.SmallConv(width=16)``), or `xh.training.Config` of
         method, data and run. By default the method's own.
@@ -179,6 +175,12 @@ def _one_tree(pairs: Any) -> xr.DataTree:
             "a closed form is fitted on the pairs of one place",
             cure="give what xh.collect_pairs returns",
         )
+    if beside_source(trees[0]):
+        raise FitError(
+            f"pairs have further sources ({', '.join(beside_source(trees[0]))}), which a closed "
+            "form does not look at",
+            cure="train a network on them, or collect pairs of two cubes by xh.collect_pairs",
+        )
     if not trees[0].sizes.get("pair", 0):
         raise FitError(
             "there are no pairs", cure="allow more days with collect_pairs(tolerance=...)"
@@ -213,7 +215,7 @@ def train_network(
         training = _trained(
             settings,
             pairs,
-            store,
+            store.only(settings.roles),
             parts,
             target=target,
             work=work,
@@ -317,7 +319,7 @@ def _trained(
     shutil.rmtree(trial)
     history = log.history()
     card = cards.finished(
-        job.card,
+        cards.for_original_pixels(job.card, store.degraded),
         split=parts,
         scores=_flat(scores),
         provenance=_provenance(settings, store, parts, history, _levels(job.line)),

@@ -77,6 +77,62 @@ def area_means(images: Sequence[Tensor], ratios: Sequence[Fraction]) -> Tensor:
     return torch.cat(parts, 1)
 
 
+def resampled(image: Tensor, ratio: Fraction) -> Tensor:
+    """Bring an input to the target's pixels: coarser ones by cubic convolution, finer ones by area.
+
+    Parameters
+    ----------
+    image : (n, channel, y, x) tensor
+    ratio : Fraction
+        Its pixels per target pixel, along one side.
+    """
+    if ratio >= 1:
+        return to_target(image, ratio)[0]
+    size = [int(side / ratio) for side in image.shape[2:]]
+    found: Tensor = nn.functional.interpolate(image, size=size, mode="bicubic", align_corners=False)
+    return found
+
+
+class Base(nn.Module):
+    """What a network of several inputs adds its output to.
+
+    Parameters
+    ----------
+    kind : {"none", "cube", "line"}
+        Nothing; the cube's band of the same role, resampled; or a fitted line of all inputs.
+    ratios : sequence of Fraction
+        Pixels of each input per target pixel.
+    bands : sequence of (channel, slope, offset) or None
+        Per output the channel over all inputs that it is added to; None where there is none.
+    channels : int
+        Of all inputs.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        ratios: Sequence[Fraction],
+        bands: Sequence[tuple[int, float, float] | None],
+        channels: int,
+    ) -> None:
+        super().__init__()
+        self.kind, self.ratios, self.bands = kind, list(ratios), list(bands)
+        self.line = Line(channels, len(self.bands)) if kind == "line" else None
+
+    def forward(self, images: Sequence[Tensor]) -> Tensor | float:
+        """Map the inputs to (n, output, y, x) of the target."""
+        if self.line is not None:
+            mapped: Tensor = self.line(area_means(images, self.ratios))
+            return mapped
+        if self.kind == "none":
+            return 0.0
+        whole = torch.cat([resampled(one, ratio) for one, ratio in zip(images, self.ratios)], 1)
+        none = torch.zeros_like(whole[:, 0])
+        return torch.stack(
+            [none if one is None else whole[:, one[0]] * one[1] + one[2] for one in self.bands], 1
+        )
+
+
 class Line(nn.Module):
     """An affine map of channels, fitted before training and kept as it is: no parameter.
 

@@ -43,12 +43,14 @@ def base_lines(card: GeneratorCard) -> list[tuple[int, float, float] | None]:
     list of (channel, slope, offset) or None
         Channels count over all inputs; None where no input has the band.
     """
-    channels = {
-        band: (number, mean, scale)
-        for number, (band, mean, scale) in enumerate(
-            row for source in card.inputs for row in zip(source.bands, source.mean, source.scale)
-        )
-    }
+    rows = [
+        (label, band, mean, scale)
+        for one in card.inputs
+        for label, band, mean, scale in zip(one.labels, one.bands, one.mean, one.scale)
+    ]
+    channels = {label: (n, mean, scale) for n, (label, _, mean, scale) in enumerate(rows)}
+    for number, (_, band, mean, scale) in enumerate(rows):  # of further sources the first
+        channels.setdefault(band, (number, mean, scale))
     lines: list[tuple[int, float, float] | None] = []
     for band, mean, scale in zip(card.output.bands, card.output.mean, card.output.scale):
         found = channels.get(band) or channels.get(SAME_ROLE.get(band, ""))

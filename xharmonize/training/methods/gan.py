@@ -22,7 +22,7 @@ from xharmonize.models.nets.patchgan import make_patchgan
 from xharmonize.training import losses
 from xharmonize.training.augment import augment
 from xharmonize.training.cards import Facts, generator_card
-from xharmonize.training.config import Gan, Pix2pix
+from xharmonize.training.config import Gan
 from xharmonize.training.losses import Adversary
 from xharmonize.training.methods import start
 from xharmonize.training.methods.norm import over_ranks
@@ -43,11 +43,10 @@ def hyperparameters(config: Any, side: int) -> dict[str, Any]:
     ModelError
         If the patches cannot be halved often enough.
     """
-    names = ["width", "dropout", "output_activation", "base"]
-    if isinstance(config, Pix2pix):
-        names += ["norm", "noise"]
-    depth = config.depth or start.halvings(side, config.max_depth)
-    return {"depth": depth} | {name: getattr(config, name) for name in names}
+    own = {name: getattr(config, name) for name in config.passed}
+    if not config.max_depth:
+        return own
+    return {"depth": config.depth or start.halvings(side, config.max_depth)} | own
 
 
 def describe(facts: Facts, config: Gan) -> GeneratorCard:
@@ -62,13 +61,14 @@ def describe(facts: Facts, config: Gan) -> GeneratorCard:
     beside = {
         "none": "trained on the L1 loss",
         "absolute": "trained against a PatchGAN",
+        "squares": "trained against a PatchGAN by least squares",
         "relativistic": "trained against a relativistic PatchGAN",
     }[config.adversary]
     base = ", added to a line fitted on the training samples" if config.base == "line" else ""
     return generator_card(
         facts,
         title=f"{config.name}, {pair.sensor_source} to {pair.bandpass_target.upper()}",
-        description=f"A U-Net{base}, {beside}.",
+        description=f"{'A U-Net' if config.max_depth else 'Convolutions'}{base}, {beside}.",
         architecture=config.architecture,
         hyperparameters=hyperparameters(config, facts.store.lattice.tile),
         scaling=config.scaling,
@@ -94,34 +94,38 @@ class GanMethod:
             "generator": start.adam(generator.parameters(), self.config, setup)
         }
         if self.config.adversary != "none":
-            against = self._make_discriminator(setup)
+            channels = len(self.card.output.bands)
+            if self.config.conditional:
+                channels += sum(len(one.bands) for one in self.card.inputs)
+            against = self._make_discriminator(setup, channels)
             self.networks["discriminator"] = against
-            # Decay is for what ends up in the bundle.
-            plain = replace(self.config, weight_decay=0.0)
+            plain = self._without_decay()
             self.optimizers["discriminator"] = start.adam(against.parameters(), plain, setup)
 
+    def _without_decay(self) -> Gan:
+        """Decay is for what ends up in the bundle."""
+        return replace(self.config, weight_decay=0.0)
+
     def _weights(self, setup: Setup) -> dict[str, AnyArray]:
-        weights = start.initial_weights(setup, ("body.up.weight", "body.up.bias"))
+        last = self.config.last
+        weights = start.initial_weights(setup, last)
         if self.config.initial == "normal":
             index = torch.arange(len(weights))
             keys = keys_of(index, setup.seed)
             is_zero = self.config.base == "line"
             for key, (name, values) in zip(keys, weights.items()):
-                is_last = is_zero and name.startswith(("body.up.", "line"))
+                is_last = is_zero and (name in last or "line" in name)
                 if values.ndim > 2 and not is_last:
                     drawn = normal(key[None], values.shape)[0].numpy()
                     weights[name] = drawn * NORMAL_SCALE
         return weights
 
-    def _make_discriminator(self, setup: Setup) -> nn.Module:
-        channels = len(self.card.output.bands)
-        if self.config.conditional:
-            channels += sum(len(one.bands) for one in self.card.inputs)
+    def _make_discriminator(self, setup: Setup, channels: int, *, seed: int = 1) -> nn.Module:
         depth = self.config.discriminator_depth
         side = self.card.lattice.tile
         network = make_patchgan(
             channels,
-            seed=setup.seed + 1,
+            seed=setup.seed + seed,
             width=self.config.discriminator_width,
             depth=depth or next(n for n in (3, 2, 1) if side >= 6 * 2 ** (n - 1) or n == 1),
             norm=self.config.discriminator_norm,
@@ -140,7 +144,7 @@ class GanMethod:
         if weight:
             real, made = self._judge(batch, shown.detach(), step, SHOWN_FIRST)
             loss = losses.discriminator_loss(real, made, step.ranks, kind=self._kind)
-            parts = {"real": _number(real.mean()), "fake": _number(made.mean())}
+            parts = {"real": as_number(real.mean()), "fake": as_number(made.mean())}
             yield "discriminator", self.config.discriminator_weight * loss, parts
         left = losses.residual(
             fake,
@@ -151,16 +155,17 @@ class GanMethod:
             date_weight=self.config.date_weight,
         )
         l1 = losses.absolute(left, batch.valid, step.ranks)
-        total, parts = self.config.l1_weight * l1, {"l1": _number(l1)}
+        total, parts = self.config.l1_weight * l1, {"l1": as_number(l1)}
         if weight:
             real, made = self._judge(batch, shown, step, SHOWN_NEXT)
             against = losses.generator_loss(real, made, step.ranks, kind=self._kind)
-            total, parts = total + weight * against, parts | {"adversary": _number(against)}
+            total, parts = total + weight * against, parts | {"adversary": as_number(against)}
         yield "generator", total, parts
 
     @property
     def _kind(self) -> Adversary:
-        return "absolute" if self.config.adversary == "absolute" else "relativistic"
+        kind = self.config.adversary
+        return "relativistic" if kind == "none" else kind
 
     def adversary_weight(self, step: int) -> float:
         """Weight of the adversary's part at a step: 0 while warming up, then rising to 1."""
@@ -208,5 +213,6 @@ class GanMethod:
         return predicted
 
 
-def _number(value: Tensor) -> float:
+def as_number(value: Tensor) -> float:
+    """A scalar for the log."""
     return float(value.detach())

@@ -44,7 +44,8 @@ def initial_weights(setup: Setup, last: Iterable[str]) -> dict[str, AnyArray]:
     setup : Setup
         Card, line and seed.
     last : iterable of str
-        Weights of the last layer: they begin at zero where the network is added to a line.
+        Weights of the last layer: they begin at zero where the network is added to a line, or to
+        the cube.
 
     Returns
     -------
@@ -52,15 +53,19 @@ def initial_weights(setup: Setup, last: Iterable[str]) -> dict[str, AnyArray]:
         Glorot-uniform, but for the line and the last layer.
     """
     weights = seeded(setup.card, setup.seed)
-    if setup.card.hyperparameters.get("base") != "line":
+    base = setup.card.hyperparameters.get("base")
+    if base not in ("line", "cube"):
         return weights
     for name in last:
         weights[name][:] = 0
+    if base == "cube":
+        return weights
     if isinstance(setup.card, LutCard):
         weights["line"][:] = line_of_tables(setup.band_lines, setup.card)
     else:
         matrix, offset = setup.line.normalised(setup.card)
-        weights["line.matrix"][:], weights["line.offset"][:] = matrix, offset
+        own = "base.line" if "base.line.matrix" in weights else "line"
+        weights[f"{own}.matrix"][:], weights[f"{own}.offset"][:] = matrix, offset
     return weights
 
 
