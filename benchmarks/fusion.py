@@ -162,7 +162,7 @@ def measure_atprk(side: int, n_runs: int) -> dict[str, float]:
     coarse = 0.8 * degraded + scene(n)[1]
     moments = joint_moments(degraded.reshape(N_BANDS, -1), coarse.reshape(N_BANDS, -1))
     matrix, intercept, _, _ = solve_multiband(moments, N_BANDS)
-    residual = (coarse - apply_matrix(degraded, matrix, intercept)).astype(np.float32)
+    residual = (coarse - apply_matrix(degraded[None], matrix, intercept)[0]).astype(np.float32)
     sums = lag_sums(residual)
     lengths = fit_length(sums, support, support)[:, 0]
     kriging = [kriging_of(float(length), support, support) for length in lengths]
@@ -173,7 +173,7 @@ def measure_atprk(side: int, n_runs: int) -> dict[str, float]:
     np.testing.assert_allclose(ours[inner, inner], peer[inner, inner], atol=1e-5)
     steps = {
         "ours, kriging": lambda: krige(residual, kriging),
-        "ours, regression": lambda: apply_matrix(fine, matrix, intercept),
+        "ours, regression": lambda: apply_matrix(fine[None], matrix, intercept)[0],
         "semivariogram, once per image": lambda: lag_sums(residual),
         "its fit, once per image": lambda: fit_length(sums, support, support),
         "regression, once per image": lambda: joint_moments(
