@@ -72,6 +72,10 @@ Cube: TypeAlias = xr.DataArray | xr.Dataset
 
 METHODS = {
     "bilinear": "xharmonize.fusion.methods.bilinear:Bilinear",
+    "atprk": "xharmonize.fusion.methods.atprk:Atprk",
+    "starfm-si": "xharmonize.fusion.methods.starfm:StarfmSI",
+    "starfm": "xharmonize.fusion.methods.starfm:Starfm",
+    "starfm-two": "xharmonize.fusion.methods.starfm:StarfmTwo",
 }
 """Methods by name; each is a `Sharpener` with defaults for all its options."""
 
