@@ -11,7 +11,7 @@ from hypothesis import given, settings
 import xharmonize as xh
 from xharmonize.errors import GridError, OptionError
 from xharmonize.fusion.methods.atprk import Atprk
-from xharmonize.fusion.methods.starfm import StarfmSI, StarfmTwo
+from xharmonize.fusion.methods.starfm import Starfm, StarfmSI
 from xharmonize.kernels.starfm import Search, starfm
 from xharmonize.testing import assert_lazy
 from xharmonize.testing.strategies import chunkings
@@ -73,7 +73,7 @@ def test_one_pair_is_enough_of_two():
     near = fine.assign_coords(time=coarse["time"].values)
     partner = coarse.copy(data=coarse.values[::-1])
     nothing = [xr.full_like(one, np.nan) for one in (near, partner)]
-    two = StarfmTwo(like=fine, search=SEARCH)
+    two = Starfm(like=fine, search=SEARCH, pairs=2)
     options = {"before": near, "coarse_before": partner}
     one = two(coarse, after=nothing[0], coarse_after=nothing[1], **options)
     twice = two(coarse, after=near, coarse_after=partner, **options)
@@ -148,6 +148,8 @@ def test_pixels_that_are_no_multiple_are_refused():
 
 
 def test_a_window_without_a_middle_is_refused():
+    with pytest.raises(OptionError, match="pairs=3 is no number"):
+        Starfm(pairs=3)
     with pytest.raises(OptionError, match="odd number"):
         StarfmSI(search=Search(window=30))
 

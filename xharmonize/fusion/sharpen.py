@@ -75,7 +75,6 @@ METHODS = {
     "atprk": "xharmonize.fusion.methods.atprk:Atprk",
     "starfm-si": "xharmonize.fusion.methods.starfm:StarfmSI",
     "starfm": "xharmonize.fusion.methods.starfm:Starfm",
-    "starfm-two": "xharmonize.fusion.methods.starfm:StarfmTwo",
 }
 """Methods by name; each is a `Sharpener` with defaults for all its options."""
 

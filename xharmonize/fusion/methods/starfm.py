@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import chunks_of, cut_like, is_lazy, map_blocks, with_margin
 from xharmonize.cube.regrid import regrid
+from xharmonize.errors import OptionError
 from xharmonize.fusion.consistency import degrade
 from xharmonize.fusion.frame import Sharpener, upsampled
 from xharmonize.harmonizers.sums import line_block
@@ -66,36 +67,40 @@ class StarfmSI(Sharpener):
 
 @dataclass(frozen=True, kw_only=True)
 class Starfm(StarfmSI):
-    """STARFM with one pair: a fine image and the coarse one of about the same time.
+    """STARFM with one or two pairs of a fine image and the coarse one of about the same time.
 
-    As `StarfmSI`, but with the observed coarse partner; a pixel is NaN where either is missing. Its
-    shift against the fine cube is taken to be that of the date.
+    A pixel is NaN where no pair has it in both images. The shift of a coarse partner against the
+    fine cube is taken to be that of the date.
+
+    Attributes
+    ----------
+    pairs : {1, 2}
+        The clear pair nearest in time, or the last one before and the first one after each date;
+        where one of these lacks a pixel, the other serves.
     """
 
-    sources: ClassVar[tuple[str, ...]] = ("cube", "fine", "coarse_fine")
+    options: ClassVar[tuple[str, ...]] = (*StarfmSI.options, "pairs")
     name: str = "starfm"
     citation: str = "Gao et al. 2006, doi:10.1109/TGRS.2006.872081"
+    pairs: Literal[1, 2] = 1
+
+    def __post_init__(self) -> None:
+        if self.pairs not in (1, 2):
+            raise OptionError(
+                "is no number of pairs", cure="give 1 or 2", argument="pairs", value=self.pairs
+            )
+
+    @property
+    def sources(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The fine image of each pair and its coarse partner."""
+        return ("cube", *(name for role in self._roles for name in (role, f"coarse_{role}")))
+
+    @property
+    def _roles(self) -> tuple[str, ...]:
+        return ("fine",) if self.pairs == 1 else ("before", "after")
 
     def _pairs(self, coarse: xr.DataArray, sources: Any) -> Pairs:  # noqa: ARG002
-        return [sources["fine"]], [sources["coarse_fine"]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StarfmTwo(Starfm):
-    """STARFM with two pairs, before and after; where one is missing, the other serves."""
-
-    sources: ClassVar[tuple[str, ...]] = (
-        "cube",
-        "before",
-        "coarse_before",
-        "after",
-        "coarse_after",
-    )
-    name: str = "starfm-two"
-
-    def _pairs(self, coarse: xr.DataArray, sources: Any) -> Pairs:  # noqa: ARG002
-        names = ("before", "after")
-        return [sources[n] for n in names], [sources[f"coarse_{n}"] for n in names]
+        return [sources[r] for r in self._roles], [sources[f"coarse_{r}"] for r in self._roles]
 
 
 def _predicted(coarse: Any, fine: Sequence[Any], partners: Sequence[Any], search: Search) -> Any:
