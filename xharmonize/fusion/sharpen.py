@@ -61,6 +61,7 @@ Cube: TypeAlias = xr.DataArray | xr.Dataset
 
 METHODS = {
     "bilinear": "xharmonize.fusion.methods.bilinear:Bilinear",
+    "atprk": "xharmonize.fusion.methods.atprk:Atprk",
     "starfm-si": "xharmonize.fusion.methods.starfm:StarfmSI",
     "starfm": "xharmonize.fusion.methods.starfm:Starfm",
 }

@@ -44,7 +44,7 @@ _SIDE = 2 * RADIUS + 1
 MAX_LAG = 10
 """Longest distance of the empirical semivariogram [coarse pixel]."""
 
-_N_LENGTHS = 64
+_N_LENGTHS = 32
 """Lengths that are tried, evenly spaced in their logarithm; the best is refined between two."""
 
 
@@ -241,12 +241,17 @@ def _fit_band(sums: Float64Array, y: Support, x: Support) -> tuple[float, float]
 
 
 def _empirical(sums: Float64Array) -> tuple[IntArray, Float64Array, Float64Array]:
-    """Lags (n, 2) in rows and columns, their semivariance (n,), and weights (n,)."""
+    """Lags (n, 2) in rows and columns, their semivariance (n,), and weights (n,).
+
+    Lags to the left and to the right are one: so are they in the model.
+    """
     max_lag = sums.shape[0] - 1
-    rows, columns = np.mgrid[: max_lag + 1, -max_lag : max_lag + 1]
+    folded = sums[:, max_lag:].copy()
+    folded[:, 1:] += sums[:, max_lag - 1 :: -1]
+    rows, columns = np.mgrid[: max_lag + 1, : max_lag + 1]
     distance = np.hypot(rows, columns)
-    used = (sums[..., 0] > 0) & (distance <= max_lag)
-    count, square = sums[used].T
+    used = (folded[..., 0] > 0) & (distance <= max_lag)
+    count, square = folded[used].T
     return np.stack([rows[used], columns[used]], axis=1), square / count, count / distance[used]
 
 
