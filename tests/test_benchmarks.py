@@ -302,3 +302,14 @@ def test_ranks(tmp_path, capsys):
     assert ranks.measure_exchange(small=True).bandwidth > 0
     ranks.draw({"one": (0.1, 1e6, slow, True)}, str(tmp_path / "ranks.svg"))
     assert (tmp_path / "ranks.svg").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_sharpening_of_real_dates(data, capsys):
+    found = import_benchmark("sharpen_real").main([str(data), "--days", "2018-10-05"])
+    scores = found["flanders-2018"]
+    assert {"the reference as it is", "bilinear", "atprk", "starfm-si"} <= set(scores.index)
+    assert (scores.loc["bilinear, corrected", "flagged"]) == 0
+    assert np.isfinite(scores["ergas"]).all()
+    assert "landsat_c2, 3 dates" in capsys.readouterr().out
