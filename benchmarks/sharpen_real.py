@@ -5,8 +5,9 @@ Run ``python benchmarks/sharpen_real.py [--picture FILE] [--min-gap DAYS] [--day
 ``flanders-2018``: Landsat-8 to 10 m, judged against Sentinel-2 of the same or a near day. For each
 scored date all Sentinel-2 dates within ``--min-gap`` days of Landsat's (default 5) are taken away
 before a reference is chosen; lines and shifts are fitted on pairs of other dates. Bands of 20 m are
-compared at 20 m. ``starfm`` takes the nearest clear pair, however far it is. ``landsat_c2``: the 30 m bands (Level 2) seen at 60 m are brought back to 30 m
-with the panchromatic band (Level 1) seen at 30 m; the truth is what was observed.
+compared at 20 m. ``starfm`` takes the nearest clear pair, however far it is. ``landsat_c2``: the
+30 m bands (Level 2) seen at 60 m are brought back to 30 m with the panchromatic band (Level 1) seen
+at 30 m; the truth is what was observed.
 
 Prints ERGAS (ratio of fine to coarse), RMSE [1], SAM [degree], CC and SSIM, the mean over dates of
 equal weight; ERGAS with the mean difference of each date and band removed, which nobody can know
