@@ -9,7 +9,6 @@ from helpers.sharpening import coarse_cube, fine_cube
 from hypothesis import given, settings
 
 import xharmonize as xh
-from xharmonize.errors import GridError, OptionError
 from xharmonize.fusion.methods.atprk import Atprk
 from xharmonize.fusion.methods.starfm import Starfm, StarfmSI
 from xharmonize.kernels.starfm import Search, starfm
@@ -138,27 +137,3 @@ def test_by_name_with_the_published_options(no_compute):
         assert (
             result["reflectance"].attrs["history"].splitlines()[-1].startswith(f"sharpen: {name}")
         )
-
-
-def test_pixels_that_are_no_multiple_are_refused():
-    coarse = xh.regrid(coarse_cube(), resolution=25)
-    near = fine_cube().assign_coords(time=coarse["time"].values)
-    with pytest.raises(GridError, match="regrid the fine cube"):
-        Atprk(like=near)(coarse, fine=near)
-
-
-def test_a_window_without_a_middle_is_refused():
-    with pytest.raises(OptionError, match="pairs=3 is no number"):
-        Starfm(pairs=3)
-    with pytest.raises(OptionError, match="odd number"):
-        StarfmSI(search=Search(window=30))
-
-
-def test_a_date_with_too_few_pixels_for_its_regression_is_missing():
-    coarse, fine = coarse_cube(), fine_cube()
-    near = fine.assign_coords(time=coarse["time"].values)
-    coarse[1, :, 1:] = np.nan
-    coarse[1, :, :, 15:] = np.nan
-    found = Atprk(like=near)(coarse, fine=near)
-    assert np.isfinite(found[0]).all()
-    assert np.isnan(found[1]).all()
