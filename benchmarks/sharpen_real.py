@@ -30,7 +30,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize import fusion
-from xharmonize.metrics import Ergas
+from xharmonize.metrics.registry import Ergas, Sam
 
 TEN, TWENTY = ["blue", "green", "red"], ["nir08", "swir16", "swir22"]
 BANDS = [*TEN, *TWENTY]
@@ -54,7 +54,9 @@ class Case:
     Attributes
     ----------
     coarse : DataArray
-        The image to sharpen (one date).
+        The coarse cube, all its dates; lazy, as one of them is scored.
+    day : str
+        The date that is scored.
     fine : DataArray or None
         Where references are looked for, without those that are too near.
     truth : DataArray
@@ -66,6 +68,7 @@ class Case:
     """
 
     coarse: xr.DataArray
+    day: str
     fine: xr.DataArray | None
     truth: xr.DataArray
     options: dict[str, Any]
@@ -102,7 +105,8 @@ def flanders(catalog: Path, min_gap: float) -> Iterator[tuple[str, Case]]:
         yield (
             day,
             Case(
-                coarse=coarse,
+                coarse=landsat.chunk(time=1),
+                day=day,
                 fine=fine,
                 truth=truth,
                 options=options,
@@ -147,6 +151,7 @@ def panchromatic(folder: Path) -> Iterator[tuple[str, Case]]:
             day,
             Case(
                 coarse=xh.regrid(truth, resolution=60),
+                day=day,
                 fine=None,
                 truth=truth,
                 options={"pan": pan},
@@ -206,7 +211,7 @@ def judge(result: xr.Dataset, case: Case) -> dict[str, float]:
     found = case.compare(given.copy(data=given.values)).drop_attrs()
     truth = case.truth.sel(band=found["band"].values)
     found = truth.copy(data=np.where(np.isfinite(truth.values), found.values, np.nan))
-    kinds = [Ergas(ratio=case.ratio), "rmse", "sam", "cc", "ssim"]
+    kinds = [Ergas(ratio=case.ratio), "rmse", Sam(unit="deg"), "cc", "ssim"]
     scores = xh.score(found, truth, kinds, data_range=1.0, per_band=False)
     bias = (found - truth).mean(["y", "x"])
     level = xh.score(found - bias, truth, [Ergas(ratio=case.ratio)])
@@ -222,7 +227,7 @@ def table(cases: dict[str, Case], *, with_pan: bool) -> pd.DataFrame:
     """Scores by method, the mean over dates."""
     rows = {}
     for name, run in methods(with_pan=with_pan).items():
-        scores = [judge(run(case).compute(), case) for case in cases.values()]
+        scores = [judge(run(case).sel(time=case.day).compute(), case) for case in cases.values()]
         rows[name] = pd.DataFrame(scores).mean()
     return pd.DataFrame(rows).T[list(COLUMNS)]
 
@@ -256,8 +261,11 @@ def draw(case: Case, path: Path) -> None:
     """Draw one date by each method, near infrared, red and green."""
     import matplotlib.pyplot as plt
 
-    images = {"Landsat": case.coarse}
-    images |= {name: run(case)["reflectance"] for name, run in methods(with_pan=False).items()}
+    images = {"Landsat": case.coarse.sel(time=case.day)}
+    images |= {
+        name: run(case)["reflectance"].sel(time=case.day)
+        for name, run in methods(with_pan=False).items()
+    }
     images["Sentinel-2, not seen"] = case.truth
     figure, axes = plt.subplots(2, -(-len(images) // 2), figsize=(3 * -(-len(images) // 2), 6.4))
     for ax, (name, image) in zip(axes.flat, images.items()):

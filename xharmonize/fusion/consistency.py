@@ -227,8 +227,7 @@ def _add(values: AnyArray, added: AnyArray, gain: AnyArray) -> AnyArray:
 
 
 def _too_large(lacking: AnyArray, tolerance: AnyArray) -> AnyArray:
-    bits: AnyArray = (np.abs(lacking) > tolerance) * np.uint8(ResultFlag.INCONSISTENT)
-    return bits
+    return np.asarray((np.abs(lacking) > tolerance) * np.uint8(ResultFlag.INCONSISTENT))
 
 
 def _nests(fine: xr.DataArray, coarse: xr.DataArray) -> bool:
