@@ -306,16 +306,7 @@ def kriging_of(length: float, y: Support, x: Support) -> Kriging:
     place = np.stack(np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1], axis=-1).reshape(-1, 2)
     lags = (place[:, None] - place[None]).reshape(-1, 2)
     among = _covariance(length, lags, y, x).reshape(len(place), len(place))
-    apart = [  # (position, neighbour, tap): fine pixels between a position and one of a support
-        support.start
-        + np.arange(support.factor)[:, None, None]
-        - support.first
-        - support.factor * np.arange(-RADIUS, RADIUS + 1)[:, None]
-        - np.arange(support.taps.size)
-        for support in (y, x)
-    ]
-    near = np.exp(-np.hypot(apart[0][:, :, :, None, None, None], apart[1]) / length)
-    between = np.einsum("pitqjs,t,s->pqij", near, y.taps, x.taps).reshape(-1, len(place))
+    between = _between(length, y, x)
     solved = _solve(among, between)
     weights = solved[:, :-1]
     variance = 1 - (weights * between).sum(axis=1) - solved[:, -1]
@@ -327,6 +318,26 @@ def kriging_of(length: float, y: Support, x: Support) -> Kriging:
         weights=weights,
         variance=np.maximum(variance, 0).reshape(factors),
     )
+
+
+def _between(length: float, y: Support, x: Support) -> Float64Array:
+    """Covariance (position, 25) of the fine pixels in a coarse one and the coarse ones around."""
+    around = np.arange(-RADIUS, RADIUS + 1)
+    places = [  # (position, neighbour): fine pixels from the first of a support to a position
+        one.start + np.arange(one.factor)[:, None] - one.first - one.factor * around
+        for one in (y, x)
+    ]
+    apart = [
+        np.arange(place.min() - one.taps.size + 1, place.max() + 1)
+        for place, one in zip(places, (y, x))
+    ]
+    near = np.exp(-np.hypot(apart[0][:, None], apart[1]) / length)
+    for axis, one in enumerate((y, x)):
+        windows = np.lib.stride_tricks.sliding_window_view(near, one.taps.size, axis=axis)
+        near = windows @ one.taps[::-1]
+    rows, columns = (place - place.min() for place in places)
+    found = near[rows][:, :, columns].transpose(0, 2, 1, 3)
+    return np.asarray(found.reshape(-1, around.size**2))
 
 
 def _solve(among: Float64Array, between: Float64Array) -> Float64Array:
