@@ -33,7 +33,7 @@ import numpy as np
 from numba import njit
 
 from xharmonize.errors import GridError
-from xharmonize.kernels.regrid import AxisMap
+from xharmonize.kernels.regrid import AxisMap, spread
 from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
 
 RADIUS = 2
@@ -182,13 +182,13 @@ def _add_lags(values, max_lag, margin_y, margin_x, sums):  # type: ignore[no-unt
                     _add_pairs(here, there, sums[b, dy, dx + max_lag])
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 def _add_pairs(here, there, sums):  # type: ignore[no-untyped-def]
-    count = square = 0.0
+    count, square = 0, 0.0
     for i in range(here.size):
         apart = np.float64(here[i]) - np.float64(there[i])
         is_valid = abs(apart) < np.inf
-        count += 1.0 if is_valid else 0.0
+        count += is_valid
         square += apart * apart if is_valid else 0.0
     sums[0] += count
     sums[1] += 0.5 * square
@@ -393,12 +393,16 @@ def krige(
 
 def _mend(values: FloatArray, is_there: BoolArray, kriging: Kriging, out: FloatArray) -> None:
     """Krige again where a neighbour is missing, a system per pattern; NaN where the pixel is."""
-    windows = np.lib.stride_tricks.sliding_window_view(is_there, (_SIDE, _SIDE))
-    row, column = np.nonzero(~windows.all(axis=(-2, -1)))
-    if not row.size:
+    if is_there.all():
         return
-    around = windows[row, column].reshape(-1, _SIDE**2)
-    near = np.lib.stride_tricks.sliding_window_view(values, (_SIDE, _SIDE))[row, column]
+    inner = slice(RADIUS, -RADIUS)
+    row, column = np.nonzero(spread(~is_there, RADIUS)[inner, inner])
+    around, near = (
+        np.lib.stride_tricks.sliding_window_view(one, (_SIDE, _SIDE))[row, column].reshape(
+            row.size, -1
+        )
+        for one in (is_there, values)
+    )
     found = np.full((row.size, len(kriging.between)), np.nan, np.float32)
     _, pattern = np.unique(np.packbits(around, axis=1), axis=0, return_inverse=True)
     order, n_each = np.argsort(pattern, kind="stable"), np.bincount(pattern)
@@ -406,7 +410,7 @@ def _mend(values: FloatArray, is_there: BoolArray, kriging: Kriging, out: FloatA
         one = around[member[0]]
         if one[_SIDE**2 // 2]:
             weights = kriging.weights_of(one)
-            found[member] = near[member].reshape(len(member), -1) @ weights.T
+            found[member] = near[member] @ weights.T
     tiles = out.reshape(
         out.shape[0] // kriging.factors[0], kriging.factors[0], -1, kriging.factors[1]
     )
