@@ -317,3 +317,23 @@ def test_sharpening_of_real_dates(data, capsys, tmp_path):
     assert panned["atprk"] < 0.9 * panned["bilinear"]
     assert picture.exists()
     assert "flanders-2018, 6 dates" in capsys.readouterr().out
+
+
+def test_kernels_of_fusion(capsys):
+    found = import_benchmark("fusion").main(["--small"])
+    assert found["STARFM-SI"]["numpy, pixel by pixel"] > 10 * found["STARFM-SI"]["ours"]
+    assert all(took > 0 for table in found.values() for took in table.values())
+    assert "share of the bound" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+def test_landsat_from_modis(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
+    picture = tmp_path / "shenzhen.png"
+    table = import_benchmark("fusion_real").main(["--picture", str(picture)])
+    for date in ("2000", "2002"):
+        rmse = table.xs("rmse", axis=1, level=1).loc[date]
+        for method in ("STARFM", "STARFM-SI", "ATPRK"):
+            assert (rmse.loc[method] < rmse.loc["mean change"] * 1.15).all()
+            assert (rmse.loc[method] < rmse.loc["nothing"]).all()
+    assert picture.stat().st_size > 10_000
