@@ -15,6 +15,8 @@ import xharmonize as xh
 from xharmonize import fusion
 from xharmonize.fusion.frame import Sharpener
 from xharmonize.fusion.methods.bilinear import Bilinear
+from xharmonize.fusion.methods.starfm import Starfm, StarfmSI
+from xharmonize.kernels.starfm import Search
 from xharmonize.testing import example_cube
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "bad-input.md"
@@ -175,6 +177,36 @@ def test_digital_numbers_in_the_fine_cube():
 def test_no_date_to_sharpen():
     with pytest.raises(xh.errors.TimeAxisError, match="has no date"):
         xh.sharpen(coarse_cube().isel(time=slice(0)), fine_cube())
+
+
+def test_pixels_that_kriging_cannot_take():
+    coarse = xh.regrid(coarse_cube(), resolution=25)
+    with pytest.raises(xh.errors.GridError, match="regrid the fine cube"):
+        xh.sharpen(coarse, fine_cube(), "atprk", bandpass=None)
+
+
+def test_too_few_pixels_for_a_regression():
+    coarse = coarse_cube()
+    coarse[1, :, 1:] = np.nan
+    coarse[1, :, :, 15:] = np.nan
+    result = xh.sharpen(coarse, fine_cube(), "atprk", bandpass=None)["reflectance"]
+    assert np.isfinite(result[0]).all()
+    assert np.isnan(result[1]).all()
+
+
+def test_options_of_starfm():
+    for given in ({"window": 30}, {"n_classes": 0}, {"fine_uncertainty": -0.1}):
+        (name,) = given
+        with pytest.raises(xh.errors.OptionError, match=f"{name}="):
+            StarfmSI(search=Search(**given))
+    with pytest.raises(xh.errors.OptionError, match="pairs=3 is no number of pairs"):
+        Starfm(pairs=3)
+
+
+def test_no_pair_for_starfm():
+    fine = fine_cube(dates=("2018-06-01T10:50", "2018-08-11T10:50"))
+    with pytest.raises(xh.errors.TimeAxisError):
+        xh.sharpen(coarse_cube(), fine, "starfm", tolerance="90D")
 
 
 def test_the_reference_lists_these_tests():

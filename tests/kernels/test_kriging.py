@@ -186,12 +186,14 @@ def test_the_iteration_of_goovaerts_ends_at_no_smaller_misfit(noise):
     coarse = coarse + noise * np.random.default_rng(1).normal(size=coarse.shape)
     sums = lag_sums(coarse)
     length, sill = fit_length(sums, support, support)[0]
-    rows, columns = np.mgrid[: MAX_LAG + 1, -MAX_LAG : MAX_LAG + 1]
+    right, left = sums[0, :, MAX_LAG:].copy(), sums[0, :, MAX_LAG - 1 :: -1]
+    right[:, 1:] += left
+    rows, columns = np.mgrid[: MAX_LAG + 1, : MAX_LAG + 1]
     distance = np.hypot(rows, columns)
-    used = (sums[0, ..., 0] > 0) & (distance <= MAX_LAG)
+    used = (right[..., 0] > 0) & (distance <= MAX_LAG)
     lags = np.stack([rows[used], columns[used]], axis=1)
-    found = sums[0, used, 1] / sums[0, used, 0]
-    weight = sums[0, used, 0] / distance[used]
+    found = right[used, 1] / right[used, 0]
+    weight = right[used, 0] / distance[used]
 
     def model(length):
         return regularised(length, lags, support, support)
