@@ -145,7 +145,7 @@ def test_no_clear_date_near():
 
 def test_too_few_clear_pairs():
     cube = optical(shape=(4, 4))
-    with pytest.raises(FitError, match=r"pairs of clear values with Sentinel-1 .*1000 are needed"):
+    with pytest.raises(FitError, match=r"estimates beside clear values with .*1000 are needed"):
         fit_fill(cube, radar(shape=(4, 4)), "sar-regression")
 
 

@@ -306,9 +306,47 @@ def test_ranks(tmp_path, capsys):
     assert (tmp_path / "ranks.svg").stat().st_size > 1000
 
 
-def test_filling(data, capsys, tmp_path):
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_filling(data, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
     table = import_benchmark("fill_real").main(["--small", "--picture", str(tmp_path / "a.png")])
     assert {"rmse nir", "kge", "ssim", "within 1 sd", "dates"} <= set(table.columns)
     assert set(table.index.get_level_values("method")) >= {"temporal", "sar, other place"}
     assert "sar, own place" in capsys.readouterr().out
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_sharpening_of_real_dates(data, capsys, tmp_path):
+    picture = tmp_path / "sharpened.png"
+    found = import_benchmark("sharpen_real").main([str(data), "--picture", str(picture)])
+    scores = found["flanders-2018"]
+    assert np.isfinite(scores["ergas"]).all()
+    assert scores.loc["bilinear, corrected", "flagged"] == 0
+    assert scores.loc["atprk", "ergas"] < scores.loc["bilinear", "ergas"]
+    panned = found["landsat_c2"]["ergas"]
+    assert panned["atprk"] < 0.9 * panned["bilinear"]
+    assert picture.exists()
+    assert "flanders-2018, 6 dates" in capsys.readouterr().out
+
+
+def test_kernels_of_fusion(capsys):
+    found = import_benchmark("fusion").main(["--small"])
+    assert found["STARFM-SI"]["numpy, pixel by pixel"] > 10 * found["STARFM-SI"]["ours"]
+    assert all(took > 0 for table in found.values() for took in table.values())
+    assert "share of the bound" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+def test_landsat_from_modis(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
+    picture = tmp_path / "shenzhen.png"
+    table = import_benchmark("fusion_real").main(["--picture", str(picture)])
+    for date in ("2000", "2002"):
+        rmse = table.xs("rmse", axis=1, level=1).loc[date]
+        for method in ("STARFM", "STARFM-SI", "ATPRK"):
+            assert (rmse.loc[method] < rmse.loc["mean change"] * 1.15).all()
+            assert (rmse.loc[method] < rmse.loc["nothing"]).all()
+    assert picture.stat().st_size > 10_000

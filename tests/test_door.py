@@ -26,6 +26,7 @@ CUBES = {
     "other",
     "pairs",
     "features",
+    "sentinel1",
 }
 APART = {
     # What foreign arrays hold is settled by describe itself, bundles and paths are no cubes.
@@ -46,9 +47,10 @@ PERMUTED = ("x", "band", "y", "time")
 
 
 def cubes_of(function) -> set[str]:
-    """Parameters that take cubes; `reference` may name a sensor instead."""
+    """Parameters that take cubes; `reference` may name a sensor or a rule instead."""
     found = inspect.signature(function).parameters
-    return {name for name in CUBES & set(found) if "str" not in str(found[name].annotation)}
+    words = {name: str(found[name].annotation) for name in CUBES & set(found)}
+    return {name for name, text in words.items() if "str" not in text and text != "Reference"}
 
 
 def doors() -> dict[str, object]:

@@ -14,8 +14,7 @@ from .cube.pairs import collect_pairs as collect_pairs, match_pairs as match_pai
 from .cube import radar as radar
 from .cube.regrid import regrid as regrid
 from .cube.shifts import fit_shifts as fit_shifts, shift as shift
-from .fusion import fill_clouds as fill_clouds
-from .fusion import sharpen as sharpen
+from .fusion import fill_clouds as fill_clouds, sharpen as sharpen
 from .harmonizers import (
     fit_histogram as fit_histogram,
     fit_linear as fit_linear,

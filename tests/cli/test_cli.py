@@ -29,7 +29,7 @@ from xharmonize.testing import example_cube
 SOURCE, TARGET = "sentinel-2-l2a", "landsat-c2-l2"
 PAIR = ["--source-collection", SOURCE, "--target-collection", TARGET]
 SHORT = ["--start", "2022-06-08", "--end", "2022-06-12"]
-COMMANDS = ["demo", "fill", "fit", "harmonize", "info", "models", "simulate", "train"]
+COMMANDS = ["demo", "fill", "fit", "harmonize", "info", "models", "sharpen", "simulate", "train"]
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_a_shift_is_counted_in():
     assert not fusion.flag_inconsistent(fine, coarse, shifts=shift)["flag"].any()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(phase=st.sampled_from([0.0, -15.0, -10.0, -4.0]), ratio=st.sampled_from([3, 2.5]))
 def test_corrected_it_is_exact_on_any_grids(phase, ratio):
     fine = truth()

@@ -358,3 +358,20 @@ def test_a_store_and_cogs_keep_what_was_filled(tmp_path):
     back = xh.open_series(tmp_path / "b.zarr")
     assert back["orbit_state"].values.tolist() == ["ascending"] * 5
     assert back["relative_orbit"].values.tolist() == [88.0] * 5
+
+
+def test_a_second_filling_keeps_the_gaps_of_the_first():
+    cube = made()
+    once = xh.fill_clouds(cube, max_gap=5)
+    twice = xh.fill_clouds(once)
+    kept = (once["gap"] > 0).values
+    assert kept.any()
+    np.testing.assert_array_equal(twice["gap"].values[kept], once["gap"].values[kept])
+
+
+def test_no_limit_to_the_gap():
+    cube = made()
+    cube[1:, :, 0, 0], cube[0, :, 0, 0] = np.nan, 0.25
+    filled = xh.fill_clouds(cube, max_gap=float("inf"))
+    assert (filled["reflectance"].values[:, :, 0, 0] == 0.25).all()
+    assert float(filled["gap"][-1, 0, 0]) == 30

@@ -102,6 +102,19 @@ def test_the_coarser_bands_of_one_cube(fine):
     np.testing.assert_allclose(apart[:, 0], found[:, 2], atol=1e-6)
 
 
+def test_companions_of_one_cube_are_kept(fine):
+    own = fine.assign_coords(band=["blue", "red", "swir16"])
+    own[:, 2] = own[:, 2].coarsen(y=2, x=2).mean().values.repeat(2, 1).repeat(2, 2)
+    qa = xr.full_like(own.isel(band=0, drop=True), 16, dtype="uint16")
+    origin = xr.full_like(own, 2, dtype="uint8")
+    flag = xr.full_like(qa, 32, dtype="uint8")
+    cube = own.to_dataset(name="reflectance").assign(qa=qa, origin=origin, flag=flag)
+    result = xh.sharpen(cube, consistency=1.0)
+    assert (result["qa"] == 16).all()
+    assert (result["flag"] == 32).all()
+    assert [int(one) for one in result["origin"][0, :, 5, 5]] == [2, 2, 10]
+
+
 def test_nothing_is_computed(coarse, fine, no_compute):
     lazy, near = coarse.chunk(time=1), fine.chunk(time=1, x=32)
     found = fusion.find_references(lazy, near)
@@ -110,7 +123,7 @@ def test_nothing_is_computed(coarse, fine, no_compute):
         assert_lazy(xh.sharpen(lazy, near, references=found))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(chunks=chunkings(coarse_cube()), fine_chunks=chunkings(fine_cube()))
 def test_results_do_not_depend_on_chunks(chunks, fine_chunks):
     coarse, fine = coarse_cube(phase=-15.0), fine_cube()

@@ -118,6 +118,7 @@ def test_wholly_supplied_tiles_do_not_depend_on_the_area(west, north, shape):
     )
 
 
+@pytest.mark.slow
 def test_schedulers(client):
     coarse, fine = cubes("half a fine pixel off", 0.1)
     model = partial(MODELS["half a fine pixel off"], fine=fine.chunk(time=1, y=30, x=40))

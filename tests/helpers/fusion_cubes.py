@@ -74,7 +74,8 @@ def sharpening_cubes(n: int = 4, side: int = 24, seed: int = 0) -> dict[str, xr.
         bands=["red"], shape=(2 * side, 2 * side), resolution=15.0, origin=CORNER
     )
     pan = xh.regrid(five.isel(time=slice(0, n), band=[1]), like=grid, min_valid=1.0)
-    pan = pan.assign_coords(band=["pan"], sensor=("time", ["landsat-c2-l1"] * n))
+    pan = pan.isel(band=0, drop=True).reset_coords(drop=True)  # it says nothing of itself
+    pan = pan.assign_coords(spatial_ref=grid["spatial_ref"])
     return {"cube": coarse, "fine": fine, "pan": pan, "truth": ten[:n]}
 
 

@@ -60,7 +60,7 @@ def test_origin_is_observed_or_harmonised_or_nothing():
     assert set(np.unique(origin[observed])) == {0, 1}
     assert set(np.unique(origin[~observed])) == {0, 2}
     assert origin.attrs["flag_masks"].tolist() == [1, 2, 4, 8]
-    assert origin.attrs["flag_meanings"] == "observed harmonised filled"
+    assert origin.attrs["flag_meanings"] == "observed harmonised filled sharpened"
 
 
 def test_a_product_in_the_target_bandpass_counts_as_observed():

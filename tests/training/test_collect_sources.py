@@ -141,7 +141,7 @@ def test_all_is_magnified_about_one_point(sharpening):
     assert phase_of(geobox_of(coarse)) == (15.0, 15.0)
     assert geobox_of(coarse).resolution.x == 90.0
     blocks = coarse.dropna("y", how="all").dropna("x", how="all")
-    y, x = (int(abs(landsat[name] - float(blocks[name][0])).argmin()) for name in ("y", "x"))
+    y, x = (int(np.abs(landsat[n].values - float(blocks[n][0])).argmin()) for n in ("y", "x"))
     mean = landsat[:, :, y - 1 : y + 2, x - 1 : x + 2].mean(("y", "x"))
     np.testing.assert_allclose(blocks[:, :, 0, 0], mean, rtol=1e-5)
     other = degraded(fine, 3, about=about)

@@ -197,10 +197,10 @@ def test_a_bundle_trained_on_degraded_pixels_sharpens_the_original_ones(
 
 
 def test_a_bundle_of_two_dates_fills(filling, fill_pairs, tmp_path):
-    method = method_of("mccgan", **SHORT)
+    method = method_of("dcstfn-os", **SHORT)
     training = train(method, FILL_DATA, fill_pairs, tmp_path / "model")
     scores = training.scores
-    assert {"mccgan", "reference as it is"} <= set(scores.index.get_level_values(0))
+    assert {"dcstfn-os", "reference as it is"} <= set(scores.index.get_level_values(0))
     model = xh.load_model(tmp_path / "model")
     assert model.sources == ("cube", "reference", "sentinel1", "sentinel1_reference")
     assert set(model.card.source_domains) == set(model.sources[1:])

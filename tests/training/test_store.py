@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(pairs, tmp_path, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("xharmonize.training.store._put", full)
+    monkeypatch.setattr("xharmonize.training.cutting._put", full)
     with pytest.raises(StoreError, match="No space left"):
         build_store(pairs, tmp_path / "s", Data(patch=16))
     assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from xharmonize.cli.info import info, models
 from xharmonize.cli.judge import plot, report, score
 from xharmonize.cli.recipe import init, run
 from xharmonize.cli.series import composite, phenology, smooth, table
+from xharmonize.cli.sharpen import sharpen
 from xharmonize.cli.train import train
 from xharmonize.errors import XHarmonizeError
 
@@ -33,6 +34,7 @@ COMMANDS = (
     run,
     init,
     harmonize,
+    sharpen,
     fill,
     fit,
     train,
@@ -50,7 +52,7 @@ COMMANDS = (
 for command in COMMANDS:
     app.command(
         cls=console.Command,
-        epilog=console.EXIT_CODES if command in (harmonize, fit, fill) else None,
+        epilog=console.EXIT_CODES if command in (harmonize, sharpen, fit, fill) else None,
     )(command)
 app.add_typer(models, name="models")
 

@@ -148,7 +148,7 @@ def run(job: Filling) -> None:
     check(cube, refuse=not job.force)
     radar = _radar(job)
     model: Any = job.model
-    options = {"max_gap": job.max_gap, "max_offset": job.max_offset}
+    options: dict[str, Any] = {"max_gap": job.max_gap, "max_offset": job.max_offset}
     if job.save_fit is not None:
         with console.progress("Fitting"):
             model = xh.fusion.fit_fill(cube, radar, model, **options).compute()

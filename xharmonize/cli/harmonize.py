@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -170,7 +170,27 @@ def require_index(name: str | None) -> None:
         get_index(name)
 
 
-def require_free(job: Job) -> None:
+class Writing(Protocol):
+    """A job that writes a series."""
+
+    @property
+    def out(self) -> Path | None:
+        """Zarr store to write."""
+
+    @property
+    def cogs(self) -> Path | None:
+        """Folder to write COGs to."""
+
+    @property
+    def figures(self) -> Path | None:
+        """Folder to write figures to."""
+
+    @property
+    def mode(self) -> GrowMode:
+        """How to treat output that already exists."""
+
+
+def require_free(job: Writing) -> None:
     """Raise `StoreError` if an output exists and the job neither adds to it nor replaces it."""
     if job.out is not None and job.out.exists() and job.mode == "w-":
         raise StoreError(
@@ -194,7 +214,7 @@ def require_free(job: Job) -> None:
         )
 
 
-def _require_no_figures(job: Job) -> None:
+def _require_no_figures(job: Writing) -> None:
     from xharmonize.plot.overview import NAMES
 
     paths = [] if job.figures is None else [job.figures / name for name in NAMES]
@@ -213,7 +233,7 @@ def _require_writable(path: Path) -> None:
         raise StoreError(f"{path} cannot be written: {place} is no folder you may write to")
 
 
-def write(job: Job, result: Any) -> Any:
+def write(job: Writing, result: Any) -> Any:
     """Write the outputs of the job and return the series, read back from disk if stored."""
     stored = result
     if job.out is not None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ import xarray as xr
 # them, so that the day they move (constraints.txt pins dask) is mended here.
 from dask._task_spec import List, TaskRef, convert_legacy_graph
 from dask._task_spec import Task as Task
+from dask.base import optimize
 from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.types import AnyArray
@@ -193,7 +193,7 @@ def apart(array: Any) -> Any:
     """
     if not is_lazy(array):
         return array
-    (small,) = dask.optimize(array)
+    (small,) = optimize(array)
     graph = convert_legacy_graph(dict(small.__dask_graph__()))
     names = {key: _renamed(key) for key in graph}
     tasks = {names[key]: node.substitute(names, key=names[key]) for key, node in graph.items()}

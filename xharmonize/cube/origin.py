@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -22,7 +24,7 @@ def origin_of(values: xr.DataArray) -> xr.DataArray:
         Along ``time``, with its contract; NaN where missing.
     """
     codes = xr.Variable("time", _codes(values))
-    origin = np.isfinite(values.variable) * codes
+    origin: Any = np.isfinite(values.variable) * codes
     layer = values.copy(data=origin.transpose(*values.dims).data).drop_attrs()
     return layer.rename("origin").assign_attrs(COMPANIONS["origin"].attrs)
 

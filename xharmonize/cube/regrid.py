@@ -376,23 +376,11 @@ def _plan(
     source: GeoBox, target: GeoBox, *, method: RegridMethod, min_valid: float, psf: float = 0.0
 ) -> RegridPlan:
     """Choose how to map one grid to the other."""
-    one, other = source.affine, target.affine
-    down, right = np.abs(in_pixels(np.array([[psf, psf]]), source)[0]) if psf else (0.0, 0.0)
     if is_same_crs(source.crs, target.crs):
-        y = AxisMap(
-            first=(other.f - one.f) / one.e,
-            step=other.e / one.e,
-            n_source=source.shape[0],
-            sigma=float(down),
-        )
-        left = other.c + _turns(source, target)
-        x = AxisMap(
-            first=(left - one.c) / one.a,
-            step=other.a / one.a,
-            n_source=source.shape[1],
-            sigma=float(right),
-        )
+        y, x = axes_between(source, target, psf=psf)
         return Aligned(y=y, x=x, method=method, min_valid=min_valid)
+    one, other = source.affine, target.affine
+    down, right = _blur(source, psf)
     step_y, step_x = _local_steps(source, target)
     return Projected(
         source_crs=source.crs.to_wkt(),
@@ -403,8 +391,37 @@ def _plan(
         steps=(step_y, step_x),
         method=method,
         min_valid=min_valid,
-        sigma=(float(down), float(right)),
+        sigma=(down, right),
     )
+
+
+def axes_between(source: GeoBox, target: GeoBox, *, psf: float = 0.0) -> tuple[AxisMap, AxisMap]:
+    """How the pixels of a grid lie on those of another in the same CRS, along y and x.
+
+    Parameters
+    ----------
+    psf : float
+        Standard deviation [m] of the Gaussian that blurs the area a target pixel sees.
+    """
+    one, other = source.affine, target.affine
+    down, right = _blur(source, psf)
+    y = AxisMap(
+        first=(other.f - one.f) / one.e,
+        step=other.e / one.e,
+        n_source=source.shape[0],
+        sigma=down,
+    )
+    left = other.c + _turns(source, target)
+    x = AxisMap(
+        first=(left - one.c) / one.a, step=other.a / one.a, n_source=source.shape[1], sigma=right
+    )
+    return y, x
+
+
+def _blur(source: GeoBox, psf: float) -> tuple[float, float]:
+    """A width [m] along y and x [pixel]."""
+    down, right = np.abs(in_pixels(np.array([[psf, psf]]), source)[0]) if psf else (0.0, 0.0)
+    return float(down), float(right)
 
 
 def _turns(source: GeoBox, target: GeoBox) -> float:

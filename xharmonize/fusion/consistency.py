@@ -223,12 +223,11 @@ def _lacking(coarse: AnyArray, degraded: AnyArray) -> AnyArray:
 
 def _add(values: AnyArray, added: AnyArray, gain: AnyArray) -> AnyArray:
     # NaN where no coarse pixel lies
-    return (values + gain * np.nan_to_num(added)).astype(values.dtype, copy=False)
+    return np.asarray(values + gain * np.nan_to_num(added), values.dtype)
 
 
 def _too_large(lacking: AnyArray, tolerance: AnyArray) -> AnyArray:
-    bits: AnyArray = (np.abs(lacking) > tolerance) * np.uint8(ResultFlag.INCONSISTENT)
-    return bits
+    return np.asarray((np.abs(lacking) > tolerance) * np.uint8(ResultFlag.INCONSISTENT))
 
 
 def _nests(fine: xr.DataArray, coarse: xr.DataArray) -> bool:

@@ -144,17 +144,22 @@ def fill_clouds(
         _require_same_bandpass(harmonizer, array)
         others = _sources(harmonizer, given, array, sentinel1, reference, longest, near)
         found = _by_network(harmonizer.configured(runtime=runtime), given, others)
-    told = {n: c for one in others.values() for n, c in one.coords.items() if n in _TOLD}
+    told = {
+        name: coord
+        for role, one in others.items()
+        for name, coord in one.coords.items()
+        if name == OFFSET or (name in _TOLD and not role.startswith("sentinel1"))
+    }
     return _joined(given, array, found, whole=whole, name=harmonizer.name).assign_coords(told)
 
 
-_TOLD = (OFFSET, "reference_time", "reference_gap")
+_TOLD = ("reference_time", "reference_gap")
 
 
 def fit_fill(
     cube: xr.DataArray | xr.Dataset,
     sentinel1: xr.DataArray | xr.Dataset | None = None,
-    model: FillMethod = TEMPORAL,
+    model: FillMethod = "temporal",
     *,
     max_gap: Duration = 60.0,
     max_offset: Duration = 6.0,
@@ -276,27 +281,34 @@ def _sources(
 
     ``sentinel1`` is the pass nearest to each date, ``sentinel1_reference`` that nearest to its
     reference, of the same track; ``before`` and ``after`` are the clear dates on that side; any
-    other role is the clear date that `reference` says.
+    other role is the clear date that `reference` says. The reference is that of the first optical
+    role.
     """
     others: dict[str, xr.DataArray] = {}
     roles = harmonizer.sources[1:]
     own = base.decoded_set(cube)
-    found: dict[str, xr.Dataset] = {}
+    optical = [role for role in roles if not role.startswith("sentinel1")]
+    found = {
+        role: find_references(own, rule=_rule_of(role, reference), tolerance=longest)
+        for role in (optical or ["sentinel1_reference"] * ("sentinel1_reference" in roles))
+    }
     for role in roles:
-        rule: Any = role if role in ("before", "after") else reference
-        if role == "sentinel1":
-            radar = read_radar(sentinel1, what=f"model {harmonizer.name!r}")
+        if role in optical:
+            others[role] = take_references(own, found[role])
+            continue
+        radar = read_radar(sentinel1, what=f"model {harmonizer.name!r}")
+        if role == "sentinel1_reference":
+            others[role] = _beside_reference(radar, array, next(iter(found.values())), near)
+        else:
             moments, days = array["time"].values, days_of(array)
             others[role] = nearest_passes(radar, array, moments, days, tolerance=near)
-            continue
-        if rule not in found:
-            found[rule] = find_references(own, rule=rule, tolerance=longest)
-        if role == "sentinel1_reference":
-            radar = read_radar(sentinel1, what=f"model {harmonizer.name!r}")
-            others[role] = _beside_reference(radar, array, found[rule], near)
-        else:
-            others[role] = take_references(own, found[rule])
     return others
+
+
+def _rule_of(role: str, reference: Reference) -> Reference:
+    """On which side of a date the clear date of a role lies."""
+    own: dict[str, Reference] = {"before": "before", "after": "after"}
+    return own.get(role, reference)
 
 
 def _beside_reference(
@@ -310,6 +322,8 @@ def _beside_reference(
     passes = nearest_passes(radar, array, at, days, tolerance=near)
     if lacks.any():
         passes = passes.where(xr.DataArray(~lacks, dims="time")).transpose(*radar.dims)
+        told = np.where(lacks, np.datetime64("NaT"), passes["reference_time"].values)
+        passes = passes.assign_coords(reference_time=("time", told))
     return passes.drop_vars(OFFSET)
 
 
@@ -327,9 +341,11 @@ def _by_network(
     result = value.to_dataset(name=REFLECTANCE).assign(uncertainty=sigma)
     first = next((one for one in others.values() if "reference_gap" in one.coords), None)
     away = np.full(value.sizes["time"], np.nan) if first is None else first["reference_gap"].values
-    there = np.isfinite(value.variable).any("band")
-    gap = there.where(there) * xr.Variable("time", np.abs(away).astype(np.float32))
-    return result.assign({GAP: gap.transpose("time", "y", "x").astype(np.float32)})
+    days = xr.DataArray(
+        np.abs(away).astype(np.float32), dims="time", coords={"time": value["time"]}
+    )
+    gap = days.where(value.notnull().any("band")).transpose("time", "y", "x")
+    return result.assign({GAP: gap.reset_coords(drop=True)})
 
 
 def _joined(
@@ -337,32 +353,36 @@ def _joined(
 ) -> xr.Dataset:
     """Put estimates where values are missing, and say so in the companions."""
     own = base.decoded(array)
-    missing = xr.Variable(own.dims, np.isnan(own.data)) if not whole else None
-    estimate = found[REFLECTANCE].variable.transpose(*own.dims)
-    value = estimate if missing is None else own.variable.where(~missing, estimate)
+    # Variables: xarray would compute lazy coordinates to compare those of two arrays.
+    seen: Any = own.variable
+    estimate, sigma, gap = (_bare(found[name]) for name in (REFLECTANCE, "uncertainty", GAP))
+    estimate, missing = estimate.transpose(*own.dims), seen.isnull()
+    value = estimate if whole else seen.where(~missing, estimate)
     line = f"fill_clouds: {name}, {'all pixels' if whole else 'missing pixels'}"
     result = own.copy(data=value.data).assign_attrs(with_history(own.attrs, line))
-    before = cube["origin"] if "origin" in cube else origin_of(own)
-    filled = np.isfinite(estimate) if missing is None else missing & np.isfinite(estimate)
-    kept = before.variable.transpose(*own.dims).astype(np.uint8)
-    origin = kept.where(~filled, np.uint8(Origin.FILLED)).astype(np.uint8)
-    sigma = found["uncertainty"].variable
-    if missing is not None:
-        past = cube["uncertainty"].variable if "uncertainty" in cube else np.float32(np.nan)
-        sigma = sigma.where(filled, past)
-    away = found[GAP].variable
+    filled = estimate.notnull() if whole else missing & estimate.notnull()
+    past: dict[str, Any]
+    past = {"origin": origin_of(own), "uncertainty": np.float32(np.nan), GAP: np.float32(0)}
+    past |= {n: cube[n] for n in past if n in cube}
+    if whole:
+        past = {"origin": np.uint8(0), "uncertainty": np.float32(np.nan), GAP: np.float32(np.nan)}
     layers = {n: cube[n] for n in companions_of(cube)}
+    origin: Any = xr.where(filled, np.uint8(Origin.FILLED), _bare(past["origin"]))  # type: ignore[no-untyped-call]
     layers["origin"] = _layer(own, origin, "origin")
-    layers["uncertainty"] = _layer(own, sigma.astype(np.float32), "uncertainty")
-    there = np.isfinite(value).any("band")
-    gap = away.where(filled.any("band"), np.float32(0)).where(there)
-    layers[GAP] = _layer(own.isel(band=0, drop=True), gap.astype(np.float32), GAP)
+    sigma = sigma.where(filled, _bare(past["uncertainty"]))
+    layers["uncertainty"] = _layer(own, sigma, "uncertainty")
+    gap = gap.where(filled.any("band"), _bare(past[GAP])).where(value.notnull().any("band"))
+    layers[GAP] = _layer(own.isel(band=0, drop=True), gap, GAP)
     return result.to_dataset(name=REFLECTANCE).assign(layers).assign_attrs(cube.attrs)
 
 
+def _bare(layer: Any) -> Any:
+    return layer.variable if isinstance(layer, xr.DataArray) else layer
+
+
 def _layer(like: xr.DataArray, data: xr.Variable, name: str) -> xr.DataArray:
-    attrs = COMPANIONS[name].attrs
+    attrs, dtype = COMPANIONS[name].attrs, COMPANIONS[name].dtype
     if name == "uncertainty":
         attrs = {**attrs, "units": str(like.attrs.get("units", "1"))}
-    layer = like.copy(data=data.transpose(*like.dims).data).drop_attrs(deep=False)
+    layer = like.copy(data=data.transpose(*like.dims).astype(dtype).data).drop_attrs(deep=False)
     return layer.rename(name).assign_attrs(attrs)

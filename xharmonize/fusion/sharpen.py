@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.blockwise import cut_like, is_lazy
 from xharmonize.cube.companions import (
     COMPANIONS,
     Origin,
@@ -21,7 +20,6 @@ from xharmonize.cube.companions import (
 )
 from xharmonize.cube.contract import (
     REFLECTANCE,
-    TIME_COORDS,
     main_layer,
     read_coordinate,
     require_contract,
@@ -30,7 +28,7 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
-from xharmonize.cube.dates import require_dates, worded_days
+from xharmonize.cube.dates import worded_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.geobox import geobox_of, is_same_grid
@@ -38,26 +36,17 @@ from xharmonize.cube.orbits import pair_shifts
 from xharmonize.cube.origin import origin_of, sharpened_origin
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import (
-    BandError,
     ContractError,
     ModelError,
-    OptionError,
-    RadiometryError,
     TimeAxisError,
     UnknownModelError,
     suggest,
 )
 from xharmonize.fusion.consistency import TOLERANCE, flag_inconsistent
 from xharmonize.fusion.consistency import correct as make_consistent
-from xharmonize.fusion.frame import require_finer, upsampled
+from xharmonize.fusion.frame import require_finer
 from xharmonize.fusion.native import split_by_pixel
-from xharmonize.fusion.references import (
-    GAP_ATTRS,
-    Rule,
-    find_pair_references,
-    find_references,
-    take_references,
-)
+from xharmonize.fusion.sources import PAN, of_itself, pan_of, sources_of
 from xharmonize.harmonizers.base import no_flags
 from xharmonize.harmonizers.convert import apply_model, for_platforms_of
 from xharmonize.harmonizers.protocol import Harmonizer, Model
@@ -72,17 +61,13 @@ Cube: TypeAlias = xr.DataArray | xr.Dataset
 
 METHODS = {
     "bilinear": "xharmonize.fusion.methods.bilinear:Bilinear",
+    "atprk": "xharmonize.fusion.methods.atprk:Atprk",
+    "starfm-si": "xharmonize.fusion.methods.starfm:StarfmSI",
+    "starfm": "xharmonize.fusion.methods.starfm:Starfm",
 }
 """Methods by name; each is a `Sharpener` with defaults for all its options."""
 
-ROLES: dict[str, Rule] = {"fine": "nearest", "before": "before", "after": "after"}
-"""Sources beside the coarse cube, and which clear date of the fine one each is. ``coarse_before``
-is the coarse partner of ``before``, and so on; ``pan`` is the band of the date itself."""
-
-PARTNER = "coarse_"
-PAN = "pan"
 PUBLISHED = "published"
-SAME_IMAGE = "1h"
 
 
 def sharpen(
@@ -184,7 +169,7 @@ def sharpen(
     if near is None and pan is None:
         given, (near, coarse) = coarse, split_by_pixel(coarse)
         near = of_itself(near)
-    band = None if pan is None else _pan_of(pan)
+    band = None if pan is None else pan_of(pan)
     _require_used(method, near, band)
     like = band if near is None else near
     assert like is not None
@@ -193,7 +178,7 @@ def sharpen(
         coarse = _adjusted(coarse, near, bandpass, method)
     array = _reflectance(coarse)
     limits = {"tolerance": tolerance, "min_valid": min_valid, "max_score": max_score}
-    sources = _sources(method, array, near, band, references, limits)
+    sources = sources_of(method, array, near, band, references, limits)
     moved = None if shifts is None else _moved(array, sources, like, shifts)
     method = _configured(method, like=like, psf=psf, shifts=moved, runtime=runtime)
     result = _on_grid_of(method(array, **sources), like)
@@ -254,26 +239,6 @@ def _reflectance(cube: Any) -> xr.DataArray:
     return cube if isinstance(cube, xr.DataArray) else main_layer(cube, what="sharpen")
 
 
-def _pan_of(pan: Any) -> xr.DataArray:
-    """The panchromatic band as a cube of one band; what its numbers mean does not matter."""
-    array = main_layer(at_door(pan), what="sharpen")
-    require_dates(array, what="pan=")
-    array = array if "band" in array.dims else array.expand_dims("band", axis=1)
-    if array.sizes["band"] != 1:
-        raise BandError(
-            f"pan= has {array.sizes['band']} bands",
-            cure=f"select one of {array['band'].values.tolist()} with a list",
-        )
-    if not np.issubdtype(array.dtype, np.floating):
-        raise RadiometryError(
-            f"pan= holds {array.dtype}, in which a missing pixel is a number like others",
-            cure="make it floats that are NaN there, such as pan.where(pan > 0)",
-        )
-    lacking = [name for name in TIME_COORDS if name not in array.coords]
-    unknown = np.full(array.sizes["time"], UNKNOWN)
-    return array.assign_coords(dict.fromkeys(lacking, ("time", unknown)) | {"band": [PAN]})
-
-
 def _require_used(method: Harmonizer, near: Any, band: Any) -> None:
     """Raise where a method has no use for what is given, or lacks what it needs."""
     takes = set(method.sources[1:])
@@ -311,14 +276,6 @@ def _adjusted(coarse: Any, near: xr.DataArray, bandpass: Model, method: Harmoniz
     return apply_model(coarse, for_platforms_of(resolve(bandpass, wanted), near))
 
 
-def of_itself(cube: xr.DataArray) -> xr.DataArray:
-    """A cube whose dates are the references of themselves."""
-    gaps = np.zeros(cube.sizes["time"])
-    return cube.assign_coords(
-        reference_time=("time", cube["time"].values), reference_gap=("time", gaps, GAP_ATTRS)
-    )
-
-
 def _joined(given: Any, fine: xr.DataArray, whole: xr.Dataset) -> xr.Dataset:
     """All bands of a cube that was sharpened with its own finer bands, in its order."""
     observed = fine.to_dataset(name=REFLECTANCE).drop_vars(set(fine.coords) - set(whole.coords))
@@ -335,110 +292,24 @@ def _joined(given: Any, fine: xr.DataArray, whole: xr.Dataset) -> xr.Dataset:
     )
     array = _reflectance(given)
     both = both.sel(band=array["band"].values).transpose("time", "band", "y", "x")
+    if isinstance(given, xr.Dataset):
+        both = both.assign(_kept(given, both))
     both[REFLECTANCE].attrs = whole[REFLECTANCE].attrs
     both["flag"].attrs, both["origin"].attrs = whole["flag"].attrs, whole["origin"].attrs
     return both
 
 
-def _sources(
-    method: Harmonizer,
-    coarse: xr.DataArray,
-    near: xr.DataArray | None,
-    band: xr.DataArray | None,
-    references: Any,
-    limits: Mapping[str, Any],
-) -> dict[str, xr.DataArray]:
-    """The other sources of a method, on the dates of the coarse cube."""
-    wanted, found = method.sources[1:], {}
-    panned = None if band is None else _of_same_image(coarse, band)
-    for role in wanted:
-        if role == PAN or (role == "fine" and near is None):
-            found[role] = _given(panned, role, method)
-        elif role in ROLES:
-            found |= _references(
-                role, wanted, coarse, _given(near, role, method), references, limits
-            )
-        elif not (role.startswith(PARTNER) and role.removeprefix(PARTNER) in wanted):
-            raise ModelError(
-                f"model {method.name!r} takes a source {role!r}, which sharpen does not know",
-                cure=f"call it by itself: model(cube, {role}=...)",
-            )
-    if panned is not None and near is not None and PAN not in wanted:
-        found["fine"] = _with_pan(found["fine"], panned)
-    return {role: found[role] for role in wanted}
-
-
-def _given(source: xr.DataArray | None, role: str, method: Harmonizer) -> xr.DataArray:
-    if source is None:
-        raise ModelError(
-            f"model {method.name!r} needs a source {role!r}",
-            cure=f"give {'pan' if role == PAN else 'fine'}=",
-        )
-    return source
-
-
-def _references(
-    role: str,
-    wanted: Sequence[str],
-    coarse: xr.DataArray,
-    near: xr.DataArray,
-    references: Any,
-    limits: Mapping[str, Any],
-) -> dict[str, xr.DataArray]:
-    """A fine date for each coarse one, and its coarse partner where the method takes that."""
-    rule: Any = ROLES[role]
-    if role == "fine" and isinstance(references, str):
-        rule = references
-    if PARTNER + role in wanted:
-        if not isinstance(references, str):
-            raise OptionError(
-                "are of single dates, and the model takes pairs",
-                cure="leave references= out",
-                argument="references",
-                value=type(references).__name__,
-            )
-        pair = find_pair_references(coarse, near, rule=rule, **limits)
-        return {
-            PARTNER + role: take_references(coarse, pair[0]),
-            role: take_references(near, pair[1]),
-        }
-    if "reference_gap" in near.coords:
-        return {role: near}
-    is_found = isinstance(references, xr.Dataset)
-    found = references if is_found else find_references(coarse, near, rule=rule, **limits)
-    if not np.array_equal(found["time"].values, coarse["time"].values):
-        raise TimeAxisError(
-            "references= are of other dates than the cube's",
-            cure="find them with xharmonize.fusion.find_references(cube, fine)",
-        )
-    return {role: take_references(near, found)}
-
-
-def _of_same_image(coarse: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
-    """The panchromatic band of each date; an image without one is an error."""
-    try:
-        found = find_references(coarse, band, tolerance=SAME_IMAGE, min_valid=0, max_score=None)
-    except TimeAxisError:
-        found = None
-    if found is None or np.isnat(found["reference_time"].values).any():
-        lacks = coarse["time"].values
-        lacks = lacks if found is None else lacks[np.isnat(found["reference_time"].values)]
-        raise TimeAxisError(
-            f"the image of {np.datetime_as_string(lacks[0], unit='s')} has no panchromatic band",
-            cure="give pan= of the same images, or leave these dates out",
-        )
-    return take_references(band, found)
-
-
-def _with_pan(fine: xr.DataArray, panned: xr.DataArray) -> xr.DataArray:
-    """The panchromatic band as one more band of the references."""
-    band = upsampled(panned, fine).data
-    layer = fine.isel(band=[0]).copy(data=cut_like(band, fine.isel(band=[0]).data))
-    layer = layer.assign_coords(band=[PAN])
-    both: xr.DataArray = xr.concat(
-        [fine, layer], "band", coords="minimal", compat="override", join="override"
-    )
-    return both.transpose(*fine.dims).chunk(band=-1) if is_lazy(both) else both
+def _kept(given: xr.Dataset, both: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Companions of a cube that was sharpened with its own bands, but for ``uncertainty``."""
+    names = [n for n in companions_of(given) if COMPANIONS[n].over_bands is not None]
+    layers = {name: given[name] for name in names}
+    if "flag" in layers:
+        layers["flag"] = with_flags(both["flag"], layers["flag"].reset_coords(drop=True))
+    if "origin" in layers:
+        known = spread_over(layers["origin"], both[REFLECTANCE])
+        is_new = (both["origin"].data & np.uint8(Origin.SHARPENED)) != 0
+        layers["origin"] = sharpened_origin(known).where(is_new, known).astype(known.dtype)
+    return blank_missing(layers, both[REFLECTANCE])
 
 
 def _moved(

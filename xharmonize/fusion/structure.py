@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xharmonize.cube.blockwise import Span, apart, is_lazy
-from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
+from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
 
 SIDE, WINDOWS = 48, 4
 """Pixels of the sample along each axis, and the windows that they lie in."""
@@ -55,13 +55,7 @@ def date_pairs(days: IntArray, longest: float) -> Iterator[tuple[int, int, int]]
             yield i, j, lag
 
 
-def fit_structure(
-    values: FloatArray,
-    days: IntArray,
-    *,
-    longest: float,
-    away: Callable[[int, int, AnyArray], AnyArray] | None = None,
-) -> Float64Array:
+def fit_structure(values: FloatArray, days: IntArray, *, longest: float) -> Float64Array:
     """Fit γ(h) = nugget + growth · h^exponent to the differences between dates h days apart.
 
     Half the mean squared difference of each lag is fitted by least squares, weighted by the number
@@ -75,26 +69,22 @@ def fit_structure(
         Ascending.
     longest : float
         Longest time between two dates [day].
-    away : callable, optional
-        ``away(i, j, pixels)`` returns the difference (band, pixel) of dates j and i that counts,
-        if it is not that of the values.
 
     Returns
     -------
     (band, 3) float64 array
         `PARAMETERS`; NaN where there are fewer than `MIN_LAGS` lags.
     """
-    n_lags, n_bands = int(longest) + 1, values.shape[1]
+    n_lags = int(min(longest, days[-1] - days[0])) + 1
+    n_bands = values.shape[1]
     counts, squares = np.zeros(n_lags), np.zeros((n_lags, n_bands))
-    is_valid = np.isfinite(values).all(axis=1)
+    is_valid: BoolArray = np.asarray(np.isfinite(values).all(axis=1))
     for i, j, lag in date_pairs(days, longest):
         pixels = np.flatnonzero(is_valid[i] & is_valid[j])
         if pixels.size:
-            other = (
-                values[j][:, pixels] - values[i][:, pixels] if away is None else away(i, j, pixels)
-            )
+            away = values[j][:, pixels] - values[i][:, pixels]
             counts[lag] += pixels.size
-            squares[lag] += np.square(other, dtype=np.float64).sum(axis=1)
+            squares[lag] += np.square(away, dtype=np.float64).sum(axis=1)
     lags = np.flatnonzero(counts)
     if lags.size < MIN_LAGS:
         return np.full((n_bands, 3), np.nan)

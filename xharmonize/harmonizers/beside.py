@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import read_coordinate, require_bands, require_contract, select_bands
+from xharmonize.cube.contract import (
+    BAND_COORDS,
+    TIME_COORDS,
+    read_coordinate,
+    require_bands,
+    require_contract,
+    select_bands,
+)
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.radar import to_decibels
@@ -18,6 +25,8 @@ from xharmonize.models.kinds import GeneratorCard
 from xharmonize.sensors import UNKNOWN, Names, find_sensor
 from xharmonize.tiles.place import north_up, require_on_lattice
 
+PAN = "pan"
+"""Role of a panchromatic band, and the name of the band itself."""
 REFERENCE_TIME = "reference_time"
 """Coordinate along ``time`` of a cube brought to the dates of another: when it was observed."""
 
@@ -39,7 +48,7 @@ def beside_cube(
         If it has another CRS, or other pixels than the model was trained on.
     """
     what, rule = f"source {role!r} of model {card.name!r}", card.inputs_of(role)[0]
-    array = require_aligned(other, cube, what=what)
+    array = require_aligned(other, cube, what=what, is_pan=role == PAN)
     require_bands(array, card.bands_of(role), what=what)
     _require_sensor(array, rule.sensor, what)
     _require_rule(array, rule.date, what)
@@ -55,9 +64,15 @@ def beside_cube(
 
 
 def require_aligned(
-    other: xr.DataArray | xr.Dataset, cube: xr.DataArray | xr.Dataset, *, what: str
+    other: xr.DataArray | xr.Dataset,
+    cube: xr.DataArray | xr.Dataset,
+    *,
+    what: str,
+    is_pan: bool = False,
 ) -> xr.DataArray:
     """Return the reflectance of a cube whose dates go with those of another one by one.
+
+    A panchromatic band may be of any level and unit, and need not say which.
 
     Raises
     ------
@@ -72,6 +87,7 @@ def require_aligned(
             f"{what} is a {type(other).__name__}", cure="give a cube on the dates of the first"
         )
     array = base.reflectance_of(at_door(other))
+    array = as_pan(array) if is_pan else array
     require_contract(array)
     times, wanted = array["time"].values, cube["time"].values
     if not np.array_equal(times, wanted):
@@ -80,6 +96,30 @@ def require_aligned(
             cure="bring it to the dates of the cube first, with xharmonize.fusion.references",
         )
     return array
+
+
+def as_pan(array: xr.DataArray) -> xr.DataArray:
+    """Return a panchromatic band as a cube of one band, what it does not say being unknown.
+
+    Raises
+    ------
+    RadiometryError
+        If it holds integers that nothing says how to decode.
+    """
+    array = array if "band" in array.dims else array.expand_dims("band", axis=1)
+    lacking = {str(n) for n in (*TIME_COORDS, *BAND_COORDS) if n not in array.coords}
+    if not np.issubdtype(array.dtype, np.floating) and lacking & set(BAND_COORDS):
+        raise RadiometryError(
+            f"the panchromatic band holds {array.dtype}, in which a missing pixel is a number",
+            cure="make it floats that are NaN there, such as pan.where(pan > 0)",
+        )
+    shape = (array.sizes["time"], array.sizes["band"])
+    plain: dict[str, Any] = {name: ("time", np.full(shape[0], UNKNOWN)) for name in TIME_COORDS}
+    values = {"scale": 1.0, "offset": 0.0, "nodata": np.nan, "is_decoded": True}
+    plain |= {name: (("time", "band"), np.full(shape, value)) for name, value in values.items()}
+    return array.assign_coords(
+        {name: plain[name] for name in lacking} | ({"band": [PAN]} if shape[1] == 1 else {})
+    )
 
 
 def values_of(array: xr.DataArray) -> xr.DataArray:

@@ -21,7 +21,8 @@ References
 Kyriakidis 2004 (area-to-point kriging, coherence), doi:10.1111/j.1538-4632.2004.tb01135.x.
 Goovaerts 2008 (deconvolution), doi:10.1007/s11004-007-9129-1.
 Wang et al. 2016 (ATPRK of Sentinel-2), doi:10.1016/j.rse.2016.10.030.
-Wang et al. 2017 (ATPRK of Landsat 8 and Sentinel-2), IEEE Trans. Geosci. Remote Sens. 55, 3885-3899.
+Wang et al. 2017 (ATPRK of Landsat 8 and Sentinel-2), IEEE Trans. Geosci. Remote Sens. 55,
+3885-3899.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import numpy as np
 from numba import njit
 
 from xharmonize.errors import GridError
-from xharmonize.kernels.regrid import AxisMap
+from xharmonize.kernels.regrid import AxisMap, spread
 from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
 
 RADIUS = 2
@@ -43,7 +44,7 @@ _SIDE = 2 * RADIUS + 1
 MAX_LAG = 10
 """Longest distance of the empirical semivariogram [coarse pixel]."""
 
-_N_LENGTHS = 64
+_N_LENGTHS = 32
 """Lengths that are tried, evenly spaced in their logarithm; the best is refined between two."""
 
 
@@ -181,13 +182,13 @@ def _add_lags(values, max_lag, margin_y, margin_x, sums):  # type: ignore[no-unt
                     _add_pairs(here, there, sums[b, dy, dx + max_lag])
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 def _add_pairs(here, there, sums):  # type: ignore[no-untyped-def]
-    count = square = 0.0
+    count, square = 0, 0.0
     for i in range(here.size):
         apart = np.float64(here[i]) - np.float64(there[i])
         is_valid = abs(apart) < np.inf
-        count += 1.0 if is_valid else 0.0
+        count += is_valid
         square += apart * apart if is_valid else 0.0
     sums[0] += count
     sums[1] += 0.5 * square
@@ -240,12 +241,17 @@ def _fit_band(sums: Float64Array, y: Support, x: Support) -> tuple[float, float]
 
 
 def _empirical(sums: Float64Array) -> tuple[IntArray, Float64Array, Float64Array]:
-    """Lags (n, 2) in rows and columns, their semivariance (n,), and weights (n,)."""
+    """Lags (n, 2) in rows and columns, their semivariance (n,), and weights (n,).
+
+    Lags to the left and to the right are one: so are they in the model.
+    """
     max_lag = sums.shape[0] - 1
-    rows, columns = np.mgrid[: max_lag + 1, -max_lag : max_lag + 1]
+    folded = sums[:, max_lag:].copy()
+    folded[:, 1:] += sums[:, max_lag - 1 :: -1]
+    rows, columns = np.mgrid[: max_lag + 1, : max_lag + 1]
     distance = np.hypot(rows, columns)
-    used = (sums[..., 0] > 0) & (distance <= max_lag)
-    count, square = sums[used].T
+    used = (folded[..., 0] > 0) & (distance <= max_lag)
+    count, square = folded[used].T
     return np.stack([rows[used], columns[used]], axis=1), square / count, count / distance[used]
 
 
@@ -300,16 +306,7 @@ def kriging_of(length: float, y: Support, x: Support) -> Kriging:
     place = np.stack(np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1], axis=-1).reshape(-1, 2)
     lags = (place[:, None] - place[None]).reshape(-1, 2)
     among = _covariance(length, lags, y, x).reshape(len(place), len(place))
-    apart = [  # (position, neighbour, tap): fine pixels between a position and one of a support
-        support.start
-        + np.arange(support.factor)[:, None, None]
-        - support.first
-        - support.factor * np.arange(-RADIUS, RADIUS + 1)[:, None]
-        - np.arange(support.taps.size)
-        for support in (y, x)
-    ]
-    near = np.exp(-np.hypot(apart[0][:, :, :, None, None, None], apart[1]) / length)
-    between = np.einsum("pitqjs,t,s->pqij", near, y.taps, x.taps).reshape(-1, len(place))
+    between = _between(length, y, x)
     solved = _solve(among, between)
     weights = solved[:, :-1]
     variance = 1 - (weights * between).sum(axis=1) - solved[:, -1]
@@ -321,6 +318,26 @@ def kriging_of(length: float, y: Support, x: Support) -> Kriging:
         weights=weights,
         variance=np.maximum(variance, 0).reshape(factors),
     )
+
+
+def _between(length: float, y: Support, x: Support) -> Float64Array:
+    """Covariance (position, 25) of the fine pixels in a coarse one and the coarse ones around."""
+    around = np.arange(-RADIUS, RADIUS + 1)
+    places = [  # (position, neighbour): fine pixels from the first of a support to a position
+        one.start + np.arange(one.factor)[:, None] - one.first - one.factor * around
+        for one in (y, x)
+    ]
+    apart = [
+        np.arange(place.min() - one.taps.size + 1, place.max() + 1)
+        for place, one in zip(places, (y, x))
+    ]
+    near = np.exp(-np.hypot(apart[0][:, None], apart[1]) / length)
+    for axis, one in enumerate((y, x)):
+        windows = np.lib.stride_tricks.sliding_window_view(near, one.taps.size, axis=axis)
+        near = windows @ one.taps[::-1]
+    rows, columns = (place - place.min() for place in places)
+    found = near[rows][:, :, columns].transpose(0, 2, 1, 3)
+    return np.asarray(found.reshape(-1, around.size**2))
 
 
 def _solve(among: Float64Array, between: Float64Array) -> Float64Array:
@@ -376,22 +393,24 @@ def krige(
 
 def _mend(values: FloatArray, is_there: BoolArray, kriging: Kriging, out: FloatArray) -> None:
     """Krige again where a neighbour is missing, a system per pattern; NaN where the pixel is."""
-    windows = np.lib.stride_tricks.sliding_window_view(is_there, (_SIDE, _SIDE))
-    row, column = np.nonzero(~windows.all(axis=(-2, -1)))
-    if not row.size:
+    if is_there.all():
         return
-    around = windows[row, column].reshape(-1, _SIDE**2)
-    near = np.lib.stride_tricks.sliding_window_view(values, (_SIDE, _SIDE))[row, column]
-    found = np.full((row.size, len(kriging.between)), np.nan, np.float32)
-    _, first, pattern = np.unique(
-        np.packbits(around, axis=1), axis=0, return_index=True, return_inverse=True
+    inner = slice(RADIUS, -RADIUS)
+    row, column = np.nonzero(spread(~is_there, RADIUS)[inner, inner])
+    around, near = (
+        np.lib.stride_tricks.sliding_window_view(one, (_SIDE, _SIDE))[row, column].reshape(
+            row.size, -1
+        )
+        for one in (is_there, values)
     )
+    found = np.full((row.size, len(kriging.between)), np.nan, np.float32)
+    _, pattern = np.unique(np.packbits(around, axis=1), axis=0, return_inverse=True)
     order, n_each = np.argsort(pattern, kind="stable"), np.bincount(pattern)
     for member in np.split(order, np.cumsum(n_each)[:-1]):
         one = around[member[0]]
         if one[_SIDE**2 // 2]:
             weights = kriging.weights_of(one)
-            found[member] = near[member].reshape(len(member), -1) @ weights.T
+            found[member] = near[member] @ weights.T
     tiles = out.reshape(
         out.shape[0] // kriging.factors[0], kriging.factors[0], -1, kriging.factors[1]
     )

@@ -9,7 +9,7 @@ from xharmonize.types import AnyArray, FloatArray
 
 
 def lee(power: AnyArray, *, half: int, looks: float) -> FloatArray:
-    """Filter images (..., y, x) of linear power; see `xharmonize.filter_speckle`.
+    """Filter images (..., y, x) of linear power; see `xharmonize.radar.filter_speckle`.
 
     Parameters
     ----------
@@ -21,7 +21,8 @@ def lee(power: AnyArray, *, half: int, looks: float) -> FloatArray:
         Equivalent number of looks.
     """
     images = np.ascontiguousarray(power, np.float32).reshape(-1, *power.shape[-2:])
-    return _lee(images, half, 1.0 / looks).reshape(power.shape)
+    filtered: FloatArray = _lee(images, half, 1.0 / looks).reshape(power.shape)
+    return filtered
 
 
 @njit(nogil=True, cache=True)

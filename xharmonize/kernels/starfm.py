@@ -5,10 +5,10 @@ k, of what each of them says that it became: its fine value, and the change of t
 
     fine(t0) = Σ W_ik [coarse_i(t0) + fine_i(tk) - coarse_i(tk)],    W_ik ∝ 1 / (S_ik T_ik D_i)
 
-with S = \\|fine(tk) - coarse(tk)\\|, T = \\|coarse(tk) - coarse(t0)\\| and D = 1 + distance / spatial
-factor. Pixels count that are similar to the central one at tk, to two standard deviations of the
-image over the number of classes, and whose S and T are no larger than its own, to an uncertainty.
-Each band is predicted by itself.
+where S is the absolute difference of fine(tk) and coarse(tk), T that of coarse(tk) and coarse(t0),
+and D = 1 + distance / spatial factor. Pixels count that are similar to the central one at tk,
+within two standard deviations of the image over the number of classes, and whose S and
+T are no larger than its own, but for their uncertainty. Each band is predicted by itself.
 
 With one fine image and no coarse partner (STARFM-SI) the partner is the fine image, degraded to
 coarse pixels and brought back as the coarse image is: nothing else changes.
@@ -30,8 +30,8 @@ from xharmonize.errors import OptionError
 from xharmonize.types import Float64Array, FloatArray
 
 LEAST = 1e-4
-"""Added to S and T [1], so that a pixel in which they vanish by chance does not outweigh all others:
-one digital number, as in the program of the authors."""
+"""Added to S and T [1]: pixels in which they vanish by chance would outweigh all others. One
+digital number, as in the program of the authors."""
 
 _RUN = 512  # central pixels side by side: their sums and limits stay in the first cache
 _STEP = 8  # columns of the window that one pass over a run takes
@@ -138,8 +138,8 @@ def starfm(
     fine : (pair, band, y, x) float array
         Fine image of each pair [1]; NaN where missing.
     partner : (pair, band, y, x) float array
-        Coarse image of each pair [1], brought to the fine grid like `coarse`; NaN where missing. For
-        STARFM-SI the degraded fine image.
+        Coarse image of each pair [1], brought to the fine grid like `coarse`; for STARFM-SI the
+        degraded fine image. NaN where missing.
     spread : (pair, band) float array
         Standard deviation of each whole fine image [1], from `spread_of`.
     search : Search, optional

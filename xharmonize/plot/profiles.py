@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+OPEN = ("harmonised", "sharpened")  # markers of values that no sensor observed as they are
 MIN_VALID = 0.5
 # Minimum fraction of the longest pixel series for a pixel to count in the mean of a smoothed one.
 STEADY = 0.9
@@ -58,8 +59,9 @@ def series(
 ) -> Figure:
     """Plot the time series of a point or a field, with one colour and marker per sensor.
 
-    If the cube has ``origin``, markers are solid for observed and open for harmonised values; grey
-    crosses, which belong to no sensor, mark dates on which most pixels are filled.
+    If the cube has ``origin``, markers are solid for observed and open for harmonised and
+    sharpened values; grey crosses, which belong to no sensor, mark dates on which most pixels are
+    filled.
 
     Parameters
     ----------
@@ -238,12 +240,12 @@ def _draw_sensors(axes: Axes, seen: _Seen, *, is_joined: bool) -> None:
         axes.plot(dates[valid], seen.mean[valid], color="#bbbbbb", linewidth=0.8, zorder=1)
     looked = valid & has_observation(seen.layer)
     if seen.origin is not None:
-        looked &= (seen.origin & (Origin.OBSERVED | Origin.HARMONISED)) != 0
+        looked &= (seen.origin & ~Origin.FILLED) != 0
     for name in names:
         for word, group in _by_origin(seen.origin, looked & (sensors == name)).items():
             label = ", ".join(filter(None, [title_of(name), word]))
             style = style_of(name, names)
-            _draw_marks(axes, seen, group, label, style, is_open=word == "harmonised")
+            _draw_marks(axes, seen, group, label, style, is_open=word in OPEN)
     filled = valid & ~looked
     if filled.any():
         label = f"filled ({count_of_dates(int(filled.sum()))})"
@@ -275,8 +277,12 @@ def _by_origin(origin: AnyArray | None, here: AnyArray) -> dict[str, AnyArray]:
     """Observations of a sensor by the origin of their values; under "" if it is unknown."""
     if origin is None:
         return {"": here} if here.any() else {}
-    is_harmonised = (origin & Origin.HARMONISED) != 0
-    parts = {"observed": here & ~is_harmonised, "harmonised": here & is_harmonised}
+    is_harmonised, is_sharpened = ((origin & b) != 0 for b in (Origin.HARMONISED, Origin.SHARPENED))
+    parts = {
+        "observed": here & ~is_harmonised & ~is_sharpened,
+        "harmonised": here & is_harmonised & ~is_sharpened,
+        "sharpened": here & is_sharpened,
+    }
     return {word: group for word, group in parts.items() if group.any()}
 
 

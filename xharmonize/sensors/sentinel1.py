@@ -6,6 +6,7 @@ are 0, since a radar has no optical band edges. They have no reflectance: no ban
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from xharmonize.sensors.spec import Band, Instrument, Naming, Radiometry, Sensor
@@ -29,6 +30,22 @@ _INSTRUMENTS = tuple(
     )
     for platform in ("sentinel-1a", "sentinel-1b", "sentinel-1c")
 )
+
+FIRST_ORBITS = {"sentinel-1a": 73, "sentinel-1b": 27}
+"""Absolute orbit that is the first of the 175 relative ones (ESA, Sentinel-1 orbit numbering)."""
+
+
+def relative_orbit(platform: str, absolute: float) -> float:
+    """Relative orbit of an absolute one; NaN where the platform's numbering is not known.
+
+    Examples
+    --------
+    >>> relative_orbit("sentinel-1a", 53498)
+    51
+    """
+    first = FIRST_ORBITS.get(platform)
+    return math.nan if first is None else (absolute - first) % 175 + 1
+
 
 _NAMES = Naming(
     platform="sentinel-1{}",

@@ -171,7 +171,9 @@ def run_plan(
 def _rechunked(beside: Beside, first: da.Array) -> da.Array:
     """All bands in one chunk, and the dates as the first cube has them where they are the same."""
     cube = da.asarray(beside.array)
-    return cube.rechunk({0: first.chunks[0], 1: -1} if beside.is_aligned else {1: -1})
+    wanted: Any = {0: first.chunks[0], 1: -1} if beside.is_aligned else {1: -1}
+    found: da.Array = cube.rechunk(wanted)
+    return found
 
 
 def _source(cube: da.Array, rows: Axis, columns: Axis, n_times: int, is_aligned: bool) -> Source:

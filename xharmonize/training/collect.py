@@ -15,12 +15,12 @@ from xharmonize.cube.pairs import collected, with_node
 from xharmonize.cube.regrid import regrid_to
 from xharmonize.errors import ContractError, OptionError
 from xharmonize.harmonizers.base import reflectance_of
-from xharmonize.harmonizers.beside import require_aligned, values_of
+from xharmonize.harmonizers.beside import PAN, require_aligned, values_of
 from xharmonize.models.kinds.generator import CUBE, DateRule, scaled_phase
 from xharmonize.training.places import DEGRADED, phase_of
 
 RULES: dict[str, DateRule] = {
-    "pan": "same",
+    PAN: "same",
     "before": "before",
     "after": "after",
     "coarse_before": "before",
@@ -82,7 +82,7 @@ def collect_sources(
     _require_options(degrade, cube, sources)
     wanted = _of(at_door(target))
     others = {
-        role: values_of(require_aligned(one, wanted, what=f"source {role!r}"))
+        role: values_of(require_aligned(one, wanted, what=f"source {role!r}", is_pan=role == PAN))
         for role, one in sources.items()
     }
     own = None if cube is None else _of(require_aligned(cube, wanted, what="cube"))

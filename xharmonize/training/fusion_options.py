@@ -255,7 +255,7 @@ class CycleGan(_FlatGan):
         super().check()
         wrong = {"conditional": self.conditional}
         if type(self) is CycleGan:
-            wrong |= {"l1_weight": self.l1_weight, "base": self.base == "line"}
+            wrong |= {"l1_weight": self.l1_weight > 0, "base": self.base == "line"}
         for name, is_given in wrong.items():
             if is_given:
                 raise OptionError(

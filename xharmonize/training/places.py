@@ -26,6 +26,7 @@ from xharmonize.cube.pairs import (
 )
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, FitError, GridError, ModelError
+from xharmonize.harmonizers.beside import PAN
 from xharmonize.models.kinds.generator import CUBE, DateRule, Input
 from xharmonize.models.lattice import Lattice
 from xharmonize.sensors import UNKNOWN, Names
@@ -286,7 +287,7 @@ def _sources(
     else:
         sensors = read_coordinate(group, "sensor").astype(str)
         names = Names.of(sensors)
-        sensor = "" if UNKNOWN in names else str(names)
+        sensor = "" if UNKNOWN in names or role == PAN else str(names)
         told = {"role": role, "date": group.attrs.get("date", "nearest"), "sensor": sensor}
     sizes = {
         str(band): pixel_of(str(band), np.atleast_1d(sensors), pixel)

@@ -249,7 +249,9 @@ def open_store(path: str | os.PathLike[str]) -> Store:
             f"{where} has samples of format {facts['format']}, this version reads {FORMAT}",
             cure="build it anew",
         )
-    index = {name: np.asarray(group[name]) for name in ("pair", "row", "column", "kept")}
+    index: dict[str, Any] = {
+        name: np.asarray(group[name]) for name in ("pair", "row", "column", "kept")
+    }
     return Store(
         path=where,
         inputs=tuple(Input(**_tuples(one)) for one in facts["inputs"]),

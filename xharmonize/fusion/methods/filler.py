@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.harmonizers.published import require_one_bandpass
 from xharmonize.kernels import filling
-from xharmonize.types import AnyArray, FloatArray, IntArray
+from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
 Reference: TypeAlias = Literal["nearest", "before", "after"]
 GAP = "gap"
@@ -122,10 +121,6 @@ class Filler(Fitted):
         """Further arrays (time, layer, y, x) that blocks take."""
         return []
 
-    @abstractmethod
-    def _sides(self, values: FloatArray, steps: IntArray, days: IntArray, *more: Any) -> Any:
-        """Estimates (2, time, band, pixel) from the observation before and the one after."""
-
     def _tables(self) -> list[str]:
         return ["bp"]
 
@@ -161,13 +156,16 @@ class Filler(Fitted):
             self.reference != "before",
             self.is_between,
         )
-        before, after = self._sides(values, steps, days, *more)
         n_bands = values.shape[1]
         spread = table_of(np.asarray(more[-1], np.float64), self.max_gap)
-        for b in range(n_bands):
-            found = filling.interpolate(before[:, b], after[:, b], steps, days, spread[b])
-            result[:, b], result[:, n_bands + b] = found
-        result[:, -1] = gaps_of(steps, days)
+        found = interpolated(values, steps, days, spread)
+        gaps = gaps_of(steps, days)
+        self._correct(found, steps, days, gaps, *more)
+        result[:, :n_bands], result[:, n_bands:-1] = found
+        result[:, -1] = gaps
+
+    def _correct(self, found: FloatArray, steps: IntArray, days: IntArray, *more: Any) -> None:
+        """Change estimates and deviations (2, time, band, pixel) in place; here not at all."""
 
     def _valid(self, values: FloatArray, *more: AnyArray) -> Any:  # noqa: ARG002
         """Which observations count: those valid in all bands."""
@@ -180,9 +178,25 @@ def observed(cube: xr.Dataset, array: xr.DataArray) -> xr.DataArray:
     return array if filled is None else array.copy(data=array.where(~filled.variable).data)
 
 
-def taken(values: FloatArray, steps: IntArray) -> FloatArray:
-    """Values (time, layer, pixel) at the steps (time, pixel) of each date; any where it is -1."""
-    return np.take_along_axis(values, np.maximum(steps, 0)[:, None], axis=0)
+def interpolated(
+    values: FloatArray, steps: IntArray, days: IntArray, spread: Float64Array
+) -> FloatArray:
+    """Estimates and deviations (2, time, layer, pixel) from the steps (2, time, pixel) of each.
+
+    Parameters
+    ----------
+    values : (time, layer, pixel) array
+        What is interpolated.
+    spread : (layer, lag) array
+        Semivariogram of each layer.
+    """
+    found = np.empty((2, *values.shape), np.float32)
+    at = np.maximum(steps, 0)
+    for k in range(values.shape[1]):
+        layer = np.ascontiguousarray(values[:, k])
+        before, after = (np.take_along_axis(layer, one, axis=0) for one in at)
+        found[:, :, k] = filling.interpolate(before, after, steps, days, spread[k])
+    return found
 
 
 def gaps_of(steps: IntArray, days: IntArray) -> FloatArray:

@@ -1,8 +1,8 @@
-"""Fill clouds by a regression of the change since a clear date on the change of Sentinel-1."""
+"""Correct what is interpolated in time by a regression on what Sentinel-1 saw on the day."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,19 +18,23 @@ from xharmonize.fusion.methods.filler import (
     Filler,
     facts_of,
     fit_coords,
+    gaps_of,
+    interpolated,
     require_dates_to_fit,
-    taken,
 )
-from xharmonize.fusion.structure import date_pairs, fit_structure, sample_of
+from xharmonize.fusion.structure import PARAMETERS, fit_structure, sample_of, table_of
 from xharmonize.sensors.spec import SAME_ROLE
-from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
+from xharmonize.types import AnyArray, BoolArray, Float64Array, FloatArray, IntArray
 
 SAR_REGRESSION = "sar-regression"
+SIDES = ("both", "one")
+"""Whether an estimate has clear dates on both sides or on one: each has coefficients of its own."""
+
 TERMS = (
-    "change of vv",
-    "change of vh",
-    "ndvi * change of vv",
-    "ndvi * change of vh",
+    "departure of vv",
+    "departure of vh",
+    "ndvi * departure of vv",
+    "ndvi * departure of vh",
     "time",
     "time * ndvi",
     "time * vv",
@@ -38,8 +42,10 @@ TERMS = (
     "time * ndvi * vv",
     "time * ndvi * vh",
 )
-"""What the change of a band is a linear function of: ``ndvi`` is that of the clear date, ``vv`` and
-``vh`` the backscatter of the date that is filled [5 dB from -15 dB], ``time`` 1 - exp(-days/30)."""
+"""What a correction is a linear function of. The departure is that of the day's backscatter [5 dB]
+from the one interpolated between the clear dates, ``ndvi`` that of the interpolated reflectance,
+``vv`` and ``vh`` the day's backscatter [5 dB from -15 dB], ``time`` 1 - exp(-days/30) of the days
+to the nearest clear date."""
 
 RIDGE = 0.01
 """Ridge penalty as a fraction of each term's own mean square."""
@@ -47,17 +53,16 @@ RIDGE = 0.01
 RELAXATION = 30.0
 """Days in which a place forgets most of what it looked like."""
 
-MIN_PAIRS = 1000
-"""Pairs of clear values, of all pixels of the sample, that a fit needs."""
+HIDDEN = (0, 10, 20, 35)
+"""Days around a clear date that are hidden with it, to see what its estimate lacks."""
+
+MIN_SAMPLES = 1000
+"""Estimates beside clear values, of all pixels of the sample, that a fit needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SarRegressionFiller(Filler):
-    """Add to the values of clear dates the change that Sentinel-1 shows since then.
-
-    The estimates from the clear dates before and after are joined linearly in time, as those of
-    `temporal` are.
-    """
+    """Interpolate as `temporal` does, and add what Sentinel-1 tells of the day."""
 
     name: str = SAR_REGRESSION
     sources: ClassVar[tuple[str, ...]] = ("cube", "sentinel1")
@@ -67,56 +72,61 @@ class SarRegressionFiller(Filler):
         return [whole_series(others["sentinel1"]).data]
 
     def _tables(self) -> list[str]:
-        return ["bf", "s", "bp"]
+        return ["zbf", "zb", "s", "bp"]
 
     def _parameters(self, bands: list[str]) -> list[Any]:
-        own = self.fit["coefficient"].sel(band=bands).transpose("band", "term")
+        own = self.fit.sel(band=bands)
+        matrix = own["coefficient"].transpose("sides", "band", "term").data
+        ratio = own["error_ratio"].transpose("sides", "band").data
         place = np.array([bands.index(name) for name in _state_of(bands)])
-        return [own.data, place, *super()._parameters(bands)]
+        return [matrix, ratio, place, *super()._parameters(bands)]
 
     def _valid(self, values: FloatArray, *more: AnyArray) -> Any:
         return super()._valid(values) & np.isfinite(more[0]).all(axis=1)
 
-    def _sides(self, values: FloatArray, steps: IntArray, days: IntArray, *more: Any) -> Any:
-        radar, matrix, place = more[0], np.asarray(more[1], np.float64), more[2]
-        sides = []
-        for one in steps:
-            before, there = taken(values, one), taken(radar, one)
-            lags = np.abs(days[np.maximum(one, 0)] - days[:, None])
-            terms = terms_of(before[:, place], there, radar, lags)
-            sides.append(before + _product(matrix, terms))
-        return sides
+    def _correct(self, found: FloatArray, steps: IntArray, days: IntArray, *more: Any) -> None:
+        gaps, radar, matrix, ratio, place = more[:5]
+        terms = terms_of(found[0][:, place], radar, steps, days, gaps)
+        is_both = (steps >= 0).all(axis=0)
+        for side, rows in enumerate(np.asarray(matrix, np.float32)):
+            here = is_both if SIDES[side] == "both" else ~is_both
+            for b, row in enumerate(rows):
+                # Term by term: a matrix product depends on how many pixels a block has.
+                change = np.zeros(here.shape, np.float32)
+                for k, factor in enumerate(row):
+                    change += factor * terms[:, k]
+                found[0][:, b] += np.where(here, change, np.float32(0))
+                found[1][:, b] *= np.where(here, np.float32(np.sqrt(ratio[side, b])), np.float32(1))
+        lost: BoolArray = np.asarray(~np.isfinite(terms).all(axis=1))
+        found[:, np.broadcast_to(lost[:, None], found.shape[1:])] = np.nan
 
 
-def terms_of(state: FloatArray, before: FloatArray, now: FloatArray, lags: IntArray) -> FloatArray:
-    """Terms (..., term, pixel) of a change; see `TERMS`.
+def terms_of(
+    state: FloatArray, radar: FloatArray, steps: IntArray, days: IntArray, gaps: FloatArray
+) -> FloatArray:
+    """Terms (time, term, pixel) of a correction; see `TERMS`.
 
     Parameters
     ----------
-    state : (..., 2, pixel) array
-        Red and near infrared of the clear date [1].
-    before, now : (..., 2, pixel) array
-        VV and VH of the clear date and of the date that is filled [dB].
-    lags : (..., pixel) array
-        Time between them [day].
+    state : (time, 2, pixel) array
+        Interpolated red and near infrared [1].
+    radar : (time, 2, pixel) array
+        VV and VH [dB].
+    steps : (2, time, pixel) array
+        Clear dates before and after.
+    gaps : (time, pixel) array
+        Time to the nearest of them [day].
     """
-    red, nir = state[..., 0, :], state[..., 1, :]
+    flat = np.zeros((2, 1))
+    expected = interpolated(radar, steps, days, flat)[0]
+    red, nir = state[:, 0], state[:, 1]
     total = red + nir
     ndvi = np.divide(nir - red, total, out=np.zeros_like(total), where=total > 0)
-    ndvi = np.clip(ndvi, 0, 1)[..., None, :]
-    change, level = (now - before) / 5, (now + 15) / 5
-    time = (1 - np.exp(-lags / RELAXATION)).astype(np.float32)[..., None, :]
+    ndvi = np.clip(ndvi, 0, 1)[:, None]
+    change, level = (radar - expected) / 5, (radar + 15) / 5
+    time = (1 - np.exp(-gaps / RELAXATION)).astype(np.float32)[:, None]
     levels = [time, time * ndvi, time * level, time * ndvi * level]
-    return np.concatenate([change, ndvi * change, *levels], axis=-2)
-
-
-def _product(matrix: Float64Array, terms: FloatArray) -> FloatArray:
-    """Change (time, band, pixel) of terms; added term by term, the same in blocks of any size."""
-    result = np.zeros((terms.shape[0], len(matrix), terms.shape[-1]), np.float32)
-    for b, row in enumerate(matrix.astype(np.float32)):
-        for k, factor in enumerate(row):
-            result[:, b] += factor * terms[:, k]
-    return result
+    return np.concatenate([change, ndvi * change, *levels], axis=1).astype(np.float32)
 
 
 def state_bands(cube: xr.DataArray) -> list[str]:
@@ -132,7 +142,7 @@ def _state_of(bands: list[str]) -> list[str]:
 def fit_sar_regression(
     seen: xr.DataArray, sentinel1: xr.DataArray, *, longest: float
 ) -> xr.Dataset:
-    """Fit the change between clear dates to that of Sentinel-1, lazily.
+    """Fit what interpolation lacks on clear dates to what Sentinel-1 saw on them, lazily.
 
     Parameters
     ----------
@@ -141,28 +151,35 @@ def fit_sar_regression(
     sentinel1 : (time, band, y, x) DataArray
         VV and VH [dB] on the same dates and grid.
     longest : float
-        Longest time between two dates that are compared [day].
+        Longest time to a clear date [day].
     """
     require_dates_to_fit(seen)
     require_bands(seen, state_bands(seen), what=f"model {SAR_REGRESSION!r}")
     bands = [str(band) for band in seen["band"].values]
     place = tuple(bands.index(name) for name in state_bands(seen))
+    n_terms, n_own = len(TERMS), len(TERMS) + 1
     found = map_blocks(
         partial(_fit, days=days_of(seen), longest=longest, place=place),
         "tbyx,tkyx->bc",
         sample_of(seen),
         sample_of(sentinel1),
-        new={"c": len(TERMS) + 3},
+        new={"c": len(SIDES) * n_own + len(PARAMETERS)},
         whole="b",
         dtype=np.float64,
         name="fit-sar-regression",
     )
-    fit = fit_coords(found[:, len(TERMS) :], bands)
-    fit["coefficient"] = xr.DataArray(
-        found[:, : len(TERMS)],
-        dims=("band", "term"),
-        coords={"band": bands, "term": list(TERMS)},
-        attrs={"long_name": "change of reflectance per term", "units": "1"},
+    fit = fit_coords(found[:, len(SIDES) * n_own :], bands)
+    own = [found[:, k * n_own : (k + 1) * n_own] for k in range(len(SIDES))]
+    fit = fit.assign_coords(sides=list(SIDES), term=list(TERMS))
+    fit["coefficient"] = (
+        ("sides", "band", "term"),
+        np.stack([one[:, :n_terms] for one in own]),
+        {"long_name": "correction per term", "units": "1"},
+    )
+    fit["error_ratio"] = (
+        ("sides", "band"),
+        np.stack([one[:, n_terms] for one in own]),
+        {"long_name": "error variance over that of the semivariogram", "units": "1"},
     )
     return fit.assign_attrs(facts_of(seen, SAR_REGRESSION))
 
@@ -170,41 +187,84 @@ def fit_sar_regression(
 def _fit(
     values: AnyArray, radar: AnyArray, *, days: IntArray, longest: float, place: tuple[int, ...]
 ) -> Float64Array:
-    """Coefficients of each band, and the semivariogram of what they leave (band, term + 3)."""
+    """Coefficients and error ratio of both sides, and the semivariogram: one row a band."""
     order = np.argsort(days, kind="stable")
-    z, s = (one.reshape(*one.shape[:2], -1)[order] for one in (values, radar))
+    z, s = (one.reshape(*one.shape[:2], -1)[order].astype(np.float32) for one in (values, radar))
     days = days[order]
-    missing = ~(np.isfinite(z).all(axis=1) & np.isfinite(s).all(axis=1))
-    z = np.where(missing[:, None], np.float32(np.nan), z)
-    state = list(place)
-
-    def terms(i: int, j: int, pixels: AnyArray) -> Float64Array:
-        lags = np.full(pixels.size, abs(int(days[j] - days[i])))
-        one = terms_of(z[i][state][:, pixels], s[i][:, pixels], s[j][:, pixels], lags)
-        return one.astype(np.float64)
-
-    square, mixed, n = np.zeros((len(TERMS),) * 2), np.zeros((len(TERMS), z.shape[1])), 0
-    for first, second, lag in date_pairs(days, longest):
-        pixels = np.flatnonzero(~missing[first] & ~missing[second])
-        if lag == 0 or not pixels.size:
-            continue
-        n += pixels.size
-        for i, j in ((first, second), (second, first)):
-            x = terms(i, j, pixels)
-            square += x @ x.T / lag
-            mixed += x @ (z[j][:, pixels] - z[i][:, pixels]).astype(np.float64).T / lag
-    if n < MIN_PAIRS:
+    valid: BoolArray = np.asarray(np.isfinite(z).all(axis=1) & np.isfinite(s).all(axis=1))
+    structure = fit_structure(z, days, longest=longest)
+    spread = table_of(structure, longest)
+    sums = [_Sums(z.shape[1]) for _ in SIDES]
+    for steps in _hidden(valid, days, longest):
+        gaps, found = gaps_of(steps, days), interpolated(z, steps, days, spread)
+        terms = terms_of(found[0][:, list(place)], s, steps, days, gaps)
+        missed = z - found[0]
+        known = valid & np.isfinite(missed).all(axis=1) & np.isfinite(terms).all(axis=1)
+        is_both = (steps >= 0).all(axis=0)
+        for one, here in zip(sums, (known & is_both, known & ~is_both)):
+            x, e, sigma = (np.moveaxis(v, 1, 0)[:, here] for v in (terms, missed, found[1]))
+            one.add(x, e, sigma, 1 / np.maximum(gaps[here], 1))
+    n = sum(one.n for one in sums)
+    if n < MIN_SAMPLES:
         raise FitError(
-            f"{n} pairs of clear values with Sentinel-1 are at most {longest:g} days apart",
-            cure=f"{MIN_PAIRS} are needed: give more dates or a larger place, or pass a fit of "
+            f"{n} estimates beside clear values with Sentinel-1, from dates within {longest:g} "
+            "days, are too few",
+            cure=f"{MIN_SAMPLES} are needed: give more dates or a larger place, or pass a fit of "
             "another one",
         )
-    matrix = np.linalg.solve(square + RIDGE * np.diag(np.diag(square)), mixed).T
+    return np.concatenate([*(one.solved() for one in sums), structure], axis=1)
 
-    def left(i: int, j: int, pixels: AnyArray) -> Float64Array:
-        both = [z[j][:, pixels] - z[i][:, pixels] - matrix @ terms(i, j, pixels)]
-        both += [z[i][:, pixels] - z[j][:, pixels] - matrix @ terms(j, i, pixels)]
-        return np.sqrt(np.mean(np.square(both), axis=0))
 
-    structure = fit_structure(z, days, longest=longest, away=left)
-    return np.concatenate([matrix, structure], axis=1)
+def _hidden(valid: BoolArray, days: IntArray, longest: float) -> Iterator[IntArray]:
+    """Yield the clear dates (2, time, pixel) before and after each, dates around it hidden.
+
+    With each width of `HIDDEN` those on both sides, then those on one side only.
+    """
+    n_times = days.size
+    number = np.where(valid, np.arange(n_times)[:, None], -1)
+    last = np.vstack([np.full((1, valid.shape[1]), -1), np.maximum.accumulate(number, axis=0)])
+    later = np.where(valid, np.arange(n_times)[:, None], n_times)[::-1]
+    following = np.minimum.accumulate(later, axis=0)[::-1]
+    following = np.vstack([following, np.full((1, valid.shape[1]), n_times)])
+    for width in HIDDEN:
+        before = last[np.searchsorted(days, days - width, side="left")]
+        after = following[np.searchsorted(days, days + width, side="right")]
+        after = np.where(after == n_times, -1, after)
+        away = [np.abs(days[one] - days[:, None]) for one in (before, after)]
+        steps = np.stack([np.where(a <= longest, b, -1) for a, b in zip(away, (before, after))])
+        yield steps
+        for side in range(2):
+            only = steps.copy()
+            only[side] = -1
+            yield only
+
+
+class _Sums:
+    """Normal equations of one side's corrections, and squares of what interpolation misses."""
+
+    def __init__(self, n_bands: int) -> None:
+        self.n = 0
+        self.square = np.zeros((len(TERMS), len(TERMS)))
+        self.mixed = np.zeros((n_bands, len(TERMS)))
+        self.missed, self.expected = np.zeros(n_bands), np.zeros(n_bands)
+
+    def add(
+        self, terms: FloatArray, missed: FloatArray, sigma: FloatArray, weight: FloatArray
+    ) -> None:
+        """Add samples: terms (term, n), errors and deviations (band, n), weights (n,)."""
+        x, e, w = terms.astype(np.float64), missed.astype(np.float64), weight.astype(np.float64)
+        self.n += w.size
+        self.square += (x * w) @ x.T
+        self.mixed += (e * w) @ x.T
+        self.missed += np.square(e) @ w
+        self.expected += np.square(sigma.astype(np.float64)) @ w
+
+    def solved(self) -> Float64Array:
+        """Coefficients and error ratio (band, term + 1); zeros and one without samples."""
+        if self.n < MIN_SAMPLES:
+            return np.hstack([np.zeros_like(self.mixed), np.ones((len(self.mixed), 1))])
+        penalty = RIDGE * np.diag(np.diag(self.square) + 1e-12)
+        matrix = np.linalg.solve(self.square + penalty, self.mixed.T).T
+        left = self.missed - 2 * (matrix * self.mixed).sum(axis=1)
+        left += ((matrix @ self.square) * matrix).sum(axis=1)
+        return np.hstack([matrix, (left / self.expected)[:, None]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
@@ -16,10 +16,9 @@ from xharmonize.fusion.methods.filler import (
     facts_of,
     fit_coords,
     require_dates_to_fit,
-    taken,
 )
 from xharmonize.fusion.structure import fit_structure, sample_of
-from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
+from xharmonize.types import AnyArray, Float64Array, IntArray
 
 TEMPORAL, NEAREST = "temporal", "nearest"
 
@@ -32,9 +31,6 @@ class TemporalFiller(Filler):
     """
 
     name: str = TEMPORAL
-
-    def _sides(self, values: FloatArray, steps: IntArray, days: IntArray, *more: Any) -> Any:  # noqa: ARG002
-        return taken(values, steps[0]), taken(values, steps[1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ from xharmonize.sensors.registry import (
     platform_in,
     stated,
 )
+from xharmonize.sensors.sentinel1 import relative_orbit
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
 
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
@@ -103,10 +104,6 @@ def angles_of_item(item: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-_FIRST_ORBITS = {"sentinel-1a": 73, "sentinel-1b": 27}
-"""Absolute orbit that is the first relative one of the 175 (ESA, Sentinel-1 orbit numbering)."""
-
-
 def orbit_of_item(item: Mapping[str, Any]) -> tuple[str, float]:
     """Return direction and relative orbit that a radar item states (STAC satellite extension).
 
@@ -129,9 +126,9 @@ def orbit_of_item(item: Mapping[str, Any]) -> tuple[str, float]:
     number = _first(item, ("sat:relative_orbit",))
     absolute = _first(item, ("sat:absolute_orbit",))
     platform = normalize_platform(str(item["properties"].get("platform") or ""))
-    platform = platform if platform in _FIRST_ORBITS else platform_in([str(item["id"])])
-    if np.isnan(number) and np.isfinite(absolute) and platform in _FIRST_ORBITS:
-        number = (absolute - _FIRST_ORBITS[platform]) % 175 + 1
+    if np.isnan(number):
+        names = (platform, platform_in([str(item["id"])]))
+        number = next((n for one in names if (n := relative_orbit(one, absolute)) > 0), np.nan)
     return state, number
 
 

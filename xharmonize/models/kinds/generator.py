@@ -198,6 +198,11 @@ class GeneratorCard(Card):
         """Side of the cube's pixels [m]."""
         return self.finest_of(CUBE).gsd
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """Fields that a network is built from; domains tell only how far it may be trusted."""
+        return {name: v for name, v in super().network.items() if name != "source_domains"}
+
     def slim(self) -> Self:
         """Without descriptive fields; the plan has the domains where they are wanted."""
         return replace(super().slim(), source_domains={})
@@ -210,18 +215,12 @@ class GeneratorCard(Card):
         """
         if factor == 1:
             return self
-        centre, lattice = self.lattice.phase, self.lattice
-        inputs = [
-            replace(
-                one,
-                gsd=one.gsd / factor,
-                phase=tuple(
-                    scaled_phase(edge, about, one.gsd, Fraction(1, factor))
-                    for edge, about in zip(one.phase, centre)
-                ),
-            )
-            for one in self.inputs
-        ]
+        lattice, share = self.lattice, Fraction(1, factor)
+        inputs = []
+        for one in self.inputs:
+            edges = zip(one.phase, lattice.phase)
+            x, y = (scaled_phase(edge, about, one.gsd, share) for edge, about in edges)
+            inputs.append(replace(one, gsd=one.gsd / factor, phase=(x, y)))
         lattice = replace(lattice, resolution=lattice.resolution / factor)
         return replace(self, lattice=lattice, inputs=tuple(inputs))
 

@@ -154,4 +154,5 @@ class Dcstfn(nn.Module):
         require_multiple(reference, 2)
         features = self.reference(reference) - self.change(before) + self.change(after)
         output: Tensor = self.activation(self.last(self.decoder(features)))
-        return output + self.base(images)
+        base: Tensor | float = self.base(images)
+        return output + base

@@ -162,4 +162,5 @@ class Dstfn(nn.Module):
             outputs.append(found)
         whole = self.joined(torch.cat(outputs, 1)) + features[self.coarsest]
         output: Tensor = self.last(whole)
-        return output + self.base(images)
+        base: Tensor | float = self.base(images)
+        return output + base

@@ -83,4 +83,5 @@ class Esrcnn(nn.Module):
         """Map one (n, channel, y, x) per input to (n, output, y, x) of the target."""
         parts = [resampled(image, ratio) for image, ratio in zip(images, self.ratios, strict=True)]
         output: Tensor = self.last(self.layers(torch.cat(parts, 1)))
-        return output + self.base(images)
+        base: Tensor | float = self.base(images)
+        return output + base

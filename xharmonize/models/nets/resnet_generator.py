@@ -130,4 +130,5 @@ class ResnetGenerator(nn.Module):
         whole = torch.cat(parts, 1)
         require_multiple(whole, 4)
         output: Tensor = self.activation(self.last(self.layers(whole)))
-        return output + self.base(images)
+        base: Tensor | float = self.base(images)
+        return output + base

@@ -92,38 +92,33 @@ class CycleMethod(GanMethod):
             ("judge_back", own, back, SHOWN_BACK),
         )
         if weight:
-            total, parts = own.new_zeros(()), {}
+            total, parts = own.new_zeros(()), dict[str, float]()
             for name, real, made, purpose in sides:
                 seen = self._judged(name, real, made.detach(), batch, step, purpose)
                 loss = losses.discriminator_loss(*seen, step.ranks, kind=self._kind)
                 total, parts = total + loss, parts | {name: as_number(loss)}
             yield "discriminator", self.config.discriminator_weight * total, parts
-        # There and back, and back and there.
-        cycles = losses.absolute(
-            self._back(shown, batch, step, 1) - own,
-            torch.ones_like(own, dtype=torch.bool),
-            step.ranks,
-        ) + losses.absolute(self._there(back, batch, step) - batch.target, batch.valid, step.ranks)
-        total, parts = self.config.cycle_weight * cycles, {"cycle": as_number(cycles)}
+        cycles = self._cycles(own, shown, back, batch, step)
+        total, told = self.config.cycle_weight * cycles, {"cycle": as_number(cycles)}
         for name, real, made, purpose in sides if weight else ():
             seen = self._judged(name, real, made, batch, step, purpose + 1)
             against = losses.generator_loss(*seen, step.ranks, kind=self._kind)
-            total, parts = (
-                total + weight * against,
-                parts | {f"adversary {name}": as_number(against)},
-            )
+            total, told[f"adversary {name}"] = total + weight * against, as_number(against)
         if self.config.l1_weight:
-            left = losses.residual(
-                fake,
-                batch.target,
-                batch.valid,
-                batch.date,
-                step.ranks,
-                date_weight=self.config.date_weight,
-            )
-            l1 = losses.absolute(left, batch.valid, step.ranks)
-            total, parts = total + self.config.l1_weight * l1, parts | {"l1": as_number(l1)}
-        yield "generator", total, parts
+            weighing = {"date_weight": self.config.date_weight}
+            kept = (batch.target, batch.valid, batch.date, step.ranks)
+            l1 = losses.absolute(losses.residual(fake, *kept, **weighing), batch.valid, step.ranks)
+            total, told["l1"] = total + self.config.l1_weight * l1, as_number(l1)
+        yield "generator", total, told
+
+    def _cycles(
+        self, own: Tensor, shown: Tensor, back: Tensor, batch: Batch, step: StepInfo
+    ) -> Tensor:
+        """How far images that went there and back, and back and there, are from themselves."""
+        everywhere = torch.ones_like(own, dtype=torch.bool)
+        first = losses.absolute(self._back(shown, batch, step, 1) - own, everywhere, step.ranks)
+        left = self._there(back, batch, step) - batch.target
+        return first + losses.absolute(left, batch.valid, step.ranks)
 
     def _back(self, images: Tensor, batch: Batch, step: StepInfo, number: int) -> Tensor:
         network = self.networks["back"]
