@@ -304,6 +304,21 @@ def test_ranks(tmp_path, capsys):
     assert (tmp_path / "ranks.svg").stat().st_size > 1000
 
 
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_sharpening_of_real_dates(data, capsys, tmp_path):
+    picture = tmp_path / "sharpened.png"
+    found = import_benchmark("sharpen_real").main([str(data), "--picture", str(picture)])
+    scores = found["flanders-2018"]
+    assert np.isfinite(scores["ergas"]).all()
+    assert scores.loc["bilinear, corrected", "flagged"] == 0
+    assert scores.loc["atprk", "ergas"] < scores.loc["bilinear", "ergas"]
+    panned = found["landsat_c2"]["ergas"]
+    assert panned["atprk"] < 0.9 * panned["bilinear"]
+    assert picture.exists()
+    assert "flanders-2018, 6 dates" in capsys.readouterr().out
+
+
 def test_kernels_of_fusion(capsys):
     found = import_benchmark("fusion").main(["--small"])
     assert found["STARFM-SI"]["numpy, pixel by pixel"] > 10 * found["STARFM-SI"]["ours"]

@@ -223,7 +223,7 @@ def _lacking(coarse: AnyArray, degraded: AnyArray) -> AnyArray:
 
 def _add(values: AnyArray, added: AnyArray, gain: AnyArray) -> AnyArray:
     # NaN where no coarse pixel lies
-    return (values + gain * np.nan_to_num(added)).astype(values.dtype, copy=False)
+    return np.asarray(values + gain * np.nan_to_num(added), values.dtype)
 
 
 def _too_large(lacking: AnyArray, tolerance: AnyArray) -> AnyArray:
