@@ -80,7 +80,7 @@ def test_one_pair_is_enough_of_two():
     assert np.isnan(one).sum() == 0
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(
     coarse_size=st.tuples(st.integers(5, 16), st.integers(7, 20)),
     fine_size=st.tuples(st.integers(17, 48), st.integers(17, 60)),
