@@ -306,7 +306,7 @@ def test_ranks(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_sharpening_of_real_dates(data, capsys, tmp_path):
+def test_sharpening_of_real_dates(data, tmp_path):
     picture = tmp_path / "sharpened.png"
     found = import_benchmark("sharpen_real").main([str(data), "--picture", str(picture)])
     scores = found["flanders-2018"]
@@ -316,7 +316,6 @@ def test_sharpening_of_real_dates(data, capsys, tmp_path):
     panned = found["landsat_c2"]["ergas"]
     assert panned["atprk"] < 0.9 * panned["bilinear"]
     assert picture.exists()
-    assert "flanders-2018, 6 dates" in capsys.readouterr().out
 
 
 def test_kernels_of_fusion(capsys):
