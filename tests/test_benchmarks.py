@@ -320,6 +320,9 @@ def test_filling(data, monkeypatch, capsys, tmp_path):
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_sharpening_of_real_dates(data, capsys, tmp_path):
+
+
+def test_sharpening_of_real_dates(data, tmp_path):
     picture = tmp_path / "sharpened.png"
     found = import_benchmark("sharpen_real").main([str(data), "--picture", str(picture)])
     scores = found["flanders-2018"]
@@ -329,7 +332,6 @@ def test_sharpening_of_real_dates(data, capsys, tmp_path):
     panned = found["landsat_c2"]["ergas"]
     assert panned["atprk"] < 0.9 * panned["bilinear"]
     assert picture.exists()
-    assert "flanders-2018, 6 dates" in capsys.readouterr().out
 
 
 def test_kernels_of_fusion(capsys):
@@ -345,7 +347,7 @@ def test_landsat_from_modis(data, monkeypatch, tmp_path):
     picture = tmp_path / "shenzhen.png"
     table = import_benchmark("fusion_real").main(["--picture", str(picture)])
     for date in ("2000", "2002"):
-        rmse = table.xs("rmse", axis=1, level=1).loc[date]
+        rmse = table["rmse"].loc[date]
         for method in ("STARFM", "STARFM-SI", "ATPRK"):
             assert (rmse.loc[method] < rmse.loc["mean change"] * 1.15).all()
             assert (rmse.loc[method] < rmse.loc["nothing"]).all()

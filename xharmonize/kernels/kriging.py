@@ -34,7 +34,7 @@ from numba import njit
 
 from xharmonize.errors import GridError
 from xharmonize.kernels.regrid import AxisMap, spread
-from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
+from xharmonize.types import AnyArray, BoolArray, Float64Array, FloatArray, IntArray
 
 RADIUS = 2
 """Coarse pixels on each side that a fine pixel is kriged from: 5 x 5."""
@@ -188,7 +188,7 @@ def _add_pairs(here, there, sums):  # type: ignore[no-untyped-def]
     for i in range(here.size):
         apart = np.float64(here[i]) - np.float64(there[i])
         is_valid = abs(apart) < np.inf
-        count += is_valid
+        count += int(is_valid)
         square += apart * apart if is_valid else 0.0
     sums[0] += count
     sums[1] += 0.5 * square
@@ -303,7 +303,8 @@ def kriging_of(length: float, y: Support, x: Support) -> Kriging:
     y, x : Support
         Of a coarse pixel.
     """
-    place = np.stack(np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1], axis=-1).reshape(-1, 2)
+    around = np.arange(-RADIUS, RADIUS + 1)
+    place = np.stack(np.meshgrid(around, around, indexing="ij"), axis=-1).reshape(-1, 2)
     lags = (place[:, None] - place[None]).reshape(-1, 2)
     among = _covariance(length, lags, y, x).reshape(len(place), len(place))
     between = _between(length, y, x)
@@ -397,14 +398,9 @@ def _mend(values: FloatArray, is_there: BoolArray, kriging: Kriging, out: FloatA
         return
     inner = slice(RADIUS, -RADIUS)
     row, column = np.nonzero(spread(~is_there, RADIUS)[inner, inner])
-    around, near = (
-        np.lib.stride_tricks.sliding_window_view(one, (_SIDE, _SIDE))[row, column].reshape(
-            row.size, -1
-        )
-        for one in (is_there, values)
-    )
+    around, near = (_windows(one, row, column) for one in (is_there, values))
     found = np.full((row.size, len(kriging.between)), np.nan, np.float32)
-    _, pattern = np.unique(np.packbits(around, axis=1), axis=0, return_inverse=True)
+    pattern: IntArray = np.unique(np.packbits(around, axis=1), axis=0, return_inverse=True)[1]
     order, n_each = np.argsort(pattern, kind="stable"), np.bincount(pattern)
     for member in np.split(order, np.cumsum(n_each)[:-1]):
         one = around[member[0]]
@@ -415,6 +411,13 @@ def _mend(values: FloatArray, is_there: BoolArray, kriging: Kriging, out: FloatA
         out.shape[0] // kriging.factors[0], kriging.factors[0], -1, kriging.factors[1]
     )
     tiles[row, :, column] = found.reshape(-1, *kriging.factors)
+
+
+def _windows(values: AnyArray, row: IntArray, column: IntArray) -> AnyArray:
+    """Windows (n, 25) of an array (y, x) that begin at these pixels."""
+    view = np.lib.stride_tricks.sliding_window_view(values, (_SIDE, _SIDE))
+    found: AnyArray = view[row, column].reshape(row.size, -1)
+    return found
 
 
 @njit(nogil=True, cache=True)
