@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from helpers.training import make_cubes, make_pairs, only
@@ -284,6 +285,19 @@ def test_truth_is_scored_where_pairs_carry_it(pairs):
     scores = judge.mean_of(rows)
     assert {reference for _, reference in scores.index} == {"observed", "truth"}
     assert scores.loc[("observed target", "truth"), "rmse_red"] == pytest.approx(0.001, abs=1e-5)
+
+
+def test_scores_do_not_depend_on_chunks(pairs, trained):
+    """Lazy pairs are scored block by block, through files, and give what those in memory give."""
+    from xharmonize.training import judge
+
+    models = {"identity": None, "small-conv": trained[0].model}
+    bands = [str(band) for band in pairs["target"]["band"].values]
+    found = [
+        judge.mean_of(judge.score_pair(models, tree, 1, None, bands, {}))
+        for tree in (pairs, pairs.chunk(y=7, x=11))
+    ]
+    pd.testing.assert_frame_equal(*found, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

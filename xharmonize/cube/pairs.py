@@ -277,6 +277,22 @@ def as_cube(side: xr.DataArray) -> xr.DataArray:
     return side.swap_dims(pair="time").drop_vars("pair", errors="ignore")
 
 
+def moved_target(pairs: xr.DataTree) -> xr.DataArray:
+    """Target (pair, band, y, x) [1], moved to where its source lies if the pairs are registered.
+
+    By linear interpolation on its own grid: inputs of networks must show the source's pixels as
+    they were observed.
+    """
+    target, fit = target_of(pairs), shifts_in(pairs)
+    if fit is None:
+        return target
+    cube = as_cube(target)
+    source = as_cube(next(iter(source_groups(pairs).values())))
+    apart = pair_shifts(source, cube, fit).assign_coords(time=cube["time"].values)
+    moved = regrid(cube, like=cube, shifts=-apart)
+    return target.copy(data=moved.transpose("time", *target.dims[1:]).data)
+
+
 def on_target_grid(
     pairs: xr.DataTree,
     *,

@@ -83,11 +83,11 @@ def leave_out(pairs: P, *, by: By = "date") -> Iterator[Fold]:
         if not away.all():
             rest = pick(pairs, np.flatnonzero(~away))
             look = hide_target(pick(pairs, np.array([k])))
-            rest, look = (_unseen(part, target[[k]]) for part in (rest, look))
+            rest, look = (unseen(part, target[[k]]) for part in (rest, look))
             yield Fold(rest=rest, look=look, left_out=np.array([k]))
 
 
-def _unseen(pairs: P, days: Any) -> P:
+def unseen(pairs: P, days: Any) -> P:
     """Pairs registered, if they are, by shifts that do not come from the target of some days."""
     if isinstance(pairs, xr.Dataset) or (fit := shifts_in(pairs)) is None:
         return pairs
@@ -109,7 +109,7 @@ def target_side(pairs: Pairs) -> xr.DataArray:
 
 def _blocks(pairs: P) -> Iterator[Fold]:
     n_y, n_x = (target_side(pairs).sizes[dim] for dim in ("y", "x"))
-    pairs = _unseen(pairs, _days(pairs, "target"))
+    pairs = unseen(pairs, _days(pairs, "target"))
     every = np.arange(target_side(pairs).sizes["pair"])
     if min(n_y, n_x) < 4 * GUARD:
         raise FitError(f"{n_y} x {n_x} pixels are too few to leave out a block", cure="add dates")
@@ -244,17 +244,17 @@ def estimate_left_out(
 def score_estimates(found: xr.Dataset) -> xr.Dataset:
     """Score estimates of `estimate_left_out`, as they are and with the means of dates removed.
 
+    Computes, block by block where the estimates are lazy.
+
     Returns
     -------
     Dataset
         ``ergas``, ``sam`` [degree], ``ndvi_rmse`` [1] if there are red and near infrared (method,
         pair); ``rmse``, ``bias`` (model, pair, band) [1]; with ``_centred`` those without the mean
-        difference of each date and band; ``deviation`` (model, pair, band), 1.4826 times the
-        median absolute deviation of the differences [1].
+        difference of each date and band.
     """
     estimate, target = found["estimate"], found["target"]
-    difference = estimate - target
-    bias = difference.mean(["y", "x"])
+    bias = (estimate - target).mean(["y", "x"]).compute()
     parts = {"": estimate, "_centred": estimate - bias}
     result: dict[str, xr.DataArray] = {"bias": bias}
     for suffix, values in parts.items():
@@ -262,12 +262,18 @@ def score_estimates(found: xr.Dataset) -> xr.Dataset:
         rows = [_scored(values.sel(model=m, drop=True), target) for m in found["model"].values]
         table = xr.concat(rows, "model")
         result |= {f"{name}{suffix}": layer for name, layer in table.data_vars.items()}
-    spread = abs(difference - difference.median(["y", "x"])).median(["y", "x"])
-    result["deviation"] = 1.4826 * spread
     coords = {n: c.variable for n, c in found.coords.items() if c.dims == ("pair",)}
     bare = {name: layer.drop_vars(layer.coords) for name, layer in result.items()}
     names = {n: found[n].values for n in ("model", "band")}
-    return xr.Dataset(bare, coords={**coords, **names})
+    return xr.Dataset(bare, coords={**coords, **names}).compute()
+
+
+def robust_deviation(found: xr.Dataset) -> xr.DataArray:
+    """1.4826 times the median absolute deviation of the differences (model, pair, band) [1]."""
+    difference = found["estimate"] - found["target"]
+    away = abs(difference - difference.median(["y", "x"]))
+    spread: xr.DataArray = 1.4826 * away.median(["y", "x"])
+    return spread.drop_vars(spread.coords)
 
 
 def _scored(estimate: xr.DataArray, target: xr.DataArray) -> xr.Dataset:

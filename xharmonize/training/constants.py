@@ -61,7 +61,7 @@ class Constants:
 
 
 def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Constants:
-    """Measure per-band constants of training samples.
+    """Measure per-band constants of training samples; pixels that were filled do not count.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Const
     counts = np.zeros((len(bands), n_bins))
     for part in store.stream(samples):
         at = 0
-        for images in (*part.inputs, part.target):
+        for images in (*(seen for _, seen in _observed(store, part)), part.target):
             counts[at : at + images.shape[1]] += _fine(images, n_bins)
             at += images.shape[1]
     middle = LOWEST + STEP * (np.arange(n_bins) + 0.5)
