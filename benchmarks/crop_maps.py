@@ -205,7 +205,6 @@ def trained(folder: Path, n: int, steps: int) -> dict[str, Any]:
     networks = {
         "small-conv": SmallConv(steps=steps),
         "mgan": Mgan(steps=steps, width=16, discriminator_width=16),
-        "mgan, L1 alone": Mgan(steps=steps, width=16, discriminator_width=16, adversary="none"),
     }
     found: dict[str, Any] = {
         "raw": None,

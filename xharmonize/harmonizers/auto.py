@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from xharmonize._progress import computing, counted
 from xharmonize.cube.contract import REFLECTANCE, read_coordinate, select_bands
 from xharmonize.cube.geobox import geobox_of, is_same_crs
 from xharmonize.cube.pairs import as_cube, shifts_in, source_groups, target_of, with_shifts
@@ -65,6 +66,7 @@ def fit_auto(
     size: int = SIZE,
     allow_one_pair: bool = False,
     allow_mixed_levels: bool = False,
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Fit the recommended model to pairs, and score it on dates left out; computes.
 
@@ -99,6 +101,8 @@ def fit_auto(
         Whether to fit a single pair: what changes from date to date is then in the model.
     allow_mixed_levels : bool
         Whether to accept pairs with only one side normalised to nadir view.
+    progress : bool, optional
+        Whether to draw a bar; by default on a terminal.
 
     Returns
     -------
@@ -130,13 +134,15 @@ def fit_auto(
     _require_dates(n_dates, allow_one_pair=allow_one_pair)
     note = "not registered"
     if register and isinstance(pairs, xr.DataTree):
-        moved, note = _registered(pairs, series) if shifts is None else (shifts, "registered")
+        with computing("Registering", progress):
+            moved, note = _registered(pairs, series) if shifts is None else (shifts, "registered")
     maker = Maker(shifts=moved, psf=PSF if isinstance(pairs, xr.DataTree) else 0.0)
     data = read_pairs(maker.on_grid(chosen), allow_mixed_levels=allow_mixed_levels)
     table = table_between(data.facts["source_bandpass"], data.facts["target_bandpass"])
     by: By = "date" if n_dates > 1 else "block"
     methods = {**comparisons(table), AUTO: maker.method()}
-    estimates = estimate_left_out(chosen, methods, by=by)
+    with counted(f"Leaving out {by}s", progress) as tell:
+        estimates = estimate_left_out(chosen, methods, by=by, tell=tell)
     scores = score_estimates(estimates).assign(deviation=robust_deviation(estimates))
     uses = _decide(scores, table)
     fit = maker.fit(chosen).assign_coords(pair=data.dates)

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import BAND_COORDS, REFLECTANCE, TIME_COORDS, read_coordinate
-from xharmonize.cube.pairs import on_target_grid, shifts_in, target_of, with_shifts
+from xharmonize.cube.contract import REFLECTANCE, read_coordinate
+from xharmonize.cube.pairs import cube_of, on_target_grid, shifts_in, target_of, with_shifts
 from xharmonize.cube.shifts import without_reference
 from xharmonize.errors import FitError, OptionError
 from xharmonize.metrics import Sam, score
@@ -176,20 +176,7 @@ def gridded(pairs: Pairs, **options: Any) -> xr.Dataset:
 
 def source_cube(pairs: xr.Dataset) -> xr.DataArray:
     """Source of pairs on one grid as a cube (time, band, y, x) with its contract."""
-    source = pairs["source"]
-    if "source_band" in source.dims:
-        source = source.drop_vars("band", errors="ignore").rename(source_band="band")
-    known: dict[str, Any] = {
-        name: ("pair", read_coordinate(pairs, f"{name}_source")) for name in ("time", *TIME_COORDS)
-    }
-    bare = source.drop_vars(
-        [n for n in source.coords if n not in ("band", "y", "x", "spatial_ref")]
-    )
-    cube = bare.assign_coords(known).swap_dims(pair="time").transpose("time", "band", "y", "x")
-    shape = cube.shape[:2]
-    values = {"scale": 1.0, "offset": 0.0, "nodata": np.nan, "is_decoded": True}
-    plain = {n: (("time", "band"), np.full(shape, values[n])) for n in BAND_COORDS}
-    return cube.assign_coords(plain).rename(REFLECTANCE)
+    return cube_of(pairs, "source")
 
 
 def as_estimate(cube: xr.DataArray) -> xr.DataArray:
@@ -199,9 +186,15 @@ def as_estimate(cube: xr.DataArray) -> xr.DataArray:
 
 
 def estimate_left_out(
-    pairs: Pairs, methods: Mapping[str, Method], *, by: By = "date"
+    pairs: Pairs,
+    methods: Mapping[str, Method],
+    *,
+    by: By = "date",
+    tell: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     """Estimate each target by models that were not fitted on it; computes.
+
+    ``tell(done, total)`` is called after each estimate.
 
     Returns
     -------
@@ -214,12 +207,15 @@ def estimate_left_out(
     shape = (len(methods), *target.transpose("pair", "band", "y", "x").shape)
     found = np.full(shape, np.nan, np.float32)
     given: Any = pairs
-    for fold in leave_out(given, by=by):
+    total = len(methods) * (shape[1] if by == "date" else 4)
+    for k, fold in enumerate(leave_out(given, by=by)):
         for m, method in enumerate(methods.values()):
             part = method(fold.rest, fold.look).sel(band=bands)
             values = np.asarray(part.transpose("pair", "band", "y", "x").values)
             inside = True if fold.inside is None else fold.inside
             found[m, fold.left_out] = np.where(inside, values, found[m, fold.left_out])
+            if tell is not None:
+                tell(k * len(methods) + m + 1, total)
     truth = np.asarray(target.transpose("pair", "band", "y", "x").values, np.float32)
     ok: BoolArray = np.asarray(np.isfinite(found).all(axis=(0, 2)) & np.isfinite(truth).all(axis=1))
     root = _root(pairs)
