@@ -17,6 +17,7 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
+from xharmonize.cluster.share import require_usable
 from xharmonize.cube.pairs import as_tree
 from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
@@ -157,7 +158,7 @@ def train(
     if isinstance(pairs, xr.Dataset) and {"source", "target"} <= set(pairs.data_vars):
         pairs = as_tree(pairs)
     if client is not None:
-        on_workers.require_usable(client)
+        require_usable(client)
     if isinstance(settings.method, Closed):
         return _closed(settings.method, pairs, out, progress)
     return train_network(settings, pairs, out, progress, client=client)
