@@ -191,7 +191,9 @@ def simulated(folder: Path, *, places: int, tested: int, steps: int) -> Labelled
     features = {
         k: f.assign_coords(feature=np.arange(len(f)).astype(str)) for k, f in columns.items()
     }
-    labels = on_grid(np.concatenate(codes).astype(np.int32))
+    flat = np.concatenate(codes).astype(np.int32)
+    alone = [c for c in np.unique(flat) if np.unique(numbers[flat == c]).size < 2]
+    labels = on_grid(np.where(np.isin(flat, alone), 0, flat))  # none could be left out
     order = sorted(features, key=lambda key: key[0])
     return Labelled(features={k: features[k] for k in order}, labels=labels,
                     groups={"places": on_grid(numbers)})  # fmt: skip

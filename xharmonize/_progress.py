@@ -47,7 +47,7 @@ def tasks_of(bar: Any, task: Any) -> Any:
     def done(*_: Any) -> None:
         bar.advance(task)
 
-    return Callback(start_state=start, posttask=done)  # type: ignore[no-untyped-call]
+    return Callback(start_state=start, posttask=done)
 
 
 @contextmanager
