@@ -275,7 +275,7 @@ def _registered(one: xr.DataTree, notes: dict[str, str]) -> xr.DataArray | None:
 
 def _valid(cubes: Iterable[xr.DataArray]) -> BoolArray:
     """Pixels (y, x) where all bands of all cubes (time, band, y, x) are valid."""
-    every = [np.isfinite(cube).all(["time", "band"]).data for cube in cubes]
+    every = [(abs(cube) < np.inf).all(["time", "band"]).data for cube in cubes]
     found: BoolArray = np.asarray(np.logical_and.reduce(every))
     return found
 
