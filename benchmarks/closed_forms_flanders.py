@@ -27,7 +27,7 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.cube.pairs import as_cube, source_groups, target_of
+from xharmonize.cube.pairs import as_cube, cube_of, source_groups, target_of
 from xharmonize.harmonizers import auto, validation
 
 BANDS = ["blue", "green", "red", "nir08", "swir16", "swir22"]
@@ -90,32 +90,20 @@ def common(pairs: xr.Dataset) -> xr.Dataset:
     return pairs.sel(source_band=BANDS)
 
 
-def landsat_dates(pairs: xr.Dataset) -> xr.DataArray:
-    """The targets of pairs as a cube with its contract."""
-    times = {"time": ("pair", pairs["time_target"].values)}
-    contract = {
-        name.removesuffix("_target"): ("pair", pairs[name].values)
-        for name in map(str, pairs.coords)
-        if name.endswith("_target")
-    }
-    swapped = {f"{name}_source": values for name, values in {**contract, **times}.items()}
-    return validation.source_cube(pairs[["target"]].rename(target="source").assign_coords(swapped))
-
-
 def histogram(pairs: xr.Dataset) -> xr.Dataset:
     """Match the distributions of source and target, of all dates."""
-    return xh.fit_histogram(landsat_dates(pairs), source=validation.source_cube(common(pairs)))
+    return xh.fit_histogram(cube_of(pairs, "target"), source=validation.source_cube(common(pairs)))
 
 
 def by_date(pairs: xr.Dataset) -> xr.Dataset:
     """Give a date the distribution of all targets."""
-    return xh.fit_histogram(landsat_dates(pairs), per="date")
+    return xh.fit_histogram(cube_of(pairs, "target"), per="date")
 
 
 def by_tile(rest: xr.DataTree, look: xr.DataTree) -> xr.DataArray:
     """Give each tile of a date the distribution of all targets."""
     cube = validation.source_cube(common(whole(look)))
-    model = xh.fit_histogram(landsat_dates(whole(near(rest))))
+    model = xh.fit_histogram(cube_of(whole(near(rest)), "target"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)  # tiles reach beyond the site
         tables = xh.fit_tables(cube, model, tile=TILE, interpolate=True)

@@ -23,8 +23,7 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize.cube.screening import screen_dates
 from xharmonize.simulate.config import EFFECTS, TILE, Pass, Simulation
-from xharmonize.simulate.imaging import cloud_cover, render_sky
-from xharmonize.simulate.imaging import pass_angles as angles_of
+from xharmonize.simulate.imaging import cloud_cover, pass_angles, render_sky
 from xharmonize.simulate.noise import Window
 from xharmonize.testing import places
 
@@ -76,7 +75,8 @@ def _date(simulation: Simulation, look: Pass) -> tuple[xr.DataArray, float]:
     cube = places._cube(simulation, look, seen, gsd, ("blue", "red"), quality)
     west, north = simulation.center[0] - TILE / 2, simulation.center[1] + TILE / 2
     window = Window(left=west, top=north, step=30.0, width=32, height=32)
-    sky = render_sky(simulation, look, window, angles_of(simulation, look))
+    angles = pass_angles(look, *simulation.center, simulation.crs)
+    sky = render_sky(simulation, look, window, angles)
     return cube, VEIL * float(np.median(sky.haze))
 
 

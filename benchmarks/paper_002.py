@@ -61,7 +61,8 @@ def study_of(trees: Any, given: argparse.Namespace, folder: Path, patch: int, st
 def trained(study: Study, name: str, kind: Any, given: argparse.Namespace, seed: int) -> Any:
     """A table network of one seed, and the samples it was trained on."""
     drawn = study.split_by(with_seed(study.store, replace(study.data, split=kind), seed))
-    label = f"002-{name}-{drawn.data.patch}-{kind}-{given.tag}-{seed}"
+    samples = f"{drawn.data.patch}-{drawn.data.stride}"
+    label = f"002-{name}-{samples}-{kind}-{given.tag}-{seed}"
     return drawn, drawn.train(label, make_method(name, given, seed))
 
 

@@ -1,7 +1,8 @@
 """Fingerprint of the scene simulator: its statistics beside those of real observations.
 
-Run ``python benchmarks/simulator_fingerprint.py`` for the table of
-``docs/explanation/simulator.md``. Real numbers are computed from the folder that
+Run ``python benchmarks/simulator_fingerprint.py [--effects]`` for the tables of
+``docs/explanation/simulator.md``; ``--effects`` turns on all that the image itself reveals, in
+scenes and on the same day (spectra have none). Real numbers are computed from the folder that
 ``XHARMONIZE_DATA`` names (by default ``../shared/data``) and left out where it is absent.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from xharmonize.sensors import get_sensor
-from xharmonize.simulate.config import Orbit, Pass, Simulation
+from xharmonize.simulate.config import EFFECTS, Orbit, Pass, Simulation
 from xharmonize.simulate.imaging import anisotropy, pass_angles
 from xharmonize.simulate.landscape import Cover, render_landscape
 from xharmonize.simulate.noise import Window
@@ -168,9 +169,9 @@ def on_landsat(simulation: Simulation, ground: object, s2: Pass, l8: Pass) -> np
     return np.array(rows)
 
 
-def simulated_pairs(variant: str, n_places: int) -> np.ndarray:
+def simulated_pairs(variant: str, n_places: int, effects: tuple[str, ...] = ()) -> np.ndarray:
     """Statistics (place, date, band, 3) of clear pairs one or two days apart."""
-    simulation = Simulation(variant=variant, cloudiness=0.0)
+    simulation = Simulation(variant=variant, cloudiness=0.0, effects=effects)
     found = []
     for place in range(400):
         ground = render_tile_ground(simulation, 470 + 3 * place, 5800 + 7 * place)
@@ -221,8 +222,8 @@ def real_pairs() -> np.ndarray | None:
     return np.array([dates])
 
 
-def scene_table(variant: str, n_places: int) -> list[str]:
-    mine, real = simulated_pairs(variant, n_places), real_pairs()
+def scene_table(variant: str, n_places: int, effects: tuple[str, ...] = ()) -> list[str]:
+    mine, real = simulated_pairs(variant, n_places, effects), real_pairs()
     lines = []
     for k, name in enumerate(("correlation", "slope")):
         for i, band in enumerate(BANDS):
@@ -250,7 +251,9 @@ def scene_table(variant: str, n_places: int) -> list[str]:
 # --- one pixel on the same day ---------------------------------------------------------------
 
 
-def simulated_same_day(variant: str, n_days: int, atmosphere: float) -> np.ndarray:
+def simulated_same_day(
+    variant: str, n_days: int, atmosphere: float, effects: tuple[str, ...] = ()
+) -> np.ndarray:
     """SD over days of Sentinel-2 minus Landsat, per pixel: (pixel, band).
 
     Only pixels about as bright as that of the real series (woodland and its edges).
@@ -258,8 +261,9 @@ def simulated_same_day(variant: str, n_days: int, atmosphere: float) -> np.ndarr
     As in HLS both are brought to nadir by the c-factor of the global mean surface.
     """
     simulation = Simulation(
-        variant=variant, cloudiness=0.0, haziness=0.0, atmosphere=atmosphere, seed=3
-    )
+        variant=variant, cloudiness=0.0, haziness=0.0, atmosphere=atmosphere, seed=3,
+        effects=effects,
+    )  # fmt: skip
     ground = render_tile_ground(simulation, 523, 5865)
     straw = ENDMEMBERS.index("dark_soil")
     days = np.datetime64("2022-03-01") + (np.arange(n_days) * 240 // n_days)
@@ -303,11 +307,11 @@ def real_same_day() -> tuple[np.ndarray, np.ndarray, int] | None:
     return e.std(axis=0, ddof=1), robust, len(days)
 
 
-def same_day_table(variant: str, n_days: int) -> list[str]:
+def same_day_table(variant: str, n_days: int, effects: tuple[str, ...] = ()) -> list[str]:
     """HLS corrects both sensors with one processor and flags aerosol: half the error, no haze."""
     real, lines = real_same_day(), []
     for title, atmosphere in (("one processor", 0.5), ("two processors", 1.0)):
-        mine = simulated_same_day(variant, n_days, atmosphere)
+        mine = simulated_same_day(variant, n_days, atmosphere, effects)
         for i, band in enumerate(BANDS):
             low, mid, high = np.quantile(mine[:, i], (0.05, 0.5, 0.95))
             text = f"| same day, {title}, {band} | {mid:.4f} ({low:.4f} … {high:.4f}) "
@@ -324,7 +328,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--variants", default="abc")
     parser.add_argument("--places", type=int, default=12)
     parser.add_argument("--days", type=int, default=38)
+    parser.add_argument("--effects", action="store_true", help="all that the image reveals")
     options = parser.parse_args(arguments)
+    effects = EFFECTS if options.effects else ()
     for variant in options.variants:
         print(f"\n### Variant {variant}\n")
         print("| band | all cells | cells weighted as measured | measured | inside |")
@@ -332,8 +338,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(spectra_table(variant)))
         print("\n| quantity | simulated: median (10 % … 90 %) | real | inside |")
         print("|---|---|---|---|")
-        print("\n".join(scene_table(variant, options.places)))
-        print("\n".join(same_day_table(variant, options.days)))
+        print("\n".join(scene_table(variant, options.places, effects)))
+        print("\n".join(same_day_table(variant, options.days, effects)))
     return 0
 
 

@@ -21,10 +21,11 @@ METHODS = [
     name for name, _ in inspect.getmembers(HarmonizeAccessor, inspect.isfunction) if name[0] != "_"
 ]
 
+RADAR = ("filter_speckle", "to_decibels", "to_power")
 FUNCTIONS = {
     name: getattr(module, name)
-    for module in (xh.crops, xh.metrics, xh.series, xh)
-    for name in module.__all__
+    for module in (xh.crops, xh.metrics, xh.radar, xh.series, xh)
+    for name in getattr(module, "__all__", RADAR)
     if inspect.isfunction(getattr(module, name))
 }
 

@@ -268,6 +268,38 @@ def test_tables_of_the_papers_at_a_tiny_size(tmp_path, capsys):
     assert all(f"\n{part}\n" in told for part in parts)
 
 
+def test_crop_maps_leave_groups_out_and_pixels_that_a_method_lacks(capsys):
+    crop_maps = import_benchmark("crop_maps")
+    random = np.random.default_rng(0)
+    codes = np.repeat([1, 2], 60).astype(np.int32)
+    values = codes + random.normal(0, 0.1, (3, codes.size))
+    lacking = values.copy()
+    lacking[0, :4] = np.nan
+    names = ["a", "b", "c"]
+    features = {
+        ("5 dates", method): crop_maps.on_grid(part.astype("f4")).assign_coords(feature=names)
+        for method, part in {"raw": values, "HLS v2": lacking, "noise": 0 * values}.items()
+    }
+    features["5 dates", "noise"] += random.normal(size=features["5 dates", "noise"].shape)
+    site = crop_maps.Labelled(
+        features=features,
+        labels=crop_maps.on_grid(codes),
+        groups={"places": crop_maps.on_grid((np.arange(120) // 10).astype(np.int32) + 1)},
+    )
+    found = crop_maps.table(site, seeds=1, max_per_class=30).loc["places", "5 dates"]
+    assert found.loc["raw", "OA"] > 99 > 75 > found.loc["noise", "OA"]
+    assert "116 labelled pixels: {1: 56, 2: 60}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_crop_maps_of_simulated_places(tmp_path):
+    pytest.importorskip("torch")
+    tiny = ["simulated", str(tmp_path), "--places", "6", "--tested", "4", "--seeds", "1"]
+    found = import_benchmark("crop_maps").main([*tiny, "--steps", "2"])
+    assert {"raw", "mgan", "small-conv", "truth"} < set(found.loc["places", "6 dates"].index)
+    assert found["OA"].between(0, 100).all()
+
+
 @pytest.mark.real_data
 def test_haze_scores_alike_in_a_year_and_in_a_summer(data, monkeypatch, capsys):
     monkeypatch.setenv("XHARMONIZE_DATA", str(data))
@@ -319,9 +351,6 @@ def test_filling(data, monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_sharpening_of_real_dates(data, capsys, tmp_path):
-
-
 def test_sharpening_of_real_dates(data, tmp_path):
     picture = tmp_path / "sharpened.png"
     found = import_benchmark("sharpen_real").main([str(data), "--picture", str(picture)])

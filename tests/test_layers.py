@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "xharmonize"
-BASE = {"errors", "types", "options", "_cache", "_optional", "_replace"}
+BASE = {"_cache", "_optional", "_progress", "_replace", "_shown", "errors", "options", "types"}
 ORDER = [
     "sensors",
     "kernels",

@@ -117,3 +117,25 @@ def test_scores_of_a_closed_form_gain_by_registration(pairs):
         for one in (pairs, with_shifts(pairs, None))
     ]
     assert scores[0] < 0.9 * scores[1]
+
+
+def test_networks_are_judged_registered_too_by_shifts_of_other_dates(pairs):
+    """As they were trained; what is scored is never read for its own shift."""
+    from xharmonize.cube.pairs import target_of
+    from xharmonize.training.judge import mean_of, score_pair
+
+    bands = target_of(pairs)["band"].values.astype(str)
+    found = mean_of(score_pair({"identity": None}, pairs, 1, None, bands, {}))
+    error = found["ergas_centred"].loc["identity"]
+    assert error["observed, registered"] < 0.8 * error["observed"]
+    # Shifts that rest on this target alone are not used.
+    own = shifts_in(pairs).sel(reference_time=slice("2018-07-12", "2018-07-12"))
+    is_own = own["second_time"].values.astype("M8[D]") == np.datetime64("2018-07-12")
+    own = own.isel(edge=np.flatnonzero(is_own & own["is_reference"].values))
+    notes = {}
+    found = score_pair({"identity": None}, with_shifts(pairs, own), 1, None, bands, notes)
+    assert {row["reference"] for row in found} == {"observed"}
+    assert "rest on the scored date alone" in notes["observed, registered"]
+    bare = with_shifts(pairs, None)
+    scores = mean_of(score_pair({"identity": None}, bare, 1, None, bands, {}))
+    assert scores.index.get_level_values(1).tolist() == ["observed"]

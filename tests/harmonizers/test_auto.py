@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize.harmonizers import auto, fit_auto, validation
+from xharmonize.harmonizers import auto, auto_harmonizer, fit_auto, validation
 from xharmonize.testing import assert_chunk_invariant, example_cube
 
 BANDS = ("blue", "green", "red", "nir08")
@@ -99,7 +99,7 @@ def test_pixels_without_a_logarithm_take_the_linear_member(model):
     source, _ = cubes()
     dark = source.copy()
     dark[0, 0, 5, 5] = -0.01
-    linear = auto.member_of(model, "linear")
+    linear = auto_harmonizer.member_of(model, "linear")
     expected = xh.harmonizers.LinearHarmonizer(fit=linear)(dark)[0, :, 5, 5]
     np.testing.assert_allclose(xh.to_landsat(dark, model)[0, :, 5, 5], expected, rtol=1e-5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from helpers.training import make_cubes, make_pairs
 
 import xharmonize as xh
@@ -26,9 +27,12 @@ def store(pairs, tmp_path_factory):
 def test_constants_are_those_of_numpy(store):
     samples = np.flatnonzero(store.kept)
     found = constants.measure(store, samples, (1.0, 99.0))
-    images = [*store.read(samples).inputs, store.read(samples).target]
-    values = [image[:, b] for image in images for b in range(image.shape[1])]
-    for k, band in enumerate(values):
+    fine, exact, target = (store.read(samples).inputs[0], store.read(samples).exact,
+                           store.read(samples).target)  # fmt: skip
+    is_seen = np.isfinite(np.kron(exact[:, :4], np.ones((3, 3))))
+    values = dict(enumerate(np.where(is_seen, fine, np.nan).swapaxes(0, 1)))
+    values |= dict(enumerate(target.swapaxes(0, 1), start=found.n_source))
+    for k, band in values.items():
         own = band[np.isfinite(band)].astype(float)
         low, high = np.percentile(own, (1, 99))
         clipped = np.clip(own, low, high)
@@ -36,6 +40,24 @@ def test_constants_are_those_of_numpy(store):
         assert found.high[k] == pytest.approx(high, abs=2e-4)
         assert found.mean[k] == pytest.approx(clipped.mean(), abs=1e-4)
         assert found.deviation[k] == pytest.approx(clipped.std(), abs=1e-4)
+
+
+def test_pixels_that_were_filled_do_not_count(tmp_path):
+    """Holes are filled with the mean of the sample: percentiles would be drawn to it."""
+    pairs = make_pairs(2, missing=0.0)
+    source = pairs["source"].to_dataset()
+    holes = source["reflectance"].copy(data=source["reflectance"].values.copy())
+    holes[:, :, 10:40, 10:40] = np.nan
+    nodes = {"/": pairs.to_dataset(), "/target": pairs["target"].to_dataset()}
+    tree = xr.DataTree.from_dict({**nodes, "/source": source.assign(reflectance=holes)})
+    store = build_store(tree, tmp_path / "s", Data(patch=16, min_valid=0.2, max_cloud=1.0))
+    samples = np.flatnonzero(store.kept)
+    found = constants.measure(store, samples, (0.0, 100.0))
+    image, exact = store.read(samples).inputs[0][:, 2], store.read(samples).exact[:, 2]
+    seen = image[np.isfinite(np.kron(exact, np.ones((3, 3))))]
+    assert seen.size < image.size
+    assert found.mean[2] == pytest.approx(seen.mean(), abs=2e-4)
+    assert found.mean[2] != pytest.approx(image.mean(), abs=2e-4)
 
 
 def test_lines_recover_what_made_the_target(tmp_path):

@@ -326,6 +326,7 @@ def test_settings_as_printed_are_those_of_the_papers():
     assert configs.TileLut.printed().refine is False
     assert configs.Mgan.printed(width=8).width == 8
     assert (mgan.epochs, tile.epochs, configs.HlsGan.printed().epochs) == (100, 200, 0)
+    assert configs.Pix2pix.printed().epochs == 200
     with pytest.raises(OptionError, match="small-conv is in no paper"):
         configs.SmallConv.printed()
 

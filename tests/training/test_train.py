@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from helpers.training import make_cubes, make_pairs, only
@@ -12,6 +13,7 @@ from helpers.training import make_cubes, make_pairs, only
 import xharmonize as xh
 from xharmonize.errors import (
     BandError,
+    ClusterError,
     FitError,
     ModelError,
     OptionError,
@@ -219,6 +221,22 @@ def test_every_closed_form_gives_a_fit_that_is_applied(method, pairs, cubes, tmp
     assert np.isfinite(found.values).mean() > 0.8
 
 
+@pytest.mark.parametrize("method", ["ols", "small-conv"])
+def test_pairs_of_one_grid_are_taken_too(method, pairs, cubes):
+    """`match_pairs` gives what `collect_pairs` gives of a cube on the target's grid."""
+    source, target = cubes
+    source = source.harmonize.regrid(like=target, min_valid=1.0)
+    config = None if method == "ols" else Config(method=QUICK, data=DATA)
+    found = [
+        xh.train(method, one, config=config, progress=False).scores
+        for one in (
+            xh.match_pairs(source, target, bands="all"),
+            xh.collect_pairs(source, target, tolerance="2D", max_score=None),
+        )
+    ]
+    pd.testing.assert_frame_equal(*found)
+
+
 @pytest.mark.parametrize("method", ["ols", "multi-ols"])
 def test_one_date_is_scored_by_quarters_of_its_area(method, pairs):
     training = xh.train(method, only(pairs, [0]))
@@ -284,6 +302,28 @@ def test_truth_is_scored_where_pairs_carry_it(pairs):
     scores = judge.mean_of(rows)
     assert {reference for _, reference in scores.index} == {"observed", "truth"}
     assert scores.loc[("observed target", "truth"), "rmse_red"] == pytest.approx(0.001, abs=1e-5)
+
+
+def test_scores_do_not_depend_on_chunks(pairs, trained):
+    """Lazy pairs are scored block by block, through files, and give what those in memory give."""
+    from xharmonize.training import judge
+
+    models = {"identity": None, "small-conv": trained[0].model}
+    bands = [str(band) for band in pairs["target"]["band"].values]
+    found = [
+        judge.mean_of(judge.score_pair(models, tree, 1, None, bands, {}))
+        for tree in (pairs, pairs.chunk(y=7, x=11))
+    ]
+    pd.testing.assert_frame_equal(*found, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ols", "small-conv"])
+def test_a_place_that_cannot_be_written_and_no_client_are_refused_first(method, pairs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((ModelError, StoreError), match=r"cannot be written|nothing can be written"):
+        xh.train(method, pairs, out=tmp_path / "file" / "model.nc")
+    with pytest.raises(ClusterError, match="is none; give distributed"):
+        xh.train(method, pairs, client="tcp://there")
 
 
 @pytest.mark.parametrize(

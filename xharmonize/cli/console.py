@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from dask.callbacks import Callback
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from typer.core import TyperCommand
 
+from xharmonize._progress import tasks_of
 from xharmonize.errors import XHarmonizeError, XHarmonizeWarning, printable, worded
 
 # Without a terminal rich would wrap at 80 columns, and tables in a log would be hard to search.
@@ -158,25 +158,10 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-class _Bar(Callback):
-    """Count the tasks of every graph that runs while this callback is active."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._progress, self._task, self._total = progress, task, 0
-
-    def _start_state(self, _: Any, state: Mapping[str, Any]) -> None:
-        self._total += sum(len(state[name]) for name in ("ready", "waiting"))
-        self._progress.update(self._task, total=self._total)
-
-    def _posttask(self, *_: Any) -> None:
-        self._progress.advance(self._task)
-
-
 @contextmanager
 def progress(description: str) -> Iterator[None]:
     """Show a progress bar for Dask computations in the block; without a terminal, a plain line."""
-    with _bar(description) as (bar, task), _Bar(bar, task):
+    with _bar(description) as (bar, task), tasks_of(bar, task):
         yield
 
 

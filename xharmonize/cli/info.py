@@ -224,7 +224,9 @@ def show(
     if isinstance(model, HasBundle) and model.bundle is not None:
         _show_card(model.bundle.card, digest=model.bundle.ref.digest)
         return
-    facts = dict(model.attrs) if isinstance(model, xr.Dataset) else model.summary()
+    facts: Mapping[str, Any] = (
+        dict(model.attrs) if isinstance(model, xr.Dataset) else model.summary()
+    )
     _print_facts(facts, title=str(facts.get("title", name)))
 
 
@@ -248,6 +250,6 @@ def _score_rows(scores: Mapping[str, float]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _print_facts(facts: dict[str, Any], *, title: str) -> None:
+def _print_facts(facts: Mapping[str, Any], *, title: str) -> None:
     rows = [{"field": name, "value": value} for name, value in facts.items()]
     console.print_table(rows, title=title)

@@ -53,7 +53,8 @@ def _options(name: str) -> Iterator[Parameter]:
         said = {"One of ": ", ".join(told.choices), "Default: ": told.default}
         words = [told.text, *(f"{word}{text}" for word, text in said.items() if text)]
         option = typer.Option(help=". ".join(words) + ".")
-        annotation = Annotated[str if told.is_required else str | None, option]
+        kind: Any = str if told.is_required else str | None
+        annotation: Any = Annotated[kind, option]
         default = Parameter.empty if told.is_required else None
         yield Parameter(key, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 

@@ -127,10 +127,8 @@ def run(
             _print(training, out)
         return
     pairs = open_pairs(job, path)
-    with (
-        _workers(workers, scheduler) as client,
-        console.progress(f"Training {config.method.name}"),
-    ):
+    console.say(f"Training {config.method.name} …")
+    with _workers(workers, scheduler) as client:
         training = xh.train(config.method.name, pairs, config=config, client=client, out=out)
     _print(training, out)
 
@@ -174,7 +172,9 @@ def open_pairs(job: Job, path: Path) -> xr.DataTree:
     for cube in (source, target):
         check(cube, refuse=True)
     with console.progress("Choosing pairs"):
-        pairs = xh.collect_pairs(source, target, tolerance=job.tolerance, register=job.register)
+        pairs = xh.collect_pairs(
+            source, target, tolerance=job.tolerance, register=job.register, progress=False
+        )
     within = job.tolerance if isinstance(job.tolerance, str) else f"{job.tolerance:g} days"
     console.say(f"Pairs of dates within {within}: {pairs.sizes['pair']}")
     return pairs

@@ -109,7 +109,13 @@ def _ref_of(model: Any) -> ModelRef:
 
 
 def require_usable(client: Client) -> None:
-    """Raise `ClusterError` unless the client is connected, and waits for answers."""
+    """Raise `ClusterError` unless it is a client that is connected, and waits for answers."""
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise ClusterError(
+            "is none", argument="client", value=client, cure="give distributed.Client(address)"
+        )
     if client.asynchronous:
         raise ClusterError(
             "answers are waited for, which an asynchronous client does not",

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xharmonize._progress import computing
 from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.contract import (
     BAND_COORDS,
@@ -134,6 +135,7 @@ def collect_pairs(
     min_valid: float = 0.5,
     max_score: float | None = 2.0,
     register: bool | xr.Dataset = False,
+    progress: bool | None = None,
 ) -> xr.DataTree:
     """Pair the dates of two cubes, each on its own grid, cloudy and hazy ones left out.
 
@@ -163,6 +165,8 @@ def collect_pairs(
         Whether to fit the shifts of the source's dates against the target, which reads pixels of
         all dates and computes; or such a fit, from ``fit_shifts(source, reference=target)``. Every
         model that is fitted or trained on the pairs then takes them as registered.
+    progress : bool, optional
+        Whether to draw a bar of what is read; by default on a terminal.
 
     Returns
     -------
@@ -187,12 +191,14 @@ def collect_pairs(
     first = next(iter(groups.values()))
     found = None
     if min_valid > 0 or max_score is not None:
-        found = screen_dates(first, other, min_valid=min_valid, tolerance=longest)
+        with computing("Screening dates", progress):
+            found = screen_dates(first, other, min_valid=min_valid, tolerance=longest)
     usable = None if found is None else [one.usable(min_valid, max_score) for one in found]
     chosen = _pair_up(first, other, longest, usable=usable)
     fit = register if isinstance(register, xr.Dataset) else None
     if register is True:
-        fit = fit_shifts(first, reference=other)
+        with computing("Registering", progress):
+            fit = fit_shifts(first, reference=other)
     wanted = other.isel(time=chosen[:, 1])
     root = _told(first.isel(time=chosen[:, 0]), wanted, chosen, found or (), fit)
     limits = f"min_valid {min_valid:g}, max_score {max_score}"
@@ -308,6 +314,45 @@ def with_node(pairs: xr.DataTree, path: str, cube: xr.DataArray) -> xr.DataTree:
 def as_cube(side: xr.DataArray) -> xr.DataArray:
     """Return one side of collected pairs as a cube (time, band, y, x) with its contract."""
     return side.swap_dims(pair="time").drop_vars("pair", errors="ignore")
+
+
+def cube_of(pairs: xr.Dataset, side: Literal["source", "target"]) -> xr.DataArray:
+    """Return one side of pairs on one grid as a cube (time, band, y, x) with its contract."""
+    array = pairs[side]
+    if "source_band" in array.dims:
+        array = array.drop_vars("band", errors="ignore").rename(source_band="band")
+    known: dict[str, Any] = {
+        name: ("pair", read_coordinate(pairs, f"{name}_{side}")) for name in ("time", *TIME_COORDS)
+    }
+    bare = array.drop_vars([n for n in array.coords if n not in ("band", "y", "x", "spatial_ref")])
+    cube = bare.assign_coords(known).swap_dims(pair="time").transpose("time", "band", "y", "x")
+    shape = cube.shape[:2]
+    values = {"scale": 1.0, "offset": 0.0, "nodata": np.nan, "is_decoded": True}
+    plain = {n: (("time", "band"), np.full(shape, values[n])) for n in BAND_COORDS}
+    return cube.assign_coords(plain).rename(REFLECTANCE)
+
+
+def as_tree(pairs: xr.Dataset) -> xr.DataTree:
+    """Return pairs on one grid, from `match_pairs`, in the form of `collect_pairs`."""
+    root = {n: c.variable for n, c in pairs.coords.items() if c.dims == ("pair",)}
+    nodes = {f"/{side}": _node(cube_of(pairs, side)) for side in ("source", "target")}
+    return xr.DataTree.from_dict({"/": xr.Dataset(coords=root, attrs=pairs.attrs), **nodes})
+
+
+def moved_target(pairs: xr.DataTree) -> xr.DataArray:
+    """Target (pair, band, y, x) [1], moved to where its source lies if the pairs are registered.
+
+    By linear interpolation on its own grid: inputs of networks must show the source's pixels as
+    they were observed.
+    """
+    target, fit = target_of(pairs), shifts_in(pairs)
+    if fit is None:
+        return target
+    cube = as_cube(target)
+    source = as_cube(next(iter(source_groups(pairs).values())))
+    apart = pair_shifts(source, cube, fit).assign_coords(time=cube["time"].values)
+    moved = regrid(cube, like=cube, shifts=-apart)
+    return target.copy(data=moved.transpose("time", *target.dims[1:]).data)
 
 
 def on_target_grid(

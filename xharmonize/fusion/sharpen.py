@@ -164,7 +164,7 @@ def sharpen(
     RadiometryError
         If a cube holds digital numbers where reflectance is needed, or its bandpass is unknown.
     """
-    coarse, method, given = _decoded(cube), as_method(model), None
+    coarse, method, given = _decoded(at_door(cube)), as_method(model), None
     near = None if fine is None else _reflectance(at_door(fine))
     if near is None and pan is None:
         given, (near, coarse) = coarse, split_by_pixel(coarse)
@@ -222,7 +222,6 @@ def as_method(model: Model) -> Harmonizer:
 
 
 def _decoded(cube: Any) -> Any:
-    cube = at_door(cube)
     require_contract(cube)
     if not cube.sizes["time"]:
         raise TimeAxisError("the cube has no date", cure="a selection before may have left none")

@@ -1,6 +1,7 @@
 """Harmonisers: callables that convert a cube to the bandpass of another sensor."""
 
-from xharmonize.harmonizers.auto import AutoHarmonizer, fit_auto
+from xharmonize.harmonizers.auto import fit_auto
+from xharmonize.harmonizers.auto_harmonizer import AutoHarmonizer
 from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
 from xharmonize.harmonizers.linear import LinearHarmonizer, fit_linear
 from xharmonize.harmonizers.lut.harmonizers import (

@@ -19,12 +19,7 @@ from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
 from xharmonize.cube.pairs import match_pairs
 from xharmonize.errors import BandError, FitError, GridError
 from xharmonize.harmonizers import base
-from xharmonize.harmonizers.linear import (
-    Pairs,
-    common_bands,
-    fit_attrs,
-    read_pairs,
-)
+from xharmonize.harmonizers.paired import Pairs, common_bands, fit_attrs, read_pairs
 from xharmonize.harmonizers.protocol import Checked, Fitted
 from xharmonize.harmonizers.sums import require_samples
 from xharmonize.kernels import regression

@@ -24,7 +24,7 @@ from xharmonize.errors import (
     XHarmonizeError,
     suggest,
 )
-from xharmonize.harmonizers.auto import AUTO, AutoHarmonizer
+from xharmonize.harmonizers.auto_harmonizer import AUTO, AutoHarmonizer
 from xharmonize.harmonizers.linear import LINEAR, LinearHarmonizer
 from xharmonize.harmonizers.lut.harmonizers import (
     HISTOGRAM,

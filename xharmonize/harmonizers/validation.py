@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.contract import BAND_COORDS, REFLECTANCE, TIME_COORDS, read_coordinate
-from xharmonize.cube.pairs import on_target_grid, shifts_in, target_of, with_shifts
+from xharmonize.cube.contract import REFLECTANCE, read_coordinate
+from xharmonize.cube.pairs import cube_of, on_target_grid, shifts_in, target_of, with_shifts
 from xharmonize.cube.shifts import without_reference
 from xharmonize.errors import FitError, OptionError
 from xharmonize.metrics import Sam, score
@@ -83,11 +83,11 @@ def leave_out(pairs: P, *, by: By = "date") -> Iterator[Fold]:
         if not away.all():
             rest = pick(pairs, np.flatnonzero(~away))
             look = hide_target(pick(pairs, np.array([k])))
-            rest, look = (_unseen(part, target[[k]]) for part in (rest, look))
+            rest, look = (unseen(part, target[[k]]) for part in (rest, look))
             yield Fold(rest=rest, look=look, left_out=np.array([k]))
 
 
-def _unseen(pairs: P, days: Any) -> P:
+def unseen(pairs: P, days: Any) -> P:
     """Pairs registered, if they are, by shifts that do not come from the target of some days."""
     if isinstance(pairs, xr.Dataset) or (fit := shifts_in(pairs)) is None:
         return pairs
@@ -109,7 +109,7 @@ def target_side(pairs: Pairs) -> xr.DataArray:
 
 def _blocks(pairs: P) -> Iterator[Fold]:
     n_y, n_x = (target_side(pairs).sizes[dim] for dim in ("y", "x"))
-    pairs = _unseen(pairs, _days(pairs, "target"))
+    pairs = unseen(pairs, _days(pairs, "target"))
     every = np.arange(target_side(pairs).sizes["pair"])
     if min(n_y, n_x) < 4 * GUARD:
         raise FitError(f"{n_y} x {n_x} pixels are too few to leave out a block", cure="add dates")
@@ -176,20 +176,7 @@ def gridded(pairs: Pairs, **options: Any) -> xr.Dataset:
 
 def source_cube(pairs: xr.Dataset) -> xr.DataArray:
     """Source of pairs on one grid as a cube (time, band, y, x) with its contract."""
-    source = pairs["source"]
-    if "source_band" in source.dims:
-        source = source.drop_vars("band", errors="ignore").rename(source_band="band")
-    known: dict[str, Any] = {
-        name: ("pair", read_coordinate(pairs, f"{name}_source")) for name in ("time", *TIME_COORDS)
-    }
-    bare = source.drop_vars(
-        [n for n in source.coords if n not in ("band", "y", "x", "spatial_ref")]
-    )
-    cube = bare.assign_coords(known).swap_dims(pair="time").transpose("time", "band", "y", "x")
-    shape = cube.shape[:2]
-    values = {"scale": 1.0, "offset": 0.0, "nodata": np.nan, "is_decoded": True}
-    plain = {n: (("time", "band"), np.full(shape, values[n])) for n in BAND_COORDS}
-    return cube.assign_coords(plain).rename(REFLECTANCE)
+    return cube_of(pairs, "source")
 
 
 def as_estimate(cube: xr.DataArray) -> xr.DataArray:
@@ -199,9 +186,15 @@ def as_estimate(cube: xr.DataArray) -> xr.DataArray:
 
 
 def estimate_left_out(
-    pairs: Pairs, methods: Mapping[str, Method], *, by: By = "date"
+    pairs: Pairs,
+    methods: Mapping[str, Method],
+    *,
+    by: By = "date",
+    tell: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     """Estimate each target by models that were not fitted on it; computes.
+
+    ``tell(done, total)`` is called after each estimate.
 
     Returns
     -------
@@ -214,12 +207,15 @@ def estimate_left_out(
     shape = (len(methods), *target.transpose("pair", "band", "y", "x").shape)
     found = np.full(shape, np.nan, np.float32)
     given: Any = pairs
-    for fold in leave_out(given, by=by):
+    total = len(methods) * (shape[1] if by == "date" else 4)
+    for k, fold in enumerate(leave_out(given, by=by)):
         for m, method in enumerate(methods.values()):
             part = method(fold.rest, fold.look).sel(band=bands)
             values = np.asarray(part.transpose("pair", "band", "y", "x").values)
             inside = True if fold.inside is None else fold.inside
             found[m, fold.left_out] = np.where(inside, values, found[m, fold.left_out])
+            if tell is not None:
+                tell(k * len(methods) + m + 1, total)
     truth = np.asarray(target.transpose("pair", "band", "y", "x").values, np.float32)
     ok: BoolArray = np.asarray(np.isfinite(found).all(axis=(0, 2)) & np.isfinite(truth).all(axis=1))
     root = _root(pairs)
@@ -244,17 +240,17 @@ def estimate_left_out(
 def score_estimates(found: xr.Dataset) -> xr.Dataset:
     """Score estimates of `estimate_left_out`, as they are and with the means of dates removed.
 
+    Computes, block by block where the estimates are lazy.
+
     Returns
     -------
     Dataset
         ``ergas``, ``sam`` [degree], ``ndvi_rmse`` [1] if there are red and near infrared (method,
         pair); ``rmse``, ``bias`` (model, pair, band) [1]; with ``_centred`` those without the mean
-        difference of each date and band; ``deviation`` (model, pair, band), 1.4826 times the
-        median absolute deviation of the differences [1].
+        difference of each date and band.
     """
     estimate, target = found["estimate"], found["target"]
-    difference = estimate - target
-    bias = difference.mean(["y", "x"])
+    bias = (estimate - target).mean(["y", "x"]).compute()
     parts = {"": estimate, "_centred": estimate - bias}
     result: dict[str, xr.DataArray] = {"bias": bias}
     for suffix, values in parts.items():
@@ -262,12 +258,18 @@ def score_estimates(found: xr.Dataset) -> xr.Dataset:
         rows = [_scored(values.sel(model=m, drop=True), target) for m in found["model"].values]
         table = xr.concat(rows, "model")
         result |= {f"{name}{suffix}": layer for name, layer in table.data_vars.items()}
-    spread = abs(difference - difference.median(["y", "x"])).median(["y", "x"])
-    result["deviation"] = 1.4826 * spread
     coords = {n: c.variable for n, c in found.coords.items() if c.dims == ("pair",)}
     bare = {name: layer.drop_vars(layer.coords) for name, layer in result.items()}
     names = {n: found[n].values for n in ("model", "band")}
-    return xr.Dataset(bare, coords={**coords, **names})
+    return xr.Dataset(bare, coords={**coords, **names}).compute()
+
+
+def robust_deviation(found: xr.Dataset) -> xr.DataArray:
+    """1.4826 times the median absolute deviation of the differences (model, pair, band) [1]."""
+    difference = found["estimate"] - found["target"]
+    away = abs(difference - difference.median(["y", "x"]))
+    spread: xr.DataArray = 1.4826 * away.median(["y", "x"])
+    return spread.drop_vars(spread.coords)
 
 
 def _scored(estimate: xr.DataArray, target: xr.DataArray) -> xr.Dataset:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -50,64 +50,80 @@ class Source(Part):
     """Items of one sensor, and which of their pixels count."""
 
     items: str = Field(description="STAC API, static catalogue or item file")
-    collection: str | None = Field(None, description="collection of the items")
-    bands: tuple[str, ...] | None = Field(None, description="common names; default: all it takes")
-    platform: str | dict[str, str] | None = Field(
-        None, description="platform of items that name none, or infer"
+    collection: str | None = Field(default=None, description="collection of the items")
+    bands: tuple[str, ...] | None = Field(
+        default=None, description="common names; default: all it takes"
     )
-    query: dict[str, Any] | None = Field(None, description="STAC query, such as cloud cover")
-    mask: tuple[str, ...] = Field(("clear",), description="flags to mask; [] masks nothing")
-    dilate: float = Field(0.0, ge=0, description="dilate the mask [m]")
-    modifier: str | None = Field(None, description="function that signs items, module:function")
-    skip_unreadable: bool = Field(False, description="treat unreadable files as missing")
+    platform: str | dict[str, str] | None = Field(
+        default=None, description="platform of items that name none, or infer"
+    )
+    query: dict[str, Any] | None = Field(
+        default=None, description="STAC query, such as cloud cover"
+    )
+    mask: tuple[str, ...] = Field(default=("clear",), description="flags to mask; [] masks nothing")
+    dilate: float = Field(default=0.0, ge=0, description="dilate the mask [m]")
+    modifier: str | None = Field(
+        default=None, description="function that signs items, module:function"
+    )
+    skip_unreadable: bool = Field(default=False, description="treat unreadable files as missing")
 
 
 class Area(Part):
     """Where and when. Without bbox and geometry: all that the items cover."""
 
-    datetime: str | None = Field(None, description="2018, 2018-06/2018-08, 2018-06-01/..")
+    datetime: str | None = Field(default=None, description="2018, 2018-06/2018-08, 2018-06-01/..")
     bbox: tuple[float, float, float, float] | None = Field(
-        None, description="west, south, east, north [degree]"
+        default=None, description="west, south, east, north [degree]"
     )
-    geometry: str | None = Field(None, description="file of polygons; pixels outside are missing")
-    crs: str | int | None = Field(None, description="CRS, if the items are in several")
-    resolution: float | None = Field(None, description="pixel size; default: that of the target")
+    geometry: str | None = Field(
+        default=None, description="file of polygons; pixels outside are missing"
+    )
+    crs: str | int | None = Field(default=None, description="CRS, if the items are in several")
+    resolution: float | None = Field(
+        default=None, description="pixel size; default: that of the target"
+    )
 
 
 class Model(Part):
     """How the source is brought to the target's bandpass."""
 
-    name: str = Field("hls-v2", description="a name, auto, or the path of a bundle or fit")
-    to: str = Field("landsat-c2-l2", description="sensor, where there is no table [target]")
+    name: str = Field(default="hls-v2", description="a name, auto, or the path of a bundle or fit")
+    to: str = Field(default="landsat-c2-l2", description="sensor, where there is no table [target]")
 
 
 class Series(Part):
     """The dense series of both sensors."""
 
-    index: str | None = Field("ndvi", description="index; none writes reflectance")
-    check: bool = Field(True, description="compare pixels with metadata; contradictions end it")
+    index: str | None = Field(default="ndvi", description="index; none writes reflectance")
+    check: bool = Field(
+        default=True, description="compare pixels with metadata; contradictions end it"
+    )
 
 
 class Output(Part):
     """What is written into the folder."""
 
     folder: str = Field(description="folder of everything that is written")
-    cogs: bool = Field(False, description="cloud-optimised GeoTIFFs with STAC items")
-    figures: bool = Field(True, description="maps, series and timeline as PNG")
-    report: bool = Field(True, description="a page of HTML")
+    cogs: bool = Field(default=False, description="cloud-optimised GeoTIFFs with STAC items")
+    figures: bool = Field(default=True, description="maps, series and timeline as PNG")
+    report: bool = Field(default=True, description="a page of HTML")
     point: tuple[float, float] | None = Field(
-        None, description="longitude, latitude of the series in the figure; default: the mean"
+        default=None,
+        description="longitude, latitude of the series in the figure; default: the mean",
     )
 
 
-Screen = _options_of(screen_outliers)
-Composite = _options_of(composite)
-Smooth = _options_of(smooth)
-Phenology = _options_of(phenology)
-_Table = _options_of(to_table, leave_out=("crs", "path", "mode"))
+if TYPE_CHECKING:
+    Screen = Composite = Smooth = Phenology = OfTable = Part
+else:
+    Screen = _options_of(screen_outliers)
+    Composite = _options_of(composite)
+    Smooth = _options_of(smooth)
+    Phenology = _options_of(phenology)
+    OfTable = _options_of(to_table, leave_out=("crs", "path", "mode"))
 
 
-class Table(_Table):  # type: ignore[misc, valid-type]
+class Table(OfTable):
     """A table of fields: one row per field, date and band."""
 
     fields: str = Field(description="file of polygons (GeoJSON, or any that geopandas reads)")
@@ -125,10 +141,10 @@ class Recipe(Part):
     area: Area = Area()
     model: Model = Model()
     series: Series = Series()
-    screen: Screen | None = None  # type: ignore[valid-type]
-    composite: Composite | None = None  # type: ignore[valid-type]
-    smooth: Smooth | None = None  # type: ignore[valid-type]
-    phenology: Phenology | None = None  # type: ignore[valid-type]
+    screen: Screen | None = None
+    composite: Composite | None = None
+    smooth: Smooth | None = None
+    phenology: Phenology | None = None
     table: Table | None = None
     output: Output
 
@@ -255,7 +271,7 @@ def _worded(first: Any, place: list[str], where: str) -> OptionError:
 def _parts() -> Iterator[tuple[str, type[Part]]]:
     """Name and class of each table."""
     for name, field in Recipe.model_fields.items():
-        kinds = getattr(field.annotation, "__args__", (field.annotation,))
+        kinds: Any = get_args(field.annotation) or (field.annotation,)
         yield name, next(kind for kind in kinds if kind is not type(None))
 
 

@@ -82,7 +82,7 @@ class Plan:
             "pixel": f"{step:g}",
             "sensors": ", ".join(sorted(set(self.series["sensor"].values.astype(str).tolist()))),
             "size in memory": f"{layer.nbytes / 2**20:.0f} MiB",
-            "tasks": str(len(self.series.__dask_graph__() or ())),
+            "tasks": str(len(self.series.__dask_graph__() or ())  # type: ignore[no-untyped-call]),
             "writes": ", ".join(self.products),
         }
 
@@ -106,7 +106,7 @@ class Done:
     @property
     def series(self) -> xr.Dataset:
         """The dense series, opened."""
-        return xh.open_series(self.folder / "series.zarr")
+        return _opened(self.folder / "series.zarr")
 
 
 def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
@@ -237,7 +237,7 @@ def _bands_of(recipe: Recipe, model: Any) -> tuple[str, ...] | None:
     return tuple("nir08" if role == "nir" else role for role in get_index(index).roles)
 
 
-def _harmonize(recipe: Recipe, model: Any, source: Cube, target: Cube | None) -> tuple[Any, Any]:
+def _harmonize(recipe: Recipe, model: Any, source: Any, target: Any) -> tuple[Any, Any]:
     """The source in the target's bandpass, and the dense series."""
     if model == "auto":
         if target is None:
@@ -315,14 +315,19 @@ def _stored(job: Plan, cube: Any, path: Path) -> None:
     xh.to_zarr(cube.assign_attrs(attrs | {RECIPE: text}), path, mode="w")
 
 
+def _opened(path: Path) -> xr.Dataset:
+    series: Any = xh.open_series(path)
+    return series if isinstance(series, xr.Dataset) else series.to_dataset()
+
+
 def _series_of(path: Path) -> xr.Dataset:
-    return xh.open_series(path.parent / "series.zarr")
+    return _opened(path.parent / "series.zarr")
 
 
 def _best_of(path: Path) -> xr.Dataset:
     """The last stage of the series that was written: smooth, composite, or as it is."""
     stages = ("smooth.zarr", "composite.zarr", "series.zarr")
-    return xh.open_series(next(p for p in (path.parent / n for n in stages) if p.exists()))
+    return _opened(next(p for p in (path.parent / n for n in stages) if p.exists()))
 
 
 def _write_series(job: Plan, path: Path) -> None:

@@ -33,7 +33,8 @@ from xharmonize.errors import (
     OptionError,
     RadiometryError,
 )
-from xharmonize.harmonizers.auto import AUTO, fit_auto
+from xharmonize.harmonizers.auto import fit_auto
+from xharmonize.harmonizers.auto_harmonizer import AUTO
 from xharmonize.harmonizers.convert import apply_model, for_platforms_of
 from xharmonize.harmonizers.protocol import Model
 from xharmonize.harmonizers.published import cure_of_bandpass, cure_of_mixture

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._progress import computing, counted
 from xharmonize.cube.pairs import (
     as_cube,
     on_target_grid,
@@ -39,7 +40,7 @@ from xharmonize.training.config import (
 )
 
 
-def fit(pairs: xr.DataTree, config: Closed) -> xr.Dataset:
+def fit(pairs: xr.DataTree, config: Closed, *, progress: bool | None = False) -> xr.Dataset:
     """Fit a closed form on collected pairs.
 
     Raises
@@ -50,8 +51,9 @@ def fit(pairs: xr.DataTree, config: Closed) -> xr.Dataset:
     if isinstance(config, Auto):
         from xharmonize.harmonizers.auto import fit_auto
 
-        return fit_auto(pairs, allow_one_pair=config.allow_one_pair)
-    return _FITS[type(config)](pairs, config).compute()
+        return fit_auto(pairs, allow_one_pair=config.allow_one_pair, progress=progress)
+    with computing("Fitting", progress):
+        return _FITS[type(config)](pairs, config).compute()
 
 
 def _ols(pairs: xr.DataTree, config: Any) -> xr.Dataset:
@@ -103,7 +105,7 @@ _FITS: dict[type[Closed], Callable[[xr.DataTree, Any], xr.Dataset]] = {
 
 
 def leave_one_out(
-    pairs: xr.DataTree, config: Closed, fitted: xr.Dataset
+    pairs: xr.DataTree, config: Closed, fitted: xr.Dataset, *, progress: bool | None = False
 ) -> tuple[pd.DataFrame, list[str]]:
     """Score a closed form on each target date, fitted on the pairs of the others.
 
@@ -135,7 +137,8 @@ def leave_one_out(
     if by == "block":
         notes.append("one date: scored by quarters of the area, what dates differ by is not seen")
     try:
-        found = estimate_left_out(pairs, methods, by=by)
+        with counted(f"Leaving out {by}s", progress) as tell:
+            found = estimate_left_out(pairs, methods, by=by, tell=tell)
     except XHarmonizeError as error:
         return pd.DataFrame(), [*notes, f"not scored: {error}"]
     rows = []

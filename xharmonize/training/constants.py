@@ -66,7 +66,7 @@ class Constants:
 
 
 def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Constants:
-    """Measure per-band constants of training samples.
+    """Measure per-band constants of training samples; pixels that were filled do not count.
 
     Raises
     ------
@@ -80,8 +80,9 @@ def measure(store: Store, samples: IntArray, clip: tuple[float, float]) -> Const
     ranges.append((LOWEST, HIGHEST))
     limits: list[tuple[float, float]] = []
     for part in store.stream(samples):
+        seen = [images for _, images in _observed(store, part)]
         at, limits = 0, []
-        for images, ends in zip((*part.inputs, part.target), ranges):
+        for images, ends in zip((*seen, part.target), ranges):
             limits += [ends] * images.shape[1]
             counts[at : at + images.shape[1]] += _fine(images, n_bins, ends)
             at += images.shape[1]
@@ -237,13 +238,15 @@ def domains_of(store: Store, samples: IntArray) -> dict[str, Domain]:
     return found
 
 
-def _observed(store: Store, part: Samples, role: str) -> list[tuple[tuple[str, ...], AnyArray]]:
-    """Bands and images (n, band, y, x) of each input of a source, NaN where they were filled."""
+def _observed(
+    store: Store, part: Samples, role: str | None = None
+) -> list[tuple[tuple[str, ...], AnyArray]]:
+    """Bands and images (n, band, y, x) of each input, or those of a source, NaN where filled."""
     found, start = [], 0
     for source, images in zip(store.inputs, part.inputs):
         bands = slice(start, start + len(source.bands))
         start = bands.stop
-        if source.source != role:
+        if role not in (None, source.source):
             continue
         is_seen = np.isfinite(part.exact[:, bands])
         cells = float(store.lattice.cells(source.gsd))

@@ -1,13 +1,16 @@
 """Scores of what was held out, with identity, HLS v2 and least squares beside it.
 
 Everything is applied by the calls that users have, and all are scored on the pixels where all are
-valid. Of a split by blocks, those are the pixels of the blocks that were held out.
+valid. Of a split by blocks, those are the pixels of the blocks that were held out. Images go
+through block by block: what a model makes of a pair lies on disk until it is scored.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +19,19 @@ import xarray as xr
 
 from xharmonize.cube.contract import REFLECTANCE
 from xharmonize.cube.geobox import geobox_of
-from xharmonize.cube.pairs import as_cube, beside_source, source_groups, target_of
+from xharmonize.cube.pairs import (
+    as_cube,
+    beside_source,
+    moved_target,
+    shifts_in,
+    source_groups,
+    target_of,
+)
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import BandError, XHarmonizeError
 from xharmonize.harmonizers.convert import to_sensor
 from xharmonize.harmonizers.linear import fit_linear
-from xharmonize.harmonizers.validation import as_estimate, score_estimates
+from xharmonize.harmonizers.validation import as_estimate, pick, score_estimates, unseen
 from xharmonize.models.kinds.generator import CUBE
 from xharmonize.sensors.spec import SAME_ROLE
 from xharmonize.training.split import Split
@@ -29,7 +39,7 @@ from xharmonize.training.store import Store
 from xharmonize.types import BoolArray, FloatArray, IntArray
 
 IDENTITY, HLS, OLS = "identity", "hls-v2", "ols"
-OBSERVED, TRUTH = "observed", "truth"
+OBSERVED, REGISTERED, TRUTH = "observed", "observed, registered", "truth"
 SHOWN = ("ergas", "sam", "ndvi_rmse", "ergas_centred", "sam_centred", "ndvi_rmse_centred")
 
 
@@ -44,7 +54,9 @@ def judge(
         What to score beside identity, HLS v2 and least squares per band on the same samples.
     pairs : DataTree, or mapping of these by place
         What the store was cut from. A node ``/truth`` with ``reflectance`` on the target's grid,
-        as the simulator gives it, is scored against too.
+        as the simulator gives it, is scored against too. Of registered pairs, so is the target
+        moved to where its source lies, as in training, by shifts that rest on other dates only:
+        ``"observed, registered"``. ``"observed"`` is what users have, which is not registered.
 
     Returns
     -------
@@ -223,33 +235,81 @@ def score_pair(
         Gets why a model is not among the rows.
     """
     names = list(bands)
-    target = as_cube(target_of(tree).isel(pair=[number])).sel(band=names).compute()
-    sources = {role: cube.compute() for role, cube in source_cubes(tree, number).items()}
-    found = {}
-    for name, model in models.items():
-        try:
-            found[name] = applied(model, sources, target, names).compute()
-        except XHarmonizeError as error:
-            notes[name] = f"{name} is not scored: {error}"
-    references = {OBSERVED: target}
-    if TRUTH in tree.children:
-        ideal: xr.DataArray = tree.children[TRUTH].to_dataset()[REFLECTANCE]
-        truth = as_cube(ideal.isel(pair=[number]))
-        references[TRUTH] = target.copy(data=truth.sel(band=names).compute().values)
-    valid = np.isfinite(target.values).all(axis=(0, 1))
-    for cube in (*found.values(), *references.values()):
-        valid &= np.isfinite(cube.values).all(axis=(0, 1))
-    if where is not None:
-        valid &= where(target)
-    if not valid.any():
-        return []
-    rows = []
-    for kind, reference in references.items():
-        # How far the observed target itself is from the truth: no method can see that.
-        scored = found if kind == OBSERVED else {**found, "observed target": target}
-        scores = score_estimates(_together(scored, reference, valid))
-        rows += rows_of(scores, kind, int(valid.sum()))
-    return rows
+    one = pick(tree, np.array([number]))
+    with tempfile.TemporaryDirectory(prefix="xharmonize-judge-") as folder:
+        keep = _Shelf(Path(folder))
+        target = keep(as_cube(target_of(one)).sel(band=names))
+        sources = {role: keep(cube) for role, cube in source_cubes(one, 0).items()}
+        found = {}
+        for name, model in models.items():
+            try:
+                found[name] = keep(applied(model, sources, target, names))
+            except XHarmonizeError as error:
+                notes[name] = f"{name} is not scored: {error}"
+        references = {OBSERVED: target}
+        if (moved := _registered(one, notes)) is not None:
+            references[REGISTERED] = keep(moved.sel(band=names))
+        if TRUTH in one.children:
+            ideal = as_cube(one.children[TRUTH].to_dataset()[REFLECTANCE]).sel(band=names)
+            references[TRUTH] = target.copy(data=ideal.transpose(*target.dims).data)
+        valid = _valid([*found.values(), *references.values()])
+        if where is not None:
+            valid &= where(target)
+        if not valid.any():
+            return []
+        rows = []
+        for kind, reference in references.items():
+            # How far the observed target itself is from the truth: no method can see that.
+            scored = {**found, "observed target": target} if kind == TRUTH else found
+            scores = score_estimates(_together(scored, reference, valid))
+            rows += rows_of(scores, kind, int(valid.sum()))
+        return rows
+
+
+SIDE = 512
+"""Of blocks that lie on disk [pixel]."""
+
+
+class _Shelf:
+    """Keeps what is lazy on disk, written block by block; what is in memory stays there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, cube: xr.DataArray) -> xr.DataArray:
+        """Return the cube (time, band, y, x), lazy still, but read from disk."""
+        if cube.chunks is None:
+            return cube
+        import zarr
+        from dask.array import from_array
+
+        data: Any = cube.data.rechunk((1, -1, SIDE, SIDE))
+        held = zarr.create_array(
+            self.folder / str(len(list(self.folder.iterdir()))),
+            shape=data.shape,
+            chunks=data.chunksize,
+            dtype=data.dtype,
+        )
+        data.store(held, lock=False)
+        return cube.copy(data=from_array(held, chunks=data.chunksize))
+
+
+def _registered(one: xr.DataTree, notes: dict[str, str]) -> xr.DataArray | None:
+    """The target of a pair, moved to its source by shifts that do not come from this target."""
+    if shifts_in(one) is None:
+        return None
+    apart = unseen(one, target_of(one)["time"].values.astype("datetime64[D]"))
+    if shifts_in(apart) is None:
+        notes[REGISTERED] = "not scored as registered: the shifts rest on the scored date alone"
+        return None
+    return as_cube(moved_target(apart))
+
+
+def _valid(cubes: Iterable[xr.DataArray]) -> BoolArray:
+    """Pixels (y, x) where all bands of all cubes (time, band, y, x) are valid."""
+    every = [(abs(cube) < np.inf).all(["time", "band"]).data for cube in cubes]
+    found: BoolArray = np.asarray(np.logical_and.reduce(every))
+    return found
 
 
 def _together(

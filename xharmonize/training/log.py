@@ -7,7 +7,6 @@ its checkpoint, so that it reads as if it had not stopped.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from xharmonize._progress import is_shown
 from xharmonize.errors import StoreError
 
 
@@ -95,7 +95,7 @@ class Log(Silent):
         self, path: Path, *, steps: int, progress: bool | None = None, tensorboard: bool = True
     ) -> None:
         self.path, self.steps = path, steps
-        shown = sys.stderr.isatty() if progress is None else progress
+        shown = is_shown(progress)
         self._bar: Any
         self._task: Any
         self._bar, self._task = _bar(steps) if shown else (None, None)

@@ -148,7 +148,7 @@ class Pix2pix(Gan):
 
     Finer inputs are averaged to the target's pixels. `Pix2pix.printed`: U-Net-256 (fewer levels
     where patches are smaller), batch normalisation, dropout 0.5, L1 × 100, the discriminator's loss
-    halved, Adam 2e-4 with β1 0.5, normal initial weights, batches of one.
+    halved, Adam 2e-4 with β1 0.5, normal initial weights, batches of one, 200 epochs.
 
     Attributes
     ----------
@@ -185,6 +185,7 @@ class Pix2pix(Gan):
         "scaling": "range",
         "initial": "normal",
         "batch": 1,
+        "epochs": 200,
     }
 
 
@@ -199,7 +200,11 @@ class HlsGan(Pix2pix):
     name: ClassVar[str] = "hls-gan"
     max_depth: ClassVar[int] = 7
     noise: Annotated[int, Within(0, 16)] = 1
-    as_printed: ClassVar[dict[str, Any]] = Pix2pix.as_printed | {"noise": 1, "steps": 45_000}
+    as_printed: ClassVar[dict[str, Any]] = Pix2pix.as_printed | {
+        "noise": 1,
+        "steps": 45_000,
+        "epochs": 0,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,11 @@ import xarray as xr
 
 from xharmonize.cube.contract import TIME_COORDS, read_coordinate
 from xharmonize.cube.geobox import describe_grid, geobox_of, is_same_crs
-from xharmonize.cube.orbits import pair_shifts
 from xharmonize.cube.pairs import (
     as_cube,
     beside_source,
+    moved_target,
     on_target_grid,
-    shifts_in,
     source_groups,
     target_of,
     with_shifts,
@@ -188,7 +187,7 @@ def read_places(pairs: Any, data: Data) -> tuple[Place, ...]:
 
 
 def _read(name: str, tree: xr.DataTree, data: Data) -> Place:
-    target, _ = north_up(_registered(tree))
+    target, _ = north_up(moved_target(tree))
     target = _chosen(target, data.target_bands, "target")
     box = geobox_of(target)
     _require_square(box, "target")
@@ -250,18 +249,6 @@ def _exact(tree: xr.DataTree) -> xr.DataArray:
         dims=("pair", "band", "y", "x"),
         coords={**coords, "band": bands},
     )
-
-
-def _registered(tree: xr.DataTree) -> xr.DataArray:
-    """The target (pair, band, y, x), moved to where its source lies if the pairs are registered."""
-    target, fit = target_of(tree), shifts_in(tree)
-    if fit is None:
-        return target
-    cube = as_cube(target)
-    source = as_cube(next(iter(source_groups(tree).values())))
-    apart = pair_shifts(source, cube, fit).assign_coords(time=cube["time"].values)
-    moved = regrid(cube, like=cube, shifts=-apart)
-    return target.copy(data=moved.transpose("time", *target.dims[1:]).data)
 
 
 def _facts(tree: xr.DataTree) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
-from xharmonize.cube.pairs import beside_source
+from xharmonize.cluster.share import require_usable
+from xharmonize.cube.pairs import as_tree, beside_source
 from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
 from xharmonize.models.bundle import HasBundle, local_target, write_bundle
@@ -79,7 +80,7 @@ class Training:
 
 def train(
     method: str | Method | Closed,
-    pairs: xr.DataTree | Mapping[str, xr.DataTree],
+    pairs: xr.DataTree | xr.Dataset | Mapping[str, xr.DataTree],
     *,
     config: Config | Method | Closed | None = None,
     client: Any = None,
@@ -100,9 +101,10 @@ def train(
         ``"auto"``, ``"ols"``, ``"multi-ols"``, ``"deming"``, ``"per-pixel"``,
         ``"histogram-matching"``; or a network: ``"small-conv"``, ``"mgan"``, ``"hls-gan"``,
         ``"pix2pix"``, ``"tile-lut-conv"`` and its kin. Or the dataclass of one.
-    pairs : DataTree, or mapping of str to DataTree
-        From `xharmonize.collect_pairs`, or of several sources from
-        `xharmonize.training.collect_sources`; of several places by name.
+    pairs : DataTree, Dataset, or mapping of str to DataTree
+        From `xharmonize.collect_pairs`; from `xharmonize.match_pairs`, whose source a network then
+        sees at the target's pixel size; or of several sources from
+        `xharmonize.training.collect_sources`. Of several places by name.
     config : dataclass, optional
         Options of the method (``xh.training.SmallConv(width=16)``), or `xh.training.Config` of
         method, data and run. By default the method's own.
@@ -148,20 +150,24 @@ def train(
     xharmonize.errors.UnknownModelError: method='smal-conv' is no method; did you...
     """
     settings = configs.settle(method, config)
+    if isinstance(pairs, xr.Dataset) and {"source", "target"} <= set(pairs.data_vars):
+        pairs = as_tree(pairs)
+    if client is not None:
+        require_usable(client)
     if isinstance(settings.method, Closed):
-        return _closed(settings.method, pairs, out)
+        return _closed(settings.method, pairs, out, progress)
     return train_network(settings, pairs, out, progress, client=client)
 
 
-def _closed(config: Closed, pairs: Any, out: Any) -> Training:
+def _closed(config: Closed, pairs: Any, out: Any, progress: bool | None) -> Training:
     from xharmonize.harmonizers.registry import save_model
     from xharmonize.training import closed
 
     if out is not None:
         _require_new(Path(out).expanduser())  # before hours of fitting
     tree = _one_tree(pairs)
-    fitted = closed.fit(tree, config)
-    scores, notes = closed.leave_one_out(tree, config, fitted)
+    fitted = closed.fit(tree, config, progress=progress)
+    scores, notes = closed.leave_one_out(tree, config, fitted, progress=progress)
     if out is not None:
         save_model(fitted, out)
     return Training(model=fitted, history=pd.DataFrame(), scores=scores, notes=tuple(notes))
@@ -243,6 +249,9 @@ def _target(out: Any) -> Path:
 def _require_new(target: Path) -> None:
     if os.path.lexists(target):
         raise ModelError(f"{target} exists", cure="name another out=, or remove it yourself")
+    there = next(parent for parent in target.absolute().parents if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ModelError(f"{there} cannot be written", cure="name another out=")
 
 
 def _samples(settings: Config, pairs: Any, work: Path) -> Store:

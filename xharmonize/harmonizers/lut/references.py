@@ -12,9 +12,9 @@ import xarray as xr
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract
 from xharmonize.cube.door import at_door
 from xharmonize.errors import FitError
-from xharmonize.harmonizers.linear import common_bands, fit_attrs, read_pairs
 from xharmonize.harmonizers.lut.harmonizers import HISTOGRAM, LUT
 from xharmonize.harmonizers.lut.histograms import count_tiles, whole
+from xharmonize.harmonizers.paired import common_bands, fit_attrs, read_pairs
 from xharmonize.harmonizers.sums import (
     MIN_SAMPLES_PER_COEFFICIENT,
     require_samples,

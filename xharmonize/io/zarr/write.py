@@ -68,12 +68,17 @@ def writer_lock(store: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
     Raises
     ------
     StoreError
-        If another writer still holds the lock after `wait` seconds, or a writer on another host
-        left its file.
+        If another writer still holds the lock after `wait` seconds, a writer on another host left
+        its file, or nothing can be written there.
     """
     file = lock_path(store)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquire(file, until=time.monotonic() + wait)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(file, until=time.monotonic() + wait)
+    except OSError as error:
+        raise StoreError(
+            f"nothing can be written to {file.parent}: {error.strerror}", cure="name another place"
+        ) from error
     try:
         os.ftruncate(descriptor, 0)
         holder = {"pid": os.getpid(), "host": socket.gethostname()}

@@ -105,9 +105,16 @@ class CycleMethod(GanMethod):
             against = losses.generator_loss(*seen, step.ranks, kind=self._kind)
             total, told[f"adversary {name}"] = total + weight * against, as_number(against)
         if self.config.l1_weight:
-            weighing = {"date_weight": self.config.date_weight}
-            kept = (batch.target, batch.valid, batch.date, step.ranks)
-            l1 = losses.absolute(losses.residual(fake, *kept, **weighing), batch.valid, step.ranks)
+            weight_of_dates = self.config.date_weight
+            left = losses.residual(
+                fake,
+                batch.target,
+                batch.valid,
+                batch.date,
+                step.ranks,
+                date_weight=weight_of_dates,
+            )
+            l1 = losses.absolute(left, batch.valid, step.ranks)
             total, told["l1"] = total + self.config.l1_weight * l1, as_number(l1)
         yield "generator", total, told
 
