@@ -114,7 +114,13 @@ class Output(Part):
 
 
 if TYPE_CHECKING:
-    Screen = Composite = Smooth = Phenology = OfTable = Part
+    from typing import TypeAlias
+
+    Screen: TypeAlias = Part
+    Composite: TypeAlias = Part
+    Smooth: TypeAlias = Part
+    Phenology: TypeAlias = Part
+    OfTable: TypeAlias = Part
 else:
     Screen = _options_of(screen_outliers)
     Composite = _options_of(composite)

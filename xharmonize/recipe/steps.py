@@ -71,6 +71,7 @@ class Plan:
     def describe(self) -> dict[str, str]:
         """Return dates, pixels, bytes and tasks, by label."""
         layer = main_layer(self.series)
+        graph: Any = self.series.__dask_graph__()  # type: ignore[no-untyped-call]
         cubes = {"source": self.source, "target": self.target, "series": layer}
         told = {
             name: " × ".join(f"{n} {dim}" for dim, n in cube.sizes.items())
@@ -82,7 +83,7 @@ class Plan:
             "pixel": f"{step:g}",
             "sensors": ", ".join(sorted(set(self.series["sensor"].values.astype(str).tolist()))),
             "size in memory": f"{layer.nbytes / 2**20:.0f} MiB",
-            "tasks": str(len(self.series.__dask_graph__() or ())  # type: ignore[no-untyped-call]),
+            "tasks": str(len(graph or ())),
             "writes": ", ".join(self.products),
         }
 
