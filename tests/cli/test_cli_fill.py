@@ -13,6 +13,7 @@ SUMMER = ["--source-collection", "sentinel-2-l2a", "--datetime", "2018-06-20/201
 SOME = ["--bands", "red,nir", "--resolution", "20"]
 
 
+@pytest.mark.slow
 def test_a_summer_is_filled_by_sentinel1_and_its_fit_fills_again(capsys, data, tmp_path):
     catalog, fit = data / "flanders-2018" / "catalog.json", tmp_path / "fit.nc"
     radar = ["--sentinel1-collection", "sentinel-1-grd"]

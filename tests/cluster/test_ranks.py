@@ -109,6 +109,7 @@ def test_an_error_of_a_rank_is_raised_with_its_place(both):
     assert run_ranks(functions.total, client=both) == [(0, 2.0), (1, 2.0)]
 
 
+@pytest.mark.slow
 def test_ranks_start_again_after_a_worker_was_killed(both, tmp_path):
     with pytest.warns(RuntimeWarning, match=r"rank 1 is lost.*starting again \(1 of 2\)"):
         pids = run_ranks(
@@ -128,6 +129,7 @@ def test_restarts_are_counted(both, tmp_path):
     assert count.read_text() == "xx"
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_is_named_and_its_worker_restarted(both):
     with pytest.raises(ClusterError, match=r"rank 1 on worker tcp.* does not answer"):
         run_ranks(functions.hanging, client=both, ranks=2, timeout=4)
@@ -190,6 +192,7 @@ def test_ctrl_c_stops_all_ranks(both, tmp_path, by_ctrl_c):
     assert run_ranks(functions.total, client=both) == [(0, 2.0), (1, 2.0)]
 
 
+@pytest.mark.slow
 def test_two_launches_queue_for_the_workers(both):
     """Each with half of what it needs would wait for ever."""
     spans = {}

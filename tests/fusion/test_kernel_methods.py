@@ -23,6 +23,7 @@ def methods(like, **options):
     return [StarfmSI(like=like, search=SEARCH, **options), Atprk(like=like, **options)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", [0.0, -15.0])
 def test_sharpened_dates_are_nearer_the_truth_than_interpolated_ones(phase):
     truth = fine_cube(dates=("2018-07-02T10:40", "2018-07-12T10:40"))

@@ -16,6 +16,7 @@ def real():
     return import_benchmark("series_real")
 
 
+@pytest.mark.slow
 def test_the_step_between_sensors_is_measured_and_shrinks(real, data):
     table = real.steps(data)
     step, error = table["step in the series"].abs(), table["± one standard error"]
@@ -28,6 +29,7 @@ def test_the_step_between_sensors_is_measured_and_shrinks(real, data):
     assert fields["lines, least squares"] < 0.8 * fields["as delivered"]
 
 
+@pytest.mark.slow
 def test_smoothing_recovers_withheld_observations_and_gaps(real, data, monkeypatch):
     monkeypatch.setattr(real, "METHODS", {"whittaker": xh.series.Whittaker()})
     ratios = {name: table["ratio"].item() for name, table in real.withheld(data).items()}
@@ -37,6 +39,7 @@ def test_smoothing_recovers_withheld_observations_and_gaps(real, data, monkeypat
     assert ratios["ndvi_slovenia, single dates"] < 1.04  # straight lines are a little better here
 
 
+@pytest.mark.slow
 def test_smoothing_beats_straight_lines_on_every_real_data_set(data):
     benchmark = import_benchmark("smoothing_real")
     settings = {"default": xh.series.Whittaker()}
