@@ -75,6 +75,9 @@ def test_what_is_whole_is_kept_and_another_recipe_is_refused(catalog, tmp_path, 
     with pytest.raises(StoreError, match="another recipe"):
         xh.run(other)
     assert xh.run(other, mode="w").written == ("series.zarr", "composite.zarr")
+    bare = recipe_of(catalog, folder)
+    assert xh.run(bare, mode="w").written == ("series.zarr",)
+    assert not (folder / "composite.zarr").exists()  # of another recipe: nothing is made of it
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(StoreError, match="holds no recipe"):
@@ -93,6 +96,7 @@ def test_what_is_whole_is_kept_and_another_recipe_is_refused(catalog, tmp_path, 
         ({"area": {"bbox": [1, 2, "x", 4]}}, r"\[area\] bbox"),
         ({"area": {"bbox": [1, 2, 3, 4], "geometry": "x.json"}}, "give one"),
         ({"source": {"items": 3}}, r"\[source\] items is 3"),
+        ({"series": {"index": "none"}, "phenology": {}}, "needs an index"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_read(tables, told, tmp_path):

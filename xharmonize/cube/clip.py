@@ -100,7 +100,8 @@ def _window(box: GeoBox, shapes: list[Any]) -> tuple[tuple[int, int], tuple[int,
     rows = _span(y0, y1, box.shape[0])
     columns = _span(x0, x1, box.shape[1])
     whole = rectangle(*box.boundingbox.bbox)
-    if not any(shape.intersects(whole) for shape in shapes):
+    is_empty = rows[0] >= rows[1] or columns[0] >= columns[1]
+    if is_empty or not any(shape.intersects(whole) for shape in shapes):
         raise GridError(
             f"the polygons ({left:g}, {bottom:g}, {right:g}, {top:g}) lie outside the cube "
             f"({', '.join(f'{edge:g}' for edge in box.boundingbox.bbox)})",

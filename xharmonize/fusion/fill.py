@@ -90,8 +90,9 @@ def fill_clouds(
     Dataset
         ``reflectance`` float32 [1]; ``origin``, with ``filled`` for estimates; ``uncertainty``, one
         standard deviation [1], which grows with the time to clear dates (of networks NaN; of
-        observed values that of the cube, or NaN); ``gap`` (time, y, x), time to the nearest clear
-        date that was used [day], 0 where nothing was filled. Other companions are kept, and
+        observed values that of the cube, or NaN; NaN throughout where clear dates lie fewer than
+        five different times apart, too few to learn it from); ``gap`` (time, y, x), time to the
+        nearest clear date that was used [day], 0 where nothing was filled. Other companions are kept, and
         describe the observation. Coordinates along time: ``sentinel1_offset`` (nearest pass minus
         date [day], NaN where there is none) with Sentinel-1; ``reference_time`` and
         ``reference_gap`` [day] of networks, which look at one date.
@@ -135,6 +136,10 @@ def fill_clouds(
     harmonizer = as_harmonizer(model)
     _require_use(harmonizer.name, harmonizer.sources, sentinel1)
     if isinstance(harmonizer, Filler):
+        if runtime is not None:
+            raise ModelError(
+                f"model {harmonizer.name!r} takes no runtime", cure="leave runtime= out"
+            )
         chosen = harmonizer.configured(reference=reference, max_gap=longest)
         chosen.check(array)
         has_radar = "sentinel1" in chosen.sources
@@ -287,6 +292,7 @@ def _sources(
     others: dict[str, xr.DataArray] = {}
     roles = harmonizer.sources[1:]
     own = base.decoded_set(cube)
+    own = own.assign({REFLECTANCE: observed(cube, own[REFLECTANCE])})
     optical = [role for role in roles if not role.startswith("sentinel1")]
     found = {
         role: find_references(own, rule=_rule_of(role, reference), tolerance=longest)

@@ -166,6 +166,8 @@ def sharpen(
     """
     coarse, method, given = _decoded(at_door(cube)), as_method(model), None
     near = None if fine is None else _reflectance(at_door(fine))
+    if near is not None:  # those of a cube that was itself sharpened are not of this one
+        near = near.drop_vars(["reference_time", "reference_gap"], errors="ignore")
     if near is None and pan is None:
         given, (near, coarse) = coarse, split_by_pixel(coarse)
         near = of_itself(near)
@@ -331,6 +333,8 @@ def _configured(method: Harmonizer, **options: Any) -> Harmonizer:
     own = {name: value for name, value in options.items() if name in method.options}
     if options["runtime"] is not None and "runtime" not in own:
         raise ModelError(f"model {method.name!r} takes no runtime", cure="leave runtime= out")
+    if options["shifts"] is not None and "shifts" not in own:
+        raise ModelError(f"model {method.name!r} takes no shifts", cure="leave shifts= out")
     return method.configured(**own)
 
 

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from xharmonize.errors import OptionError, suggest
 from xharmonize.options import describe_parameters
@@ -99,6 +107,11 @@ class Series(Part):
         default=True, description="compare pixels with metadata; contradictions end it"
     )
 
+    @field_validator("index")
+    @classmethod
+    def _name_or_none(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
+
 
 class Output(Part):
     """What is written into the folder."""
@@ -154,6 +167,12 @@ class Recipe(Part):
     table: Table | None = None
     output: Output
 
+    @model_validator(mode="after")
+    def _require_sense(self) -> Recipe:
+        if complaint := self.complaint():
+            raise ValueError(complaint)
+        return self
+
     def complaint(self) -> str:
         """Return what is wrong with the combination of tables; empty if it is valid."""
         if self.area.bbox is not None and self.area.geometry is not None:
@@ -189,8 +208,6 @@ def read_recipe(source: str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
                 f"{where} cannot be read: {error}", cure="xharmonize init writes an example"
             ) from None
     recipe: Recipe = _validated(Recipe, tables, where)
-    if complaint := recipe.complaint():
-        raise OptionError(f"{where}: {complaint}")
     return recipe
 
 
@@ -258,6 +275,8 @@ def _validated(kind: type[Part], values: Any, where: str, *path: str) -> Any:
 
 
 def _worded(first: Any, place: list[str], where: str) -> OptionError:
+    if not place:  # of the combination of tables
+        return OptionError(f"{where}: {first['ctx']['error']}")
     *path, name = place[:2] if len(place) > 1 else place
     table = f"[{path[0]}]" if path else "the file"
     if first["type"] == "extra_forbidden":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,7 +98,6 @@ class Done:
     folder : Path
     written, kept : tuple of str
         Products written now, and those that were there from an earlier run of the same recipe.
-    table : FieldTable or None
     """
 
     folder: Path
@@ -129,7 +129,7 @@ def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
     harmonized, series = _harmonize(recipe, model, source, target)
     if recipe.screen is not None:
         series = xh.series.screen_outliers(series, **recipe.screen.options())
-    if recipe.series.index not in (None, "none"):
+    if recipe.series.index is not None:
         series = xh.index(series, recipe.series.index)
     return Plan(recipe=recipe, source=source, target=target, harmonized=harmonized, series=series)
 
@@ -219,9 +219,8 @@ def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:
 
 
 def _resolution(recipe: Recipe, source: Source) -> float | None:
-    """Pixel size at which a cube is opened: a source that has a target keeps its own pixels."""
-    has_target = recipe.target is not None and source is recipe.source
-    return None if has_target else recipe.area.resolution
+    """Pixel size at which a cube is opened: the source keeps its own, and is averaged later."""
+    return None if source is recipe.source else recipe.area.resolution
 
 
 def _bands_of(recipe: Recipe, model: Any) -> tuple[str, ...] | None:
@@ -231,7 +230,7 @@ def _bands_of(recipe: Recipe, model: Any) -> tuple[str, ...] | None:
     if model is not None and model.needs_all_bands:
         return tuple(model.bands)
     index = recipe.series.index
-    if index in (None, "none"):
+    if index is None:
         return None if model is None else tuple(model.bands)
     from xharmonize.cube.indices import get_index
 
@@ -247,7 +246,7 @@ def _harmonize(recipe: Recipe, model: Any, source: Any, target: Any) -> tuple[An
             )
         series = xh.densify(target, source, model="auto")
         fit = xh.load_model(series)
-        return xh.to_landsat(source, fit, like=target), series
+        return xh.to_sensor(source, str(target["sensor"].values[0]), fit, like=target), series
     if target is None:
         harmonized = xh.to_sensor(source, recipe.model.to, model, resolution=recipe.area.resolution)
         return harmonized, xh.densify(harmonized)
@@ -289,10 +288,20 @@ def _finished(folder: Path, recipe: Recipe, mode: Mode) -> set[str]:
                 f"{folder} holds the products of another recipe",
                 cure="name another folder, or replace them: mode='w' (--overwrite)",
             )
-        (folder / MARKS).unlink(missing_ok=True)
+        _clear(folder)
         return set()
     marks = folder / MARKS
     return set(marks.read_text(encoding="utf-8").split("\n")) if marks.exists() else set()
+
+
+def _clear(folder: Path) -> None:
+    """Remove the products of another recipe; what is not a recipe's product stays."""
+    for name in (MARKS, *_WRITERS):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _begin(folder: Path, recipe: Recipe) -> None:
@@ -325,10 +334,10 @@ def _series_of(path: Path) -> xr.Dataset:
     return _opened(path.parent / "series.zarr")
 
 
-def _best_of(path: Path) -> xr.Dataset:
-    """The last stage of the series that was written: smooth, composite, or as it is."""
+def _best_of(job: Plan, path: Path) -> xr.Dataset:
+    """The last stage of the series that the recipe asks for: smooth, composite, or as it is."""
     stages = ("smooth.zarr", "composite.zarr", "series.zarr")
-    return _opened(next(p for p in (path.parent / n for n in stages) if p.exists()))
+    return _opened(path.parent / next(name for name in stages if name in job.products))
 
 
 def _write_series(job: Plan, path: Path) -> None:
@@ -344,7 +353,7 @@ def _write_smooth(job: Plan, path: Path) -> None:
 
 
 def _write_seasons(job: Plan, path: Path) -> None:
-    seasons = xh.series.phenology(_best_of(path), **_given(job.recipe.phenology))
+    seasons = xh.series.phenology(_best_of(job, path), **_given(job.recipe.phenology))
     _stored(job, seasons, path)
 
 
@@ -352,17 +361,17 @@ def _write_table(job: Plan, path: Path) -> None:
     table = job.recipe.table
     if table is not None:
         polygons = read_polygons_file(table.fields)
-        xh.to_table(_best_of(path), polygons, path=path, mode="w", **table.options())
+        xh.to_table(_best_of(job, path), polygons, path=path, mode="w", **table.options())
 
 
-def _write_cogs(_: Plan, path: Path) -> None:
-    xh.to_cogs(_best_of(path), path, mode="w")
+def _write_cogs(job: Plan, path: Path) -> None:
+    xh.to_cogs(_best_of(job, path), path, mode="w")
 
 
 def _write_figures(job: Plan, path: Path) -> None:
     from xharmonize.plot.overview import draw
 
-    smoothed = _best_of(path) if job.recipe.smooth is not None else None
+    smoothed = _best_of(job, path) if job.recipe.smooth is not None else None
     draw(
         path,
         source=job.source,

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.blockwise import chunks_of, map_blocks, with_margin
+from xharmonize.cube.blockwise import chunks_of, is_lazy, map_blocks, with_margin
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.orbits import in_pixels, shifts_of
 from xharmonize.cube.regrid import axes_between, regrid
@@ -59,7 +59,7 @@ class Atprk(Sharpener):
         like = self._grid(sources)
         fine = regrid(sources["fine"], like=like)
         seen = degrade(fine, coarse, psf=self.psf, shifts=self.shifts, min_valid=MIN_SEEN)
-        table = _regression(coarse.data, seen.data)
+        table = _regressions(coarse.data, seen.data)
         residual = map_blocks(
             _residual,
             "tbyx,tsyx,tbq->tbyx",
@@ -90,6 +90,13 @@ class Atprk(Sharpener):
             (Support.of(axes[0].moved(down)), Support.of(axes[1].moved(right)))
             for down, right in moved.tolist()
         ]
+
+
+def _regressions(coarse: Any, seen: Any) -> Any:
+    """Coefficients (time, band, source_band + 1): a gap of one band is none of the others."""
+    own = [_regression(coarse[:, b : b + 1], seen) for b in range(coarse.shape[1])]
+    table: Any = np.concatenate(own, axis=1)
+    return table.rechunk({1: -1}) if is_lazy(table) else table
 
 
 def _regression(coarse: Any, seen: Any) -> Any:

@@ -224,6 +224,11 @@ class GeneratorCard(Card):
         lattice = replace(lattice, resolution=lattice.resolution / factor)
         return replace(self, lattice=lattice, inputs=tuple(inputs))
 
+    @property
+    def reach(self) -> float:
+        """Maximum distance that `around` extends a box on each side [m]."""
+        return self.lattice.reach
+
     def around(self, bounds: Sequence[float]) -> tuple[float, float, float, float]:
         """Return the box that the network reads for a result in `bounds` [m]."""
         return self.lattice.around(bounds, [(one.gsd, one.phase) for one in self.inputs])
