@@ -90,7 +90,7 @@ def test_polygons_elsewhere_are_refused():
     cube = example_cube()
     with pytest.raises(GridError, match="lie outside the cube"):
         xh.clip(cube, box(0, 0, 1, 1))
-    west, south, east, north = edges(cube)
+    _, south, east, north = edges(cube)
     with pytest.raises(GridError, match="lie outside the cube"):  # it touches the edge only
         xh.clip(cube, box(east, south, east + 50, north), crs=crs(cube))
     with pytest.raises(GridError, match="Polygon"):
