@@ -442,6 +442,7 @@ def test_an_item_with_a_range_of_time_stands_at_its_start():
         read_scenes(one, datetime="2018-04-15")
 
 
+@pytest.mark.slow
 def test_ten_thousand_items_take_seconds():
     keys = [f"B{n:02d}" for n in (2, 3, 4, 5, 6, 7, 8, 11, 12)] + ["SCL", "visual", "thumbnail"]
     raster = {"raster:bands": [{"data_type": "uint16", "nodata": 0, "scale": 1e-4, "offset": 0.0}]}

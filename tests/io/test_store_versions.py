@@ -121,6 +121,7 @@ def test_the_same_of_an_icechunk_session(tmp_path):
     assert reads_one_version(opened, old) == [1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [16, 64])
 @pytest.mark.parametrize("kind", ["reflectance", "encoded"])
 def test_a_flipped_bit_gives_the_right_numbers_or_an_error(tile, kind, tmp_path):

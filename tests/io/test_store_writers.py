@@ -99,6 +99,7 @@ def test_two_processes_fill_at_once_and_both_end_up_whole(tmp_path):
     assert leftovers(store) == []
 
 
+@pytest.mark.slow
 def test_one_of_two_killed_while_filling_leaves_nothing_that_is_read(tmp_path):
     store = tmp_path / "series.zarr"
     old = first(store)

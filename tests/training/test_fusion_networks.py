@@ -138,6 +138,7 @@ def test_an_estimate_that_averages_to_the_cube_has_no_degradation(sharpen_store,
     assert float(other) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILL)
 def test_methods_of_filling_learn(name, fill_store, tmp_path):
     data = Data(patch=16, stride=8, sources=("sentinel1",)) if name == "pix2pix" else FILL_DATA

@@ -82,6 +82,7 @@ def assert_close(one: Path, other: Path, atol: float = 2e-5) -> None:
         np.testing.assert_allclose(found[name], values, atol=atol, rtol=0, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_ranks_end_as_one_process(client, pairs, alone, tmp_path):
     found = xh.train("small-conv", pairs, config=config(), client=client, out=tmp_path / "m")
     assert_close(tmp_path / "m", alone[1])

@@ -34,6 +34,7 @@ def train(pairs, out, **options):
     return read_weights(open_bundle(out).ref)
 
 
+@pytest.mark.slow
 def test_workers_write_and_read_samples_at_a_url(client, pairs, tmp_path, monkeypatch):
     """Workers have another working directory, and see no folder of the client's."""
     (tmp_path / "client").mkdir()

@@ -78,6 +78,7 @@ def core(store, number):
     ]
 
 
+@pytest.mark.slow
 def test_no_pixel_that_is_scored_beyond_its_block_was_trained_on(tmp_path):
     """A core of 480 m may reach 240 m beyond its block: farther than the guard."""
     pairs = make_pairs(2, side=120)

@@ -93,8 +93,8 @@ def fill_clouds(
         observed values that of the cube, or NaN; NaN throughout where clear dates lie fewer than
         five different times apart, too few to learn it from); ``gap`` (time, y, x), time to the
         nearest clear date that was used [day], 0 where nothing was filled. Other companions are
-        kept, and describe the observation. Coordinates along time: ``sentinel1_offset`` (nearest pass
-        minus date [day], NaN where there is none) with Sentinel-1; ``reference_time`` and
+        kept, and describe the observation. Coordinates along time: ``sentinel1_offset`` (nearest
+        pass minus date [day], NaN where there is none) with Sentinel-1; ``reference_time`` and
         ``reference_gap`` [day] of networks, which look at one date.
 
     Raises
