@@ -283,6 +283,10 @@ def difference(found, expected) -> float:
     return worst
 
 
+LIMIT = {"tile-lut-conv printed": 2e-5}
+"""Its refinement is divided by the deviation of a batch that hardly varies: rounding, enlarged."""
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_gradient_of_two_ranks_is_that_of_the_union(client, samples, name):
     job = job_of(samples, METHODS[name])
@@ -291,7 +295,7 @@ def test_the_gradient_of_two_ranks_is_that_of_the_union(client, samples, name):
     whole = rank_trainings.gradients(None, job, numbers, 7)
     parts = run_ranks(rank_trainings.gradients, job, numbers, 7, client=client, ranks=2)
     for found in parts:
-        assert difference(found, whole) < 1e-5
+        assert difference(found, whole) < LIMIT.get(name, 1e-5)
 
 
 NORMALISED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeVar
 
 import dask.array as da
@@ -9,14 +10,14 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from xharmonize.cube.blockwise import chunks_of, is_lazy
+from xharmonize.cube.blockwise import cut_like, is_lazy, map_blocks
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.masks import take_out
 from xharmonize.cube.polygons import read_polygons
 from xharmonize.errors import GridError
-from xharmonize.types import BoolArray
+from xharmonize.types import BoolArray, Float64Array
 
 Cube = TypeVar("Cube", xr.DataArray, xr.Dataset)
 
@@ -119,19 +120,27 @@ def _span(one: float, other: float, size: int) -> tuple[int, int]:
 
 def _outside(layer: xr.DataArray, box: GeoBox, shapes: list[Any], *, all_touched: bool) -> Any:
     """Where no polygon is, block by block as the cube."""
-    options = {"box": box, "shapes": shapes, "all_touched": all_touched}
-    array = layer.transpose(..., "y", "x")
-    if not is_lazy(array):
-        return _block(((0, box.shape[0]), (0, box.shape[1])), **options)
-    return da.map_blocks(
-        _lazy_block,
-        chunks=chunks_of(array)[-2:],
+    array = layer.transpose(..., "y", "x").data
+    return map_blocks(
+        partial(_block, step=(box.affine.e, box.affine.a), shapes=shapes, all_touched=all_touched),
+        "y,x->yx",
+        cut_like(np.asarray(layer["y"].values, np.float64), array, (array.ndim - 2,)),
+        cut_like(np.asarray(layer["x"].values, np.float64), array, (array.ndim - 1,)),
         dtype=bool,
-        meta=np.empty((0, 0), bool),
-        name=None,
-        token="clip",
-        **options,
+        name="clip",
     )
+
+
+def _block(
+    y: Float64Array, x: Float64Array, *, step: tuple[float, float], shapes: list[Any], **how: bool
+) -> BoolArray:
+    from affine import Affine
+    from rasterio.features import geometry_mask
+
+    down, right = step
+    corner = Affine(right, 0.0, x[0] - right / 2, 0.0, down, y[0] - down / 2)
+    mask: BoolArray = geometry_mask(shapes, out_shape=(y.size, x.size), transform=corner, **how)
+    return mask
 
 
 def _at_each_date(outside: Any, layer: xr.DataArray) -> Any:
@@ -140,17 +149,3 @@ def _at_each_date(outside: Any, layer: xr.DataArray) -> Any:
         return np.broadcast_to(outside, shape)
     times = layer.chunksizes.get("time", (1,))
     return da.broadcast_to(outside, shape, chunks=(times, *outside.chunks))
-
-
-def _lazy_block(*, block_info: Any = None, **options: Any) -> BoolArray:
-    return _block(block_info[None]["array-location"], **options)
-
-
-def _block(span: Any, *, box: GeoBox, shapes: list[Any], all_touched: bool) -> BoolArray:
-    from rasterio.features import geometry_mask
-
-    part = box[slice(*span[0]), slice(*span[1])]
-    mask: BoolArray = geometry_mask(
-        shapes, out_shape=part.shape, transform=part.affine, all_touched=all_touched
-    )
-    return mask
