@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
-from xharmonize.errors import MissingDependencyError
+from xharmonize.errors import MissingDependencyError, ModelError
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -25,3 +27,21 @@ def require(module: str, *, extra: str) -> ModuleType:
             f"{module!r} is not installed",
             cure=f"install it with: pip install 'xharmonize[{extra}]'",
         ) from error
+
+
+def import_function(path: str) -> Callable[..., Any]:
+    """Import the function named ``module:function``.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    module, _, name = path.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"cannot import {path!r} ({error})", cure="write module:function"
+        ) from error
+    return function

@@ -13,10 +13,13 @@ from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.harmonize import Job, require_free, write
 from xharmonize.cli.inputs import (
-    CHECK,
     DEFAULT_BANDS,
     WHERE,
     Choice,
+    Cogs,
+    Force,
+    Out,
+    Overwrite,
     Query,
     check,
     open_cube,
@@ -78,13 +81,8 @@ class Filling:
             rich_help_panel=HOW,
         ),
     ] = False
-    out: Annotated[
-        Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)
-    ] = None
-    cogs: Annotated[
-        Path | None,
-        typer.Option(help="Folder to write COGs and STAC items to.", rich_help_panel=OUTPUT),
-    ] = None
+    out: Out = None
+    cogs: Cogs = None
     save_fit: Annotated[
         Path | None,
         typer.Option(
@@ -92,16 +90,8 @@ class Filling:
             rich_help_panel=OUTPUT,
         ),
     ] = None
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT),
-    ] = False
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
-        ),
-    ] = False
+    overwrite: Overwrite = False
+    force: Force = False
 
     def complaint(self) -> str:
         """Return what is wrong with the combination of options; empty if it is valid."""

@@ -14,11 +14,11 @@ import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.inputs import (
-    CHECK,
     DEFAULT_BANDS,
     HOW,
     Choice,
     Cube,
+    Force,
     Opened,
     Query,
     check,
@@ -77,12 +77,7 @@ class Fitting:
         bool,
         typer.Option("--overwrite", help="Replace an existing fit.", rich_help_panel=OUTPUT),
     ] = False
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
-        ),
-    ] = False
+    force: Force = False
 
     def complaint(self) -> str:
         """Return what is wrong with the combination of options; empty if it is valid."""

@@ -18,16 +18,21 @@ from xharmonize.cli.inputs import (
     HOW,
     WHERE,
     Choice,
+    Cogs,
     Cube,
+    Force,
     Opened,
+    Out,
+    Overwrite,
     Query,
+    Upsert,
     check,
     open_cube,
     open_model,
     print_summary,
     refusals,
 )
-from xharmonize.cube.indices import get_index
+from xharmonize.cube.indices import bands_for, get_index
 from xharmonize.errors import BandError, StoreError
 from xharmonize.io.cog.catalog import is_written_here
 
@@ -60,13 +65,8 @@ class Job:
             rich_help_panel=HOW,
         ),
     ] = None
-    out: Annotated[
-        Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)
-    ] = None
-    cogs: Annotated[
-        Path | None,
-        typer.Option(help="Folder to write COGs and STAC items to.", rich_help_panel=OUTPUT),
-    ] = None
+    out: Out = None
+    cogs: Cogs = None
     figures: Annotated[
         Path | None,
         typer.Option(help="Folder to write figures to (PNG).", rich_help_panel=OUTPUT),
@@ -79,28 +79,15 @@ class Job:
         ),
         Read(parse_point),
     ] = None
-    upsert: Annotated[
-        bool,
-        typer.Option(
-            "--upsert", help="Add to existing output; replace dates in it.", rich_help_panel=OUTPUT
-        ),
-    ] = False
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT),
-    ] = False
+    upsert: Upsert = False
+    overwrite: Overwrite = False
     skip_check: Annotated[
         bool,
         typer.Option(
             "--skip-check", help="Don't check pixels against metadata.", rich_help_panel=CHECK
         ),
     ] = False
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
-        ),
-    ] = False
+    force: Force = False
 
     @property
     def mode(self) -> GrowMode:
@@ -282,9 +269,7 @@ def _bands(job: Job, model: Opened) -> tuple[str, ...]:
         return job.query.bands
     if job.index is None or job.figures is not None:
         return model.target_bands
-    from xharmonize.cube.indices import INDICES
-
-    return tuple("nir08" if role == "nir" else role for role in INDICES[job.index].roles)
+    return bands_for(job.index)
 
 
 def _harmonize(job: Job, model: Opened, source: Cube, target: Cube | None) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ import typer
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._optional import import_function
 from xharmonize.cli import console
-from xharmonize.cli.arguments import Read, parse_bbox, split_names
+from xharmonize.cli.arguments import OUTPUT, Read, parse_bbox, split_names
 from xharmonize.cube.check import (
     conclude_check,
     count_contradictions,
@@ -120,6 +120,26 @@ DRIVERS = typer.Option(
     "and JPEG 2000.",
     rich_help_panel=WHERE,
 )
+
+
+Out = Annotated[Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)]
+Cogs = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write COGs and STAC items to.", rich_help_panel=OUTPUT),
+]
+Upsert = Annotated[
+    bool,
+    typer.Option(
+        "--upsert", help="Add to existing output; replace dates in it.", rich_help_panel=OUTPUT
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT)
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK),
+]
 
 
 class Contradiction(RadiometryError):
@@ -271,7 +291,7 @@ def open_cube(
             qa=qa,
             on_error="skip" if query.skip_unreadable else "raise",
             platform=platform,
-            modifier=_import_function(query.modifier) if query.modifier else None,
+            modifier=import_function(query.modifier) if query.modifier else None,
             drivers=query.drivers,
             schemes=query.schemes,
             **options,
@@ -325,18 +345,6 @@ def _mask(query: Query) -> Any:
     if not names:
         raise MaskError("--mask names no flag", cure="write none to remove nothing")
     return xh.Mask(names=names, dilate=query.dilate, dilate_unit="metres")
-
-
-def _import_function(path: str) -> Callable[..., Any]:
-    """Import the function ``module:name``."""
-    module, _, name = path.partition(":")
-    try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"cannot import {path!r} ({error})", cure="write module:function"
-        ) from error
-    return function
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -14,11 +13,15 @@ from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.harmonize import require_free, require_index, write
 from xharmonize.cli.inputs import (
-    CHECK,
     DEFAULT_BANDS,
     WHERE,
+    Cogs,
     Cube,
+    Force,
+    Out,
+    Overwrite,
     Query,
+    Upsert,
     check,
     open_cube,
     print_summary,
@@ -100,29 +103,11 @@ class Sharpening:
             help="Write this index instead of reflectance, such as ndvi.", rich_help_panel=OUTPUT
         ),
     ] = None
-    out: Annotated[
-        Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)
-    ] = None
-    cogs: Annotated[
-        Path | None,
-        typer.Option(help="Folder to write COGs and STAC items to.", rich_help_panel=OUTPUT),
-    ] = None
-    upsert: Annotated[
-        bool,
-        typer.Option(
-            "--upsert", help="Add to existing output; replace dates in it.", rich_help_panel=OUTPUT
-        ),
-    ] = False
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT),
-    ] = False
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Continue if pixels contradict metadata.", rich_help_panel=CHECK
-        ),
-    ] = False
+    out: Out = None
+    cogs: Cogs = None
+    upsert: Upsert = False
+    overwrite: Overwrite = False
+    force: Force = False
 
     @property
     def figures(self) -> None:

@@ -247,6 +247,17 @@ def get_index(name: str) -> SpectralIndex:
     return INDICES[name]
 
 
+def bands_for(name: str) -> tuple[str, ...]:
+    """Common names of the bands to open for an index; of two near infrareds the narrow one.
+
+    Raises
+    ------
+    BandError
+        If there is no index of that name.
+    """
+    return tuple("nir08" if role == "nir" else role for role in get_index(name).roles)
+
+
 def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
     require_reflectance(cube)
     cube = plain_numbers(cube)

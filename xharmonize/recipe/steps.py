@@ -9,17 +9,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize._optional import require
+from xharmonize._optional import import_function, require
 from xharmonize._replace import Mode, require_mode
 from xharmonize.cube.check import conclude_check, count_contradictions
 from xharmonize.cube.contract import main_layer, with_history
+from xharmonize.cube.indices import bands_for
 from xharmonize.errors import OptionError, RadiometryError, StoreError
 from xharmonize.recipe.settings import Recipe, Source, read_recipe
 
@@ -211,7 +211,7 @@ def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:
         else None,
         "platform": source.platform,
         "query": source.query,
-        "modifier": None if source.modifier is None else _function(source.modifier),
+        "modifier": None if source.modifier is None else import_function(source.modifier),
         "on_error": "skip" if source.skip_unreadable else "raise",
     }
     cube: Cube = xh.open_stac(source.items, **options)
@@ -232,9 +232,7 @@ def _bands_of(recipe: Recipe, model: Any) -> tuple[str, ...] | None:
     index = recipe.series.index
     if index is None:
         return None if model is None else tuple(model.bands)
-    from xharmonize.cube.indices import get_index
-
-    return tuple("nir08" if role == "nir" else role for role in get_index(index).roles)
+    return bands_for(index)
 
 
 def _harmonize(recipe: Recipe, model: Any, source: Any, target: Any) -> tuple[Any, Any]:
@@ -418,15 +416,3 @@ def read_polygons_file(path: str | os.PathLike[str]) -> Any:
         return require("geopandas", extra="all").read_file(path)
     except (OSError, ValueError) as error:
         raise OptionError(f"{path} cannot be read: {error}", cure="give GeoJSON") from error
-
-
-def _function(path: str) -> Callable[..., Any]:
-    """A function named as ``module:function``."""
-    module, _, name = path.partition(":")
-    try:
-        function: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise OptionError(
-            f"{path!r} names no function: {error}", cure="write module:function"
-        ) from error
-    return function
