@@ -26,6 +26,9 @@ from xharmonize.types import AnyArray
 
 Grid = TypeVar("Grid", xr.DataArray, GeoBox)
 
+MIN_SEEN = 0.5
+"""Least part of a coarse pixel that is known of the fine image, where that is degraded [1]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sharpener(Base):

@@ -46,8 +46,9 @@ from xharmonize.fusion.consistency import TOLERANCE, flag_inconsistent
 from xharmonize.fusion.consistency import correct as make_consistent
 from xharmonize.fusion.frame import require_finer
 from xharmonize.fusion.native import split_by_pixel
-from xharmonize.fusion.sources import PAN, of_itself, pan_of, sources_of
+from xharmonize.fusion.sources import of_itself, pan_of, sources_of
 from xharmonize.harmonizers.base import no_flags
+from xharmonize.harmonizers.beside import PAN
 from xharmonize.harmonizers.convert import apply_model, for_platforms_of
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import require_one_bandpass, table_between

@@ -21,6 +21,7 @@ from xharmonize.fusion.references import (
     find_references,
     take_references,
 )
+from xharmonize.harmonizers.beside import PAN
 from xharmonize.harmonizers.protocol import Harmonizer
 from xharmonize.sensors.spec import UNKNOWN
 
@@ -29,7 +30,6 @@ ROLES: dict[str, Rule] = {"fine": "nearest", "before": "before", "after": "after
 is the coarse partner of ``before``, and so on; ``pan`` is the band of the date itself."""
 
 PARTNER = "coarse_"
-PAN = "pan"
 SAME_IMAGE = "1h"
 
 

@@ -14,7 +14,7 @@ from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.orbits import in_pixels, shifts_of
 from xharmonize.cube.regrid import axes_between, regrid
 from xharmonize.fusion.consistency import degrade
-from xharmonize.fusion.frame import Sharpener
+from xharmonize.fusion.frame import MIN_SEEN, Sharpener
 from xharmonize.harmonizers.sums import joint_block
 from xharmonize.kernels.kriging import (
     MAX_LAG,
@@ -30,9 +30,6 @@ from xharmonize.types import AnyArray, Float64Array, FloatArray, IntArray
 
 Supports: TypeAlias = tuple[Support, Support]
 """Of a coarse pixel along y and x."""
-
-MIN_SEEN = 0.5
-"""Least part of a coarse pixel that is known of the fine image, where that is degraded [1]."""
 
 MIN_PIXELS = 5
 """Coarse pixels per coefficient that a regression takes, at least."""

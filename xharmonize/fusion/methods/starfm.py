@@ -14,7 +14,7 @@ from xharmonize.cube.blockwise import chunks_of, cut_like, is_lazy, map_blocks, 
 from xharmonize.cube.regrid import regrid
 from xharmonize.errors import OptionError
 from xharmonize.fusion.consistency import degrade
-from xharmonize.fusion.frame import Sharpener, upsampled
+from xharmonize.fusion.frame import MIN_SEEN, Sharpener, upsampled
 from xharmonize.harmonizers.sums import line_block
 from xharmonize.kernels import regression
 from xharmonize.kernels.starfm import Search, starfm
@@ -22,9 +22,6 @@ from xharmonize.types import AnyArray, Float64Array, FloatArray
 
 Pairs: TypeAlias = tuple[list[xr.DataArray], list[xr.DataArray]]
 """Fine images of the pairs, and coarse ones."""
-
-MIN_SEEN = 0.5
-"""Least part of a coarse pixel that is known of the fine image, where that is degraded [1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
