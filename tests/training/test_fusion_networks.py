@@ -247,7 +247,7 @@ def test_options_that_would_be_ignored_are_refused(kind, options):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(import_benchmark("training_speed").fusion_cases()))
 def test_one_step_at_the_printed_size(name):
-    """A finite loss, and weights that move."""
+    """A finite loss, and weights that move: a last layer that starts at zero moves alone."""
     speed = import_benchmark("training_speed")
     case = speed.fusion_cases()[name]
     method = speed.make_method(case, torch.device("cpu"))
@@ -256,4 +256,4 @@ def test_one_step_at_the_printed_size(name):
     speed.run_step(method, batch)
     after = dict(method.networks["generator"].named_parameters())
     assert all(bool(torch.isfinite(value).all()) for value in after.values())
-    assert sum(not torch.equal(before[key], value) for key, value in after.items()) > 3
+    assert sum(not torch.equal(before[key], value) for key, value in after.items()) > 1
