@@ -134,6 +134,25 @@ def test_polygons_choose_pixels_and_a_plan_reads_none(catalog, tmp_path, no_comp
     assert 0 < float(inside.mean()) < 1
 
 
+def test_other_polygons_in_the_same_file_are_another_recipe(catalog, tmp_path):
+    pytest.importorskip("stackstac")
+    file, folder = tmp_path / "area.geojson", tmp_path / "out"
+    recipe = recipe_of(catalog, folder, area={"geometry": str(file)}, composite={"period": "10D"})
+
+    def polygon(width: float) -> str:
+        west, south = 3.0215, 50.8115
+        ring = [[west, south], [west + width, south], [west + width, south + 0.001], [west, south]]
+        return json.dumps({"type": "Polygon", "coordinates": [ring]})
+
+    file.write_text(polygon(0.002))
+    xh.run(recipe)
+    defaults = {"source": recipe["source"] | {"dilate": 0.0, "mask": ["clear"]}}
+    assert xh.run(recipe | defaults).written == ()  # a default written down changes nothing
+    file.write_text(polygon(0.001))
+    with pytest.raises(StoreError, match="another recipe"):
+        xh.run(recipe)
+
+
 def test_the_same_steps_as_commands(catalog, tmp_path, capsys):
     pytest.importorskip("stackstac")
     done = xh.run(recipe_of(catalog, tmp_path / "out", smooth={"step": "5D"}))

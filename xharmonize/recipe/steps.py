@@ -267,8 +267,21 @@ def _require_agreement(job: Plan) -> None:
 
 
 def _digest(recipe: Recipe) -> str:
-    text = json.dumps(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Of what the recipe says, defaults included, and of the files of polygons and model it names."""
+    digest = hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode())
+    table = recipe.table
+    for named in (recipe.area.geometry, recipe.model.name, None if table is None else table.fields):
+        for file in _files_of(named):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _files_of(named: str | None) -> list[Path]:
+    """The file, or those of the folder; none for what is a name."""
+    path = Path(named or "")
+    if named is None or not path.is_dir():
+        return [path] if path.is_file() else []
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _finished(folder: Path, recipe: Recipe, mode: Mode) -> set[str]:
