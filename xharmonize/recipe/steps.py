@@ -267,7 +267,7 @@ def _require_agreement(job: Plan) -> None:
 
 
 def _digest(recipe: Recipe) -> str:
-    """Of what the recipe says, defaults included, and of the files of polygons and model it names."""
+    """Of all that the recipe says, defaults too, and of the files of polygons and model."""
     digest = hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode())
     table = recipe.table
     for named in (recipe.area.geometry, recipe.model.name, None if table is None else table.fields):
