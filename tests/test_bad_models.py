@@ -213,6 +213,7 @@ def test_tables_of_a_generator(folder, cube):
         xh.fit_tables(cube, xh.load_model(folder))
 
 
+@pytest.mark.slow
 def test_worker_without_torch(folder):
     code = (
         "import sys; sys.modules['torch'] = None\n"

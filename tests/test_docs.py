@@ -70,6 +70,7 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, request):
             exec(compile(code, str(page), "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_readme_run(example_scenes, tmp_path, monkeypatch):
     for extra in ("stackstac", "torch", "safetensors"):
         pytest.importorskip(extra)

@@ -101,6 +101,7 @@ def test_a_site_smaller_than_a_tile_is_mapped_and_flagged(catalog, bundle, tmp_p
     np.testing.assert_allclose(ours[is_clear], mean[is_clear], rtol=0.03)
 
 
+@pytest.mark.slow
 def test_the_command_line_gives_what_the_functions_give(catalog, bundle, tmp_path):
     options = ["--datetime", "2018-06-25/2018-07-05", "--platform", "infer", "--flags"]
     pair = ["--source-collection", SOURCE, "--target-collection", TARGET]
@@ -155,6 +156,7 @@ def test_degrees_are_refused_and_the_cure_works(boadella, bundle, tmp_path):
     assert float(error.median()) < 0.01  # the grid of 10 m lies 5 m off
 
 
+@pytest.mark.slow
 def test_scores_on_real_pairs_are_those_of_the_measurements(catalog, bundle):
     benchmark = import_benchmark("closed_forms_flanders")
     names = ["identity", "table per band (fit_lut)", "tables per tile, matched", "network"]

@@ -38,6 +38,7 @@ def test_the_import_loads_nothing_heavy():
     assert run(code) == "[]"
 
 
+@pytest.mark.slow
 def test_models_are_there_without_their_checks():
     """Building a graph with built-in coefficients checks no card, and loads no pydantic."""
     code = (

@@ -153,6 +153,7 @@ def test_other_polygons_in_the_same_file_are_another_recipe(catalog, tmp_path):
         xh.run(recipe)
 
 
+@pytest.mark.slow
 def test_the_same_steps_as_commands(catalog, tmp_path, capsys):
     pytest.importorskip("stackstac")
     done = xh.run(recipe_of(catalog, tmp_path / "out", smooth={"step": "5D"}))

@@ -51,6 +51,7 @@ def test_the_installed_command_prints_its_version():
     assert done.stdout.strip() == xh.__version__
 
 
+@pytest.mark.slow
 def test_python_dash_m_is_the_command_too():
     command = [sys.executable, "-m", "xharmonize", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

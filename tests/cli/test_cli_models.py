@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.commands import call
 from helpers.generators import generator, small_card
+from helpers.marks import first_quick
 
 import xharmonize as xh
 from xharmonize.cli import console
@@ -95,6 +96,7 @@ def test_resolution_is_that_of_the_result(capsys, scenes, bundle, tmp_path):
     assert set(np.diff(xh.open_series(out)["x"])) == {60.0}
 
 
+@pytest.mark.slow
 def test_with_a_margin_tiles_at_the_border_are_whole(capsys, scenes, bundle, tmp_path):
     box = ["--bbox", "3.0222,50.8115,3.0240,50.8128", "--skip-check", "--flags"]
     options = [*PAIR[:2], "--model", bundle, *box]
@@ -110,7 +112,7 @@ def test_with_a_margin_tiles_at_the_border_are_whole(capsys, scenes, bundle, tmp
     assert shares[1] == 0
 
 
-@pytest.mark.parametrize("method", ["ols", "multiband", "deming", "pixelwise", "lut"])
+@pytest.mark.parametrize("method", first_quick(["ols", "multiband", "deming", "pixelwise", "lut"]))
 def test_a_fit_is_printed_kept_and_applied(capsys, scenes, tmp_path, method):
     fit = tmp_path / "fit.zarr"
     options = ["--method", method, "--tolerance", "3D", "--out", fit]
@@ -125,6 +127,7 @@ def test_a_fit_is_printed_kept_and_applied(capsys, scenes, tmp_path, method):
     assert np.isfinite(harmonised(tmp_path / "s.zarr")["reflectance"]).any()
 
 
+@pytest.mark.slow
 def test_tables_are_fitted_first_or_on_the_way(capsys, scenes, histogram, tmp_path):
     model = ["--model", histogram, "--source-collection", SOURCE]
     tables = tmp_path / "tables.zarr"

@@ -53,6 +53,7 @@ def call(capsys, folder, text, out, *options: str) -> tuple[int, str, str]:
     return commands.call(capsys, "train", folder / "c.toml", "--out", folder / out, *options)
 
 
+@pytest.mark.slow
 def test_a_fit_is_trained_and_kept(capsys, folder):
     options = {"method": "ols", "options": ""}
     code, _, err = call(capsys, folder, FILE.format(**options), "fit.zarr")
@@ -112,6 +113,7 @@ def test_a_file_that_is_not_there(capsys, folder):
     assert "Errno" not in err
 
 
+@pytest.mark.slow
 def test_pairs_are_registered_where_the_file_says_so(capsys, folder):
     options = {"method": "ols", "options": ""}
     text = FIT.format(**options) + "register = true\n"

@@ -125,6 +125,7 @@ def test_plot_writes_a_picture(capsys, stores, tmp_path, kind, names, options):
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_plot_of_a_fit_and_of_losses(capsys, stores, tmp_path):
     ref, raw = (xh.open_series(stores / f"{name}.zarr") for name in ("ref", "source"))
     fit = xh.fit_tables(raw, xh.fit_histogram(ref, bins=32), tile=60)
@@ -158,6 +159,7 @@ def test_plot_says_what_is_wrong(capsys, arguments, complaint):
     assert complaint in " ".join(err.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_report_writes_one_page(capsys, stores, tmp_path):
     out = tmp_path / "r.html"
     run = ["report", stores / "pred.zarr", "--out", out, "--reference", stores / "ref.zarr"]

@@ -177,6 +177,7 @@ def test_a_scheduler_that_is_gone_is_an_error(bundle):
     client.close()
 
 
+@pytest.mark.slow
 def test_names_that_leave_their_folder_are_refused():
     from xharmonize.cluster.plugins import plain
 

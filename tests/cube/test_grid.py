@@ -449,6 +449,7 @@ assert not {"rasterio", "rioxarray", "distributed", "torch"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_blocks_travel_to_other_processes():
     cube = example_cube(dates=("2018-07-01T10:50",), bands=("red",))
     expected = xh.regrid(cube, crs=32632, resolution=30)

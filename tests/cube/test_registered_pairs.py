@@ -69,6 +69,7 @@ def test_fits_take_them_as_registered(pairs, cubes):
         xh.collect_pairs(*cubes, register="yes")
 
 
+@pytest.mark.slow
 def test_auto_takes_the_shifts_that_are_there(pairs):
     given = fit_auto(with_shifts(pairs, None), shifts=shifts_in(pairs))
     xr.testing.assert_identical(fit_auto(pairs), given)
@@ -111,6 +112,7 @@ def test_no_scored_target_is_read_for_its_own_shift(cubes, by):
         np.testing.assert_array_equal(*rests)
 
 
+@pytest.mark.slow
 def test_scores_of_a_closed_form_gain_by_registration(pairs):
     scores = [
         leave_one_out(one, MultiOls(), None)[0]["ergas_centred"].droplevel("reference")["multi-ols"]

@@ -81,6 +81,7 @@ def test_one_pair_is_enough_of_two():
     assert np.isnan(one).sum() == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=2, deadline=None)
 @given(
     coarse_size=st.tuples(st.integers(5, 16), st.integers(7, 20)),

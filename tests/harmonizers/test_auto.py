@@ -37,6 +37,7 @@ def model():
     return fit_auto(xh.collect_pairs(source, target), register=False)
 
 
+@pytest.mark.slow
 def test_it_beats_what_it_is_compared_with_and_says_so(model):
     mean = model["ergas"].mean("pair")
     assert list(model["model"].values) == ["identity", "hls-v2", "ols", "auto"]
@@ -135,6 +136,7 @@ def test_it_falls_back_to_hls_where_the_dates_say_so():
     assert "uncertainty" in xh.to_landsat(source, model, uncertainty=True)
 
 
+@pytest.mark.slow
 def test_the_target_that_is_scored_is_read_by_no_model():
     """Estimates of a date are the same, bit for bit, if its target is replaced by noise."""
     source, target = cubes()

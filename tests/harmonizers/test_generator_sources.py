@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.marks import first_quick
 
 pytest.importorskip("torch")
 
@@ -79,7 +80,7 @@ def test_it_gives_what_plain_numpy_does(name):
     assert 0 < hole.sum() < 200
 
 
-@pytest.mark.parametrize("name", ["nested", "blend"])
+@pytest.mark.parametrize("name", first_quick(["nested", "blend"]))
 @given(data=st.data(), missing=st.sampled_from([0.0, 0.2, 1.0]), batch=st.integers(1, 40))
 @FEW
 def test_neither_cubes_chunks_matter(name, data, missing, batch):

@@ -185,6 +185,7 @@ def test_what_the_card_does_not_allow_is_refused(source, plain):
         xh.to_sentinel2(source, plain.location)
 
 
+@pytest.mark.slow
 def test_the_graph_is_lazy_and_loads_no_torch(source, plain, no_compute):
     with no_compute():
         result = xh.to_landsat(source.chunk(time=1, x=20), plain.location, flags=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.marks import first_quick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def test_tables_stand_for_the_model_and_survive_saving(source, model, tmp_path):
             np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize("interpolate", [False, True])
+@pytest.mark.parametrize("interpolate", first_quick([False, True]))
 @pytest.mark.parametrize("is_decoded", [False, True])
 def test_chunks_do_not_matter(model, interpolate, is_decoded):
     cube = make_source(is_decoded=is_decoded)

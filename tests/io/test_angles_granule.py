@@ -208,6 +208,7 @@ def test_a_thousand_dates_have_a_small_graph():
     assert len(angles["sun_zenith"].data.dask.layers) < 12
 
 
+@pytest.mark.slow
 def test_threads_and_processes_agree(tmp_path):
     like = cube_of(chunks={"time": 1, "y": 12})
     paths = [write_granule(tmp_path / f"{i}.xml", time=t) for i, t in enumerate(TIMES)]

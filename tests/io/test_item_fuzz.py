@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.fuzz import changes
+from helpers.marks import first_quick
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -124,7 +125,7 @@ def test_undamaged_items_open(number):
 
 @QUICK
 @given(st.data())
-@pytest.mark.parametrize("number", range(len(ITEMS)))
+@pytest.mark.parametrize("number", first_quick(range(len(ITEMS))))
 def test_a_damaged_item_is_settled_or_refused(number, data):
     settle(data.draw(changes(ITEMS[number])))
 
@@ -184,6 +185,7 @@ def real(data) -> list[dict]:
     return found
 
 
+@pytest.mark.slow
 def test_real_items_damaged_are_settled_or_refused(real):
     @settings(QUICK, max_examples=150)
     @given(st.data())

@@ -17,6 +17,7 @@ def engine(request) -> str:
     return request.param
 
 
+@pytest.mark.slow
 def test_flanders_is_the_same_with_both_engines(data):
     catalog = data / "flanders-2018" / "catalog.json"
     for collection in ("sentinel-2-l2a", "landsat-8-c1-sr"):

@@ -12,6 +12,7 @@ import pyproj
 import pytest
 import xarray as xr
 import zarr
+from helpers.marks import first_quick
 
 import xharmonize as xh
 from xharmonize.cube.codes import extend_meanings, flag_attrs, meanings_of
@@ -325,7 +326,7 @@ def test_a_failed_write_leaves_the_old_store(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "distributed"])
+@pytest.mark.parametrize("scheduler", first_quick(["synchronous", "threads", "distributed"]))
 def test_every_scheduler_writes_the_same(scheduler, tmp_path):
     cube = example_cube(chunks={"time": 2, "y": 7, "x": 30}, shape=(40, 50))
     if scheduler == "distributed":

@@ -36,7 +36,7 @@ EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.l
         ("upsert", "grown", "threads", 97, 2),
         pytest.param("upsert", "absent", "synchronous", 151, 2, marks=pytest.mark.slow),
         pytest.param("w", "grown", "synchronous", 151, 2, marks=pytest.mark.slow),
-        ("w", "absent", "synchronous", 197, 2),
+        pytest.param("w", "absent", "synchronous", 197, 2, marks=pytest.mark.slow),
         pytest.param("upsert", "grown", "synchronous", 7, 20, marks=pytest.mark.exhaustive),
         pytest.param("upsert", "grown", "threads", 31, 5, marks=pytest.mark.exhaustive),
         pytest.param("upsert", "absent", "synchronous", 47, 6, marks=pytest.mark.exhaustive),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from helpers.marks import first_quick
 
 import xharmonize as xh
 from xharmonize.testing import example_cube
@@ -59,7 +60,7 @@ def test_a_cube_opened_before_entries_are_replaced_keeps_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["w", "upsert"])
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+@pytest.mark.parametrize("scheduler", first_quick(["synchronous", "threads"]))
 def test_a_store_replaced_in_the_middle_of_a_computation_gives_no_mixture(
     mode, scheduler, tmp_path
 ):
@@ -188,6 +189,7 @@ for number in range(1, n_writes + 1):
 """
 
 
+@pytest.mark.slow
 def test_a_reader_beside_a_writer_sees_versions_that_are_whole(tmp_path):
     """Opening and reading race with upserts and swaps of another process."""
     path = tmp_path / "a.zarr"

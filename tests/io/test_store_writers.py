@@ -85,6 +85,7 @@ def leftovers(store: Path) -> list[str]:
     return [p.name for p in store.parent.iterdir() if p.name not in own]
 
 
+@pytest.mark.slow
 def test_two_processes_fill_at_once_and_both_end_up_whole(tmp_path):
     store = tmp_path / "series.zarr"
     old = first(store)

@@ -265,6 +265,7 @@ def test_a_worker_without_torch_names_the_extra():
     assert issubclass(MissingDependencyError, ImportError)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_same():
     card = generator_card("small-conv", width=2, depth=1)
     batch = tiles(2, card)

@@ -79,6 +79,7 @@ def comparison(landsat, source, tmp_path_factory):
     return read(path)
 
 
+@pytest.mark.slow
 def test_a_comparison_holds_scores_beside_identity_and_hls(comparison):
     text = " ".join(comparison.text)
     assert IDENTITY in text

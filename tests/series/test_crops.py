@@ -178,6 +178,7 @@ def test_real_crops(data):
     assert float((found == labels).where(is_labelled).mean()) > 0.75
 
 
+@pytest.mark.slow
 def test_the_example_compares_three_columns():
     import crop_map
 

@@ -131,6 +131,7 @@ def test_several_sensors_have_a_colour_of_their_own():
     assert title_of(L8) in title_of(both)
 
 
+@pytest.mark.slow
 def test_the_report_warns_of_filled_values(dense, tmp_path):
     daily = dense.harmonize.smooth(step="1D", max_gap=60)
     text = xh.write_report(daily, tmp_path / "r.html").read_text()

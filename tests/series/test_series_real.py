@@ -50,6 +50,7 @@ def test_smoothing_beats_straight_lines_on_every_real_data_set(data):
     assert found.loc["geometric mean", "dates and gaps"] < 0.96
 
 
+@pytest.mark.slow
 def test_hls_pixel_series_go_through_the_same_calls(real, data, monkeypatch):
     monkeypatch.setattr(real, "METHODS", {"whittaker": xh.series.Whittaker()})
     table = real.pixels(data)
@@ -58,6 +59,7 @@ def test_hls_pixel_series_go_through_the_same_calls(real, data, monkeypatch):
     assert (table.loc["withheld RMSE, whittaker"] < 0.035).all()
 
 
+@pytest.mark.slow
 def test_merging_multiplies_the_scenes_of_a_month(real, data):
     table = real.months(data)
     assert table.loc["2018-07"].tolist() == pytest.approx([3, 10, 10 / 3])

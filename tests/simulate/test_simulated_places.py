@@ -66,6 +66,7 @@ def test_levels_share_ground_weather_and_noise_but_not_errors(pair):
     assert error["registered"] < error["as it comes"]
 
 
+@pytest.mark.slow
 def test_pairs_on_disk_are_read_not_rendered(cache, three, pair, monkeypatch):
     def refuse(place):
         raise AssertionError(f"{place.name} is on disk")
@@ -94,6 +95,7 @@ def test_a_killed_run_leaves_nothing_that_is_read(tmp_path, three, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_some_places_lie_on_water():
     wet = draw_places(4)[2]
     tree = simulate_pair(wet)

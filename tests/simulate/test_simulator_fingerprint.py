@@ -11,6 +11,7 @@ def fingerprint():
     return import_benchmark("simulator_fingerprint")
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(fingerprint, capsys):
     assert fingerprint.main(["--variants", "a", "--places", "1", "--days", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()

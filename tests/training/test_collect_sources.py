@@ -85,6 +85,7 @@ def test_a_store_is_known_by_its_sources(store, fill_pairs, filling):
     assert not is_cut_from(store, fewer, Data(patch=16, stride=8))
 
 
+@pytest.mark.slow
 def test_a_view_has_the_same_samples_with_fewer_inputs(store):
     view = store.only(["sentinel1"])
     samples = np.flatnonzero(store.kept)[:3]

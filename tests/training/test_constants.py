@@ -100,6 +100,7 @@ def test_held_out_samples_are_not_read(pairs, store, tmp_path):
         assert function(store) == function(other)
 
 
+@pytest.mark.slow
 def test_no_more_than_a_few_samples_are_in_memory(pairs, tmp_path, monkeypatch):
     """What is measured, and the line that is scored beside, read a store a few samples a time."""
     from xharmonize.harmonizers.linear import fit_linear

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from helpers.benchmarks import import_benchmark
 from helpers.fusion_cubes import FILL_BANDS, filling_cubes, sharpening_cubes
+from helpers.marks import first_quick
 
 import xharmonize as xh
 from xharmonize import testing
@@ -103,7 +104,7 @@ def method_of(name, **changes):
     return kind(**small | changes)
 
 
-@pytest.mark.parametrize("name", SHARPEN)
+@pytest.mark.parametrize("name", first_quick(SHARPEN))
 def test_sharpening_starts_at_the_cube_and_learns(name, sharpen_store, tmp_path):
     method = method_of(name, learning_rate=5e-3)
     loop, parts = loop_of(method, sharpen_store, SHARPEN_DATA, tmp_path)
@@ -152,6 +153,7 @@ def test_methods_of_filling_learn(name, fill_store, tmp_path):
     assert len(loop.feed.card.inputs) == n_inputs
 
 
+@pytest.mark.slow
 def test_no_loss_of_cyclegan_knows_which_target_goes_with_which_input(fill_store, tmp_path):
     from dataclasses import replace
 
@@ -174,6 +176,7 @@ def train(method, data, pairs, out):
     )
 
 
+@pytest.mark.slow
 def test_a_bundle_trained_on_degraded_pixels_sharpens_the_original_ones(
     sharpening, sharpen_pairs, tmp_path
 ):
@@ -197,6 +200,7 @@ def test_a_bundle_trained_on_degraded_pixels_sharpens_the_original_ones(
     xr.testing.assert_allclose(lazy.compute(), found, rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_bundle_of_two_dates_fills(filling, fill_pairs, tmp_path):
     method = method_of("dcstfn-os", **SHORT)
     training = train(method, FILL_DATA, fill_pairs, tmp_path / "model")

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 from helpers.cards import generator_card, lut_card, source
 from helpers.generators import sentinel
+from helpers.marks import first_quick
 from helpers.ranks import Threads
 
 import xharmonize as xh
@@ -166,7 +167,7 @@ def test_the_recipe_starts_exactly_at_the_line(kind):
 
 
 @pytest.mark.parametrize("kind", GANS + TABLES, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("is_printed", [False, True], ids=["recipe", "printed"])
+@pytest.mark.parametrize("is_printed", first_quick([False, True]), ids=["recipe", "printed"])
 def test_a_few_samples_are_learnt(kind, is_printed):
     small = SMALL | {"dropout": 0.0} if kind in GANS else {"learning_rate": 1e-2}
     small = small | {"date_weight": 1.0}

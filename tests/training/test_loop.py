@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.marks import first_quick
 from helpers.training import make_pairs
 
 from xharmonize.errors import FitError, StoreError
@@ -72,7 +73,7 @@ def whole(store, tmp_path_factory):
     return one, one.train(), folder
 
 
-@pytest.mark.parametrize("step", [1, 5, 11])
+@pytest.mark.parametrize("step", first_quick([1, 5, 11]))
 def test_an_interrupted_training_ends_as_one_that_was_not(store, whole, tmp_path, step):
     class Interrupted(Exception):
         pass
@@ -148,6 +149,7 @@ def test_training_starts_at_the_line(store, tmp_path):
     np.testing.assert_allclose(found * scale + mean, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_learns_what_a_line_cannot(store, tmp_path):
     one = make_loop(store, tmp_path, width=16, steps=150, evaluate=50, learning_rate=3e-3)
     one.train()

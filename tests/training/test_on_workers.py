@@ -94,6 +94,7 @@ def test_two_ranks_end_as_one_process(client, pairs, alone, tmp_path):
     np.testing.assert_allclose(found.scores, alone[0].scores, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_rank_on_a_worker_is_one_process_bit_for_bit(client, pairs, alone, tmp_path):
     xh.train("small-conv", pairs, config=config(ranks=1), client=client, out=tmp_path / "m")
     for name, values in weights(alone[1]).items():

@@ -62,6 +62,7 @@ def test_workers_write_and_read_samples_at_a_url(client, pairs, tmp_path, monkey
         np.testing.assert_allclose(found[name], alone[name], atol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_its_samples(pairs, tmp_path, monkeypatch):
     place = f"file://{tmp_path}/common/samples.zarr"
     monkeypatch.setattr(

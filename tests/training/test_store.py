@@ -59,6 +59,7 @@ def test_target_and_source_of_a_sample_lie_on_one_place(pairs, store):
     assert max(fits, key=lambda shift: fits[shift]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_chunks(tmp_path):
     whole = build_store(make_pairs(2), tmp_path / "a", Data(patch=16))
     chunked = make_pairs(2, chunks={"time": 1, "y": 17, "x": 23})

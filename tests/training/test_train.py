@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.marks import first_quick
 from helpers.training import make_cubes, make_pairs, only
 
 import xharmonize as xh
@@ -199,6 +200,7 @@ def test_what_exists_is_not_overwritten(trained, pairs, monkeypatch):
         xh.train("small-conv", pairs, config=QUICK, out=trained[1])
 
 
+@pytest.mark.slow
 def test_closed_forms_are_those_of_their_functions(pairs):
     from xharmonize.cube.pairs import on_target_grid
 
@@ -212,7 +214,9 @@ def test_closed_forms_are_those_of_their_functions(pairs):
     assert [method for method, _ in training.scores.index][-1] == "multi-ols"
 
 
-@pytest.mark.parametrize("method", ["deming", "per-pixel", "histogram-matching", "auto"])
+@pytest.mark.parametrize(
+    "method", first_quick(["deming", "per-pixel", "histogram-matching", "auto"])
+)
 def test_every_closed_form_gives_a_fit_that_is_applied(method, pairs, cubes, tmp_path):
     training = xh.train(method, only(pairs, [0, 1, 2]), out=tmp_path / "fit.zarr")
     assert (method, "observed") in training.scores.index
@@ -221,7 +225,7 @@ def test_every_closed_form_gives_a_fit_that_is_applied(method, pairs, cubes, tmp
     assert np.isfinite(found.values).mean() > 0.8
 
 
-@pytest.mark.parametrize("method", ["ols", "small-conv"])
+@pytest.mark.parametrize("method", first_quick(["ols", "small-conv"]))
 def test_pairs_of_one_grid_are_taken_too(method, pairs, cubes):
     """`match_pairs` gives what `collect_pairs` gives of a cube on the target's grid."""
     source, target = cubes
@@ -281,6 +285,7 @@ def test_a_scored_date_is_never_read_by_the_fit(pairs):
     assert set().union(*left_out) == every
 
 
+@pytest.mark.slow
 def test_one_pair_is_split_by_blocks_or_refused():
     one = make_pairs(1, side=40)
     with pytest.raises(FitError, match=r"1 date cannot be split.*split='block'"):
