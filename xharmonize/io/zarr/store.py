@@ -548,3 +548,8 @@ def _require_other_source(store: Path, parts: Parts) -> None:
                 cure="load the cube first with cube.load(), write it whole with "
                 "mode='w', or write to another path",
             )
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a folder holds a series or a result written by this package."""
+    return _format_of(path) is not None or is_result_store(path)
