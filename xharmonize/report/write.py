@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._optional import require_installed
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.dates import duration_in_days, worded_days
@@ -376,6 +377,7 @@ def write_report(
     --------
     >>> xh.write_report(series, "series.html")  # doctest: +SKIP
     """
+    require_installed("matplotlib", extra="plot")
     cube, reference, source = at_door(cube), at_door(reference), at_door(source)
     if source is not None and reference is None:
         raise ContractError("source= is compared with a reference", cure="give reference= too")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
 
+from xharmonize._optional import require_installed
 from xharmonize.cube.clip import bounds_in_degrees, clip
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
@@ -198,6 +199,7 @@ def open_stac(
     >>> import xharmonize as xh
     >>> s2 = xh.open_stac(items, bbox=bbox, resolution=10)  # doctest: +SKIP
     """
+    require_installed("pystac", extra="stac")
     if engine is not None:
         _require_choice("engine", engine, get_args(Engine))
     _require_choice("on_error", on_error, get_args(OnError))
