@@ -75,7 +75,8 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with one of `console.EXIT_CODES`."""
     try:
-        with console.plain_warnings():
+        # Commands draw bars of their own.
+        with console.plain_warnings(), xharmonize.set_options(progress=False):
             app(args=None if arguments is None else list(arguments))
     except SystemExit as ended:
         if ended.code == console.INTERRUPTED:

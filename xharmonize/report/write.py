@@ -16,6 +16,7 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize._optional import require_installed
+from xharmonize._progress import computing
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.dates import duration_in_days, worded_days
@@ -328,6 +329,7 @@ def write_report(
     title: str = "",
     notes: Sequence[str] = (),
     mode: Mode = "w-",
+    progress: bool | None = None,
 ) -> Path:
     """Write a page of HTML on a series, or on a prediction against a reference; computes.
 
@@ -355,6 +357,8 @@ def write_report(
         Warnings to add.
     mode : {"w-", "w"}
         ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -392,7 +396,8 @@ def write_report(
         raise StoreError(f"{path} cannot be written", cure="give a file in a folder that exists")
     require_new(place, mode)
     named = title or ("Harmonised series" if reference is None else "Prediction against reference")
-    sections, warnings = _sections(cube, reference, source, tolerance)
+    with computing(f"Writing {place.name}", progress):
+        sections, warnings = _sections(cube, reference, source, tolerance)
     warnings = [*notes, *warnings]
     sections = {"Warnings": _warnings(warnings)} | sections
     now = datetime.now(UTC)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import xarray as xr
 
 from xharmonize._optional import require_installed
+from xharmonize._settings import option
 from xharmonize.cube.clip import bounds_in_degrees, clip
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
@@ -124,11 +125,13 @@ def open_stac(
     like : DataArray, Dataset or GeoBox, optional
         Use exactly this grid.
     engine : {"stackstac", "odc"}, optional
-        Library that loads the items; both give the same pixels. Default: stackstac if it is
-        installed, works and supports the CRS, else odc-stac.
+        Library that loads the items; both give the same pixels. Default: that of
+        `xharmonize.set_options`; else stackstac if it is installed, works and supports the CRS,
+        else odc-stac.
     chunks : int, tuple, mapping or "auto", optional
-        Dask chunks: pixels per side, (y, x), (time, band, y, x), or by dimension. Default: one
-        date, all bands, and 2048 or 1024 pixels per side, as read (fewer if they are averaged).
+        Dask chunks: pixels per side, (y, x), (time, band, y, x), or by dimension. Default: that of
+        `xharmonize.set_options`; else one date, all bands, and 2048 or 1024 pixels per side, as
+        read (fewer if they are averaged).
     mask : Mask, str, sequence of str or None
         Pixels to mask by the product's quality layer: ``"clear"`` keeps clear pixels; flag names
         such as ``("cloud", "cloud_shadow")``, or a `Mask` with dilation. None masks nothing.
@@ -200,6 +203,8 @@ def open_stac(
     >>> s2 = xh.open_stac(items, bbox=bbox, resolution=10)  # doctest: +SKIP
     """
     require_installed("pystac", extra="stac")
+    engine = option("engine") if engine is None else engine
+    chunks = option("chunks") if chunks is None else chunks
     if engine is not None:
         _require_choice("engine", engine, get_args(Engine))
     _require_choice("on_error", on_error, get_args(OnError))
