@@ -313,9 +313,9 @@ def _provenance(history: str) -> dict[str, Any]:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from xharmonize import __version__
 
-    return version("xharmonize")
+    return __version__
 
 
 def _asset_fields(layer: Layer, step: Mapping[str, str], geobox: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from xharmonize.cube.clip import bounds_in_degrees, clip
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.masks import MaskLike, as_mask
-from xharmonize.cube.platforms import PlatformChoice
+from xharmonize.cube.platforms import PlatformChoice, worded_choice
 from xharmonize.errors import BandError, CatalogError, GridError, RadiometryError
 from xharmonize.io.stac.assemble import Request, join_parts, open_part
 from xharmonize.io.stac.engines import choose_engine
@@ -37,7 +37,7 @@ from xharmonize.io.stac.grid import (
     within,
 )
 from xharmonize.io.stac.pixels import default_chunks
-from xharmonize.io.stac.query import DatetimeQuery, check_bbox
+from xharmonize.io.stac.query import DatetimeQuery, Query, check_bbox, make_query
 from xharmonize.io.stac.scenes import (
     Mosaic,
     RadiometryChoice,
@@ -46,6 +46,7 @@ from xharmonize.io.stac.scenes import (
     read_scenes,
     with_bands,
 )
+from xharmonize.io.stac.sources import history_of_source
 from xharmonize.types import Engine
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def open_stac(
     if geometry is not None:
         _require_alone(bbox, pad)
         bbox = bounds_in_degrees(geometry)
+    asked = make_query(collection=collection, datetime=datetime, bbox=bbox, query=query)
     margin = None if pad is None else read_margin(pad)
     searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
     scenes = read_scenes(
@@ -244,6 +246,7 @@ def open_stac(
         decode=decode,
         skips=on_error == "skip",
         resampling=_resampling(resampling),
+        source=_history_of(source, asked, platform),
     )
     cube = _open(scenes, request, mosaic or "none", box)
     if like is not None:
@@ -253,6 +256,12 @@ def open_stac(
     if geometry is not None:
         cube = clip(cube, geometry, crop=like is None)
     return cube if qa else cube[REFLECTANCE]
+
+
+def _history_of(source: Any, asked: Query, platform: PlatformChoice | None) -> str:
+    """Where items come from, what was asked for, and what the user settled."""
+    settled = "" if platform is None else f", {worded_choice(platform)}"
+    return f"{history_of_source(source)} ({asked}{settled})"
 
 
 def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox) -> xr.Dataset:

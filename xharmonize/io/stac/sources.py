@@ -565,6 +565,23 @@ def _is_a(value: Any, package: str, name: str) -> bool:
     return module is not None and isinstance(value, getattr(module, name))
 
 
+def history_of_source(source: Source) -> str:
+    """Return where items come from, for the history: what a reader may try again, no secrets."""
+    if isinstance(source, str | os.PathLike):
+        location = os.fspath(source)
+        parts = urlparse(location)
+        if parts.scheme not in ("http", "https"):
+            return location
+        # Neither credentials nor signatures are to stand in every file that is written.
+        return parts._replace(
+            netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
+        ).geturl()
+    href = getattr(source, "get_self_href", lambda: None)()
+    if isinstance(href, str):
+        return history_of_source(href)
+    return "items in memory"
+
+
 def describe_source(source: Source) -> str:
     """Return a short name of a source for messages."""
     if isinstance(source, str | os.PathLike):
