@@ -273,7 +273,8 @@ def get_index(name: str) -> SpectralIndex:
     raise BandError(
         f"index {name!r} is unknown",
         cure=f"{suggest(name, INDICES)}choose one of {', '.join(list_indices())}, write a formula "
-        "such as '(nir - red) / (nir + red)', or install spyndex for others",
+        "such as '(nir - red) / (nir + red)', or install others with pip install "
+        "'xharmonize[indices]'",
         value=name,
     )
 
