@@ -98,7 +98,7 @@ _IS_VALID = {
     "progress": lambda value: value is None or isinstance(value, bool),
     "engine": lambda value: value is None or value in get_args(Engine),
     "shard": lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    "timeout": lambda value: isinstance(value, Real) and 0 < value < float("inf"),
+    "timeout": lambda value: isinstance(value, Real) and 0 < float(value) < float("inf"),
 }
 _CURES = {
     "progress": "give True, False or None",

@@ -184,6 +184,18 @@ _INDICES = (
 )
 INDICES = {spec.name: spec for spec in _INDICES}
 
+INDEX_RAMP = (
+    (-0.2, "#543005"),
+    (0.0, "#bf812d"),
+    (0.2, "#f6e8c3"),
+    (0.4, "#c7eae5"),
+    (0.6, "#5ab4ac"),
+    (0.8, "#01665e"),
+    (1.0, "#003c30"),
+)
+"""Values of an index and their colours, in figures, reports and styles of QGIS alike: brown to
+green-blue, told apart by the colour-blind (ColorBrewer BrBG)."""
+
 
 def list_indices() -> list[str]:
     """Return the names that `index` accepts; formulas are in `xharmonize.cube.indices.INDICES`.

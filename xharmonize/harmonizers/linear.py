@@ -184,7 +184,8 @@ SEASONS = ("DJF", "MAM", "JJA", "SON")
 def seasons_of(times: Any) -> AnyArray:
     """Names of the seasons of dates, by the first letters of their months: (time,) str array."""
     months = np.asarray(times, "datetime64[M]").astype(int) % 12 + 1
-    return np.array(SEASONS)[months % 12 // 3]
+    names: AnyArray = np.array(SEASONS)[months % 12 // 3]
+    return names
 
 
 def _fit_by_season(data: Pairs, fitted: Callable[[Pairs], xr.Dataset]) -> xr.Dataset:
@@ -374,7 +375,7 @@ class LinearHarmonizer(Fitted):
         for name in dict.fromkeys(names.tolist()):
             here = np.flatnonzero(names == name)
             own = replace(self, fit=self.fit.sel({SEASON: name}, drop=True))
-            checked = Checked(steps=tuple(steps[i] for i in here), is_due=(True,) * len(here))
+            checked = Checked(steps=tuple(steps[int(i)] for i in here), is_due=(True,) * len(here))
             parts.append(own.changed(cube.isel(time=here), checked))
             places.append(here)
         joined = xr.concat(parts, "time", data_vars="all", coords="different", join="override",

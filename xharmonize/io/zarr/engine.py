@@ -29,7 +29,7 @@ class HarmonizeBackend(BackendEntrypoint):
     open_dataset_parameters = ("filename_or_obj", "drop_variables")
     supports_groups = False
 
-    def open_dataset(  # type: ignore[override]  # the base names options of other formats
+    def open_dataset(
         self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None
     ) -> xr.Dataset:
         """Open a store as a Dataset; a cube without companions is its one variable.
@@ -60,12 +60,13 @@ class _Pixels(BackendArray):
     array: Any
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
-        return np.dtype(self.array.dtype)
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(
