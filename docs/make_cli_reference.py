@@ -23,6 +23,8 @@ def make_page() -> str:
         "",
         "Made by `docs/make_cli_reference.py`; `xharmonize COMMAND --help` says the same.",
         "",
+        f"{console.EVERYWHERE}",
+        "",
         f"{console.EXIT_CODES} Tables and results go to stdout, progress and warnings to stderr.",
         "",
     ]

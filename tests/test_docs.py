@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -63,11 +65,24 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, request):
     monkeypatch.setattr(sensors, "_SENSORS", dict(sensors._SENSORS))
     if any(REAL in code for code in blocks(page)):
         (tmp_path / REAL).symlink_to(request.getfixturevalue("data") / REAL)
-    names: dict = {}
+    names: dict = {"__name__": "__main__"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RadiometryWarning)
         for code in blocks(page):
             exec(compile(code, str(page), "exec"), names)
+
+
+@pytest.mark.slow
+def test_the_cluster_page_runs_as_a_script(tmp_path):
+    for extra in ("pystac", "stackstac", "distributed"):
+        pytest.importorskip(extra)
+    code = "\n".join(blocks(DOCS / "how-to" / "run-on-a-cluster.md"))
+    (tmp_path / "flat.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "flat.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert xh.open_series(tmp_path / "s2_as_l8.zarr").sizes["time"] > 0
 
 
 @pytest.mark.slow

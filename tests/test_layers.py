@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "xharmonize"
-BASE = {"_cache", "_optional", "_progress", "_replace", "_shown", "errors", "options", "types"}
+BASE = {
+    "_cache",
+    "_optional",
+    "_progress",
+    "_replace",
+    "_settings",
+    "_shown",
+    "errors",
+    "options",
+    "types",
+}
 ORDER = [
     "sensors",
     "kernels",

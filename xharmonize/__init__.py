@@ -5,22 +5,27 @@ names are listed in ``__init__.pyi`` and loaded when first used, so that the imp
 more than that of xarray.
 """
 
+import sys
 from typing import Any
 
-import lazy_loader
+__version__ = "0.1.0"
 
-__version__ = "0.1.0.dev0"
+try:
+    import lazy_loader
 
-_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+    _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
+    def __getattr__(name: str) -> Any:
+        """Load a public name; errors and warnings of `xharmonize.errors` are found here too."""
+        if name.endswith(("Error", "Warning")):
+            from xharmonize import errors
 
-def __getattr__(name: str) -> Any:
-    """Load a public name; errors and warnings of `xharmonize.errors` are found here too."""
-    if name.endswith(("Error", "Warning")):
-        from xharmonize import errors
+            return getattr(errors, name)
+        return _load(name)
 
-        return getattr(errors, name)
-    return _load(name)
-
-
-from xharmonize import accessor as _accessor  # noqa: E402, F401  (registers .harmonize)
+    from xharmonize import accessor as _accessor  # noqa: F401  (registers .harmonize)
+except KeyboardInterrupt:
+    if sys.argv[0].rpartition("/")[2] not in ("xharmonize", "-m"):  # another program
+        raise
+    sys.stderr.write("interrupted: nothing had begun\n")
+    sys.exit(130)

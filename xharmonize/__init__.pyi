@@ -4,6 +4,7 @@ from . import cluster as cluster, crops as crops, errors as errors, fusion as fu
 from . import metrics as metrics
 from . import models as models, plot as plot, sensors as sensors, series as series
 from . import training as training
+from ._settings import set_options as set_options
 from .cube.clip import clip as clip
 from .cube.check import check_radiometry as check_radiometry
 from .cube.describe import describe as describe

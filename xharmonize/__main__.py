@@ -1,6 +1,6 @@
 """`python -m xharmonize` is the command line."""
 
-from xharmonize.cli.app import main
+from xharmonize.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -23,10 +24,26 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
-        raise MissingDependencyError(
-            f"{module!r} is not installed",
-            cure=f"install it with: pip install 'xharmonize[{extra}]'",
-        ) from error
+        raise _missing(module, extra) from error
+
+
+def require_installed(*modules: str, extra: str) -> None:
+    """Raise before work begins that will need these modules; nothing is imported.
+
+    Raises
+    ------
+    MissingDependencyError
+        If one is not installed.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise _missing(module, extra)
+
+
+def _missing(module: str, extra: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{module!r} is not installed", cure=f"install it with: pip install 'xharmonize[{extra}]'"
+    )
 
 
 def import_function(path: str) -> Callable[..., Any]:

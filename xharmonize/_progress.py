@@ -1,22 +1,45 @@
-"""A bar for work that takes minutes, on a terminal."""
+"""A bar for work that takes minutes: on a terminal, in a notebook, or nowhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any
+
+from xharmonize._settings import option
+
+DELAY = 1.0
+"""Seconds before a bar appears in a notebook: what is done sooner shows none."""
+
+# Bars that are drawn at this moment: work within work belongs to the outer bar.
+_drawn: list[str] = []
 
 
 def is_shown(progress: bool | None) -> bool:
-    """Whether to draw: as asked for, by default where stderr is a terminal."""
-    return sys.stderr.isatty() if progress is None else progress
+    """Whether to draw: as asked for, else as `set_options` says, else where somebody sees it."""
+    asked = option("progress") if progress is None else progress
+    return is_seen() if asked is None else bool(asked)
+
+
+def is_seen() -> bool:
+    """Whether stderr is a terminal, or this process a notebook's."""
+    return sys.stderr.isatty() or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Whether this process shows its output in a notebook."""
+    shell = sys.modules.get("IPython")
+    found = None if shell is None else shell.get_ipython()
+    return type(found).__name__ == "ZMQInteractiveShell"
 
 
 @contextmanager
 def counted(words: str, progress: bool | None) -> Iterator[Callable[[int, int], None]]:
     """Yield ``show(done, total)``, which draws a bar, or nothing."""
-    if not is_shown(progress):
+    if _drawn or not is_shown(progress):
         yield lambda _done, _total: None
         return
     with _bar(words) as (bar, task):
@@ -26,7 +49,7 @@ def counted(words: str, progress: bool | None) -> Iterator[Callable[[int, int], 
 @contextmanager
 def computing(words: str, progress: bool | None) -> Iterator[None]:
     """Draw a bar of the tasks of Dask that this process runs in the block."""
-    if not is_shown(progress):
+    if _drawn or not is_shown(progress):
         yield
         return
     with _bar(words) as (bar, task), tasks_of(bar, task):
@@ -52,6 +75,16 @@ def tasks_of(bar: Any, task: Any) -> Any:
 
 @contextmanager
 def _bar(words: str) -> Iterator[tuple[Any, Any]]:
+    _drawn.append(words)
+    try:
+        with (_notebook_bar if in_notebook() else _terminal_bar)(words) as drawn:
+            yield drawn
+    finally:
+        _drawn.remove(words)
+
+
+@contextmanager
+def _terminal_bar(words: str) -> Iterator[tuple[Any, Any]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -69,3 +102,72 @@ def _bar(words: str) -> Iterator[tuple[Any, Any]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield bar, bar.add_task(words, total=None)
+
+
+@contextmanager
+def _notebook_bar(words: str) -> Iterator[tuple[Any, Any]]:
+    bar = NotebookBar(words)
+    try:
+        yield bar, None
+    finally:
+        bar.close()
+
+
+class NotebookBar:
+    """A bar that a notebook draws in HTML, with the methods of rich's that are used here."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+        self._done, self._total = 0, 0
+        self._began = self._told = time.monotonic()
+        self._handle: Any = None
+
+    def update(
+        self, _task: Any = None, *, completed: int | None = None, total: int | None = None
+    ) -> None:
+        """Set what is done, and of how many."""
+        self._done = self._done if completed is None else completed
+        self._total = self._total if total is None else total
+        self._tell()
+
+    def advance(self, _task: Any = None) -> None:
+        """One more is done."""
+        self.update(completed=self._done + 1)
+
+    def close(self) -> None:
+        """Leave one line, where a bar was drawn."""
+        if self._handle is not None:
+            took = f"<small>{escape(self._words)}: {self._took()}</small>"
+            self._handle.update(_Html(took))
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._began < DELAY or (self._handle is not None and now - self._told < 0.3):
+            return
+        self._told = now
+        bar = (
+            f"{escape(self._words)} <progress value='{self._done}' max='{max(self._total, 1)}'>"
+            f"</progress> {self._done}/{self._total}, {self._took()}"
+        )
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(_Html(bar), display_id=True)
+        else:
+            self._handle.update(_Html(bar))
+
+    def _took(self) -> str:
+        return f"{time.monotonic() - self._began:.0f} s"
+
+
+class _Html:
+    """Text that a notebook shows as HTML; IPython's own class warns of what it takes for frames."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def _repr_html_(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return ""

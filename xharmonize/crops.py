@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xharmonize._optional import require
+from xharmonize._optional import require, require_installed
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import main_layer, read_coordinate, with_history
 from xharmonize.cube.dates import require_dates
@@ -318,6 +318,7 @@ class _Samples:
 
 
 def _samples(features: xr.DataArray, labels: xr.DataArray, groups: Groups) -> _Samples:
+    require_installed("sklearn", extra="crops")
     require_same_grid(features, labels, what="fitting a classifier")
     codes = np.asarray(labels.transpose("y", "x").values)
     if not np.issubdtype(codes.dtype, np.integer):
@@ -398,7 +399,7 @@ def _folds(
 
     Folds whose training samples all have one class are dropped: they cannot train a classifier.
     """
-    selection = require("sklearn.model_selection", extra="train")
+    selection = require("sklearn.model_selection", extra="crops")
     label, group = samples.label[chosen], samples.group[chosen]
     # A class may have only one group left inside a fold; it is then held out without being learned.
     n_splits = max(2, min(folds, *_group_counts(samples, chosen).values()))
@@ -419,10 +420,10 @@ def _folds(
 def _fit(
     samples: _Samples, chosen: IntArray, *, folds: int, max_per_class: int | None, seed: int
 ) -> CropClassifier:
-    pipeline = require("sklearn.pipeline", extra="train")
-    preprocessing = require("sklearn.preprocessing", extra="train")
-    svm = require("sklearn.svm", extra="train")
-    selection = require("sklearn.model_selection", extra="train")
+    pipeline = require("sklearn.pipeline", extra="crops")
+    preprocessing = require("sklearn.preprocessing", extra="crops")
+    svm = require("sklearn.svm", extra="crops")
+    selection = require("sklearn.model_selection", extra="crops")
     drawn = _draw(samples, chosen, max_per_class, seed)
     n_features = len(samples.features)
     model = pipeline.make_pipeline(preprocessing.StandardScaler(), svm.SVC(kernel="rbf"))

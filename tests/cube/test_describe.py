@@ -40,7 +40,9 @@ def test_what_describe_says_is_the_whole_contract(numbers):
     assert not step.is_decoded
     assert cube.offset.isel(band=0).values.tolist() == [0, 0, -0.1]  # by baseline, not by date
     assert cube.nodata.values.max() == 0
-    assert cube.attrs["history"] == "describe: sentinel-2-l2a"
+    assert cube.attrs["history"] == (
+        "describe: sentinel-2-l2a, platform='sentinel-2b' where none is stated"
+    )
     assert "crs_wkt" in cube.spatial_ref.attrs
     assert xh.decode(cube).dtype == np.float32
     assert "scale" not in numbers.coords

@@ -302,8 +302,14 @@ def test_deep_pystac_catalogues(tmp_path):
         read_scenes(ring)
 
 
-def test_dripping_servers(monkeypatch):
-    monkeypatch.setattr(documents, "TIMEOUT", 0.5)
+@pytest.fixture
+def _short_timeout():
+    with xh.set_options(timeout=0.5):
+        yield
+
+
+@pytest.mark.usefixtures("_short_timeout")
+def test_dripping_servers():
     stop = threading.Event()
 
     def drip(handler):

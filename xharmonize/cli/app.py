@@ -25,7 +25,7 @@ from xharmonize.errors import XHarmonizeError
 app = typer.Typer(
     name="xharmonize",
     help="Sentinel-2 and Landsat as one dense, comparable reflectance series.",
-    epilog=console.EXIT_CODES,
+    epilog=f"{console.EVERYWHERE} {console.EXIT_CODES}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,18 +74,28 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with one of `console.EXIT_CODES`."""
+    given = console.begin(sys.argv[1:] if arguments is None else arguments)
+    code: object = console.FAILED
     try:
-        with console.plain_warnings():
-            app(args=None if arguments is None else list(arguments))
+        # Commands draw bars of their own.
+        with console.plain_warnings(), xharmonize.set_options(progress=False):
+            app(args=given)
     except SystemExit as ended:
+        code = ended.code
         if ended.code == console.INTERRUPTED:
             console.complain(
                 "interrupted", "what was being written is incomplete; run the command again", "red"
             )
         raise
+    except KeyboardInterrupt:  # before typer takes it
+        code = console.INTERRUPTED
+        console.complain("interrupted", "nothing had begun", "red")
+        sys.exit(code)
     except (XHarmonizeError, OSError) as error:
         console.complain("error", error, "red")
         sys.exit(console.FAILED)
+    finally:
+        console.end(code)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
@@ -38,6 +41,10 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, in one line on stderr; 2 wrong usage; "
     "3 pixels contradict the metadata and nothing was written; 130 interrupted."
 )
+EVERYWHERE = (
+    "Every command takes --json (one JSON object: tables, messages, warnings, the error), "
+    "-q, --quiet (warnings and errors only) and -v, --verbose (also where an error comes from)."
+)
 # Arguments are named, as in "pass platform= one of", or come with a value, as in "mode='w'".
 _NAMED = re.compile(r"\b([a-z_]+)=(?=[\s;,)]|\.?$|\.\s)")
 _GIVEN = re.compile(r"\b([a-z_]+)=(\([^()]*\)|'[^']*'|\"[^\"]*\"|\d[\d.]*(?<!\.))")
@@ -58,9 +65,73 @@ _QUOTES = r"['\"() ]|,(?=\)?$)"
 _PYTHON = re.compile(r"\b(?:xh|cube)\.\w")
 
 
+@dataclass(kw_only=True)
+class Style:
+    """How the running command prints.
+
+    Attributes
+    ----------
+    is_quiet : bool
+        Only errors, warnings and what `--json` asks for.
+    is_verbose : bool
+        Also where an error comes from, and the warnings of other packages.
+    is_json : bool
+        One JSON object on stdout, at the end, of what would be printed.
+    told : dict
+        For it: messages, tables, warnings, and the error.
+    """
+
+    is_quiet: bool = False
+    is_verbose: bool = False
+    is_json: bool = False
+    told: dict[str, Any] = field(
+        default_factory=lambda: {"messages": [], "tables": [], "warnings": [], "error": None}
+    )
+
+
+STYLE = Style()
+
+
+_FLAGS = {
+    "--json": "is_json",
+    "-q": "is_quiet",
+    "--quiet": "is_quiet",
+    "-v": "is_verbose",
+    "--verbose": "is_verbose",
+}
+
+
+def begin(arguments: Sequence[str]) -> list[str]:
+    """Take the options that every command has, wherever they stand; return the other arguments.
+
+    Versions of typer have no way in common to add an option to all commands.
+    """
+    options, ends, rest = list(arguments), [], []
+    if "--" in options:
+        at = options.index("--")
+        options, ends = options[:at], options[at:]
+    STYLE.__dict__.update(vars(Style()))
+    for argument in options:
+        if argument in _FLAGS:
+            setattr(STYLE, _FLAGS[argument], True)
+        else:
+            rest.append(argument)
+    return rest + ends
+
+
+def end(code: object) -> None:
+    """Print what was told as JSON, where it was asked for."""
+    if STYLE.is_json:
+        text = json.dumps({"exit_code": code or 0, **STYLE.told}, default=str, ensure_ascii=False)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
 def say(text: str) -> None:
     """Print a line."""
-    OUT.print(plain(text), highlight=False)
+    STYLE.told["messages"].append(text)
+    if not (STYLE.is_quiet or STYLE.is_json):
+        OUT.print(plain(text), highlight=False)
 
 
 def plain(text: object) -> str:
@@ -78,8 +149,21 @@ def complain(kind: str, message: object, colour: str) -> None:
     Errors are worded from their fields, with options of the running command for arguments.
     """
     text = _worded(message) if isinstance(message, XHarmonizeError) else respell(str(message))
+    if kind == "error":
+        STYLE.told["error"] = _fields(message, text)
+        if STYLE.is_verbose and isinstance(message, BaseException):
+            ERR.print(plain("".join(traceback.format_exception(message))), highlight=False)
+    elif kind == "warning":
+        STYLE.told["warnings"].append(text)
     line = plain(" ".join(text.split()))
     ERR.print(f"[bold {colour}]{kind}:[/] {line}", highlight=False, soft_wrap=True)
+
+
+def _fields(error: object, text: str) -> dict[str, Any]:
+    """Class and fields of an error, and its text as printed."""
+    names = ("what", "cure", "argument", "value", "item")
+    known = {name: getattr(error, name, None) for name in names}
+    return {"class": type(error).__name__, "text": text, **known}
 
 
 def _worded(error: XHarmonizeError) -> str:
@@ -138,6 +222,10 @@ class Command(TyperCommand):
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     """Print rows with the same keys as a table; wide cells wrap."""
+    told = [{name: _json(value) for name, value in row.items()} for row in rows]
+    STYLE.told["tables"].append({"title": title, "rows": told})
+    if STYLE.is_quiet or STYLE.is_json:
+        return
     table = Table(
         title=plain(title) or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -150,6 +238,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     for row in rows:
         table.add_row(*(plain(_cell(value)) for value in row.values()))
     OUT.print(table)
+
+
+def _json(value: Any) -> Any:
+    """A cell as JSON has it: null for NaN."""
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
 def _cell(value: Any) -> str:
@@ -180,9 +277,10 @@ def _bar(description: str) -> Iterator[tuple[Progress, TaskID]]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    if not ERR.is_terminal:
+    if not ERR.is_terminal and not STYLE.is_quiet:
         ERR.print(f"{plain(description)} …", highlight=False)
-    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as bar:
+    is_off = STYLE.is_quiet or not ERR.is_terminal
+    with Progress(*columns, console=ERR, disable=is_off) as bar:
         task = bar.add_task(plain(description), total=None)
         yield bar, task
         bar.update(task, total=1, completed=1)
@@ -194,7 +292,8 @@ def plain_warnings() -> Iterator[None]:
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if str(message) not in seen and issubclass(category, XHarmonizeWarning):
+        is_ours = issubclass(category, XHarmonizeWarning)
+        if str(message) not in seen and (is_ours or STYLE.is_verbose):
             complain("warning", message, "yellow")
         seen.add(str(message))
 

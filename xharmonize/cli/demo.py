@@ -196,7 +196,7 @@ def demo(
 
 
 def _step(number: int, text: str) -> None:
-    console.OUT.print(f"[bold][{number}/{N_STEPS}][/] {text}", highlight=False)
+    console.say(f"[{number}/{N_STEPS}] {text}")
 
 
 def _clear(out: Path) -> None:

@@ -215,7 +215,7 @@ def listed(context: typer.Context) -> None:
             console.complain("warning", f"{places.ENVIRONMENT} names no folder {name}", "yellow")
 
 
-@models.command()
+@models.command(cls=console.Command)
 def show(
     name: Annotated[str, typer.Argument(help="Model name, bundle folder, or fit file.")],
 ) -> None:

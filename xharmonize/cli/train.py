@@ -12,6 +12,7 @@ import typer
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._optional import require_installed
 from xharmonize.cli import console
 from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
 from xharmonize.cluster.local import connect, local
@@ -126,6 +127,8 @@ def run(
         if training is not None:
             _print(training, out)
         return
+    if not isinstance(config.method, Closed):
+        require_installed("torch", "safetensors", extra="train")
     pairs = open_pairs(job, path)
     console.say(f"Training {config.method.name} …")
     with _workers(workers, scheduler) as client:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._progress import computing
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import REFLECTANCE, Step, read_contract
 from xharmonize.cube.door import at_door
@@ -160,7 +161,9 @@ class _Sample:
         return reflectance
 
 
-def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) -> pd.DataFrame:
+def check_radiometry(
+    cube: xr.DataArray | xr.Dataset, *, samples: int = 4096, progress: bool | None = None
+) -> pd.DataFrame:
     """Check the pixels of a cube against its radiometric contract; computes.
 
     Reads regularly spaced pixels from at most four Dask blocks per time step, spread over the
@@ -173,6 +176,8 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
         clouds are excluded; without it, haze can look like a missed offset.
     samples : int
         Number of pixels to sample per time step and band.
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -217,7 +222,8 @@ def check_radiometry(cube: xr.DataArray | xr.Dataset, *, samples: int = 4096) ->
     steps = read_contract(array)
     array = array.transpose("time", "band", "y", "x")
     bands = tuple(str(name) for name in array["band"].values)
-    table = _statistics(array, steps, bands, samples)
+    with computing("Comparing pixels with metadata", progress):
+        table = _statistics(array, steps, bands, samples)
     rows: list[tuple[Any, ...]] = []
     for time, step, values in zip(array["time"].values, steps, table):
         sample = _Sample(

@@ -60,8 +60,8 @@ def clip(
     >>> from shapely.geometry import box
     >>> from xharmonize.testing import example_cube
     >>> cube = example_cube()
-    >>> west, south, east, north = cube.odc.geobox.boundingbox.bbox
-    >>> half = clip(cube, box(west, south, (west + east) / 2, north), crs=cube.odc.geobox.crs)
+    >>> west, south = float(cube.x.min()) - 5, float(cube.y.min()) - 5  # edges of pixels
+    >>> half = clip(cube, box(west, south, west + 150, south + 240), crs="EPSG:32631")
     >>> cube.sizes["x"], half.sizes["x"]
     (30, 15)
     """

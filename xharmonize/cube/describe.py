@@ -31,7 +31,7 @@ from xharmonize.cube.claims import Claims, PerBand, blank_missing, settle_steps
 from xharmonize.cube.contract import REFLECTANCE, plain_numbers, with_history, write_contract
 from xharmonize.cube.dates import NAMES, require_dates
 from xharmonize.cube.geobox import crs_name, geobox_of, is_same_crs, read_crs, write_grid
-from xharmonize.cube.platforms import PlatformChoice
+from xharmonize.cube.platforms import PlatformChoice, worded_choice
 from xharmonize.cube.quality import pack_qa
 from xharmonize.cube.radar import orbits_stated
 from xharmonize.cube.stated import Stated, pick, read_statements
@@ -509,7 +509,9 @@ def describe(
     reflectance = write_contract(reflectance, steps).rename(REFLECTANCE)
     if spec.radiometry.is_power:
         reflectance = reflectance.assign_coords(orbits_stated(pixels))
-    reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, f"describe: {sensor}")
+    told = "" if platform is None else f", {worded_choice(platform)}"
+    line = f"describe: {sensor}{told}"
+    reflectance.attrs = with_history({"units": "1", **reflectance.attrs}, line)
     found = {layer: settled.isel(band=i, drop=True) for i, layer in layers.items()}
     return _with_companions(reflectance, _packed(found, reflectance, spec), companions)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,7 +31,9 @@ from xharmonize.cube.contract import (
 )
 from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, ContractError, RadiometryError, suggest
+from xharmonize.kernels import formulas
 from xharmonize.kernels import reflectance as kernels
+from xharmonize.kernels.formulas import Formula
 from xharmonize.kernels.reflectance import RatioTerms
 from xharmonize.types import AnyArray
 
@@ -49,8 +52,8 @@ class SpectralIndex:
         Common names of the bands; ``nir`` means ``nir08`` if the cube has it.
     formula : str
         Formula in terms of the roles.
-    terms : RatioTerms
-        The formula as coefficients, in the order of `roles`.
+    terms : RatioTerms or Formula
+        What is computed, of bands in the order of `roles`.
     is_scale_free : bool
         Whether a common factor of all bands leaves the index unchanged (an offset never does).
     citation, doi : str
@@ -61,7 +64,7 @@ class SpectralIndex:
     long_name: str
     roles: tuple[str, ...]
     formula: str
-    terms: RatioTerms
+    terms: RatioTerms | Formula
     is_scale_free: bool
     citation: str
     doi: str = ""
@@ -181,6 +184,18 @@ _INDICES = (
 )
 INDICES = {spec.name: spec for spec in _INDICES}
 
+INDEX_RAMP = (
+    (-0.2, "#543005"),
+    (0.0, "#bf812d"),
+    (0.2, "#f6e8c3"),
+    (0.4, "#c7eae5"),
+    (0.6, "#5ab4ac"),
+    (0.8, "#01665e"),
+    (1.0, "#003c30"),
+)
+"""Values of an index and their colours, in figures, reports and styles of QGIS alike: brown to
+green-blue, told apart by the colour-blind (ColorBrewer BrBG)."""
+
 
 def list_indices() -> list[str]:
     """Return the names that `index` accepts; formulas are in `xharmonize.cube.indices.INDICES`.
@@ -193,8 +208,8 @@ def list_indices() -> list[str]:
     return sorted(INDICES)
 
 
-def index(cube: Cube, name: str = "ndvi") -> Cube:
-    """Compute a spectral index, lazily.
+def index(cube: Cube, name: str = "ndvi", *, label: str | None = None) -> Cube:
+    """Compute a spectral index, lazily: one by name, or a formula.
 
     Near infrared is ``nir08`` (B8A, b5) if the cube has it, otherwise ``nir`` (B08), for all
     dates; the attributes ``bands`` and ``history`` record which.
@@ -207,23 +222,37 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
         combined by OR and `valid_fraction` by minimum over the bands used. `flag` also gets
         ``undefined_index``.
     name : str
-        One of `list_indices`.
+        One of `list_indices`; a formula of bands, such as ``"(nir - red) / (nir + red + 0.16)"``,
+        of ``+ - * / **``, brackets, numbers, ``abs``, ``exp``, ``log``, ``log10``, ``sqrt`` and
+        ``tanh``; or, where `spyndex` is installed, an index of Awesome Spectral Indices, with its
+        default constants.
+    label : str, optional
+        Name of the result; by default that of the index, and ``"index"`` for a formula.
 
     Returns
     -------
     DataArray or Dataset
-        (time, y, x), float32, named after the index [1]. NaN where a band is missing, where the
-        denominator is below 0.01 and, for normalised differences, where a band is not positive.
+        (time, y, x), float32, named after the index [1]. NaN where a band is missing and, for those
+        of `list_indices`, where the denominator is below 0.01 or, of normalised differences, a band
+        is not positive. Other formulas are taken as written: NaN only where they are not finite.
+        One that is written as an index of `list_indices` is, is that index.
 
     Raises
     ------
     BandError
-        If the index is unknown or the cube lacks a band it needs.
+        If the index is unknown, the formula is none, or the cube lacks a band it needs.
+
+    References
+    ----------
+    Montero, D., et al. (2023). A standardized catalogue of spectral indices to advance the use of
+    remote sensing in Earth system research. Scientific Data, 10, 197.
+    doi:10.1038/s41597-023-02096-0
     RadiometryError
         If the cube holds digital numbers or is not in units of reflectance.
     """
     cube = at_door(cube)
     spec = get_index(name)
+    spec = spec if label is None else replace(spec, name=label)
     if isinstance(cube, xr.DataArray):
         return _index_array(cube, spec)
     if REFLECTANCE not in cube:
@@ -232,19 +261,106 @@ def index(cube: Cube, name: str = "ndvi") -> Cube:
             cure=f"it has {sorted(map(str, cube.data_vars))}",
         )
     value = _index_array(cube[REFLECTANCE], spec)
-    result = value.to_dataset(name=name).assign(_companions(cube, spec, value))
+    result = value.to_dataset(name=spec.name).assign(_companions(cube, spec, value))
     return result.assign_attrs(cube.attrs)
 
 
 def get_index(name: str) -> SpectralIndex:
-    """Return the definition of an index; raise `BandError` if there is none of that name."""
-    if name not in INDICES:
+    """Return the definition of an index, or of a formula.
+
+    Raises
+    ------
+    BandError
+        If there is none of that name, or the formula is none.
+    """
+    if name in INDICES:
+        return INDICES[name]
+    if not re.fullmatch(r"\w+", name):
+        return _read_formula(name)
+    if find_spec("spyndex") is not None:
+        import spyndex
+
+        if name in spyndex.indices:
+            return _of_spyndex(spyndex.indices[name], spyndex.constants)
+    raise BandError(
+        f"index {name!r} is unknown",
+        cure=f"{suggest(name, INDICES)}choose one of {', '.join(list_indices())}, write a formula "
+        "such as '(nir - red) / (nir + red)', or install others with pip install "
+        "'xharmonize[indices]'",
+        value=name,
+    )
+
+
+def _read_formula(text: str) -> SpectralIndex:
+    found = _from_formula("index", text, text, citation="")
+    return next((spec for spec in _INDICES if formulas.is_same(spec.formula, text)), found)
+
+
+def _from_formula(name: str, text: str, long_name: str, citation: str) -> SpectralIndex:
+    try:
+        formula = formulas.read_formula(text)
+    except ValueError as error:
         raise BandError(
-            f"index {name!r} is unknown",
-            cure=f"{suggest(name, INDICES)}choose one of {', '.join(list_indices())}",
-            value=name,
+            f"is no formula of bands: {error}",
+            cure="write one such as '(nir - red) / (nir + red)'",
+            argument="name",
+            value=text,
+        ) from None
+    return SpectralIndex(
+        name=name,
+        long_name=long_name,
+        roles=formula.names,
+        formula=formula.text,
+        terms=formula,
+        is_scale_free=False,
+        citation=citation,
+    )
+
+
+_BANDS_OF_SPYNDEX = {
+    "A": "coastal",
+    "B": "blue",
+    "G": "green",
+    "R": "red",
+    "RE1": "rededge1",
+    "RE2": "rededge2",
+    "RE3": "rededge3",
+    "N": "nir",
+    "N2": "nir08",
+    "S1": "swir16",
+    "S2": "swir22",
+    "VV": "vv",
+    "VH": "vh",
+}
+
+
+def _of_spyndex(found: Any, constants: Mapping[str, Any]) -> SpectralIndex:
+    """The definition of an index of spyndex, its constants filled in."""
+
+    def spelled(match: re.Match[str]) -> str:
+        name = match[0]
+        if name in _BANDS_OF_SPYNDEX:
+            return _BANDS_OF_SPYNDEX[name]
+        value = getattr(constants.get(name), "default", None)
+        if name in formulas.FUNCTIONS or not isinstance(value, int | float):
+            return name
+        return repr(float(value))
+
+    words = set(re.findall(r"(?<![\w.])[A-Za-z]\w*", found.formula))
+    lacking = sorted(w for w in words if not _is_known(w, constants))
+    if lacking:
+        raise BandError(
+            f"index {found.short_name!r} needs {lacking[0]!r}, which no sensor here has",
+            cure="write a formula of common names",
+            value=found.short_name,
         )
-    return INDICES[name]
+    text = re.sub(r"(?<![\w.])[A-Za-z]\w*", spelled, found.formula)
+    return _from_formula(found.short_name, text, found.long_name, citation=str(found.reference))
+
+
+def _is_known(word: str, constants: Mapping[str, Any]) -> bool:
+    default = getattr(constants.get(word), "default", None)
+    return word in _BANDS_OF_SPYNDEX or word in formulas.FUNCTIONS or default is not None
 
 
 def bands_for(name: str) -> tuple[str, ...]:
@@ -271,12 +387,14 @@ def _index_array(cube: xr.DataArray, spec: SpectralIndex) -> xr.DataArray:
     data = [_band(cube, band).data for band in bands]
     values = _map(partial(_value_block, terms=spec.terms), data, f"index-{spec.name}", "float32")
     formula = re.sub(r"\bnir\b", _nir(cube), spec.formula)
+    doi = f", doi:{spec.doi}" if spec.doi else ""
     attrs = {
         "units": "1",
         "long_name": spec.long_name,
         "bands": " ".join(bands),
-        "references": f"{spec.citation}{', doi:' + spec.doi if spec.doi else ''}",
     }
+    if spec.citation:
+        attrs["references"] = f"{spec.citation}{doi}"
     if "history" in cube.attrs:
         attrs["history"] = cube.attrs["history"]
     result = _band(cube, bands[0]).copy(data=values).rename(spec.name)
@@ -339,15 +457,22 @@ def _map(function: Callable[..., AnyArray], data: list[Any], name: str, dtype: s
     return map_blocks(function, signature, *data, dtype=dtype, name=name)
 
 
-def _value_block(*bands: AnyArray, terms: RatioTerms) -> AnyArray:
+def _value_block(*bands: AnyArray, terms: RatioTerms | Formula) -> AnyArray:
+    if isinstance(terms, Formula):
+        return formulas.formula_index(bands, terms)
     return kernels.ratio_index(bands, terms)
 
 
-def _flag_block(*bands: AnyArray, terms: RatioTerms) -> AnyArray:
-    undefined = kernels.ratio_undefined(bands, terms)
+def _flag_block(*bands: AnyArray, terms: RatioTerms | Formula) -> AnyArray:
+    if isinstance(terms, Formula):
+        undefined = formulas.formula_undefined(bands, terms)
+    else:
+        undefined = kernels.ratio_undefined(bands, terms)
     return undefined.astype(np.uint8) * np.uint8(ResultFlag.UNDEFINED_INDEX)
 
 
-def _uncertainty_block(*layers: AnyArray, terms: RatioTerms) -> AnyArray:
+def _uncertainty_block(*layers: AnyArray, terms: RatioTerms | Formula) -> AnyArray:
     half = len(layers) // 2
+    if isinstance(terms, Formula):
+        return formulas.formula_uncertainty(layers[:half], layers[half:], terms)
     return kernels.ratio_uncertainty(layers[:half], layers[half:], terms)

@@ -108,6 +108,14 @@ def settle_platform(
     return settled
 
 
+def worded_choice(choice: PlatformChoice) -> str:
+    """Return what the user settled, for the history."""
+    if isinstance(choice, str):
+        inferred = " (from the phase of the orbit)" if choice == "infer" else ""
+        return f"platform={choice!r}{inferred} where none is stated"
+    return f"platform of {len(choice)} dates or items named"
+
+
 def infer_sentinel2(times: npt.ArrayLike, latitudes: npt.ArrayLike) -> list[str]:
     """Infer ``sentinel-2a``, ``sentinel-2b`` or ``"unknown"`` from the phase of the orbit.
 

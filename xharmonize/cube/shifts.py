@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from xharmonize._progress import computing
 from xharmonize.cube.blockwise import is_lazy
 from xharmonize.cube.contract import main_layer, read_coordinate, require_bands
 from xharmonize.cube.dates import duration_in_days
@@ -65,6 +66,7 @@ def fit_shifts(
     max_shift: float = 30.0,
     psf: float = 3.0,
     size: int = 512,
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Find by how much the dates of a cube are shifted, among themselves or against a sensor.
 
@@ -98,6 +100,8 @@ def fit_shifts(
         Standard deviation of the Gaussian in averages to the coarser grid [m].
     size : int
         Longest side of the window in the middle of the cube that is read [pixel of the cube].
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -124,11 +128,13 @@ def fit_shifts(
         other = _without(main_layer(at_door(reference), what="fit_shifts"), exclude)
     _require_options(neighbours, min_valid, max_shift, psf, size)
     names = _bands(values, other, bands)
-    own = _read(values.sel(band=names), size, min_valid)
+    with computing("Reading dates", progress):
+        own = _read(values.sel(band=names), size, min_valid)
     found = list(_among(own, duration_in_days(max_gap, argument="max_gap"), neighbours, max_shift))
     images = own
     if other is not None:
-        seen = _read(_around(other.sel(band=names), own.grid), None, min_valid)
+        with computing("Reading dates of the reference", progress):
+            seen = _read(_around(other.sel(band=names), own.grid), None, min_valid)
         gap = duration_in_days(reference_gap, argument="reference_gap")
         found += list(_between(own, seen, gap, neighbours, max_shift, psf))
         images = own.joined(seen)

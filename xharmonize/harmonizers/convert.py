@@ -11,13 +11,15 @@ import xarray as xr
 
 from xharmonize.cube.contract import (
     REFLECTANCE,
+    on_reflectance,
     read_contract,
     read_coordinate,
     require_contract,
+    with_history,
 )
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
-from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform
+from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform, worded_choice
 from xharmonize.cube.regrid import geobox_of, regrid
 from xharmonize.errors import RadiometryError, TimeAxisError
 from xharmonize.harmonizers.protocol import Harmonizer, Model, Regridder
@@ -246,6 +248,12 @@ def with_platform(cube: Cube, platform: Any) -> Cube:
         item_ids=[step.item_id for step in steps],
         latitudes=_latitude(cube) if platform == "infer" else np.nan,
     )
+    n_new = sum(step.platform != name for step, name in zip(steps, names))
+    if n_new:
+        line = f"{worded_choice(platform)}: {n_new} dates"
+        cube = on_reflectance(
+            cube, lambda array: array.assign_attrs(with_history(array.attrs, line))
+        )
     return cube.assign_coords(platform=("time", np.array(names, dtype=str)))
 
 

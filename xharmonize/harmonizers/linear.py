@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -13,6 +13,7 @@ import xarray as xr
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import (
     REFLECTANCE,
+    Step,
     select_bands,
     suggest_names,
 )
@@ -66,6 +67,7 @@ def fit_linear(
     neighbours: bool = False,
     scale: Scale = "linear",
     n_min: int | None = None,
+    by: Literal["season"] | None = None,
     min_valid: float = 0.5,
     allow_mixed_levels: bool = False,
 ) -> xr.Dataset:
@@ -115,6 +117,9 @@ def fit_linear(
         values below the smallest of the fit are taken as that.
     n_min : int, optional
         Minimum number of samples per band; by default 15 per coefficient of a band's equation.
+    by : {"season"}, optional
+        Whether each season (DJF, MAM, JJA, SON, of the source's dates) has a fit of its own, where
+        there are years of pairs. It is applied to dates of the seasons that have pairs only.
     min_valid : float
         Minimum valid fraction of a target pixel [1] when a cube is regridded before the fit is
         applied.
@@ -128,8 +133,9 @@ def fit_linear(
         source_band); ``intercept`` (band) [1], ``n`` (band), ``rmse`` (band) [1] and ``r2`` (band;
         1 - SSE/SST) on the samples of the fit, on its scale; ``n_of_pair`` (pair, band). With a
         Huber loss ``deviation`` (pair, band), the robust standard deviation of residuals; with
-        effects of dates ``date_sd`` (band), their standard deviation. Attributes hold direction,
-        level, bandpasses and dates.
+        effects of dates ``date_sd`` (band), their standard deviation. With `by`,
+        all but what is along ``pair`` is along ``season`` too. Attributes hold direction, level,
+        bandpasses and dates.
 
     Raises
     ------
@@ -153,17 +159,54 @@ def fit_linear(
         date_effects=date_effects,
     )
     _require_options(method, ratio=ratio, recipe=recipe)
+    if by not in (None, "season"):
+        raise FitError("is unknown", cure="give 'season' or None", argument="by", value=by)
     data = read_pairs(pairs, predictors=predictors, allow_mixed_levels=allow_mixed_levels)
-    if method == "multiband":
-        fit = fit_multiband(data, recipe, n_min=n_min)
-    elif recipe == Recipe(weight=weight):
-        fit = _fit_lines(data, method=method, ratio=ratio, weight=weight, n_min=n_min)
-    else:
-        fit = _fit_lines_by(data, recipe, n_min=n_min)
+
+    def fitted(part: Pairs) -> xr.Dataset:
+        if method == "multiband":
+            return fit_multiband(part, recipe, n_min=n_min)
+        if recipe == Recipe(weight=weight):
+            return _fit_lines(part, method=method, ratio=ratio, weight=weight, n_min=n_min)
+        return _fit_lines_by(part, recipe, n_min=n_min)
+
+    fit = fitted(data) if by is None else _fit_by_season(data, fitted)
     facts = {**data.facts, "method": method, **recipe_attrs(recipe)}
     return fit.assign_coords(pair=data.dates).assign_attrs(
         fit_attrs(LINEAR, facts, data.dates, min_valid=min_valid)
     )
+
+
+SEASON = "season"
+SEASONS = ("DJF", "MAM", "JJA", "SON")
+
+
+def seasons_of(times: Any) -> AnyArray:
+    """Names of the seasons of dates, by the first letters of their months: (time,) str array."""
+    months = np.asarray(times, "datetime64[M]").astype(int) % 12 + 1
+    names: AnyArray = np.array(SEASONS)[months % 12 // 3]
+    return names
+
+
+def _fit_by_season(data: Pairs, fitted: Callable[[Pairs], xr.Dataset]) -> xr.Dataset:
+    """Fit the pairs of each season by themselves."""
+    names = seasons_of(data.source_time)
+    places = {name: np.flatnonzero(names == name) for name in SEASONS if (names == name).any()}
+    parts = []
+    for name, index in places.items():
+        try:
+            parts.append(fitted(data.take(index)))
+        except FitError as error:
+            raise FitError(
+                f"of the {len(index)} pairs of {name}: {error.what}",
+                cure=error.cure or "give more pairs of that season, or leave out by=",
+            ) from error
+    of_pairs = [n for n, variable in parts[0].data_vars.items() if "pair" in variable.dims]
+    season = xr.DataArray(list(places), dims=SEASON, name=SEASON)
+    fit = xr.concat([part.drop_vars(of_pairs) for part in parts], season)
+    order = np.argsort(np.concatenate(list(places.values())), kind="stable")
+    along = xr.concat([part[of_pairs] for part in parts], "pair").isel(pair=order)
+    return fit.assign(along.data_vars)
 
 
 def recipe_attrs(recipe: Recipe) -> dict[str, Any]:
@@ -294,9 +337,27 @@ class LinearHarmonizer(Fitted):
         fit = self.fit.assign(slope=slope, intercept=-self.fit["intercept"] * slope)
         return replace(self, fit=fit.assign_attrs(attrs), name=f"{self.name}, turned round")
 
+    def check(self, cube: xr.DataArray | xr.Dataset, /) -> Checked:
+        """Refuse also dates of a season without pairs."""
+        checked = super().check(cube)
+        if SEASON in self.fit.dims:
+            known = self.fit[SEASON].values.tolist()
+            due = seasons_of(cube["time"].values)[np.array(checked.is_due, bool)]
+            lacking = sorted(set(due.tolist()) - set(known))
+            if lacking:
+                raise FitError(
+                    f"{self.name} has no pairs of {', '.join(lacking)}, and dates of the cube are "
+                    f"of it; it has {', '.join(known)}",
+                    cure="give pairs of that season, or fit without by='season'",
+                )
+        return checked
+
     def changed(self, cube: xr.Dataset, checked: Checked, **_: Any) -> xr.Dataset:
         """Apply the fit: in one pass to all dates, except for fits from several bands."""
         is_due = np.array(checked.is_due)
+        if SEASON in self.fit.dims:
+            steps = [step for step, due in zip(checked.steps, checked.is_due) if due]
+            return base.change_steps(cube, checked.is_due, partial(self._each_season, steps=steps))
         if "matrix" in self.fit:
             return base.change_steps(cube, checked.is_due, self._mix)
         if not is_due.any():
@@ -307,6 +368,19 @@ class LinearHarmonizer(Fitted):
         offset = np.where(is_due[:, None], self.fit["intercept"].sel(band=names).values, 0.0)
         result = base.apply_lines(array, slope, offset, self._target(array, names, names))
         return self.with_uncertainty(cube, result, is_due)
+
+    def _each_season(self, cube: xr.Dataset, steps: Sequence[Step]) -> xr.Dataset:
+        """Apply the fit of its own season to each date; all are due."""
+        names, parts, places = seasons_of(cube["time"].values), [], []
+        for name in dict.fromkeys(names.tolist()):
+            here = np.flatnonzero(names == name)
+            own = replace(self, fit=self.fit.sel({SEASON: name}, drop=True))
+            checked = Checked(steps=tuple(steps[int(i)] for i in here), is_due=(True,) * len(here))
+            parts.append(own.changed(cube.isel(time=here), checked))
+            places.append(here)
+        joined = xr.concat(parts, "time", data_vars="all", coords="different", join="override",
+                           compat="equals", combine_attrs="override")  # fmt: skip
+        return joined.isel(time=np.argsort(np.concatenate(places), kind="stable"))
 
     def _mix(self, cube: xr.Dataset) -> xr.Dataset:
         """Map all source bands to all target bands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,14 @@ class Pairs:
     source_time: Any
     target_time: Any
     facts: dict[str, str]
+
+    def take(self, index: IntArray) -> Pairs:
+        """Return some of the pairs."""
+        source, target = self.source.isel(pair=index), self.target.isel(pair=index)
+        times = np.asarray(self.source_time)[index], np.asarray(self.target_time)[index]
+        return replace(
+            self, source=source, target=target, source_time=times[0], target_time=times[1]
+        )
 
     @property
     def lag(self) -> IntArray:

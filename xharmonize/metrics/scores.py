@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,7 @@ from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import MetricError
+from xharmonize.kernels.reflectance import RatioTerms
 from xharmonize.metrics.blocks import (
     FIELDS,
     VERSION,
@@ -172,7 +173,7 @@ def _table(pred: xr.DataArray, metrics: Sequence[Metric]) -> Table:
         names = [str(band) for band in pred[BAND].values]
         spec = INDICES[name]
         positions = tuple(names.index(band) for band in bands_of(pred, spec))
-        indices.append(IndexRow(name=name, positions=positions, terms=spec.terms))
+        indices.append(IndexRow(name=name, positions=positions, terms=cast(RatioTerms, spec.terms)))
     return Table(
         n_bands=pred.sizes.get(BAND, 1),
         moments=MOMENTS in needed,

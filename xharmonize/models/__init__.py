@@ -3,6 +3,7 @@
 Nothing here depends on xarray or Dask, and only `runtime` and `nets` import torch.
 """
 
+from xharmonize.models.architectures import Parameter, register_architecture
 from xharmonize.models.bundle import (
     Bundle,
     copy_bundle,
@@ -29,11 +30,13 @@ __all__ = [
     "LutCard",
     "ModelRef",
     "Output",
+    "Parameter",
     "Runtime",
     "copy_bundle",
     "list_bundles",
     "open_bundle",
     "read_weights",
+    "register_architecture",
     "register_kind",
     "write_bundle",
 ]

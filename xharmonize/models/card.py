@@ -537,4 +537,5 @@ def require_bands(what: str, bands: Sequence[str], **numbers: tuple[float, ...])
 
 def array(shape: tuple[int, ...], order: tuple[str, ...]) -> dict[str, Any]:
     """Return an array of any batch in the terms of the extension."""
-    return {"shape": [-1, *shape], "dim_order": ["batch", *order], "data_type": "float32"}
+    names = ["bands" if name == "band" else name for name in order]  # the extension's own word
+    return {"shape": [-1, *shape], "dim_order": ["batch", *names], "data_type": "float32"}

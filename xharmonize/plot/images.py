@@ -14,6 +14,7 @@ from xharmonize._optional import require
 from xharmonize.cube.companions import quantities_of
 from xharmonize.cube.contract import REFLECTANCE, main_layer, require_bands, select_bands
 from xharmonize.cube.door import as_variables, at_door, cells_of, is_date, label_text, to_days
+from xharmonize.cube.indices import INDEX_RAMP, INDICES
 from xharmonize.errors import ContractError, MetricError, OptionError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
 from xharmonize.plot.style import (
@@ -112,7 +113,7 @@ def maps(
         low, high = 0.0, 1.0
         values = [_three_stages(v, names) for v in values]
     else:
-        low, high = stretch or percentiles_of(values)
+        low, high = stretch or _range_of(pictures[0]) or percentiles_of(values)
     figure = new_figure(4.2 * len(cubes) + 0.8, 4.6)
     axes = np.atleast_1d(figure.subplots(1, len(cubes)))
     for i, picture in enumerate(pictures):
@@ -240,12 +241,35 @@ def percentiles_of(values: Sequence[FloatArray]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
+def _range_of(picture: xr.DataArray) -> tuple[float, float] | None:
+    """Values that the colours of a known index stand for, the same in every figure."""
+    is_known = str(picture.name) in INDICES and picture.ndim == 2
+    return (INDEX_RAMP[0][0], INDEX_RAMP[-1][0]) if is_known else None
+
+
+def colours_of(picture: xr.DataArray) -> Any:
+    """Colour map of a picture (y, x): an index by its ramp, as in QGIS; a band in grey."""
+    if str(picture.name) == REFLECTANCE:
+        return "gray"
+    if "bands" not in picture.attrs and str(picture.name) not in INDICES:
+        return "viridis"
+    colours = require("matplotlib.colors", extra="plot")
+    values = np.array([value for value, _ in INDEX_RAMP])
+    places = (values - values[0]) / (values[-1] - values[0])
+    ramp = list(zip(places.tolist(), [colour for _, colour in INDEX_RAMP]))
+    return colours.LinearSegmentedColormap.from_list("index", ramp)
+
+
 def _draw(axes: Axes, picture: xr.DataArray, values: AnyArray, low: float, high: float) -> Any:
     extent = outer_edges(picture)
     axes.set_facecolor(MISSING)
     if values.ndim == 2:
         image = axes.imshow(
-            np.ma.masked_invalid(values), extent=extent, vmin=low, vmax=high, cmap="viridis"
+            np.ma.masked_invalid(values),
+            extent=extent,
+            vmin=low,
+            vmax=high,
+            cmap=colours_of(picture),
         )
     else:
         scaled = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)

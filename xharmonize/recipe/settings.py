@@ -139,7 +139,7 @@ else:
     Composite = _options_of(composite)
     Smooth = _options_of(smooth)
     Phenology = _options_of(phenology)
-    OfTable = _options_of(to_table, leave_out=("crs", "path", "mode"))
+    OfTable = _options_of(to_table, leave_out=("crs", "path", "mode", "progress"))
 
 
 class Table(OfTable):

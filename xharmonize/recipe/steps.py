@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize._optional import import_function, require
+from xharmonize._optional import import_function, require, require_installed
 from xharmonize._replace import Mode, require_mode
 from xharmonize.cube.check import conclude_check, count_contradictions
 from xharmonize.cube.contract import main_layer, with_history
@@ -121,6 +121,7 @@ def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
         As the functions that the tables stand for.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    _require_extras(recipe)
     model: Any = recipe.model.name
     if model != "auto":
         model = xh.load_model(model)
@@ -193,6 +194,13 @@ def run(
         with (folder / MARKS).open("a", encoding="utf-8") as marks:
             marks.write(f"{name}\n")
     return Done(folder=folder, written=tuple(left), kept=kept)
+
+
+def _require_extras(recipe: Recipe) -> None:
+    """Raise before anything is read where a product needs what is not installed."""
+    require_installed("pystac", extra="stac")
+    if recipe.output.figures or recipe.output.report:
+        require_installed("matplotlib", extra="plot")
 
 
 def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:

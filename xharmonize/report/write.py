@@ -15,6 +15,8 @@ import numpy as np
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._optional import require_installed
+from xharmonize._progress import computing
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.dates import duration_in_days, worded_days
@@ -327,6 +329,7 @@ def write_report(
     title: str = "",
     notes: Sequence[str] = (),
     mode: Mode = "w-",
+    progress: bool | None = None,
 ) -> Path:
     """Write a page of HTML on a series, or on a prediction against a reference; computes.
 
@@ -354,6 +357,8 @@ def write_report(
         Warnings to add.
     mode : {"w-", "w"}
         ``"w-"`` refuses a file that is there, ``"w"`` replaces it.
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -376,6 +381,7 @@ def write_report(
     --------
     >>> xh.write_report(series, "series.html")  # doctest: +SKIP
     """
+    require_installed("matplotlib", extra="plot")
     cube, reference, source = at_door(cube), at_door(reference), at_door(source)
     if source is not None and reference is None:
         raise ContractError("source= is compared with a reference", cure="give reference= too")
@@ -390,7 +396,8 @@ def write_report(
         raise StoreError(f"{path} cannot be written", cure="give a file in a folder that exists")
     require_new(place, mode)
     named = title or ("Harmonised series" if reference is None else "Prediction against reference")
-    sections, warnings = _sections(cube, reference, source, tolerance)
+    with computing(f"Writing {place.name}", progress):
+        sections, warnings = _sections(cube, reference, source, tolerance)
     warnings = [*notes, *warnings]
     sections = {"Warnings": _warnings(warnings)} | sections
     now = datetime.now(UTC)

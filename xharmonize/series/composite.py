@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import dask.array as da
 import numpy as np
@@ -25,7 +25,7 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
 from xharmonize.errors import BandError, OptionError
 from xharmonize.kernels import observations as kernels
-from xharmonize.kernels.reflectance import ratio_index
+from xharmonize.kernels.reflectance import RatioTerms, ratio_index
 from xharmonize.sensors import Names
 from xharmonize.series import axis
 from xharmonize.types import AnyArray, Duration, FloatArray, IntArray
@@ -304,7 +304,7 @@ def _choose_block(
     if not ndvi:
         return kernels.largest(values)
     bands = [values[:, place] for place in ndvi]
-    return kernels.largest(ratio_index(bands, INDICES["ndvi"].terms))
+    return kernels.largest(ratio_index(bands, cast(RatioTerms, INDICES["ndvi"].terms)))
 
 
 def _ndvi_bands(main: xr.DataArray) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xharmonize._progress import computing
 from xharmonize._replace import Mode, require_mode, require_new, written_aside
 from xharmonize.cube.companions import COMPANIONS, companions_of, quantities_of
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS, read_coordinate
@@ -232,6 +233,7 @@ def to_table(
     crs: Any = None,
     path: str | Path | None = None,
     mode: Mode = "w-",
+    progress: bool | None = None,
 ) -> FieldTable:
     """Compute field statistics of a series or a result: one row per field, date and band; computes.
 
@@ -265,6 +267,8 @@ def to_table(
         File to also write the table to: ``.csv`` or ``.parquet`` (needs pyarrow).
     mode : {"w-", "w"}
         ``"w-"`` fails if the file exists, ``"w"`` replaces it.
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -318,10 +322,9 @@ def to_table(
     places = place_fields(fields, grid)
     warn_if_none_meets(fields, places, grid)
     zonal = Zonal(stat=stat, coverage=coverage, min_valid=min_valid)
-    if _is_series(variables):
-        table = _series_table(variables, fields, places, grid, zonal)
-    else:
-        table = result_table(variables, fields, places, grid, zonal)
+    make = _series_table if _is_series(variables) else result_table
+    with computing("Summarising fields", progress):
+        table = make(variables, fields, places, grid, zonal)
     _warn_of_small_fields(table, places, grid)
     if write is not None:
         write(table)

@@ -17,6 +17,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xharmonize._optional import require
+from xharmonize._progress import computing
 from xharmonize._replace import GrowMode, require_mode, require_new, written_aside
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.door import as_series, at_door, is_result
@@ -59,6 +60,7 @@ def to_cogs(
     dtype: CogDtype | None = None,
     styles: bool = True,
     mode: GrowMode = "w-",
+    progress: bool | None = None,
 ) -> Path:
     """Write one COG per date and band, one STAC item per date, and a static catalogue.
 
@@ -86,6 +88,8 @@ def to_cogs(
         ``"w-"`` creates a catalogue and fails if the directory is not empty. ``"w"`` replaces a
         catalogue written by this function once the new one is complete. ``"upsert"`` adds to it:
         items of the same name are replaced, others kept.
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -133,10 +137,11 @@ def to_cogs(
         _write_dates, dataset, names, dtype=dtype, styles=styles, history=_history(cube, dataset)
     )
     group = _slug(collection or folder.name)
-    if mode == "upsert":
-        return write(folder, group)
-    with written_aside(folder, mode, cure=CURE) as new:
-        return folder / write(new, group).name
+    with computing(f"Writing {Path(path).name}", progress):
+        if mode == "upsert":
+            return write(folder, group)
+        with written_aside(folder, mode, cure=CURE) as new:
+            return folder / write(new, group).name
 
 
 def _write_dates(

@@ -33,6 +33,7 @@ from xharmonize._optional import require
 from xharmonize.cube.companions import role_of
 from xharmonize.cube.contract import REFLECTANCE
 from xharmonize.cube.geobox import crs_code, reproject_bounds
+from xharmonize.cube.indices import INDEX_RAMP
 from xharmonize.errors import BandError, UnknownSensorError
 from xharmonize.kernels.longitude import Box, box_around, normal_box, spans
 from xharmonize.sensors import get_sensor
@@ -313,9 +314,9 @@ def _provenance(history: str) -> dict[str, Any]:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from xharmonize import __version__
 
-    return version("xharmonize")
+    return __version__
 
 
 def _asset_fields(layer: Layer, step: Mapping[str, str], geobox: Any) -> dict[str, Any]:
@@ -365,17 +366,6 @@ def _extensions_of(document: Mapping[str, Any]) -> list[str]:
 
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 VERSION = "3.34.0-Prizren"
-
-INDEX_RAMP = (
-    (-0.2, "#543005"),
-    (0.0, "#bf812d"),
-    (0.2, "#f6e8c3"),
-    (0.4, "#c7eae5"),
-    (0.6, "#5ab4ac"),
-    (0.8, "#01665e"),
-    (1.0, "#003c30"),
-)
-"""Brown to green-blue, told apart by the colour-blind (ColorBrewer BrBG)."""
 
 TRUE_COLOUR = {"red": (0.04, 0.2), "green": (0.06, 0.2), "blue": (0.08, 0.2)}
 """Reflectance [1] drawn black and white: the fixed stretch of `xharmonize.plot.maps`."""

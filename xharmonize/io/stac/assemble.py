@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from dask import array as da
 
+from xharmonize import __version__
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.cube.contract import (
     BAND_COORDS,
@@ -169,6 +170,8 @@ class Request:
         cannot be read become nodata.
     resampling : str or None
         GDAL method; None picks by nearest, and averages where the grid is coarser.
+    source : str
+        Catalogue and query, for the history.
     """
 
     bands: tuple[str, ...]
@@ -180,6 +183,7 @@ class Request:
     decode: bool
     skips: bool
     resampling: str | None
+    source: str
 
 
 def open_part(
@@ -217,7 +221,7 @@ def open_part(
     )
     placed = [[(scene, place(scene, request.bands, geobox)) for scene in step] for step in steps]
     pixels = load_pixels(placed, load)
-    cube = _encoded(pixels, steps, load).to_dataset()
+    cube = _encoded(pixels, steps, load, request.source).to_dataset()
     if load.layers or request.qa:
         cube["qa"] = _packed(pixels, cube[REFLECTANCE], scenes, request)
     if request.qa and pixels.numbers.dtype.kind in "iu":
@@ -282,9 +286,14 @@ def _require_quality(sensor: Sensor, mask: Mask | None) -> None:
         )
 
 
-def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr.DataArray:
+def _encoded(
+    pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load, source: str
+) -> xr.DataArray:
     """Digital numbers as a cube with its contract."""
     first = steps[0][0]
+    days = sorted(str(scene.datetime)[:10] for step in steps for scene in step)
+    read = f"{len(days)} items of {days[0]} to {days[-1]}"
+    how = f"{first.sensor.name} by {load.engine}, {load.resampling}"
     cube = xr.DataArray(
         pixels.numbers,
         dims=("time", "band", "y", "x"),
@@ -299,7 +308,7 @@ def _encoded(pixels: Pixels, steps: Sequence[Sequence[Scene]], load: Load) -> xr
                 "units": first.units,
                 **_lineage(first),
             },
-            f"open_stac: {first.sensor.name} by {load.engine}, {load.resampling}",
+            f"open_stac: {how}, {read} from {source}; xharmonize {__version__}",
         ),
     )
     merged = [merge_steps([scene.step for scene in step]) for step in steps]

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import xarray as xr
 
+from xharmonize._optional import require_installed
+from xharmonize._settings import option
 from xharmonize.cube.clip import bounds_in_degrees, clip
 from xharmonize.cube.contract import REFLECTANCE, REQUESTED_BOUNDS
 from xharmonize.cube.geobox import geobox_of, write_grid
 from xharmonize.cube.masks import MaskLike, as_mask
-from xharmonize.cube.platforms import PlatformChoice
+from xharmonize.cube.platforms import PlatformChoice, worded_choice
 from xharmonize.errors import BandError, CatalogError, GridError, RadiometryError
 from xharmonize.io.stac.assemble import Request, join_parts, open_part
 from xharmonize.io.stac.engines import choose_engine
@@ -35,7 +37,7 @@ from xharmonize.io.stac.grid import (
     within,
 )
 from xharmonize.io.stac.pixels import default_chunks
-from xharmonize.io.stac.query import DatetimeQuery, check_bbox
+from xharmonize.io.stac.query import DatetimeQuery, Query, check_bbox, make_query
 from xharmonize.io.stac.scenes import (
     Mosaic,
     RadiometryChoice,
@@ -44,6 +46,7 @@ from xharmonize.io.stac.scenes import (
     read_scenes,
     with_bands,
 )
+from xharmonize.io.stac.sources import history_of_source
 from xharmonize.types import Engine
 
 if TYPE_CHECKING:
@@ -123,11 +126,13 @@ def open_stac(
     like : DataArray, Dataset or GeoBox, optional
         Use exactly this grid.
     engine : {"stackstac", "odc"}, optional
-        Library that loads the items; both give the same pixels. Default: stackstac if it is
-        installed, works and supports the CRS, else odc-stac.
+        Library that loads the items; both give the same pixels. Default: that of
+        `xharmonize.set_options`; else stackstac if it is installed, works and supports the CRS,
+        else odc-stac.
     chunks : int, tuple, mapping or "auto", optional
-        Dask chunks: pixels per side, (y, x), (time, band, y, x), or by dimension. Default: one
-        date, all bands, and 2048 or 1024 pixels per side, as read (fewer if they are averaged).
+        Dask chunks: pixels per side, (y, x), (time, band, y, x), or by dimension. Default: that of
+        `xharmonize.set_options`; else one date, all bands, and 2048 or 1024 pixels per side, as
+        read (fewer if they are averaged).
     mask : Mask, str, sequence of str or None
         Pixels to mask by the product's quality layer: ``"clear"`` keeps clear pixels; flag names
         such as ``("cloud", "cloud_shadow")``, or a `Mask` with dilation. None masks nothing.
@@ -198,6 +203,9 @@ def open_stac(
     >>> import xharmonize as xh
     >>> s2 = xh.open_stac(items, bbox=bbox, resolution=10)  # doctest: +SKIP
     """
+    require_installed("pystac", extra="stac")
+    engine = option("engine") if engine is None else engine
+    chunks = option("chunks") if chunks is None else chunks
     if engine is not None:
         _require_choice("engine", engine, get_args(Engine))
     _require_choice("on_error", on_error, get_args(OnError))
@@ -207,6 +215,7 @@ def open_stac(
     if geometry is not None:
         _require_alone(bbox, pad)
         bbox = bounds_in_degrees(geometry)
+    asked = make_query(collection=collection, datetime=datetime, bbox=bbox, query=query)
     margin = None if pad is None else read_margin(pad)
     searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
     scenes = read_scenes(
@@ -237,6 +246,7 @@ def open_stac(
         decode=decode,
         skips=on_error == "skip",
         resampling=_resampling(resampling),
+        source=_history_of(source, asked, platform),
     )
     cube = _open(scenes, request, mosaic or "none", box)
     if like is not None:
@@ -246,6 +256,12 @@ def open_stac(
     if geometry is not None:
         cube = clip(cube, geometry, crop=like is None)
     return cube if qa else cube[REFLECTANCE]
+
+
+def _history_of(source: Any, asked: Query, platform: PlatformChoice | None) -> str:
+    """Where items come from, what was asked for, and what the user settled."""
+    settled = "" if platform is None else f", {worded_choice(platform)}"
+    return f"{history_of_source(source)} ({asked}{settled})"
 
 
 def _open(scenes: Sequence[Scene], request: Request, mosaic: Mosaic, box: GeoBox) -> xr.Dataset:

@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlparse
 from urllib.request import Request, urlopen
 
 from xharmonize._optional import require
+from xharmonize._settings import option
 from xharmonize.errors import CatalogConnectionError, CatalogError, show
 from xharmonize.io.stac.fields import as_list, as_objects, malformed
 from xharmonize.io.stac.items import check_item, make_absolute
@@ -32,8 +33,6 @@ from xharmonize.io.stac.query import Query, fits_properties, matches
 
 T = TypeVar("T")
 
-TIMEOUT = 60.0
-"""Longest silence of a server, and longest time for one document [s]."""
 
 LARGEST = 256 * 2**20
 """Size of a document [byte] above which it is not read."""
@@ -81,7 +80,7 @@ def read_remote(url: str) -> Any:
     CatalogError
         If it is no JSON, or larger than `LARGEST`.
     CatalogConnectionError
-        If the server cannot be reached, refuses, or takes longer than `TIMEOUT`.
+        If the server cannot be reached, refuses, or takes longer than the timeout of `set_options`.
     """
     try:
         return parse(in_time(lambda: _get(url)), url)
@@ -96,16 +95,17 @@ def read_remote(url: str) -> Any:
 def _get(url: str) -> bytes:
     address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # spaces and umlauts, as browsers do
     request = Request(address, headers={"Accept": "application/json, application/geo+json"})
-    with urlopen(request, timeout=TIMEOUT) as response:
+    with urlopen(request, timeout=option("timeout")) as response:
         return read_within(response.read1, url)
 
 
 def in_time(ask: Callable[[], T]) -> T:
-    """Return the answer to a request; raise `TimeoutError` after `TIMEOUT`.
+    """Return the answer to a request; raise `TimeoutError` after the timeout.
 
     Timeouts of sockets count from one byte to the next, so a server that drips never meets them.
     """
     answer: Future[T] = Future()
+    timeout = option("timeout")
 
     def run() -> None:
         try:
@@ -115,9 +115,9 @@ def in_time(ask: Callable[[], T]) -> T:
 
     Thread(target=run, daemon=True).start()
     try:
-        return answer.result(TIMEOUT)
+        return answer.result(timeout)
     except FutureTimeout:
-        raise TimeoutError(f"no whole answer within {TIMEOUT:g} s") from None
+        raise TimeoutError(f"no whole answer within {timeout:g} s") from None
 
 
 def read_within(read: Callable[[int], bytes], url: str) -> bytes:
@@ -129,7 +129,8 @@ def read_within(read: Callable[[int], bytes], url: str) -> bytes:
         Gives up to so many bytes, those that are there; none at the end.
     """
     parts: list[bytes] = []
-    size, end = 0, time.monotonic() + TIMEOUT
+    timeout = option("timeout")
+    size, end = 0, time.monotonic() + timeout
     while part := read(_PIECE):
         parts.append(part)
         size += len(part)
@@ -138,7 +139,7 @@ def read_within(read: Callable[[int], bytes], url: str) -> bytes:
                 f"{url} sends more than {LARGEST:,} bytes", cure="ask for less, page by page"
             )
         if time.monotonic() > end:
-            raise TimeoutError(f"its document takes longer than {TIMEOUT:g} s")
+            raise TimeoutError(f"its document takes longer than {timeout:g} s")
     return b"".join(parts)
 
 
@@ -195,7 +196,7 @@ def _bounded_io() -> Any:
             response._content = read_within(read, str(request.url))
             return response
 
-    made = BoundedIO(timeout=TIMEOUT)
+    made = BoundedIO(timeout=option("timeout"))
     made.session = BoundedSession()
     return made
 
@@ -562,6 +563,23 @@ def _is_a(value: Any, package: str, name: str) -> bool:
     """`isinstance` that does not load the package: without it, nothing can be of its classes."""
     module = sys.modules.get(package)
     return module is not None and isinstance(value, getattr(module, name))
+
+
+def history_of_source(source: Source) -> str:
+    """Return where items come from, for the history: what a reader may try again, no secrets."""
+    if isinstance(source, str | os.PathLike):
+        location = os.fspath(source)
+        parts = urlparse(location)
+        if parts.scheme not in ("http", "https"):
+            return location
+        # Neither credentials nor signatures are to stand in every file that is written.
+        return parts._replace(
+            netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
+        ).geturl()
+    href = getattr(source, "get_self_href", lambda: None)()
+    if isinstance(href, str):
+        return history_of_source(href)
+    return "items in memory"
 
 
 def describe_source(source: Source) -> str:

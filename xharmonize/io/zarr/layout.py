@@ -35,8 +35,7 @@ from xharmonize.io.zarr.write import UNREADABLE, Pixels, complete_rows, unchange
 from xharmonize.types import IntArray
 
 ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
-SHARD = 1024  # pixels along y and x of a shard: the unit of writing
-CHUNK = 256  # pixels along y and x of a chunk inside a shard: the unit of reading
+CHUNK = 256  # pixels along y and x of a chunk, the unit of reading; a shard is that of writing
 
 
 def create(place: Path | Any, parts: Parts, *, shard: int, overwrite: bool = False) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize._progress import computing
 from xharmonize._replace import (
     GrowMode,
     beside,
@@ -29,12 +30,13 @@ from xharmonize._replace import (
     require_new,
     written_aside,
 )
+from xharmonize._settings import option
 from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
-from xharmonize.io.zarr.layout import SHARD, open_whole, source_name
+from xharmonize.io.zarr.layout import open_whole, source_name
 from xharmonize.io.zarr.parts import FORMAT, Parts, differing, is_sound, require_fit, take_apart
 from xharmonize.io.zarr.write import (
     Claim,
@@ -219,7 +221,9 @@ def _write_session(session: Any, parts: Parts, *, mode: GrowMode, shard: int | N
             cure="write it again with mode='w'",
         )
     if mode != "upsert" or version is None:
-        layout.create(session.store, parts, shard=shard or SHARD, overwrite=attrs is not None)
+        layout.create(
+            session.store, parts, shard=shard or option("shard"), overwrite=attrs is not None
+        )
     group = open_for_writing(session.store)
     require_fit(group, parts, path="in Icechunk")
     layout.require_shard(group, parts, shard=shard)
@@ -291,6 +295,7 @@ def to_zarr(
     *,
     mode: GrowMode = "w-",
     shard: int | None = None,
+    progress: bool | None = None,
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
 
@@ -313,7 +318,10 @@ def to_zarr(
         ``"w-"`` creates a store and fails if it exists. ``"w"`` replaces an existing store once
         the new one is complete. ``"upsert"`` adds to an existing store, or creates one.
     shard : int, optional
-        Side of a shard [pixels], 1024 by default. Fixed when the store is created.
+        Side of a shard [pixels], by default that of `xharmonize.set_options`, 1024. Fixed when the
+        store is created.
+    progress : bool, optional
+        Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
 
     Returns
     -------
@@ -333,17 +341,19 @@ def to_zarr(
     require_mode(mode, MODES)
     if shard is not None and shard < 1:
         raise StoreError("", cure="give a positive number of pixels", argument="shard", value=shard)
-    if is_result(cube) and isinstance(path, str | Path):
-        return write_result(cube, _local(path), mode=mode)
-    parts = take_apart(cube)
-    if not isinstance(path, str | Path):
-        return write_transaction(path, parts, mode=mode, shard=shard)
-    store = _local(path)
-    if mode == "upsert":
-        _upsert(store, parts, shard=shard)
-    else:
-        _write_whole(store, parts, mode=mode, shard=shard or SHARD)
-    return store
+    is_path = isinstance(path, str | Path)
+    with computing(f"Writing {Path(path).name}" if is_path else "Writing", progress):
+        if is_result(cube) and is_path:
+            return write_result(cube, _local(path), mode=mode)
+        parts = take_apart(cube)
+        if not is_path:
+            return write_transaction(path, parts, mode=mode, shard=shard)
+        store = _local(path)
+        if mode == "upsert":
+            _upsert(store, parts, shard=shard)
+        else:
+            _write_whole(store, parts, mode=mode, shard=shard or option("shard"))
+        return store
 
 
 def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
@@ -409,7 +419,7 @@ def _upsert(store: Path, parts: Parts, *, shard: int | None) -> None:
             require_free(claims, parts.keys)
             _clean_up(store, claims)
             if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
-                _make_empty(store, parts, shard=shard or SHARD)
+                _make_empty(store, parts, shard=shard or option("shard"))
             _require_ours(store)
             _require_undamaged(store)
             _require_other_source(store, parts)
@@ -548,3 +558,8 @@ def _require_other_source(store: Path, parts: Parts) -> None:
                 cure="load the cube first with cube.load(), write it whole with "
                 "mode='w', or write to another path",
             )
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a folder holds a series or a result written by this package."""
+    return _format_of(path) is not None or is_result_store(path)
