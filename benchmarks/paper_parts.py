@@ -49,10 +49,6 @@ class Study:
         return constants.measure(self.store, self.parts.training, self.data.clip)
 
     @cached_property
-    def domain(self) -> Any:
-        return constants.domain_of(self.store, self.parts.training)
-
-    @cached_property
     def pairs(self) -> xr.Dataset:
         """Training samples on the target's grid, for closed forms."""
         return as_pairs(self.store, self.parts.training).compute()
@@ -73,14 +69,14 @@ class Study:
         return xh.load_model(bundle)
 
     def _train(self, bundle: Path, method: Any) -> int:
-        facts = cards.Facts(
-            store=self.store, constants=self.measured, domain=self.domain, name=cards.slug(
-                bundle.name, method.name),
+        config = Config(method=method, data=self.data)
+        facts = cards.Facts.of(
+            self.store.only(config.roles), self.parts.training,
+            name=cards.slug(bundle.name, method.name), clip=self.data.clip,
         )  # fmt: skip
         work = self.folder / bundle.name
         work.mkdir(parents=True)
         log = Log(work / "log.jsonl", steps=method.steps, progress=False, tensorboard=False)
-        config = Config(method=method, data=self.data)
         job = make_job(config, self.parts, facts, checkpoints=work / "checkpoints")
         weights = job.run(log, device="cpu")
         write_bundle(bundle, job.card, weights)

@@ -193,6 +193,11 @@ def test_a_model_that_changes_the_bandpass():
         xh.fill_clouds(optical(), model="hls-v2")
 
 
+def test_a_date_without_itself_from_a_model_that_sees_nothing_else():
+    with pytest.raises(ModelError, match="nothing but the date that whole=True leaves out; leave"):
+        xh.fill_clouds(optical(), model=lambda array: array + 0.01, whole=True)
+
+
 def test_the_reference_lists_every_test_of_this_page():
     page = PAGE.read_text(encoding="utf-8")
     section = page.partition("## Filling clouds")[2].partition("\n## ")[0]

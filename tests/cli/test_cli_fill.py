@@ -41,7 +41,7 @@ def test_a_summer_is_filled_by_sentinel1_and_its_fit_fills_again(capsys, data, t
     [
         (["c.json"], "nothing to write"),
         (["c.json", "--out", "a", "--model", "sar-regression"], "needs --sentinel1-collection"),
-        (["c.json", "--out", "a", "--target-collection", "b"], "leave it out"),
+        (["c.json", "--out", "a", "--target-collection", "b"], "No such option"),
         (["c.json", "--out", "a", "--model", "f.nc", "--save-fit", "g.nc"], "names another"),
     ],
 )

@@ -345,6 +345,37 @@ def test_a_model_of_several_sources_gets_them_on_the_dates_of_the_cube():
     assert ByReference.seen["sentinel1"].attrs["units"] == "1"
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithItself(ByReference):
+    """Adds what it sees of the date itself, where it sees anything."""
+
+    def changed(self, cube, checked, **others):
+        own = cube["reflectance"] if isinstance(cube, xr.Dataset) else cube
+        found = super().changed(cube, checked, **others)
+        return found.assign(reflectance=found["reflectance"] + own.fillna(0))
+
+
+def test_a_network_estimates_a_whole_date_without_itself():
+    cube = made(missing=0)
+    whole = xh.fill_clouds(cube, radar(), WithItself(), whole=True, max_gap=20)
+    np.testing.assert_allclose(whole["reflectance"][1:], cube[:-1] - 0.01, atol=1e-6)
+    assert whole["reflectance"][0].isnull().all()  # nothing lies before it
+    assert (whole["origin"].values[1:] == Origin.FILLED).all()
+    assert not whole["origin"].values[0].any()
+
+
+def test_sentinel1_of_long_before_counts_where_it_is_allowed_to():
+    truth, _, power = follower()
+    fit = fit_fill(truth, power, "sar-regression")
+    cube = made(shape=(30, 30), missing=0)
+    cloudy = cube.where(cube["time"] != cube["time"][1])
+    early = np.array(["2018-05-28T17:32", "2018-06-01T17:32", "2018-06-03T17:32"], "datetime64[ns]")
+    before = radar(days=(2, 8, 14), shape=(30, 30)).assign_coords(time=early)
+    filled = xh.fill_clouds(cloudy, before, fit, max_offset=40)
+    assert filled["sentinel1_offset"].values[1] < -30
+    assert filled["reflectance"][1].notnull().all()
+
+
 def test_a_store_and_cogs_keep_what_was_filled(tmp_path):
     filled = xh.fill_clouds(made(tuple(range(1, 31, 4))))
     xh.to_zarr(filled, tmp_path / "a.zarr")

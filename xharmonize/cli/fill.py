@@ -21,6 +21,7 @@ from xharmonize.cli.inputs import (
     Out,
     Overwrite,
     Query,
+    Reading,
     check,
     open_cube,
     print_summary,
@@ -37,7 +38,7 @@ HOW = "How to fill"
 class Filling:
     """One run of the command; the fields are its options."""
 
-    query: Query
+    query: Reading
     sentinel1_collection: Annotated[
         str | None,
         typer.Option(
@@ -99,8 +100,6 @@ class Filling:
             return "nothing to write: give --out STORE.zarr, --cogs FOLDER or both"
         if self.model == "sar-regression" and self.sentinel1_collection is None:
             return "--model sar-regression needs --sentinel1-collection"
-        if self.query.target_collection is not None:
-            return "--target-collection belongs to `xharmonize harmonize`: leave it out"
         if self.save_fit is not None and self.model not in FILLERS:
             return "--save-fit keeps a fit to this place, and --model names another"
         return ""
@@ -109,7 +108,7 @@ class Filling:
     def outputs(self) -> Job:
         """What is written, as `xharmonize harmonize` writes it."""
         return Job(
-            query=self.query,
+            query=Query(**vars(self.query)),
             choice=Choice(),
             out=self.out,
             cogs=self.cogs,

@@ -171,22 +171,14 @@ def refusals(job: Checked) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query:
-    """What a command reads and masks: options of `harmonize` and `fit`."""
+class Reading:
+    """What a command reads and masks: options of all that read one collection."""
 
     source: Annotated[str, typer.Argument(help="STAC API URL, static catalogue, or item file.")]
     source_collection: Annotated[
         str | None,
         typer.Option(
             help="Collection to harmonise. Optional if SOURCE holds a single sensor.",
-            rich_help_panel=WHERE,
-        ),
-    ] = None
-    target_collection: Annotated[
-        str | None,
-        typer.Option(
-            help="Collection of the target sensor. It defines the grid and is left unchanged; "
-            "`harmonize` merges the harmonised dates with it.",
             rich_help_panel=WHERE,
         ),
     ] = None
@@ -256,8 +248,22 @@ class Query:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Query(Reading):
+    """Options of commands that read a second collection too, such as `harmonize` and `fit`."""
+
+    target_collection: Annotated[
+        str | None,
+        typer.Option(
+            help="Collection of the target sensor. It defines the grid and is left unchanged; "
+            "`harmonize` merges the harmonised dates with it.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
+
+
 def open_cube(
-    query: Query,
+    query: Reading,
     collection: str | None,
     *,
     bands: Sequence[str],
@@ -334,7 +340,7 @@ def _collection_named(collection: str | None) -> Iterator[None]:
         raise
 
 
-def _mask(query: Query) -> Any:
+def _mask(query: Reading) -> Any:
     if query.mask == "none":
         if query.dilate:
             raise MaskError(

@@ -100,7 +100,8 @@ def fill_clouds(
     Raises
     ------
     ModelError
-        If Sentinel-1 is given to a model without use for it, or the fit is of another bandpass.
+        If Sentinel-1 is given to a model without use for it, the fit is of another bandpass, or
+        `whole` is asked of a model that looks at nothing but each date itself.
     ContractError, RadiometryError
         If a model needs Sentinel-1 and there is none, or it does not say its unit.
     TimeAxisError
@@ -148,7 +149,10 @@ def fill_clouds(
     else:
         _require_same_bandpass(harmonizer, array)
         others = _sources(harmonizer, given, array, sentinel1, reference, longest, near)
-        found = _by_network(harmonizer.configured(runtime=runtime), given, others)
+        _require_others(harmonizer, whole=whole)
+        # Each date without itself, whatever the model looks at.
+        seen = given[[REFLECTANCE]].where(False) if whole else given[[REFLECTANCE]]
+        found = _by_network(harmonizer.configured(runtime=runtime), seen, others)
     told = {
         name: coord
         for role, one in others.items()
@@ -268,6 +272,15 @@ def _require_same_bandpass(harmonizer: Harmonizer, array: xr.DataArray) -> None:
         )
 
 
+def _require_others(harmonizer: Harmonizer, *, whole: bool) -> None:
+    """Raise if a model that knows nothing but a date is to estimate it without itself."""
+    if whole and len(harmonizer.sources) < 2:
+        raise ModelError(
+            f"model {harmonizer.name!r} looks at nothing but the date that whole=True leaves out",
+            cure="leave whole= out, or choose a model with a reference or Sentinel-1",
+        )
+
+
 def _radar(array: xr.DataArray, sentinel1: Any, *, near: float) -> dict[str, xr.DataArray]:
     radar = read_radar(sentinel1, what=f"model {SAR_REGRESSION!r}")
     return {"sentinel1": mean_passes(radar, array, tolerance=near)}
@@ -337,7 +350,7 @@ def _by_network(
     harmonizer: Harmonizer, cube: xr.Dataset, others: dict[str, xr.DataArray]
 ) -> xr.Dataset:
     """What a network or function makes of all pixels."""
-    made: Any = harmonizer(cube[[REFLECTANCE]], **others)
+    made: Any = harmonizer(cube, **others)
     value = main_layer(made, what="fill_clouds")
     require_same_grid(cube[REFLECTANCE], value, what="fill_clouds")
     bands = [str(band) for band in cube["band"].values]

@@ -92,7 +92,8 @@ def mean_passes(radar: xr.DataArray, cube: xr.DataArray, *, tolerance: float) ->
 
     Tracks look from different angles: what a pixel has more in one than in all is taken off each
     pass first. Then passes are averaged with Gaussian weights in time (`DECAY`), which lessens
-    speckle and the rain of single days. Dates without a pass within `tolerance` are NaN.
+    speckle and the rain of single days; those farther than 3 `DECAY` count only where none is
+    nearer. Dates without a pass within `tolerance` are NaN.
 
     Parameters
     ----------
@@ -116,7 +117,10 @@ def mean_passes(radar: xr.DataArray, cube: xr.DataArray, *, tolerance: float) ->
     if not is_same_grid(geobox_of(power), geobox_of(cube)):
         power = regrid(power, like=cube)
     away = np.abs(own[None, :] - days[:, None])
-    weights = np.exp(-0.5 * np.square(away / DECAY)) * (away <= 3 * DECAY) * (steps >= 0)[:, None]
+    nearest = away.min(axis=1, keepdims=True)
+    counts = (away <= np.maximum(3 * DECAY, nearest)) & (steps >= 0)[:, None]
+    # Relative to the nearest pass: far from all, weights would vanish.
+    weights = counts * np.exp(0.5 * (np.square(nearest / DECAY) - np.square(away / DECAY)))
     data = map_blocks(
         partial(_mean, groups=tuple(number[used].tolist())),
         "sbyx,ts->tbyx",
