@@ -92,21 +92,23 @@ def common(pairs: xr.Dataset) -> xr.Dataset:
 
 def histogram(pairs: xr.Dataset) -> xr.Dataset:
     """Match the distributions of source and target, of all dates."""
-    return xh.fit_histogram(cube_of(pairs, "target"), source=validation.source_cube(common(pairs)))
+    return xh.harmonizers.fit_histogram(
+        cube_of(pairs, "target"), source=validation.source_cube(common(pairs))
+    )
 
 
 def by_date(pairs: xr.Dataset) -> xr.Dataset:
     """Give a date the distribution of all targets."""
-    return xh.fit_histogram(cube_of(pairs, "target"), per="date")
+    return xh.harmonizers.fit_histogram(cube_of(pairs, "target"), per="date")
 
 
 def by_tile(rest: xr.DataTree, look: xr.DataTree) -> xr.DataArray:
     """Give each tile of a date the distribution of all targets."""
     cube = validation.source_cube(common(whole(look)))
-    model = xh.fit_histogram(cube_of(whole(near(rest)), "target"))
+    model = xh.harmonizers.fit_histogram(cube_of(whole(near(rest)), "target"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)  # tiles reach beyond the site
-        tables = xh.fit_tables(cube, model, tile=TILE, interpolate=True)
+        tables = xh.harmonizers.fit_tables(cube, model, tile=TILE, interpolate=True)
     return validation.as_estimate(xh.to_landsat(cube, model, tables=tables))
 
 

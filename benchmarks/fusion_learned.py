@@ -64,7 +64,7 @@ def clear_dates(name: str) -> tuple[xr.DataArray, xr.DataArray]:
 
 def beside(clear: xr.DataArray, radar: xr.DataArray) -> dict[str, xr.DataArray]:
     """The nearest other clear date of each, and Sentinel-1 of both."""
-    from xharmonize.fusion.radar import nearest_passes, read_radar
+    from xharmonize.fusion.passes import nearest_passes, read_radar
 
     found = find_references(clear, min_valid=0.0, max_score=None, tolerance="60D")
     radar = read_radar(radar, what="training")

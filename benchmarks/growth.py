@@ -62,7 +62,7 @@ def make_model(kind: str, folder: Path) -> Any:
 
     if kind == "tables":
         reference = make_cube(1, 1).assign_coords(bandpass=("time", ["oli"]))
-        return xh.fit_histogram(reference, bins=256, limits=(0.0, 0.5)).compute()
+        return xh.harmonizers.fit_histogram(reference, bins=256, limits=(0.0, 0.5)).compute()
     numbers = (0.2,) * len(BANDS)
     card = GeneratorCard(
         name="seeded",
@@ -90,7 +90,7 @@ def write(kind: str, n_dates: int, n_chunks: int, folder: str) -> dict[str, floa
 
     def run(cube: Any, name: str) -> None:
         if kind == "tables":
-            tables = xh.fit_tables(cube, model, tile=CHUNK * 10.0)
+            tables = xh.harmonizers.fit_tables(cube, model, tile=CHUNK * 10.0)
             result = xh.to_landsat(cube, model, tables=tables)
         else:
             result = xh.to_landsat(cube, model)

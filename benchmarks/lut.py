@@ -168,7 +168,7 @@ def make_models(folder: Path, tile: float) -> dict[str, Any]:
     reference = example_cube("gaofen-1-ard", **options)
     low, high = (0.0,) * 4, (0.30, 0.30, 0.40, 0.65)
     common = {"source_bandpass": "msi", "target_bandpass": "wfv", "architecture": "unet-lut"}
-    found: dict[str, Any] = {"matching": xh.fit_histogram(reference, bins=256)}
+    found: dict[str, Any] = {"matching": xh.harmonizers.fit_histogram(reference, bins=256)}
     for name, refine in (("UNet-LUT", False), ("UNet-LUT with its convolution", True)):
         card = LutCard(
             name="unet-lut",
@@ -214,7 +214,7 @@ def _tables(cube: xr.Dataset, model: Any, side: int) -> xr.Dataset | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xh.errors.RadiometryWarning)
-        return xh.fit_tables(cube, model, tile=16.0 * side)
+        return xh.harmonizers.fit_tables(cube, model, tile=16.0 * side)
 
 
 class LookUpTables:

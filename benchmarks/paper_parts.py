@@ -113,7 +113,7 @@ class Tiled:
     def __call__(self, cube: xr.DataArray) -> xr.DataArray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RadiometryWarning)  # of tiles that reach beyond
-            tables = xh.fit_tables(cube, self.model, tile=self.tile)
+            tables = xh.harmonizers.fit_tables(cube, self.model, tile=self.tile)
             return xh.to_sensor(cube, "landsat-c2-l2", self.model, tables=tables)
 
 

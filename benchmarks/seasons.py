@@ -55,7 +55,7 @@ def cut_rates(observations: xr.DataArray, start: np.ndarray, begin: int) -> dict
     """Seasons of series that begin `begin` days after the true start of each."""
     day = np.arange(0, N_DAYS, 5)[:, None]
     cut = observations.where(xr.DataArray(day >= start + begin, dims=("time", "x")))
-    found = xh.series.phenology(xh.smooth(cut, step="1D"), threshold=THRESHOLD)
+    found = xh.series.phenology(xh.series.smooth(cut, step="1D"), threshold=THRESHOLD)
     season = found.sel(year=int(str(FIRST)[:4]) + 1)
     error = (season["start"].values - FIRST) / np.timedelta64(1, "D") - start
     known = error[np.isfinite(error)]

@@ -203,7 +203,7 @@ def withheld_errors(
         truth = series.values[out]
         lines = straight_lines(kept).values[out] - truth
         for name, method in METHODS.items():
-            found = xh.smooth(kept, method, max_gap=max_gap).values[out] - truth
+            found = xh.series.smooth(kept, method, max_gap=max_gap).values[out] - truth
             common = np.isfinite(found) & np.isfinite(lines)
             errors[name].append(np.stack([found[common], lines[common]]))
     rows = {}

@@ -2,8 +2,8 @@
 
 ``python benchmarks/smoothing.py [--small]`` prints, for 73 dates with 30 % missing: our kernel on
 one thread, whittaker-eilers (a smoother per pixel, since weights differ; and its weights updated,
-if that is faster), the choices of λ beside its ``smooth_optimal``, and `xharmonize.smooth` on Dask
-chunks with two threads. As an asv suite: `Smoothing`.
+if that is faster), the choices of λ beside its ``smooth_optimal``, and `xharmonize.series.smooth`
+on Dask chunks with two threads. As an asv suite: `Smoothing`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def kernels(n_pixels: int, n_peer: int, n_runs: int) -> dict[str, float]:
 
 
 def chunks(side: int, n_runs: int) -> dict[str, float]:
-    """Pixels a second of `xharmonize.smooth` on Dask chunks, two threads."""
+    """Pixels a second of `xharmonize.series.smooth` on Dask chunks, two threads."""
     cube = make_cube(side)
     ways = {
         "given λ": xh.series.Whittaker(penalty=PENALTY * SPACING**3),
@@ -133,8 +133,8 @@ def chunks(side: int, n_runs: int) -> dict[str, float]:
     }
     with dask.config.set(scheduler="threads", num_workers=2):
         return {
-            f"xh.smooth on chunks, two threads, {name}": per_second(
-                lambda m=method: xh.smooth(cube, m).compute(), side * side, n_runs
+            f"xh.series.smooth on chunks, two threads, {name}": per_second(
+                lambda m=method: xh.series.smooth(cube, m).compute(), side * side, n_runs
             )
             for name, method in ways.items()
         }
@@ -149,9 +149,9 @@ def compare(
         print(f"{name:<45} {value:12,.0f} pixels/s")
     peer = max(found[f"whittaker-eilers, {way}"] for way in ("made anew", "updated"))
     ratio = found["whittaker"] / peer
-    whole = found["xh.smooth on chunks, two threads, given λ"] / peer
+    whole = found["xh.series.smooth on chunks, two threads, given λ"] / peer
     print(f"ours over whittaker-eilers: {ratio:.1f} (promised: at least {LIMIT:.0f})")
-    print(f"xh.smooth on chunks over whittaker-eilers: {whole:.1f}")
+    print(f"xh.series.smooth on chunks over whittaker-eilers: {whole:.1f}")
     for name in ("reml", "gcv", "v-curve"):
         optimal = found[name] / found["whittaker-eilers, smooth_optimal"]
         print(f"choice of λ, {name}, over its smooth_optimal: {optimal:.0f}")
@@ -163,13 +163,13 @@ class Smoothing:
 
     def setup(self) -> None:
         self.cube = make_cube(256)
-        xh.smooth(self.cube).compute()
+        xh.series.smooth(self.cube).compute()
 
     def time_smooth(self) -> None:
-        xh.smooth(self.cube, xh.series.Whittaker(penalty=1e4)).compute()
+        xh.series.smooth(self.cube, xh.series.Whittaker(penalty=1e4)).compute()
 
     def time_smooth_with_choice(self) -> None:
-        xh.smooth(self.cube).compute()
+        xh.series.smooth(self.cube).compute()
 
     def track_ratio(self) -> float:
         return compare()["ratio"]

@@ -93,7 +93,7 @@ def simulate(
 
 def within(observed: xr.DataArray, truth: np.ndarray, method: Any) -> float:
     """Share of smooth values that are within one of their standard deviations of the truth."""
-    smooth = xh.smooth(observed, method, uncertainty=True)
+    smooth = xh.series.smooth(observed, method, uncertainty=True)
     off, error = np.abs(smooth["ndvi"].values - truth), smooth["uncertainty"].values
     known = np.isfinite(off) & np.isfinite(error)
     return float((off < error)[known].mean())

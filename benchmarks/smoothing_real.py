@@ -173,7 +173,7 @@ def errors(
     found = dict.fromkeys(methods, np.zeros(3))
     for rest, held, lines in cases(several, kind, n_seeds):
         for name, method in methods.items():
-            smooth = xh.smooth(rest, method, max_gap=MAX_GAP).values
+            smooth = xh.series.smooth(rest, method, max_gap=MAX_GAP).values
             off, off_lines = smooth - held, lines - held
             both = np.isfinite(off) & np.isfinite(off_lines)
             sums = [np.square(off[both]).sum(), np.square(off_lines[both]).sum(), both.sum()]

@@ -22,7 +22,7 @@ def main(source: str, path: str) -> None:
     fit = xh.fit_linear(pairs)
     print(fit[["slope", "intercept", "rmse", "n"]].to_dataframe())
 
-    xh.save_model(fit, path)
+    xh.harmonizers.save_model(fit, path)
     fitted = sentinel.harmonize.to_landsat(xh.load_model(path), like=landsat)
     published = sentinel.harmonize.to_landsat("hls-v2", like=landsat)
     for name, cube in {"fitted": fitted, "hls-v2": published}.items():

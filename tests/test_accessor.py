@@ -24,7 +24,7 @@ METHODS = [
 RADAR = ("filter_speckle", "to_decibels", "to_power")
 FUNCTIONS = {
     name: getattr(module, name)
-    for module in (xh.crops, xh.metrics, xh.radar, xh.series, xh)
+    for module in (xh.crops, xh.metrics, xh.fusion.radar, xh.harmonizers, xh.series, xh)
     for name in getattr(module, "__all__", RADAR)
     if inspect.isfunction(getattr(module, name))
 }

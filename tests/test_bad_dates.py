@@ -39,9 +39,9 @@ DOORS = {
     "densify an index": lambda t: xh.densify(index_at(t)),
     "match_pairs": lambda t: xh.match_pairs(cube_at(t), cube_at(DATES)),
     "match_pairs target": lambda t: xh.match_pairs(cube_at(DATES), cube_at(t)),
-    "composite": lambda t: xh.composite(cube_at(t), "month"),
-    "smooth": lambda t: xh.smooth(index_at(t), step="5D"),
-    "smooth own dates": lambda t: xh.smooth(index_at(t)),
+    "composite": lambda t: xh.series.composite(cube_at(t), "month"),
+    "smooth": lambda t: xh.series.smooth(index_at(t), step="5D"),
+    "smooth own dates": lambda t: xh.series.smooth(index_at(t)),
     "screen_outliers": lambda t: xh.series.screen_outliers(index_at(t)),
     "phenology": lambda t: xh.series.phenology(index_at(t)),
     "frequency": lambda t: xh.series.frequency(index_at(t)),
@@ -94,13 +94,13 @@ def test_times_that_are_no_dates(door, times, value):
 def test_the_cure_in_the_message_works(times):
     cube = index_at(times)
     with pytest.raises(xh.errors.TimeAxisError) as caught:
-        xh.smooth(cube)
+        xh.series.smooth(cube)
     code = re.search(
         r"cube\.(assign_coords|isel|drop_isel|convert_calendar)\(.*\)", str(caught.value)
     )
     cured = eval(code[0], {"cube": cube, "pd": pd, "np": np})
     assert cured.sizes["time"] >= 5
-    assert xh.smooth(cured).notnull().any()
+    assert xh.series.smooth(cured).notnull().any()
 
 
 def test_dates_of_another_calendar():
@@ -109,9 +109,9 @@ def test_dates_of_another_calendar():
     with pytest.raises(
         xh.errors.TimeAxisError, match=r"calendar 'noleap' .*cube\.convert_calendar"
     ) as at:
-        xh.smooth(cube)
+        xh.series.smooth(cube)
     code = re.search(r"cube\.convert_calendar\(.*\)", str(at.value))
-    assert xh.smooth(eval(code[0], {"cube": cube})).notnull().any()
+    assert xh.series.smooth(eval(code[0], {"cube": cube})).notnull().any()
 
 
 def test_describe_settles_a_time_zone_and_refuses_the_rest():
@@ -126,9 +126,9 @@ def test_describe_settles_a_time_zone_and_refuses_the_rest():
 
 
 def test_dates_of_any_unit_are_dates():
-    expected = xh.smooth(index_at(DATES), step="1D")
+    expected = xh.series.smooth(index_at(DATES), step="1D")
     for unit in ("s", "ms", "us"):
-        found = xh.smooth(index_at(DATES.to_numpy().astype(f"M8[{unit}]")), step="1D")
+        found = xh.series.smooth(index_at(DATES.to_numpy().astype(f"M8[{unit}]")), step="1D")
         xr.testing.assert_equal(found, expected)
 
 
@@ -163,10 +163,10 @@ def test_a_cube_without_dates():
 
 ANY_ORDER = {
     "densify": lambda c, _: xh.densify(c),
-    "composite": lambda c, _: xh.composite(c, "10D", method="medoid"),
-    "composite an index": lambda _, n: xh.composite(n, "10D", method="nearest"),
-    "smooth": lambda _, n: xh.smooth(n, step="5D"),
-    "smooth own dates": lambda _, n: xh.smooth(n).sortby("time"),
+    "composite": lambda c, _: xh.series.composite(c, "10D", method="medoid"),
+    "composite an index": lambda _, n: xh.series.composite(n, "10D", method="nearest"),
+    "smooth": lambda _, n: xh.series.smooth(n, step="5D"),
+    "smooth own dates": lambda _, n: xh.series.smooth(n).sortby("time"),
     "screen_outliers": lambda _, n: xh.series.screen_outliers(n).sortby("time"),
     "phenology": lambda _, n: xh.series.phenology(n),
     "frequency": lambda _, n: xh.series.frequency(n),

@@ -70,7 +70,7 @@ def test_backscatter_without_a_unit():
 def test_decibels_beside_linear_power():
     cube, power = optical(), radar()
     fit = fit_fill(cube, power, "sar-regression")
-    decibels = xh.fill_clouds(cube, xh.radar.to_decibels(power), fit)
+    decibels = xh.fill_clouds(cube, xh.fusion.radar.to_decibels(power), fit)
     np.testing.assert_allclose(
         decibels["reflectance"], xh.fill_clouds(cube, power, fit)["reflectance"], atol=1e-5
     )

@@ -194,7 +194,7 @@ def test_a_chunk_of_nan_only():
     for step in (
         lambda c: c.harmonize.to_landsat(like=coarse()),
         lambda c: c.harmonize.index("ndvi"),
-        lambda c: c.harmonize.to_landsat(xh.fit_histogram(coarse())),
+        lambda c: c.harmonize.to_landsat(xh.harmonizers.fit_histogram(coarse())),
     ):
         xr.testing.assert_allclose(step(cube.chunk(HALVES)).compute(), step(cube).compute())
 

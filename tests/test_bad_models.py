@@ -210,7 +210,7 @@ def test_an_option_the_model_does_not_take(cube):
 
 def test_tables_of_a_generator(folder, cube):
     with pytest.raises(xh.errors.ModelError, match="makes no look-up tables"):
-        xh.fit_tables(cube, xh.load_model(folder))
+        xh.harmonizers.fit_tables(cube, xh.load_model(folder))
 
 
 @pytest.mark.slow

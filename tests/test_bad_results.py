@@ -87,8 +87,8 @@ def test_values_that_are_no_numbers():
 def test_unknown_options(cube):
     ndvi = cube.harmonize.index("ndvi")
     for call in (
-        lambda: xh.smooth(ndvi, method="spline"),
-        lambda: xh.composite(ndvi, method="best"),
+        lambda: xh.series.smooth(ndvi, method="spline"),
+        lambda: xh.series.composite(ndvi, method="best"),
         lambda: xh.series.phenology(ndvi, method="best"),
         lambda: xh.densify(cube, duplicates="best"),
         lambda: xh.series.screen_outliers(ndvi, direction="best"),

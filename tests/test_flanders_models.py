@@ -125,9 +125,9 @@ def test_tables_per_tile_give_each_date_the_distribution_of_the_reference(catalo
     source = xh.open_stac(
         catalog, collection=SOURCE, bands=["red", "nir08"], platform="infer", **when
     ).harmonize.regrid(like=landsat)
-    model = xh.fit_histogram(landsat)
-    fit = xh.fit_tables(source, model, tile=320, interpolate=True).compute()
-    xh.save_model(fit, tmp_path / "tables.zarr")
+    model = xh.harmonizers.fit_histogram(landsat)
+    fit = xh.harmonizers.fit_tables(source, model, tile=320, interpolate=True).compute()
+    xh.harmonizers.save_model(fit, tmp_path / "tables.zarr")
     like = source.harmonize.to_landsat(model, tables=xh.load_model(tmp_path / "tables.zarr"))
     stored = xh.open_series(like.harmonize.to_zarr(tmp_path / "s.zarr")).compute()
     clear = stored.isel(time=stored.notnull().mean(["band", "y", "x"]).values > 0.95)

@@ -1,7 +1,7 @@
 # The public names: read by type checkers, and at run time to load each name when first used.
 # The verbs stand here; errors, sensors, metrics, models and the rest in modules of their own.
 from . import cluster as cluster, crops as crops, errors as errors, fusion as fusion
-from . import metrics as metrics
+from . import harmonizers as harmonizers, metrics as metrics
 from . import models as models, plot as plot, sensors as sensors, series as series
 from . import training as training
 from ._settings import set_options as set_options
@@ -12,20 +12,15 @@ from .cube.encode import decode as decode
 from .cube.indices import index as index
 from .cube.masks import Mask as Mask, mask as mask
 from .cube.pairs import collect_pairs as collect_pairs, match_pairs as match_pairs
-from .cube import radar as radar
 from .cube.regrid import regrid as regrid
 from .cube.shifts import fit_shifts as fit_shifts, shift as shift
 from .fusion import fill_clouds as fill_clouds, sharpen as sharpen
 from .harmonizers import (
-    fit_histogram as fit_histogram,
     fit_linear as fit_linear,
     fit_lut as fit_lut,
     fit_pixelwise as fit_pixelwise,
-    fit_tables as fit_tables,
-    list_models as list_models,
     load_model as load_model,
     nbar as nbar,
-    save_model as save_model,
     to_landsat as to_landsat,
     to_sensor as to_sensor,
     to_sentinel2 as to_sentinel2,
@@ -37,8 +32,7 @@ from .io.stac.cube import open_stac as open_stac
 from .io.zarr.store import open_series as open_series, to_zarr as to_zarr
 from .metrics import score as score
 from .report import write_report as write_report
-from .series import composite as composite, densify as densify, smooth as smooth
-from .series import to_table as to_table
+from .series import densify as densify
 from .training.train import train as train
 
 __version__: str

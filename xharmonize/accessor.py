@@ -38,7 +38,7 @@ class HarmonizeAccessor:
     to_sentinel2 = Method(lambda: xh.to_sentinel2)
     to_sensor = Method(lambda: xh.to_sensor)
     nbar = Method(lambda: xh.nbar)
-    fit_tables = Method(lambda: xh.fit_tables)
+    fit_tables = Method(lambda: xh.harmonizers.fit_tables)
 
     regrid = Method(lambda: xh.regrid)
     fit_shifts = Method(lambda: xh.fit_shifts)
@@ -51,13 +51,13 @@ class HarmonizeAccessor:
 
     sharpen = Method(lambda: xh.sharpen)
     fill_clouds = Method(lambda: xh.fill_clouds)
-    to_decibels = Method(lambda: xh.radar.to_decibels)
-    to_power = Method(lambda: xh.radar.to_power)
-    filter_speckle = Method(lambda: xh.radar.filter_speckle)
+    to_decibels = Method(lambda: xh.fusion.radar.to_decibels)
+    to_power = Method(lambda: xh.fusion.radar.to_power)
+    filter_speckle = Method(lambda: xh.fusion.radar.filter_speckle)
 
     densify = Method(lambda: xh.densify)
-    composite = Method(lambda: xh.composite)
-    smooth = Method(lambda: xh.smooth)
+    composite = Method(lambda: xh.series.composite)
+    smooth = Method(lambda: xh.series.smooth)
     phenology = Method(lambda: xh.series.phenology)
     screen_outliers = Method(lambda: xh.series.screen_outliers)
     sensor_offsets = Method(lambda: xh.series.sensor_offsets)
@@ -69,7 +69,7 @@ class HarmonizeAccessor:
     statistics = Method(lambda: xh.metrics.statistics)
     confusion_matrix = Method(lambda: xh.metrics.confusion_matrix)
 
-    to_table = Method(lambda: xh.to_table)
+    to_table = Method(lambda: xh.series.to_table)
     to_zarr = Method(lambda: xh.to_zarr)
     to_cogs = Method(lambda: xh.to_cogs)
     write_report = Method(lambda: xh.write_report)

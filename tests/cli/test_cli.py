@@ -104,7 +104,7 @@ def test_an_unreachable_api_is_named(capsys):
 def test_models_are_listed_with_their_source(capsys):
     code, out, _ = call(capsys, "models")
     assert code == 0
-    for name in xh.list_models().index:
+    for name in xh.harmonizers.list_models().index:
         assert name in out
     assert "doi:10." in out
 

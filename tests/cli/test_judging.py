@@ -128,15 +128,15 @@ def test_plot_writes_a_picture(capsys, stores, tmp_path, kind, names, options):
 @pytest.mark.slow
 def test_plot_of_a_fit_and_of_losses(capsys, stores, tmp_path):
     ref, raw = (xh.open_series(stores / f"{name}.zarr") for name in ("ref", "source"))
-    fit = xh.fit_tables(raw, xh.fit_histogram(ref, bins=32), tile=60)
-    xh.save_model(fit.compute(), tmp_path / "fit.nc")
+    fit = xh.harmonizers.fit_tables(raw, xh.harmonizers.fit_histogram(ref, bins=32), tile=60)
+    xh.harmonizers.save_model(fit.compute(), tmp_path / "fit.nc")
     pd.DataFrame({"epoch": [1, 2], "generator": [2.0, 1.0]}).to_csv(tmp_path / "l.csv", index=False)
     moved = xr.Dataset(
         {"shift_x": ("time", [1.0, 2.0]), "shift_y": ("time", [0.5, -1.0])},
         {"time": [0, 1], "group": ("time", ["sentinel-2a/3", "sentinel-2b/8"])},
         {"model": "auto"},
     )
-    xh.save_model(moved, tmp_path / "auto.nc")
+    xh.harmonizers.save_model(moved, tmp_path / "auto.nc")
     drawn = (("tables", "fit.nc"), ("training", "l.csv"), ("shifts", "auto.nc"))
     for kind, name in drawn:
         out = tmp_path / f"{kind}.svg"

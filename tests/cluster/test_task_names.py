@@ -52,7 +52,7 @@ def test_fits(s2, l8):
 
 
 def test_tables(s2, l8):
-    fit = xh.fit_histogram(l8, source=s2).compute()
+    fit = xh.harmonizers.fit_histogram(l8, source=s2).compute()
     assert task_names(xh.to_landsat(s2, fit)) == {"harmonize-lut"}
 
 

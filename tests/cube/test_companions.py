@@ -94,7 +94,7 @@ def test_a_new_companion_goes_through_every_step(lag, chunks, tmp_path):
     xh.to_cogs(ndvi, tmp_path / "cogs")
     np.testing.assert_array_equal(open_cogs(tmp_path / "cogs")["lag"], ndvi["lag"])
     area = shapely.box(*stored.rio.bounds())
-    rows = xh.to_table(stored, [area], crs=stored.rio.crs, min_valid=0)
+    rows = xh.series.to_table(stored, [area], crs=stored.rio.crs, min_valid=0)
     np.testing.assert_allclose(
         rows["lag"].to_numpy().reshape(-1, 2), known.mean(("y", "x")), rtol=1e-5
     )

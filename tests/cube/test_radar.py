@@ -24,27 +24,29 @@ def radar(**options) -> xr.DataArray:
 
 def test_decibels_and_back():
     power = radar()
-    decibels = xh.radar.to_decibels(power)
+    decibels = xh.fusion.radar.to_decibels(power)
     assert (decibels.attrs["units"], power.attrs["units"]) == ("dB", "1")
     expected = 10 * np.log10(power.where(power > 0))
     np.testing.assert_allclose(decibels, expected, rtol=1e-5)
-    np.testing.assert_allclose(xh.radar.to_power(decibels), power.where(power > 0), rtol=1e-5)
-    assert xh.radar.to_decibels(decibels).identical(decibels)
+    np.testing.assert_allclose(
+        xh.fusion.radar.to_power(decibels), power.where(power > 0), rtol=1e-5
+    )
+    assert xh.fusion.radar.to_decibels(decibels).identical(decibels)
     assert "backscatter as dB" in decibels.attrs["history"]
 
 
 def test_border_noise_is_missing():
-    assert np.isnan(xh.radar.to_decibels(radar())[0, 0, 5, 5])
+    assert np.isnan(xh.fusion.radar.to_decibels(radar())[0, 0, 5, 5])
 
 
 def test_units_do_not_depend_on_chunks():
-    assert_chunk_invariant(xh.radar.to_decibels, radar(), chunkings=CHUNKS)
+    assert_chunk_invariant(xh.fusion.radar.to_decibels, radar(), chunkings=CHUNKS)
 
 
 def test_a_dataset_stays_one_and_drops_the_uncertainty_of_another_unit():
     cube = radar().to_dataset(name="reflectance")
     cube["uncertainty"] = cube["reflectance"] * 0.1
-    assert list(xh.radar.to_decibels(cube).data_vars) == ["reflectance"]
+    assert list(xh.fusion.radar.to_decibels(cube).data_vars) == ["reflectance"]
 
 
 @pytest.mark.parametrize("units", [None, "m", ""])
@@ -52,25 +54,27 @@ def test_backscatter_that_says_no_unit_is_refused(units):
     cube = radar()
     cube.attrs["units"] = units
     with pytest.raises(RadiometryError, match=r"linear power or decibels; .*units='dB'"):
-        xh.radar.to_decibels(cube)
+        xh.fusion.radar.to_decibels(cube)
 
 
 def test_reflectance_is_no_backscatter():
     with pytest.raises(RadiometryError, match=r"cube is of sentinel-2-l2a; open it .*sentinel-1"):
-        xh.radar.to_decibels(example_cube())
+        xh.fusion.radar.to_decibels(example_cube())
 
 
 def test_speckle_does_not_depend_on_chunks():
     assert_chunk_invariant(
-        lambda cube: xh.radar.filter_speckle(cube, window=5), radar(), chunkings=CHUNKS
+        lambda cube: xh.fusion.radar.filter_speckle(cube, window=5), radar(), chunkings=CHUNKS
     )
 
 
 def test_speckle_is_filtered_in_power_and_given_back_in_its_unit():
     power = radar()
-    found = xh.radar.filter_speckle(xh.radar.to_decibels(power), looks=9.0)
+    found = xh.fusion.radar.filter_speckle(xh.fusion.radar.to_decibels(power), looks=9.0)
     assert found.attrs["units"] == "dB"
-    expected = xh.radar.to_decibels(xh.radar.filter_speckle(power.where(power > 0), looks=9.0))
+    expected = xh.fusion.radar.to_decibels(
+        xh.fusion.radar.filter_speckle(power.where(power > 0), looks=9.0)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert np.isnan(found[0, 0, 3, 4])
 
@@ -78,7 +82,7 @@ def test_speckle_is_filtered_in_power_and_given_back_in_its_unit():
 @pytest.mark.parametrize("options", [{"window": 4}, {"window": 1}, {"window": 2.5}, {"looks": 0}])
 def test_a_window_or_looks_that_cannot_be(options):
     with pytest.raises(OptionError, match="give a"):
-        xh.radar.filter_speckle(radar(), **options)
+        xh.fusion.radar.filter_speckle(radar(), **options)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_real_passes_of_two_tracks(data):
     assert cube.attrs["units"] == "dB"
     assert len(set(tracks_of(cube))) == 2
     assert set(cube["orbit_state"].values) == {"unknown"}
-    power = xh.radar.to_power(cube).compute()
+    power = xh.fusion.radar.to_power(cube).compute()
     assert float(power.min()) > 0
-    smooth = xh.radar.filter_speckle(cube).compute()
+    smooth = xh.fusion.radar.filter_speckle(cube).compute()
     assert float(smooth.std()) < float(cube.std())

@@ -238,7 +238,7 @@ def follower(shape=(30, 30)):
 
 
 def test_sentinel1_tells_what_changed_between_clear_dates(monkeypatch):
-    monkeypatch.setattr("xharmonize.fusion.radar.DECAY", 2.0)
+    monkeypatch.setattr("xharmonize.fusion.passes.DECAY", 2.0)
     truth, cloudy, power = follower()
     fit = fit_fill(truth[:, :, :15], power[:, :, :15], "sar-regression")
     filled = xh.fill_clouds(cloudy, power, fit)
@@ -249,7 +249,7 @@ def test_sentinel1_tells_what_changed_between_clear_dates(monkeypatch):
         for one in (filled, base)
     )
     assert missed < 0.6 * plain
-    in_decibels = xh.fill_clouds(cloudy, xh.radar.to_decibels(power), fit)
+    in_decibels = xh.fill_clouds(cloudy, xh.fusion.radar.to_decibels(power), fit)
     np.testing.assert_allclose(in_decibels["reflectance"], filled["reflectance"], atol=1e-4)
 
 
@@ -257,7 +257,7 @@ def test_a_fit_is_saved_and_applied_again(tmp_path):
     truth, cloudy, power = follower()
     fit = fit_fill(truth, power, "sar-regression")
     for name in ("fit.zarr", "fit.nc"):
-        xh.save_model(fit, tmp_path / name)
+        xh.harmonizers.save_model(fit, tmp_path / name)
         again = xh.fill_clouds(cloudy, power, tmp_path / name)
         xr.testing.assert_equal(again, xh.fill_clouds(cloudy, power, fit))
 

@@ -57,7 +57,7 @@ def test_it_is_applied_alike_whatever_the_chunks_saved_or_not(model, tmp_path):
     result = xh.to_landsat(source, model, like=target)  # blurred as the pairs were
     before, after = (np.nanmedian(abs(cube.values - target.values)) for cube in (source, result))
     assert after < 0.5 * before
-    xh.save_model(model, tmp_path / "auto.zarr")
+    xh.harmonizers.save_model(model, tmp_path / "auto.zarr")
     again = xh.to_landsat(source, tmp_path / "auto.zarr", like=target)
     xr.testing.assert_identical(again, result)
 

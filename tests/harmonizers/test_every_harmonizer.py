@@ -42,8 +42,8 @@ def _linear(method: str) -> Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
 
 def _tables(*, interpolate: bool) -> Callable[[xr.DataArray, xr.DataArray], xr.DataArray]:
     def fit_and_apply(s2: xr.DataArray, l8: xr.DataArray) -> xr.DataArray:
-        model = xh.fit_histogram(l8, bins=100)
-        tables = xh.fit_tables(s2, model, tile=120, interpolate=interpolate)
+        model = xh.harmonizers.fit_histogram(l8, bins=100)
+        tables = xh.harmonizers.fit_tables(s2, model, tile=120, interpolate=interpolate)
         return s2.harmonize.to_landsat(model, tables=tables)
 
     return fit_and_apply
@@ -57,9 +57,9 @@ HARMONIZERS: dict[str, Callable[[xr.DataArray, xr.DataArray], xr.DataArray]] = {
     "multiband": _linear("multiband"),
     "deming": _linear("deming"),
     "per pixel": lambda s2, l8: s2.harmonize.to_landsat(xh.fit_pixelwise(s2, l8)),
-    "histogram": lambda s2, l8: s2.harmonize.to_landsat(xh.fit_histogram(l8)),
+    "histogram": lambda s2, l8: s2.harmonize.to_landsat(xh.harmonizers.fit_histogram(l8)),
     "histogram per date": lambda s2, l8: s2.harmonize.to_landsat(
-        xh.fit_histogram(l8, source=s2, per="date")
+        xh.harmonizers.fit_histogram(l8, source=s2, per="date")
     ),
     "global table": lambda s2, l8: s2.harmonize.to_landsat(
         xh.fit_lut(xh.match_pairs(s2, l8), knots=32)
@@ -107,8 +107,10 @@ FITS: dict[str, Callable[[xr.DataArray, xr.DataArray], object]] = {
     "hls-v2": lambda s2, l8: "hls-v2",
     "ols": lambda s2, l8: xh.fit_linear(xh.match_pairs(s2, l8)),
     "multiband": lambda s2, l8: xh.fit_linear(xh.match_pairs(s2, l8), method="multiband"),
-    "histogram": lambda s2, l8: xh.fit_histogram(l8, source=s2).compute(),
-    "histogram per date": lambda s2, l8: xh.fit_histogram(l8, source=s2, per="date").compute(),
+    "histogram": lambda s2, l8: xh.harmonizers.fit_histogram(l8, source=s2).compute(),
+    "histogram per date": lambda s2, l8: xh.harmonizers.fit_histogram(
+        l8, source=s2, per="date"
+    ).compute(),
     "global table": lambda s2, l8: xh.fit_lut(xh.match_pairs(s2, l8), knots=32),
 }
 

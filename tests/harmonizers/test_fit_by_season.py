@@ -37,7 +37,7 @@ def test_each_season_has_the_fit_of_its_pairs(method, tmp_path):
         if name in alone:
             np.testing.assert_allclose(fit[name].sel(season="DJF"), alone[name], atol=1e-7)
     assert fit["n_of_pair"].dims == ("pair", "band")
-    xh.save_model(fit, tmp_path / "fit.zarr")
+    xh.harmonizers.save_model(fit, tmp_path / "fit.zarr")
     found = source.harmonize.to_landsat(tmp_path / "fit.zarr")
     np.testing.assert_allclose(found, target, atol=1e-4)
     whole = source.harmonize.to_landsat(xh.fit_linear(pairs, method=method))

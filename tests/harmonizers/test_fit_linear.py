@@ -351,7 +351,7 @@ def test_a_robust_fit_with_neighbours_does_not_depend_on_chunks(pairs, scale, tm
     result = xh.to_landsat(source, fit)
     error = np.sqrt(np.nanmean((result.values - target.values) ** 2, axis=(0, 2, 3)))
     assert (error < 0.008).all()
-    xh.save_model(fit, tmp_path / "fit.nc")
+    xh.harmonizers.save_model(fit, tmp_path / "fit.nc")
     xr.testing.assert_identical(xh.to_landsat(source, tmp_path / "fit.nc"), result)
 
 

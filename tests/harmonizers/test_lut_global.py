@@ -88,12 +88,12 @@ def test_knots_without_data_continue_in_a_straight_line(source, target):
 def test_tables_are_kept_and_serve_tiles(source, target, tmp_path):
     fit = xh.fit_lut(xh.match_pairs(source, target), knots=64, limits=LIMITS, weight="pair")
     expected = xh.to_landsat(source, fit, flags=True)
-    xh.save_model(fit, tmp_path / "lut.zarr")
+    xh.harmonizers.save_model(fit, tmp_path / "lut.zarr")
     np.testing.assert_array_equal(
         xh.to_landsat(source, tmp_path / "lut.zarr"), expected["reflectance"]
     )
     part = source.isel(x=slice(0, 48), y=slice(0, 48))
-    tables = xh.fit_tables(part, fit, tile=240)
+    tables = xh.harmonizers.fit_tables(part, fit, tile=240)
     np.testing.assert_array_equal(
         xh.to_landsat(part, tables), expected["reflectance"][..., :48, :48]
     )

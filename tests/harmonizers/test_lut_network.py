@@ -93,7 +93,7 @@ def test_chunks_do_not_matter(name, source, request):
 
 def test_given_tables_are_a_pure_map_of_any_part(source, refining, plain):
     model = xh.load_model(refining.location)
-    tables = xh.fit_tables(source, model, interpolate=True)
+    tables = xh.harmonizers.fit_tables(source, model, interpolate=True)
     whole = xh.to_landsat(source, model, tables=tables)
     part = xh.to_landsat(source.isel(x=slice(4, 30), time=[1]), model, tables=tables)
     np.testing.assert_allclose(
@@ -115,7 +115,7 @@ def test_the_convolution_equals_torch_where_nothing_is_missing(source, refining)
 
     whole = source.fillna(0.2)
     model = xh.load_model(refining.location)
-    tables = xh.fit_tables(whole, model)
+    tables = xh.harmonizers.fit_tables(whole, model)
     mapped = xh.to_landsat(whole, tables.assign_attrs(is_refined=0))
     network = build(model.card, read_weights(refining))
     scale = np.array(HIGH, "float32")[:, None, None]
@@ -156,7 +156,7 @@ def test_pixels_and_tiles_beyond_the_training_are_flagged(source, plain):
     red = cube.sel(band="red")
     expected = (red < np.float32(0.005)) | (red > np.float32(0.09))
     np.testing.assert_array_equal(is_out[:, 12:], expected[:, 12:])
-    tables = xh.fit_tables(cube, model)
+    tables = xh.harmonizers.fit_tables(cube, model)
     assert (tables["tile_flag"][:, 0, 0] == ResultFlag.OUT_OF_DOMAIN).all()
     np.testing.assert_array_equal(xh.to_landsat(cube, tables, flags=True)["flag"], flag)
     lazy = xh.to_landsat(cube.chunk(time=1, y=13, x=20), model, flags=True)["flag"]
@@ -165,7 +165,7 @@ def test_pixels_and_tiles_beyond_the_training_are_flagged(source, plain):
 
 def test_an_empty_tile_stays_missing(source, plain):
     cube = source.where(~((source.x < source.x[12]) & (source.y > source.y[12])))
-    tables = xh.fit_tables(cube, plain.location)
+    tables = xh.harmonizers.fit_tables(cube, plain.location)
     assert np.isnan(tables["tables"][:, 0, 0]).all()
     assert float(tables["tile_coverage"][0, 0, 0]) == 0
     result = xh.to_landsat(cube, plain.location)

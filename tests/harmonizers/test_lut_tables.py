@@ -38,11 +38,11 @@ def model_cube() -> xr.DataArray:
 
 @pytest.fixture(scope="module")
 def model() -> xr.Dataset:
-    return xh.fit_histogram(model_cube(), bins=200)
+    return xh.harmonizers.fit_histogram(model_cube(), bins=200)
 
 
 def test_the_fit_says_all_there_is_to_know(source, model):
-    tables = xh.fit_tables(source, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(source, model, tile=TILE)
     assert dict(tables.sizes) == {
         "time": 3, "tile_y": 3, "tile_x": 4, "band": 2, "knot": 201, "bin": 200,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def test_the_fit_says_all_there_is_to_know(source, model):
 
 def test_each_tile_is_matched_by_itself(source, model):
     """A tile mapped with its table is what matching that tile alone gives."""
-    tables = xh.fit_tables(source, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(source, model, tile=TILE)
     result = xh.to_landsat(source, model, tables=tables)
     part = {"y": slice(12, 24), "x": slice(24, 36), "time": [2]}
     alone = xh.to_landsat(source.isel(part), model)
@@ -74,10 +74,10 @@ def test_each_tile_is_matched_by_itself(source, model):
 
 
 def test_tables_stand_for_the_model_and_survive_saving(source, model, tmp_path):
-    tables = xh.fit_tables(source, model, tile=TILE, interpolate=True)
+    tables = xh.harmonizers.fit_tables(source, model, tile=TILE, interpolate=True)
     expected = xh.to_landsat(source, model, tables=tables)
     for name in ("tables.zarr", "tables.nc"):
-        xh.save_model(tables, tmp_path / name)
+        xh.harmonizers.save_model(tables, tmp_path / name)
         opened = xh.load_model(tmp_path / name)
         xr.testing.assert_equal(opened, tables)
         for actual in (
@@ -94,11 +94,11 @@ def test_chunks_do_not_matter(model, interpolate, is_decoded):
     cube = make_source(is_decoded=is_decoded)
 
     def run(part):
-        tables = xh.fit_tables(part, model, tile=TILE, interpolate=interpolate)
+        tables = xh.harmonizers.fit_tables(part, model, tile=TILE, interpolate=interpolate)
         return xh.to_landsat(part, model, tables=tables, flags=True)
 
     def fit(part):
-        return xh.fit_tables(part, model, tile=TILE, interpolate=interpolate)
+        return xh.harmonizers.fit_tables(part, model, tile=TILE, interpolate=interpolate)
 
     chunkings = [{"time": 1, "band": 1, "y": 5, "x": 30}, {"time": 2, "y": 7, "x": 11}]
     assert_chunk_invariant(run, cube, chunkings=chunkings)
@@ -114,7 +114,7 @@ def test_chunks_do_not_matter(model, interpolate, is_decoded):
 )
 def test_a_given_fit_maps_any_part_alike(box, interpolate, ascending, chunk, model):
     cube = make_source()
-    tables = xh.fit_tables(cube, model, tile=TILE, interpolate=interpolate)
+    tables = xh.harmonizers.fit_tables(cube, model, tile=TILE, interpolate=interpolate)
     whole = xh.to_landsat(cube, tables)
     y, x, height, width = box
     part = {"y": slice(y, y + height), "x": slice(x, x + width), "time": [0, 2]}
@@ -132,7 +132,7 @@ def test_a_given_fit_maps_any_part_alike(box, interpolate, ascending, chunk, mod
 
 def test_a_given_fit_maps_the_bands_a_cube_has(model):
     cube = make_source()
-    tables = xh.fit_tables(cube, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(cube, model, tile=TILE)
     names = cube["band"].values[::-1][:1].tolist()
     few = cube.sel(band=names)
     expected = xh.to_landsat(cube, tables).sel(band=names)
@@ -144,7 +144,7 @@ def test_a_given_fit_maps_the_bands_a_cube_has(model):
 
 def test_tables_for_another_bandpass_are_refused(model):
     cube = make_source()
-    tables = xh.fit_tables(cube, model, tile=TILE).assign_attrs(target_bandpass="wfv")
+    tables = xh.harmonizers.fit_tables(cube, model, tile=TILE).assign_attrs(target_bandpass="wfv")
     with pytest.raises(ModelError, match="lead to wfv"):
         xh.to_landsat(cube, model, tables=tables)
 
@@ -152,9 +152,9 @@ def test_tables_for_another_bandpass_are_refused(model):
 def test_digital_numbers_give_what_reflectance_gives(model):
     encoded = make_source(is_decoded=False, missing=0.2)
     decoded = encoded.harmonize.decode()
-    tables = xh.fit_tables(encoded, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(encoded, model, tile=TILE)
     xr.testing.assert_identical(
-        tables.drop_attrs(), xh.fit_tables(decoded, model, tile=TILE).drop_attrs()
+        tables.drop_attrs(), xh.harmonizers.fit_tables(decoded, model, tile=TILE).drop_attrs()
     )
     np.testing.assert_array_equal(xh.to_landsat(encoded, tables), xh.to_landsat(decoded, tables))
 
@@ -162,7 +162,7 @@ def test_digital_numbers_give_what_reflectance_gives(model):
 def test_nothing_is_computed(source, model, no_compute):
     chunked = source.chunk(time=1, y=10, x=10)
     with no_compute():
-        tables = xh.fit_tables(chunked, model.chunk(), tile=TILE)
+        tables = xh.harmonizers.fit_tables(chunked, model.chunk(), tile=TILE)
         results = [
             xh.to_landsat(chunked, model.chunk(), tables=tables, flags=True),
             xh.to_landsat(chunked, tables),
@@ -174,7 +174,7 @@ def test_nothing_is_computed(source, model, no_compute):
 
 def test_a_block_waits_for_its_own_tiles_only(source, model):
     chunked = source.chunk(time=1, y=12, x=12)
-    tables = xh.fit_tables(chunked, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(chunked, model, tile=TILE)
     result = xh.to_landsat(chunked, tables).isel(time=0, y=0, x=0).data
     graph = result.dask.cull({(result.name, *(0,) * result.ndim)})
     assert sum("fit-tables-add" in str(key[0]) for key in graph) == 1
@@ -187,7 +187,7 @@ def test_no_tile_edge_shows_with_interpolation(model):
     probe = xr.full_like(cube, 0.4)
     steps = {}
     for interpolate in (False, True):
-        tables = xh.fit_tables(cube, model, tile=120.0, interpolate=interpolate)
+        tables = xh.harmonizers.fit_tables(cube, model, tile=120.0, interpolate=interpolate)
         result = xh.to_landsat(probe, tables).isel(time=0, band=1, y=0)
         steps[interpolate] = np.abs(np.diff(result))
     assert steps[False][[11, 23, 35]].min() > 0.005
@@ -197,7 +197,7 @@ def test_no_tile_edge_shows_with_interpolation(model):
 def test_tiles_beyond_the_cube_are_warned_on_and_flagged(source, model):
     cut = source.isel(y=slice(0, 20), x=slice(6, 48))
     with pytest.warns(xh.errors.RadiometryWarning, match=PARTIAL):
-        tables = xh.fit_tables(cut, model, tile=TILE)
+        tables = xh.harmonizers.fit_tables(cut, model, tile=TILE)
     np.testing.assert_allclose(tables["tile_extent"][:, :2], [[0.5, 1], [1 / 3, 2 / 3]])
     assert (tables["tile_coverage"] <= tables["tile_extent"]).all()
     result = xh.to_landsat(cut, tables, flags=True)
@@ -211,7 +211,7 @@ def test_tiles_beyond_the_cube_are_warned_on_and_flagged(source, model):
 def test_values_beyond_the_tables_are_flagged(source, model):
     cube = source.copy(data=source.values.copy())
     cube[0, 1, 3, 4], cube[1, 0, 5, 6] = 1.2, -0.02
-    tables = xh.fit_tables(cube, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(cube, model, tile=TILE)
     flag = xh.to_landsat(cube, tables, flags=True)["flag"]
     assert flag.dtype == np.uint8
     assert flag.dims == ("time", "y", "x")
@@ -225,16 +225,16 @@ def test_a_tile_with_too_few_pixels_has_no_table(model):
     cube = make_source(missing=0.0)
     holed = cube.copy(data=cube.values.copy())
     holed[..., :12, :11] = np.nan
-    tables = xh.fit_tables(holed, model, tile=TILE, min_valid=0.2)
+    tables = xh.harmonizers.fit_tables(holed, model, tile=TILE, min_valid=0.2)
     assert np.isnan(tables["tables"][:, 0, 0]).all()
     assert np.isfinite(tables["tables"][:, 1:]).all()
     alone = xh.to_landsat(holed, tables)
     assert np.isnan(alone[..., :12, :12]).all()
-    blended = xh.fit_tables(holed, model, tile=TILE, min_valid=0.2, interpolate=True)
+    blended = xh.harmonizers.fit_tables(holed, model, tile=TILE, min_valid=0.2, interpolate=True)
     result = xh.to_landsat(holed, blended)
     assert np.isfinite(result[..., 6:12, 11]).all()
-    constant = xh.fit_histogram(model_cube(), source=cube, bins=50)
-    tables = xh.fit_tables(holed.chunk(y=9), constant, tile=TILE, min_valid=0.2)
+    constant = xh.harmonizers.fit_histogram(model_cube(), source=cube, bins=50)
+    tables = xh.harmonizers.fit_tables(holed.chunk(y=9), constant, tile=TILE, min_valid=0.2)
     np.testing.assert_array_equal(np.isnan(tables["tables"][0, :, :, 0, 0]).sum(), 1)
 
 
@@ -243,22 +243,22 @@ def test_steps_in_the_target_bandpass_pass_through(source, model):
         "landsat-c2-l2", platform="landsat-8", bands=BANDS, shape=(36, 48), dates=["2018-07-02"]
     )
     mixed = xr.concat([source, landsat], "time", join="override", combine_attrs="override")
-    tables = xh.fit_tables(mixed, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(mixed, model, tile=TILE)
     assert tables.sizes["time"] == 3
     result = xh.to_landsat(mixed, model, tables=tables, flags=True)
     np.testing.assert_array_equal(result["reflectance"][3], landsat[0])
     assert not result["flag"][3].any()
     with pytest.raises(xh.errors.ModelError, match="no tables to fit"):
-        xh.fit_tables(landsat, model, tile=TILE)
+        xh.harmonizers.fit_tables(landsat, model, tile=TILE)
 
 
 def test_what_does_not_fit_is_refused(source, model):
-    tables = xh.fit_tables(source, model, tile=TILE)
+    tables = xh.harmonizers.fit_tables(source, model, tile=TILE)
     degrees = example_cube(bands=BANDS, crs="EPSG:4326", resolution=1e-4, origin=(3.0, 50.8))
     with pytest.raises(xh.errors.GridError, match="degrees"):
-        xh.fit_tables(degrees, model)
+        xh.harmonizers.fit_tables(degrees, model)
     with pytest.raises(xh.errors.GridError, match="smaller than a pixel"):
-        xh.fit_tables(source, model, tile=5)
+        xh.harmonizers.fit_tables(source, model, tile=5)
     with pytest.raises(xh.errors.GridError, match="EPSG:32632"):
         xh.to_landsat(make_source(crs="EPSG:32632"), tables)
     with pytest.raises(xh.errors.GridError, match="no tile at x"):
@@ -266,10 +266,10 @@ def test_what_does_not_fit_is_refused(source, model):
     with pytest.raises(xh.errors.ModelError, match="no date 2018-08-01"):
         xh.to_landsat(make_source(dates=["2018-08-01"]), tables)
     with pytest.raises(xh.errors.ModelError, match="makes no look-up tables"):
-        xh.fit_tables(source, "hls-v2")
+        xh.harmonizers.fit_tables(source, "hls-v2")
     with pytest.raises(xh.errors.ModelError, match="tables already"):
-        xh.fit_tables(source, tables)
+        xh.harmonizers.fit_tables(source, tables)
     with pytest.raises(xh.errors.BandError, match="red"):
-        xh.fit_tables(make_source(bands=("blue",)), model)
+        xh.harmonizers.fit_tables(make_source(bands=("blue",)), model)
     with pytest.raises(xh.errors.FitError, match="min_valid"):
-        xh.fit_tables(source, model, min_valid=2)
+        xh.harmonizers.fit_tables(source, model, min_valid=2)

@@ -24,7 +24,7 @@ def _fits():
         "ols": xh.fit_linear(pairs),
         "multiband": xh.fit_linear(pairs, method="multiband"),
         "pixelwise": xh.fit_pixelwise(pairs),
-        "histogram": xh.fit_histogram(target, source=source, bins=50),
+        "histogram": xh.harmonizers.fit_histogram(target, source=source, bins=50),
     }
 
 
@@ -35,10 +35,10 @@ def test_fits_are_saved_and_opened_equal(tmp_path, suffix, kind, recwarn):
         pytest.importorskip("h5py")
     fit = _fits()[kind]
     path = tmp_path / f"fit{suffix}"
-    xh.save_model(fit, path)
+    xh.harmonizers.save_model(fit, path)
     with pytest.raises(xh.errors.ModelError, match="exists; mode='w' replaces it"):
-        xh.save_model(fit, path)
-    xh.save_model(fit, path, mode="w")
+        xh.harmonizers.save_model(fit, path)
+    xh.harmonizers.save_model(fit, path, mode="w")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert not [w for w in recwarn if "zarr" in str(w.category).lower()]
     opened = xh.load_model(path)
@@ -56,23 +56,23 @@ def test_a_fit_replaces_a_fit_and_nothing_else(tmp_path):
         else:
             (tmp_path / name).write_text("x")
         with pytest.raises(xh.errors.ModelError, match="exists"):
-            xh.save_model(fit, tmp_path / name)
+            xh.harmonizers.save_model(fit, tmp_path / name)
         with pytest.raises(xh.errors.ModelError, match="holds no fit of xharmonize and stays"):
-            xh.save_model(fit, tmp_path / name, mode="w")
+            xh.harmonizers.save_model(fit, tmp_path / name, mode="w")
     with pytest.raises(xh.errors.StoreError, match="mode is 'a'; it is one of 'w-'"):
-        xh.save_model(fit, tmp_path / "fit.zarr", mode="a")
-    xh.save_model(fit, tmp_path / "fit.zarr")
+        xh.harmonizers.save_model(fit, tmp_path / "fit.zarr", mode="a")
+    xh.harmonizers.save_model(fit, tmp_path / "fit.zarr")
     again = xh.load_model(tmp_path / "fit.zarr")  # read lazily from where it is written
-    xh.save_model(again, tmp_path / "fit.zarr", mode="w")
+    xh.harmonizers.save_model(again, tmp_path / "fit.zarr", mode="w")
     xr.testing.assert_identical(xh.load_model(tmp_path / "fit.zarr").compute(), fit)
     assert (tmp_path / "photos" / "one.jpg").exists()
 
 
 def test_a_fit_that_cannot_be_written_leaves_the_one_there(tmp_path):
     fit = _fits()["ols"]
-    xh.save_model(fit, tmp_path / "fit.zarr")
+    xh.harmonizers.save_model(fit, tmp_path / "fit.zarr")
     with pytest.raises(Exception, match="object"):
-        xh.save_model(
+        xh.harmonizers.save_model(
             fit.assign(bad=("band", [object()] * fit.sizes["band"])),
             tmp_path / "fit.zarr",
             mode="w",
@@ -82,7 +82,7 @@ def test_a_fit_that_cannot_be_written_leaves_the_one_there(tmp_path):
 
 
 def test_built_in_models_are_listed():
-    table = xh.list_models()
+    table = xh.harmonizers.list_models()
     assert {"hls-v2", "roy-2016", "chastain-2019"} <= set(table.index)
     assert table.loc["hls-v2", "direction"] == "msi to oli"
     assert table.loc["chastain-2019", "level"] == "TOA"
@@ -135,7 +135,7 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(xh.errors.ModelError, match="holds no bundle, and no fit"):
         xh.load_model(tmp_path)
     with pytest.raises(xh.errors.ModelError, match="save_model writes fits"):
-        xh.save_model(cube.to_dataset(name="reflectance"), tmp_path / "fit.zarr")
+        xh.harmonizers.save_model(cube.to_dataset(name="reflectance"), tmp_path / "fit.zarr")
 
 
 def test_a_model_that_leads_elsewhere_is_refused():

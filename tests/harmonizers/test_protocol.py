@@ -83,10 +83,10 @@ MODELS: dict[str, Callable[[Path], object]] = {
     "lines": lambda folder: xh.fit_linear(_pairs()),
     "several bands": lambda folder: xh.fit_linear(_pairs(), method="multiband"),
     "lines per pixel": lambda folder: xh.fit_pixelwise(cube(), landsat()),
-    "histogram": lambda folder: xh.fit_histogram(landsat(), source=cube()),
+    "histogram": lambda folder: xh.harmonizers.fit_histogram(landsat(), source=cube()),
     "global table": lambda folder: xh.fit_lut(_pairs(), knots=16),
-    "tables per tile": lambda folder: xh.fit_tables(
-        cube(), xh.fit_histogram(landsat(), source=cube()), tile=240
+    "tables per tile": lambda folder: xh.harmonizers.fit_tables(
+        cube(), xh.harmonizers.fit_histogram(landsat(), source=cube()), tile=240
     ),
     "tables of a network": _network,
     "generator": _generator,

@@ -298,6 +298,6 @@ def test_fields_across_180_are_counted_whole(tmp_path, shape, crs):
             "type": "MultiPolygon", "coordinates": [[ring(179.999, 180)], [ring(-180, -179.999)]],
         },
     }[shape]  # fmt: skip
-    table = xh.to_table(cube, [geometry])
+    table = xh.series.to_table(cube, [geometry])
     assert table["n_pixels"].iloc[0] == pytest.approx(400 if crs == 4326 else 472, abs=25)
     assert table["n"].iloc[0] > 380

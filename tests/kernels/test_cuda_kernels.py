@@ -61,11 +61,13 @@ def test_cupy_cubes_give_cupy_cubes(is_decoded: bool, interpolate: bool) -> None
     if not cupy.cuda.is_available():
         pytest.skip("needs a CUDA device")
     cube = example_cube(bands=("red", "nir08"), shape=(36, 48), is_decoded=is_decoded)
-    model = xh.fit_histogram(example_cube("landsat-c2-l2", platform="landsat-8"), bins=100)
+    model = xh.harmonizers.fit_histogram(
+        example_cube("landsat-c2-l2", platform="landsat-8"), bins=100
+    )
     options = {"tile": 120, "interpolate": interpolate}
-    expected = xh.to_landsat(cube, xh.fit_tables(cube, model, **options), flags=True)
+    expected = xh.to_landsat(cube, xh.harmonizers.fit_tables(cube, model, **options), flags=True)
     on_gpu = cube.chunk(y=20).copy(data=cube.chunk(y=20).data.map_blocks(cupy.asarray))
-    tables = xh.fit_tables(on_gpu, model, **options)
+    tables = xh.harmonizers.fit_tables(on_gpu, model, **options)
     result = xh.to_landsat(on_gpu, tables, flags=True)
     for name in ("reflectance", "flag"):
         actual = result[name].data.compute()

@@ -523,7 +523,7 @@ def test_bundles_are_found_by_name(tmp_path, monkeypatch):
     assert set(listed) == {"tiny-conv", "tiny-lut", "broken"}
     assert listed["tiny-conv"].location == str(first / "any")
     assert "no JSON" in listed["broken"].problem
-    table = xh.list_models()
+    table = xh.harmonizers.list_models()
     assert {"hls-v2", *listed} <= set(table.index)
     assert table.loc["tiny-lut"].tolist() == [
         "msi to oli",
@@ -547,10 +547,10 @@ def test_a_bundle_is_a_model(tmp_path, monkeypatch, card):
     assert (model.ref, model.card, model.name) == (ref, card, card.name)
     assert (model.source_bandpass, model.target_bandpass) == ("msi", "oli")
     assert model.save(tmp_path / "saved").digest == ref.digest
-    xh.save_model(model, tmp_path / "copy")
+    xh.harmonizers.save_model(model, tmp_path / "copy")
     assert xh.load_model(str(tmp_path / "copy")).ref.digest == ref.digest
     with pytest.raises(xh.errors.ModelError, match="written to folders"):
-        xh.save_model(model, "memory://copy")
+        xh.harmonizers.save_model(model, "memory://copy")
     monkeypatch.setenv("XHARMONIZE_MODELS", str(tmp_path / "models"))
     assert xh.load_model(card.name) == model
     with pytest.raises(xh.errors.ModelError, match="from msi to oli, not to msi"):

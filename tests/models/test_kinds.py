@@ -52,7 +52,7 @@ def test_it_is_written_opened_and_listed(folder):
     item = json.loads((folder / "item.json").read_text())
     assert item["properties"]["xharmonize:kind"] == "gain"
     assert item["properties"]["xharmonize:exposure"] == 0.5
-    row = xh.list_models().loc["brighter"]
+    row = xh.harmonizers.list_models().loc["brighter"]
     assert (row["kind"], row["direction"]) == ("gain", "msi to oli")
 
 
@@ -87,7 +87,9 @@ def test_a_harmoniser_that_is_not_there_is_an_error(folder, monkeypatch):
 
 def test_it_is_copied_with_what_it_says(folder, tmp_path):
     model = xh.load_model(folder)
-    xh.save_model(replace(model, card=replace(model.card, exposure=2.0)), tmp_path / "copy")
+    xh.harmonizers.save_model(
+        replace(model, card=replace(model.card, exposure=2.0)), tmp_path / "copy"
+    )
     assert xh.load_model(tmp_path / "copy").card.exposure == 2.0
 
 

@@ -53,13 +53,13 @@ def test_a_point_has_bars_of_its_uncertainty(dense):
 
 
 def test_the_smoothed_course_has_a_band(dense):
-    smoothed = xh.smooth(dense, step="1D", uncertainty=True)
+    smoothed = xh.series.smooth(dense, step="1D", uncertainty=True)
     (axes,) = plot.series(dense, x=float(dense.x[3]), y=float(dense.y[5]), smoothed=smoothed).axes
     assert {"smoothed", "± one standard deviation"} <= set(legend(axes))
 
 
 def test_pixels_that_come_and_go_make_no_step_in_the_smoothed_mean(dense):
-    smoothed = xh.smooth(dense["ndvi"], step="1D").compute()
+    smoothed = xh.series.smooth(dense["ndvi"], step="1D").compute()
     smoothed[:] = 0.4
     smoothed[:, :, -1] = np.nan
     smoothed[5, :, -1] = 0.9  # a column that one sensor alone sees, on one day

@@ -129,8 +129,8 @@ def test_a_point_outside_the_cube_is_refused(ndvi):
 
 def test_tables_are_drawn_for_each_band_where_values_lie(cube):
     landsat = testing.example_cube("landsat-c2-l2", platform="landsat-8")
-    model = xh.fit_histogram(landsat, bins=64)
-    fit = xh.fit_tables(cube.isel(y=slice(0, 24), x=slice(0, 24)), model, tile=120)
+    model = xh.harmonizers.fit_histogram(landsat, bins=64)
+    fit = xh.harmonizers.fit_tables(cube.isel(y=slice(0, 24), x=slice(0, 24)), model, tile=120)
     figure = plot.tables(fit, title="tiles")
     drawn = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in drawn] == list(cube["band"].values)

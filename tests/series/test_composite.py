@@ -144,13 +144,13 @@ def test_the_medoid_is_the_look_nearest_to_all_others():
 def test_an_index_takes_max_and_bands_do_not():
     cube = make_cube()["reflectance"]
     ndvi = xh.index(cube, "ndvi")
-    made = xh.composite(ndvi, "month", method="max")
+    made = xh.series.composite(ndvi, "month", method="max")
     np.testing.assert_array_equal(made[0], ndvi.max("time"))
     assert made.name == "ndvi"
     with pytest.raises(xh.errors.BandError, match="chooses by one value"):
-        xh.composite(cube, method="max")
+        xh.series.composite(cube, method="max")
     with pytest.raises(xh.errors.BandError, match="needs bands red"):
-        xh.composite(cube.sel(band=["blue", "green"]), method="max_ndvi")
+        xh.series.composite(cube.sel(band=["blue", "green"]), method="max_ndvi")
 
 
 def test_unsorted_and_duplicate_dates_are_taken_as_they_come():
@@ -163,17 +163,17 @@ def test_unsorted_and_duplicate_dates_are_taken_as_they_come():
 @pytest.mark.parametrize("period", ["10.5D", "0D", "367D", "1e1D", "-5D", "²D", "week", ""])
 def test_unknown_periods_are_refused(period):
     with pytest.raises(xh.errors.OptionError, match="10, up to 366, or 'dekad', 'month' or 'year'"):
-        xh.composite(make_cube(), period)
+        xh.series.composite(make_cube(), period)
 
 
 def test_other_bad_input_is_refused():
     cube = make_cube()
     with pytest.raises(xh.errors.OptionError, match="method='best'"):
-        xh.composite(cube, method="best")
+        xh.series.composite(cube, method="best")
     mixed = cube.assign_coords(bandpass=("time", ["msi", "oli"] * 4))
     with pytest.raises(xh.errors.ModelError, match="bandpasses"):
-        xh.composite(mixed)
+        xh.series.composite(mixed)
     with pytest.raises(xh.errors.RadiometryError, match="digital numbers"):
-        xh.composite(example_cube(is_decoded=False))
+        xh.series.composite(example_cube(is_decoded=False))
     empty = xr.full_like(cube["reflectance"], np.nan)
-    assert xh.composite(empty, method="medoid").isnull().all()
+    assert xh.series.composite(empty, method="medoid").isnull().all()

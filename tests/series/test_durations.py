@@ -25,19 +25,21 @@ def ndvi() -> xr.DataArray:
 
 
 CALLS = {
-    "max_gap": lambda ndvi, t: xh.smooth(ndvi, max_gap=t),
+    "max_gap": lambda ndvi, t: xh.series.smooth(ndvi, max_gap=t),
     "max_gap of screen_outliers": lambda ndvi, t: xh.series.screen_outliers(ndvi, max_gap=t),
     "max_gap of sensor_offsets": lambda ndvi, t: xh.series.sensor_offsets(ndvi, max_gap=t),
-    "step": lambda ndvi, t: xh.smooth(ndvi, step=t),
-    "period": lambda ndvi, t: xh.composite(ndvi, t),
+    "step": lambda ndvi, t: xh.series.smooth(ndvi, step=t),
+    "period": lambda ndvi, t: xh.series.composite(ndvi, t),
     "reach": lambda ndvi, t: xh.series.phenology(ndvi, reach=t),
     "tolerance": lambda ndvi, t: xh.match_pairs(
         *(example_cube(dates=d) for d in (DATES[:2], DATES[1:3])), tolerance=t
     ),
-    "window": lambda ndvi, t: xh.smooth(ndvi, xh.series.SavitzkyGolay(window=t)),
-    "period of Harmonic": lambda ndvi, t: xh.smooth(ndvi, xh.series.Harmonic(count=1, period=t)),
-    "widths": lambda ndvi, t: xh.smooth(ndvi, xh.series.RadialBasis(widths=(t,))),
-    "relaxation": lambda ndvi, t: xh.smooth(ndvi, xh.series.Whittaker(relaxation=t)),
+    "window": lambda ndvi, t: xh.series.smooth(ndvi, xh.series.SavitzkyGolay(window=t)),
+    "period of Harmonic": lambda ndvi, t: xh.series.smooth(
+        ndvi, xh.series.Harmonic(count=1, period=t)
+    ),
+    "widths": lambda ndvi, t: xh.series.smooth(ndvi, xh.series.RadialBasis(widths=(t,))),
+    "relaxation": lambda ndvi, t: xh.series.smooth(ndvi, xh.series.Whittaker(relaxation=t)),
 }
 
 

@@ -78,10 +78,10 @@ def test_a_result_of_one_variable_and_one_of_bands():
     dates = [f"2018-07-{day:02}" for day in range(1, 28, 2)]
     cube = example_cube(bands=["red", "nir08"], dates=dates, shape=(12, 12))
     fit = xh.fit_pixelwise(xh.match_pairs(cube, cube))
-    table = xh.to_table(fit, features(), crs=UTM)
+    table = xh.series.to_table(fit, features(), crs=UTM)
     assert table[["field", "band"]].values.tolist()[:2] == [["b", "red"], ["b", "nir08"]]
     np.testing.assert_allclose(table["slope"], 1, atol=1e-5)
-    slope = xh.to_table(fit["slope"].sel(band="red"), features(), crs=UTM)
+    slope = xh.series.to_table(fit["slope"].sel(band="red"), features(), crs=UTM)
     np.testing.assert_allclose(slope["slope"], 1, atol=1e-5)
     assert len(slope) == 3
     back = table.to_xarray()
@@ -94,7 +94,7 @@ def test_several_indices_are_one_table(ndvi):
     np.testing.assert_allclose(table["half"], table["ndvi"] / 2, rtol=1e-6)
     assert str(table["time"].dt.tz) == "UTC"
     assert set(table["sensor"]) == {"sentinel-2-l2a"}
-    single = xh.to_table(ndvi, features(), crs=UTM)
+    single = xh.series.to_table(ndvi, features(), crs=UTM)
     np.testing.assert_allclose(table["ndvi"], single["ndvi"])
 
 
@@ -102,14 +102,14 @@ def test_flags_are_put_together_and_not_averaged(ndvi):
     flag = xr.zeros_like(ndvi[0], dtype="uint8").drop_vars("time").rename("why")
     flag[0, 0], flag[1, 1] = 1, 4
     flag.attrs = {"flag_masks": [1, 2, 4], "flag_meanings": "a b c"}
-    table = xh.to_table(xr.Dataset({"why": flag}), features(), crs=UTM)
+    table = xh.series.to_table(xr.Dataset({"why": flag}), features(), crs=UTM)
     assert table["why"].tolist() == [5, 0, 0]
     assert "why_sd" not in table
 
 
 def test_one_selected_date_is_a_series_of_one(ndvi):
-    one = xh.to_table(ndvi.isel(time=3), features(), crs=UTM)
-    whole = xh.to_table(ndvi, features(), crs=UTM)
+    one = xh.series.to_table(ndvi.isel(time=3), features(), crs=UTM)
+    whole = xh.series.to_table(ndvi, features(), crs=UTM)
     rows = whole[whole["time"] == one["time"][0]].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(rows), check_flags=False)
 
@@ -128,13 +128,13 @@ def test_a_table_becomes_a_cube_and_goes_on_into_phenology(ndvi, daily):
     apart = (seasons["start"].sel(field="a").values - pixels) / np.timedelta64(1, "D")
     assert np.abs(apart).max() <= 1
     assert np.isnat(seasons["start"].sel(field="bare").values).all()
-    rough = xh.to_table(ndvi, features(), crs=UTM).to_xarray()
+    rough = xh.series.to_table(ndvi, features(), crs=UTM).to_xarray()
     again = rough.harmonize.smooth(step="1D").harmonize.phenology()
     assert not np.isnat(again["peak"].sel(field=["a", "b"]).values).any()
 
 
 def test_rows_may_be_left_out_but_not_come_twice(ndvi):
-    table = xh.to_table(ndvi, features(), crs=UTM)
+    table = xh.series.to_table(ndvi, features(), crs=UTM)
     part = table[table["field"] != "a"].iloc[3:]
     cube = part.to_xarray()
     assert cube.sizes == {"field": 2, "time": ndvi.sizes["time"]}
@@ -167,7 +167,7 @@ def test_fields_smaller_than_a_pixel_are_warned_about(ndvi):
         ndvi.harmonize.to_table(features(small), crs=UTM)
     assert {one.filename for one in w if one.category is xh.errors.GridWarning} == {__file__}
     with pytest.warns(xh.errors.GridWarning) as w:
-        xh.to_table(ndvi, features(small), crs=UTM, coverage="exact")
+        xh.series.to_table(ndvi, features(small), crs=UTM, coverage="exact")
     assert {one.filename for one in w if one.category is xh.errors.GridWarning} == {__file__}
     coarse = ndvi.harmonize.regrid(resolution=60)
     with pytest.warns(xh.errors.GridWarning, match="of 60 m"):

@@ -120,11 +120,11 @@ def test_bands_are_smoothed_one_by_one(no_compute):
 
 def test_an_array_comes_back_as_one_unless_companions_are_asked_for():
     ndvi = make_index(companions=False)
-    assert isinstance(xh.smooth(ndvi), xr.DataArray)
-    assert set(xh.smooth(ndvi, uncertainty=True)) == {"ndvi", "uncertainty", "origin"}
-    assert set(xh.smooth(ndvi.to_dataset())) == {"ndvi", "origin"}
-    assert set(xh.smooth(make_index())) == {"ndvi", "uncertainty", "origin", "qa"}
-    assert set(xh.smooth(make_index(), step="5D")) == {"ndvi", "uncertainty", "origin"}
+    assert isinstance(xh.series.smooth(ndvi), xr.DataArray)
+    assert set(xh.series.smooth(ndvi, uncertainty=True)) == {"ndvi", "uncertainty", "origin"}
+    assert set(xh.series.smooth(ndvi.to_dataset())) == {"ndvi", "origin"}
+    assert set(xh.series.smooth(make_index())) == {"ndvi", "uncertainty", "origin", "qa"}
+    assert set(xh.series.smooth(make_index(), step="5D")) == {"ndvi", "uncertainty", "origin"}
 
 
 def test_regular_dates_are_the_same_whatever_the_first_date():
@@ -140,7 +140,7 @@ def test_regular_dates_are_the_same_whatever_the_first_date():
 @pytest.mark.parametrize("step", ["1D", "5D", "10D", "dekad", "month", "year"])
 def test_composite_and_smooth_share_one_calendar(step):
     series = make_index(companions=False, n_dates=70)  # into a second year
-    made, smooth = xh.composite(series, step), xh.smooth(series, step=step)
+    made, smooth = xh.series.composite(series, step), xh.series.smooth(series, step=step)
     np.testing.assert_array_equal(smooth["time"], made["time"])
     first = made["period_start"].dt
     if step == "10D":
@@ -168,8 +168,8 @@ def test_a_date_has_one_value_whatever_dates_are_asked_for(method, envelope):
     ndvi = ndvi.assign_coords(time=dates)[np.random.default_rng(4).permutation(40)]
     is_known = method not in ("harmonic", "rbf")
     settings = {"envelope": envelope, "uncertainty": is_known}
-    own = xh.smooth(ndvi, method, **settings)
-    daily = xh.smooth(ndvi, method, step="1D", **settings)
+    own = xh.series.smooth(ndvi, method, **settings)
+    daily = xh.series.smooth(ndvi, method, step="1D", **settings)
     at = daily.sel(
         time=own["time"].values.astype("M8[D]").astype("M8[ns]") + np.timedelta64(12, "h")
     )
@@ -177,7 +177,7 @@ def test_a_date_has_one_value_whatever_dates_are_asked_for(method, envelope):
         own, at, daily = (found.to_dataset(name="ndvi") for found in (own, at, daily))
     for name in ("ndvi", "uncertainty") if is_known else ("ndvi",):
         np.testing.assert_allclose(own[name], at[name].values, atol=1e-5)
-    tenth = xh.smooth(ndvi, method, step="10D", **settings)
+    tenth = xh.series.smooth(ndvi, method, step="10D", **settings)
     tenth = tenth if is_known else tenth.to_dataset(name="ndvi")
     known = np.isin(tenth["time"].values, daily["time"].values)
     tenth = tenth.isel(time=known)
@@ -200,20 +200,20 @@ def test_long_gaps_stay_gaps_and_nothing_is_extrapolated():
     hole = (series.time > np.datetime64("2018-05-01")) & (series.time < np.datetime64("2018-06-20"))
     holed = series.where(~hole)
     holed[:2], holed[-2:] = np.nan, np.nan
-    short = xh.smooth(holed, max_gap=20)
+    short = xh.series.smooth(holed, max_gap=20)
     inside = hole.values.copy()
     inside[[0, 1, -2, -1]] = True
     np.testing.assert_array_equal(short.isnull().all(("y", "x")), inside)
-    assert not xh.smooth(holed, max_gap=90).isel(time=slice(2, -2)).isnull().any()
-    assert xh.smooth(holed, max_gap=90).isel(time=[0, 1, -2, -1]).isnull().all()
+    assert not xh.series.smooth(holed, max_gap=90).isel(time=slice(2, -2)).isnull().any()
+    assert xh.series.smooth(holed, max_gap=90).isel(time=[0, 1, -2, -1]).isnull().all()
 
 
 def test_snow_counts_for_nothing_and_is_not_bridged():
     series = make_index(missing=0.0)
     series["qa"][10] = np.uint16(Flag.SNOW)
     series["ndvi"][10] = -5.0
-    gap = xh.smooth(series, step="1D")
-    masked = xh.smooth(series, step="1D", snow="mask")
+    gap = xh.series.smooth(series, step="1D")
+    masked = xh.series.smooth(series, step="1D", snow="mask")
     before, after = series["time"][9].values, series["time"][11].values
     inside = (gap["time"] > before) & (gap["time"] < after)
     inside &= gap["time"].dt.date != before.astype("M8[D]").item()
@@ -229,10 +229,10 @@ def test_true_spacing_is_used():
     dates = pd.to_datetime(["2018-01-01", "2018-01-02", "2018-03-01", "2018-03-02", "2018-05-01"])
     line = xr.DataArray([0.1, 0.101, 0.16, 0.161, 0.221], {"time": dates}, ("time",)).astype("f4")
     stiff = xh.series.Whittaker(penalty=1e9, relaxation=math.inf)
-    smooth = xh.smooth(line, stiff)
+    smooth = xh.series.smooth(line, stiff)
     np.testing.assert_allclose(smooth, line, atol=1e-3)
     dated = line.assign_coords(time=pd.date_range("2018-01-01", periods=5, freq="10D"))
-    assert float(np.abs(xh.smooth(dated, stiff) - line).max()) > 0.01
+    assert float(np.abs(xh.series.smooth(dated, stiff) - line).max()) > 0.01
 
 
 def test_weights_come_from_uncertainty():
@@ -240,19 +240,19 @@ def test_weights_come_from_uncertainty():
     series["ndvi"][15] += 0.5
     series["uncertainty"][15] = 5.0
     method = xh.series.Whittaker(penalty=1e3)
-    told = xh.smooth(series, method)
-    untold = xh.smooth(series.drop_vars("uncertainty"), method)
+    told = xh.series.smooth(series, method)
+    untold = xh.series.smooth(series.drop_vars("uncertainty"), method)
     error = [float(np.abs((s["ndvi"] - truth_of(s))[15]).mean()) for s in (told, untold)]
     assert error[0] < 0.05 < error[1]
 
 
 def test_an_unknown_or_zero_uncertainty_counts_as_usual():
     series = make_index()
-    equal = xh.smooth(series)
+    equal = xh.series.smooth(series)
     series["uncertainty"] = series["uncertainty"].where(series["ndvi"] > 0.4)
-    np.testing.assert_allclose(xh.smooth(series)["ndvi"], equal["ndvi"], atol=1e-6)
+    np.testing.assert_allclose(xh.series.smooth(series)["ndvi"], equal["ndvi"], atol=1e-6)
     series["uncertainty"] = series["uncertainty"].fillna(0)
-    np.testing.assert_allclose(xh.smooth(series)["ndvi"], equal["ndvi"], atol=1e-6)
+    np.testing.assert_allclose(xh.series.smooth(series)["ndvi"], equal["ndvi"], atol=1e-6)
 
 
 def test_uncertainty_may_be_one_number_a_date():
@@ -265,8 +265,8 @@ def test_uncertainty_may_be_one_number_a_date():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_envelope_lies_above(method):
     ndvi = make_index(companions=False, missing=0.1)
-    above = xh.smooth(ndvi, method, envelope=0.95)
-    through = xh.smooth(ndvi, method)
+    above = xh.series.smooth(ndvi, method, envelope=0.95)
+    through = xh.series.smooth(ndvi, method)
     assert float((above - through).mean()) > 0.01
     assert float((ndvi > above).where(ndvi.notnull()).mean()) < 0.35
 
@@ -274,13 +274,13 @@ def test_the_envelope_lies_above(method):
 def test_dates_may_be_unsorted_and_days_may_have_several_observations():
     ndvi = make_index(companions=False)
     shuffled = ndvi.isel(time=np.random.default_rng(1).permutation(ndvi.sizes["time"]))
-    xr.testing.assert_allclose(xh.smooth(shuffled).sortby("time"), xh.smooth(ndvi))
+    xr.testing.assert_allclose(xh.series.smooth(shuffled).sortby("time"), xh.series.smooth(ndvi))
     later = ndvi.assign_coords(time=ndvi["time"] + np.timedelta64(20, "m"))
     twice = xr.concat([ndvi, later], "time")
-    smooth = xh.smooth(
+    smooth = xh.series.smooth(
         twice, xh.series.Whittaker(penalty=2e3)
     )  # twice the weight, twice the penalty
-    expected = xh.smooth(ndvi, xh.series.Whittaker(penalty=1e3))
+    expected = xh.series.smooth(ndvi, xh.series.Whittaker(penalty=1e3))
     np.testing.assert_allclose(smooth[: ndvi.sizes["time"]], expected, atol=1e-5)
     np.testing.assert_array_equal(smooth[: ndvi.sizes["time"]], smooth[ndvi.sizes["time"] :])
 
@@ -289,7 +289,7 @@ def test_pixels_seen_on_less_than_three_days_are_missing():
     ndvi = make_index(companions=False, missing=0.0)
     ndvi[2:, 0, 0] = np.nan
     ndvi[:, 0, 1] = np.nan
-    smooth = xh.smooth(ndvi)
+    smooth = xh.series.smooth(ndvi)
     assert smooth[:, 0, :2].isnull().all()
     assert smooth[:, 0, 2].notnull().all()
 
@@ -304,24 +304,26 @@ def test_a_pixel_series_without_place_or_contract():
 
 def test_negative_values_are_values():
     ndvi = make_index(companions=False, missing=0.0) - 0.6
-    np.testing.assert_allclose(xh.smooth(ndvi), xh.smooth(ndvi + 0.6) - 0.6, atol=1e-5)
+    np.testing.assert_allclose(
+        xh.series.smooth(ndvi), xh.series.smooth(ndvi + 0.6) - 0.6, atol=1e-5
+    )
 
 
 def test_years_before_1970_are_years():
     ndvi = make_index(companions=False)
     early = ndvi.assign_coords(time=ndvi["time"] - np.timedelta64(365 * 55, "D"))
-    expected = xh.smooth(ndvi).values
-    np.testing.assert_allclose(xh.smooth(early), expected, rtol=1e-6)
-    regular = xh.smooth(early, step="5D")
+    expected = xh.series.smooth(ndvi).values
+    np.testing.assert_allclose(xh.series.smooth(early), expected, rtol=1e-6)
+    regular = xh.series.smooth(early, step="5D")
     days = regular["time"].values.astype("datetime64[D]").astype(int)
     assert days[0] < days[-1] < 0
-    assert xh.composite(early, "10D")["period_start"].dt.year.min() == 1963
+    assert xh.series.composite(early, "10D")["period_start"].dt.year.min() == 1963
 
 
 def test_an_all_missing_field_stays_missing():
     ndvi = xr.full_like(make_index(companions=False), np.nan)
     for method in METHODS:
-        assert xh.smooth(ndvi, method, step="5D").isnull().all()
+        assert xh.series.smooth(ndvi, method, step="5D").isnull().all()
 
 
 @pytest.mark.parametrize(
@@ -353,7 +355,7 @@ def test_an_all_missing_field_stays_missing():
 def test_bad_input_is_refused(change, options, error, match):
     ndvi = make_index(companions=False)
     with pytest.raises(error, match=match):
-        xh.smooth(change(ndvi), **options)
+        xh.series.smooth(change(ndvi), **options)
 
 
 def test_dates_that_are_no_dates_are_refused():
@@ -361,20 +363,20 @@ def test_dates_that_are_no_dates_are_refused():
     times = ndvi["time"].values.copy()
     times[3] = np.datetime64("NaT")
     with pytest.raises(xh.errors.TimeAxisError, match="NaT"):
-        xh.smooth(ndvi.assign_coords(time=times))
+        xh.series.smooth(ndvi.assign_coords(time=times))
 
 
 def test_bandpasses_are_not_mixed():
     ndvi = make_index(companions=False)
     mixed = ndvi.assign_coords(bandpass=("time", ["oli", "msi"] * 20))
     with pytest.raises(xh.errors.ModelError, match=r"\['msi', 'oli'\]"):
-        xh.smooth(mixed)
+        xh.series.smooth(mixed)
 
 
 def test_a_dataset_of_two_indices_is_refused():
     series = make_index()
     with pytest.raises(xh.errors.ContractError, match="one index"):
-        xh.smooth(series.assign(evi=series["ndvi"]))
+        xh.series.smooth(series.assign(evi=series["ndvi"]))
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,10 @@ def test_statistics_are_those_of_the_pixels():
 def test_tables_do_not_depend_on_chunks(stat, coverage, chunks):
     series = make_series()
     options = {"crs": UTM, "stat": stat, "coverage": coverage, "buffer": -3}
-    expected = xh.to_table(series, FIELDS, **options)
-    pd.testing.assert_frame_equal(xh.to_table(series.chunk(chunks), FIELDS, **options), expected)
+    expected = xh.series.to_table(series, FIELDS, **options)
+    pd.testing.assert_frame_equal(
+        xh.series.to_table(series.chunk(chunks), FIELDS, **options), expected
+    )
 
 
 def test_only_chunks_with_fields_are_read():
@@ -78,7 +80,7 @@ def test_only_chunks_with_fields_are_read():
         return block
 
     data = series.data.map_blocks(watch, dtype="f4", meta=np.empty((0,) * 4, "f4"))
-    xh.to_table(series.copy(data=data), [box(1, 1, 3, 3), box(13, 7, 4, 4)], crs=UTM)
+    xh.series.to_table(series.copy(data=data), [box(1, 1, 3, 3), box(13, 7, 4, 4)], crs=UTM)
     assert set(read) == {(0, 0), (1, 2)}
 
 
@@ -90,7 +92,7 @@ def test_exact_coverage_counts_shares():
     assert row["n_pixels"] == pytest.approx(1.5)
     assert row["reflectance"] == pytest.approx((first + second / 2) / 1.5)
     whole = box(2, 3, 6, 5)
-    both = [xh.to_table(series, [whole], crs=UTM, coverage=c) for c in ("centre", "exact")]
+    both = [xh.series.to_table(series, [whole], crs=UTM, coverage=c) for c in ("centre", "exact")]
     np.testing.assert_allclose(both[0]["reflectance"], both[1]["reflectance"])
     np.testing.assert_allclose(both[0]["sd"], both[1]["sd"])
 
@@ -109,7 +111,7 @@ def test_exact_fractions_are_shared_areas(is_south_first):
     outside = shapely.box(LEFT - 99, TOP - 212, LEFT + 27, TOP - 201)
     field = shapely.MultiPolygon([slanted, outside])
     lazy = series.chunk(y=5, x=7).expand_dims(time=[np.datetime64("2020-01-01")])
-    table = xh.to_table(lazy, [field], crs=UTM, coverage="exact")
+    table = xh.series.to_table(lazy, [field], crs=UTM, coverage="exact")
     x, y = np.meshgrid(series["x"], series["y"])
     pixels = shapely.box(x - 5, y - 5, x + 5, y + 5)
     area = shapely.area(shapely.intersection(pixels, field)) / 100
@@ -138,7 +140,7 @@ def test_rows_with_too_few_pixels_stay_with_their_counts():
     np.testing.assert_array_equal(strict["reflectance"].isna(), few)
     pd.testing.assert_series_equal(strict["n"], loose["n"])
     empty = xr.full_like(series["reflectance"], np.nan)
-    nothing = xh.to_table(empty, FIELDS, crs=UTM, min_valid=0)
+    nothing = xh.series.to_table(empty, FIELDS, crs=UTM, min_valid=0)
     assert nothing["reflectance"].isna().all()
     assert (nothing["n"] == 0).all()
 
@@ -192,7 +194,9 @@ def test_days_are_solar_and_times_utc():
     cube = example_cube(
         dates=("2018-07-01T22:50",), shape=(4, 4), crs="EPSG:32759", origin=(450000.0, 5000000.0)
     )
-    table = xh.to_table(cube, shapely.box(450000, 4999960, 450040, 5000000), crs="EPSG:32759")
+    table = xh.series.to_table(
+        cube, shapely.box(450000, 4999960, 450040, 5000000), crs="EPSG:32759"
+    )
     assert str(table["time"].iloc[0]) == "2018-07-01 22:50:00+00:00"
     assert str(table["day"].iloc[0].date()) == "2018-07-02"
 
@@ -251,12 +255,12 @@ def test_files_hold_utc(tmp_path):
 )
 def test_bad_input_is_refused(polygons, options, error, match):
     with pytest.raises(error, match=match):
-        xh.to_table(make_series(), polygons, **options)
+        xh.series.to_table(make_series(), polygons, **options)
 
 
 def test_a_buffer_in_degrees_is_refused():
     cube = example_cube(crs="EPSG:4326", origin=(3.0, 51.0), resolution=1e-4)
     field = shapely.box(3.0, 50.999, 3.001, 51.0)
-    assert xh.to_table(cube, field)["n_pixels"].iloc[0] == 100
+    assert xh.series.to_table(cube, field)["n_pixels"].iloc[0] == 100
     with pytest.raises(xh.errors.GridError, match="is in metres, the cube is in EPSG:4326"):
-        xh.to_table(cube, field, buffer=-10)
+        xh.series.to_table(cube, field, buffer=-10)

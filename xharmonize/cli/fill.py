@@ -29,7 +29,7 @@ from xharmonize.cli.inputs import (
 )
 from xharmonize.fusion.fill import FILLERS
 from xharmonize.fusion.methods.filler import Reference
-from xharmonize.fusion.radar import POLARISATIONS
+from xharmonize.fusion.passes import POLARISATIONS
 
 HOW = "How to fill"
 
@@ -141,7 +141,7 @@ def run(job: Filling) -> None:
     if job.save_fit is not None:
         with console.progress("Fitting"):
             model = xh.fusion.fit_fill(cube, radar, model, **options).compute()
-        xh.save_model(model, job.save_fit, mode=mode_of(job.overwrite))
+        xh.harmonizers.save_model(model, job.save_fit, mode=mode_of(job.overwrite))
         console.say(
             f"Kept in {job.save_fit}; apply it with: xharmonize fill … --model {job.save_fit}"
         )

@@ -114,7 +114,7 @@ def run(job: Fitting) -> None:
     with console.progress("Fitting"):
         fit = _fit(job, model, source, target).compute()
     _print(fit)
-    xh.save_model(fit, job.out, mode=mode_of(job.overwrite))
+    xh.harmonizers.save_model(fit, job.out, mode=mode_of(job.overwrite))
     use = f"--model {job.model} --tables" if job.method == "tables" else "--model"
     console.say(f"Kept in {job.out}; apply it with: xharmonize harmonize … {use} {job.out}")
 
@@ -150,7 +150,7 @@ def _fit(job: Fitting, model: Opened | None, source: Any, target: Any) -> xr.Dat
         return model.fit_tables(model.on_grid(source, target))
     source = xh.regrid(source, like=target)
     if job.method == "histogram":
-        return xh.fit_histogram(target, source=source)
+        return xh.harmonizers.fit_histogram(target, source=source)
     pairs = xh.match_pairs(source, target, tolerance=job.tolerance)
     console.say(f"Pairs of dates within {job.tolerance}: {pairs.sizes['pair']}")
     if job.method == "pixelwise":

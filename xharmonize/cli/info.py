@@ -199,7 +199,7 @@ def listed(context: typer.Context) -> None:
         return
     from xharmonize.sensors.bandpass import get_table, list_tables
 
-    table = xh.list_models()
+    table = xh.harmonizers.list_models()
     rows = [
         {"model": name, **{str(key): value for key, value in row.items()}}
         for name, row in table.iterrows()

@@ -507,7 +507,7 @@ class Opened:
 
     def fit_tables(self, cube: Cube) -> xr.Dataset:
         """Fit look-up tables per tile and date; computes."""
-        fit = xh.fit_tables(
+        fit = xh.harmonizers.fit_tables(
             cube, self.model, tile=self.choice.tile, interpolate=self.choice.interpolate
         )
         return fit.compute()

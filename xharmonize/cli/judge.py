@@ -172,7 +172,7 @@ class Drawing:
     def _series(self) -> Figure:
         cube = self._cubes()[0]
         x, y = place_of(cube, self.point)
-        smoothed = xh.smooth(cube, step="1D", uncertainty=True) if self.smooth else None
+        smoothed = xh.series.smooth(cube, step="1D", uncertainty=True) if self.smooth else None
         band = self.bands[0] if self.bands else None
         return xh.plot.series(cube, x=x, y=y, band=band, smoothed=smoothed, title=self.title)
 

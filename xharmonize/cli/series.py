@@ -69,10 +69,10 @@ def _store(function: Callable[..., Any]) -> Callable[[Any, Any, Path, bool], Non
 
 def _to_table(series: Any, options: Any, out: Path, overwrite: bool) -> None:
     fields = read_polygons_file(options.fields)
-    xh.to_table(series, fields, path=out, mode=mode_of(overwrite), **options.options())
+    xh.series.to_table(series, fields, path=out, mode=mode_of(overwrite), **options.options())
 
 
-composite = _command("composite", _store(xh.composite))
-smooth = _command("smooth", _store(xh.smooth))
+composite = _command("composite", _store(xh.series.composite))
+smooth = _command("smooth", _store(xh.series.smooth))
 phenology = _command("phenology", _store(xh.series.phenology))
 table = _command("table", _to_table)

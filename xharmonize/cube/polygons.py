@@ -31,7 +31,7 @@ class Field:
 def read_polygons(
     polygons: Any, *, name: str | None, crs: Any, target: Any, buffer: float
 ) -> list[Field]:
-    """Return polygons as fields in the CRS of the cube; see `xharmonize.to_table`."""
+    """Return polygons as fields in the CRS of the cube; see `xharmonize.series.to_table`."""
     import shapely
 
     source = read_crs(_crs_of(polygons) if crs is None else crs)

@@ -1,5 +1,6 @@
 """Fusion: methods of several cubes, and which dates of them go together."""
 
+from xharmonize.cube import radar
 from xharmonize.fusion.consistency import correct, degrade, flag_inconsistent
 from xharmonize.fusion.fill import fill_clouds, fit_fill
 from xharmonize.fusion.methods.atprk import Atprk
@@ -27,6 +28,7 @@ __all__ = [
     "find_references",
     "fit_fill",
     "flag_inconsistent",
+    "radar",
     "sharpen",
     "take_references",
 ]

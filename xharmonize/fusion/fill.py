@@ -27,7 +27,7 @@ from xharmonize.errors import ModelError, OptionError
 from xharmonize.fusion.methods.filler import GAP, Filler, Reference, observed
 from xharmonize.fusion.methods.sar_regression import SAR_REGRESSION, fit_sar_regression
 from xharmonize.fusion.methods.temporal import NEAREST, TEMPORAL, fit_temporal
-from xharmonize.fusion.radar import OFFSET, mean_passes, nearest_passes, read_radar
+from xharmonize.fusion.passes import OFFSET, mean_passes, nearest_passes, read_radar
 from xharmonize.fusion.references import find_references, take_references
 from xharmonize.harmonizers import base
 from xharmonize.harmonizers.protocol import Harmonizer, Model
@@ -195,7 +195,7 @@ def fit_fill(
     Dataset
         ``structure`` (band, parameter), the semivariogram ``nugget + growth * days ** exponent``
         [1]; for ``sar-regression`` also ``coefficient`` (band, term) [1].
-        `xharmonize.save_model` saves it.
+        `xharmonize.harmonizers.save_model` saves it.
 
     Raises
     ------

@@ -239,7 +239,7 @@ class Harmonizer(Protocol):
 
 @runtime_checkable
 class TableMaker(Protocol):
-    """A model that makes look-up tables from histograms; see `xharmonize.fit_tables`."""
+    """A model that makes look-up tables from histograms; see `fit_tables`."""
 
     def fit_tables(
         self,

@@ -408,6 +408,6 @@ def as_harmonizer(model: Any, target_bandpass: str = "") -> Harmonizer:
         name = getattr(model, "__name__", repr(model))
         return FunctionHarmonizer(function=model, name=name, target_bandpass=target_bandpass)
     raise ModelError(
-        f"{model!r} is no model: give a name of xh.list_models(), the path of a fit, a fit, or a "
-        "callable that takes and returns a cube"
+        f"{model!r} is no model: give a name of xh.harmonizers.list_models(), the path of a fit, "
+        "a fit, or a callable that takes and returns a cube"
     )

@@ -9,7 +9,7 @@ from xharmonize.types import AnyArray, FloatArray
 
 
 def lee(power: AnyArray, *, half: int, looks: float) -> FloatArray:
-    """Filter images (..., y, x) of linear power; see `xharmonize.radar.filter_speckle`.
+    """Filter images (..., y, x) of linear power; see `xharmonize.fusion.radar.filter_speckle`.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
 
     Examples
     --------
-    >>> figure = tables(xh.fit_tables(cube, model))  # doctest: +SKIP
+    >>> figure = tables(xh.harmonizers.fit_tables(cube, model))  # doctest: +SKIP
     """
     name = next((key for key in ("tables", "table") if key in fit), None)
     if name is None or "knot_value" not in fit.coords:

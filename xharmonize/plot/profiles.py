@@ -79,7 +79,7 @@ def series(
     truth : (time,) DataArray, optional
         True values, plotted as a line behind the observations.
     smoothed : DataArray or Dataset, optional
-        The series smoothed by `xharmonize.smooth`, plotted as a line.
+        The series smoothed by `xharmonize.series.smooth`, plotted as a line.
     title : str
         Title of the figure.
 

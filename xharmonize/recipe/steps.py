@@ -364,11 +364,11 @@ def _write_series(job: Plan, path: Path) -> None:
 
 
 def _write_composite(job: Plan, path: Path) -> None:
-    _stored(job, xh.composite(_series_of(path), **_given(job.recipe.composite)), path)
+    _stored(job, xh.series.composite(_series_of(path), **_given(job.recipe.composite)), path)
 
 
 def _write_smooth(job: Plan, path: Path) -> None:
-    _stored(job, xh.smooth(_series_of(path), **_given(job.recipe.smooth)), path)
+    _stored(job, xh.series.smooth(_series_of(path), **_given(job.recipe.smooth)), path)
 
 
 def _write_seasons(job: Plan, path: Path) -> None:
@@ -380,7 +380,7 @@ def _write_table(job: Plan, path: Path) -> None:
     table = job.recipe.table
     if table is not None:
         polygons = read_polygons_file(table.fields)
-        xh.to_table(_best_of(job, path), polygons, path=path, mode="w", **table.options())
+        xh.series.to_table(_best_of(job, path), polygons, path=path, mode="w", **table.options())
 
 
 def _write_cogs(job: Plan, path: Path) -> None:

@@ -50,7 +50,7 @@ their own attributes."""
 
 
 class FieldTable(pd.DataFrame):
-    """Table with one row per field, date and band, as returned by `xharmonize.to_table`."""
+    """Table with one row per field, date and band, as returned by `xharmonize.series.to_table`."""
 
     @property
     def _constructor(self) -> type[FieldTable]:
@@ -144,7 +144,7 @@ def _fill(values: AnyArray) -> Any:
 def result_table(
     cube: xr.Dataset, fields: Sequence[Field], places: Sequence[Place], grid: Any, zonal: Zonal
 ) -> FieldTable:
-    """Summarise every variable of a result; see `xharmonize.to_table`."""
+    """Summarise every variable of a result; see `xharmonize.series.to_table`."""
     if "is_decoded" in cube.coords and not read_coordinate(cube, "is_decoded").all():
         raise RadiometryError(
             "to_table needs real values, the cube holds digital numbers",

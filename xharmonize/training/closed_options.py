@@ -62,7 +62,7 @@ class PerPixel(Closed):
 
 @dataclass(frozen=True, kw_only=True)
 class HistogramMatching(Closed):
-    """The source's distribution becomes the target's: `xharmonize.fit_histogram`."""
+    """The source's distribution becomes the target's: `xharmonize.harmonizers.fit_histogram`."""
 
     name: ClassVar[str] = "histogram-matching"
     per: Literal["source", "date"] = "source"

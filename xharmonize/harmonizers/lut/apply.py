@@ -154,7 +154,8 @@ def _dates(cube: xr.DataArray, fit: xr.Dataset) -> list[int]:
         raise ModelError(
             f"the tables have no date {str(cube['time'].values[lost[0]])[:19]} (item "
             f"{keys[1][lost[0]][1]!r}) and {len(lost) - 1} others",
-            cure="tables belong to the dates they were fitted on: xh.fit_tables(cube, model)",
+            cure="tables belong to the dates they were fitted on: "
+            "xh.harmonizers.fit_tables(cube, model)",
         )
     return [place[key] for key in keys[1]]
 

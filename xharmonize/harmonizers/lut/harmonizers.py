@@ -36,13 +36,14 @@ def require_tables(tables: Any, digest: str | None = None) -> None:
     """Raise `ModelError` unless these are tables of `fit_tables`, from the model of this digest."""
     if not isinstance(tables, xr.Dataset) or tables.attrs.get("model") != "tables":
         raise ModelError(
-            "tables= is no Dataset of fit_tables", cure="make one: xh.fit_tables(cube, model)"
+            "tables= is no Dataset of fit_tables",
+            cure="make one: xh.harmonizers.fit_tables(cube, model)",
         )
     if digest is not None and tables.attrs.get("predictor_digest") != digest:
         raise ModelError(
             f"the tables were made by another model ({tables.attrs.get('predictor')!r}, or another "
             "version of it)",
-            cure="make them anew: xh.fit_tables(cube, model)",
+            cure="make them anew: xh.harmonizers.fit_tables(cube, model)",
         )
 
 
@@ -107,7 +108,7 @@ class LookUp(Base):
         interpolate: bool = False,
         min_valid: float = 0.0,
     ) -> xr.Dataset:
-        """Make the Dataset of `xharmonize.fit_tables`."""
+        """Make the Dataset of `xharmonize.harmonizers.fit_tables`."""
         array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
         is_due = self.check(array).is_due
         if not any(is_due):
@@ -154,7 +155,7 @@ class LookUp(Base):
             raise ModelError(
                 f"the tables lead to {tables.attrs['target_bandpass']}, model {self.name!r} to "
                 f"{self.target_bandpass}",
-                cure="make them anew: xh.fit_tables(cube, model)",
+                cure="make them anew: xh.harmonizers.fit_tables(cube, model)",
             )
 
     def finish(self, data: Any, marks: Any) -> tuple[Any, Any]:

@@ -133,7 +133,7 @@ def place_pixels(
     if lost:
         raise GridError(
             f"the tables have no tile at {dim} {(lost[0] + 0.5) * side:.0f}, where the cube lies",
-            cure="fit them on a cube that covers it: xh.fit_tables(cube, model)",
+            cure="fit them on a cube that covers it: xh.harmonizers.fit_tables(cube, model)",
         )
     place = {int(number): k for k, number in enumerate(numbers)}
     return order, np.array([place[int(n)] for n in axis.numbers])[axis.pixels]

@@ -304,7 +304,7 @@ def fit_dataset(
     interpolate: bool,
     min_valid: float,
 ) -> xr.Dataset:
-    """Make the Dataset of `xharmonize.fit_tables` for the time steps that the model changes."""
+    """Make the Dataset of `fit_tables` for the time steps that the model changes."""
     require_fraction(min_valid, argument="min_valid", error=FitError)
     array = cube if isinstance(cube, xr.DataArray) else cube[REFLECTANCE]
     require_contract(array)
