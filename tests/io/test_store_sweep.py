@@ -27,6 +27,8 @@ sys.path.insert(0, str(HERE.parent))  # for test_store_kill, in the script too
 
 from test_store_kill import WRITES, in_child  # noqa: E402
 
+from xharmonize.errors import StoreError  # noqa: E402
+
 EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link"}
 DAYS = {"old": (1, 6), "new": (6, 11, 16), "own": (11,), "other": (21,), "all": (1, 6, 11, 16, 21)}
 SEEDS = {"old": 1, "new": 2, "own": 3, "other": 4, "all": 5}
@@ -219,7 +221,7 @@ def main(mode: str, how: str, step: int, folder: Path) -> int:
             end_before(event, place, how)
             try:
                 write(store, "new", mode)
-            except OSError:
+            except (OSError, StoreError):  # a full disk, as it is or in our words
                 os._exit(7)
 
         outcome = in_child(end)
