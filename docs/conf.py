@@ -24,7 +24,6 @@ exclude_patterns = ["make_cli_reference.py"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xharmonize"
-html_static_path = ["_static"]
 html_theme_options = {"show_prev_next": False, "navbar_align": "left"}
 html_show_sourcelink = False
 

@@ -241,14 +241,14 @@ def index(cube: Cube, name: str = "ndvi", *, label: str | None = None) -> Cube:
     ------
     BandError
         If the index is unknown, the formula is none, or the cube lacks a band it needs.
+    RadiometryError
+        If the cube holds digital numbers or is not in units of reflectance.
 
     References
     ----------
     Montero, D., et al. (2023). A standardized catalogue of spectral indices to advance the use of
     remote sensing in Earth system research. Scientific Data, 10, 197.
     doi:10.1038/s41597-023-02096-0
-    RadiometryError
-        If the cube holds digital numbers or is not in units of reflectance.
     """
     cube = at_door(cube)
     spec = get_index(name)
