@@ -1,8 +1,8 @@
 """Sentinel-2 from Sentinel-1 of one date, on five real chips: leave one chip out.
 
-``python benchmarks/chips_real.py FOLDER [--steps N --only METHOD,... --picture FILE]``; FOLDER
-keeps trained bundles, so that a run that was stopped goes on. It needs the real observations
-(``XHARMONIZE_DATA``, or ``../shared/data``).
+``python benchmarks/chips_real.py FOLDER [--steps N --only METHOD,... --without CHIP --picture
+FILE]``; FOLDER keeps trained bundles, so that a run that was stopped goes on. It needs the real
+observations (``XHARMONIZE_DATA``, or ``../shared/data``).
 
 Chips of 224 x 224 pixels of 10 m: coast of Brazil, Tanzania, Chile, Hudson Bay under snow, Denmark;
 blue, green, red and near infrared from VV and VH [dB]. Each chip is left out once. Closed forms
@@ -103,7 +103,8 @@ def networks(chips: dict[str, Any], given: argparse.Namespace) -> dict[tuple[str
             drawn = study.split_by(replace(study.data, holdout=(of_place[left],)))
             for name in given.only:
                 method = replace(NETWORKS[name][0], steps=given.steps, evaluate=25)
-                model = drawn.train(f"chips-{name}-{given.steps}-{left.replace(' ', '-')}", method)
+                label = f"chips-{name}-{len(chips)}-{given.steps}-{left.replace(' ', '-')}"
+                model = drawn.train(label, method)
                 filled = xh.fill_clouds(cube, radar, model, whole=True)["reflectance"]
                 found[left, name] = filled.sel(band=list(BANDS)).values[0]
     return found
@@ -146,12 +147,14 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", type=lambda t: [n for n in t.split(",") if n], default=NAMES)
+    parser.add_argument("--without", default="", help="a chip to do without")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     near = Path(__file__).parents[2] / "shared" / "data"
     data = Path(os.environ.get("XHARMONIZE_DATA", near)) / "fusion" / "s1_s2_pairs_terramesh"
     chips = {name: read(data, chip, n) for n, (chip, name) in enumerate(PLACES.items())}
+    chips.pop(given.without, None)
     found: dict[tuple[str, str], np.ndarray] = {}
     for left, (cube, _) in chips.items():
         others = [c.values[0].mean((1, 2)) for name, (c, _) in chips.items() if name != left]

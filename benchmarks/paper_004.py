@@ -21,7 +21,7 @@ date: more than the networks get. ``temporal`` also gets the day after, which no
 ``line`` is what ``mccgan`` begins with, a least-squares line over all that it is given.
 
 Scores are of pixels that all methods give. SAM of a band is the angle between two images as vectors
-[rad], as the paper computes it; SAM of *all* bands is the mean angle between spectra [degree].
+[rad], as the paper computes it; SAM of *all* bands is the mean angle between spectra [rad].
 """
 
 from __future__ import annotations
@@ -209,8 +209,8 @@ def judge(
 
 
 def ndvi(image: np.ndarray) -> np.ndarray:
-    """NDVI [1] of (band, …) reflectance."""
-    return (image[3] - image[2]) / np.maximum(image[3] + image[2], 1e-3)
+    """NDVI [1] of (band, …) reflectance, which networks make negative over water."""
+    return np.clip((image[3] - image[2]) / np.maximum(image[3] + image[2], 1e-3), -1, 1)
 
 
 def scores(image: np.ndarray, reference: np.ndarray, ok: np.ndarray) -> list[dict[str, Any]]:

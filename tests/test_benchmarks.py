@@ -340,6 +340,48 @@ def test_ranks(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.real_data
+def test_faulty_dates_over_the_salton_sea(data, monkeypatch, capsys):
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
+    table = import_benchmark("salton_real").main()
+    assert (table["alarm"] == table["faulty"]).all()
+    assert "caught 4 of 4; false alarms: 0 of 92 days" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_closed_forms_on_chips(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("XHARMONIZE_DATA", str(data))
+    picture = tmp_path / "a.png"
+    table = import_benchmark("chips_real").main(
+        [str(tmp_path / "b"), "--only", "", "--picture", str(picture)]
+    )
+    assert table.index.levshape == (5, 3)
+    assert np.isfinite(table.drop(columns="kge").values).all()  # a constant has no KGE
+    assert picture.stat().st_size > 1000
+
+
+def test_scores_of_paper_004():
+    paper = import_benchmark("paper_004")
+    random = np.random.default_rng(0)
+    image = random.uniform(0.02, 0.4, (4, 20, 20)).astype(np.float32)
+    ok = np.ones((20, 20), bool)
+    ok[:3] = False
+    same = {row["band"]: row for row in paper.scores(image, image, ok)}
+    assert all(row["rmse"] == 0 and row["r2"] == 1 for row in same.values())
+    off = {row["band"]: row for row in paper.scores(image + np.float32(0.01), image, ok)}
+    assert off["red"]["rmse"] == pytest.approx(0.01, rel=1e-4)
+    a, b = (one[0][ok].astype(float) for one in (image + np.float32(0.01), image))
+    angle = np.arccos(a @ b / np.sqrt((a @ a) * (b @ b)))
+    assert off["blue"]["sam"] == pytest.approx(angle, rel=1e-6)
+    cover = np.where(np.arange(20) < 10, 1, 6) * np.ones((20, 1), int)
+    sums = {row["cover"]: row for row in paper.by_cover(image + 0.01, image, ok, cover)}
+    assert sums["crop"]["pixels"] == sums["built"]["pixels"] == 170
+    assert sums["crop"]["square"] == pytest.approx(170 * 1e-4, rel=1e-4)
+    assert sums["water"]["pixels"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
 def test_filling(data, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XHARMONIZE_DATA", str(data))
     table = import_benchmark("fill_real").main(["--small", "--picture", str(tmp_path / "a.png")])
