@@ -9,6 +9,8 @@ which no fit reads. Options are the recipe's defaults but for sizes; none is cho
 - *000*: MGAN beside L1 alone, small-conv and lines, on places trained on and not.
 - *001*: HLS-GAN in the green band on 30 m means, per window, split at random and by scene.
 - *002*: tables with and without histograms and convolution; see `paper_002`.
+
+Paper 003 has scenes of its own: ``python benchmarks/paper_003.py FOLDER``.
 """
 
 from __future__ import annotations

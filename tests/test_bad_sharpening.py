@@ -97,6 +97,9 @@ def test_a_pan_that_the_method_makes_no_use_of():
     pan = xh.regrid(coarse, resolution=15).isel(band=0, drop=True)
     with pytest.raises(xh.errors.ModelError, match="'bilinear' makes no use of a panchromatic"):
         xh.sharpen(coarse, fine_cube(), pan=pan)
+    for name in ("starfm-si", "starfm"):  # of each band they look at the same band alone
+        with pytest.raises(xh.errors.ModelError, match=f"'{name}' makes no use of a panchromatic"):
+            xh.sharpen(coarse, fine_cube(), name, pan=pan)
 
 
 def test_a_grid_that_is_not_finer():
@@ -166,6 +169,21 @@ def test_references_of_other_dates():
     found = fusion.find_references(coarse_cube().isel(time=[0]), fine_cube())
     with pytest.raises(xh.errors.TimeAxisError, match="other dates than the cube's"):
         xh.sharpen(coarse_cube(), fine_cube(), Detail(), references=found)
+
+
+def test_references_for_a_model_that_names_its_dates():
+    coarse, fine = coarse_cube(), fine_cube()
+    found = fusion.find_references(coarse, fine)
+    for given, told in (("before", "'before'"), (found, "'Dataset'")):
+        with pytest.raises(xh.errors.OptionError, match=f"references={told} says .*before and"):
+            xh.sharpen(coarse, fine, Starfm(pairs=2), references=given)
+
+
+def test_a_result_and_a_coarse_cube_of_two_bandpasses():
+    result = xh.sharpen(coarse_cube(), fine_cube())
+    with pytest.raises(xh.errors.RadiometryError, match="bandpass msi, the coarse one in oli"):
+        fusion.correct(result, coarse_cube())
+    assert fusion.correct(result, xh.to_sentinel2(coarse_cube()))["reflectance"].notnull().all()
 
 
 def test_digital_numbers_in_the_fine_cube():

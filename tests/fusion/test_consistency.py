@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from helpers.sharpening import COARSE_DAYS, coarse_cube, fine_cube
+from helpers.sharpening import COARSE_DAYS, fine_cube
+from helpers.sharpening import coarse_cube as landsat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -14,6 +15,12 @@ import xharmonize as xh
 from xharmonize import fusion
 
 INCONSISTENT = 128
+
+
+def coarse_cube(*given, **options):
+    """Landsat, called by the bandpass of the fine cube: what it saw is known."""
+    cube = landsat(*given, **options)
+    return cube.assign_coords(bandpass=("time", ["msi"] * cube.sizes["time"]))
 
 
 def truth():
@@ -102,3 +109,6 @@ def test_what_does_not_belong_together_is_told():
         fusion.flag_inconsistent(fine, coarse.sel(band=["blue", "red"]))
     with pytest.raises(xh.errors.OptionError, match="tolerance=0"):
         fusion.flag_inconsistent(fine, coarse, tolerance=0)
+    for function in (fusion.flag_inconsistent, fusion.correct):
+        with pytest.raises(xh.errors.RadiometryError, match=r"bandpass msi.* in oli; .*hls-v2"):
+            function(fine, landsat())

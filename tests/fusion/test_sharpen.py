@@ -161,3 +161,42 @@ def test_shifts_move_the_content_back(fine):
     expected = xh.sharpen(coarse, fine, bandpass=None)["reflectance"][..., 3:-3]
     found = xh.sharpen(moved, fine, bandpass=None, shifts=shift)["reflectance"][..., 3:-3]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_companions_move_with_the_content(fine):
+    coarse = coarse_cube()
+    moved = coarse.assign_coords(x=coarse.x - 30)  # content lies one pixel too far west
+    marks = np.zeros((2, 16, 20), "uint16")
+    marks[:, 5, 7] = 16
+    qa = moved.isel(band=0, drop=True).copy(data=marks)
+    shift = xr.Dataset(
+        {"shift_x": ("time", [-30.0, -30.0]), "shift_y": ("time", [0.0, 0.0])},
+        coords={"time": coarse.time.values},
+    )
+    cube = moved.to_dataset(name="reflectance").assign(qa=qa)
+    found = xh.sharpen(cube, fine, bandpass=None, shifts=shift)["qa"]
+    expected = np.zeros((2, 48, 60), "uint16")
+    expected[:, 15:18, 21:24] = 16
+    np.testing.assert_array_equal(found[..., 3:-3], expected[..., 3:-3])
+
+
+def test_of_two_pairs_both_dates_are_told():
+    days = ("2018-07-01T10:50", "2018-07-11T10:50", "2018-07-21T10:50")
+    fine = fine_cube(dates=days)
+    landsat = example_cube(
+        "landsat-c2-l2",
+        platform="landsat-8",
+        dates=tuple(day.replace("10:5", "10:4") for day in (days[0], "2018-07-10T10:50", days[2])),
+        bands=BANDS,
+        shape=(16, 20),
+        resolution=30,
+        missing=0,
+    )
+    coarse = landsat.copy(data=xh.regrid(fine, like=landsat).values)
+    found = xh.sharpen(coarse, fine, fusion.Starfm(pairs=2), tolerance="30D", bandpass=None)
+    assert "reference_time" not in found.coords
+    for role, day in (("before", "2018-07-01"), ("after", "2018-07-11")):
+        assert str(found[f"reference_time_{role}"].values[1])[:10] == day
+    np.testing.assert_allclose(found["reference_gap_before"][1], -9 + 10 / 1440)
+    both = xh.densify(fine, xh.sharpen(coarse, fine, fusion.Starfm(pairs=2), tolerance="30D"))
+    assert both.sizes["time"] == 6

@@ -313,6 +313,26 @@ def test_fields_change_between_days_and_crops_over_the_season(ground):
     assert ((np.diff(sward, axis=0) < -0.8).sum(axis=0) >= 2).mean() > 0.4  # mowing
 
 
+def test_fields_of_two_crops_have_two_seasons_a_year(ground):
+    unit = ground.fine.unit_key[ground.fine.unit_cover == int(Cover.CROP)]
+    cover = np.full(len(unit), int(Cover.CROP))
+
+    def area(day: str, double: float):
+        moment = int(np.datetime64(f"2022-{day}").astype(int))
+        return ground_on(0, moment, 10.8, unit, cover, double=double).leaf_area
+
+    for peak in ("05-01", "08-25"):
+        assert (area(peak, 1.0) > 2.5).mean() > 0.9
+    assert (area("06-25", 1.0) < 0.5).mean() > 0.9  # wheat is cut, maize emerges
+    some, none = area("06-25", 0.5), area("06-25", 0.0)
+    assert 0.2 < (some == none).mean() < 0.8  # the other fields are those of the rotation
+    known = truth(replace(SMALL, double_cropping=1.0), "2022-06-25")["crop"]
+    assert known.attrs["flag_meanings"].split()[-1] == "winter_cereal_maize"
+    assert set(np.unique(known)) <= {0, 6}
+    with pytest.raises(RadiometryError, match="double_cropping"):
+        replace(SMALL, double_cropping=1.5)
+
+
 def test_moisture_follows_rain():
     key = np.arange(1, 50, dtype=np.uint64) * np.uint64(2654435761)
     cover = np.full(49, int(Cover.BARE))

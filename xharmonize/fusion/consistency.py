@@ -14,11 +14,13 @@ import xarray as xr
 
 from xharmonize.cube.blockwise import cut_like, map_blocks
 from xharmonize.cube.companions import COMPANIONS, ResultFlag, with_flags
-from xharmonize.cube.contract import REFLECTANCE, main_layer, with_history
+from xharmonize.cube.contract import REFLECTANCE, main_layer, read_coordinate, with_history
 from xharmonize.cube.door import at_door
 from xharmonize.cube.geobox import geobox_of
 from xharmonize.cube.regrid import regrid
-from xharmonize.errors import BandError, OptionError, TimeAxisError
+from xharmonize.errors import BandError, OptionError, RadiometryError, TimeAxisError
+from xharmonize.harmonizers.published import cure_of_bandpass
+from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray
 
 TOLERANCE = 0.01
@@ -96,6 +98,11 @@ def correct(
     -------
     DataArray or Dataset
         Same type as `sharpened`, with its companions.
+
+    Raises
+    ------
+    TimeAxisError, BandError, RadiometryError
+        As of `flag_inconsistent`.
     """
     array = main_layer(at_door(sharpened), what="correct")
     like = _beside(coarse, array)
@@ -153,6 +160,8 @@ def flag_inconsistent(
         If the dates differ.
     BandError
         If the coarse cube lacks a band of the result.
+    RadiometryError
+        If the two are in different bandpasses.
     OptionError
         If the tolerance is not above 0.
     """
@@ -198,6 +207,7 @@ def _beside(coarse: xr.DataArray | xr.Dataset, array: xr.DataArray) -> xr.DataAr
             "the sharpened and the coarse cube differ in dates",
             cure="select those of the result, coarse.sel(time=sharpened.time)",
         )
+    _require_same_bandpass(array, like)
     bands = [str(band) for band in array["band"].values]
     absent = [band for band in bands if band not in like["band"].values]
     if absent:
@@ -206,6 +216,21 @@ def _beside(coarse: xr.DataArray | xr.Dataset, array: xr.DataArray) -> xr.DataAr
             cure=f"select those of both, sharpened.sel(band={like['band'].values.tolist()})",
         )
     return like.sel(band=bands)
+
+
+def _require_same_bandpass(array: xr.DataArray, like: xr.DataArray) -> None:
+    """Raise where a date of the result is in another bandpass than the coarse one, if both say."""
+    if not all("bandpass" in one.coords for one in (array, like)):
+        return
+    own, other = (read_coordinate(one, "bandpass").astype(str) for one in (array, like))
+    differ = (own != other) & (own != UNKNOWN) & (other != UNKNOWN)
+    if differ.any():
+        own_one, other_one = own[differ][0], other[differ][0]
+        raise RadiometryError(
+            f"the sharpened cube is in bandpass {own_one}, the coarse one in {other_one}",
+            cure="bring the coarse cube to that bandpass first, as sharpen does "
+            f"({cure_of_bandpass(other_one, own_one)})",
+        )
 
 
 def _difference(coarse: xr.DataArray, degraded: xr.DataArray) -> xr.DataArray:

@@ -25,6 +25,7 @@ from xharmonize.cube.pairs import (
 )
 from xharmonize.cube.screening import Screening, screen_alone, screen_dates
 from xharmonize.errors import ContractError, OptionError, TimeAxisError, require_fraction
+from xharmonize.harmonizers.beside import REFERENCE_GAP, REFERENCE_TIME
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.types import AnyArray, BoolArray, Duration, IntArray
 
@@ -35,6 +36,8 @@ SAME_GROUND = 4.0
 """Days within which two sensors see the same ground, for screening; as in `collect_pairs`."""
 
 GAP_ATTRS = {"long_name": "time of the reference minus time", "units": "days"}
+
+_ITEM = "reference_item_id"
 
 
 def find_references(
@@ -189,10 +192,14 @@ def take_references(other: xr.DataArray | xr.Dataset, found: xr.Dataset) -> xr.D
         taken = taken.where(there).transpose(*array.dims)
         ids = np.where(lacks, UNKNOWN, read_coordinate(taken, "item_id").astype(str))
         taken = taken.assign_coords(item_id=("time", ids))
-    return taken.assign_coords(
-        time=found["time"].values,
-        reference_time=("time", found["reference_time"].values),
-        reference_gap=("time", found["reference_gap"].values, GAP_ATTRS),
+    taken = taken.assign_coords(time=found["time"].values)
+    return with_reference(taken, found[REFERENCE_TIME].values, found[REFERENCE_GAP].values)
+
+
+def with_reference(cube: xr.DataArray, times: AnyArray, gaps: AnyArray) -> xr.DataArray:
+    """Say of a cube on the dates of another when it was observed, and how far away [day]."""
+    return cube.assign_coords(
+        {REFERENCE_TIME: ("time", times), REFERENCE_GAP: ("time", gaps, GAP_ATTRS)}
     )
 
 
@@ -282,16 +289,16 @@ def _described(cube: xr.DataArray, other: xr.DataArray, steps: IntArray) -> xr.D
     ids = np.where(lacks, UNKNOWN, read_coordinate(other, "item_id").astype(str)[at])
     return xr.Dataset(
         {
-            "reference_time": ("time", times),
-            "reference_gap": ("time", gaps, GAP_ATTRS),
-            "reference_item_id": ("time", ids),
+            REFERENCE_TIME: ("time", times),
+            REFERENCE_GAP: ("time", gaps, GAP_ATTRS),
+            _ITEM: ("time", ids),
         },
         coords={"time": cube["time"].values},
     )
 
 
 def _require_found(found: Any) -> None:
-    wanted = {"reference_time", "reference_gap", "reference_item_id"}
+    wanted = {REFERENCE_TIME, REFERENCE_GAP, _ITEM}
     if not isinstance(found, xr.Dataset) or not wanted <= {str(n) for n in found.variables}:
         raise ContractError(
             "these are no references",
@@ -304,9 +311,9 @@ def _steps_of(array: xr.DataArray, found: xr.Dataset) -> IntArray:
     times = array["time"].values.astype("datetime64[ns]").tolist()
     ids = read_coordinate(array, "item_id").astype(str).tolist()
     known = {key: step for step, key in reversed([*enumerate(zip(times, ids))])}
-    wanted = found["reference_time"].values.astype("datetime64[ns]")
+    wanted = found[REFERENCE_TIME].values.astype("datetime64[ns]")
     lacks = np.isnat(wanted)
-    keys = zip(wanted.tolist(), found["reference_item_id"].values.astype(str).tolist())
+    keys = zip(wanted.tolist(), found[_ITEM].values.astype(str).tolist())
     steps = [-1 if lack else known.get(key) for key, lack in zip(keys, lacks)]
     absent = [i for i, step in enumerate(steps) if step is None]
     if absent:

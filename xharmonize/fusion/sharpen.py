@@ -46,9 +46,9 @@ from xharmonize.fusion.consistency import TOLERANCE, flag_inconsistent
 from xharmonize.fusion.consistency import correct as make_consistent
 from xharmonize.fusion.frame import require_finer
 from xharmonize.fusion.native import split_by_pixel
-from xharmonize.fusion.sources import of_itself, pan_of, sources_of
+from xharmonize.fusion.sources import ROLES, of_itself, pan_of, sources_of, uses_pan
 from xharmonize.harmonizers.base import no_flags
-from xharmonize.harmonizers.beside import PAN
+from xharmonize.harmonizers.beside import PAN, REFERENCE_GAP, REFERENCE_TIME
 from xharmonize.harmonizers.convert import apply_model, for_platforms_of
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import require_one_bandpass, table_between
@@ -69,6 +69,9 @@ METHODS = {
 """Methods by name; each is a `Sharpener` with defaults for all its options."""
 
 PUBLISHED = "published"
+
+_OF_REFERENCES = (REFERENCE_TIME, REFERENCE_GAP)
+"""Coordinates that say what the references were; of several, each with its role behind."""
 
 
 def sharpen(
@@ -120,7 +123,8 @@ def sharpen(
         one more band of that.
     references : {"nearest", "before", "after"} or Dataset
         Which date of `fine`; see `xharmonize.fusion.find_references`, or a result of it. Models
-        that name the dates themselves take the first only.
+        that name the dates themselves, such as those of one before and one after, refuse others
+        than ``nearest``.
     tolerance, min_valid, max_score
         See `xharmonize.fusion.find_references`.
     bandpass : str, path, Dataset, Harmonizer or None
@@ -149,7 +153,8 @@ def sharpen(
         where the bandpass was adjusted. ``flag``: ``inconsistent``, and ``skipped`` on dates that
         have no reference. Other companions are those of the coarse pixel. Coordinates
         ``reference_time`` and ``reference_gap`` (reference minus date [day]) where a reference was
-        used. `xharmonize.densify` merges it with `fine`.
+        used; of methods that take one before and one after, ``reference_time_before``, … of each.
+        `xharmonize.densify` merges it with `fine`.
 
     Raises
     ------
@@ -168,7 +173,7 @@ def sharpen(
     coarse, method, given = _decoded(at_door(cube)), as_method(model), None
     near = None if fine is None else _reflectance(at_door(fine))
     if near is not None:  # those of a cube that was itself sharpened are not of this one
-        near = near.drop_vars(["reference_time", "reference_gap"], errors="ignore")
+        near = near.drop_vars([n for n in near.coords if str(n).startswith(_OF_REFERENCES)])
     if near is None and pan is None:
         given, (near, coarse) = coarse, split_by_pixel(coarse)
         near = of_itself(near)
@@ -177,15 +182,18 @@ def sharpen(
     like = band if near is None else near
     assert like is not None
     require_finer(_reflectance(coarse), like, what="sharpen")
-    if near is not None and bandpass is not None:
-        coarse = _adjusted(coarse, near, bandpass, method)
+    adjusts = near is not None and _adjusts_itself(method, near)
+    if near is not None and bandpass is not None and not adjusts:
+        coarse = _adjusted(coarse, near, bandpass)
     array = _reflectance(coarse)
     limits = {"tolerance": tolerance, "min_valid": min_valid, "max_score": max_score}
     sources = sources_of(method, array, near, band, references, limits)
     moved = None if shifts is None else _moved(array, sources, like, shifts)
     method = _configured(method, like=like, psf=psf, shifts=moved, runtime=runtime)
     result = _on_grid_of(method(array, **sources), like)
-    whole = _marked(result, coarse, sources, _line(method, sources, psf, moved))
+    whole = _marked(result, coarse, sources, moved, _line(method, sources, psf, moved))
+    if (correct or consistency is not None) and adjusts and near is not None and bandpass:
+        array = _reflectance(_adjusted(coarse, near, bandpass))
     array = _bands_of(array, whole[REFLECTANCE])
     if correct:
         whole = make_consistent(whole, array, psf=psf, shifts=moved)
@@ -244,7 +252,7 @@ def _reflectance(cube: Any) -> xr.DataArray:
 def _require_used(method: Harmonizer, near: Any, band: Any) -> None:
     """Raise where a method has no use for what is given, or lacks what it needs."""
     takes = set(method.sources[1:])
-    if band is not None and not takes & {PAN, "fine"}:
+    if band is not None and not uses_pan(method, beside_fine=near is not None):
         raise ModelError(
             f"model {method.name!r} makes no use of a panchromatic band",
             cure="choose model='atprk', or leave pan= out",
@@ -256,14 +264,20 @@ def _require_used(method: Harmonizer, near: Any, band: Any) -> None:
         )
 
 
-def _adjusted(coarse: Any, near: xr.DataArray, bandpass: Model, method: Harmonizer) -> Any:
+def _adjusts_itself(method: Harmonizer, near: xr.DataArray) -> bool:
+    """Whether a network was trained from another bandpass than that of the fine cube."""
+    wanted = str(read_coordinate(near, "bandpass")[0])
+    return method.source_bandpass not in ("", wanted)
+
+
+def _adjusted(coarse: Any, near: xr.DataArray, bandpass: Model) -> Any:
     """The coarse cube in the bandpass of the fine one."""
     require_reflectance(near)
     require_one_bandpass(near, what="sharpen")
     wanted = str(read_coordinate(near, "bandpass")[0])
     own = set(read_coordinate(_reflectance(coarse), "bandpass").astype(str).tolist())
-    if own == {wanted} or method.source_bandpass not in ("", wanted):
-        return coarse  # a network that was trained from another bandpass adjusts by itself
+    if own == {wanted}:
+        return coarse
     if isinstance(bandpass, str) and bandpass == PUBLISHED:
         other = min(own - {wanted})
         table = table_between(other, wanted)
@@ -322,10 +336,10 @@ def _moved(
 ) -> xr.Dataset:
     """Shift of each date against its reference; against the mean of all without one."""
     fine = sources.get("fine", like.isel(time=[0]))
-    if "reference_time" in fine.coords:
-        fine = fine.assign_coords(time=fine["reference_time"].values)
+    if REFERENCE_TIME in fine.coords:
+        fine = fine.assign_coords(time=fine[REFERENCE_TIME].values)
     else:
-        shifts = shifts.drop_dims("reference_time", errors="ignore")
+        shifts = shifts.drop_dims(REFERENCE_TIME, errors="ignore")
     return pair_shifts(coarse, fine, shifts)
 
 
@@ -355,7 +369,7 @@ def _line(method: Harmonizer, sources: Mapping[str, xr.DataArray], psf: float, s
     """What was done, for the history."""
     used = []
     for role, source in sources.items():
-        gap = np.abs(source["reference_gap"].values)
+        gap = np.abs(source[REFERENCE_GAP].values)
         products = Names.of(read_coordinate(source, "sensor"))
         far = f", up to {worded_days(round(float(np.nanmax(gap)), 1))} away" if gap.max() else ""
         used.append(f"{role} of {products} ({Names.of(read_coordinate(source, 'level'))}){far}")
@@ -364,19 +378,30 @@ def _line(method: Harmonizer, sources: Mapping[str, xr.DataArray], psf: float, s
     return line + (", shifted date by date" if shifts is not None else "")
 
 
+def _reference_coords(sources: Mapping[str, xr.DataArray]) -> dict[str, xr.Variable]:
+    """When the fine images were observed: of a method that takes several, each by its role."""
+    named = [role for role in sources if role in ROLES] or list(sources)[:1]
+    return {
+        name if len(named) == 1 else f"{name}_{role}": sources[role][name].variable
+        for role in named
+        for name in _OF_REFERENCES
+    }
+
+
 def _marked(
-    result: xr.Dataset, coarse: Any, sources: Mapping[str, xr.DataArray], line: str
+    result: xr.Dataset,
+    coarse: Any,
+    sources: Mapping[str, xr.DataArray],
+    shifts: xr.Dataset | None,
+    line: str,
 ) -> xr.Dataset:
     """Add origin, flags, other companions and what the references were."""
-    array = result[REFLECTANCE]
+    array = result[REFLECTANCE].assign_coords(_reference_coords(sources))
     array = array.assign_attrs(with_history(array.attrs, line))
-    fine = next(iter(sources.values()), None)
-    if fine is not None:
-        array = array.assign_coords({n: fine[n] for n in ("reference_time", "reference_gap")})
     whole = result.drop_vars(REFLECTANCE).assign({REFLECTANCE: array})[
         [REFLECTANCE, *companions_of(result)]
     ]
-    carried = _companions(coarse, array)
+    carried = _companions(coarse, array, shifts)
     for name, layer in carried.items():
         own = whole.get(name)
         whole[name] = layer if own is None else with_flags(own, layer.reset_coords(drop=True))
@@ -384,7 +409,9 @@ def _marked(
     return whole.assign(flag=flag, origin=sharpened_origin(_origin(whole, array)))
 
 
-def _companions(coarse: Any, array: xr.DataArray) -> dict[str, xr.DataArray]:
+def _companions(
+    coarse: Any, array: xr.DataArray, shifts: xr.Dataset | None
+) -> dict[str, xr.DataArray]:
     """Companions of the coarse pixels on the fine grid; ``uncertainty`` is not theirs any more."""
     if isinstance(coarse, xr.DataArray):
         return {}
@@ -394,7 +421,7 @@ def _companions(coarse: Any, array: xr.DataArray) -> dict[str, xr.DataArray]:
         layer = coarse[name]
         if "band" in layer.dims:
             layer = layer.sel(band=array["band"].values)
-        layers[name] = regrid(layer, like=array, method="nearest", min_valid=0)
+        layers[name] = regrid(layer, like=array, method="nearest", min_valid=0, shifts=shifts)
     return blank_missing(layers, array)
 
 
@@ -412,7 +439,7 @@ def _skipped(array: xr.DataArray, sources: Mapping[str, xr.DataArray]) -> xr.Dat
     """Flags (time, y, x): dates of which no source has a reference."""
     lacks = np.zeros(array.sizes["time"], bool)
     if sources:
-        gaps = [one["reference_gap"].values for one in sources.values()]
+        gaps = [one[REFERENCE_GAP].values for one in sources.values()]
         lacks = np.asarray(np.isnan(gaps).all(axis=0))
     layer = no_flags(array)
     bits = lacks[:, None, None] * np.uint8(ResultFlag.SKIPPED)

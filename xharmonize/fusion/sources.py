@@ -15,13 +15,13 @@ from xharmonize.cube.door import at_door
 from xharmonize.errors import BandError, ModelError, OptionError, RadiometryError, TimeAxisError
 from xharmonize.fusion.frame import upsampled
 from xharmonize.fusion.references import (
-    GAP_ATTRS,
     Rule,
     find_pair_references,
     find_references,
     take_references,
+    with_reference,
 )
-from xharmonize.harmonizers.beside import PAN
+from xharmonize.harmonizers.beside import PAN, REFERENCE_GAP, REFERENCE_TIME
 from xharmonize.harmonizers.protocol import Harmonizer
 from xharmonize.sensors.spec import UNKNOWN
 
@@ -55,10 +55,7 @@ def pan_of(pan: Any) -> xr.DataArray:
 
 def of_itself(cube: xr.DataArray) -> xr.DataArray:
     """A cube whose dates are the references of themselves."""
-    gaps = np.zeros(cube.sizes["time"])
-    return cube.assign_coords(
-        reference_time=("time", cube["time"].values), reference_gap=("time", gaps, GAP_ATTRS)
-    )
+    return with_reference(cube, cube["time"].values, np.zeros(cube.sizes["time"]))
 
 
 def sources_of(
@@ -71,6 +68,7 @@ def sources_of(
 ) -> dict[str, xr.DataArray]:
     """The other sources of a method, on the dates of the coarse cube."""
     wanted, found = method.sources[1:], {}
+    _require_one_reference(method, references)
     panned = None if band is None else _of_same_image(coarse, band)
     for role in wanted:
         if role == PAN or (role == "fine" and near is None):
@@ -87,6 +85,29 @@ def sources_of(
     if panned is not None and near is not None and PAN not in wanted:
         found["fine"] = _with_pan(found["fine"], panned)
     return {role: found[role] for role in wanted}
+
+
+def _require_one_reference(method: Harmonizer, references: Any) -> None:
+    """Raise where dates are chosen for a model that names them itself."""
+    own = [role for role in method.sources[1:] if role in ROLES and role != "fine"]
+    if own and not (isinstance(references, str) and references == "nearest"):
+        raise OptionError(
+            f"says which date is taken, and model {method.name!r} takes those {' and '.join(own)}",
+            cure="leave references= out",
+            argument="references",
+            value=references if isinstance(references, str) else type(references).__name__,
+        )
+
+
+def uses_pan(method: Harmonizer, *, beside_fine: bool) -> bool:
+    """Whether a method looks at a panchromatic band, alone or beside a fine cube.
+
+    Beside one it is a band more of that, which methods of like bands and networks do not look at.
+    """
+    if PAN in method.sources:
+        return True
+    takes_any = not getattr(method, "needs_like_bands", True)
+    return "fine" in method.sources and (takes_any or not beside_fine)
 
 
 def _given(source: xr.DataArray | None, role: str, method: Harmonizer) -> xr.DataArray:
@@ -123,7 +144,7 @@ def _references(
             PARTNER + role: take_references(coarse, pair[0]),
             role: take_references(near, pair[1]),
         }
-    if "reference_gap" in near.coords:
+    if REFERENCE_GAP in near.coords:
         return {role: near}
     is_found = isinstance(references, xr.Dataset)
     found = references if is_found else find_references(coarse, near, rule=rule, **limits)
@@ -141,9 +162,9 @@ def _of_same_image(coarse: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
         found = find_references(coarse, band, tolerance=SAME_IMAGE, min_valid=0, max_score=None)
     except TimeAxisError:
         found = None
-    if found is None or np.isnat(found["reference_time"].values).any():
+    if found is None or np.isnat(found[REFERENCE_TIME].values).any():
         lacks = coarse["time"].values
-        lacks = lacks if found is None else lacks[np.isnat(found["reference_time"].values)]
+        lacks = lacks if found is None else lacks[np.isnat(found[REFERENCE_TIME].values)]
         raise TimeAxisError(
             f"the image of {np.datetime_as_string(lacks[0], unit='s')} has no panchromatic band",
             cure="give pan= of the same images, or leave these dates out",

@@ -29,6 +29,8 @@ PAN = "pan"
 """Role of a panchromatic band, and the name of the band itself."""
 REFERENCE_TIME = "reference_time"
 """Coordinate along ``time`` of a cube brought to the dates of another: when it was observed."""
+REFERENCE_GAP = "reference_gap"
+"""The same less the date that it goes with [day]."""
 
 
 def beside_cube(

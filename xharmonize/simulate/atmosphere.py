@@ -369,7 +369,10 @@ def _dark_levels(
     south, north = (round(np.floor(y / _NODE - 0.5)) for y in (bottom, window.top))
     about = (simulation.seed, simulation.variant, day, hour)
     levels = [
-        [darkness(*about, column, row) for column in range(west, east + 2)]
+        [
+            darkness(*about, column, row, simulation.double_cropping)
+            for column in range(west, east + 2)
+        ]
         for row in range(north + 1, south - 1, -1)
     ]
     grid = Window(
@@ -390,15 +393,15 @@ def _sample(seed: int, column: int, row: int) -> Landscape:
 
 @lru_cache(maxsize=4096)
 def darkness(
-    seed: int, variant: Variant, day: int, hour: float, column: int, row: int
-) -> tuple[float, float]:  # fmt: skip
+    seed: int, variant: Variant, day: int, hour: float, column: int, row: int, double: float = 0.0
+) -> tuple[float, float]:
     """Mean reflectance at 2.2 µm and in red [1] of the vegetation that is the darkest at 2.2 µm.
 
     As many pixels as 2 % of the region, with NDVI above 0.4; (1, 0.5), no dark target, where there
     are fewer. 2 % is a choice. Regions are squares of 3,840 m of one absolute lattice.
     """
     landscape = _sample(seed, column, row)
-    ground = ground_on(seed, day, hour, landscape.unit_key, landscape.unit_cover)
+    ground = ground_on(seed, day, hour, landscape.unit_key, landscape.unit_cover, double=double)
     red, near, short = mixed_reflectance(
         endmember_shares(landscape, ground), _dark_table(), variant
     )

@@ -198,6 +198,9 @@ class Simulation:
     effects : tuple of {"veil", "dark-target", "terrain", "cloud-edge", "water"}
         Effects that the image itself reveals; none by default, so that scenes are those of
         earlier measurements. `EFFECTS` has them all.
+    double_cropping : float
+        Share of the fields that bear winter wheat and then maize each year, in place of one crop
+        of the rotation, in [0, 1]; none by default.
     relief : float
         Factor on the height of the hills, for the effect ``"terrain"``; 1 is rolling lowland.
     metadata : Metadata
@@ -225,6 +228,7 @@ class Simulation:
     change: bool = True
     effects: tuple[Effect, ...] = ()
     relief: float = 1.0
+    double_cropping: float = 0.0
     metadata: Metadata = Metadata()
 
     def __post_init__(self) -> None:
@@ -234,6 +238,8 @@ class Simulation:
         for name in ("cloudiness", "haziness"):
             if not 0 <= getattr(self, name) < 1:
                 raise RadiometryError(f"{name} {getattr(self, name)} is outside [0, 1)")
+        if not 0 <= self.double_cropping <= 1:
+            raise RadiometryError(f"double_cropping {self.double_cropping} is outside [0, 1]")
         _require_effects(self.effects)
         if not 0 <= self.relief < np.inf:
             raise GridError(

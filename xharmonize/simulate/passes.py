@@ -258,8 +258,9 @@ def surface_reflectance(
     if not simulation.change:
         day = int(np.datetime64(simulation.start, "D").astype(int))
     ground = ground_on(
-        simulation.seed, day, moment.orbit.hour, landscape.unit_key, landscape.unit_cover
-    )
+        simulation.seed, day, moment.orbit.hour, landscape.unit_key, landscape.unit_cover,
+        double=simulation.double_cropping,
+    )  # fmt: skip
     unrest = smooth_noise(
         simulation.seed, "unrest", landscape.window, day, length=90.0, octaves=3, persistence=0.7
     )
@@ -432,7 +433,9 @@ def backscatter(
     if not simulation.change:
         day = int(np.datetime64(simulation.start, "D").astype(int))
     key, cover = landscape.unit_key, landscape.unit_cover
-    ground = ground_on(simulation.seed, day, moment.orbit.hour, key, cover)
+    ground = ground_on(
+        simulation.seed, day, moment.orbit.hour, key, cover, double=simulation.double_cropping
+    )
     incidence = _local_incidence(simulation, acquisition, landscape)
     wind = draw(simulation.seed, "wind", day)
     result = {}

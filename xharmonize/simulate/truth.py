@@ -17,7 +17,7 @@ from xharmonize.simulate.imaging import make_sampling, point_spreads
 from xharmonize.simulate.landscape import Cover, Landscape, render_landscape
 from xharmonize.simulate.noise import Float32Array, Window
 from xharmonize.simulate.passes import OpticalPass, prepare, surface_reflectance
-from xharmonize.simulate.vegetation import CROPS, crop_of
+from xharmonize.simulate.vegetation import CROPS, TWO_CROPS, crop_of, is_double
 from xharmonize.types import AnyArray, Float64Array
 
 
@@ -82,7 +82,7 @@ def truth(
             "reflectance": (("band", "y", "x"), blocks[:n_bands], {"units": "1"}),
             "cover": (("y", "x"), blocks[n_bands].astype(np.uint8), _cover_attrs()),
             "purity": (("y", "x"), blocks[n_bands + 1], {"units": "1"}),
-            "crop": (("y", "x"), blocks[n_bands + 2].astype(np.uint8), _crop_attrs()),
+            "crop": (("y", "x"), blocks[n_bands + 2].astype(np.uint8), _crop_attrs(simulation)),
         },
         coords={
             "band": [band.name for band in scene.bands],
@@ -202,8 +202,8 @@ def _render_block(
             planes.append(down @ fine[i] @ across.T)
     cover, purity = _largest(landscape.cover, [int(c) for c in Cover], down, across)
     year = int(str(scene.acquisition.time)[:4])
-    crops = _crop_codes(scene.simulation.seed, year, landscape)
-    crop, _ = _largest(crops, range(len(CROPS) + 1), down, across)
+    crops = _crop_codes(scene.simulation, year, landscape)
+    crop, _ = _largest(crops, range(len(_crop_names(scene.simulation))), down, across)
     return np.stack([*planes, cover, purity, crop]).astype(np.float32)
 
 
@@ -216,10 +216,21 @@ def _largest(
     return names[share.argmax(axis=0)], share.max(axis=0)
 
 
-def _crop_codes(seed: int, year: int, landscape: Landscape) -> AnyArray:
+def _crop_names(simulation: Simulation) -> tuple[str, ...]:
+    """Names of the crops by code; that of two crops a year is there where fields bear them."""
+    return ("none", *CROPS, *((TWO_CROPS,) if simulation.double_cropping else ()))
+
+
+def _crop_codes(simulation: Simulation, year: int, landscape: Landscape) -> AnyArray:
     """Crop of each cell, counted from 1; 0 off cropland."""
+    seed, key = simulation.seed, landscape.unit_key
     is_crop = landscape.unit_cover == int(Cover.CROP)
-    codes = np.where(is_crop, 1 + crop_of(seed, year, landscape.unit_key), 0)
+    codes = np.where(
+        is_double(seed, simulation.double_cropping, key),
+        len(CROPS) + 1,
+        1 + crop_of(seed, year, key),
+    )
+    codes = np.where(is_crop, codes, 0)
     return codes.astype(np.uint8)[landscape.unit]
 
 
@@ -255,8 +266,9 @@ def _cover_attrs() -> dict[str, AnyArray | str]:
     }
 
 
-def _crop_attrs() -> dict[str, AnyArray | str]:
+def _crop_attrs(simulation: Simulation) -> dict[str, AnyArray | str]:
+    names = _crop_names(simulation)
     return {
-        "flag_values": np.arange(len(CROPS) + 1, dtype=np.uint8),
-        "flag_meanings": " ".join(("none", *CROPS)),
+        "flag_values": np.arange(len(names), dtype=np.uint8),
+        "flag_meanings": " ".join(names),
     }

@@ -283,6 +283,17 @@ _CROPS = (
 CROPS = ("winter_cereal", "maize", "root_crop", "rapeseed", "spring_crop")
 """Names of the crops, in the order of `crop_of`."""
 
+_TWO_CROPS = (
+    _Crop(share=1.0, emergence=-75, green_up=80, senescence=142, harvest=160, spread=4,
+          peak=4.8, pace=10, dry_down=1.0),
+    _Crop(share=1.0, emergence=172, green_up=200, senescence=258, harvest=278, spread=4,
+          peak=4.5, pace=7, dry_down=0.6),
+)  # fmt: skip
+"""Winter wheat and, sown into its stubble, maize: the North China Plain, as paper 003 has it."""
+
+TWO_CROPS = "winter_cereal_maize"
+"""Name of the two crops of a year."""
+
 _RAPESEED = 3
 
 
@@ -290,13 +301,17 @@ _RAPESEED = 3
 class _Moment:
     """A moment: day of the year with its fraction, year, and moisture of the region [1]."""
 
+    double: float
     seed: int
     now: float
     year: int
     wetness: float
 
 
-def ground_on(seed: int, day: int, hour: float, key: Keys, cover: npt.NDArray[np.int64]) -> Ground:
+def ground_on(
+    seed: int, day: int, hour: float, key: Keys, cover: npt.NDArray[np.int64], *,
+    double: float = 0.0,
+) -> Ground:  # fmt: skip
     """Return the state of units on a day.
 
     Parameters
@@ -309,9 +324,13 @@ def ground_on(seed: int, day: int, hour: float, key: Keys, cover: npt.NDArray[np
         Hashes of the units.
     cover : (unit,) int64 array
         `Cover` of the units.
+    double : float
+        Share of the fields that bear two crops a year [1].
     """
     doy, year = _day_of_year(day)
-    moment = _Moment(seed=seed, now=doy + hour / 24, year=year, wetness=wetness(seed, day))
+    moment = _Moment(
+        double=double, seed=seed, now=doy + hour / 24, year=year, wetness=wetness(seed, day)
+    )
     state = _crops(moment, key)
     for code, rule in (
         (Cover.GRASS, _grass),
@@ -367,23 +386,40 @@ def crop_of(seed: int, year: int, key: Keys) -> npt.NDArray[np.intp]:
     return np.searchsorted(edges, uniform(seed, name_key("rotation"), key, year))
 
 
+def is_double(seed: int, double: float, key: Keys) -> npt.NDArray[np.bool_]:
+    """Whether a field bears two crops a year, for the share of fields that do [1]."""
+    return np.asarray(uniform(seed, name_key("two crops"), key) < double)
+
+
 def _crops(moment: _Moment, key: Keys) -> Ground:
-    seasons = [
-        _season(moment.seed, moment.now + 365.25 * back, moment.year - back, key)
-        for back in (-1, 0, 1)
-    ]
-    # the season that stands on the field now; else bare, or stubble of the one before
-    state = seasons[1]
-    for other in (seasons[2], seasons[0]):
+    def seasons(*tables: tuple[_Crop, ...]) -> list[Ground]:
+        return [
+            _season(moment.seed, moment.now + 365.25 * back, moment.year - back, key, table)
+            for back in (0, 1, -1)
+            for table in tables
+        ]
+
+    state = _standing(seasons(_CROPS))
+    if moment.double == 0:
+        return state
+    double = _standing(seasons(*((crop,) for crop in _TWO_CROPS)))
+    return _choose(is_double(moment.seed, moment.double, key), double, state)
+
+
+def _standing(seasons: list[Ground]) -> Ground:
+    """The season that stands on the field now; else bare, or stubble of the one before."""
+    state = seasons[0]
+    for other in seasons[1:]:
         state = _choose(other.leaf_area > state.leaf_area, other, state)
     residue = np.max([season.residue for season in seasons], axis=0)
     rough = np.max([season.roughness for season in seasons], axis=0)
     return replace(state, residue=residue, roughness=rough)
 
 
-def _season(seed: int, now: float, year: int, key: Keys) -> Ground:
-    crop = crop_of(seed, year, key)
-    c = {f.name: np.array([getattr(x, f.name) for x in _CROPS])[crop] for f in fields(_Crop)}
+def _season(seed: int, now: float, year: int, key: Keys, table: tuple[_Crop, ...]) -> Ground:
+    in_rotation = table is _CROPS
+    crop = crop_of(seed, year, key) if in_rotation else np.zeros(len(key), np.intp)
+    c = {f.name: np.array([getattr(x, f.name) for x in table])[crop] for f in fields(_Crop)}
     late = c["spread"] * normal(key, 72, year)
     harvest = c["harvest"] + 1.2 * late + 4 * normal(key, 73, year)
     vigour = np.exp(0.16 * normal(key, 74, year))
@@ -396,7 +432,7 @@ def _season(seed: int, now: float, year: int, key: Keys) -> Ground:
     dead = c["dry_down"] * _rise(time, c["senescence"] + late + 12, 5.5)
     pale = 0.22 + 0.6 * _rise(time, c["senescence"] + late, 7) + 0.12 * normal(key, 75, year)
     since = time - harvest
-    cover_crop = (uniform(key, 76, year) < 0.45) & (since > 28) & (since < 190)
+    cover_crop = (uniform(key, 76, year) < 0.45 * in_rotation) & (since > 28) & (since < 190)
     regrowth = 1.7 * _rise(since, 52 + 6 * normal(key, 77, year), 9) * cover_crop
     ploughed = 16 + 60 * uniform(key, 78, year)
     stubble = np.where((since > 0) & (since < ploughed), 0.8 * np.exp(-since / 60), 0.05)
