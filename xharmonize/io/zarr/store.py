@@ -1,23 +1,16 @@
-"""Write cubes and results to Zarr v3 stores that can grow, and open them again.
-
-References
-----------
-Icechunk, transactional storage for Zarr, https://icechunk.io.
-"""
+"""Write cubes and results to Zarr v3 stores that can grow, and open them again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import islice, product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xharmonize._optional import require
 from xharmonize._replace import (
     GrowMode,
     beside,
@@ -29,13 +22,13 @@ from xharmonize._replace import (
     require_new,
     written_aside,
 )
-from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
 from xharmonize.io.zarr.layout import SHARD, open_whole, source_name
 from xharmonize.io.zarr.parts import FORMAT, Parts, differing, is_sound, require_fit, take_apart
+from xharmonize.io.zarr.transaction import format_in, readable_store, write_transaction
 from xharmonize.io.zarr.write import (
     Claim,
     claim,
@@ -49,7 +42,6 @@ from xharmonize.io.zarr.write import (
     write_entries,
     writer_lock,
 )
-from xharmonize.types import IntArray
 
 MARK = "xharmonize"
 
@@ -129,155 +121,6 @@ def open_result(
     whole: xr.Dataset = found[own["variables"]]
     array: xr.DataArray = whole[own["variables"][0]]
     return whole if own["result"] == "Dataset" else array
-
-
-T = TypeVar("T")
-
-BRANCH = "main"
-
-AT_ONCE = 8
-"""Shards computed before they are written: at most 200 MB of six bands."""
-
-
-def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, shard: int | None) -> Any:
-    """Write a cube to an Icechunk repository, session or store, and return that object.
-
-    A repository gets one commit on its branch ``main``. A session (or its store) is written to but
-    not committed, so that its owner can combine several cubes in one transaction.
-
-    Raises
-    ------
-    StoreError
-        If `place` is none of these, a session is read-only, another writer committed meanwhile, or
-        the cube does not fit.
-    """
-    icechunk = require("icechunk", extra="icechunk")
-    if not isinstance(place, icechunk.Repository):
-        _write_session(_writable(place, icechunk), parts, mode=mode, shard=shard)
-        return place
-    session = place.writable_session(BRANCH)
-    _write_session(session, parts, mode=mode, shard=shard)
-    try:
-        session.commit(f"xharmonize to_zarr, mode {mode}: {len(parts.keys)} entries")
-    except icechunk.ConflictError as error:
-        raise StoreError(
-            f"another writer committed to branch {BRANCH!r} while this one wrote ({error})",
-            cure="nothing of this write was kept: run it again",
-        ) from error
-    return place
-
-
-def readable_store(place: Any) -> Any:
-    """Return the Zarr store to read a repository, session or store by.
-
-    Raises
-    ------
-    StoreError
-        If `place` is none of these.
-    """
-    icechunk = require("icechunk", extra="icechunk")
-    if isinstance(place, icechunk.Repository):
-        place = place.readonly_session(BRANCH)
-    return _session(place, icechunk).store
-
-
-def _session(place: Any, icechunk: Any) -> Any:
-    session = place.session if isinstance(place, icechunk.IcechunkStore) else place
-    if not isinstance(session, icechunk.Session):
-        raise StoreError(
-            f"path is a {type(place).__name__}",
-            cure="give a path, or an Icechunk repository, session or store",
-        )
-    return session
-
-
-def _writable(place: Any, icechunk: Any) -> Any:
-    session = _session(place, icechunk)
-    if session.read_only:
-        raise StoreError(
-            "the Icechunk session is read-only", cure=f"open it with writable_session({BRANCH!r})"
-        )
-    return session
-
-
-def _write_session(session: Any, parts: Parts, *, mode: GrowMode, shard: int | None) -> None:
-    attrs = _root_attrs(session.store)
-    version = format_in(session.store)
-    if attrs is not None and version is None:
-        raise StoreError(
-            "the root group of this Icechunk store was not written by xharmonize",
-            cure="use another repository",
-        )
-    if mode == "w-" and attrs is not None:
-        raise StoreError(
-            "there is a store in this Icechunk repository",
-            cure="mode='w' replaces it, mode='upsert' adds to it",
-        )
-    if mode == "upsert" and version not in (None, FORMAT):
-        raise StoreError(
-            f"the store has format version {version}, this release writes {FORMAT}",
-            cure="write it again with mode='w'",
-        )
-    if mode != "upsert" or version is None:
-        layout.create(session.store, parts, shard=shard or SHARD, overwrite=attrs is not None)
-    group = open_for_writing(session.store)
-    require_fit(group, parts, path="in Icechunk")
-    layout.require_shard(group, parts, shard=shard)
-    rows = reserve(session.store, parts)
-    _fill(session, parts, rows)
-    commit(session.store, parts, rows)
-
-
-def format_in(store: Any) -> Any:
-    """Format version of a store; None where there is none, or none of ours."""
-    attrs = _root_attrs(store) or {}
-    return attrs.get("xharmonize", {}).get("format")
-
-
-def _root_attrs(store: Any) -> dict[str, Any] | None:
-    """Attributes of the root group; None where there is none."""
-    import zarr
-
-    try:
-        return dict(zarr.open_group(store, mode="r", zarr_format=3).attrs)
-    except FileNotFoundError:
-        return None
-
-
-def _fill(session: Any, parts: Parts, rows: IntArray) -> None:
-    """Compute shards wherever the scheduler runs tasks, and write them here, a few at a time.
-
-    Icechunk takes writes from other processes only into sessions that have changed nothing yet,
-    and ours has reserved rows; to commit that first would make two transactions of one.
-    """
-    from dask.base import compute
-
-    group = open_for_writing(session.store)
-    for name, block in parts.blocks.items():
-        array = group[name]
-        shards = _shards(block, unit=array.shards or array.chunks)
-        for few in _batched(shards, AT_ONCE):
-            values = compute(*(lazy for _, lazy in few))
-            for (start, _), value in zip(few, values):
-                first, *rest = start
-                ends = (at + n for at, n in zip(rest, value.shape[1:]))
-                row = int(rows[first])
-                region = (slice(row, row + 1), *(slice(*edges) for edges in zip(rest, ends)))
-                array[region] = value.astype(array.dtype, copy=False)
-
-
-def _shards(block: xr.DataArray, *, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Where each shard starts, and its values: lazy where the block is."""
-    source = cut_into(block.data, unit)
-    starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in source.chunks]
-    return zip(product(*starts), source.to_delayed().ravel().tolist())
-
-
-def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut into lists of at most `size`."""
-    rest = iter(values)
-    while few := list(islice(rest, size)):
-        yield few
 
 
 MODES = ("w-", "w", "upsert")

@@ -539,11 +539,23 @@ def write_block(
     block_info: Mapping[Any, Any] | None = None,
 ) -> AnyArray:
     """Write one block of one date and return a single zero, so that nothing piles up."""
+    write_region(path, block, variable=variable, rows=rows, block_info=block_info)
+    return np.zeros((1,) * block.ndim, np.uint8)
+
+
+def write_region(
+    store: Any,
+    block: AnyArray,
+    *,
+    variable: str,
+    rows: IntArray,
+    block_info: Mapping[Any, Any] | None,
+) -> None:
+    """Write a block of a lazy array into the row of its date."""
     import zarr
 
     if block_info:
         (row, *_), *rest = block_info[0]["array-location"]
-        array = zarr.open_array(path, path=variable, mode="r+", zarr_format=3)
+        array = zarr.open_array(store, path=variable, mode="r+", zarr_format=3)
         region = (slice(rows[row], rows[row] + 1), *(slice(*edges) for edges in rest))
         array[region] = block.astype(array.dtype, copy=False)
-    return np.zeros((1,) * block.ndim, np.uint8)
