@@ -31,6 +31,7 @@ from xharmonize.io.zarr.parts import (
     is_own_key,
     root_attrs,
 )
+from xharmonize.io.zarr.remote import Remote, as_zarr
 from xharmonize.io.zarr.write import UNREADABLE, Pixels, complete_rows, unchanged
 from xharmonize.types import IntArray
 
@@ -54,7 +55,7 @@ def create(place: Path | Any, parts: Parts, *, shard: int, overwrite: bool = Fal
     import zarr
 
     mode: Literal["w", "w-"] = "w" if overwrite else "w-"
-    group = zarr.open_group(place, mode=mode, zarr_format=3, attributes=root_attrs(parts))
+    group = zarr.open_group(as_zarr(place), mode=mode, zarr_format=3, attributes=root_attrs(parts))
     zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=(), attrs=crs_attrs(parts))
     axes = axis_attrs(parts)
     for name, stored in parts.statics.items():
@@ -242,8 +243,9 @@ def _open_lazily(
     import dask.array as da
     from dask.base import tokenize
 
-    is_directory = isinstance(store, Path)
-    raw = xr.open_zarr(store, chunks=None, decode_coords="all", consolidated=is_directory)
+    is_published = isinstance(store, Path | Remote)
+    options: dict[str, Any] = {"decode_coords": "all", "consolidated": is_published}
+    raw = xr.open_zarr(as_zarr(store), chunks=None, **options)
     whole = np.zeros(raw.sizes["time"], np.int64)
     rows = rows[rows < whole.size]
     whole[rows] = versions[rows]
@@ -269,7 +271,7 @@ def _open_lazily(
     return lazy
 
 
-def source_name(store: Path) -> str:
+def source_name(store: Any) -> str:
     """Return how the names of dask arrays that read a store begin."""
     from dask.base import tokenize
 

@@ -27,12 +27,22 @@ from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
 from xharmonize.io.zarr.layout import SHARD, open_whole, source_name
-from xharmonize.io.zarr.parts import FORMAT, Parts, differing, is_sound, require_fit, take_apart
+from xharmonize.io.zarr.parts import (
+    CHECKSUM,
+    FORMAT,
+    Parts,
+    differing,
+    is_sound,
+    require_fit,
+    take_apart,
+)
+from xharmonize.io.zarr.remote import Remote, one_writer
 from xharmonize.io.zarr.transaction import format_in, readable_store, write_transaction
 from xharmonize.io.zarr.write import (
     Claim,
     claim,
     commit,
+    complete_rows,
     fill,
     live_claims,
     open_for_writing,
@@ -134,6 +144,7 @@ def to_zarr(
     *,
     mode: GrowMode = "w-",
     shard: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
 
@@ -150,18 +161,23 @@ def to_zarr(
         Dask cubes are written block by block with the current scheduler. A result without dates,
         such as seasons or a fit, is written as a whole, with all variables.
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
-        Directory on a file system that all workers share. An Icechunk repository gets one commit
-        on its branch ``main``; a session is written to but not committed.
+        Directory on a file system that all workers share, or a URL of an object store
+        (``s3://bucket/name.zarr``), where one writer is let in at a time and ``"w"`` replaces
+        nothing. An Icechunk repository gets one commit on its branch ``main``; a session is
+        written to but not committed.
     mode : {"w-", "w", "upsert"}
         ``"w-"`` creates a store and fails if it exists. ``"w"`` replaces an existing store once
         the new one is complete. ``"upsert"`` adds to an existing store, or creates one.
     shard : int, optional
         Side of a shard [pixels], 1024 by default. Fixed when the store is created.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes (``key``, ``secret``, ``endpoint_url``, …). Workers
+        get them with their tasks; without, each takes credentials from its environment.
 
     Returns
     -------
-    Path or Icechunk object
-        The store; for Icechunk, the object passed as `path`.
+    Path, str or Icechunk object
+        The store: its path or URL; for Icechunk, the object passed as `path`.
 
     Raises
     ------
@@ -177,11 +193,14 @@ def to_zarr(
     if shard is not None and shard < 1:
         raise StoreError("", cure="give a positive number of pixels", argument="shard", value=shard)
     if is_result(cube) and isinstance(path, str | Path):
-        return write_result(cube, _local(path), mode=mode)
+        return write_result(cube, _directory(path, storage_options), mode=mode)
     parts = take_apart(cube)
     if not isinstance(path, str | Path):
         return write_transaction(path, parts, mode=mode, shard=shard)
-    store = _local(path)
+    store = _place(path, storage_options)
+    if isinstance(store, Remote):
+        _write_remote(store, parts, mode=mode, shard=shard)
+        return store.url
     if mode == "upsert":
         _upsert(store, parts, shard=shard)
     else:
@@ -189,7 +208,12 @@ def to_zarr(
     return store
 
 
-def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
+def open_series(
+    path: Any,
+    *,
+    chunks: Mapping[str, int] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray | xr.Dataset:
     """Open a store written by `to_zarr`: complete entries only, sorted by time.
 
     The cube is a snapshot of the store. If an entry, or the whole store, is replaced later,
@@ -198,9 +222,12 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
     Parameters
     ----------
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
-        The store; for a repository, the last commit on ``main``.
+        The store, by path or URL (``s3://…``, ``https://…``); for a repository, the last commit
+        on ``main``.
     chunks : mapping, optional
         Dask chunks. Default: one per shard.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes.
 
     Returns
     -------
@@ -218,7 +245,9 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
         place = readable_store(path)
         _require_version(format_in(place), "this Icechunk store")
         return open_whole(place, chunks=chunks)
-    store = _local(path)
+    store = _place(path, storage_options)
+    if isinstance(store, Remote):
+        return _open_remote(store, chunks=chunks)
     for _ in range(2):
         _finish_swap(store)
         if is_result_store(store):
@@ -234,14 +263,78 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
     ) from missing
 
 
-def _local(path: str | Path) -> Path:
-    if "://" in str(path):
+def _place(path: str | Path, options: Mapping[str, Any] | None) -> Path | Remote:
+    """Return the directory, or the store at a URL."""
+    text = str(path)
+    if "://" in text and not text.startswith("file://"):
+        return Remote(url=text.rstrip("/"), options=dict(options or {}))
+    if options:
         raise StoreError(
-            f"{path} is a URL",
-            cure="series are written to directories, because an upsert relies on "
-            "locks and atomic renames: write locally and copy the directory",
+            "are for URLs, and path is a directory",
+            cure="leave them out",
+            argument="storage_options",
+            value=sorted(options),
         )
-    return Path(path).expanduser().resolve()
+    return Path(text.removeprefix("file://")).expanduser().resolve()
+
+
+def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
+    place = _place(path, options)
+    if isinstance(place, Remote):
+        raise StoreError(
+            f"{place} is a URL, and a result without dates is written to a directory",
+            cure="write it there and copy it, or use xarray's own to_zarr",
+        )
+    return place
+
+
+def _write_remote(place: Remote, parts: Parts, *, mode: str, shard: int | None) -> None:
+    """Write to a URL as the only writer; what a killed one left unborn is made anew."""
+    with one_writer(place) as held:
+        document = place.document()
+        if document is None and place.is_occupied():
+            raise StoreError(f"{place} holds something else", cure="choose another URL")
+        if document is None or _is_unborn(place, document, mode):
+            layout.create(place, parts, shard=shard or SHARD, overwrite=document is not None)
+            publish(place, history={})
+        elif mode != "upsert":
+            raise StoreError(
+                f"{place} exists, and object stores cannot exchange a store for another in one "
+                "step",
+                cure="mode='upsert' adds to it; to replace it name another URL, or use Icechunk",
+            )
+        _require_whole_document(place.document(), place)
+        _require_other_source(place, parts)
+        group = open_for_writing(place)
+        require_fit(group, parts, path=place)
+        layout.require_shard(group, parts, shard=shard)
+        rows = reserve(place, parts)
+        fill(place, parts, rows)
+        held.require()
+        commit(place, parts, rows)
+
+
+def _is_unborn(place: Remote, document: dict[str, Any], mode: str) -> bool:
+    """Whether a killed writer left it: never published, or made anew and without an entry."""
+    own = document.get("attributes", {}).get(MARK)
+    if not isinstance(own, dict) or own.get("format") != FORMAT:
+        return False
+    if CHECKSUM not in own:
+        return True
+    return mode != "upsert" and complete_rows(place)[0].size == 0
+
+
+def _open_remote(place: Remote, *, chunks: Mapping[str, int] | None) -> xr.DataArray | xr.Dataset:
+    document = place.document()
+    if document is None or CHECKSUM not in document.get("attributes", {}).get(MARK, {CHECKSUM: 0}):
+        raise StoreError(f"there is no store at {place}", cure="write one with to_zarr")
+    _require_whole_document(document, place)
+    try:
+        return open_whole(place, chunks=chunks)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{place} lacks an object ({error})", cure="bring it back from a copy"
+        ) from error
 
 
 def _upsert(store: Path, parts: Parts, *, shard: int | None) -> None:
@@ -333,15 +426,29 @@ def _format_of(store: Path) -> Any:
         document = json.loads((store / "zarr.json").read_text())
     except (OSError, ValueError):
         return None
-    own = document.get("attributes", {}).get("xharmonize")
+    return _format_in(document)
+
+
+def _format_in(document: Any) -> Any:
+    attrs = document.get("attributes") if isinstance(document, dict) else None
+    own = attrs.get(MARK) if isinstance(attrs, dict) else None
     return own.get("format") if isinstance(own, dict) else None
 
 
 def _require_ours(store: Path) -> None:
     if not store.exists():
         raise StoreError(f"there is no store at {store}", cure="write one with to_zarr")
-    _require_version(_format_of(store), store)
-    if not is_sound(json.loads((store / "zarr.json").read_text())):
+    try:
+        document = json.loads((store / "zarr.json").read_text())
+    except (OSError, ValueError):
+        document = None
+    _require_whole_document(document, store)
+
+
+def _require_whole_document(document: Any, store: Path | Remote) -> None:
+    """Raise `StoreError` unless a root document is ours, of this format, and what was written."""
+    _require_version(_format_in(document), store)
+    if not is_sound(document):
         raise StoreError(
             f"{store} {DAMAGED}: its zarr.json is not what was written",
             cure="bring it back from a copy, or write the store again with mode='w'",
@@ -380,7 +487,7 @@ def _require_replaceable(store: Path, mode: str) -> None:
     require_new(store, mode, cure=CURE)
 
 
-def _require_other_source(store: Path, parts: Parts) -> None:
+def _require_other_source(store: Path | Remote, parts: Parts) -> None:
     """Refuse a lazy cube that reads the entries it would replace: it could read new values."""
     own = source_name(store)
     for name, block in parts.blocks.items():
