@@ -20,7 +20,11 @@ def repository(tmp_path):
 
 
 def n_commits(repository) -> int:
-    return len(list(repository.ancestry(branch="main")))
+    """Commits that a reader of main was given; Icechunk 1 keeps those of reserved rows as parents."""
+    found = [one.message for one in repository.ancestry(branch="main")]
+    if hasattr(icechunk.Session, "amend"):
+        assert not any("rows of" in message for message in found)
+    return sum("rows of" not in message for message in found)
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "distributed"])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from xharmonize._settings import option
 from xharmonize.cube.codes import (
     CODED,
     COMPLETE,
@@ -31,6 +32,7 @@ from xharmonize.io.zarr.parts import (
     is_own_key,
     root_attrs,
 )
+from xharmonize.io.zarr.remote import Remote, as_zarr
 from xharmonize.io.zarr.write import UNREADABLE, Pixels, complete_rows, unchanged
 from xharmonize.types import IntArray
 
@@ -38,22 +40,23 @@ ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file 
 CHUNK = 256  # pixels along y and x of a chunk, the unit of reading; a shard is that of writing
 
 
-def create(place: Path | Any, parts: Parts, *, shard: int, overwrite: bool = False) -> None:
+def create(place: Path | Any, parts: Parts, *, shard: int | None, overwrite: bool = False) -> None:
     """Create an empty store (no entries) for cubes like this one.
 
     Parameters
     ----------
     place : Path or zarr store
         Location of the new store.
-    shard : int
-        Side of a shard along y and x [pixels].
+    shard : int, optional
+        Side of a shard along y and x [pixels]; by default that of `set_options`.
     overwrite : bool
         Whether to delete existing contents.
     """
     import zarr
 
+    shard = shard or option("shard")
     mode: Literal["w", "w-"] = "w" if overwrite else "w-"
-    group = zarr.open_group(place, mode=mode, zarr_format=3, attributes=root_attrs(parts))
+    group = zarr.open_group(as_zarr(place), mode=mode, zarr_format=3, attributes=root_attrs(parts))
     zarr_array(group, GRID_MAPPING, (), np.dtype(np.int64), dims=(), attrs=crs_attrs(parts))
     axes = axis_attrs(parts)
     for name, stored in parts.statics.items():
@@ -241,8 +244,9 @@ def _open_lazily(
     import dask.array as da
     from dask.base import tokenize
 
-    is_directory = isinstance(store, Path)
-    raw = xr.open_zarr(store, chunks=None, decode_coords="all", consolidated=is_directory)
+    is_published = isinstance(store, Path | Remote)
+    options: dict[str, Any] = {"decode_coords": "all", "consolidated": is_published}
+    raw = xr.open_zarr(as_zarr(store), chunks=None, **options)
     whole = np.zeros(raw.sizes["time"], np.int64)
     rows = rows[rows < whole.size]
     whole[rows] = versions[rows]
@@ -268,7 +272,7 @@ def _open_lazily(
     return lazy
 
 
-def source_name(store: Path) -> str:
+def source_name(store: Any) -> str:
     """Return how the names of dask arrays that read a store begin."""
     from dask.base import tokenize
 

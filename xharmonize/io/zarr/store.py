@@ -1,23 +1,16 @@
-"""Write cubes and results to Zarr v3 stores that can grow, and open them again.
-
-References
-----------
-Icechunk, transactional storage for Zarr, https://icechunk.io.
-"""
+"""Write cubes and results to Zarr v3 stores that can grow, and open them again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import islice, product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xharmonize._optional import require
 from xharmonize._progress import computing
 from xharmonize._replace import (
     GrowMode,
@@ -30,18 +23,27 @@ from xharmonize._replace import (
     require_new,
     written_aside,
 )
-from xharmonize._settings import option
-from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
 from xharmonize.io.zarr.layout import open_whole, source_name
-from xharmonize.io.zarr.parts import FORMAT, Parts, differing, is_sound, require_fit, take_apart
+from xharmonize.io.zarr.parts import (
+    CHECKSUM,
+    FORMAT,
+    Parts,
+    differing,
+    is_sound,
+    require_fit,
+    take_apart,
+)
+from xharmonize.io.zarr.remote import Remote, one_writer
+from xharmonize.io.zarr.transaction import format_in, readable_store, write_transaction
 from xharmonize.io.zarr.write import (
     Claim,
     claim,
     commit,
+    complete_rows,
     fill,
     live_claims,
     open_for_writing,
@@ -51,7 +53,6 @@ from xharmonize.io.zarr.write import (
     write_entries,
     writer_lock,
 )
-from xharmonize.types import IntArray
 
 MARK = "xharmonize"
 
@@ -133,157 +134,6 @@ def open_result(
     return whole if own["result"] == "Dataset" else array
 
 
-T = TypeVar("T")
-
-BRANCH = "main"
-
-AT_ONCE = 8
-"""Shards computed before they are written: at most 200 MB of six bands."""
-
-
-def write_transaction(place: Any, parts: Parts, *, mode: GrowMode, shard: int | None) -> Any:
-    """Write a cube to an Icechunk repository, session or store, and return that object.
-
-    A repository gets one commit on its branch ``main``. A session (or its store) is written to but
-    not committed, so that its owner can combine several cubes in one transaction.
-
-    Raises
-    ------
-    StoreError
-        If `place` is none of these, a session is read-only, another writer committed meanwhile, or
-        the cube does not fit.
-    """
-    icechunk = require("icechunk", extra="icechunk")
-    if not isinstance(place, icechunk.Repository):
-        _write_session(_writable(place, icechunk), parts, mode=mode, shard=shard)
-        return place
-    session = place.writable_session(BRANCH)
-    _write_session(session, parts, mode=mode, shard=shard)
-    try:
-        session.commit(f"xharmonize to_zarr, mode {mode}: {len(parts.keys)} entries")
-    except icechunk.ConflictError as error:
-        raise StoreError(
-            f"another writer committed to branch {BRANCH!r} while this one wrote ({error})",
-            cure="nothing of this write was kept: run it again",
-        ) from error
-    return place
-
-
-def readable_store(place: Any) -> Any:
-    """Return the Zarr store to read a repository, session or store by.
-
-    Raises
-    ------
-    StoreError
-        If `place` is none of these.
-    """
-    icechunk = require("icechunk", extra="icechunk")
-    if isinstance(place, icechunk.Repository):
-        place = place.readonly_session(BRANCH)
-    return _session(place, icechunk).store
-
-
-def _session(place: Any, icechunk: Any) -> Any:
-    session = place.session if isinstance(place, icechunk.IcechunkStore) else place
-    if not isinstance(session, icechunk.Session):
-        raise StoreError(
-            f"path is a {type(place).__name__}",
-            cure="give a path, or an Icechunk repository, session or store",
-        )
-    return session
-
-
-def _writable(place: Any, icechunk: Any) -> Any:
-    session = _session(place, icechunk)
-    if session.read_only:
-        raise StoreError(
-            "the Icechunk session is read-only", cure=f"open it with writable_session({BRANCH!r})"
-        )
-    return session
-
-
-def _write_session(session: Any, parts: Parts, *, mode: GrowMode, shard: int | None) -> None:
-    attrs = _root_attrs(session.store)
-    version = format_in(session.store)
-    if attrs is not None and version is None:
-        raise StoreError(
-            "the root group of this Icechunk store was not written by xharmonize",
-            cure="use another repository",
-        )
-    if mode == "w-" and attrs is not None:
-        raise StoreError(
-            "there is a store in this Icechunk repository",
-            cure="mode='w' replaces it, mode='upsert' adds to it",
-        )
-    if mode == "upsert" and version not in (None, FORMAT):
-        raise StoreError(
-            f"the store has format version {version}, this release writes {FORMAT}",
-            cure="write it again with mode='w'",
-        )
-    if mode != "upsert" or version is None:
-        layout.create(
-            session.store, parts, shard=shard or option("shard"), overwrite=attrs is not None
-        )
-    group = open_for_writing(session.store)
-    require_fit(group, parts, path="in Icechunk")
-    layout.require_shard(group, parts, shard=shard)
-    rows = reserve(session.store, parts)
-    _fill(session, parts, rows)
-    commit(session.store, parts, rows)
-
-
-def format_in(store: Any) -> Any:
-    """Format version of a store; None where there is none, or none of ours."""
-    attrs = _root_attrs(store) or {}
-    return attrs.get("xharmonize", {}).get("format")
-
-
-def _root_attrs(store: Any) -> dict[str, Any] | None:
-    """Attributes of the root group; None where there is none."""
-    import zarr
-
-    try:
-        return dict(zarr.open_group(store, mode="r", zarr_format=3).attrs)
-    except FileNotFoundError:
-        return None
-
-
-def _fill(session: Any, parts: Parts, rows: IntArray) -> None:
-    """Compute shards wherever the scheduler runs tasks, and write them here, a few at a time.
-
-    Icechunk takes writes from other processes only into sessions that have changed nothing yet,
-    and ours has reserved rows; to commit that first would make two transactions of one.
-    """
-    from dask.base import compute
-
-    group = open_for_writing(session.store)
-    for name, block in parts.blocks.items():
-        array = group[name]
-        shards = _shards(block, unit=array.shards or array.chunks)
-        for few in _batched(shards, AT_ONCE):
-            values = compute(*(lazy for _, lazy in few))
-            for (start, _), value in zip(few, values):
-                first, *rest = start
-                ends = (at + n for at, n in zip(rest, value.shape[1:]))
-                row = int(rows[first])
-                region = (slice(row, row + 1), *(slice(*edges) for edges in zip(rest, ends)))
-                array[region] = value.astype(array.dtype, copy=False)
-
-
-def _shards(block: xr.DataArray, *, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Where each shard starts, and its values: lazy where the block is."""
-    source = cut_into(block.data, unit)
-    starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in source.chunks]
-    return zip(product(*starts), source.to_delayed().ravel().tolist())
-
-
-def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut into lists of at most `size`."""
-    rest = iter(values)
-    while few := list(islice(rest, size)):
-        yield few
-
-
 MODES = ("w-", "w", "upsert")
 DAMAGED = "is damaged, or was changed by another program"
 CURE = "mode='w' replaces it, mode='upsert' adds to it"
@@ -296,6 +146,7 @@ def to_zarr(
     mode: GrowMode = "w-",
     shard: int | None = None,
     progress: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Write a cube to a Zarr v3 store, as a whole or entry by entry.
 
@@ -312,8 +163,10 @@ def to_zarr(
         Dask cubes are written block by block with the current scheduler. A result without dates,
         such as seasons or a fit, is written as a whole, with all variables.
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
-        Directory on a file system that all workers share. An Icechunk repository gets one commit
-        on its branch ``main``; a session is written to but not committed.
+        Directory on a file system that all workers share, or a URL of an object store
+        (``s3://bucket/name.zarr``), where one writer is let in at a time and ``"w"`` replaces
+        nothing. An Icechunk repository gets one commit on its branch ``main``; a session is
+        written to but not committed.
     mode : {"w-", "w", "upsert"}
         ``"w-"`` creates a store and fails if it exists. ``"w"`` replaces an existing store once
         the new one is complete. ``"upsert"`` adds to an existing store, or creates one.
@@ -322,11 +175,14 @@ def to_zarr(
         store is created.
     progress : bool, optional
         Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes (``key``, ``secret``, ``endpoint_url``, …). Workers
+        get them with their tasks; without, each takes credentials from its environment.
 
     Returns
     -------
-    Path or Icechunk object
-        The store; for Icechunk, the object passed as `path`.
+    Path, str or Icechunk object
+        The store: its path or URL; for Icechunk, the object passed as `path`.
 
     Raises
     ------
@@ -344,19 +200,27 @@ def to_zarr(
     is_path = isinstance(path, str | Path)
     with computing(f"Writing {Path(path).name}" if is_path else "Writing", progress):
         if is_result(cube) and is_path:
-            return write_result(cube, _local(path), mode=mode)
+            return write_result(cube, _directory(path, storage_options), mode=mode)
         parts = take_apart(cube)
         if not is_path:
             return write_transaction(path, parts, mode=mode, shard=shard)
-        store = _local(path)
+        store = _place(path, storage_options)
+        if isinstance(store, Remote):
+            _write_remote(store, parts, mode=mode, shard=shard)
+            return store.url
         if mode == "upsert":
             _upsert(store, parts, shard=shard)
         else:
-            _write_whole(store, parts, mode=mode, shard=shard or option("shard"))
+            _write_whole(store, parts, mode=mode, shard=shard)
         return store
 
 
-def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.DataArray | xr.Dataset:
+def open_series(
+    path: Any,
+    *,
+    chunks: Mapping[str, int] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray | xr.Dataset:
     """Open a store written by `to_zarr`: complete entries only, sorted by time.
 
     The cube is a snapshot of the store. If an entry, or the whole store, is replaced later,
@@ -365,9 +229,12 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
     Parameters
     ----------
     path : str, Path, or icechunk.Repository, Session or IcechunkStore
-        The store; for a repository, the last commit on ``main``.
+        The store, by path or URL (``s3://…``, ``https://…``); for a repository, the last commit
+        on ``main``.
     chunks : mapping, optional
         Dask chunks. Default: one per shard.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes.
 
     Returns
     -------
@@ -385,7 +252,9 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
         place = readable_store(path)
         _require_version(format_in(place), "this Icechunk store")
         return open_whole(place, chunks=chunks)
-    store = _local(path)
+    store = _place(path, storage_options)
+    if isinstance(store, Remote):
+        return _open_remote(store, chunks=chunks)
     for _ in range(2):
         _finish_swap(store)
         if is_result_store(store):
@@ -401,14 +270,78 @@ def open_series(path: Any, *, chunks: Mapping[str, int] | None = None) -> xr.Dat
     ) from missing
 
 
-def _local(path: str | Path) -> Path:
-    if "://" in str(path):
+def _place(path: str | Path, options: Mapping[str, Any] | None) -> Path | Remote:
+    """Return the directory, or the store at a URL."""
+    text = str(path)
+    if "://" in text and not text.startswith("file://"):
+        return Remote(url=text.rstrip("/"), options=dict(options or {}))
+    if options:
         raise StoreError(
-            f"{path} is a URL",
-            cure="series are written to directories, because an upsert relies on "
-            "locks and atomic renames: write locally and copy the directory",
+            "are for URLs, and path is a directory",
+            cure="leave them out",
+            argument="storage_options",
+            value=sorted(options),
         )
-    return Path(path).expanduser().resolve()
+    return Path(text.removeprefix("file://")).expanduser().resolve()
+
+
+def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
+    place = _place(path, options)
+    if isinstance(place, Remote):
+        raise StoreError(
+            f"{place} is a URL, and a result without dates is written to a directory",
+            cure="write it there and copy it, or use xarray's own to_zarr",
+        )
+    return place
+
+
+def _write_remote(place: Remote, parts: Parts, *, mode: str, shard: int | None) -> None:
+    """Write to a URL as the only writer; what a killed one left unborn is made anew."""
+    with one_writer(place) as held:
+        document = place.document()
+        if document is None and place.is_occupied():
+            raise StoreError(f"{place} holds something else", cure="choose another URL")
+        if document is None or _is_unborn(place, document, mode):
+            layout.create(place, parts, shard=shard, overwrite=document is not None)
+            publish(place, history={})
+        elif mode != "upsert":
+            raise StoreError(
+                f"{place} exists, and object stores cannot exchange a store for another in one "
+                "step",
+                cure="mode='upsert' adds to it; to replace it name another URL, or use Icechunk",
+            )
+        _require_whole_document(place.document(), place)
+        _require_other_source(place, parts)
+        group = open_for_writing(place)
+        require_fit(group, parts, path=place)
+        layout.require_shard(group, parts, shard=shard)
+        rows = reserve(place, parts)
+        fill(place, parts, rows)
+        held.require()
+        commit(place, parts, rows)
+
+
+def _is_unborn(place: Remote, document: dict[str, Any], mode: str) -> bool:
+    """Whether a killed writer left it: never published, or made anew and without an entry."""
+    own = document.get("attributes", {}).get(MARK)
+    if not isinstance(own, dict) or own.get("format") != FORMAT:
+        return False
+    if CHECKSUM not in own:
+        return True
+    return mode != "upsert" and complete_rows(place)[0].size == 0
+
+
+def _open_remote(place: Remote, *, chunks: Mapping[str, int] | None) -> xr.DataArray | xr.Dataset:
+    document = place.document()
+    if document is None or CHECKSUM not in document.get("attributes", {}).get(MARK, {CHECKSUM: 0}):
+        raise StoreError(f"there is no store at {place}", cure="write one with to_zarr")
+    _require_whole_document(document, place)
+    try:
+        return open_whole(place, chunks=chunks)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{place} lacks an object ({error})", cure="bring it back from a copy"
+        ) from error
 
 
 def _upsert(store: Path, parts: Parts, *, shard: int | None) -> None:
@@ -419,7 +352,7 @@ def _upsert(store: Path, parts: Parts, *, shard: int | None) -> None:
             require_free(claims, parts.keys)
             _clean_up(store, claims)
             if not store.exists() or not any(store.iterdir() if store.is_dir() else [store]):
-                _make_empty(store, parts, shard=shard or option("shard"))
+                _make_empty(store, parts, shard=shard)
             _require_ours(store)
             _require_undamaged(store)
             _require_other_source(store, parts)
@@ -433,7 +366,7 @@ def _upsert(store: Path, parts: Parts, *, shard: int | None) -> None:
             commit(store, parts, rows)
 
 
-def _make_empty(store: Path, parts: Parts, *, shard: int) -> None:
+def _make_empty(store: Path, parts: Parts, *, shard: int | None) -> None:
     """Make the store aside, so that it appears at `store` in one step."""
     partial = beside(store, "partial")
     layout.create(partial, parts, shard=shard)
@@ -441,7 +374,7 @@ def _make_empty(store: Path, parts: Parts, *, shard: int) -> None:
     exchange(partial, store)
 
 
-def _write_whole(store: Path, parts: Parts, *, mode: str, shard: int) -> None:
+def _write_whole(store: Path, parts: Parts, *, mode: str, shard: int | None) -> None:
     """Write a new store next to the old one, then swap: a kill leaves the old one intact."""
     with ExitStack() as held:
         with writer_lock(store):
@@ -500,15 +433,29 @@ def _format_of(store: Path) -> Any:
         document = json.loads((store / "zarr.json").read_text())
     except (OSError, ValueError):
         return None
-    own = document.get("attributes", {}).get("xharmonize")
+    return _format_in(document)
+
+
+def _format_in(document: Any) -> Any:
+    attrs = document.get("attributes") if isinstance(document, dict) else None
+    own = attrs.get(MARK) if isinstance(attrs, dict) else None
     return own.get("format") if isinstance(own, dict) else None
 
 
 def _require_ours(store: Path) -> None:
     if not store.exists():
         raise StoreError(f"there is no store at {store}", cure="write one with to_zarr")
-    _require_version(_format_of(store), store)
-    if not is_sound(json.loads((store / "zarr.json").read_text())):
+    try:
+        document = json.loads((store / "zarr.json").read_text())
+    except (OSError, ValueError):
+        document = None
+    _require_whole_document(document, store)
+
+
+def _require_whole_document(document: Any, store: Path | Remote) -> None:
+    """Raise `StoreError` unless a root document is ours, of this format, and what was written."""
+    _require_version(_format_in(document), store)
+    if not is_sound(document):
         raise StoreError(
             f"{store} {DAMAGED}: its zarr.json is not what was written",
             cure="bring it back from a copy, or write the store again with mode='w'",
@@ -547,7 +494,7 @@ def _require_replaceable(store: Path, mode: str) -> None:
     require_new(store, mode, cure=CURE)
 
 
-def _require_other_source(store: Path, parts: Parts) -> None:
+def _require_other_source(store: Path | Remote, parts: Parts) -> None:
     """Refuse a lazy cube that reads the entries it would replace: it could read new values."""
     own = source_name(store)
     for name, block in parts.blocks.items():

@@ -49,6 +49,7 @@ from xharmonize.cube.codes import (
 )
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr.parts import Parts, seal
+from xharmonize.io.zarr.remote import Remote, as_zarr
 from xharmonize.types import AnyArray, IntArray
 
 LOCK_WAIT = 60.0
@@ -338,7 +339,7 @@ def _read(store: Any, name: str) -> IntArray:
     import zarr
 
     try:
-        return np.asarray(zarr.open_array(store, path=name, mode="r", zarr_format=3)[:])
+        return np.asarray(zarr.open_array(as_zarr(store), path=name, mode="r", zarr_format=3)[:])
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
@@ -386,7 +387,7 @@ def reserve(path: Path | Any, parts: Parts) -> IntArray:
     return rows
 
 
-def fill(path: Path, parts: Parts, rows: IntArray) -> None:
+def fill(path: Path | Remote, parts: Parts, rows: IntArray) -> None:
     """Write the pixels with the current scheduler, one shard per task."""
     from dask.base import compute
 
@@ -416,11 +417,12 @@ def open_for_writing(path: Path | Any) -> Any:
     """Open the root group by the metadata of the arrays themselves, not the published copy."""
     import zarr
 
-    return zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+    return zarr.open_group(as_zarr(path), mode="r+", zarr_format=3, use_consolidated=False)
 
 
 def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) -> None:
-    """Put the metadata of all arrays into the root ``zarr.json``, by one atomic rename.
+    """Put the metadata of all arrays into the root ``zarr.json``, by one atomic rename, or
+    by replacing the object of a URL.
 
     zarr-python calls this consolidated metadata. xarray prefers it, so a plain reader goes from
     one whole state of the store to the next, and never meets arrays of different lengths.
@@ -432,15 +434,11 @@ def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) 
     grow : bool
         False publishes new attributes (meanings of codes) under the shapes of before.
     """
-    if not isinstance(path, Path):
+    if not isinstance(path, Path | Remote):
         _append_history(open_for_writing(path).attrs, history)
         return
-    root = path / "zarr.json"
-    document = json.loads(root.read_text())
+    document, arrays = _described(path)
     before = document.get("consolidated_metadata", {}).get("metadata", {})
-    arrays = {
-        file.parent.name: json.loads(file.read_text()) for file in sorted(path.glob("*/zarr.json"))
-    }
     if not grow:
         arrays = {name: array | {"shape": before[name]["shape"]} for name, array in arrays.items()}
     document["consolidated_metadata"] = {
@@ -450,9 +448,24 @@ def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) 
     }
     _append_history(document["attributes"], history)
     seal(document)
+    text = json.dumps(document, indent=2)
+    if isinstance(path, Remote):
+        path.write("zarr.json", text.encode())
+        return
     partial = path / f"zarr.json.{uuid.uuid4().hex}.partial"
-    partial.write_text(json.dumps(document, indent=2))
-    os.replace(partial, root)
+    partial.write_text(text)
+    os.replace(partial, path / "zarr.json")
+
+
+def _described(place: Path | Remote) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Root document, and what the arrays say of themselves, by name."""
+    if isinstance(place, Path):
+        files = sorted(place.glob("*/zarr.json"))
+        arrays = {file.parent.name: json.loads(file.read_text()) for file in files}
+        return json.loads((place / "zarr.json").read_text()), arrays
+    names = sorted(name for name, _ in open_for_writing(place).arrays())
+    arrays = {name: json.loads(place.read(f"{name}/zarr.json") or b"{}") for name in names}
+    return place.document() or {}, arrays
 
 
 def _owned_keys(group: Any) -> list[tuple[int, str, str] | None]:
@@ -511,7 +524,9 @@ def _append_history(attrs: Any, new: Mapping[str, Any]) -> None:
         attrs["history"] = "\n".join([*past, *lines])
 
 
-def _write_array(block: xr.DataArray, *, path: Path, rows: IntArray, unit: Sequence[int]) -> Any:
+def _write_array(
+    block: xr.DataArray, *, path: Path | Remote, rows: IntArray, unit: Sequence[int]
+) -> Any:
     """Return a lazy array whose blocks write shards as they are computed."""
     import dask.array as da
 
@@ -520,7 +535,7 @@ def _write_array(block: xr.DataArray, *, path: Path, rows: IntArray, unit: Seque
     return da.map_blocks(
         write_block,
         source,
-        path=str(path),
+        path=path,
         variable=str(block.name),
         rows=rows,
         chunks=tuple((1,) * len(sizes) for sizes in source.chunks),
@@ -533,17 +548,29 @@ def _write_array(block: xr.DataArray, *, path: Path, rows: IntArray, unit: Seque
 def write_block(
     block: AnyArray,
     *,
-    path: str,
+    path: Path | Remote,
     variable: str,
     rows: IntArray,
     block_info: Mapping[Any, Any] | None = None,
 ) -> AnyArray:
     """Write one block of one date and return a single zero, so that nothing piles up."""
+    write_region(path, block, variable=variable, rows=rows, block_info=block_info)
+    return np.zeros((1,) * block.ndim, np.uint8)
+
+
+def write_region(
+    store: Any,
+    block: AnyArray,
+    *,
+    variable: str,
+    rows: IntArray,
+    block_info: Mapping[Any, Any] | None,
+) -> None:
+    """Write a block of a lazy array into the row of its date."""
     import zarr
 
     if block_info:
         (row, *_), *rest = block_info[0]["array-location"]
-        array = zarr.open_array(path, path=variable, mode="r+", zarr_format=3)
+        array = zarr.open_array(as_zarr(store), path=variable, mode="r+", zarr_format=3)
         region = (slice(rows[row], rows[row] + 1), *(slice(*edges) for edges in rest))
         array[region] = block.astype(array.dtype, copy=False)
-    return np.zeros((1,) * block.ndim, np.uint8)
