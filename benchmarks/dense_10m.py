@@ -4,10 +4,11 @@ Run ``python benchmarks/dense_10m.py simulated FOLDER [--picture FILE]`` or ``â€
 
 - *simulated*: fields that all bear winter wheat and then maize, as in paper 003, section 5.2; all
   dates of Sentinel-2 between mid May and mid July are taken away, as if there had been clouds,
-  those of Landsat are as they come. NDVI of either series is smoothed to days; two seasons are found if
-  there are two peaks with a prominence of at least 0.2 (`scipy.signal.find_peaks`), and the gap is
-  not filled unless a limit of 90 days is asked for. Judged on pixels of two crops by NDVI of the
-  truth: how many pixels have two seasons, the day of lowest NDVI between them, RMSE in the gap.
+  those of Landsat are as they come. NDVI of either series is smoothed to days; two seasons are
+  found if there are two peaks with a prominence of at least 0.2 (`scipy.signal.find_peaks`), and
+  the gap is not filled unless a limit of 90 days is asked for. Judged on pixels of two crops by
+  NDVI of the truth: how many pixels have two seasons, the day of lowest NDVI between them, RMSE in
+  the gap.
 - *real* (``flanders-2018``): clear dates of Sentinel-2 are hidden, with all others within so many
   days of them, and NDVI at 10 m on their days is compared with what they had observed. Needs the
   real observations (``XHARMONIZE_DATA``, or ``../shared/data``).

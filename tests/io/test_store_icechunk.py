@@ -20,7 +20,7 @@ def repository(tmp_path):
 
 
 def n_commits(repository) -> int:
-    """Commits that a reader of main was given; Icechunk 1 keeps those of reserved rows as parents."""
+    """Commits that a reader was given; Icechunk 1 keeps those of reserved rows as parents."""
     found = [one.message for one in repository.ancestry(branch="main")]
     if hasattr(icechunk.Session, "amend"):
         assert not any("rows of" in message for message in found)

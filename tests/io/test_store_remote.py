@@ -171,7 +171,8 @@ def test_a_second_process_reads_while_one_writes_or_dies(kind, die, options, tmp
     writer = start(kind, endpoint, tmp_path, die=die)
     end = time.monotonic() + 60
     while not (tmp_path / "filling").exists():
-        assert time.monotonic() < end and writer.poll() is None, writer.stderr.read()
+        assert time.monotonic() < end
+        assert writer.poll() is None, writer.stderr.read()
         time.sleep(0.02)
     seen = xh.open_series(place, **said)
     # A date that is being replaced is hidden in a plain store; in Icechunk main has not moved.

@@ -7,7 +7,7 @@ tried, not believed: putting the lock a second time has to fail.
 
 References
 ----------
-Conditional writes, Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
+Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
 """
 
 from __future__ import annotations

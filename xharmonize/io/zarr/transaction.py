@@ -207,7 +207,8 @@ def _root_attrs(store: Any) -> dict[str, Any] | None:
 
 def _fill_by_forks(session: Any, parts: Parts, rows: IntArray) -> list[Any]:
     """Write shards where the scheduler runs tasks; return forks that hold where they lie."""
-    import dask
+    from dask.base import compute
+    from dask.delayed import delayed
 
     fork = pickle.dumps(session.fork())
     group = open_for_writing(session.store)
@@ -215,9 +216,9 @@ def _fill_by_forks(session: Any, parts: Parts, rows: IntArray) -> list[Any]:
     for name, block in parts.blocks.items():
         unit = group[name].shards or group[name].chunks
         forks = _write_shards(block, fork=fork, rows=rows, unit=unit).to_delayed().ravel()
-        merge = dask.delayed(_merge, pure=False)
+        merge = delayed(_merge, pure=False)
         merged += [merge(few) for few in _batched(forks.tolist(), MERGED)]
-    return [pickle.loads(one) for one in dask.compute(*merged)]
+    return [pickle.loads(one) for one in compute(*merged)]
 
 
 def _write_shards(block: xr.DataArray, *, fork: bytes, rows: IntArray, unit: Sequence[int]) -> Any:

@@ -421,8 +421,9 @@ def open_for_writing(path: Path | Any) -> Any:
 
 
 def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) -> None:
-    """Put the metadata of all arrays into the root ``zarr.json``, by one atomic rename, or
-    by replacing the object of a URL.
+    """Put the metadata of all arrays into the root ``zarr.json``, in one step.
+
+    That is a rename, or replacing the object of a URL.
 
     zarr-python calls this consolidated metadata. xarray prefers it, so a plain reader goes from
     one whole state of the store to the next, and never meets arrays of different lengths.
