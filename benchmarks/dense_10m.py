@@ -190,7 +190,7 @@ def draw(season: Season, ndvi: Any, lines: Any, path: Path) -> None:
             ax.plot(part["time"], part, mark, ms=4, ls="", label=label)
         ax.set_title(name, fontsize=9)
         ax.set_ylabel("NDVI")
-    axes[1].legend(fontsize=8, loc="lower right")
+    axes[1].legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
