@@ -3,8 +3,8 @@
 Run ``python benchmarks/dense_10m.py simulated FOLDER [--picture FILE]`` or ``… real``.
 
 - *simulated*: fields that all bear winter wheat and then maize, as in paper 003, section 5.2; all
-  dates of Sentinel-2 between mid May and mid July are taken away, as if there had been clouds, those
-  of Landsat are as they come. NDVI of either series is smoothed to days; two seasons are found if
+  dates of Sentinel-2 between mid May and mid July are taken away, as if under clouds, those of
+  Landsat are as they come. NDVI of either series is smoothed to days; two seasons are found if
   there are two peaks with a prominence of at least 0.2 (`scipy.signal.find_peaks`), and the gap is
   not filled unless a limit of 90 days is asked for. Judged on pixels of two crops by NDVI of the
   truth: how many pixels have two seasons, the day of lowest NDVI between them, RMSE in the gap.
@@ -193,7 +193,6 @@ def draw(season: Season, ndvi: Any, lines: Any, path: Path) -> None:
     axes[1].legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-
 
 
 def real(around: float) -> pd.DataFrame:
