@@ -3,12 +3,11 @@
 Run ``python benchmarks/dense_10m.py simulated FOLDER [--picture FILE]`` or ``… real``.
 
 - *simulated*: fields that all bear winter wheat and then maize, as in paper 003, section 5.2; all
-  dates of Sentinel-2 between mid May and mid July are taken away, as if there had been clouds,
-  those of Landsat are as they come. NDVI of either series is smoothed to days; two seasons are
-  found if there are two peaks with a prominence of at least 0.2 (`scipy.signal.find_peaks`), and
-  the gap is not filled unless a limit of 90 days is asked for. Judged on pixels of two crops by
-  NDVI of the truth: how many pixels have two seasons, the day of lowest NDVI between them, RMSE in
-  the gap.
+  dates of Sentinel-2 between mid May and mid July are taken away, as if under clouds, those of
+  Landsat are as they come. NDVI of either series is smoothed to days; two seasons are found if
+  there are two peaks with a prominence of at least 0.2 (`scipy.signal.find_peaks`), and the gap is
+  not filled unless a limit of 90 days is asked for. Judged on pixels of two crops by NDVI of the
+  truth: how many pixels have two seasons, the day of lowest NDVI between them, RMSE in the gap.
 - *real* (``flanders-2018``): clear dates of Sentinel-2 are hidden, with all others within so many
   days of them, and NDVI at 10 m on their days is compared with what they had observed. Needs the
   real observations (``XHARMONIZE_DATA``, or ``../shared/data``).
@@ -60,7 +59,7 @@ def alone(sentinel: xr.DataArray) -> Any:
 
 
 def daily(ndvi: Any, max_gap: float) -> xr.DataArray:
-    found = xh.series.smooth(ndvi, step="1D", max_gap=max_gap)
+    found = xh.smooth(ndvi, step="1D", max_gap=max_gap)
     return found["ndvi"] if isinstance(found, xr.Dataset) else found
 
 
@@ -196,9 +195,6 @@ def draw(season: Season, ndvi: Any, lines: Any, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-HIDDEN = ("2018-05-05", "2018-06-06", "2018-06-30", "2018-07-15", "2018-08-04", "2018-09-28")
-
-
 def real(around: float) -> pd.DataFrame:
     """Clear dates of Flanders hidden, with all others of Sentinel-2 within days around."""
     folder = Path(os.environ.get("XHARMONIZE_DATA", "../shared/data"))
@@ -266,7 +262,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
         found = simulated(given.folder, given.picture)
         print(found.round(3).to_string())
         return found
-    for around in (5.0, 15.0):  # with more no gap is short enough to be filled
+    for around in (5.0, 15.0):  # by 30 the gap is longer than what is filled
         found = real(around)
         print(f"\nall dates of Sentinel-2 within {around:g} days hidden")
         print(found.round(4).to_string())
