@@ -59,7 +59,7 @@ def alone(sentinel: xr.DataArray) -> Any:
 
 
 def daily(ndvi: Any, max_gap: float) -> xr.DataArray:
-    found = xh.smooth(ndvi, step="1D", max_gap=max_gap)
+    found = xh.series.smooth(ndvi, step="1D", max_gap=max_gap)
     return found["ndvi"] if isinstance(found, xr.Dataset) else found
 
 
