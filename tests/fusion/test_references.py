@@ -117,3 +117,10 @@ def test_what_cannot_be_found_is_told():
     found = find_references(landsat(), sentinel())
     with pytest.raises(TimeAxisError, match="cube that they were found in"):
         take_references(sentinel(dates=DAYS[1:]), found)
+
+
+def test_no_date_and_no_other_date_are_told():
+    with pytest.raises(TimeAxisError, match="no date"):
+        find_references(sentinel().isel(time=[]), sentinel())
+    with pytest.raises(TimeAxisError, match=r"nearest is 5\.0 days"):
+        find_references(sentinel(), tolerance="2D")

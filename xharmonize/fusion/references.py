@@ -98,10 +98,13 @@ def find_references(
     usable = np.ones(wanted.sizes["time"], bool)
     if screened is not None:
         usable = screened.usable(min_valid, max_score)
+    if not usable.any():
+        raise TimeAxisError(
+            "no date is clear enough to be a reference", cure="lower min_valid=, raise max_score="
+        )
     gaps, is_near = gaps_between(wanted, array, limits["tolerance"])
-    if other is None:
-        is_near &= np.abs(gaps) >= SAME_PASS
-    steps = _chosen(wanted, gaps, is_near, usable, rule)
+    is_other = np.abs(gaps) >= SAME_PASS if other is None else np.ones_like(is_near)
+    steps = _chosen(wanted, gaps, is_near, is_other & usable[:, None], rule)
     found = _described(array, wanted, steps)
     if screened is not None:
         for name in ("clear_fraction", "outlier_score"):
@@ -152,7 +155,7 @@ def find_pair_references(
     near = as_cube(target_of(pairs))
     partner = as_cube(next(iter(source_groups(pairs).values())))
     gaps, is_near = gaps_between(near, array, limits["tolerance"])
-    steps = _chosen(near, gaps, is_near, np.ones(near.sizes["time"], bool), rule)
+    steps = _chosen(near, gaps, is_near, np.ones_like(is_near), rule)
     attrs = with_history({}, _worded("find_pair_references", limits))
     coarse, other = (_described(array, side, steps) for side in (partner, near))
     return coarse.assign_attrs(attrs), other.assign_attrs(attrs)
@@ -229,6 +232,8 @@ def _worded(name: str, limits: dict[str, Any]) -> str:
 
 def _require_described(part: xr.DataArray) -> None:
     require_dates(part, what="find_references")
+    if part.sizes["time"] == 0:
+        raise TimeAxisError("a cube has no date", cure="a selection before may have left none")
     lost = [name for name in ("sensor", "platform", "item_id") if name not in part.coords]
     if lost:
         raise ContractError(
@@ -256,18 +261,14 @@ def _chosen(
 
     Parameters
     ----------
-    gaps, is_near : (other, time) array
-        Reference minus date, and whether it is tolerated.
+    gaps, is_near, usable : (other, time) array
+        Reference minus date, whether that is tolerated, and whether it may be a reference.
     """
-    if not usable.any():
-        raise TimeAxisError(
-            "no date is clear enough to be a reference", cure="lower min_valid=, raise max_score="
-        )
     zero = np.timedelta64(0, "ns")
     side = {"nearest": np.ones_like(is_near), "before": gaps <= zero, "after": gaps > zero}[rule]
-    ok = is_near & side & usable[:, None]
+    ok = is_near & side & usable
     if gaps.shape[1] and not ok.any():
-        near = np.abs(gaps)[side & usable[:, None]]
+        near = np.abs(gaps)[side & usable]
         told = f", the nearest is {near.min() / np.timedelta64(1, 'D'):.1f} days away"
         raise TimeAxisError(
             f"no date has a clear reference {'near' if rule == 'nearest' else rule} it within "
