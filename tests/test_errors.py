@@ -52,7 +52,7 @@ def test_unknown_names_suggest_the_nearest_and_case_counts_for_nothing(cube):
     landsat = example_cube("landsat-c2-l2", platform="landsat-8", resolution=30.0)
     sensor = xh.sensors.get_sensor("sentinel-2-l2a")
     asks = [
-        (lambda: xh.index(cube, "NDVI"), "ndvi"),
+        (lambda: xh.index(cube, "Ndvi"), "ndvi"),
         (lambda: xh.load_model("HLS_v2"), "hls-v2"),
         (lambda: xh.metrics.get_metric("RMSE"), "rmse"),
         (lambda: sensor.instrument("Sentinel-2A"), "sentinel-2a"),

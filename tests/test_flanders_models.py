@@ -119,6 +119,7 @@ def test_the_command_line_gives_what_the_functions_give(catalog, bundle, tmp_pat
     np.testing.assert_allclose(actual.sel(band=like["band"]), like, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tables_per_tile_give_each_date_the_distribution_of_the_reference(catalog, tmp_path):
     when = {"datetime": "2018-07-01/2018-07-31"}
     landsat = xh.open_stac(catalog, collection=TARGET, bands=["red", "nir08"], **when)

@@ -41,6 +41,7 @@ def mapped(tmp_path_factory):
     return folder, catalog, network.eval()
 
 
+@pytest.mark.slow
 def test_their_network_gives_here_what_it_gives_there(mapped):
     import torch
 

@@ -38,6 +38,7 @@ def recipe_of(catalog: str, folder: Path, **tables: dict) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_recipe_gives_what_the_calls_give(catalog, tmp_path):
     pytest.importorskip("stackstac")
     done = xh.run(recipe_of(catalog, tmp_path / "out", smooth={"step": "5D"}))

@@ -212,6 +212,7 @@ def test_an_api_is_a_source_too(capsys, scenes, tmp_path):
     assert list(xh.open_series(tmp_path / "r.zarr")["band"].values) == ["red", "nir08"]
 
 
+@pytest.mark.slow
 def test_the_demo_runs_and_sums_up(capsys, tmp_path):
     run = ["demo", "--out", tmp_path / "demo", "--size", "420", *SHORT]
     code, out, err = call(capsys, *run)

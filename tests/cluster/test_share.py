@@ -156,6 +156,7 @@ def test_an_asynchronous_client_is_refused(bundle):
         asyncio.run(share())
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_gone_is_an_error(bundle):
     scheduler = subprocess.Popen(
         [

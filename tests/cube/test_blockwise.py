@@ -22,7 +22,13 @@ PACKAGE = Path(blockwise.__file__).parents[1]
 ONE_PLACE = PACKAGE / "cube" / "blockwise.py"
 # Blocks that read or write files where they lie: lazy whatever they are given, and told by Dask
 # which block they are; figures and the simulator stand apart.
-OWN_GRAPHS = {"io/cog/catalog.py", "io/zarr/write.py", "plot/scatter.py", "simulate/truth.py"}
+OWN_GRAPHS = {
+    "io/cog/catalog.py",
+    "io/zarr/transaction.py",
+    "io/zarr/write.py",
+    "plot/scatter.py",
+    "simulate/truth.py",
+}
 
 
 def numbers(*shape):

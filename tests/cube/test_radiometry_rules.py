@@ -488,6 +488,7 @@ def test_a_missing_band_is_named_with_those_that_are_there():
         read_scenes(sentinel2(baseline="02.14"), bands=["red", "swir16"])
 
 
+@pytest.mark.slow
 # ---------------------------------------------------------------- simulated items, every dialect
 def test_simulated_items_of_every_dialect_are_settled_as_their_pixels_are():
     from xharmonize.simulate import Metadata, Simulation, make_item

@@ -123,6 +123,7 @@ def test_nothing_is_computed(coarse, fine, no_compute):
         assert_lazy(xh.sharpen(lazy, near, references=found))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(chunks=chunkings(coarse_cube()), fine_chunks=chunkings(fine_cube()))
 def test_results_do_not_depend_on_chunks(chunks, fine_chunks):

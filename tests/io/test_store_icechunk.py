@@ -6,6 +6,7 @@ import dask
 import dask.array as da
 import pytest
 import xarray as xr
+from helpers.marks import first_quick
 
 import xharmonize as xh
 from xharmonize.testing import assert_lazy, example_cube
@@ -27,7 +28,7 @@ def n_commits(repository) -> int:
     return sum("rows of" not in message for message in found)
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "distributed"])
+@pytest.mark.parametrize("scheduler", first_quick(["synchronous", "threads", "distributed"]))
 def test_a_repository_gets_one_commit_for_each_write(repository, scheduler):
     cube = example_cube(chunks={"time": 1, "y": 10})
     later = example_cube(dates=LATER, seed=3, chunks={"time": 1})

@@ -87,6 +87,7 @@ def test_fields_that_were_never_seen_are_classified(series):
     assert (found.where(labels == 0, 0) == 0).all()
 
 
+@pytest.mark.slow
 def test_what_one_field_teaches_is_not_tested_on_that_field(series):
     """Each field has a value of its own: who has seen some of its pixels knows the others."""
     labels = labels_of(series)

@@ -223,6 +223,7 @@ def test_a_bundle_of_two_dates_fills(filling, fill_pairs, tmp_path):
     xr.testing.assert_allclose(lazy.compute(), found, rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_suit_the_sources(fill_store, sharpen_store, tmp_path):
     with pytest.raises(FitError, match="nothing for 'esrcnn' to sharpen"):
         loop_of(method_of("esrcnn"), fill_store.only(["reference"]), FILL_DATA, tmp_path)

@@ -128,6 +128,7 @@ def long_alone(pairs, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_more_than_steps_since_the_checkpoint(
     client, pairs, long_alone, tmp_path
 ):
@@ -151,6 +152,7 @@ def by_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_checkpoint_and_any_number_of_ranks_goes_on(
     client, pairs, long_alone, tmp_path, by_ctrl_c
 ):
@@ -190,6 +192,7 @@ def test_what_cannot_be_is_refused_before_samples_are_cut(client, pairs, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["by Ctrl-C", "as if killed"])
 def test_workers_that_see_another_folder_get_samples_over_the_scheduler(
     client, pairs, long_alone, tmp_path, monkeypatch, by_ctrl_c, ends

@@ -78,6 +78,7 @@ def test_an_interrupted_training_goes_on_with_its_samples(pairs, tmp_path, monke
     assert not is_there(place)
 
 
+@pytest.mark.slow
 def test_what_is_at_a_url_stays_and_what_is_not_whole_goes(pairs, tmp_path):
     place = f"memory://{tmp_path.name}/samples.zarr"
     store = build_store(pairs, place, DATA)

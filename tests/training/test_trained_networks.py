@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.marks import first_quick
 from helpers.training import make_cubes, make_pairs
 
 import xharmonize as xh
@@ -45,7 +46,7 @@ def train(method, pairs, out):
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", first_quick(METHODS))
 def test_what_was_trained_maps_cubes_lazily_and_in_any_chunks(
     name, pairs, cubes, tmp_path, no_compute
 ):
@@ -63,7 +64,7 @@ def test_what_was_trained_maps_cubes_lazily_and_in_any_chunks(
     assert near < (0.5 if "printed" in name else 0.01)
 
 
-@pytest.mark.parametrize("name", ["mgan", "tile-lut-conv"])
+@pytest.mark.parametrize("name", first_quick(["mgan", "tile-lut-conv"]))
 def test_an_interrupted_training_ends_as_one_that_was_not(name, pairs, tmp_path, monkeypatch):
     """Two optimisers, the discriminator's spectral norms, batch statistics and all."""
     from xharmonize.models.bundle import read_weights
