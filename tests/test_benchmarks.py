@@ -405,6 +405,12 @@ def test_sharpening_of_real_dates(data, tmp_path):
     assert picture.exists()
 
 
+def test_networks_of_fusion(capsys):
+    found = import_benchmark("fusion_networks").main(["--small"])
+    assert all(rate > 0 for rates in found.values() for rate in rates.values())
+    assert capsys.readouterr().out.count("× bare") == 2
+
+
 def test_kernels_of_fusion(capsys):
     found = import_benchmark("fusion").main(["--small"])
     assert found["STARFM-SI"]["numpy, pixel by pixel"] > 10 * found["STARFM-SI"]["ours"]
