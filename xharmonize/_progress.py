@@ -83,9 +83,8 @@ def _bar(words: str) -> Iterator[tuple[Any, Any]]:
         _drawn.remove(words)
 
 
-@contextmanager
-def _terminal_bar(words: str) -> Iterator[tuple[Any, Any]]:
-    from rich.console import Console
+def make_bar(console: Any, *, is_off: bool = False) -> Any:
+    """Return a bar of rich on a console."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -94,13 +93,16 @@ def _terminal_bar(words: str) -> Iterator[tuple[Any, Any]]:
         TimeElapsedColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    words = TextColumn("{task.description}")
+    columns = (words, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=is_off)
+
+
+@contextmanager
+def _terminal_bar(words: str) -> Iterator[tuple[Any, Any]]:
+    from rich.console import Console
+
+    with make_bar(Console(stderr=True)) as bar:
         yield bar, bar.add_task(words, total=None)
 
 

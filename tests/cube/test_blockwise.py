@@ -24,7 +24,6 @@ ONE_PLACE = PACKAGE / "cube" / "blockwise.py"
 # which block they are; figures and the simulator stand apart.
 OWN_GRAPHS = {
     "io/cog/catalog.py",
-    "io/zarr/transaction.py",
     "io/zarr/write.py",
     "plot/scatter.py",
     "simulate/truth.py",

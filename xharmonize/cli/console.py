@@ -13,22 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from typer.core import TyperCommand
 
-from xharmonize._progress import tasks_of
+from xharmonize._progress import make_bar, tasks_of
 from xharmonize.errors import XHarmonizeError, XHarmonizeWarning, printable, worded
 
 # Without a terminal rich would wrap at 80 columns, and tables in a log would be hard to search.
@@ -240,13 +234,16 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     OUT.print(table)
 
 
+def as_plain(value: Any) -> Any:
+    """A value as a plain number, text or None, for tables and JSON."""
+    item = value.item() if isinstance(value, np.generic | np.ndarray) else value
+    return item if isinstance(item, (int, float, str, type(None))) else str(item)
+
+
 def _json(value: Any) -> Any:
     """A cell as JSON has it: null for NaN."""
-    if hasattr(value, "item") and not isinstance(value, str):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+    item = as_plain(value)
+    return None if isinstance(item, float) and not math.isfinite(item) else item
 
 
 def _cell(value: Any) -> str:
@@ -271,16 +268,10 @@ def counted(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def _bar(description: str) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
     if not ERR.is_terminal and not STYLE.is_quiet:
         ERR.print(f"{plain(description)} …", highlight=False)
     is_off = STYLE.is_quiet or not ERR.is_terminal
-    with Progress(*columns, console=ERR, disable=is_off) as bar:
+    with make_bar(ERR, is_off=is_off) as bar:
         task = bar.add_task(plain(description), total=None)
         yield bar, task
         bar.update(task, total=1, completed=1)

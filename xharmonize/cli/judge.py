@@ -349,7 +349,7 @@ def _wide(scores: xr.Dataset, dims: Sequence[Any]) -> list[dict[str, Any]]:
     for k in range(part.sizes["row"]):
         here = part.isel(row=k)
         rows.append(
-            {str(dim): _plain(here[dim].values) for dim in dims}
+            {str(dim): console.as_plain(here[dim].values) for dim in dims}
             | {labels[name]: here[name].item() for name in names}
         )
     return rows
@@ -364,17 +364,12 @@ def _long(scores: xr.Dataset) -> list[dict[str, Any]]:
         for k in range(flat.sizes["row"]):
             here = flat.isel(row=k)
             place = {
-                str(dim): _plain(here[dim].values) if dim in array.dims else "all" for dim in dims
+                str(dim): console.as_plain(here[dim].values) if dim in array.dims else "all"
+                for dim in dims
             }
             value = {"metric": str(name), "value": here.item(), "units": array.attrs["units"]}
             rows.append(place | value)
     return rows
-
-
-def _plain(value: Any) -> Any:
-    """A label as a plain number or string, for tables and JSON."""
-    item = value.item() if hasattr(value, "item") else value
-    return item if isinstance(item, (int, float, str)) else str(item)
 
 
 def _title(dims: Sequence[Any], other: xr.DataArray) -> str:

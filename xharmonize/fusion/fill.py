@@ -30,6 +30,7 @@ from xharmonize.fusion.methods.temporal import NEAREST, TEMPORAL, fit_temporal
 from xharmonize.fusion.passes import OFFSET, mean_passes, nearest_passes, read_radar
 from xharmonize.fusion.references import find_references, take_references
 from xharmonize.harmonizers import base
+from xharmonize.harmonizers.beside import OF_REFERENCE
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.registry import as_harmonizer
 from xharmonize.models.refs import Runtime
@@ -157,12 +158,9 @@ def fill_clouds(
         name: coord
         for role, one in others.items()
         for name, coord in one.coords.items()
-        if name == OFFSET or (name in _TOLD and not role.startswith("sentinel1"))
+        if name == OFFSET or (name in OF_REFERENCE and not role.startswith("sentinel1"))
     }
     return _joined(given, array, found, whole=whole, name=harmonizer.name).assign_coords(told)
-
-
-_TOLD = ("reference_time", "reference_gap")
 
 
 def fit_fill(

@@ -48,7 +48,7 @@ from xharmonize.fusion.frame import require_finer
 from xharmonize.fusion.native import split_by_pixel
 from xharmonize.fusion.sources import ROLES, of_itself, pan_of, sources_of, uses_pan
 from xharmonize.harmonizers.base import no_flags
-from xharmonize.harmonizers.beside import PAN, REFERENCE_GAP, REFERENCE_TIME
+from xharmonize.harmonizers.beside import OF_REFERENCE, PAN, REFERENCE_GAP, REFERENCE_TIME
 from xharmonize.harmonizers.convert import apply_model, for_platforms_of
 from xharmonize.harmonizers.protocol import Harmonizer, Model
 from xharmonize.harmonizers.published import require_one_bandpass, table_between
@@ -69,9 +69,6 @@ METHODS = {
 """Methods by name; each is a `Sharpener` with defaults for all its options."""
 
 PUBLISHED = "published"
-
-_OF_REFERENCES = (REFERENCE_TIME, REFERENCE_GAP)
-"""Coordinates that say what the references were; of several, each with its role behind."""
 
 
 def sharpen(
@@ -173,7 +170,7 @@ def sharpen(
     coarse, method, given = _decoded(at_door(cube)), as_method(model), None
     near = None if fine is None else _reflectance(at_door(fine))
     if near is not None:  # those of a cube that was itself sharpened are not of this one
-        near = near.drop_vars([n for n in near.coords if str(n).startswith(_OF_REFERENCES)])
+        near = near.drop_vars([n for n in near.coords if str(n).startswith(OF_REFERENCE)])
     if near is None and pan is None:
         given, (near, coarse) = coarse, split_by_pixel(coarse)
         near = of_itself(near)
@@ -384,7 +381,7 @@ def _reference_coords(sources: Mapping[str, xr.DataArray]) -> dict[str, xr.Varia
     return {
         name if len(named) == 1 else f"{name}_{role}": sources[role][name].variable
         for role in named
-        for name in _OF_REFERENCES
+        for name in OF_REFERENCE
     }
 
 

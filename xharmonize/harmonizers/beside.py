@@ -31,6 +31,8 @@ REFERENCE_TIME = "reference_time"
 """Coordinate along ``time`` of a cube brought to the dates of another: when it was observed."""
 REFERENCE_GAP = "reference_gap"
 """The same less the date that it goes with [day]."""
+OF_REFERENCE = (REFERENCE_TIME, REFERENCE_GAP)
+"""What a cube on the dates of another says of its own; of several, each with its role behind."""
 
 
 def beside_cube(

@@ -30,7 +30,7 @@ from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
 from xharmonize.io.zarr.owner import is_alive, machine
 from xharmonize.io.zarr.parts import FORMAT, Parts, require_fit
-from xharmonize.io.zarr.write import commit, open_for_writing, reserve, write_region
+from xharmonize.io.zarr.write import commit, open_for_writing, reserve, write_region, writing
 from xharmonize.types import AnyArray, IntArray
 
 T = TypeVar("T")
@@ -215,27 +215,10 @@ def _fill_by_forks(session: Any, parts: Parts, rows: IntArray) -> list[Any]:
     merged = []
     for name, block in parts.blocks.items():
         unit = group[name].shards or group[name].chunks
-        forks = _write_shards(block, fork=fork, rows=rows, unit=unit).to_delayed().ravel()
+        forks = writing(block, _write_shard, rows=rows, unit=unit, dtype=object, fork=fork)
         merge = delayed(_merge, pure=False)
-        merged += [merge(few) for few in _batched(forks.tolist(), MERGED)]
+        merged += [merge(few) for few in _batched(forks.to_delayed().ravel().tolist(), MERGED)]
     return [pickle.loads(one) for one in compute(*merged)]
-
-
-def _write_shards(block: xr.DataArray, *, fork: bytes, rows: IntArray, unit: Sequence[int]) -> Any:
-    import dask.array as da
-
-    source = cut_into(block.data, unit)
-    return da.map_blocks(
-        _write_shard,
-        source,
-        fork=fork,
-        variable=str(block.name),
-        rows=rows,
-        chunks=tuple((1,) * len(sizes) for sizes in source.chunks),
-        dtype=object,
-        meta=np.empty((0,) * source.ndim, object),
-        name=f"to-icechunk-{block.name}-{uuid.uuid4().hex}",
-    )
 
 
 def _write_shard(

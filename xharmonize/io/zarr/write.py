@@ -25,7 +25,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -396,7 +396,7 @@ def fill(path: Path | Remote, parts: Parts, rows: IntArray) -> None:
     for name, block in parts.blocks.items():
         array = group[name]
         unit = array.shards or array.chunks
-        writes.append(_write_array(block, path=path, rows=rows, unit=unit))
+        writes.append(writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, path=path))
     compute(*writes)
 
 
@@ -525,24 +525,38 @@ def _append_history(attrs: Any, new: Mapping[str, Any]) -> None:
         attrs["history"] = "\n".join([*past, *lines])
 
 
-def _write_array(
-    block: xr.DataArray, *, path: Path | Remote, rows: IntArray, unit: Sequence[int]
+def writing(
+    block: xr.DataArray,
+    write: Callable[..., AnyArray],
+    *,
+    rows: IntArray,
+    unit: Sequence[int],
+    dtype: Any,
+    **where: Any,
 ) -> Any:
-    """Return a lazy array whose blocks write shards as they are computed."""
+    """Return a lazy array whose blocks write shards as they are computed.
+
+    Parameters
+    ----------
+    write : callable
+        Takes a block, ``variable``, ``rows``, ``block_info`` and `where`, and returns one element.
+    dtype : dtype
+        Of that element.
+    """
     import dask.array as da
 
     # One row, all bands and one tile a task: no two tasks touch the same shard.
     source = cut_into(block.data, unit)
     return da.map_blocks(
-        write_block,
+        write,
         source,
-        path=path,
         variable=str(block.name),
         rows=rows,
         chunks=tuple((1,) * len(sizes) for sizes in source.chunks),
-        dtype=np.uint8,
-        meta=np.empty((0,) * source.ndim, np.uint8),
+        dtype=dtype,
+        meta=np.empty((0,) * source.ndim, dtype),
         name=f"to-zarr-{block.name}-{uuid.uuid4().hex}",
+        **where,
     )
 
 
