@@ -25,7 +25,11 @@ def test_first_and_mean(valid, values):
         np.testing.assert_allclose(mean[0, i], expected, atol=1e-7)
 
 
-@given(valids, npst.arrays("float32", SHAPE, elements=st.floats(0, 1, width=32)))
+# Of subnormal numbers, float32 has not the digits that are asked for.
+ERRORS = st.floats(0, 1, width=32, allow_subnormal=False)
+
+
+@given(valids, npst.arrays("float32", SHAPE, elements=ERRORS))
 def test_error_of_mean(valid, error):
     found = observations.error_of_mean(valid, error)
     for i in range(SHAPE[1]):
