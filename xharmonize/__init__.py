@@ -28,4 +28,5 @@ except KeyboardInterrupt:
     if sys.argv[0].rpartition("/")[2] not in ("xharmonize", "-m"):  # another program
         raise
     sys.stderr.write("interrupted: nothing had begun\n")
+    exec("")  # or ``python -m`` would end by SIGINT; see cli/start.py
     sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,6 +88,24 @@ def test_an_interrupt_at_any_moment_is_one_line(seconds, tmp_path, scenes):
     assert "Traceback" not in err
     if running.returncode == 130:
         assert err.splitlines()[-1].startswith("interrupted: ")
+
+
+def test_an_interrupt_while_a_text_runs_is_130_too(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.abc, sys\n"
+        "class Interrupting(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'xharmonize.cli.app':\n"
+        "            exec('raise KeyboardInterrupt')\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "xharmonize", "--version"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing had begun\n")
 
 
 @pytest.fixture(scope="module")

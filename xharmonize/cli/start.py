@@ -14,3 +14,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted: nothing had begun", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # An interrupt that came while CPython ran a text, as dataclasses do, is remembered even
+        # where it was caught, and `python -m` would end by SIGINT (-2). The next text clears that.
+        exec("")
