@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -392,3 +394,37 @@ def test_workers_at_other_addresses(tmp_path):
             process.send_signal(signal.SIGINT)
         for process in processes:
             process.wait(30)
+
+
+def test_a_peer_that_left_while_others_join_is_not_the_cause():
+    """The one that fails first closes its sockets; who is still joining says "refused"."""
+    from torch import distributed as torch_distributed
+
+    from xharmonize.cluster import rank
+
+    class Left(torch_distributed.Store):
+        """Has the address of a rank 1 that is gone."""
+
+        def __init__(self):
+            super().__init__()
+            self.said, self.gone = {}, None
+
+        def set(self, key, value):
+            self.said[key] = value
+
+        def get(self, key):
+            return self.gone if self.gone and key.endswith("/1") else self.said[key]
+
+        def wait(self, keys, *timeout):
+            if self.gone is None:
+                raise ValueError("rank 1 leaves here")
+
+    store, two_seconds = Left(), timedelta(seconds=2)
+    rank._backend("gloo", "127.0.0.1")
+    create = torch_distributed.Backend._plugins[rank.GLOO.upper()].creator_fn
+    with suppress(ValueError):  # kept by nothing, so that its sockets are closed
+        create(store, 1, 2, two_seconds)
+    store.gone = next(value for key, value in store.said.items() if key.endswith("/1"))
+    with pytest.raises(RuntimeError, match="refused") as caught:
+        create(store, 0, 2, two_seconds)
+    assert rank.is_of_peers(caught.value)

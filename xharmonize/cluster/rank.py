@@ -176,7 +176,8 @@ def is_of_peers(error: BaseException) -> bool:
     # Others raise RuntimeError of timeouts too: a reader of files, say.
     frames = traceback.extract_tb(error.__traceback__)
     where = frames[-1].filename.replace("\\", "/") if frames else ""
-    is_exchange = "/torch/" in where or where.endswith("xharmonize/training/ranks.py")
+    ours = ("xharmonize/cluster/rank.py", "xharmonize/training/ranks.py")  # joining, exchanging
+    is_exchange = "/torch/" in where or where.endswith(ours)
     return is_exchange and bool(_OF_PEERS.search(str(error)))
 
 
