@@ -2,14 +2,13 @@
 
 from xharmonize.harmonizers.auto import fit_auto
 from xharmonize.harmonizers.auto_harmonizer import AutoHarmonizer
-from xharmonize.harmonizers.convert import to_landsat, to_sensor, to_sentinel2
+from xharmonize.harmonizers.convert import fit_tables, to_landsat, to_sensor, to_sentinel2
 from xharmonize.harmonizers.linear import LinearHarmonizer, fit_linear
 from xharmonize.harmonizers.lut.harmonizers import (
     GlobalLutHarmonizer,
     HistogramHarmonizer,
     LutHarmonizer,
     TileLutHarmonizer,
-    fit_tables,
 )
 from xharmonize.harmonizers.lut.references import fit_histogram, fit_lut
 from xharmonize.harmonizers.nadir import angles_from_items, nbar

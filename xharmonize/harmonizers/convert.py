@@ -1,4 +1,7 @@
-"""Convert a cube to the bandpass, and optionally the grid, of another sensor."""
+"""Convert a cube to the bandpass, and optionally the grid, of another sensor.
+
+Tables that models of histograms do it by can be fitted beforehand.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform, worded_choice
 from xharmonize.cube.regrid import geobox_of, regrid
-from xharmonize.errors import RadiometryError, TimeAxisError
-from xharmonize.harmonizers.protocol import Harmonizer, Model, Regridder
-from xharmonize.harmonizers.registry import resolve
+from xharmonize.errors import ModelError, RadiometryError, TimeAxisError
+from xharmonize.harmonizers.protocol import Harmonizer, Model, Regridder, TableMaker
+from xharmonize.harmonizers.registry import as_harmonizer, resolve
 from xharmonize.models.refs import Runtime
 from xharmonize.options import with_options_of
 from xharmonize.sensors import Names, Sensor, get_sensor
@@ -283,3 +286,79 @@ def _on_grid(
     else:
         result = regrid(cube, like=like, resolution=resolution, min_valid=harmonizer.min_valid)
     return result
+
+
+def fit_tables(
+    cube: xr.DataArray | xr.Dataset,
+    model: Model,
+    *,
+    tile: float | None = None,
+    interpolate: bool = False,
+    min_valid: float = 0.0,
+) -> xr.Dataset:
+    """Fit one look-up table per date, tile and band from the histograms of a cube, lazily.
+
+    The valid pixels of each tile are counted exactly, whatever the chunks. A model converts each
+    histogram into a table: a network (a bundle of kind ``lut``), matching to a stored target
+    (`fit_histogram`), or one global table (`fit_lut`). The tables can be inspected, plotted, saved
+    and applied: ``to_landsat(model, tables=tables)`` or ``to_landsat(tables)`` is a pointwise map
+    that gives the same result for any part of the cube.
+
+    Parameters
+    ----------
+    cube : cube
+        Reflectance [1] or digital numbers with their contract, in a projected CRS; NaN where
+        missing. Time steps that already have the target's bandpass get no tables.
+    model : model
+        A fit of `fit_histogram` or `fit_lut`, a bundle of kind ``lut``, or the path of one.
+    tile : float, optional
+        Side of a tile [m]. Edges lie at its multiples in the CRS; a pixel belongs to the tile that
+        contains its centre. By default that of the bundle, else 100 km: the squares of the Military
+        Grid Reference System, each a Sentinel-2 tile without its overlap.
+    interpolate : bool
+        Whether to interpolate bilinearly between the tables of the four nearest tile centres, to
+        avoid visible tile edges.
+    min_valid : float
+        Minimum valid fraction of a tile's area [1]. A tile below it has a table of NaN; its pixels
+        become missing, or use the neighbouring tiles with `interpolate`.
+
+    Returns
+    -------
+    Dataset
+        ``tables`` (time, tile_y, tile_x, band, knot) [1], linear between the knots ``knot_value``
+        (band, knot) [1] and constant beyond; NaN if a tile has no valid pixel and the model needs
+        some. ``histograms`` (time, tile_y, tile_x, band, bin): counts of valid pixels.
+        ``tile_coverage`` (time, tile_y, tile_x): valid fraction of the tile's whole area [1], for
+        the band with the fewest valid pixels. ``tile_flag`` (time, tile_y, tile_x): partial
+        context, out of domain. ``tile_extent`` (tile_y, tile_x): fraction of the tile inside the
+        cube [1].
+
+    Raises
+    ------
+    GridError
+        If the CRS is in degrees, or a tile is smaller than a pixel.
+    ModelError
+        If the model makes no tables, or all time steps already have the target's bandpass.
+    BandError
+        If the cube lacks the model's bands.
+    RadiometryError
+        If the level or bandpass does not match the model.
+
+    Warns
+    -----
+    RadiometryWarning
+        If tiles extend beyond the cube, so that their tables are based on a part of the tile.
+
+    References
+    ----------
+    Liu, Z.-Q. et al. (2023), Bandpass alignment from Sentinel-2 to Gaofen-1 ARD products with
+    UNet-induced tile-adaptive lookup tables, Remote Sensing 15, 2563, doi:10.3390/rs15102563.
+    """
+    cube = at_door(cube)
+    harmonizer = as_harmonizer(model)
+    if not isinstance(harmonizer, TableMaker):
+        raise ModelError(
+            f"model {harmonizer.name!r} makes no look-up tables",
+            cure="give a fit of fit_histogram or fit_lut, or a bundle of kind 'lut'",
+        )
+    return harmonizer.fit_tables(cube, tile=tile, interpolate=interpolate, min_valid=min_valid)
