@@ -15,10 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "xharmonize"
 BASE = {
     "_cache",
     "_optional",
+    "_owner",
     "_progress",
     "_replace",
     "_settings",
     "_shown",
+    "_urls",
     "errors",
     "options",
     "types",

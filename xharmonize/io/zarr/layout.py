@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._settings import option
+from xharmonize._urls import Remote
 from xharmonize.cube.codes import (
     CODED,
     COMPLETE,
@@ -32,7 +33,7 @@ from xharmonize.io.zarr.parts import (
     is_own_key,
     root_attrs,
 )
-from xharmonize.io.zarr.remote import Remote, as_zarr
+from xharmonize.io.zarr.remote import as_zarr
 from xharmonize.io.zarr.write import UNREADABLE, Pixels, complete_rows, unchanged
 from xharmonize.types import IntArray
 

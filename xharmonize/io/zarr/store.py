@@ -23,6 +23,7 @@ from xharmonize._replace import (
     require_new,
     written_aside,
 )
+from xharmonize._urls import Remote, find, one_writer
 from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
@@ -37,7 +38,7 @@ from xharmonize.io.zarr.parts import (
     require_fit,
     take_apart,
 )
-from xharmonize.io.zarr.remote import Remote, one_writer
+from xharmonize.io.zarr.remote import document_at
 from xharmonize.io.zarr.transaction import format_in, readable_store, write_transaction
 from xharmonize.io.zarr.write import (
     Claim,
@@ -271,18 +272,9 @@ def open_series(
 
 
 def _place(path: str | Path, options: Mapping[str, Any] | None) -> Path | Remote:
-    """Return the directory, or the store at a URL."""
-    text = str(path)
-    if "://" in text and not text.startswith("file://"):
-        return Remote(url=text.rstrip("/"), options=dict(options or {}))
-    if options:
-        raise StoreError(
-            "are for URLs, and path is a directory",
-            cure="leave them out",
-            argument="storage_options",
-            value=sorted(options),
-        )
-    return Path(text.removeprefix("file://")).expanduser().resolve()
+    """Return the directory itself, where a link leads to it, or what is at a URL."""
+    place = find(path, options)
+    return place.resolve() if isinstance(place, Path) else place
 
 
 def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
@@ -298,7 +290,7 @@ def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
 def _write_remote(place: Remote, parts: Parts, *, mode: str, shard: int | None) -> None:
     """Write to a URL as the only writer; what a killed one left unborn is made anew."""
     with one_writer(place) as held:
-        document = place.document()
+        document = document_at(place)
         if document is None and place.is_occupied():
             raise StoreError(f"{place} holds something else", cure="choose another URL")
         if document is None or _is_unborn(place, document, mode):
@@ -310,7 +302,7 @@ def _write_remote(place: Remote, parts: Parts, *, mode: str, shard: int | None) 
                 "step",
                 cure="mode='upsert' adds to it; to replace it name another URL, or use Icechunk",
             )
-        _require_whole_document(place.document(), place)
+        _require_whole_document(document_at(place), place)
         _require_other_source(place, parts)
         group = open_for_writing(place)
         require_fit(group, parts, path=place)
@@ -332,7 +324,7 @@ def _is_unborn(place: Remote, document: dict[str, Any], mode: str) -> bool:
 
 
 def _open_remote(place: Remote, *, chunks: Mapping[str, int] | None) -> xr.DataArray | xr.Dataset:
-    document = place.document()
+    document = document_at(place)
     if document is None or CHECKSUM not in document.get("attributes", {}).get(MARK, {CHECKSUM: 0}):
         raise StoreError(f"there is no store at {place}", cure="write one with to_zarr")
     _require_whole_document(document, place)

@@ -24,11 +24,11 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._optional import require
+from xharmonize._owner import is_alive, machine
 from xharmonize._replace import GrowMode
 from xharmonize.cube.blockwise import cut_into
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
-from xharmonize.io.zarr.owner import is_alive, machine
 from xharmonize.io.zarr.parts import FORMAT, Parts, require_fit
 from xharmonize.io.zarr.write import commit, open_for_writing, reserve, write_region, writing
 from xharmonize.types import AnyArray, IntArray

@@ -35,6 +35,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._replace import escaped
+from xharmonize._urls import Remote
 from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.codes import (
     CODED,
@@ -49,7 +50,7 @@ from xharmonize.cube.codes import (
 )
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr.parts import Parts, seal
-from xharmonize.io.zarr.remote import Remote, as_zarr
+from xharmonize.io.zarr.remote import as_zarr, document_at
 from xharmonize.types import AnyArray, IntArray
 
 LOCK_WAIT = 60.0
@@ -466,7 +467,7 @@ def _described(place: Path | Remote) -> tuple[dict[str, Any], dict[str, Any]]:
         return json.loads((place / "zarr.json").read_text()), arrays
     names = sorted(name for name, _ in open_for_writing(place).arrays())
     arrays = {name: json.loads(place.read(f"{name}/zarr.json") or b"{}") for name in names}
-    return place.document() or {}, arrays
+    return document_at(place) or {}, arrays
 
 
 def _owned_keys(group: Any) -> list[tuple[int, str, str] | None]:

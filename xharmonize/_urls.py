@@ -1,0 +1,334 @@
+"""Directories and URLs: which of the two a place is, and files and folders at URLs by fsspec.
+
+An object is replaced whole and at once, but nothing can be renamed, and no kernel frees what a dead
+process held. So a writer puts ``.<name>.lock`` beside what it writes *if there is none* (a
+conditional write) and keeps it until it has finished. That the object store knows conditional
+writes is tried, not believed: putting the lock a second time has to fail.
+
+References
+----------
+Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
+Azure Blob Storage, "Specifying conditional headers for Blob service operations".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from xharmonize._owner import is_alive, machine
+from xharmonize.errors import MissingDependencyError, StoreError, XHarmonizeError
+
+CONDITIONAL = ("s3", "s3a", "az", "abfs", "abfss")
+"""Kinds of URL whose fsspec plugin can ask to write only what is not there, tried on a server."""
+
+EXTRAS = {"s3": "s3", "s3a": "s3"}
+ICECHUNK = "write to an Icechunk repository there, whose commits are safe"
+LOCAL = ("file://", "local://")
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Tell whether a location is an fsspec URL rather than a path.
+
+    Raises
+    ------
+    StoreError
+        If it was a URL before it became a path.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/a.zarr"), is_url("a.zarr")
+    (True, False)
+    """
+    text = os.fspath(location)
+    lost = re.match(r"(?P<kind>[A-Za-z][A-Za-z0-9+.\-]+):/(?!/)(?P<rest>.*)", text)
+    if lost:
+        slashes = ":///" if lost["kind"].lower() in ("file", "local") else "://"
+        raise StoreError(
+            f"{text} is a URL that lost a slash when it was made a path",
+            cure=f"give text: {lost['kind'] + slashes + lost['rest']!r}",
+        )
+    return "://" in text or "::" in text
+
+
+def find(
+    location: str | os.PathLike[str], options: Mapping[str, Any] | None = None
+) -> Path | Remote:
+    """Return the absolute path of a file or directory, or what is at a URL.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        What the fsspec plugin of the URL is given (``storage_options``).
+
+    Raises
+    ------
+    StoreError
+        If `options` are given for a directory, or a URL has lost a slash.
+    """
+    text = os.fspath(location)
+    if is_url(text) and not text.lower().startswith(LOCAL):
+        return Remote(url=text.rstrip("/") or text, options=dict(options or {}))
+    if options:
+        raise StoreError(
+            "are for URLs, and path is a directory",
+            cure="leave them out",
+            argument="storage_options",
+            value=sorted(options),
+        )
+    bare = text.partition("://")[2] if is_url(text) else text
+    return Path(os.path.abspath(os.path.expanduser(bare)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A file or folder at a URL.
+
+    Attributes
+    ----------
+    url : str
+        Without a slash at its end.
+    options : mapping
+        What the fsspec plugin is given.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> Remote:
+        return Remote(url=f"{self.url}/{name}", options=self.options)
+
+    @property
+    def name(self) -> str:
+        """Last part of the URL."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def protocol(self) -> str:
+        """Kind of URL."""
+        return self.url.partition("://")[0].lower()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the fsspec plugin is given; what other processes write has to be seen."""
+        return {"use_listings_cache": False, **self.options}
+
+    def opened(self) -> tuple[Any, str]:
+        """Return the fsspec file system, and the path on it."""
+        from fsspec.core import url_to_fs
+
+        with self.reached():
+            files, root = url_to_fs(self.url, **self.settings)
+            return files, str(root).rstrip("/")
+
+    def files(self) -> Any:
+        """Return the fsspec file system."""
+        return self.opened()[0]
+
+    def read(self, name: str) -> bytes | None:
+        """Return an object of the folder; None where there is none."""
+        files, root = self.opened()
+        with self.reached():
+            try:
+                found: bytes = files.cat_file(f"{root}/{name}")
+            except FileNotFoundError:
+                return None
+            return found
+
+    def read_all(self, pattern: str) -> dict[str, bytes]:
+        """Return all objects whose names within the folder match a pattern, read side by side."""
+        files, root = self.opened()
+        with self.reached():
+            names = sorted(map(str, files.glob(f"{root}/{pattern}")))
+            found = files.cat(names) if names else {}
+        return {name[len(root) + 1 :]: found[name] for name in names}
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace an object of the folder."""
+        files, root = self.opened()
+        with self.reached():
+            files.pipe_file(f"{root}/{name}", data)
+
+    def put(self, file: Path, name: str) -> None:
+        """Replace an object of the folder by a file; it is not seen before it is whole."""
+        files, root = self.opened()
+        with self.reached():
+            files.put_file(str(file), f"{root}/{name}")
+
+    def put_folder(self, folder: Path, *, last: str) -> None:
+        """Put all files of a folder, one of them last: readers look for it first."""
+        names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+        for name in sorted(names, key=lambda one: (one == last, one)):
+            self.put(folder / name, name)
+
+    def names(self) -> list[str]:
+        """Return the names of all objects within the folder."""
+        files, root = self.opened()
+        with self.reached():
+            return sorted(str(name)[len(root) + 1 :] for name in files.find(root))
+
+    def remove(self) -> None:
+        """Remove the folder with all in it; it need not be there."""
+        files, root = self.opened()
+        with self.reached(), suppress(FileNotFoundError):
+            files.rm(root, recursive=True)
+
+    def is_occupied(self) -> bool:
+        """Tell whether anything lies under the URL."""
+        files, root = self.opened()
+        with self.reached():
+            return bool(files.find(root, maxdepth=1))
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Say what keeps us from a URL; every plugin has errors of its own."""
+        try:
+            yield
+        except (XHarmonizeError, FileNotFoundError, FileExistsError):
+            raise
+        except ImportError as error:
+            extra = EXTRAS.get(self.protocol)
+            cure = f"pip install 'xharmonize[{extra}]'" if extra else "install what it names"
+            raise MissingDependencyError(
+                f"{self.url} needs a package that is not installed ({error})", cure=cure
+            ) from error
+        except Exception as error:
+            raise StoreError(
+                f"{self.url} cannot be reached: {error}",
+                cure="look at the URL, and at endpoint and credentials in storage_options",
+            ) from error
+
+    @property
+    def lock(self) -> str:
+        """URL of the lock object."""
+        parent, _, name = self.url.rpartition("/")
+        return f"{parent}/.{name}.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A lock that this process holds."""
+
+    place: Remote
+    content: bytes
+
+    def require(self) -> None:
+        """Raise `StoreError` if somebody has taken the lock away meanwhile."""
+        if _content(self.place) != self.content:
+            raise StoreError(
+                f"the lock {self.place.lock} was taken from this writer while it wrote",
+                cure="nothing of this write is shown: run it again when no other writer runs",
+            )
+
+
+@contextmanager
+def one_writer(place: Remote) -> Iterator[Held]:
+    """Hold the lock of what is at a URL while the block runs.
+
+    Raises
+    ------
+    StoreError
+        If another writer holds it, the object store cannot write conditionally, or nothing can be
+        written there.
+    """
+    if place.protocol not in CONDITIONAL:
+        known = ", ".join(f"{kind}://" for kind in CONDITIONAL)
+        raise StoreError(
+            f"{place.url}: whether {place.protocol}:// has conditional writes, which keep two "
+            f"writers apart, was not tested; {known} have",
+            cure=f"{ICECHUNK}, or write to a directory and copy it",
+        )
+    said = {"pid": os.getpid(), "host": socket.gethostname(), "machine": machine()}
+    held = Held(place=place, content=json.dumps({**said, "id": uuid.uuid4().hex}).encode())
+    _acquire(held)
+    try:
+        yield held
+    finally:
+        if _content(place) == held.content:
+            place.files().rm_file(place.lock)
+
+
+def _acquire(held: Held) -> None:
+    """Put the lock where there is none; that of a dead process of this machine is replaced."""
+    import fcntl
+
+    name = f"xharmonize-{os.getuid()}-{sha256(held.place.lock.encode()).hexdigest()[:16]}.lock"
+    # Two processes of this machine must not both replace the same dead writer's lock.
+    descriptor = os.open(Path(gettempdir()) / name, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not _put(held):
+            _remove_if_dead(held.place)
+            if not _put(held):
+                _refuse(held.place)
+        if _put(held):
+            held.place.files().rm_file(held.place.lock)
+            raise StoreError(
+                f"the object store of {held.place.url} ignores conditions on writes, so two "
+                "writers could not be kept apart",
+                cure=ICECHUNK,
+            )
+    finally:
+        os.close(descriptor)
+
+
+def _put(held: Held) -> bool:
+    """Write the lock if there is none; tell whether it was written."""
+    place = held.place
+    try:
+        with place.reached():
+            place.files().pipe_file(place.lock, held.content, mode="create")
+    except FileExistsError:
+        return False
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"nothing can be written to {place.url}: {error}", cure="make the bucket first"
+        ) from error
+    return True
+
+
+def _content(place: Remote) -> bytes | None:
+    with place.reached():
+        try:
+            found: bytes = place.files().cat_file(place.lock)
+        except FileNotFoundError:
+            return None
+        return found
+
+
+def _said(place: Remote) -> dict[str, Any]:
+    content = _content(place)
+    with suppress(ValueError):
+        said = json.loads(content or b"")
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def _remove_if_dead(place: Remote) -> None:
+    said = _said(place)
+    pid = said.get("pid")
+    if said.get("machine") == machine() and isinstance(pid, int) and not is_alive(pid):
+        place.files().rm_file(place.lock)
+
+
+def _refuse(place: Remote) -> None:
+    said = _said(place)
+    raise StoreError(
+        f"another process writes {place.url} (process {said.get('pid', 'unknown')} on host "
+        f"{said.get('host', 'unknown')})",
+        cure=f"wait for it to end and try again (if it is dead, delete {place.lock}), "
+        f"or for writers at once {ICECHUNK}",
+    )
