@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, get_args
 
 from xharmonize.errors import OptionError
-from xharmonize.types import Engine
+from xharmonize.types import Codecs, Engine
 
 UNSET: Any = object()
 """Marks an option that is not given: None is a value."""
@@ -17,6 +17,7 @@ _defaults: dict[str, Any] = {
     "engine": None,
     "chunks": None,
     "shard": 1024,
+    "codecs": None,
     "timeout": 60.0,
 }
 
@@ -43,6 +44,8 @@ class set_options:
         Dask chunks of `open_stac`; None for one date, all bands, and 2048 or 1024 pixels a side.
     shard : int
         Side of a shard of stores that `to_zarr` creates [pixels].
+    codecs : {"zarrs", "zarr-python"}, optional
+        Library that codes pixels of stores; None for zarrs where it is installed and able.
     timeout : float
         How long a catalogue may take to answer [seconds].
 
@@ -65,6 +68,7 @@ class set_options:
         engine: Engine | None = UNSET,
         chunks: Any = UNSET,
         shard: int = UNSET,
+        codecs: Codecs | None = UNSET,
         timeout: float = UNSET,
     ) -> None:
         given = {
@@ -72,6 +76,7 @@ class set_options:
             "engine": engine,
             "chunks": chunks,
             "shard": shard,
+            "codecs": codecs,
             "timeout": timeout,
         }
         new = {name: value for name, value in given.items() if value is not UNSET}
@@ -97,12 +102,14 @@ class set_options:
 _IS_VALID = {
     "progress": lambda value: value is None or isinstance(value, bool),
     "engine": lambda value: value is None or value in get_args(Engine),
+    "codecs": lambda value: value is None or value in get_args(Codecs),
     "shard": lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     "timeout": lambda value: isinstance(value, Real) and 0 < float(value) < float("inf"),
 }
 _CURES = {
     "progress": "give True, False or None",
     "engine": f"give one of {', '.join(get_args(Engine))}, or None",
+    "codecs": f"give one of {', '.join(get_args(Codecs))}, or None",
     "shard": "give a positive number of pixels",
     "timeout": "give a positive number of seconds",
 }

@@ -31,3 +31,6 @@ Level: TypeAlias = Literal["TOA", "SR", "NBAR"]
 
 Engine: TypeAlias = Literal["stackstac", "odc"]
 """Library that lays out the reading of STAC items."""
+
+Codecs: TypeAlias = Literal["zarrs", "zarr-python"]
+"""Library that compresses and decompresses the pixels of stores."""

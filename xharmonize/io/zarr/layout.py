@@ -33,8 +33,8 @@ from xharmonize.io.zarr.parts import (
     is_own_key,
     root_attrs,
 )
+from xharmonize.io.zarr.reading import UNREADABLE, Pixels, complete_rows, unchanged
 from xharmonize.io.zarr.remote import as_zarr
-from xharmonize.io.zarr.write import UNREADABLE, Pixels, complete_rows, unchanged
 from xharmonize.types import IntArray
 
 ENTRY_CHUNK = 1024  # entries per chunk of the coordinates along time: one file for years of dates
@@ -259,7 +259,8 @@ def _open_lazily(
             shape = variable.encoding.get("shards") or variable.encoding["chunks"]
             whole_axes = dict(zip(variable.dims, variable.shape))
             unit = dict(zip(variable.dims, shape)) if chunks is None else whole_axes | {**chunks}
-            pixels = Pixels(variable=variable, name=str(name), store=store, versions=whole)
+            where: dict[str, Any] = {"name": str(name), "store": store, "versions": whole}
+            pixels = Pixels(variable=variable, codecs=option("codecs"), **where)
             block = da.from_array(
                 pixels,
                 chunks=tuple(unit[dim] for dim in variable.dims),

@@ -38,13 +38,13 @@ from xharmonize.io.zarr.parts import (
     require_fit,
     take_apart,
 )
+from xharmonize.io.zarr.reading import complete_rows
 from xharmonize.io.zarr.remote import document_at
 from xharmonize.io.zarr.transaction import format_in, readable_store, write_transaction
 from xharmonize.io.zarr.write import (
     Claim,
     claim,
     commit,
-    complete_rows,
     fill,
     live_claims,
     open_for_writing,

@@ -35,6 +35,7 @@ import numpy as np
 import xarray as xr
 
 from xharmonize._replace import escaped
+from xharmonize._settings import option
 from xharmonize._urls import Remote
 from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.codes import (
@@ -49,9 +50,11 @@ from xharmonize.cube.codes import (
     to_codes,
 )
 from xharmonize.errors import StoreError
+from xharmonize.io.zarr.codecs import by_zarrs, write_whole
 from xharmonize.io.zarr.parts import Parts, seal
+from xharmonize.io.zarr.reading import open_array
 from xharmonize.io.zarr.remote import as_zarr, document_at
-from xharmonize.types import AnyArray, IntArray
+from xharmonize.types import AnyArray, Codecs, IntArray
 
 LOCK_WAIT = 60.0
 """How long to wait for the lock [s]; it is held for parts of a second, never while pixels are
@@ -246,110 +249,6 @@ def _is_held(file: Path) -> bool:
     return False
 
 
-UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError)
-"""What zarr and its codecs raise for bytes that are damaged or gone."""
-
-
-def complete_rows(store: Any) -> tuple[IntArray, IntArray]:
-    """Return the rows of complete entries, and the versions of all rows."""
-    versions = versions_of(store)
-    complete = np.flatnonzero(_read(store, COMPLETE) == 1)
-    return complete[complete < versions.size], versions
-
-
-def versions_of(store: Any) -> IntArray:
-    """Version of each row, as it is now."""
-    return _read(store, VERSION)
-
-
-def unchanged(store: Any, rows: IntArray, versions: IntArray) -> bool:
-    """Whether these rows still have these versions (one for each row)."""
-    try:
-        now = versions_of(store)
-    except FileNotFoundError:
-        return False
-    return bool(rows.max(initial=-1) < now.size and np.array_equal(now[rows], versions))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pixels:
-    """Pixels of a variable, an array that is read piece by piece and checked after each piece.
-
-    Attributes
-    ----------
-    variable : xr.Variable
-        Lazy, along (time, …).
-    versions : (time,) int64 array
-        Of each row when the store was opened; 0 where it was not whole, and nobody asks for it.
-    """
-
-    variable: xr.Variable
-    name: str
-    store: Any
-    versions: IntArray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes."""
-        return self.variable.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return self.variable.ndim
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        dtype: np.dtype[Any] = self.variable.dtype
-        return dtype
-
-    def __getitem__(self, key: Any) -> AnyArray:
-        """Read a piece.
-
-        Raises
-        ------
-        StoreError
-            If its entries were replaced since the store was opened, or it is damaged.
-        """
-        first = key[0] if isinstance(key, tuple) else key
-        rows = np.atleast_1d(np.arange(self.shape[0])[first])
-        try:
-            values = self.variable[key].values
-        except UNREADABLE as error:
-            self._require_unchanged(rows)
-            raise StoreError(
-                f"{self.name!r} of {self.store} cannot be read, its bytes are damaged or gone "
-                f"({error})",
-                cure="write these dates again with to_zarr(..., mode='upsert')",
-            ) from error
-        self._require_unchanged(rows)
-        return np.asarray(values)
-
-    def _require_unchanged(self, rows: IntArray) -> None:
-        rows = rows[self.versions[rows] != 0]
-        if not unchanged(self.store, rows, self.versions[rows]):
-            raise StoreError(
-                f"{self.store} was written to since this cube was opened, and {self.name!r} of "
-                "the dates asked for is not what it was",
-                cure="open it again with xh.open_series",
-            )
-
-
-def _read(store: Any, name: str) -> IntArray:
-    import zarr
-
-    try:
-        return np.asarray(zarr.open_array(as_zarr(store), path=name, mode="r", zarr_format=3)[:])
-    except FileNotFoundError:
-        raise
-    except UNREADABLE as error:
-        raise StoreError(
-            f"{name!r} of {store} is damaged ({error})",
-            cure="bring the store back from a copy, or write it again with mode='w'",
-        ) from error
-
-
 def write_entries(path: Path, parts: Parts) -> None:
     """Write all entries of a cube into an existing store that fits it.
 
@@ -397,7 +296,8 @@ def fill(path: Path | Remote, parts: Parts, rows: IntArray) -> None:
     for name, block in parts.blocks.items():
         array = group[name]
         unit = array.shards or array.chunks
-        writes.append(writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, path=path))
+        where = {"path": path, "codecs": option("codecs")}
+        writes.append(writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, **where))
     compute(*writes)
 
 
@@ -567,10 +467,12 @@ def write_block(
     path: Path | Remote,
     variable: str,
     rows: IntArray,
+    codecs: Codecs | None,
     block_info: Mapping[Any, Any] | None = None,
 ) -> AnyArray:
     """Write one block of one date and return a single zero, so that nothing piles up."""
-    write_region(path, block, variable=variable, rows=rows, block_info=block_info)
+    where: dict[str, Any] = {"variable": variable, "rows": rows, "block_info": block_info}
+    write_region(path, block, codecs=codecs, **where)
     return np.zeros((1,) * block.ndim, np.uint8)
 
 
@@ -581,12 +483,16 @@ def write_region(
     variable: str,
     rows: IntArray,
     block_info: Mapping[Any, Any] | None,
+    codecs: Codecs | None = None,
 ) -> None:
-    """Write a block of a lazy array into the row of its date."""
-    import zarr
-
-    if block_info:
-        (row, *_), *rest = block_info[0]["array-location"]
-        array = zarr.open_array(as_zarr(store), path=variable, mode="r+", zarr_format=3)
-        region = (slice(rows[row], rows[row] + 1), *(slice(*edges) for edges in rest))
-        array[region] = block.astype(array.dtype, copy=False)
+    """Write a block of a lazy array, one shard, into the row of its date."""
+    if not block_info:
+        return
+    (row, *_), *rest = block_info[0]["array-location"]
+    array = open_array(store, variable, mode="r+")
+    values = block.astype(array.dtype, copy=False)
+    whole = by_zarrs(array, codecs)
+    if whole is not None:
+        write_whole(whole, (rows[row], *(first for first, _ in rest)), values)
+    else:
+        array[(slice(rows[row], rows[row] + 1), *(slice(*edges) for edges in rest))] = values
