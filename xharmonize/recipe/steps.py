@@ -21,6 +21,7 @@ from xharmonize.cube.check import conclude_check, count_contradictions
 from xharmonize.cube.contract import main_layer, with_history
 from xharmonize.cube.indices import bands_for
 from xharmonize.errors import GridError, OptionError, RadiometryError, StoreError
+from xharmonize.harmonizers.registry import as_harmonizer
 from xharmonize.io.stac.grid import read_margin
 from xharmonize.io.zarr.missing import add_missing, lacking
 from xharmonize.recipe.place import box_around, crop_to
@@ -129,8 +130,8 @@ def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     _require_extras(recipe)
     model: Any = recipe.model.name
-    if model != "auto":
-        model = xh.load_model(model)
+    if model != "auto":  # never a Dataset, whose == compares values
+        model = as_harmonizer(model)
     target = None if recipe.target is None else _open(recipe, recipe.target, model=None)
     source = _open(recipe, recipe.source, model=model)
     harmonized, series = _harmonize(recipe, model, source, target)

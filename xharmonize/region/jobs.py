@@ -172,7 +172,7 @@ def plan(
         job = job if isinstance(job, Recipe) else read_recipe(job)
         _require_no_seams(job)
         out = job.output.folder if out is None else out
-        area = _area_of(job) if area is None else area
+        area = area_of(job) if area is None and isinstance(tiles, str) else area
     if out is None:
         raise OptionError("is missing", cure="name the folder of all tiles", argument="out")
     cut = tiles if not isinstance(tiles, str) else _named_tiles(tiles, area)
@@ -197,10 +197,20 @@ def _named_tiles(name: str, area: Any) -> tuple[Tile, ...]:
     return mgrs_tiles(area)
 
 
-def _area_of(recipe: Recipe) -> Any:
-    if recipe.area.geometry is not None:
-        return read_polygons_file(recipe.area.geometry)
-    return recipe.area.bbox
+def area_of(recipe: Recipe) -> Any:
+    """Return what a recipe says of where: polygons, or a box in degrees.
+
+    Raises
+    ------
+    OptionError
+        If it says nothing.
+    """
+    area = recipe.area
+    if area.geometry is not None:
+        return read_polygons_file(area.geometry)
+    if area.bbox is None:
+        raise OptionError("[area] says not what to cut into tiles", cure="write bbox or geometry")
+    return area.bbox
 
 
 def _require_no_seams(recipe: Recipe) -> None:
