@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -16,6 +17,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from xharmonize._replace import Mode
+from xharmonize.cluster.local import connect, local
+from xharmonize.errors import OptionError
 
 T = TypeVar("T")
 

@@ -248,11 +248,13 @@ def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:
         "modifier": None if source.modifier is None else import_function(source.modifier),
         "on_error": "skip" if source.skip_unreadable else "raise",
     }
-    cube: Cube = xh.open_stac(source.items, **options)
-    if box is None:
-        return cube
-    cube = cube if polygons is None else xh.clip(cube, polygons, crop=False)
-    return crop_to(cube, area) if source is recipe.target else cube
+    cube: Any = xh.open_stac(source.items, **options)
+    if box is not None and polygons is not None:
+        cube = xh.clip(cube, polygons, crop=False)
+    if box is not None and source is recipe.target:
+        cube = crop_to(cube, area)
+    opened: Cube = cube
+    return opened
 
 
 def _looks_around(model: Any) -> bool:
