@@ -42,6 +42,7 @@ ORDER = [
     "plot",
     "report",
     "recipe",
+    "region",
     "cli",
 ]
 # Packages beside the order, with the only parts of ours they may use.

@@ -55,6 +55,22 @@ def test_a_recipe_gives_what_the_calls_give(catalog, tmp_path):
     assert set(done.written) == {"series.zarr", "smooth.zarr"}
 
 
+def test_a_saved_fit_is_the_model_and_not_auto(catalog, tmp_path):
+    pytest.importorskip("stackstac")
+    pair = [
+        xh.open_stac(catalog, collection=name, bands=["red", "nir08"])
+        for name in ("sentinel-2-l2a", "landsat-c2-l2")
+    ]
+    pairs = xh.match_pairs(xh.regrid(pair[0], like=pair[1]), pair[1], tolerance="4D")
+    xh.harmonizers.save_model(xh.fit_linear(pairs), tmp_path / "fit.zarr")
+    recipe = recipe_of(catalog, tmp_path / "out", model={"name": str(tmp_path / "fit.zarr")})
+    job = plan(recipe)
+    assert sorted(job.source["band"].values.tolist()) == ["nir08", "red"]
+    history = job.harmonized.attrs["history"]
+    assert "fit_linear" in history
+    assert "auto" not in history
+
+
 def test_what_is_whole_is_kept_and_another_recipe_is_refused(catalog, tmp_path, monkeypatch):
     pytest.importorskip("stackstac")
     folder = tmp_path / "out"

@@ -16,7 +16,7 @@ from xharmonize.cli.fit import fit
 from xharmonize.cli.harmonize import harmonize
 from xharmonize.cli.info import info, models
 from xharmonize.cli.judge import plot, report, score
-from xharmonize.cli.recipe import init, run
+from xharmonize.cli.recipe import init, plan, run
 from xharmonize.cli.series import composite, phenology, smooth, table
 from xharmonize.cli.sharpen import sharpen
 from xharmonize.cli.train import train
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     run,
+    plan,
     init,
     harmonize,
     sharpen,

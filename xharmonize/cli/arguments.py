@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -16,6 +17,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from xharmonize._replace import Mode
+from xharmonize.cluster.local import connect, local
+from xharmonize.errors import OptionError
 
 T = TypeVar("T")
 
@@ -114,3 +117,21 @@ def _fields(job: type[Any]) -> Iterator[tuple[str, Any, Any]]:
 
 def _reader(hint: Any) -> Read | None:
     return next((part for part in get_args(hint)[1:] if isinstance(part, Read)), None)
+
+
+def client_of(workers: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
+    """A client of workers: started here, or those of a scheduler; None for none.
+
+    Raises
+    ------
+    OptionError
+        If both are named.
+    """
+    if workers is not None and scheduler is not None:
+        raise OptionError(
+            "workers cannot be started and taken from a scheduler at once",
+            cure="give one of --workers and --scheduler",
+        )
+    if workers is not None:
+        return local(n_workers=workers, threads_per_worker=1)
+    return nullcontext() if scheduler is None else connect(scheduler)

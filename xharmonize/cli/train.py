@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +13,8 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize._optional import require_installed
 from xharmonize.cli import console
+from xharmonize.cli.arguments import client_of
 from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
-from xharmonize.cluster.local import connect, local
 from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError, suggest
 from xharmonize.training import toml
@@ -131,7 +130,7 @@ def run(
         require_installed("torch", "safetensors", extra="train")
     pairs = open_pairs(job, path)
     console.say(f"Training {config.method.name} …")
-    with _workers(workers, scheduler) as client:
+    with client_of(workers, scheduler) as client:
         training = xh.train(config.method.name, pairs, config=config, client=client, out=out)
     _print(training, out)
 
@@ -181,18 +180,6 @@ def open_pairs(job: Job, path: Path) -> xr.DataTree:
     within = job.tolerance if isinstance(job.tolerance, str) else f"{job.tolerance:g} days"
     console.say(f"Pairs of dates within {within}: {pairs.sizes['pair']}")
     return pairs
-
-
-def _workers(n: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
-    """A client of workers to train on: started here, or those of a scheduler; None for none."""
-    if n is not None and scheduler is not None:
-        raise OptionError(
-            "workers cannot be started and taken from a scheduler at once",
-            cure="give one of --workers and --scheduler",
-        )
-    if n is not None:
-        return local(n_workers=n, threads_per_worker=1)
-    return nullcontext() if scheduler is None else connect(scheduler)
 
 
 def _beside(items: str, path: Path) -> str:

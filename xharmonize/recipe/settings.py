@@ -83,6 +83,10 @@ class Area(Part):
     bbox: tuple[float, float, float, float] | None = Field(
         default=None, description="west, south, east, north [degree]"
     )
+    bounds: tuple[float, float, float, float] | None = Field(
+        default=None,
+        description="instead of bbox: left, bottom, right, top in crs; pixels whose centres are in",
+    )
     geometry: str | None = Field(
         default=None, description="file of polygons; pixels outside are missing"
     )
@@ -177,6 +181,10 @@ class Recipe(Part):
         """Return what is wrong with the combination of tables; empty if it is valid."""
         if self.area.bbox is not None and self.area.geometry is not None:
             return "[area] has both bbox and geometry: give one"
+        if self.area.bounds is not None and self.area.bbox is not None:
+            return "[area] has both bbox and bounds: give one"
+        if self.area.bounds is not None and self.area.crs is None:
+            return "[area] has bounds and no crs: say which CRS they are in"
         if self.composite is not None and self.smooth is not None:
             return "there are [composite] and [smooth]: give one"
         if self.phenology is not None and self.series.index is None:

@@ -16,11 +16,15 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize._optional import import_function, require, require_installed
-from xharmonize._replace import Mode, require_mode
+from xharmonize._replace import GrowMode, require_mode
 from xharmonize.cube.check import conclude_check, count_contradictions
 from xharmonize.cube.contract import main_layer, with_history
 from xharmonize.cube.indices import bands_for
-from xharmonize.errors import OptionError, RadiometryError, StoreError
+from xharmonize.errors import GridError, OptionError, RadiometryError, StoreError
+from xharmonize.harmonizers.registry import as_harmonizer
+from xharmonize.io.stac.grid import read_margin
+from xharmonize.io.zarr.missing import add_missing, lacking
+from xharmonize.recipe.place import box_around, crop_to
 from xharmonize.recipe.settings import Recipe, Source, read_recipe
 
 Cube: TypeAlias = xr.DataArray | xr.Dataset
@@ -98,11 +102,14 @@ class Done:
     folder : Path
     written, kept : tuple of str
         Products written now, and those that were there from an earlier run of the same recipe.
+    n_dates : int
+        Dates of the series that were written now.
     """
 
     folder: Path
     written: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    n_dates: int = 0
 
     @property
     def series(self) -> xr.Dataset:
@@ -123,8 +130,8 @@ def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     _require_extras(recipe)
     model: Any = recipe.model.name
-    if model != "auto":
-        model = xh.load_model(model)
+    if model != "auto":  # never a Dataset, whose == compares values
+        model = as_harmonizer(model)
     target = None if recipe.target is None else _open(recipe, recipe.target, model=None)
     source = _open(recipe, recipe.source, model=model)
     harmonized, series = _harmonize(recipe, model, source, target)
@@ -138,7 +145,7 @@ def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
 def run(
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
     *,
-    mode: Mode = "w-",
+    mode: GrowMode = "w-",
     progress: Callable[[str], None] | None = None,
 ) -> Done:
     """Run a recipe: open, mask, harmonise, merge, and write all that it asks for.
@@ -147,9 +154,11 @@ def run(
     ----------
     recipe : path, mapping or Recipe
         A TOML file or its tables; ``xharmonize init`` writes an example with every key.
-    mode : {"w-", "w"}
+    mode : {"w-", "w", "upsert"}
         What to do with a folder that holds another recipe's products: refuse, or replace them.
         Products of the same recipe that are whole are kept: a run that was interrupted goes on.
+        ``"upsert"`` also looks for dates that the series lacks, adds them (a few per commit), and
+        then makes anew what follows from the series; the recipe may differ in ``datetime``.
     progress : callable, optional
         Is told each step.
 
@@ -175,13 +184,17 @@ def run(
     >>> done = xh.run("recipe.toml")  # doctest: +SKIP
     >>> done.series  # doctest: +SKIP
     """
-    require_mode(mode)
+    require_mode(mode, ("w-", "w", "upsert"))
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     tell = progress or (lambda _: None)
     folder = Path(recipe.output.folder)
     finished = _finished(folder, recipe, mode)
     tell("opening")
     job = plan(recipe)
+    n_dates = _n_due(job, folder, finished, mode)
+    if n_dates and finished:  # all follows from the series
+        finished = set()
+        (folder / MARKS).unlink(missing_ok=True)
     kept = tuple(name for name in job.products if name in finished)
     left = [name for name in job.products if name not in finished]
     if left and recipe.series.check and "series.zarr" in left:
@@ -190,10 +203,20 @@ def run(
     _begin(folder, recipe)
     for name in left:
         tell(f"writing {name}")
-        _WRITERS[name](job, folder / name)
+        grows = name == "series.zarr" and mode == "upsert"
+        (_grow_series if grows else _WRITERS[name])(job, folder / name)
         with (folder / MARKS).open("a", encoding="utf-8") as marks:
             marks.write(f"{name}\n")
-    return Done(folder=folder, written=tuple(left), kept=kept)
+    return Done(folder=folder, written=tuple(left), kept=kept, n_dates=n_dates)
+
+
+def _n_due(job: Plan, folder: Path, finished: set[str], mode: GrowMode) -> int:
+    """Count the dates to write: what the series lacks where it may grow, else all or none."""
+    n_all = int(job.series.sizes["time"])
+    if mode != "upsert":
+        return 0 if "series.zarr" in finished else n_all
+    n_missing = lacking(job.series, folder / "series.zarr").size
+    return n_missing if _grows(job.recipe) or not n_missing else n_all
 
 
 def _require_extras(recipe: Recipe) -> None:
@@ -206,11 +229,14 @@ def _require_extras(recipe: Recipe) -> None:
 def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:
     area = recipe.area
     takes_native = model is not None and getattr(model, "changes_grid", False)
+    polygons = None if area.geometry is None else read_polygons_file(area.geometry)
+    box = box_around(area, source)
     options: dict[str, Any] = {
         "collection": source.collection,
         "datetime": area.datetime,
-        "bbox": area.bbox,
-        "geometry": None if area.geometry is None else read_polygons_file(area.geometry),
+        "bbox": area.bbox if box is None else box,
+        "geometry": polygons if box is None else None,
+        "pad": model if box is not None and _looks_around(model) else None,
         "bands": source.bands or _bands_of(recipe, model),
         "crs": area.crs,
         "resolution": None if takes_native else _resolution(recipe, source),
@@ -222,8 +248,24 @@ def _open(recipe: Recipe, source: Source, *, model: Any) -> Cube:
         "modifier": None if source.modifier is None else import_function(source.modifier),
         "on_error": "skip" if source.skip_unreadable else "raise",
     }
-    cube: Cube = xh.open_stac(source.items, **options)
-    return cube
+    cube: Any = xh.open_stac(source.items, **options)
+    if box is not None and polygons is not None:
+        cube = xh.clip(cube, polygons, crop=False)
+    if box is not None and source is recipe.target:
+        cube = crop_to(cube, area)
+    opened: Cube = cube
+    return opened
+
+
+def _looks_around(model: Any) -> bool:
+    """Whether a model looks at more than a pixel, so that borders need what lies around them."""
+    if model is None or model == "auto":
+        return False
+    try:
+        read_margin(model)
+    except GridError:
+        return False
+    return True
 
 
 def _resolution(recipe: Recipe, source: Source) -> float | None:
@@ -255,6 +297,7 @@ def _harmonize(recipe: Recipe, model: Any, source: Any, target: Any) -> tuple[An
         return xh.to_sensor(source, str(target["sensor"].values[0]), fit, like=target), series
     if target is None:
         harmonized = xh.to_sensor(source, recipe.model.to, model, resolution=recipe.area.resolution)
+        harmonized = crop_to(harmonized, recipe.area)
         return harmonized, xh.densify(harmonized)
     sensor = str(target["sensor"].values[0])
     harmonized = xh.to_sensor(source, sensor, model, like=target)
@@ -274,9 +317,15 @@ def _require_agreement(job: Plan) -> None:
             )
 
 
-def _digest(recipe: Recipe) -> str:
-    """Of all that the recipe says, defaults too, and of the files of polygons and model."""
-    digest = hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode())
+def _digest(recipe: Recipe, *, is_dated: bool = True) -> str:
+    """Of all that the recipe says, defaults too, and of the files of polygons and model.
+
+    Without its dates it is that of a series that may grow.
+    """
+    said = recipe.model_dump(mode="json")
+    if not is_dated:
+        del said["area"]["datetime"]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     table = recipe.table
     for named in (recipe.area.geometry, recipe.model.name, None if table is None else table.fields):
         for file in _files_of(named):
@@ -292,7 +341,7 @@ def _files_of(named: str | None) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _finished(folder: Path, recipe: Recipe, mode: Mode) -> set[str]:
+def _finished(folder: Path, recipe: Recipe, mode: GrowMode) -> set[str]:
     """Products that are whole; raise unless the folder is new, or that of the same recipe."""
     if not folder.exists() or not any(folder.iterdir()):
         return set()
@@ -301,8 +350,8 @@ def _finished(folder: Path, recipe: Recipe, mode: Mode) -> set[str]:
         raise StoreError(
             f"{folder} is not empty and holds no recipe's products", cure="name another folder"
         )
-    if json.loads(there.read_text(encoding="utf-8"))["sha256"] != _digest(recipe):
-        if mode == "w-":
+    if not _is_of(json.loads(there.read_text(encoding="utf-8")), recipe, mode):
+        if mode != "w":
             raise StoreError(
                 f"{folder} holds the products of another recipe",
                 cure="name another folder, or replace them: mode='w' (--overwrite)",
@@ -311,6 +360,13 @@ def _finished(folder: Path, recipe: Recipe, mode: Mode) -> set[str]:
         return set()
     marks = folder / MARKS
     return set(marks.read_text(encoding="utf-8").split("\n")) if marks.exists() else set()
+
+
+def _is_of(told: Mapping[str, Any], recipe: Recipe, mode: GrowMode) -> bool:
+    """Whether a folder's ``recipe.json`` tells of this recipe; of any dates where they may grow."""
+    if mode == "upsert":
+        return bool(told.get("sha256_undated") == _digest(recipe, is_dated=False))
+    return bool(told["sha256"] == _digest(recipe))
 
 
 def _clear(folder: Path) -> None:
@@ -329,6 +385,7 @@ def _begin(folder: Path, recipe: Recipe) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         told = {
             "sha256": _digest(recipe),
+            "sha256_undated": _digest(recipe, is_dated=False),
             "xharmonize": xh.__version__,
             RECIPE: recipe.model_dump(mode="json", exclude_unset=True),
         }
@@ -339,9 +396,13 @@ def _begin(folder: Path, recipe: Recipe) -> None:
 
 def _stored(job: Plan, cube: Any, path: Path) -> None:
     """Write a cube with the recipe in its attributes."""
+    xh.to_zarr(_signed(job, cube), path, mode="w")
+
+
+def _signed(job: Plan, cube: Any) -> Any:
     text = json.dumps(job.recipe.model_dump(mode="json", exclude_unset=True), sort_keys=True)
     attrs = with_history(dict(cube.attrs), f"recipe {job.digest[:12]}")
-    xh.to_zarr(cube.assign_attrs(attrs | {RECIPE: text}), path, mode="w")
+    return cube.assign_attrs(attrs | {RECIPE: text})
 
 
 def _opened(path: Path) -> xr.Dataset:
@@ -361,6 +422,19 @@ def _best_of(job: Plan, path: Path) -> xr.Dataset:
 
 def _write_series(job: Plan, path: Path) -> None:
     _stored(job, job.series, path)
+
+
+def _grow_series(job: Plan, path: Path) -> None:
+    """Add the dates that the store lacks; all anew where a date depends on the others."""
+    if _grows(job.recipe):
+        add_missing(_signed(job, job.series), path)
+    else:
+        _write_series(job, path)
+
+
+def _grows(recipe: Recipe) -> bool:
+    """Whether dates can be added one by one: none is judged, and no model learnt, by the others."""
+    return recipe.screen is None and recipe.model.name != "auto"
 
 
 def _write_composite(job: Plan, path: Path) -> None:

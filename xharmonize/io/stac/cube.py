@@ -27,6 +27,7 @@ from xharmonize.io.stac.fields import Scene
 from xharmonize.io.stac.grid import (
     PixelPhase,
     bounds_of,
+    box_in_degrees,
     is_coarser,
     lattice_of,
     north_up,
@@ -37,7 +38,7 @@ from xharmonize.io.stac.grid import (
     within,
 )
 from xharmonize.io.stac.pixels import default_chunks
-from xharmonize.io.stac.query import DatetimeQuery, Query, check_bbox, make_query
+from xharmonize.io.stac.query import DatetimeQuery, Query, make_query
 from xharmonize.io.stac.scenes import (
     Mosaic,
     RadiometryChoice,
@@ -106,10 +107,10 @@ def open_stac(
         Collection ids to keep.
     datetime : str, datetime or pair, optional
         RFC 3339 datetime or interval; ``"2018"`` and ``"2018-07/2018-09"`` also work.
-    bbox : (west, south, east, north), optional
-        Bounding box [degrees], reprojected and expanded to whole pixels. Across the antimeridian,
-        west is greater than east, or one of them is beyond ±180°; longitudes of a geographic cube
-        then continue beyond 180°. Default: all items.
+    bbox : (west, south, east, north) or odc.geo BoundingBox, optional
+        Bounding box [degrees], reprojected and expanded to whole pixels; a BoundingBox is in its
+        own CRS. Across the antimeridian, west is greater than east, or one of them is beyond ±180°;
+        longitudes of a geographic cube then continue beyond 180°. Default: all items.
     geometry : GeoJSON, shapely geometry or GeoDataFrame, optional
         Polygons to read instead of a box; pixels outside are missing (see `xharmonize.clip`).
         Coordinates are in degrees unless a GeoDataFrame says otherwise.
@@ -215,9 +216,10 @@ def open_stac(
     if geometry is not None:
         _require_alone(bbox, pad)
         bbox = bounds_in_degrees(geometry)
-    asked = make_query(collection=collection, datetime=datetime, bbox=bbox, query=query)
+    here = None if bbox is None else box_in_degrees(bbox)
+    asked = make_query(collection=collection, datetime=datetime, bbox=here, query=query)
     margin = None if pad is None else read_margin(pad)
-    searched = bbox if bbox is None or margin is None else margin.widened(check_bbox(bbox))
+    searched = here if here is None or margin is None else margin.widened(here)
     scenes = read_scenes(
         source,
         collection=collection,
@@ -233,7 +235,7 @@ def open_stac(
         schemes=schemes,
     )
     scenes, wanted = with_bands(scenes, names)
-    named = within(scenes, bbox) if searched is not bbox and bbox is not None else scenes
+    named = within(scenes, here) if searched is not here and here is not None else scenes
     box = _grid(named, wanted, like=like, bbox=bbox, crs=crs, resolution=resolution)
     geobox = box if margin is None else margin.around(box)
     request = Request(

@@ -17,6 +17,7 @@ from xharmonize.cube.geobox import (
     TOLERANCE,
     Bounds,
     centre_of,
+    crs_text,
     read_crs,
     reproject_bounds,
     snap,
@@ -154,7 +155,7 @@ def target_grid(
     target_crs = _target_crs(scenes, crs)
     lattice = _target_lattice(scenes, bands, target_crs, resolution)
     if bbox is not None:
-        return lattice.cover(reproject_bounds(unrolled(check_bbox(bbox)), "EPSG:4326", target_crs))
+        return lattice.cover(reproject_bounds(*placed_box(bbox), target_crs))
     boxes = [bounds_in(scene, bands, target_crs) for scene in scenes if scene.grids]
     known = [box for box in boxes if box is not None]
     if not known:
@@ -164,6 +165,20 @@ def target_grid(
             item=scenes[0].id,
         )
     return lattice.cover(union(_side_by_side(known, target_crs)))
+
+
+def placed_box(bbox: Sequence[float]) -> tuple[Bounds, str]:
+    """Return left, bottom, right, top of a box, and the CRS it is in: its own, else degrees."""
+    crs = getattr(bbox, "crs", None)
+    if crs is None:
+        return unrolled(check_bbox(bbox)), "EPSG:4326"
+    left, bottom, right, top = (float(value) for value in bbox)
+    return (left, bottom, right, top), crs_text(crs)
+
+
+def box_in_degrees(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return a box, in degrees or in its own CRS, as (west, south, east, north) [degree]."""
+    return check_bbox(reproject_bounds(*placed_box(bbox), "EPSG:4326"))
 
 
 def native_grid(

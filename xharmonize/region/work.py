@@ -1,0 +1,118 @@
+"""Do the jobs of tiles: here, one after the other, or each as one task of a cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from xharmonize.errors import EmptyQueryError
+from xharmonize.io.zarr.missing import add_missing
+from xharmonize.recipe import Recipe, run
+from xharmonize.region.outcomes import reason_of, write_outcome
+from xharmonize.region.squares import Tile
+
+
+def here(job: Any, tiles: Sequence[Tile], out: Path, tell: Callable[[str], None]) -> None:
+    """Do the tiles one after the other, by the current scheduler."""
+    for tile in tiles:
+        tell(do_tile(job, tile, out))
+
+
+def on_workers(
+    client: Any, job: Any, tiles: Sequence[Tile], out: Path, tell: Callable[[str], None]
+) -> None:
+    """Do each tile as one task of the workers of a client."""
+    ended: SimpleQueue[Any] = SimpleQueue()
+    running = {}
+    for tile in tiles:
+        future = client.submit(_in_one_thread, job, tile, out, key=_key(tile), pure=False)
+        running[future] = tile
+        future.add_done_callback(ended.put)
+    try:
+        while running:
+            future = ended.get()
+            tell(_told(future, running.pop(future), out))
+    finally:
+        client.cancel(list(running))
+
+
+def _key(tile: Tile) -> str:
+    return f"tile-{tile.name}-{time.time_ns():x}"
+
+
+def _told(future: Any, tile: Tile, out: Path) -> str:
+    """What a task says, or what became of it where its worker cannot say any more."""
+    error = future.exception()
+    if error is None:
+        return str(future.result())
+    write_outcome(out, tile.name, "failed", reason=reason_of(error))
+    return f"{tile.name}: failed, {reason_of(error)}"
+
+
+def _in_one_thread(job: Any, tile: Tile, out: Path) -> str:
+    with _synchronous():
+        return do_tile(job, tile, out)
+
+
+def do_tile(job: Any, tile: Tile, out: Path) -> str:
+    """Do one tile; what goes wrong is written beside its store, and said."""
+    start = time.perf_counter()
+    write_outcome(out, tile.name, "begun")
+    try:
+        n_written = _write(job, tile, out)
+    except EmptyQueryError as error:
+        write_outcome(out, tile.name, "empty", reason=reason_of(error))
+        return f"{tile.name}: empty"
+    except Exception as error:  # whatever it is, the other tiles go on
+        write_outcome(out, tile.name, "failed", reason=reason_of(error))
+        return f"{tile.name}: failed, {reason_of(error)}"
+    seconds = round(time.perf_counter() - start, 3)
+    write_outcome(out, tile.name, "whole", written=n_written, seconds=seconds)
+    return f"{tile.name}: {n_written} dates written"
+
+
+def _write(job: Any, tile: Tile, out: Path) -> int:
+    """Write the dates that the tile's store lacks; return how many."""
+    if not isinstance(job, Recipe):
+        return add_missing(job(tile), out / f"{tile.name}.zarr")
+    return run(recipe_of(job, tile, out), mode="upsert").n_dates
+
+
+def recipe_of(recipe: Recipe, tile: Tile, out: Path) -> Recipe:
+    """Return the recipe of a tile."""
+    area = recipe.area.model_copy(update={"bbox": None, "bounds": tile.bounds, "crs": tile.crs})
+    output = recipe.output.model_copy(update={"folder": str(out / tile.name)})
+    return recipe.model_copy(update={"area": area, "output": output})
+
+
+_LOCK = threading.Lock()
+_HELD: list[Any] = []
+
+
+@contextmanager
+def _synchronous() -> Iterator[None]:
+    """Let Dask compute in the thread that asks, while any task of this process is in the block.
+
+    Dask's settings are those of a process: the first task in sets the scheduler, and the last one
+    out takes it back.
+    """
+    import dask
+
+    with _LOCK:
+        if not _HELD:
+            setting = dask.config.set(scheduler="synchronous")
+            setting.__enter__()
+            _HELD.append(setting)
+        _HELD.append(None)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _HELD.pop()
+            if len(_HELD) == 1:
+                _HELD.pop().__exit__(None, None, None)
