@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import xharmonize
+
+sys.path.insert(0, str(Path(__file__).parent))  # for pictures.py
 
 project = "xharmonize"
 author = "The xharmonize developers"
@@ -18,6 +21,7 @@ extensions = [
     "numpydoc",
     "myst_nb",
     "sphinx_copybutton",
+    "pictures",
 ]
 root_doc = "index"
 exclude_patterns = ["make_cli_reference.py"]
@@ -26,6 +30,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "xharmonize"
 html_theme_options = {"show_prev_next": False, "navbar_align": "left"}
 html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["gallery.css"]
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
@@ -41,9 +47,11 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 
-# Tutorials on real observations run where these are; elsewhere their text stands without results.
+# Pages on real observations run where these are; elsewhere they say so, and show a picture.
 _real = Path(os.environ.get("XHARMONIZE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 if _real.is_dir():
     os.environ["XHARMONIZE_DATA"] = str(_real.resolve())
+    xharmonize_unexecuted = []
 else:
-    nb_execution_excludepatterns = ["tutorials/train-your-own-model.md"]
+    xharmonize_unexecuted = ["tutorials/fields-of-a-season", "tutorials/train-your-own-model"]
+    nb_execution_excludepatterns = [f"{page}.md" for page in xharmonize_unexecuted]
