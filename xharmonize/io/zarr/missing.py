@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.io.zarr.parts import take_apart
+from xharmonize.io.zarr.reading import complete_rows
 from xharmonize.io.zarr.store import is_store, to_zarr
-from xharmonize.io.zarr.write import Key, complete_rows, open_for_writing, stored_keys
+from xharmonize.io.zarr.write import Key, open_for_writing, stored_keys
 from xharmonize.types import IntArray
 
 AT_ONCE = 16
