@@ -96,6 +96,7 @@ class Device:
         self.launches: list[dict[str, Any]] = []
         self.streams: dict[int, Stream] = {}
         self.entered = [self.stream_at(0)]
+        self.of_cupy = self.new_stream()  # its current stream is not that of torch
 
     def stream_at(self, pointer: int) -> Stream:
         return self.streams.setdefault(pointer, Stream(self, pointer))
@@ -226,11 +227,14 @@ class Array:
     # cupy
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.simulated.run("filling", [], [self.buffer], engine="kernel")
+        with self.simulated.of_cupy:
+            self.simulated.run("filling", [], [self.buffer], engine="kernel")
 
     def astype(self, dtype: Any) -> Array:
-        there = Array(self.simulated, np.broadcast_to(np.zeros((), dtype), self.shape), "device")
-        self.simulated.run("a conversion", [self.buffer], [there.buffer], engine="kernel")
+        values = np.broadcast_to(np.zeros((), dtype), self.shape)
+        with self.simulated.of_cupy:
+            there = Array(self.simulated, values, "device")
+            self.simulated.run("a conversion", [self.buffer], [there.buffer], engine="kernel")
         return there
 
 
@@ -306,26 +310,26 @@ class Torch:
 
 
 class Cupy:
-    """cupy: its current stream is not that of torch."""
+    """cupy, all of it on one stream."""
 
     def __init__(self, device: Device) -> None:
-        self._device, self.stream = device, device.new_stream()
-        self.cuda = SimpleNamespace(get_current_stream=lambda: self.stream)
+        self._device = device
+        self.cuda = SimpleNamespace(get_current_stream=lambda: device.of_cupy)
 
     def asarray(self, array: Any) -> Array:
         if isinstance(array, Array):
             return array
-        with self.stream:
-            there = Array(self._device, np.asarray(array), "device")
-            self._device.run("a copy up", [], [there.buffer], engine="up")  # by way of its own pool
+        there = self.empty(np.shape(array), array.dtype)
+        there.values = array
+        with self._device.of_cupy:  # by way of pinned memory of its own
+            self._device.run("a copy up", [], [there.buffer], engine="up")
         return there
 
     def ascontiguousarray(self, array: Array, dtype: Any = None) -> Array:
-        with self.stream:
-            return array if dtype is None or array.dtype == dtype else array.astype(dtype)
+        return array if dtype is None or array.dtype == dtype else array.astype(dtype)
 
     def empty(self, shape: Any, dtype: Any) -> Array:
-        with self.stream:
+        with self._device.of_cupy:
             return Array(self._device, np.broadcast_to(np.zeros((), dtype), shape), "device")
 
     def from_dlpack(self, array: Array) -> Array:
