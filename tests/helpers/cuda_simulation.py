@@ -90,6 +90,20 @@ def count_dn(to: To, back: To) -> None:
     compare(back(actual), expected, exact=True)
 
 
+def count_many(to: To, back: To) -> None:
+    """More planes than a launch has rows of blocks, and more bins than shared memory holds."""
+    held = cuda.MAX_ROWS
+    try:
+        cuda.MAX_ROWS = 3
+        count(to, back)
+        n_bins = cuda.BINS + 5
+        actual = cuda_histogram.count_values(to(VALUES), LOW, HIGH, n_bins, ROWS, COLUMNS)
+        expected = patches.count_values(VALUES, LOW, HIGH, n_bins, ROWS, COLUMNS)
+        compare(back(actual), expected, exact=True)
+    finally:
+        cuda.MAX_ROWS = held
+
+
 def compare(actual: Any, expected: Any, *, exact: bool = False) -> None:
     tolerance = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-5, "atol": 1e-6}
     np.testing.assert_allclose(actual, expected, **tolerance)
@@ -104,10 +118,12 @@ CASES = {
     "fill": fill,
     "histogram": count,
     "histogram of dn": count_dn,
+    "histogram of many planes and bins": count_many,
 }
 
 if __name__ == "__main__":
     cuda.THREADS = 8  # the simulator runs each in a thread of the operating system
+    cuda.BINS = 16
     for name, case in CASES.items():
         case(np.asarray, np.asarray)
         print(f"{name}: equal")

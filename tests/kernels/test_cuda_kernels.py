@@ -24,6 +24,7 @@ CASES = (
     "fill",
     "histogram",
     "histogram of dn",
+    "histogram of many planes and bins",
 )
 
 

@@ -45,6 +45,13 @@ def histogram_kernels(block: Any) -> Any:
 
 
 THREADS = 256
+"""Threads of a block."""
+
+MAX_ROWS = 65_535
+"""Rows of blocks of one launch, on any CUDA device."""
+
+BINS = 12_288
+"""Bins of one pass: as many 32-bit counts as the 48 KiB of shared memory every block may have."""
 
 
 def to_device(array: Any, like: Any, dtype: Any = None) -> Any:
@@ -79,7 +86,7 @@ def launch(
 
     Kernels step by the size of the grid, so that any size is covered.
     """
-    blocks = max(1, min((n_items + THREADS - 1) // THREADS, 65_535))
+    blocks, rows = max(1, min((n_items + THREADS - 1) // THREADS, 65_535)), min(rows, MAX_ROWS)
     stream = 0
     if is_on_gpu(like):
         current = require("cupy", extra="gpu").cuda.get_current_stream()
@@ -138,40 +145,44 @@ def _count(
             place = [int(number) for number in (j, i, y0, y1, x0, x1)]
             arguments = (values, *limits, *on_device, *place, counts)
             n_pixels = int(y1 - y0) * int(x1 - x0)
-            # Few blocks, each with much to count: one histogram in shared memory per block.
-            launch(
-                _count_plane,
-                (n_pixels + 63) // 64,
-                *arguments,
-                like=values,
-                shared=4 * n_bins,
-                rows=n_times * n_bands,
-            )
+            for first in range(0, n_bins, BINS):
+                # Few blocks, each with much to count: one histogram in shared memory per block.
+                launch(
+                    _count_plane,
+                    (n_pixels + 63) // 64,
+                    *arguments,
+                    first,
+                    like=values,
+                    shared=4 * min(n_bins - first, BINS),
+                    rows=n_times * n_bands,
+                )
     return counts.astype(np.int64)
 
 
 @cuda.jit
 def _count_plane(  # type: ignore[no-untyped-def]
-    values, low, per_unit, scale, offset, nodata, j, i, y0, y1, x0, x1, counts
+    values, low, per_unit, scale, offset, nodata, j, i, y0, y1, x0, x1, counts, first
 ):
-    """Count the pixels of a tile in a plane (second index of the block) that fall to this block."""
+    """Count a tile's pixels that fall to this block, in its planes: bins from the first one on."""
     local = cuda.shared.array(0, int32)
-    n_bins, n_x = counts.shape[4], x1 - x0
-    t, b = cuda.blockIdx.y // values.shape[1], cuda.blockIdx.y % values.shape[1]
-    for k in range(cuda.threadIdx.x, n_bins, cuda.blockDim.x):
-        local[k] = 0
-    cuda.syncthreads()
-    first = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    for k in range(first, (y1 - y0) * n_x, cuda.gridDim.x * cuda.blockDim.x):
-        code = np.float64(values[t, b, y0 + k // n_x, x0 + k % n_x])
-        if abs(code) < math.inf and code != nodata[t, b]:
-            value = np.float64(np.float32(code * scale[t, b] + offset[t, b]))
-            p = min(max((value - low[b]) * per_unit[b], 0.0), n_bins - 1.0)
-            cuda.atomic.add(local, int(p), 1)
-    cuda.syncthreads()
-    for k in range(cuda.threadIdx.x, n_bins, cuda.blockDim.x):
-        if local[k]:
-            cuda.atomic.add(counts, (t, j, i, b, k), local[k])
+    n_bins, n_x = min(counts.shape[4] - first, BINS), x1 - x0
+    start = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    for plane in range(cuda.blockIdx.y, values.shape[0] * values.shape[1], cuda.gridDim.y):
+        t, b = plane // values.shape[1], plane % values.shape[1]
+        for k in range(cuda.threadIdx.x, n_bins, cuda.blockDim.x):
+            local[k] = 0
+        cuda.syncthreads()
+        for k in range(start, (y1 - y0) * n_x, cuda.gridDim.x * cuda.blockDim.x):
+            code = np.float64(values[t, b, y0 + k // n_x, x0 + k % n_x])
+            if abs(code) < math.inf and code != nodata[t, b]:
+                value = np.float64(np.float32(code * scale[t, b] + offset[t, b]))
+                p = min(max((value - low[b]) * per_unit[b], 0.0), counts.shape[4] - 1.0)
+                if 0 <= int(p) - first < n_bins:
+                    cuda.atomic.add(local, int(p) - first, 1)
+        cuda.syncthreads()
+        for k in range(cuda.threadIdx.x, n_bins, cuda.blockDim.x):
+            if local[k]:
+                cuda.atomic.add(counts, (t, j, i, b, first + k), local[k])
 
 
 def apply_tables(

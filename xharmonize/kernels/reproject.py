@@ -17,6 +17,8 @@ from xharmonize.types import Float64Array, FloatArray, IntArray
 
 _HOW = {"area": 0, "nearest": 1, "bilinear": 2}
 
+_STRIP = 128  # target pixels whose weights stay in the first cache over all images
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelWeights:
@@ -155,31 +157,34 @@ def _area(u, v):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _right_share(edge, left, right):  # type: ignore[no-untyped-def]
-    """Share of the cell that ends at `edge` which lies right of a line from `left` to `right`."""
-    low, high = edge - right, edge - left
-    if high == low:
-        return min(max(low, 0.0), 1.0)
+def _right_share(low, high, per_width):  # type: ignore[no-untyped-def]
+    """Share of a cell right of a line, which lies `low` to `high` left of the cell's end."""
     start, stop = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+    if high == low:
+        return start
     beyond = max(high - 1.0, 0.0) - max(low - 1.0, 0.0)
-    return ((stop - start) * (stop + start) / 2.0 + beyond) / (high - low)
+    return ((stop - start) * (stop + start) / 2.0 + beyond) * per_width
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _add_edge(u0, v0, u1, v1, first_row, last_row, first_column, last_column, cover):  # type: ignore[no-untyped-def]
     """Add to each cell the signed area right of one edge of a polygon."""
     low, high = min(u0, u1), max(u0, u1)
+    slope = (v1 - v0) / (u1 - u0)
     for p in range(max(int(np.floor(low)), first_row), min(int(np.ceil(high)), last_row)):
         above, below = max(low, float(p)), min(high, float(p + 1))
         if not below > above:
             continue
-        here = v0 + (above - u0) / (u1 - u0) * (v1 - v0)
-        there = v0 + (below - u0) / (u1 - u0) * (v1 - v0)
+        here, there = v0 + (above - u0) * slope, v0 + (below - u0) * slope
         left, right = min(here, there), max(here, there)
         height = below - above if u1 > u0 else above - below
+        per_width = 1.0 / (right - left)
         place = (p - first_row) * (last_column - first_column) - first_column
-        for q in range(max(int(np.floor(left)), first_column), last_column):
-            cover[place + q] += height * _right_share(q + 1.0, left, right)
+        crossed = max(min(int(np.ceil(right)), last_column), first_column)
+        for q in range(max(int(np.floor(left)), first_column), crossed):
+            cover[place + q] += height * _right_share(q + 1.0 - right, q + 1.0 - left, per_width)
+        for q in range(crossed, last_column):  # wholly right of the edge
+            cover[place + q] += height
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -288,19 +293,22 @@ def _collect(row, column, method, window, y, x, weight):  # type: ignore[no-unty
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _project_mean(source, start, index, weight, full, min_valid, mean, fraction):  # type: ignore[no-untyped-def]
-    for n in range(source.shape[0]):
-        for m in range(full.size):
-            total = 0.0
-            valid = 0.0
-            for k in range(start[m], start[m + 1]):
-                value = np.float64(source[n, index[k]])
-                if abs(value) < np.inf:
-                    total += weight[k] * value
-                    valid += weight[k]
-            share = valid / full[m]
-            fraction[n, m] = share
-            is_enough = valid > 0.0 and share >= min_valid - 1e-9
-            mean[n, m] = total / valid if is_enough else np.nan
+    """Means of a strip of target pixels in all images, before the next: weights are read once."""
+    for first in range(0, full.size, _STRIP):
+        last = min(first + _STRIP, full.size)
+        for n in range(source.shape[0]):
+            image = source[n]
+            for m in range(first, last):
+                total, valid = 0.0, 0.0
+                for k in range(start[m], start[m + 1]):
+                    value = np.float64(image[index[k]])
+                    is_valid = abs(value) < np.inf
+                    total += weight[k] * (value if is_valid else 0.0)
+                    valid += weight[k] if is_valid else 0.0
+                share = valid / full[m]
+                fraction[n, m] = share
+                is_enough = valid > 0.0 and share >= min_valid - 1e-9
+                mean[n, m] = total / valid if is_enough else np.nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

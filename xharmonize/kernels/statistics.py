@@ -399,6 +399,18 @@ def _half_angles(norm_pred, norm_ref, apart, along, angle):  # type: ignore[no-u
         angle[i] = 2.0 * half if (norm > 0.0) & (norm < np.inf) else np.nan
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _add_valid(values, total):  # type: ignore[no-untyped-def]
+    """Add count and sum of the values that are there to (2,), as vectors."""
+    n, found = np.int64(0), 0.0
+    for i in range(values.size):
+        is_valid = values[i] == values[i]
+        n += is_valid
+        found += values[i] if is_valid else 0.0
+    total[0] += n
+    total[1] += found
+
+
 @njit(nogil=True, cache=True)
 def spectral_angles(
     pred: FloatArray, ref: FloatArray, codes: IntArray, n_groups: int
@@ -435,8 +447,12 @@ def spectral_angles(
         for start in range(0, n_pixels, _STRIP):
             stop = min(start + _STRIP, n_pixels)
             _angles(pred[r], ref[r], start, stop, work, angle)
+            if is_single:
+                if code[0] >= 0:
+                    _add_valid(angle[: stop - start], total[r, code[0]])
+                continue
             for i in range(stop - start):
-                g = code[0] if is_single else code[start + i]
+                g = code[start + i]
                 if g >= 0 and angle[i] == angle[i]:
                     total[r, g, 0] += 1.0
                     total[r, g, 1] += angle[i]

@@ -341,9 +341,19 @@ def _products(pred, ref, field):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _add_scaled(total, row, weight):  # type: ignore[no-untyped-def]
+def _add_four(total, rows, weights):  # type: ignore[no-untyped-def]
+    """Add four weighted rows: `total` is read and written once, not four times."""
+    (a, b, c, d), (p, q, r, s) = rows, weights
     for i in range(total.size):
-        total[i] += weight * row[i]
+        total[i] = total[i] + p * a[i] + q * b[i] + r * c[i] + s * d[i]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _add_along(total, row, weights):  # type: ignore[no-untyped-def]
+    """Add a row four times, weighted, each time from the next pixel on."""
+    p, q, r, s = weights
+    for i in range(total.size):
+        total[i] = total[i] + p * row[i] + q * row[i + 1] + r * row[i + 2] + s * row[i + 3]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -387,7 +397,9 @@ def gaussian_windows(
         return total
     ring = np.zeros((size, 5, n_x))
     complete = np.zeros(size, np.bool_)
-    column, sums = np.zeros((5, n_x)), np.zeros((5, out_x))
+    # Taps and columns beyond the window have no weight: they fill the last four up.
+    column, sums, four_taps = np.zeros((5, n_x + 3)), np.zeros((5, out_x)), np.zeros(size + 3)
+    four_taps[:size] = taps
     for k in range(n_images):
         code = codes[k % codes.shape[0]]
         for j in range(n_y):
@@ -398,10 +410,14 @@ def gaussian_windows(
             is_complete = np.all(complete)
             column[:], sums[:] = 0.0, 0.0
             for q in range(1 if is_complete else 0, 5):
-                for t in range(size):
-                    _add_scaled(column[q], ring[(top + t) % size, q], taps[t])
-                for t in range(size):
-                    _add_scaled(sums[q], column[q][t : t + out_x], taps[t])
+                for t in range(0, size, 4):
+                    four = (four_taps[t], four_taps[t + 1], four_taps[t + 2], four_taps[t + 3])
+                    a, b = ring[(top + t) % size, q], ring[(top + t + 1) % size, q]
+                    c, d = ring[(top + t + 2) % size, q], ring[(top + t + 3) % size, q]
+                    _add_four(column[q][:n_x], (a, b, c, d), four)
+                for t in range(0, size, 4):
+                    four = (four_taps[t], four_taps[t + 1], four_taps[t + 2], four_taps[t + 3])
+                    _add_along(sums[q], column[q][t:], four)
             if is_complete:
                 sums[0] = 1.0
             _centre(sums, out_x)
