@@ -78,6 +78,25 @@ def test_graphs_of_models():
     assert result["loads"] == 1
 
 
+def test_a_region_is_rehearsed(tmp_path, capsys):
+    for extra in ("distributed", "stackstac", "torch", "uvicorn"):
+        pytest.importorskip(extra)
+    region = import_benchmark("region")
+    took = region.compare("year", ["copy", "line"], pixels=402, dates=3, place=tmp_path)
+    assert took["line"]["dates"] == 6
+    assert took["line"]["peak"] > 0
+    assert took["line"]["spilled"] == took["line"]["restarts"] == 0
+    assert "x copy" in capsys.readouterr().out
+
+
+def test_graphs_of_whole_tiles_grow_by_a_few_tasks_per_block():
+    took = import_benchmark("region").graph(n_dates=20)
+    blocks = 20 * 6**2  # of 2048 pixels a side
+    assert took["tasks"] < 12 * blocks  # 1,000 dates: fewer than 432,000
+    assert took["fused"] < 8 * blocks
+    assert took["build"] < 5
+
+
 def test_network_beside_sgemm(capsys):
     rates = import_benchmark("network").main(["--small"])
     assert min(rates.values()) > 0

@@ -102,6 +102,29 @@ def test_what_is_whole_is_kept_and_another_recipe_is_refused(catalog, tmp_path, 
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_a_series_grows_by_the_dates_it_lacks(catalog, tmp_path):
+    pytest.importorskip("stackstac")
+    half = {"datetime": "2022-06-01/2022-06-08"}
+    tables = {"composite": {"period": "10D"}}
+    folder = tmp_path / "out"
+    first = xh.run(recipe_of(catalog, folder, area=half, **tables), mode="upsert")
+    versions = xr.open_zarr(folder / "series.zarr")["entry_version"].values.tolist()
+    grown = xh.run(recipe_of(catalog, folder, **tables), mode="upsert")
+    assert (grown.written, grown.kept) == (("series.zarr", "composite.zarr"), ())
+    n_first, n_all = first.n_dates, grown.series.sizes["time"]
+    assert grown.n_dates == n_all - n_first > 0
+    now = xr.open_zarr(folder / "series.zarr")["entry_version"].values.tolist()
+    assert now[:n_first] == versions  # not written again
+    again = xh.run(recipe_of(catalog, folder, **tables), mode="upsert")
+    assert (again.written, again.n_dates) == ((), 0)
+    whole = xh.run(recipe_of(catalog, tmp_path / "whole", **tables))
+    for name in ("series.zarr", "composite.zarr"):
+        ours, theirs = (xh.open_series(one.folder / name).compute() for one in (grown, whole))
+        xr.testing.assert_equal(ours.drop_attrs(), theirs.drop_attrs())
+    with pytest.raises(StoreError, match="another recipe"):
+        xh.run(recipe_of(catalog, folder, composite={"period": "5D"}), mode="upsert")
+
+
 @pytest.mark.parametrize(
     ("tables", "told"),
     [
@@ -112,6 +135,8 @@ def test_what_is_whole_is_kept_and_another_recipe_is_refused(catalog, tmp_path, 
         ({"composite": {}, "smooth": {}}, "give one"),
         ({"area": {"bbox": [1, 2, "x", 4]}}, r"\[area\] bbox"),
         ({"area": {"bbox": [1, 2, 3, 4], "geometry": "x.json"}}, "give one"),
+        ({"area": {"bbox": [1, 2, 3, 4], "bounds": [1, 2, 3, 4], "crs": 4326}}, "give one"),
+        ({"area": {"bounds": [1, 2, 3, 4]}}, "say which CRS"),
         ({"source": {"items": 3}}, r"\[source\] items is 3"),
         ({"series": {"index": "none"}, "phenology": {}}, "needs an index"),
     ],
