@@ -72,7 +72,7 @@ def _picture(app: Sphinx, page: str, figure: str) -> Path:
     if "." in figure:
         return Path(app.srcdir) / figure
     if page in app.config.xharmonize_unexecuted:
-        return Path(app.srcdir) / "pictures" / f"{Path(page).name}.png"
+        return Path(app.srcdir) / "pictures" / _name(page, figure)
     images = list(app.env.get_doctree(page).findall(nodes.image))
     number = int(figure)
     return Path(app.srcdir) / images[number - 1 if number > 0 else number]["uri"]
