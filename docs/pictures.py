@@ -7,7 +7,7 @@ A page of ``{gallery}`` entries names figures of executed pages by their number,
 
 Thumbnails are made when the site is built. A page on real observations that is not executed (see
 ``xharmonize_unexecuted`` in conf.py) says so, and shows ``pictures/NAME.png``, a committed copy of
-its thumbnail: after a build with the observations, ``cp SITE/_static/gallery/NAME.png docs/pictures``.
+its thumbnail: after a build with the observations, copy ``SITE/_static/gallery/NAME.png`` there.
 """
 
 from __future__ import annotations
