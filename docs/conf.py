@@ -30,6 +30,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "xharmonize"
 html_theme_options = {"show_prev_next": False, "navbar_align": "left"}
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("gallery", "changelog", "contributing")}  # none beside
 html_static_path = ["static"]
 html_css_files = ["gallery.css"]
 

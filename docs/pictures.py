@@ -7,8 +7,7 @@ A page of ``{gallery}`` entries names figures of executed pages by their number,
 
 Thumbnails are made when the site is built. A page on real observations that is not executed (see
 ``xharmonize_unexecuted`` in conf.py) says so, and shows ``pictures/NAME.png``, a committed copy of
-its thumbnail. After a build with the observations:
-``cp SITE/_static/gallery/NAME.png docs/pictures``.
+its thumbnail: after a build with the observations, copy ``SITE/_static/gallery/NAME.png`` there.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def _picture(app: Sphinx, page: str, figure: str) -> Path:
     if "." in figure:
         return Path(app.srcdir) / figure
     if page in app.config.xharmonize_unexecuted:
-        return Path(app.srcdir) / "pictures" / f"{Path(page).name}.png"
+        return Path(app.srcdir) / "pictures" / _name(page, figure)
     images = list(app.env.get_doctree(page).findall(nodes.image))
     number = int(figure)
     return Path(app.srcdir) / images[number - 1 if number > 0 else number]["uri"]

@@ -11,6 +11,7 @@ from xharmonize.plot.models import shifts, tables, training
 from xharmonize.plot.profiles import frequency, series, timeline
 from xharmonize.plot.samples import samples
 from xharmonize.plot.scatter import scatter
+from xharmonize.plot.values import values
 
 __all__ = [
     "PlotMethods",
@@ -24,4 +25,5 @@ __all__ = [
     "tables",
     "timeline",
     "training",
+    "values",
 ]

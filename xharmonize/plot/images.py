@@ -15,7 +15,7 @@ from xharmonize.cube.companions import quantities_of
 from xharmonize.cube.contract import REFLECTANCE, main_layer, require_bands, select_bands
 from xharmonize.cube.door import as_variables, at_door, cells_of, is_date, label_text, to_days
 from xharmonize.cube.indices import INDEX_RAMP, INDICES
-from xharmonize.errors import ContractError, MetricError, OptionError, TimeAxisError
+from xharmonize.errors import ContractError, GridError, MetricError, OptionError, TimeAxisError
 from xharmonize.metrics.inputs import BAND, read_cubes
 from xharmonize.plot.style import (
     MISSING,
@@ -27,6 +27,7 @@ from xharmonize.plot.style import (
     title_of,
     with_unit,
 )
+from xharmonize.plot.values import require_cube
 from xharmonize.series.axis import mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
@@ -98,12 +99,13 @@ def maps(
     --------
     >>> figure = maps(s2, s2_as_l8, titles=["Sentinel-2", "as Landsat"])  # doctest: +SKIP
     """
-    cubes = tuple(at_door(cube) for cube in cubes)
+    cubes = tuple(require_cube(cube) for cube in cubes)
     if not cubes:
         raise ContractError("no cube to draw", cure="give at least one")
-
     _require_stretch(stretch)
     if not all(map(is_one_quantity, cubes)):
+        for cube in cubes:
+            _require_pixels(cube)
         return draw_results(cubes, partial(_at, time=time), bands, titles)
     layers = [_at(main_layer(cube, what="a picture"), time) for cube in cubes]
     names = _choose_bands(layers, bands)
@@ -124,6 +126,15 @@ def maps(
     else:
         figure.supxlabel(_colour_note(pictures[0], names, low, high, stretch), fontsize=8)
     return literal(figure)
+
+
+def _require_pixels(cube: Cube) -> None:
+    arrays = cube.data_vars.values() if isinstance(cube, xr.Dataset) else [cube]
+    if not any({"y", "x"} <= set(array.dims) for array in arrays):
+        raise GridError(
+            f"maps need dimensions y and x; the cube has {tuple(map(str, cube.dims))}",
+            cure="plot.values draws what has no pixels",
+        )
 
 
 def _colour_note(

@@ -33,3 +33,4 @@ class PlotMethods:
     shifts = Method(lambda: plot.shifts)
     tables = Method(lambda: plot.tables)
     training = Method(lambda: plot.training)
+    values = Method(lambda: plot.values)

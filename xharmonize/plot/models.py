@@ -63,11 +63,10 @@ def tables(fit: xr.Dataset, *, title: str = "") -> Figure:
     --------
     >>> figure = tables(xh.harmonizers.fit_tables(cube, model))  # doctest: +SKIP
     """
-    name = next((key for key in ("tables", "table") if key in fit), None)
-    if name is None or "knot_value" not in fit.coords:
-        raise ModelError(
-            "the Dataset holds no look-up tables", cure="give a fit of fit_tables or fit_lut"
-        )
+    there = set(fit.variables) if isinstance(fit, xr.Dataset) else set()
+    name = next((key for key in ("tables", "table") if key in there), None)
+    if name is None or "knot_value" not in there:
+        raise ModelError("this holds no look-up tables", cure="give a fit of fit_tables or fit_lut")
     fit = fit.compute()
     bands = [str(band) for band in fit["band"].values]
     n_rows = -(-len(bands) // _COLUMNS)
@@ -111,10 +110,9 @@ def shifts(fit: xr.Dataset, *, title: str = "") -> Figure:
     --------
     >>> figure = shifts(xh.fit_shifts(cube))  # doctest: +SKIP
     """
-    if not {"shift_x", "shift_y", "group"} <= {str(name) for name in fit.variables}:
-        raise ModelError(
-            "the Dataset holds no shifts", cure="give a fit of fit_shifts, or one of auto"
-        )
+    there = set(fit.variables) if isinstance(fit, xr.Dataset) else set()
+    if not {"shift_x", "shift_y", "group"} <= there:
+        raise ModelError("this holds no shifts", cure="give a fit of fit_shifts, or one of auto")
     fit = fit.compute()
     figure = new_figure(5.0, 4.6)
     axes = figure.subplots()

@@ -27,6 +27,7 @@ from xharmonize.plot.style import (
     title_of,
     with_unit,
 )
+from xharmonize.plot.values import require_cube
 from xharmonize.sensors import Names
 from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.axis import deviation_of_known, has_observation, mean_of_known, sensors_of
@@ -99,7 +100,8 @@ def series(
     --------
     >>> figure = series(ndvi, x=501500, y=5629500)  # doctest: +SKIP
     """
-    cube, field, truth, smoothed = at_door(cube), at_door(field), at_door(truth), at_door(smoothed)
+    cube = require_cube(cube)
+    field, truth, smoothed = at_door(field), at_door(truth), at_door(smoothed)
     seen = _taken(cube, band, x, y, field)
     figure = new_figure(8.5, 4.2)
     axes = figure.subplots()
@@ -208,6 +210,8 @@ def _origin_at(
     origin: xr.DataArray, x: float | None, y: float | None, field: xr.DataArray | None
 ) -> AnyArray:
     """Bits that any pixel of the place has (time,); only `FILLED` if most pixels have it."""
+    if {"y", "x"}.isdisjoint(origin.dims):
+        return np.asarray(origin.values)
     if x is not None:
         return np.asarray(origin.sel({"x": x, "y": y}, method="nearest").values)
     within = origin if field is None else origin.where(field, origin.dtype.type(0))
@@ -299,6 +303,8 @@ def _place(
         raise GridError(
             "a place is a point (x= and y=) or a field (field=)", cure="give one of them"
         )
+    if {"y", "x"}.isdisjoint(layer.dims):
+        return _course(layer, is_placed=x is not None or field is not None)
     if x is not None and y is not None:
         at: Mapping[str, float] = {"x": x, "y": y}
         require_inside(layer, at)
@@ -318,6 +324,17 @@ def _place(
     enough = sums["n"].values >= MIN_VALID * n_pixels
     mean = np.where(enough, sums["mean"].values, np.nan).astype(float)
     return mean, np.where(enough, sums["std"].values, np.nan).astype(float)
+
+
+def _course(layer: xr.DataArray, *, is_placed: bool) -> tuple[FloatArray, FloatArray | None]:
+    """A series without pixels, such as that of one field from `to_xarray`, and its spread."""
+    if is_placed or layer.dims != ("time",):
+        raise GridError(
+            f"the series has dimensions {tuple(map(str, layer.dims))}, and no pixels",
+            cure="choose one, as in cube.sel(field=...), without x=, y= and field=",
+        )
+    spread = np.asarray(layer["sd"].values, float) if "sd" in layer.coords else None
+    return np.asarray(layer.compute().values, float), spread
 
 
 def _steady(layer: xr.DataArray, n_pixels: int) -> xr.DataArray:
@@ -365,7 +382,7 @@ def timeline(*cubes: xr.DataArray | xr.Dataset, title: str = "") -> Figure:
     --------
     >>> figure = timeline(s2, l8)  # doctest: +SKIP
     """
-    cubes = tuple(at_door(cube) for cube in cubes)
+    cubes = tuple(require_cube(cube) for cube in cubes)
     rows = _rows(*cubes)
     if not rows:
         raise ContractError("no date to draw", cure="give at least one cube with dates")
@@ -443,7 +460,7 @@ def frequency(
     --------
     >>> figure = frequency(series)  # doctest: +SKIP
     """
-    cube = at_door(cube)
+    cube = require_cube(cube)
     is_count = isinstance(cube, xr.Dataset) and "scenes" in cube and "fraction" in cube.dims
     found = cube if is_count else count(cube)
     scenes = found["scenes"].compute().transpose("sensor", "month", "fraction").sortby("fraction")
