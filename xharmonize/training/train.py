@@ -30,7 +30,7 @@ from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.cutting import build_store, is_cut_from
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import Store, is_there, open_store, remove_store
+from xharmonize.training.store import Store, is_whole, open_store, remove_store
 from xharmonize.training.toml import to_toml
 from xharmonize.types import AnyArray
 
@@ -268,7 +268,7 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
                 f"{work} holds an interrupted training with other settings",
                 cure="give the settings in its config.toml to go on, or remove the folder",
             )
-        if is_there(place):
+        if is_whole(place):
             store = open_store(place)
             _require_same(store, pairs, settings.data, work)
             return store
