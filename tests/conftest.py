@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import rioxarray  # noqa: F401  (registers .rio)
 import xarray as xr
+from helpers.object_store import emptied, options_of, served
 
 from xharmonize import testing
 
@@ -109,3 +110,19 @@ def client() -> Iterator[Any]:
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """Address of an S3 server of this session."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with served() as address:
+        yield address
+
+
+@pytest.fixture
+def options(endpoint: str) -> dict[str, Any]:
+    """``storage_options`` of the server, where there is an empty bucket."""
+    emptied(endpoint)
+    return options_of(endpoint)

@@ -23,17 +23,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from xharmonize._owner import is_alive, machine
+from xharmonize._replace import beside, require_mode
 from xharmonize.errors import MissingDependencyError, StoreError, XHarmonizeError
 
 CONDITIONAL = ("s3", "s3a", "az", "abfs", "abfss")
 """Kinds of URL whose fsspec plugin can ask to write only what is not there, tried on a server."""
 
 EXTRAS = {"s3": "s3", "s3a": "s3"}
-ICECHUNK = "write to an Icechunk repository there, whose commits are safe"
+FOLDER = "write to a folder and copy it"
 LOCAL = ("file://", "local://")
 
 
@@ -168,11 +169,11 @@ class Remote:
         with self.reached():
             files.put_file(str(file), f"{root}/{name}")
 
-    def put_folder(self, folder: Path, *, last: str) -> None:
-        """Put all files of a folder, one of them last: readers look for it first."""
-        names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-        for name in sorted(names, key=lambda one: (one == last, one)):
-            self.put(folder / name, name)
+    def has(self, name: str) -> bool:
+        """Tell whether the folder has an object."""
+        files, root = self.opened()
+        with self.reached():
+            return bool(files.exists(f"{root}/{name}"))
 
     def names(self) -> list[str]:
         """Return the names of all objects within the folder."""
@@ -224,6 +225,8 @@ class Held:
 
     place: Remote
     content: bytes
+    instead: str
+    """What else could be done where this writer is not let in."""
 
     def require(self) -> None:
         """Raise `StoreError` if somebody has taken the lock away meanwhile."""
@@ -235,8 +238,13 @@ class Held:
 
 
 @contextmanager
-def one_writer(place: Remote) -> Iterator[Held]:
+def one_writer(place: Remote, *, instead: str = FOLDER) -> Iterator[Held]:
     """Hold the lock of what is at a URL while the block runs.
+
+    Parameters
+    ----------
+    instead : str
+        What else could be done, for errors.
 
     Raises
     ------
@@ -249,10 +257,11 @@ def one_writer(place: Remote) -> Iterator[Held]:
         raise StoreError(
             f"{place.url}: whether {place.protocol}:// has conditional writes, which keep two "
             f"writers apart, was not tested; {known} have",
-            cure=f"{ICECHUNK}, or write to a directory and copy it",
+            cure=instead,
         )
     said = {"pid": os.getpid(), "host": socket.gethostname(), "machine": machine()}
-    held = Held(place=place, content=json.dumps({**said, "id": uuid.uuid4().hex}).encode())
+    content = json.dumps({**said, "id": uuid.uuid4().hex}).encode()
+    held = Held(place=place, content=content, instead=instead)
     _acquire(held)
     try:
         yield held
@@ -273,13 +282,13 @@ def _acquire(held: Held) -> None:
         if not _put(held):
             _remove_if_dead(held.place)
             if not _put(held):
-                _refuse(held.place)
+                _refuse(held)
         if _put(held):
             held.place.files().rm_file(held.place.lock)
             raise StoreError(
                 f"the object store of {held.place.url} ignores conditions on writes, so two "
                 "writers could not be kept apart",
-                cure=ICECHUNK,
+                cure=held.instead,
             )
     finally:
         os.close(descriptor)
@@ -324,11 +333,82 @@ def _remove_if_dead(place: Remote) -> None:
         place.files().rm_file(place.lock)
 
 
-def _refuse(place: Remote) -> None:
-    said = _said(place)
+def _refuse(held: Held) -> None:
+    place, said = held.place, _said(held.place)
     raise StoreError(
         f"another process writes {place.url} (process {said.get('pid', 'unknown')} on host "
         f"{said.get('host', 'unknown')})",
         cure=f"wait for it to end and try again (if it is dead, delete {place.lock}), "
-        f"or for writers at once {ICECHUNK}",
+        f"or {held.instead}",
     )
+
+
+@contextmanager
+def whole(folder: Path | Remote, name: str) -> Iterator[Path]:
+    """Yield a path to write a file to, which is in a folder under its name once it is whole."""
+    last = name.rpartition("/")[2]
+    if isinstance(folder, Remote):
+        with TemporaryDirectory() as scratch:
+            yield Path(scratch) / last
+            folder.put(Path(scratch) / last, name)
+        return
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = beside(target, "partial")
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_all(folder: Path | Remote, pattern: str) -> dict[str, bytes]:
+    """Return the contents of all files of a folder whose names match, by name and in its order."""
+    if isinstance(folder, Remote):
+        return folder.read_all(pattern)
+    found = sorted(folder.glob(pattern))
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in found}
+
+
+@contextmanager
+def put_whole(place: Remote, *, last: str, mode: str) -> Iterator[Path]:
+    """Yield an empty folder, whose files are at a URL once the ``with`` block has succeeded.
+
+    Objects cannot be exchanged in one step, so nothing whole is replaced. What a killed writer
+    has left, which lacks the file that is put last, is.
+
+    Parameters
+    ----------
+    last : str
+        Name of the file that readers look for first.
+    mode : {"w-", "w"}
+
+    Raises
+    ------
+    StoreError
+        If something is there, or another process writes there.
+    """
+    require_mode(mode)
+    with TemporaryDirectory() as scratch, one_writer(place) as held:
+        if place.has(last):
+            raise StoreError(
+                f"{place} exists, and object stores cannot exchange a folder for another in one "
+                "step",
+                cure="name another URL, or remove it yourself",
+            )
+        folder = Path(scratch) / place.name
+        folder.mkdir()
+        yield folder
+        strange = set(place.names()) - set(_files_in(folder))
+        if strange:
+            raise StoreError(
+                f"{place} holds something else: {', '.join(sorted(strange)[:3])}",
+                cure="name another URL, or remove it yourself",
+            )
+        held.require()
+        for name in sorted(_files_in(folder), key=lambda one: (one == last, one)):
+            place.put(folder / name, name)
+
+
+def _files_in(folder: Path) -> list[str]:
+    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,42 +21,16 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.object_store import environment, files, options_of
 
 import xharmonize as xh
 from xharmonize.testing import assert_lazy, example_cube
 
 pytest.importorskip("s3fs")
-server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 LATER = ("2018-07-11T10:50", "2018-07-16T10:50")
 SERIES = "s3://bucket/folder/series.zarr"
-
-
-def options_of(endpoint: str, **others) -> dict:
-    return {"key": "a", "secret": "b", "endpoint_url": endpoint, **others}
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    """A server of its own, in a process of its own, with one bucket."""
-    code = (
-        "from moto.server import ThreadedMotoServer as S; import sys\n"
-        "s = S(ip_address='127.0.0.1', port=0, verbose=False); s.start()\n"
-        "print(*s.get_host_and_port(), flush=True); sys.stdin.read()"
-    )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
-    host, port = process.stdout.readline().split()
-    yield f"http://{host}:{port}"
-    process.stdin.close()
-    process.wait(30)
-
-
-@pytest.fixture
-def options(endpoint):
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"))
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT"))
-    return options_of(endpoint)
 
 
 def test_a_series_by_url_grows_and_plain_xarray_reads_it(options):
@@ -78,12 +51,6 @@ def test_a_series_by_url_grows_and_plain_xarray_reads_it(options):
         with pytest.raises(xh.errors.StoreError, match=r"exists, and object stores .* Icechunk"):
             xh.to_zarr(cube, SERIES, mode=mode, storage_options=options)
     assert not files(options).exists("s3://bucket/folder/.series.zarr.lock")
-
-
-def files(options):
-    import s3fs
-
-    return s3fs.S3FileSystem(**options, use_listings_cache=False)
 
 
 def test_a_lock_of_a_living_writer_is_refused_and_of_a_dead_one_taken_over(options):
@@ -201,7 +168,7 @@ def pausing(cube: xr.DataArray, folder: str, *, die: bool) -> xr.DataArray:
 
 def start(kind: str, endpoint: str, folder: Path, *, die: bool) -> subprocess.Popen:
     command = [sys.executable, __file__, kind, endpoint, str(folder), str(int(die))]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
 
 
 def repository_at(endpoint: str):

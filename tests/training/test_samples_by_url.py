@@ -1,11 +1,20 @@
-"""Samples where workers read and write, and nobody's own folder: `Run(samples=URL)`."""
+"""Samples where workers read and write, and nobody's own folder: `Run(samples=URL)`.
+
+Run as a script, this file is a writer that dies before samples are whole.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.object_store import environment, files, options_of
 from helpers.training import make_pairs, only
 
 import xharmonize as xh
@@ -19,6 +28,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("distributed")
 
 METHOD = SmallConv(width=4, depth=2, steps=4, evaluate=2, batch=4)
+PLACE = "s3://bucket/samples.zarr"
 DATA = Data(patch=8, stride=8)
 
 
@@ -78,26 +88,51 @@ def test_an_interrupted_training_goes_on_with_its_samples(pairs, tmp_path, monke
     assert not is_there(place)
 
 
-@pytest.mark.slow
-def test_what_is_at_a_url_stays_and_what_is_not_whole_goes(pairs, tmp_path):
-    place = f"memory://{tmp_path.name}/samples.zarr"
-    store = build_store(pairs, place, DATA)
-    with pytest.raises(StoreError, match="exists"):
-        build_store(pairs, place, DATA)
+def test_samples_are_written_to_a_url_and_read_from_there(pairs, options, tmp_path):
+    store = build_store(pairs, PLACE, DATA, storage_options=options)
+    assert "secret" not in repr(store)
     numbers = np.flatnonzero(store.kept)[:3]
-    local = build_store(pairs, tmp_path / "local", DATA)
-    np.testing.assert_array_equal(
-        open_store(place).read(numbers).target, local.read(numbers).target
-    )
-    remove_store(place)
+    found = pickle.loads(pickle.dumps(open_store(PLACE, storage_options=options))).read(numbers)
+    local = build_store(pairs, tmp_path / "local", DATA).read(numbers)
+    np.testing.assert_array_equal(found.target, local.target)
+    with pytest.raises(StoreError, match="exists"):
+        build_store(pairs, PLACE, DATA, storage_options=options)
+
+
+@pytest.mark.slow
+def test_what_is_at_a_url_stays_and_what_is_not_whole_goes(pairs, options):
     missing = make_pairs(2, side=26, missing=0.3)
     with pytest.raises(FitError):
-        build_store(missing, place, Data(patch=16, min_valid=1.0))
-    assert not is_there(place)
-    with pytest.raises(StoreError, match="nowhere"):
-        build_store(pairs, "nowhere://x/y", DATA)
+        build_store(missing, PLACE, Data(patch=16, min_valid=1.0), storage_options=options)
+    assert not is_there(PLACE, options)
+    for place in ("nowhere://x/y", "memory://x"):
+        with pytest.raises(StoreError, match=place.partition(":")[0]):
+            build_store(pairs, place, DATA)
+    files(options).pipe_file("bucket/samples.zarr/a.txt", b"")
+    with pytest.raises(StoreError, match="holds something else"):
+        build_store(pairs, PLACE, DATA, storage_options=options)
+
+
+@pytest.mark.slow
+def test_samples_of_a_killed_process_are_made_anew(pairs, options):
+    command = [sys.executable, __file__, options["endpoint_url"]]
+    assert subprocess.run(command, env=environment()).returncode == -signal.SIGKILL
+    assert is_there(PLACE, options)
+    with pytest.raises(StoreError, match="not all of them"):
+        open_store(PLACE, storage_options=options)
+    whole = build_store(pairs, PLACE, DATA, storage_options=options)
+    assert whole.kept.any()
+    remove_store(PLACE, options)
+    assert not is_there(PLACE, options)
 
 
 def test_a_place_that_is_no_url_is_refused():
     with pytest.raises(OptionError, match="samples"):
         Run(samples="/scratch/samples.zarr")
+
+
+if __name__ == "__main__":
+    from xharmonize.training import cutting
+
+    cutting.pair_of = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # once shards are written
+    build_store(make_pairs(4, side=26), PLACE, DATA, storage_options=options_of(sys.argv[1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +10,7 @@ import typer
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._urls import Remote, find
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.inputs import (
@@ -37,8 +37,11 @@ class Fitting:
 
     query: Query
     out: Annotated[
-        Path,
-        typer.Option(help="File to write the fit to: fit.zarr or fit.nc.", rich_help_panel=OUTPUT),
+        str,
+        typer.Option(
+            help="File to write the fit to: fit.zarr or fit.nc; or a URL: s3://bucket/fit.zarr.",
+            rich_help_panel=OUTPUT,
+        ),
     ]
     method: Annotated[
         Method,
@@ -121,8 +124,9 @@ def run(job: Fitting) -> None:
 
 def _require_free(job: Fitting) -> None:
     """Raise `StoreError` if the output exists and is not a fit that may be replaced."""
-    if not job.out.exists():
-        return
+    where = find(job.out)
+    if isinstance(where, Remote) or not where.exists():
+        return  # at a URL nothing is replaced
     if not job.overwrite:
         raise StoreError(f"{job.out} exists", cure="replace it with --overwrite, or name another")
     try:

@@ -78,7 +78,7 @@ def share(
 @contextmanager
 def _files_of(ref: ModelRef) -> Iterator[list[Path]]:
     """Files of a bundle on this machine; files at a URL are downloaded temporarily."""
-    place = find_place(ref.location)
+    place = find_place(ref.location, ref.options)
     if place.filesystem is None:
         if open_bundle(place.root).ref.digest != ref.digest:
             raise ModelError(

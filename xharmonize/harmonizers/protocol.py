@@ -578,9 +578,17 @@ class OfBundle(Base):
         """Return what the card says of itself, and the digest of the bundle."""
         return {**self.card.summary(), "sha256": self.ref.digest}
 
-    def save(self, path: str | os.PathLike[str], *, mode: Mode = "w-") -> ModelRef:
-        """Write the bundle to a new folder, or replace an existing bundle with ``"w"``."""
-        return copy_bundle(self.ref, path, card=self.card, mode=mode)
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: Mode = "w-",
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> ModelRef:
+        """Write the bundle to a new folder or URL, or replace a bundle in a folder with ``"w"``."""
+        return copy_bundle(
+            self.ref, path, card=self.card, mode=mode, storage_options=storage_options
+        )
 
 
 Model: TypeAlias = str | os.PathLike[str] | Harmonizer | Callable[[Any], Any] | xr.Dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from xharmonize._replace import Mode, require_mode, written_aside
+from xharmonize._urls import Remote, find, is_url, put_whole
 from xharmonize.cube.contract import REFLECTANCE, read_contract, require_contract, with_history
 from xharmonize.errors import (
     MissingDependencyError,
@@ -37,6 +38,7 @@ from xharmonize.harmonizers.lut.predictors import TABLES
 from xharmonize.harmonizers.pixelwise import PIXELWISE, PixelwiseHarmonizer
 from xharmonize.harmonizers.protocol import Base, Checked, Harmonizer, Model, wrong_direction
 from xharmonize.harmonizers.published import BandpassHarmonizer
+from xharmonize.io.zarr.remote import as_zarr
 from xharmonize.models.bundle import (
     ITEM,
     Bundle,
@@ -46,7 +48,6 @@ from xharmonize.models.bundle import (
     list_bundles,
     open_bundle,
 )
-from xharmonize.models.places import is_url
 from xharmonize.sensors import Names
 from xharmonize.sensors.bandpass import get_table, list_tables
 
@@ -199,14 +200,20 @@ def fit_from_text(text: str) -> xr.Dataset:
     return fit
 
 
-def load_model(name_or_path: str | os.PathLike[str] | xr.Dataset) -> Harmonizer | xr.Dataset:
+def load_model(
+    name_or_path: str | os.PathLike[str] | xr.Dataset,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Harmonizer | xr.Dataset:
     """Load a model by name, open a bundle or a saved fit, or take the fit from a series.
 
     Parameters
     ----------
     name_or_path : str, path or Dataset
-        A name in `list_models`; the path or fsspec URL of a bundle's folder; the path of a fit
-        written by `save_model`; or a series made by ``densify(model="auto")``.
+        A name in `list_models`; the path or fsspec URL of a bundle's folder, or of a fit written
+        by `save_model`; or a series made by ``densify(model="auto")``.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes. Workers get them with their tasks.
 
     Returns
     -------
@@ -240,7 +247,9 @@ def load_model(name_or_path: str | os.PathLike[str] | xr.Dataset) -> Harmonizer 
         return builtin(name)
     bundles = {listed.name: listed.location for listed in list_bundles()}
     location = bundles.get(name, name)
-    if is_url(location) or os.path.lexists(os.path.join(location, ITEM)):
+    if is_url(location) or storage_options:
+        return _load_from(find(location, storage_options))
+    if os.path.lexists(os.path.join(location, ITEM)):
         return _from_bundle(open_bundle(location))
     path = Path(name)
     if not path.exists():
@@ -255,6 +264,18 @@ def load_model(name_or_path: str | os.PathLike[str] | xr.Dataset) -> Harmonizer 
     fit = _open(path) if is_readable else xr.Dataset()
     if fit.attrs.get("model") not in _KINDS:
         raise ModelError(f"{path} holds no bundle, and no fit written by save_model")
+    return fit
+
+
+def _load_from(place: Path | Remote) -> Harmonizer | xr.Dataset:
+    """The fit or the bundle at a URL."""
+    if isinstance(place, Path):
+        return load_model(place)
+    if not place.has("zarr.json"):
+        return _from_bundle(open_bundle(place.url, storage_options=place.options))
+    fit = _settled(xr.open_zarr(as_zarr(place), consolidated=False))
+    if fit.attrs.get("model") not in _KINDS:
+        raise ModelError(f"{place} holds no bundle, and no fit written by save_model")
     return fit
 
 
@@ -276,7 +297,11 @@ def _from_bundle(bundle: Bundle) -> Harmonizer:
 
 
 def save_model(
-    model: xr.Dataset | Harmonizer, path: str | os.PathLike[str], *, mode: Mode = "w-"
+    model: xr.Dataset | Harmonizer,
+    path: str | os.PathLike[str],
+    *,
+    mode: Mode = "w-",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Save a fit or copy a bundle; computes.
 
@@ -287,20 +312,26 @@ def save_model(
     model : Dataset or Harmonizer
         A fit, for example from `fit_linear`, or a bundle opened with `load_model`.
     path : str or path
-        File or folder. It is written elsewhere first and moved into place once complete.
+        File or folder, or URL of a folder. It is written elsewhere first and moved into place once
+        complete; at a URL, what readers look for is put last.
     mode : {"w-", "w"}
-        ``"w-"`` fails if `path` exists; ``"w"`` replaces a fit by a fit, a bundle by a bundle.
+        ``"w-"`` fails if `path` exists; ``"w"`` replaces a fit by a fit, a bundle by a bundle. At
+        a URL nothing is replaced.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes.
 
     Raises
     ------
+    StoreError
+        If there is something at a URL, another process writes there, or it cannot be reached.
     ModelError
         If `model` is neither, `path` exists, or something else would be replaced.
     """
     bundle = model.bundle if isinstance(model, HasBundle) else None
     if bundle is not None:
-        copy_bundle(bundle.ref, path, card=bundle.card, mode=mode)
+        copy_bundle(bundle.ref, path, card=bundle.card, mode=mode, storage_options=storage_options)
     elif isinstance(model, xr.Dataset) and model.attrs.get("model") in _KINDS:
-        _save_fit(model, Path(path).expanduser().absolute(), mode=mode)
+        _save_fit(model, find(path, storage_options), mode=mode)
     else:
         raise ModelError(
             "save_model writes fits such as those of fit_linear and fit_auto, and models "
@@ -308,10 +339,18 @@ def save_model(
         )
 
 
-def _save_fit(fit: xr.Dataset, path: Path, *, mode: Mode) -> None:
+def _save_fit(fit: xr.Dataset, path: Path | Remote, *, mode: Mode) -> None:
     require_mode(mode)
     bare = fit.drop_encoding()
     bare = bare.assign_coords(_as_text(bare))
+    if isinstance(path, Remote):
+        if path.name.endswith(_NETCDF):
+            raise ModelError(
+                f"{path}: netCDF is written to files of this machine", cure="name it fit.zarr"
+            )
+        with put_whole(path, last="zarr.json", mode=mode) as new:
+            bare.to_zarr(new, mode="w-", zarr_format=3, consolidated=False)
+        return
     with written_aside(path, mode, error=ModelError) as new:
         if path.exists() and (path.is_file() or any(path.iterdir())):
             _require_fit(path)
@@ -347,6 +386,11 @@ def _open(path: Path) -> xr.Dataset:
         fit = xr.open_dataset(path, engine="h5netcdf", chunks={})
     else:
         fit = xr.open_zarr(path, consolidated=False)
+    return _settled(fit)
+
+
+def _settled(fit: xr.Dataset) -> xr.Dataset:
+    """Loaded unless it has pixels, with text and lists as they were before they were written."""
     if "x" not in fit.dims:
         fit = fit.load()
     text = {n: c for n, c in fit.coords.items() if c.dtype.kind in "OT"}

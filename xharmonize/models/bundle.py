@@ -6,21 +6,22 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-from uuid import uuid4
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from xharmonize._optional import require
-from xharmonize._replace import Mode, put_back, require_mode, require_new
+from xharmonize._replace import Mode
+from xharmonize._urls import Remote, find, is_url, put_whole
 from xharmonize.errors import ModelError, UnknownModelError
 from xharmonize.models import places
 from xharmonize.models.card import Card
+from xharmonize.models.folders import staged, write_file
 from xharmonize.models.item import (
     README,
     VERSION,
@@ -30,7 +31,7 @@ from xharmonize.models.item import (
     read_item,
     write_item,
 )
-from xharmonize.models.places import Place, find_place, is_url, read_up_to
+from xharmonize.models.places import Place, find_place, read_up_to
 from xharmonize.models.refs import ModelRef
 from xharmonize.models.safetensors import (
     PREFIX,
@@ -42,114 +43,6 @@ from xharmonize.models.safetensors import (
     views,
 )
 from xharmonize.types import AnyArray
-
-
-def local_target(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of a folder to write to.
-
-    Raises
-    ------
-    ModelError
-        If it is not a local path.
-    """
-    if is_url(os.fspath(path)) and find_place(path).filesystem is not None:
-        raise ModelError(
-            f"bundles are written to folders of this machine, not to {os.fspath(path)}",
-            cure="write it to a folder and copy that",
-        )
-    return Path(find_place(path).root)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file and flush it to disk."""
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-@contextmanager
-def staged(
-    target: Path, bundle_files: Callable[[Path], Collection[str] | None], *, mode: Mode
-) -> Iterator[Path]:
-    """Yield an empty folder next to `target` that replaces it when the ``with`` block succeeds.
-
-    Parameters
-    ----------
-    target : path
-        Absent, an empty folder, or a bundle; anything else is refused before the body runs.
-    bundle_files : callable
-        Names of the files of the bundle in a folder, all of them; None where it is no bundle.
-    mode : {"w-", "w"}
-        ``"w-"`` refuses a bundle too.
-
-    Raises
-    ------
-    ModelError
-        If `target` holds something else, or cannot be written.
-    """
-    require_mode(mode)
-    if not os.path.lexists(target):
-        put_back(target)  # of a process killed between two renames
-    _require_replaceable(target, bundle_files, mode)
-    folder = target.with_name(f".{target.name}.{uuid4().hex}.part")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ModelError(f"{target} cannot be written: {error}") from error
-    try:
-        yield folder
-        _put_in_place(folder, target, _require_replaceable(target, bundle_files, mode))
-    except OSError as error:
-        raise ModelError(f"{target} cannot be written: {error}") from error
-    finally:
-        if folder.exists():
-            _remove(folder, os.listdir(folder))
-
-
-def _require_replaceable(
-    target: Path, bundle_files: Callable[[Path], Collection[str] | None], mode: Mode
-) -> Collection[str]:
-    """Files that go with `target`; raise `ModelError` where it is not ours to replace."""
-    if not os.path.lexists(target):
-        return ()
-    if target.is_symlink() or not target.is_dir():
-        raise ModelError(
-            f"{target} is no folder", cure="choose another path, or remove it yourself"
-        )
-    files = bundle_files(target) if os.listdir(target) else ()
-    if files is None:
-        raise ModelError(
-            f"{target} holds something that is no bundle",
-            cure="choose another path, or remove it yourself",
-        )
-    require_new(target, mode, error=ModelError)
-    return files
-
-
-def _put_in_place(folder: Path, target: Path, files: Collection[str]) -> None:
-    """Rename the old bundle away and the new one in; the old one comes back if that fails."""
-    aside = None
-    if target.exists():
-        aside = target.with_name(f".{target.name}.{uuid4().hex}.old")
-        target.rename(aside)
-    try:
-        folder.rename(target)
-    except OSError:
-        if aside is not None:
-            aside.rename(target)
-        raise
-    if aside is not None:  # what is called old is whole, always
-        _remove(aside.rename(aside.with_suffix(".part")), files)
-
-
-def _remove(folder: Path, files: Collection[str]) -> None:
-    """Remove the files named and the folder; what else is in it stays, and it with that."""
-    for name in files:
-        (folder / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
-
 
 ITEM = "item.json"
 MAX_ITEM, MAX_README = 4 * 2**20, 2**20
@@ -188,16 +81,18 @@ def write_bundle(
     *,
     readme: str | None = None,
     mode: Mode = "w-",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ModelRef:
     """Write a bundle atomically.
 
     An existing bundle is renamed before the new one takes its place. If the process is killed in
-    between, the old bundle remains next to `path` under a hidden name until the next write.
+    between, the old bundle remains next to `path` under a hidden name until the next write. At a
+    URL, the item is put last, and nothing is replaced.
 
     Parameters
     ----------
     path : str or path
-        Local folder.
+        Folder, or URL of one in an object store (``"s3://bucket/models/mine"``).
     card : Card
         Card of the model.
     weights : mapping of str to array
@@ -207,16 +102,20 @@ def write_bundle(
     mode : {"w-", "w"}
         ``"w-"`` fails if `path` exists, ``"w"`` replaces a bundle; other contents are never
         replaced.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes. Workers get them with their tasks.
 
     Raises
     ------
+    StoreError
+        If there is a bundle at a URL, another process writes there, or it cannot be reached.
     ModelError
         If `path` exists or, with ``"w"``, is not a bundle; if weights have another type or are not
         finite; or if the card has values that an item cannot hold.
     """
     arrays = {name: check_weight(name, array) for name, array in weights.items()}
-    target = local_target(path)
-    with staged(target, _bundle_files, mode=mode) as folder:
+    target = _target(path, storage_options)
+    with _written(target, mode) as folder:
         save = require("safetensors.numpy", extra="train").save_file
         save(arrays, folder / WEIGHTS)
         # The library keeps the file to its owner; workers may be another user's.
@@ -233,16 +132,37 @@ def write_bundle(
         item = write_item(described)
         write_file(folder / ITEM, item)
         _check_folder(find_place(folder), described)
-    return ModelRef(digest=_digest(item), location=str(target), name=card.name)
+    return _ref(item, target, card)
 
 
-def open_bundle(location: str | os.PathLike[str]) -> Bundle:
+def _target(path: str | os.PathLike[str], options: Mapping[str, Any] | None) -> Path | Remote:
+    find_place(path, options)  # which says what is wrong as a `ModelError`
+    return find(path, options)
+
+
+def _written(target: Path | Remote, mode: Mode) -> AbstractContextManager[Path]:
+    """An empty folder, which becomes the bundle when the ``with`` block succeeds."""
+    if isinstance(target, Path):
+        return staged(target, _bundle_files, mode=mode)
+    return put_whole(target, last=ITEM, mode=mode)
+
+
+def _ref(item: bytes, target: Path | Remote, card: Card) -> ModelRef:
+    options = target.options if isinstance(target, Remote) else {}
+    return ModelRef(digest=_digest(item), location=str(target), name=card.name, options=options)
+
+
+def open_bundle(
+    location: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
+) -> Bundle:
     """Open a bundle: read its item, and verify every file against it.
 
     Parameters
     ----------
     location : str or path
         Folder, as a path or an fsspec URL.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes. Workers get them with their tasks.
 
     Raises
     ------
@@ -250,7 +170,7 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
         If there is no bundle; if a file is missing, damaged, a link, or not listed in the item; or
         if the item is malformed or newer than this package.
     """
-    place = find_place(location)
+    place = find_place(location, storage_options)
     try:
         item = place.read(ITEM, MAX_ITEM)
     except FileNotFoundError:
@@ -260,7 +180,12 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
         ) from None
     described = read_item(item, f"{place.location}: {ITEM}")
     _check_folder(place, described)
-    ref = ModelRef(digest=_digest(item), location=place.location, name=described.card.name)
+    ref = ModelRef(
+        digest=_digest(item),
+        location=place.location,
+        name=described.card.name,
+        options=dict(storage_options or {}),
+    )
     return Bundle(ref=ref, card=described.card)
 
 
@@ -292,19 +217,22 @@ def copy_bundle(
     *,
     card: Card | None = None,
     mode: Mode = "w-",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ModelRef:
-    """Copy a bundle to a local folder, atomically; see `write_bundle`.
+    """Copy a bundle to a folder or URL, atomically; see `write_bundle`.
 
     Parameters
     ----------
     ref : ModelRef
         The bundle.
     path : str or path
-        Folder to write to.
+        Folder to write to, or URL of one.
     card : Card, optional
         Card of the copy, for example with another tile. Default: the same card.
     mode : {"w-", "w"}
         As for `write_bundle`. Copying a bundle onto itself with the same card does nothing.
+    storage_options : mapping, optional
+        Of the copy's URL.
 
     Returns
     -------
@@ -316,28 +244,31 @@ def copy_bundle(
     ModelError
         If the bundle cannot be found or is damaged, or if `path` has other contents.
     """
-    target = local_target(path)
+    target = _target(path, storage_options)
     place, item = _find(ref)
     described = read_item(item, f"{place.location}: {ITEM}")
     if card is not None and card != described.card:
         described = replace(described, card=card)
         item = write_item(described)
-    if place.filesystem is None and place.root == str(target) and _digest(item) == ref.digest:
+    if place.location == str(target) and _digest(item) == ref.digest:
         _check_folder(place, described)
     else:
-        with staged(target, _bundle_files, mode=mode) as folder:
+        with _written(target, mode) as folder:
             for name in described.files:
                 _copy_file(place, name, described.files[name], folder / name)
             write_file(folder / ITEM, item)
             _check_folder(find_place(folder), described)
-    return ModelRef(digest=_digest(item), location=str(target), name=described.card.name)
+    return _ref(item, target, described.card)
 
 
 def _find(ref: ModelRef) -> tuple[Place, bytes]:
     """Where this process finds a bundle, and its item, which has the digest of `ref`."""
-    for location in filter(None, (places.registered(ref.digest), ref.location)):
+    copy = places.registered(ref.digest)
+    for location, options in [(copy, {}), (ref.location, ref.options)]:
+        if location is None:
+            continue
         try:
-            place = find_place(location)
+            place = find_place(location, options)
             item = place.read(ITEM, MAX_ITEM)
         except FileNotFoundError:
             continue

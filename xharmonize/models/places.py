@@ -8,13 +8,14 @@ import stat
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from xharmonize.errors import MissingDependencyError, ModelError
+from xharmonize._urls import find
+from xharmonize.errors import ModelError, StoreError
 
 ENVIRONMENT = "XHARMONIZE_MODELS"
 _UNLISTED = {"http", "https"}
@@ -156,39 +157,31 @@ def _reading(what: str) -> Iterator[None]:
         raise ModelError(f"{what} cannot be read: {reason}") from error
 
 
-def find_place(location: str | os.PathLike[str]) -> Place:
+def find_place(location: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Place:
     """Return the place at a path or fsspec URL; relative paths become absolute.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        For URLs: what the fsspec plugin is given.
 
     Raises
     ------
     ModelError
-        If the URL is of no known kind.
+        If the URL is of no known kind, or cannot be reached.
     MissingDependencyError
         If a package for that kind of URL is not installed.
     """
-    location = os.fspath(location)
-    if not is_url(location):
-        path = os.path.abspath(os.path.expanduser(location))
-        return Place(location=path, filesystem=None, root=path)
-    import fsspec
-    from fsspec.implementations.local import LocalFileSystem
-
     try:
-        filesystem, root = fsspec.core.url_to_fs(location)
-    except ImportError as error:
-        raise MissingDependencyError(f"{location} cannot be opened: {error}") from error
-    except FileNotFoundError:
-        raise
-    except _NOT_READABLE as error:
-        raise ModelError(f"{location} cannot be opened: {error}") from error
-    if isinstance(filesystem, LocalFileSystem):
-        return Place(location=str(root), filesystem=None, root=str(root))
-    return Place(location=location, filesystem=filesystem, root=str(root))
-
-
-def is_url(location: str) -> bool:
-    """Tell whether a location is an fsspec URL rather than a path."""
-    return "://" in location or "::" in location
+        where = find(location, options)
+        if isinstance(where, Path):
+            return Place(location=str(where), filesystem=None, root=str(where))
+        filesystem, root = where.opened()
+    except StoreError as error:
+        raise ModelError(
+            error.what, cure=error.cure, argument=error.argument, value=error.value
+        ) from error
+    return Place(location=where.url, filesystem=filesystem, root=root)
 
 
 def _local_sizes(root: str) -> dict[str, int]:

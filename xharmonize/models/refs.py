@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from xharmonize.errors import ModelError
 
@@ -23,11 +24,14 @@ class ModelRef:
         Folder of the bundle, as a path or fsspec URL.
     name : str
         Name for messages and history.
+    options : mapping
+        What the fsspec plugin of the URL is given, on workers too; no part of what a model is.
     """
 
     digest: str
     location: str
     name: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         """Tokenise by content only, so that a bundle that was moved gives the same tasks."""

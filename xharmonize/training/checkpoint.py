@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from xharmonize._replace import beside
 from xharmonize.errors import StoreError
-from xharmonize.models.bundle import write_file
+from xharmonize.models.folders import write_file
 from xharmonize.training.ranks import Ranks
 
 LAST, BEST = "last", "best"

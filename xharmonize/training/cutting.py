@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from xharmonize._replace import written_aside
+from xharmonize._urls import Remote, find, one_writer
 from xharmonize.errors import FitError, StoreError, XHarmonizeError
+from xharmonize.io.zarr.remote import as_zarr, document_at
 from xharmonize.kernels.patches import reflected_span
 from xharmonize.models.lattice import Lattice
 from xharmonize.tiles import sampling
@@ -28,20 +30,26 @@ from xharmonize.training.places import (
 )
 from xharmonize.training.store import (
     FORMAT,
+    MARK,
     N_BINS,
     Store,
-    find_store,
-    is_there,
     limits_of,
     open_store,
-    remove_store,
 )
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
 SAMPLES_PER_TASK = 64
+BEGUN = "xharmonize:begun"
+"""Attribute of a store from its beginning; `store.MARK` is written last."""
 
 
-def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = None) -> Store:
+def build_store(
+    pairs: Any,
+    path: str | os.PathLike[str],
+    data: Data | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Store:
     """Cut samples from pairs and write them.
 
     Parameters
@@ -49,9 +57,12 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     pairs : DataTree, or mapping of str to DataTree
         From `xharmonize.collect_pairs`; of several places by name.
     path : path or URL
-        New folder. It is there when all of it is.
+        New folder. It is there when all of it is; at a URL, what a killed process has left in part
+        is removed first. Dask's workers write it.
     data : Data, optional
         Size, stride and minimum valid fraction of samples, bands, and most cloud of a pair.
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes. Workers get them with their tasks.
 
     Raises
     ------
@@ -60,39 +71,49 @@ def build_store(pairs: Any, path: str | os.PathLike[str], data: Data | None = No
     GridError, BandError
         If the grids or bands do not suit.
     StoreError
-        If `path` exists, or the disk is full.
+        If `path` exists, or the disk is full; if another process writes to the URL.
     """
     data = Data() if data is None else data
     places = read_places(pairs, data)
     lattice = make_lattice(places[0], data)
     cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
-    where = find_store(path)
-    if where.filesystem is not None:
-        return _write_to_url(where.location, places, cuts, lattice, data)
-    target = Path(where.root)
-    _require_room(target, places[0], lattice, sum(len(cut.windows) for cut in cuts))
+    where = find(path, storage_options)
+    if isinstance(where, Remote):
+        return _write_to_url(where, places, cuts, lattice, data)
+    _require_room(where, places[0], lattice, sum(len(cut.windows) for cut in cuts))
     try:
-        with written_aside(target, "w-") as aside:
-            _write(str(aside), places, cuts, lattice, data)
+        with written_aside(where, "w-") as aside:
+            _write(aside, places, cuts, lattice, data)
     except OSError as error:
-        raise StoreError(f"samples cannot be written to {target}: {error}") from error
-    return open_store(target)
+        raise StoreError(f"samples cannot be written to {where}: {error}") from error
+    return open_store(where)
 
 
-def _write_to_url(path: str, *what: Any) -> Store:
-    """Write where nothing can be renamed: what is not whole is removed."""
+def _write_to_url(place: Remote, *what: Any) -> Store:
+    """Write where nothing can be renamed, as the only writer: what is not whole is removed."""
     try:
-        if is_there(path):
-            raise StoreError(f"{path} exists", cure="name another URL, or remove it yourself")
-        try:
-            return _write(path, *what)
-        except BaseException:
-            remove_store(path)
-            raise
+        with one_writer(place):
+            if place.is_occupied():
+                _remove_part(place)
+            try:
+                return _write(place, *what)
+            except BaseException:
+                place.remove()
+                raise
     except XHarmonizeError:
         raise
     except (OSError, ImportError, ValueError) as error:
-        raise StoreError(f"samples cannot be written to {path}: {error}") from error
+        raise StoreError(f"samples cannot be written to {place}: {error}") from error
+
+
+def _remove_part(place: Remote) -> None:
+    """Remove what a killed writer left, which lacks what is written last, and nothing else."""
+    group = document_at(place) or {}
+    if MARK in group.get("attributes", {}):
+        raise StoreError(f"{place} exists", cure="name another URL, or remove it yourself")
+    if not group.get("attributes", {}).get(BEGUN):
+        raise StoreError(f"{place} holds something else", cure="name another URL")
+    place.remove()
 
 
 def _require_room(path: Path, place: Place, lattice: Lattice, n: int) -> None:
@@ -159,12 +180,12 @@ def _starts(first: int, size: int, core: int, stride: int, unit: int) -> list[in
 
 
 def _write(
-    path: str, places: Sequence[Place], cuts: Sequence[Cut], lattice: Lattice, data: Data
+    path: Path | Remote, places: Sequence[Place], cuts: Sequence[Cut], lattice: Lattice, data: Data
 ) -> Store:
     import zarr
     from dask.base import compute
 
-    group = zarr.open_group(path, mode="w-")
+    group = zarr.open_group(as_zarr(path), mode="w-", attributes={BEGUN: True})
     size = max(len(cut.windows) for cut in cuts)
     _create(group, places[0], lattice, n=size * len(cuts), shard=size)
     tasks, numbers = [], []
@@ -193,7 +214,7 @@ def _write(
     facts = [pair_of(places[number], at, float(fractions[k])) for (number, at), k in known.items()]
     for name, values in {"pair": pair, "row": row, "column": column, "kept": kept}.items():
         group.create_array(name, data=values)
-    group.attrs["xharmonize:samples"] = {
+    group.attrs[MARK] = {
         "format": FORMAT,
         "inputs": [_plain(source.described) for source in places[0].sources],
         "bands": list(places[0].bands),
@@ -202,7 +223,9 @@ def _write(
         "degraded": places[0].degraded,
         "data": _plain(data),
     }
-    return open_store(path)
+    if isinstance(path, Path):
+        return open_store(path)
+    return open_store(path.url, storage_options=path.options)
 
 
 def _plain(part: Any) -> dict[str, Any]:
@@ -237,7 +260,9 @@ def _create(group: Any, place: Place, lattice: Lattice, *, n: int, shard: int) -
         )
 
 
-def _task(path: str, start: int, place: Place, cut: Cut, lattice: Lattice, min_valid: float) -> Any:
+def _task(
+    path: Path | Remote, start: int, place: Place, cut: Cut, lattice: Lattice, min_valid: float
+) -> Any:
     """One delayed task: the images it needs are computed by the same graph."""
     from dask.delayed import delayed
 
@@ -317,7 +342,7 @@ def _input_span(grid: Any, lattice: Lattice, span: tuple[int, int], axis: int) -
 
 
 def _cut(
-    path: str,
+    path: Path | Remote,
     start: int,
     inputs: Sequence[tuple[FloatArray, _Grid, tuple[tuple[int, int], tuple[int, int]]]],
     on_target: Sequence[FloatArray],
@@ -409,11 +434,11 @@ def _padded(
     return out
 
 
-def _put(path: str, start: int, kept: BoolArray, stacks: dict[str, AnyArray]) -> None:
+def _put(path: Path | Remote, start: int, kept: BoolArray, stacks: dict[str, AnyArray]) -> None:
     """Write a shard whole: those that do not count are its fill value, and take no space."""
     import zarr
 
-    group: Any = zarr.open_group(path, mode="r+")
+    group: Any = zarr.open_group(as_zarr(path), mode="r+")
     for name, values in stacks.items():
         array = group[name]
         shard = np.full((array.shards[0], *values.shape[1:]), array.fill_value, values.dtype)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xharmonize._optional import require
+from xharmonize._urls import is_url
 from xharmonize.cluster import Rank, run_ranks
 from xharmonize.cluster.depot import FORGET, READ, SIZE, fetch, send
 from xharmonize.cluster.launch import check_workers
 from xharmonize.errors import OptionError, warn
-from xharmonize.models.places import is_url
 from xharmonize.training.config import Config
 from xharmonize.training.log import Log, Sent, Silent, hear
 from xharmonize.types import AnyArray

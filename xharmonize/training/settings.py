@@ -197,7 +197,8 @@ class Run(Settings):
         Network interface that ranks use, such as ``"ib0"``; by default that of the workers.
     samples : str, optional
         URL that workers read and write (``"s3://bucket/samples.zarr"``, ``"file:///scratch/..."``),
-        where samples lie while a network is trained; by default beside what is written.
+        where samples lie while a network is trained; by default beside what is written. Each
+        process takes credentials from its environment (``AWS_…``, ``FSSPEC_S3_…``).
     save : int
         Steps between checkpoints.
     log : int

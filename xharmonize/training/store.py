@@ -9,8 +9,8 @@ split here: the same samples serve any method and any split.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from typing import Any
 import numpy as np
 
 from xharmonize._replace import remove
-from xharmonize.errors import FitError, ModelError, StoreError
+from xharmonize._urls import find
+from xharmonize.errors import FitError, StoreError
+from xharmonize.io.zarr.remote import as_zarr
 from xharmonize.models.card import read_part
 from xharmonize.models.kinds.generator import Input
 from xharmonize.models.lattice import Lattice
-from xharmonize.models.places import find_place
 from xharmonize.training.places import (
     Pair,
 )
 from xharmonize.types import AnyArray, BoolArray, FloatArray, IntArray
 
 FORMAT = 1
+MARK = "xharmonize:samples"
+"""Attribute that is written last."""
 N_BINS = 256
 HIGH = {"blue": 0.3, "green": 0.3, "red": 0.4, "nir": 0.65, "nir08": 0.65}
 HIGH_OF_OTHERS = 0.65
@@ -84,6 +87,8 @@ class Store:
         smaller by that.
     columns : tuple of int, optional
         Those of the source bands that inputs of this view have; by default all.
+    options : mapping
+        What the fsspec plugin of a URL is given.
     """
 
     path: str
@@ -97,6 +102,7 @@ class Store:
     kept: BoolArray
     degraded: int = 1
     columns: tuple[int, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def source_bands(self) -> tuple[str, ...]:
@@ -144,7 +150,7 @@ class Store:
     def _arrays(self) -> dict[str, Any]:
         import zarr
 
-        group = zarr.open_group(self.path, mode="r")
+        group = zarr.open_group(as_zarr(find(self.path, self.options)), mode="r")
         return {name: group[name] for name in self._names}
 
     @cached_property
@@ -200,33 +206,40 @@ def _rows(array: Any, rows: IntArray) -> AnyArray:
     return values
 
 
-def find_store(path: str | os.PathLike[str]) -> Any:
-    """Where a path or URL is, as `models.places.Place`; ``file://`` is a path."""
-    try:
-        return find_place(path)
-    except ModelError as error:
-        raise StoreError(error.what, cure=error.cure) from error
-
-
-def is_there(path: str | os.PathLike[str]) -> bool:
+def is_there(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> bool:
     """Whether there is anything where a store would be."""
-    where = find_store(path)
-    if where.filesystem is None:
-        return os.path.lexists(where.root)
-    return bool(where.filesystem.exists(where.root))
+    where = find(path, options)
+    return os.path.lexists(where) if isinstance(where, Path) else where.is_occupied()
 
 
-def remove_store(path: str | os.PathLike[str]) -> None:
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether there are samples, and all of them."""
+    try:
+        open_store(path)
+    except StoreError:
+        return False
+    return True
+
+
+def remove_store(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> None:
     """Remove a store, if there is one."""
-    where = find_store(path)
-    if where.filesystem is None:
-        remove(Path(where.root))
-    elif where.filesystem.exists(where.root):
-        where.filesystem.rm(where.root, recursive=True)
+    where = find(path, options)
+    if isinstance(where, Path):
+        remove(where)
+    else:
+        where.remove()
 
 
-def open_store(path: str | os.PathLike[str]) -> Store:
+def open_store(
+    path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
+) -> Store:
     """Open a patch store.
+
+    Parameters
+    ----------
+    path : path or URL
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes.
 
     Raises
     ------
@@ -235,10 +248,12 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     """
     import zarr
 
-    where = find_store(path).location
+    where = find(path, storage_options)
     try:
-        group = zarr.open_group(where, mode="r")
-        facts: Any = group.attrs["xharmonize:samples"]
+        group = zarr.open_group(as_zarr(where), mode="r")
+        facts: Any = group.attrs[MARK]
+    except StoreError:
+        raise
     except (OSError, KeyError, ValueError) as error:
         raise StoreError(
             f"{where} holds no samples, or not all of them",
@@ -253,7 +268,8 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         name: np.asarray(group[name]) for name in ("pair", "row", "column", "kept")
     }
     return Store(
-        path=where,
+        path=str(where),
+        options=dict(storage_options or {}),
         inputs=tuple(Input(**_tuples(one)) for one in facts["inputs"]),
         bands=tuple(facts["bands"]),
         lattice=Lattice(**_tuples(facts["lattice"])),

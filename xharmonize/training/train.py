@@ -17,18 +17,20 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
+from xharmonize._urls import find
 from xharmonize.cluster.share import require_usable
 from xharmonize.cube.pairs import as_tree, beside_source
 from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
-from xharmonize.models.bundle import HasBundle, local_target, write_bundle
+from xharmonize.models.bundle import HasBundle, write_bundle
+from xharmonize.models.folders import local_target
 from xharmonize.training import config as configs
 from xharmonize.training import on_workers
 from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.cutting import build_store, is_cut_from
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import Store, is_there, open_store, remove_store
+from xharmonize.training.store import Store, is_whole, open_store, remove_store
 from xharmonize.training.toml import to_toml
 from xharmonize.types import AnyArray
 
@@ -113,7 +115,8 @@ def train(
         (ranks, timeouts, restarts); see `xharmonize.cluster.run_ranks`. Closed forms are solved
         here, and read their pairs through the client.
     out : path, optional
-        Bundle of a network, or file of a fit (``fit.zarr``, ``fit.nc``), to write. A network's
+        Bundle of a network, or file of a fit (``fit.zarr``, ``fit.nc``), to write; a fit may go to
+        a URL. A network's
         samples, checkpoints and log are kept beside it while it is trained, in ``<out>.training``.
         By default a bundle is temporary and is removed when Python ends.
     progress : bool, optional
@@ -163,8 +166,9 @@ def _closed(config: Closed, pairs: Any, out: Any, progress: bool | None) -> Trai
     from xharmonize.harmonizers.registry import save_model
     from xharmonize.training import closed
 
-    if out is not None:
-        _require_new(Path(out).expanduser())  # before hours of fitting
+    where = None if out is None else find(out)
+    if isinstance(where, Path):
+        _require_new(where)  # before hours of fitting
     tree = _one_tree(pairs)
     fitted = closed.fit(tree, config, progress=progress)
     scores, notes = closed.leave_one_out(tree, config, fitted, progress=progress)
@@ -264,7 +268,7 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
                 f"{work} holds an interrupted training with other settings",
                 cure="give the settings in its config.toml to go on, or remove the folder",
             )
-        if is_there(place):
+        if is_whole(place):
             store = open_store(place)
             _require_same(store, pairs, settings.data, work)
             return store

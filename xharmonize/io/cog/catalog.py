@@ -19,6 +19,7 @@ from dask.base import tokenize
 from xharmonize._optional import require
 from xharmonize._progress import computing
 from xharmonize._replace import GrowMode, require_mode, require_new, written_aside
+from xharmonize._urls import Held, Remote, find, one_writer, read_all
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.door import as_series, at_door, is_result
 from xharmonize.cube.geobox import geobox_of, write_grid
@@ -61,7 +62,8 @@ def to_cogs(
     styles: bool = True,
     mode: GrowMode = "w-",
     progress: bool | None = None,
-) -> Path:
+    storage_options: Mapping[str, Any] | None = None,
+) -> Path | str:
     """Write one COG per date and band, one STAC item per date, and a static catalogue.
 
     ``<path>/catalog.json`` links to ``<collection>/collection.json``, which links to
@@ -74,7 +76,9 @@ def to_cogs(
         result without dates, such as seasons by year or a fit, gets one item per label of its
         other dimensions; date values become days since 1970-01-01.
     path : str or Path
-        Directory. Directories with files from elsewhere are never touched.
+        Directory, or URL of one in an object store (``"s3://bucket/cogs"``), where one writer is
+        let in at a time and ``"w"`` replaces nothing. What holds files from elsewhere is never
+        touched.
     collection : str, optional
         STAC collection id. Default: the name of the directory.
     dtype : {"float32", "int16"}, optional
@@ -90,17 +94,19 @@ def to_cogs(
         items of the same name are replaced, others kept.
     progress : bool, optional
         Whether to draw a bar; by default where it is seen (`xharmonize.set_options`).
+    storage_options : mapping, optional
+        For URLs: what fsspec's plugin takes. Files are put by this process.
 
     Returns
     -------
-    Path
-        Path of ``catalog.json``, which is written last.
+    Path or str
+        Path or URL of ``catalog.json``, which is written last.
 
     Raises
     ------
     StoreError
         If the directory is not empty (``"w-"``) or has other contents, or if two dates would get
-        the same item name.
+        the same item name; if another process writes to the URL, or it cannot be reached.
     RadiometryError
         If `dtype` is given for encoded digital numbers.
     ContractError, GridError
@@ -117,7 +123,9 @@ def to_cogs(
     """
     require("pystac", extra="stac")
     require_mode(mode, MODES)
-    folder = _writable(Path(path).expanduser(), mode)
+    folder = _place(path, storage_options)
+    if isinstance(folder, Path):
+        _require_writable(folder, mode)
     cube = at_door(cube)
     dataset = as_dataset(cube)
     if is_result(cube):
@@ -137,24 +145,31 @@ def to_cogs(
         _write_dates, dataset, names, dtype=dtype, styles=styles, history=_history(cube, dataset)
     )
     group = _slug(collection or folder.name)
-    with computing(f"Writing {Path(path).name}", progress):
+    with computing(f"Writing {folder.name}", progress):
+        if isinstance(folder, Remote):
+            with one_writer(folder) as held:
+                _require_addable(folder, mode)
+                return str(write(folder, group, held=held))
         if mode == "upsert":
-            return write(folder, group)
-        with written_aside(folder, mode, cure=CURE) as new:
-            return folder / write(new, group).name
+            write(folder, group)
+        else:
+            with written_aside(folder, mode, cure=CURE) as new:
+                write(new, group)
+        return folder / "catalog.json"
 
 
 def _write_dates(
     dataset: xr.Dataset,
     names: Sequence[str],
-    folder: Path,
+    folder: Path | Remote,
     group: str,
     *,
     dtype: CogDtype | None,
     styles: bool,
     history: str,
-) -> Path:
-    """Write the dates to a folder, and a catalogue of them."""
+    held: Held | None = None,
+) -> Path | Remote:
+    """Write the dates to a folder, and a catalogue of them while the lock is still held."""
     geobox = geobox_of(dataset)
     # Write an empty catalogue first, so that an incomplete folder is recognised as ours.
     write_root(folder)
@@ -164,6 +179,8 @@ def _write_dates(
         layers = _write_date(date, target, dtype=dtype, geobox=geobox, group=group, history=history)
         if styles:
             write_styles(target, name, layers, geobox)
+    if held is not None:
+        held.require()
     return write_catalog(folder, collection=group, description=_description(dataset))
 
 
@@ -178,7 +195,7 @@ def _entries(result: xr.Dataset, name: str, dtype: CogDtype | None) -> xr.Datase
 
 def _write_date(
     date: xr.Dataset,
-    folder: Path,
+    folder: Path | Remote,
     *,
     dtype: CogDtype | None,
     geobox: Any,
@@ -186,7 +203,6 @@ def _write_date(
     history: str,
 ) -> list[Layer]:
     """Write the files of one date, then its item, and return what the files hold."""
-    folder.mkdir(parents=True, exist_ok=True)
     step = {name: str(date[name].values) for name in TIME_COORDS}
     time = pd.Timestamp(date["time"].item())
     tags = {"TIFFTAG_DATETIME": time.strftime("%Y:%m:%d %H:%M:%S"), **step}
@@ -195,7 +211,8 @@ def _write_date(
         array = date[layer.variable]
         pixels = array if layer.band is None else array.sel(band=layer.band)
         write_cog(
-            folder / f"{folder.name}_{layer.name}.tif",
+            folder,
+            f"{folder.name}_{layer.name}.tif",
             pixels.transpose("y", "x").values,
             layer,
             crs=geobox.crs.to_wkt(),
@@ -205,7 +222,7 @@ def _write_date(
     item = make_item(
         folder.name, step, layers, time=time, geobox=geobox, collection=group, history=history
     )
-    write_json(folder / f"{folder.name}.json", item)
+    write_json(folder, f"{folder.name}.json", item)
     return layers
 
 
@@ -305,26 +322,44 @@ def _description(dataset: xr.Dataset) -> str:
     return f"{names} from {sensors}, written by xharmonize"
 
 
-def _writable(path: Path, mode: GrowMode) -> Path:
-    folder = path.resolve()
+def _place(path: str | Path, options: Mapping[str, Any] | None) -> Path | Remote:
+    place = find(path, options)
+    return place.resolve() if isinstance(place, Path) else place
+
+
+def _require_writable(folder: Path, mode: GrowMode) -> None:
     if folder.is_file():
         raise StoreError(f"{folder} is a file", cure="give a directory")
     if not folder.is_dir() or not any(folder.iterdir()):
-        return folder
+        return
     if not is_written_here(folder):
         raise StoreError(
             f"{folder} is not empty and holds no catalogue written by xharmonize",
             cure="choose another directory",
         )
     require_new(folder, mode, cure=CURE)
-    return folder
 
 
-def is_written_here(folder: Path) -> bool:
+def _require_addable(folder: Remote, mode: GrowMode) -> None:
+    """Refuse a URL that holds other things or, unless adding, more than a killed writer left."""
+    if folder.is_occupied() and not is_written_here(folder):
+        raise StoreError(
+            f"{folder} is not empty and holds no catalogue written by xharmonize",
+            cure="choose another URL",
+        )
+    if mode != "upsert" and folder.read_all("*/collection.json"):
+        raise StoreError(
+            f"{folder} exists, and object stores cannot exchange a folder for another in one step",
+            cure="mode='upsert' adds to it; to replace it name another URL",
+        )
+
+
+def is_written_here(folder: Path | Remote) -> bool:
     """Whether the contents of a folder were written by `to_cogs`."""
+    found = read_all(folder, "catalog.json").get("catalog.json", b"")
     try:
-        catalog = json.loads((folder / "catalog.json").read_text())
-    except (OSError, ValueError):
+        catalog = json.loads(found)
+    except ValueError:
         return False
     return isinstance(catalog, dict) and bool(catalog.get("xharmonize:catalog"))
 
@@ -372,7 +407,12 @@ def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArra
     >>> open_cogs("ndvi-cogs").sizes["time"]
     3
     """
-    folder = Path(path).expanduser().resolve()
+    folder = _place(path, None)
+    if isinstance(folder, Remote):
+        raise CatalogError(
+            f"{folder} is a URL, and files are opened from a directory",
+            cure="open its catalog.json with pystac and rasterio, or copy it",
+        )
     folder = folder.parent if folder.name == "catalog.json" else folder
     group = _collection(folder, collection)
     items = sorted(

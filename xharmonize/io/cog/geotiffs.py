@@ -17,9 +17,7 @@ read. GDAL, VRT - virtual format, https://gdal.org/en/stable/drivers/raster/vrt.
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from xharmonize._optional import require
+from xharmonize._urls import Remote, read_all, whole
 from xharmonize.cube.companions import role_of
 from xharmonize.cube.contract import REFLECTANCE
 from xharmonize.cube.geobox import crs_code, reproject_bounds
@@ -92,13 +91,19 @@ def to_numbers(values: AnyArray, layer: Layer) -> AnyArray:
 
 
 def write_cog(
-    path: Path, pixels: AnyArray, layer: Layer, *, crs: Any, transform: Any, tags: Mapping[str, str]
+    folder: Path | Remote,
+    name: str,
+    pixels: AnyArray,
+    layer: Layer,
+    *,
+    crs: Any,
+    transform: Any,
+    tags: Mapping[str, str],
 ) -> None:
     """Write a north-up (y, x) array with overviews, atomically."""
     import rasterio
     from rasterio.enums import ColorInterp
 
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     profile = {
         "driver": "COG",
         "height": pixels.shape[0],
@@ -110,7 +115,7 @@ def write_cog(
         "transform": transform,
         **_options(pixels.shape, resampling=layer.resampling),
     }
-    with rasterio.open(partial, "w", **profile) as file:
+    with whole(folder, name) as path, rasterio.open(path, "w", **profile) as file:
         file.write(to_numbers(pixels, layer), 1)
         file.colorinterp = (ColorInterp.gray,)
         file.set_band_description(1, layer.description)
@@ -118,7 +123,6 @@ def write_cog(
         file.scales, file.offsets = (layer.scale,), (layer.offset,)
         file.update_tags(**tags)
         file.update_tags(1, **layer.tags)
-    os.replace(partial, path)
 
 
 def _options(shape: tuple[int, ...], *, resampling: str) -> dict[str, Any]:
@@ -213,17 +217,17 @@ def _outline(geobox: Any, bbox: Box) -> dict[str, Any]:
     return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
 
 
-def write_catalog(path: Path, *, collection: str, description: str) -> Path:
+def write_catalog(path: Path | Remote, *, collection: str, description: str) -> Path | Remote:
     """Write the collection and catalogue of all items in the collection's folder.
 
     Returns
     -------
-    Path
-        Path of ``catalog.json``, which is written last.
+    Path or Remote
+        Where ``catalog.json`` is, which is written last.
     """
     pystac = require("pystac", extra="stac")
     folder = path / collection
-    items = [json.loads(file.read_text()) for file in sorted(folder.glob("*/*.json"))]
+    items = [json.loads(text) for text in read_all(folder, "*/*.json").values()]
     corners = [corner for item in items for corner in (item["bbox"][:2], item["bbox"][2:])]
     times = sorted(pd.Timestamp(item["properties"]["datetime"]) for item in items)
     extent = pystac.Extent(
@@ -238,32 +242,30 @@ def write_catalog(path: Path, *, collection: str, description: str) -> Path:
         _link("parent", "../catalog.json"),
         *(_link("item", f"./{item['id']}/{item['id']}.json") for item in items),
     ]
-    write_json(folder / "collection.json", group)
+    write_json(folder, "collection.json", group)
     return write_root(path)
 
 
-def write_root(path: Path) -> Path:
+def write_root(path: Path | Remote) -> Path | Remote:
     """Write ``catalog.json`` with links to the existing collections."""
     pystac = require("pystac", extra="stac")
-    path.mkdir(parents=True, exist_ok=True)
     catalog = pystac.Catalog(id=path.name, description="Collections written by xharmonize").to_dict(
         include_self_link=False
     )
-    children = sorted(file.parent.name for file in path.glob("*/collection.json"))
+    children = [name.partition("/")[0] for name in read_all(path, "*/collection.json")]
     catalog["links"] = [
         _link("root", "./catalog.json"),
         *(_link("child", f"./{child}/collection.json") for child in children),
     ]
     catalog["xharmonize:catalog"] = True
-    return write_json(path / "catalog.json", catalog)
+    return write_json(path, "catalog.json", catalog)
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> Path:
+def write_json(folder: Path | Remote, name: str, document: Mapping[str, Any]) -> Path | Remote:
     """Write a JSON file atomically."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_text(json.dumps(document, indent=2))
-    os.replace(partial, path)
-    return path
+    with whole(folder, name) as path:
+        path.write_text(json.dumps(document, indent=2))
+    return folder / name
 
 
 def _link(rel: str, href: str) -> dict[str, str]:
@@ -384,7 +386,7 @@ _GDAL_TYPE = {
 }
 
 
-def write_styles(folder: Path, name: str, layers: Sequence[Layer], geobox: Any) -> None:
+def write_styles(folder: Path | Remote, name: str, layers: Sequence[Layer], geobox: Any) -> None:
     """Write the styles of one item, and a true-colour composite if it has the bands.
 
     Reflectance is drawn in grey, an index in colours; companions (`qa`, `origin`, …) get no style.
@@ -393,12 +395,12 @@ def write_styles(folder: Path, name: str, layers: Sequence[Layer], geobox: Any) 
     for layer in layers:
         style = _style_of(layer, layers)
         if style is not None:
-            _write(folder / f"{name}_{layer.name}.qml", style, doctype=DOCTYPE)
+            _write(folder, f"{name}_{layer.name}.qml", style, doctype=DOCTYPE)
     colours = {layer.name: layer for layer in layers if layer.variable == REFLECTANCE}
     if set(TRUE_COLOUR) <= set(colours):
         chosen = [colours[band] for band in TRUE_COLOUR]
-        _write(folder / f"{name}_rgb.vrt", _virtual(name, chosen, geobox))
-        _write(folder / f"{name}_rgb.qml", _document(_multiband()), doctype=DOCTYPE)
+        _write(folder, f"{name}_rgb.vrt", _virtual(name, chosen, geobox))
+        _write(folder, f"{name}_rgb.qml", _document(_multiband()), doctype=DOCTYPE)
 
 
 def _style_of(layer: Layer, layers: Sequence[Layer]) -> xml.Element | None:
@@ -509,9 +511,8 @@ def _virtual(name: str, layers: Sequence[Layer], geobox: Any) -> xml.Element:
     return root
 
 
-def _write(path: Path, root: xml.Element, *, doctype: str = "") -> None:
+def _write(folder: Path | Remote, name: str, root: xml.Element, *, doctype: str = "") -> None:
     """Write an XML file atomically."""
     xml.indent(root)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_text(doctype + xml.tostring(root, encoding="unicode") + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole(folder, name) as path:
+        path.write_text(doctype + xml.tostring(root, encoding="unicode") + "\n", encoding="utf-8")

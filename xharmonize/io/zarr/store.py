@@ -136,6 +136,7 @@ def open_result(
 
 
 MODES = ("w-", "w", "upsert")
+ICECHUNK = "write to an Icechunk repository there, where several may write at once"
 DAMAGED = "is damaged, or was changed by another program"
 CURE = "mode='w' replaces it, mode='upsert' adds to it"
 
@@ -289,7 +290,7 @@ def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
 
 def _write_remote(place: Remote, parts: Parts, *, mode: str, shard: int | None) -> None:
     """Write to a URL as the only writer; what a killed one left unborn is made anew."""
-    with one_writer(place) as held:
+    with one_writer(place, instead=ICECHUNK) as held:
         document = document_at(place)
         if document is None and place.is_occupied():
             raise StoreError(f"{place} holds something else", cure="choose another URL")
