@@ -187,6 +187,23 @@ def test_users_settings_of_zarr_stay_as_they_are(tmp_path):
     assert set(seen) == {before["path"]}
 
 
+@pytest.mark.parametrize(
+    ("compression", "is_decoded", "codec"),
+    [("small", True, ("zstd", 3)), ("small", False, ("zstd", 1)), ("fast", True, ("blosc", "lz4"))],
+)
+def test_what_compresses_pixels(compression, is_decoded, codec, tmp_path):
+    cube = example_cube(is_decoded=is_decoded)
+    with xh.set_options(compression=compression):
+        path = xh.to_zarr(cube, tmp_path / "a.zarr")
+    first, check = zarr.open_array(path, path="reflectance").compressors
+    told = first.to_dict()["configuration"]
+    assert (first.to_dict()["name"], told.get("cname", told.get("level"))) == codec
+    assert check.to_dict()["name"] == "crc32c"
+    later = example_cube(is_decoded=is_decoded, dates=("2018-07-16T10:50",))
+    xh.to_zarr(later, path, mode="upsert")  # whatever is set now
+    xr.testing.assert_equal(xh.open_series(path).isel(time=slice(3)).compute(), cube)
+
+
 def test_zarr_python_is_used_where_zarrs_cannot_be(tmp_path, used):
     import zarr.storage
 
