@@ -11,19 +11,27 @@ of its own, in alternation, and reads the same assets (six bands and the scene c
   Target: at most 0.6.
 
 The full size is 24 dates of 2048 × 2048 pixels, deflated in tiles of 512.
+
+With ``--http`` the same COGs are served on loopback, and read to uint16 by stackstac, odc-stac and
+``async-geotiff`` (``pip install async-geotiff obstore``; all tiles of all files at once, as many
+files at a time as threads are said). It decodes and nothing else: no mosaic, no other grid.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import http.server
 import json
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +40,7 @@ import numpy as np
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 CORNER = (600000.0, 5700000.0)
 EPSG = 32631
+HTTP_CASES = ("uint16 stackstac", "uint16 odc", "async-geotiff")
 CASES = (
     "ours stackstac",
     "bare stackstac",
@@ -171,6 +180,117 @@ def _bare_odc(items: Path, dtype: str = "uint16") -> Any:
     ).compute()
 
 
+def _async_geotiff(items: Path, at_once: int = 8) -> np.ndarray:
+    """All files as (time, band, y, x) uint16, a few of them at a time."""
+    from async_geotiff import GeoTIFF
+    from obstore.store import HTTPStore
+
+    features = json.loads(items.read_text())["features"]
+    urls = [[item["assets"][name]["href"] for name in (*BANDS, "scl")] for item in features]
+    server = urls[0][0].rpartition("/")[0]
+    store = HTTPStore.from_url(server, client_options={"allow_http": True})
+    shape = features[0]["assets"][BANDS[0]]["proj:shape"]
+    out = np.empty((len(urls), len(BANDS) + 1, *shape), "uint16")
+
+    async def read_all() -> None:
+        free = asyncio.Semaphore(at_once)
+
+        async def read(t: int, b: int, name: str) -> None:
+            async with free:
+                file = await GeoTIFF.open(name, store=store)
+                out[t, b] = (await file.read()).data[0]
+
+        places = [(t, b) for t in range(len(urls)) for b in range(len(BANDS) + 1)]
+        await asyncio.gather(*(read(t, b, urls[t][b].rpartition("/")[2]) for t, b in places))
+
+    asyncio.run(read_all())
+    return out
+
+
+class _Ranges(http.server.SimpleHTTPRequestHandler):
+    """Serves files and ranges of bytes of them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(is_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(is_body=True)
+
+    def _answer(self, *, is_body: bool) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        size, asked = path.stat().st_size, self.headers.get("Range", "")
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start = int(first or 0)
+        stop = min(size, int(last or size - 1) + 1)
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(stop - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.end_headers()
+        if is_body:
+            with path.open("rb") as file:
+                file.seek(start)
+                self.wfile.write(file.read(stop - start))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback from a process of its own; give its URL."""
+    command = [sys.executable, __file__, "--serve", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+def serve(folder: str) -> None:
+    """Serve a folder until the process that asked for it has ended."""
+    import os
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *args: _Ranges(*args, directory=folder)
+    )
+    print(server.server_port, flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.2)
+
+
+def measure_http(folder: Path, *, n_dates: int, size: int, n_runs: int) -> dict[str, float]:
+    """Seconds of each reader over HTTP; all must give the same pixels."""
+    runs: dict[str, list[dict[str, float]]] = {case: [] for case in HTTP_CASES}
+    write_items(folder, n_dates=n_dates, size=size)
+    (folder / "warm-up").mkdir(exist_ok=True)
+    write_items(folder / "warm-up", n_dates=1, size=64)
+    with served(folder) as url:
+        for part, base in ((folder, url), (folder / "warm-up", f"{url}/warm-up")):
+            text = (part / "items.json").read_text().replace(str(part) + "/", f"{base}/")
+            (part / "items.json").write_text(text)
+        for _ in range(n_runs):
+            for case in HTTP_CASES:
+                runs[case].append(_in_own_process(case, folder / "items.json"))
+    found = {}
+    for case, values in runs.items():
+        if len({round(run["sum"]) for each in runs.values() for run in each}) > 1:
+            raise SystemExit(f"pixels differ: {runs}")
+        took, cpu = (statistics.median(run[key] for run in values) for key in ("seconds", "cpu"))
+        found[case] = took
+        print(f"{case:<20} {took:7.2f} s   CPU {cpu:7.2f} s")
+    return found
+
+
 def run_case(case: str, items: Path) -> dict[str, float]:
     """Run one measurement here: wall and CPU time [s], peak memory of the process [MiB]."""
     functions: dict[str, Callable[[Path], Any]] = {
@@ -181,6 +301,7 @@ def run_case(case: str, items: Path) -> dict[str, float]:
         "uint16 stackstac": _bare_stackstac,
         "uint16 odc": _bare_odc,
         "default stackstac": _default_stackstac,
+        "async-geotiff": _async_geotiff,
     }
     _warm_up(functions[case], items)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -188,8 +309,11 @@ def run_case(case: str, items: Path) -> dict[str, float]:
     result = functions[case](items)
     took, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    del result
-    return {"seconds": took, "cpu": cpu, "peak": peak, "growth": peak - before}
+    found = {"seconds": took, "cpu": cpu, "peak": peak, "growth": peak - before}
+    if case in HTTP_CASES:
+        values = result.to_dataarray().values if hasattr(result, "to_dataarray") else result
+        found["sum"] = float(np.asarray(values, "float64").sum())
+    return found
 
 
 def _warm_up(function: Callable[[Path], Any], items: Path) -> None:
@@ -288,15 +412,20 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--size", type=int, help="pixels a side")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the COGs go; temporary by default")
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--http", action="store_true", help="beside async-geotiff, on loopback")
+    parser.add_argument("--case", choices=(*CASES, *HTTP_CASES), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--items", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.serve:
+        serve(options.serve)
+        return {}
     if options.case:
         print(json.dumps(run_case(options.case, options.items)))
         return {}
     n_dates, size = (2, 128) if options.tiny else (6, 1024) if options.small else (24, 2048)
     with tempfile.TemporaryDirectory() as temporary:
-        return measure(
+        return (measure_http if options.http else measure)(
             options.folder or Path(temporary),
             n_dates=options.dates or n_dates,
             size=options.size or size,

@@ -46,6 +46,8 @@ def test_an_error_within_the_block_restores():
         ({"engine": "gdal"}, "stackstac"),
         ({"shard": 0}, "positive"),
         ({"shard": True}, "positive"),
+        ({"codecs": "rust"}, "zarr-python"),
+        ({"compression": None}, "small, fast"),
         ({"timeout": float("inf")}, "seconds"),
         ({"progress": "yes"}, "True, False"),
     ],

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, get_args
 
 from xharmonize.errors import OptionError
-from xharmonize.types import Codecs, Engine
+from xharmonize.types import Codecs, Compression, Engine
 
 UNSET: Any = object()
 """Marks an option that is not given: None is a value."""
@@ -17,6 +17,7 @@ _defaults: dict[str, Any] = {
     "engine": None,
     "chunks": None,
     "shard": 1024,
+    "compression": "small",
     "codecs": None,
     "timeout": 60.0,
 }
@@ -44,6 +45,9 @@ class set_options:
         Dask chunks of `open_stac`; None for one date, all bands, and 2048 or 1024 pixels a side.
     shard : int
         Side of a shard of stores that `to_zarr` creates [pixels].
+    compression : {"small", "fast"}
+        Of pixels in stores that `to_zarr` creates. ``"fast"`` writes reflectance three to four
+        times as fast as ``"small"``, and takes 1.3 to 1.7 times as much space.
     codecs : {"zarrs", "zarr-python"}, optional
         Library that codes pixels of stores; None for zarrs where it is installed and able.
     timeout : float
@@ -68,6 +72,7 @@ class set_options:
         engine: Engine | None = UNSET,
         chunks: Any = UNSET,
         shard: int = UNSET,
+        compression: Compression = UNSET,
         codecs: Codecs | None = UNSET,
         timeout: float = UNSET,
     ) -> None:
@@ -76,6 +81,7 @@ class set_options:
             "engine": engine,
             "chunks": chunks,
             "shard": shard,
+            "compression": compression,
             "codecs": codecs,
             "timeout": timeout,
         }
@@ -102,6 +108,7 @@ class set_options:
 _IS_VALID = {
     "progress": lambda value: value is None or isinstance(value, bool),
     "engine": lambda value: value is None or value in get_args(Engine),
+    "compression": lambda value: value in get_args(Compression),
     "codecs": lambda value: value is None or value in get_args(Codecs),
     "shard": lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     "timeout": lambda value: isinstance(value, Real) and 0 < float(value) < float("inf"),
@@ -109,6 +116,7 @@ _IS_VALID = {
 _CURES = {
     "progress": "give True, False or None",
     "engine": f"give one of {', '.join(get_args(Engine))}, or None",
+    "compression": f"give one of {', '.join(get_args(Compression))}",
     "codecs": f"give one of {', '.join(get_args(Codecs))}, or None",
     "shard": "give a positive number of pixels",
     "timeout": "give a positive number of seconds",

@@ -34,3 +34,6 @@ Engine: TypeAlias = Literal["stackstac", "odc"]
 
 Codecs: TypeAlias = Literal["zarrs", "zarr-python"]
 """Library that compresses and decompresses the pixels of stores."""
+
+Compression: TypeAlias = Literal["small", "fast"]
+"""What counts for pixels of new stores: their size, or the time to write and read them."""

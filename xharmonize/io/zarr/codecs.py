@@ -20,11 +20,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from xharmonize.types import AnyArray, Codecs
+from xharmonize.types import AnyArray, Codecs, Compression
 
 _forked = False
 
@@ -36,6 +37,23 @@ def _note_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_fork)
+
+
+def compressors_of(dtype: np.dtype[Any], compression: Compression) -> list[Any]:
+    """Return the codecs of pixels: one that compresses, and the checksum of what it gives.
+
+    ``"small"`` is zstd, for 16 bits of level 1, which is as small as level 3 there and faster;
+    reflectance is smallest by level 3, better than 5 and any shuffle. ``"fast"`` is LZ4 on shuffled
+    bytes. Figures are in the measurements, by ``benchmarks/codecs.py``.
+    """
+    from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+    codec: Any
+    if compression == "fast":
+        codec = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=dtype.itemsize)
+    else:
+        codec = ZstdCodec(level=1 if dtype.itemsize == 2 else 3)
+    return [codec, Crc32cCodec()]
 
 
 def by_zarrs(array: Any, codecs: Codecs | None) -> Any:
@@ -97,39 +115,38 @@ def read_whole(whole: Any, shape: Sequence[int], key: Any) -> AnyArray | None:
         Of `by_zarrs`.
     shape : sequence of int
         Of the array itself.
-    key : tuple of slice
+    key : tuple of slice and int
         What is asked for.
 
     Returns
     -------
     array, or None
-        None where the key asks for parts of shards, or is no tuple of slices.
+        None where the key asks for parts of shards, or for anything but slices and numbers.
     """
-    spans = _spans(key, shape, unit_of(whole))
-    if spans is None:
-        return None
-    held: AnyArray = whole[tuple(slice(first, ends) for first, _, ends in spans)]
-    size = tuple(last - first for first, last, _ in spans)
-    # A copy: else the block of an edge would keep all of its shard.
-    return held if held.shape == size else held[tuple(map(slice, size))].copy()
-
-
-def _spans(
-    key: Any, shape: Sequence[int], unit: Sequence[int]
-) -> list[tuple[int, int, int]] | None:
-    """First index, the one after the last, and the end of its shard, along each axis."""
     if not isinstance(key, tuple) or len(key) != len(shape):
         return None
-    spans = []
-    for along, size, edge in zip(key, shape, unit):
-        if not isinstance(along, slice):
+    spans = list(map(_span, key, shape, unit_of(whole)))
+    if None in spans:
+        return None
+    held: AnyArray = whole[tuple(slice(first, end) for first, _, end in spans)]
+    size = tuple(last - first for first, last, _ in spans)
+    # A copy: else the block of an edge would keep all of its shard.
+    held = held if held.shape == size else held[tuple(map(slice, size))].copy()
+    return held[tuple(slice(None) if isinstance(along, slice) else 0 for along in key)]
+
+
+def _span(along: Any, size: int, edge: int) -> Any:
+    """First index, the one after the last, and the end of its shard; None for parts of shards."""
+    if not isinstance(along, slice):
+        if not isinstance(along, Integral):
             return None
-        first, last, step = along.indices(size)
-        is_whole = first % edge == 0 and (last % edge == 0 or last == size)
-        if step != 1 or last <= first or not is_whole:
-            return None
-        spans.append((first, last, -(-last // edge) * edge))
-    return spans
+        at = int(along) % size
+        along = slice(at, at + 1)
+    first, last, step = along.indices(size)
+    is_whole = first % edge == 0 and (last % edge == 0 or last == size)
+    return (
+        (first, last, -(-last // edge) * edge) if step == 1 and first < last and is_whole else None
+    )
 
 
 def write_whole(whole: Any, start: Sequence[int], values: AnyArray) -> None:

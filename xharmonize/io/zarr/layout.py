@@ -25,6 +25,7 @@ from xharmonize.cube.codes import (
 )
 from xharmonize.cube.contract import DIMS
 from xharmonize.errors import StoreError
+from xharmonize.io.zarr.codecs import compressors_of
 from xharmonize.io.zarr.parts import (
     GRID_MAPPING,
     Parts,
@@ -106,6 +107,7 @@ def _create_block(group: Any, name: str, block: xr.DataArray, parts: Parts, *, s
         chunks=chunks,
         shards=None if shards == chunks else shards,
         fill_value=_missing(block, parts),
+        compressors=compressors_of(dtype, option("compression")),
     )
 
 
@@ -154,8 +156,9 @@ def zarr_array(
     chunks: tuple[int, ...] | None = None,
     shards: tuple[int, ...] | None = None,
     fill_value: Any = None,
+    compressors: list[Any] | None = None,
 ) -> Any:
-    """Create an array: zstd, a checksum of each chunk, dimension names, text of any length."""
+    """Create an array: a checksum of each chunk, dimension names, text of any length; zstd."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
     from zarr.core.dtype import VariableLengthUTF8
 
@@ -171,7 +174,7 @@ def zarr_array(
         fill_value=default if fill_value is None else fill_value,
         dimension_names=dims,
         attributes=dict(attrs),
-        compressors=[*([ZstdCodec(level=3)] if shape else []), Crc32cCodec()],
+        compressors=compressors or [*([ZstdCodec(level=3)] if shape else []), Crc32cCodec()],
     )
 
 

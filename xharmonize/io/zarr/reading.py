@@ -29,15 +29,15 @@ def complete_rows(store: Any) -> tuple[IntArray, IntArray]:
     return complete[complete < versions.size], versions
 
 
-def versions_of(store: Any) -> IntArray:
-    """Version of each row, as it is now."""
-    return _read(store, VERSION)
+def versions_of(store: Any, array: Any = None) -> IntArray:
+    """Version of each row, as it is now; of those that there were when `array` was opened."""
+    return _read(store, VERSION, array)
 
 
-def unchanged(store: Any, rows: IntArray, versions: IntArray) -> bool:
+def unchanged(store: Any, rows: IntArray, versions: IntArray, *, array: Any = None) -> bool:
     """Whether these rows still have these versions (one for each row)."""
     try:
-        now = versions_of(store)
+        now = versions_of(store, array)
     except FileNotFoundError:
         return False
     return bool(rows.max(initial=-1) < now.size and np.array_equal(now[rows], versions))
@@ -116,12 +116,20 @@ class Pixels:
         is_plain = self.dtype in (array.dtype, np.dtype(bool))
         return by_zarrs(array, self.codecs) if is_plain else None
 
+    @cached_property
+    def _now(self) -> Any:
+        """The versions, opened once in each process: what they are is read each time."""
+        try:
+            return open_array(self.store, VERSION, mode="r")
+        except UNREADABLE:
+            return None  # and said by who tries to read them
+
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _require_unchanged(self, rows: IntArray) -> None:
         rows = rows[self.versions[rows] != 0]
-        if not unchanged(self.store, rows, self.versions[rows]):
+        if not unchanged(self.store, rows, self.versions[rows], array=self._now):
             raise StoreError(
                 f"{self.store} was written to since this cube was opened, and {self.name!r} of "
                 "the dates asked for is not what it was",
@@ -129,9 +137,10 @@ class Pixels:
             )
 
 
-def _read(store: Any, name: str) -> IntArray:
+def _read(store: Any, name: str, array: Any = None) -> IntArray:
     try:
-        return np.asarray(open_array(store, name, mode="r")[:])
+        found = open_array(store, name, mode="r") if array is None else array
+        return np.asarray(found[:])
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
