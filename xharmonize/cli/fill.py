@@ -11,7 +11,7 @@ import typer
 import xharmonize as xh
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
-from xharmonize.cli.harmonize import Job, require_free, write
+from xharmonize.cli.harmonize import Job, cannot_write, require_free, write
 from xharmonize.cli.inputs import (
     DEFAULT_BANDS,
     WHERE,
@@ -96,8 +96,8 @@ class Filling:
 
     def complaint(self) -> str:
         """Return what is wrong with the combination of options; empty if it is valid."""
-        if self.out is None and self.cogs is None:
-            return "nothing to write: give --out STORE.zarr, --cogs FOLDER or both"
+        if complaint := cannot_write(self.outputs):
+            return complaint
         if self.model == "sar-regression" and self.sentinel1_collection is None:
             return "--model sar-regression needs --sentinel1-collection"
         if self.save_fit is not None and self.model not in FILLERS:

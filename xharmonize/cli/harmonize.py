@@ -96,10 +96,8 @@ class Job:
 
     def complaint(self) -> str:
         """Return what is wrong with the combination of options; empty if it is valid."""
-        if self.out is None and self.cogs is None:
-            return "nothing to write: give --out STORE.zarr, --cogs FOLDER or both"
-        if self.upsert and self.overwrite:
-            return "--upsert keeps what exists and --overwrite replaces it: give one"
+        if complaint := cannot_write(self):
+            return complaint
         if self.point is not None and self.figures is None:
             return "--point chooses what --figures draws: give --figures FOLDER too"
         choice = self.choice
@@ -173,8 +171,25 @@ class Writing(Protocol):
         """Folder to write figures to."""
 
     @property
+    def upsert(self) -> bool:
+        """Whether to add to output that already exists."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether to replace it."""
+
+    @property
     def mode(self) -> GrowMode:
-        """How to treat output that already exists."""
+        """Both, as writing takes them."""
+
+
+def cannot_write(job: Writing) -> str:
+    """Return why a job's options write nothing, or contradict each other; empty if they don't."""
+    if job.out is None and job.cogs is None:
+        return "nothing to write: give --out STORE.zarr, --cogs FOLDER or both"
+    if job.upsert and job.overwrite:
+        return "--upsert keeps what exists and --overwrite replaces it: give one"
+    return ""
 
 
 def require_free(job: Writing) -> None:

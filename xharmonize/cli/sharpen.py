@@ -11,7 +11,7 @@ import xharmonize as xh
 from xharmonize._replace import GrowMode
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
-from xharmonize.cli.harmonize import require_free, require_index, write
+from xharmonize.cli.harmonize import cannot_write, require_free, require_index, write
 from xharmonize.cli.inputs import (
     DEFAULT_BANDS,
     WHERE,
@@ -120,10 +120,8 @@ class Sharpening:
 
     def complaint(self) -> str:
         """Return what is wrong with the combination of options; empty if it is valid."""
-        if self.out is None and self.cogs is None:
-            return "nothing to write: give --out STORE.zarr, --cogs FOLDER or both"
-        if self.upsert and self.overwrite:
-            return "--upsert keeps what exists and --overwrite replaces it: give one"
+        if complaint := cannot_write(self):
+            return complaint
         if self.query.target_collection is None and self.alone:
             return "--alone leaves out the target's dates, and there is no --target-collection"
         return ""
