@@ -259,17 +259,19 @@ def _apply(values, packed, low, per_unit, rows, columns, out):  # type: ignore[n
                     for y in range(y0, y1):
                         row, to = values[t, b, y], out[t, b, y]
                         for x in range(x0, x1, STRIP):
-                            n = min(STRIP, x1 - x)
-                            _locate(row, x, n, low[b], per_unit[b], table.size, positions, parts)
-                            _fetch(row, x, n, table, positions, parts, fetched, to)
+                            # A part of a row: an index like x + k might be negative, for all the
+                            # compiler knows, and loads and stores would be gathers and scatters.
+                            part = row[x : min(x + STRIP, x1)]
+                            _locate(part, low[b], per_unit[b], table.size, positions, parts)
+                            _fetch(part, table, positions, parts, fetched, to[x : x + part.size])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _locate(row, x, n, low, per_unit, n_knots, positions, parts):  # type: ignore[no-untyped-def]
+def _locate(row, low, per_unit, n_knots, positions, parts):  # type: ignore[no-untyped-def]
     """Knot and share of the way to the next one, of each pixel of a strip; NaN goes to knot 0."""
     zero, last = np.float32(0), np.float32(n_knots - 1)
-    for k in range(n):
-        p = (row[x + k] - low) * per_unit
+    for k in range(row.size):
+        p = (row[k] - low) * per_unit
         p = p if p > zero else zero
         p = p if p < last else last
         whole = np.int32(p)
@@ -278,15 +280,15 @@ def _locate(row, x, n, low, per_unit, n_knots, positions, parts):  # type: ignor
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _fetch(row, x, n, table, positions, parts, fetched, to):  # type: ignore[no-untyped-def]
+def _fetch(row, table, positions, parts, fetched, to):  # type: ignore[no-untyped-def]
     """Value of the line between two knots, for each pixel of a strip."""
     nan, infinite = np.float32(math.nan), np.float32(math.inf)
-    for k in range(n):
+    for k in range(row.size):
         fetched[k] = table[np.uint64(positions[k])]
     pairs = fetched.view(np.float32)
-    for k in range(n):
+    for k in range(row.size):
         mapped = pairs[2 * k] + pairs[2 * k + 1] * parts[k]
-        to[x + k] = mapped if abs(row[x + k]) < infinite else nan
+        to[k] = mapped if abs(row[k]) < infinite else nan
 
 
 @njit(nogil=True, cache=True)
@@ -317,9 +319,10 @@ def _blend(  # type: ignore[no-untyped-def]
                     a = _mix(above[i, b], below[i, b], row_weights[y], left)
                     c = _mix(above[after, b], below[after, b], row_weights[y], right)
                     for x in range(x0, x1, STRIP):
-                        n = min(STRIP, x1 - x)
-                        _locate(row, x, n, low[b], per_unit[b], n_knots, positions, parts)
-                        _weigh(row, x, n, left, right, a, c, column_weights, positions, parts, to)
+                        part = row[x : min(x + STRIP, x1)]
+                        _locate(part, low[b], per_unit[b], n_knots, positions, parts)
+                        target, weights = to[x : x + part.size], column_weights[x : x + part.size]
+                        _weigh(part, left, right, a, c, weights, positions, parts, target)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -342,22 +345,22 @@ def _mix(above, below, weight, table):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _weigh(  # type: ignore[no-untyped-def]
-    row, x, n, left, right, left_weight, right_weight, column_weights, positions, parts, to
+    row, left, right, left_weight, right_weight, column_weights, positions, parts, to
 ):
     nan, infinite, one = np.float32(math.nan), np.float32(math.inf), np.float32(1)
-    for k in range(n):
+    for k in range(row.size):
         p = np.uint64(positions[k])
         first = left[p] + (left[p + np.uint64(1)] - left[p]) * parts[k]
         second = right[p] + (right[p + np.uint64(1)] - right[p]) * parts[k]
-        to_left = (one - column_weights[x + k]) * left_weight
-        to_right = column_weights[x + k] * right_weight
+        to_left = (one - column_weights[k]) * left_weight
+        to_right = column_weights[k] * right_weight
         share = to_right / (to_left + to_right)
         mapped = first + (second - first) * share
         if to_right == 0:
             mapped = first if to_left > 0 else nan
         elif to_left == 0:
             mapped = second
-        to[x + k] = mapped if abs(row[x + k]) < infinite else nan
+        to[k] = mapped if abs(row[k]) < infinite else nan
 
 
 @njit(nogil=True, cache=True)

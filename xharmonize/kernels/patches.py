@@ -424,11 +424,11 @@ def _bins(low: Float64Array, high: Float64Array, n_bins: int) -> tuple[Float64Ar
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _bin(row, x, n, low, per_unit, n_bins, bins):  # type: ignore[no-untyped-def]
+def _bin(row, low, per_unit, n_bins, bins):  # type: ignore[no-untyped-def]
     """Bin of each value of a strip; `n_bins` where missing. In double precision, as numpy's."""
     last = np.float64(n_bins - 1)
-    for k in range(n):
-        value = np.float64(row[x + k])
+    for k in range(row.size):
+        value = np.float64(row[k])
         p = (value - low) * per_unit
         p = p if p > 0.0 else 0.0
         p = p if p < last else last
@@ -438,7 +438,7 @@ def _bin(row, x, n, low, per_unit, n_bins, bins):  # type: ignore[no-untyped-def
 @njit(nogil=True, cache=True)
 def _bin_all(values, low, per_unit, n_bins):  # type: ignore[no-untyped-def]
     bins = np.empty(values.size, np.int32)
-    _bin(values, 0, values.size, low, per_unit, n_bins, bins)
+    _bin(values, low, per_unit, n_bins, bins)
     return bins
 
 
@@ -458,9 +458,10 @@ def _count(values, low, per_unit, n_bins, rows, columns, counts):  # type: ignor
                     for y in range(y0, y1):
                         row = values[t, band, y]
                         for x in range(x0, x1, STRIP):
-                            n = min(STRIP, x1 - x)
-                            _bin(row, x, n, low[band], per_unit[band], n_bins, bins)
-                            _add(bins, n, a, b, c, d)
+                            # A part of a row, as in `lut`: loads, not gathers.
+                            part = row[x : min(x + STRIP, x1)]
+                            _bin(part, low[band], per_unit[band], n_bins, bins)
+                            _add(bins, part.size, a, b, c, d)
                     _flush(a, b, c, d, counts[t, j, i, band])
 
 

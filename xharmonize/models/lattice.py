@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 from typing import Annotated, Literal, TypeAlias
 
@@ -188,7 +189,7 @@ class Lattice(Part):
         ModelError
             If stride, buffer or tile is not a whole number of pixels of the input.
         """
-        ratio = _exact(self.resolution) / _exact(gsd)
+        ratio = _ratio(self.resolution, gsd)
         for name, size in (("stride", self.stride), ("buffer", self.buffer), ("tile", self.tile)):
             if (size * ratio).denominator != 1:
                 raise ModelError(
@@ -196,6 +197,11 @@ class Lattice(Part):
                     f"of pixels of {gsd:g} m"
                 )
         return ratio
+
+
+@lru_cache(maxsize=64)
+def _ratio(resolution: float, gsd: float) -> Fraction:
+    return _exact(resolution) / _exact(gsd)
 
 
 def _exact(metres: float) -> Fraction:

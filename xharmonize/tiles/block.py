@@ -105,7 +105,8 @@ class _Block:
     def of(cls, images: list[FloatArray], plan: Plan, parts: tuple[Part, Part]) -> _Block:
         group = parts[0].group, parts[1].group
         # Of each cube another window; all else that a group covers is the same.
-        own = [view.part(group, flags=plan.flags) for view in plan.views]
+        others = (view.part(group, flags=plan.flags) for view in plan.views[1:])
+        own = [parts, *others]
         judged = [_judge(*one, plan) for one in zip(images, plan.views, own)]
         valid, flags = judged[0]
         for also_valid, more in judged[1:]:

@@ -151,6 +151,9 @@ class Axis:
 
     def part(self, group: int, *, flags: bool) -> Part:
         """What a group covers; with `flags`, pixels around it are looked at as well."""
+        return _part(self, group, flags)
+
+    def _part(self, group: int, flags: bool) -> Part:
         lattice, core = self.lattice, self._core(group)
         tiles = self._tiles(group)
         area = core
@@ -208,6 +211,12 @@ class Axis:
             max(min(start for start, _ in spans), 0),
             min(max(stop for _, stop in spans), self.size),
         )
+
+
+@lru_cache(maxsize=1024)
+def _part(axis: Axis, group: int, flags: bool) -> Part:
+    """What a group covers along an axis: all blocks of a row, on all dates, ask for the same."""
+    return axis._part(group, flags)
 
 
 @lru_cache(maxsize=64)

@@ -298,13 +298,16 @@ class GeneratorCard(Card):
                 cure="check the order of the inputs",
             )
         ratios = [self.lattice.cells(source.gsd) for source in self.inputs]
-        sides = {tuple(side / ratio for side in shape[2:]) for shape, ratio in zip(shapes, ratios)}
-        if len(sides) != 1 or any(side.denominator != 1 for side in min(sides)):
+        sides = {
+            tuple(divmod(side * ratio.denominator, ratio.numerator) for side in shape[2:])
+            for shape, ratio in zip(shapes, ratios)
+        }
+        if len(sides) != 1 or any(rest for _, rest in min(sides)):
             raise ModelError(
                 f"inputs of {self.name!r} do not cover one window",
                 cure=f"the batch has shapes {list(shapes)}",
             )
-        height, width = map(int, min(sides))
+        height, width = (whole for whole, _ in min(sides))
         return (shapes[0][0], len(self.output.bands), height, width)
 
     forward: ClassVar[Call] = Call(method="forward", answer=_answer)
