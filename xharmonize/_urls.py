@@ -157,6 +157,18 @@ class Remote:
             found = files.cat(names) if names else {}
         return {name[len(root) + 1 :]: found[name] for name in names}
 
+    def read_within(self, name: str) -> dict[str, bytes]:
+        """Return the objects of one name in all folders of this one, by folder, side by side."""
+        files, root = self.opened()
+        with self.reached():
+            folders = sorted(str(path).rstrip("/") for path in files.ls(root, detail=False))
+            found = files.cat([f"{path}/{name}" for path in folders], on_error="return")
+            for one in found.values():
+                if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
+                    raise one
+        whole = {str(path): data for path, data in found.items() if isinstance(data, bytes)}
+        return {path[len(root) + 1 : -len(name) - 1]: whole[path] for path in sorted(whole)}
+
     def write(self, name: str, data: bytes) -> None:
         """Replace an object of the folder."""
         files, root = self.opened()
