@@ -187,6 +187,17 @@ class Remote:
         with self.reached():
             return bool(files.exists(f"{root}/{name}"))
 
+    def replace(self, folder: Path, *, last: str) -> None:
+        """Put the small files of a folder side by side, instead of all there but one, put last."""
+        files, root = self.opened()
+        old = [f"{root}/{name}" for name in self.names() if name != last]
+        new = {f"{root}/{n}": (folder / n).read_bytes() for n in _files_in(folder) if n != last}
+        with self.reached():
+            if old:
+                files.rm(old)
+            files.pipe(new)
+        self.write(last, (folder / last).read_bytes())
+
     def names(self) -> list[str]:
         """Return the names of all objects within the folder."""
         files, root = self.opened()
