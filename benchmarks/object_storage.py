@@ -25,7 +25,6 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def passed(answer: Any, counts: Counter[str], who: str) -> Iterator[bytes]:
         yield piece
 
 
-def owner(port: int, pids: list[int]) -> str:
+def owner(port: int, pids: list[int], tries: int = 5) -> str:
     """Which of some processes has the connection from a port."""
     inode = next((i for at, i in connections() if at == port), None)
     for pid in pids:
@@ -96,7 +95,8 @@ def owner(port: int, pids: list[int]) -> str:
                     return str(pid)
             except OSError:  # closed meanwhile
                 continue
-    return "others"
+    # The kernel's table is not read at one moment, and may lack a line.
+    return owner(port, pids, tries - 1) if tries > 1 else "others"
 
 
 def connections() -> Iterator[tuple[int, str]]:
@@ -139,15 +139,17 @@ def write(kind: str, cube: Any, endpoint: str, name: str) -> None:
         xh.to_zarr(cube, place, progress=False, **said)
 
 
-def client(kind: str, n_times: int, address: str, endpoint: str, pids: str) -> dict[str, float]:
+def client(
+    kind: str, n_times: int, size: int, address: str, endpoint: str, pids: str
+) -> dict[str, float]:
     """Write as a client; return seconds, bytes of the client by way, and bytes of the workers."""
     from distributed import Client
     from storing import lazy_cube
 
     own, port = str(os.getpid()), int(address.rpartition(":")[2])
     with Client(address):
-        write(kind, lazy_cube(2, SIZE), endpoint, f"{kind}-warm")
-        cube = lazy_cube(n_times, SIZE)
+        write(kind, lazy_cube(2, size), endpoint, f"{kind}-warm")
+        cube = lazy_cube(n_times, size)
         ask(endpoint, f"/-/counts?{own},{pids}")
         before, start = through_sockets(port), time.perf_counter()
         write(kind, cube, endpoint, kind)
@@ -183,23 +185,40 @@ def through_sockets(port: int) -> int:
 
 
 def put_objects(endpoint: str, first: int, n: int, size: int) -> None:
+    """Say that we are ready, wait for a line, put objects, and say that it is done."""
     import boto3
 
     store = boto3.client("s3", endpoint_url=endpoint, **KEYS)
     body = os.urandom(size)
+    store.put_object(Bucket="bucket", Key=f"raw/{first}", Body=b"")
+    print("ready", flush=True)
+    sys.stdin.readline()
     for number in range(first, first + n):
         store.put_object(Bucket="bucket", Key=f"raw/{number}", Body=body)
+    print("done", flush=True)
 
 
 def floor(endpoint: str, n_processes: int, n: int, size: int) -> float:
     """Seconds that processes need to put objects by boto3, and to do nothing else."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     each = n // n_processes
-    with ProcessPoolExecutor(n_processes) as pool:
-        list(pool.map(put_objects, *zip(*[(endpoint, 0, 1, 10)] * n_processes)))
-        start = time.perf_counter()
-        jobs = [(endpoint, i * each, each, size) for i in range(n_processes)]
-        list(pool.map(put_objects, *zip(*jobs)))
-        return time.perf_counter() - start
+    command = [sys.executable, __file__, "--put", endpoint]
+    some: list[Any] = [
+        subprocess.Popen([*command, *map(str, (i * each, each, size))], text=True, **pipes)
+        for i in range(n_processes)
+    ]
+    for process in some:
+        process.stdout.readline()
+    start = time.perf_counter()
+    for process in some:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in some:
+        process.stdout.readline()
+    seconds = time.perf_counter() - start
+    for process in some:
+        process.communicate()
+    return seconds
 
 
 @contextmanager
@@ -211,22 +230,24 @@ def server() -> Iterator[str]:
         process.stdin.close()  # type: ignore[union-attr]
 
 
-def measure(kind: str, n_times: int, *where: str) -> dict[str, float]:
+def measure(kind: str, n_times: int, size: int, *where: str) -> dict[str, float]:
     endpoint = where[1]
     ask(endpoint, "/moto-api/reset", "POST")
     ask(endpoint, "/bucket", "PUT")
-    command = [sys.executable, __file__, "--one", kind, str(n_times), *where]
+    command = [sys.executable, __file__, "--one", kind, str(n_times), str(size), *where]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def compare(n_workers: int, n_times: int, repeats: int) -> None:
-    """Print one block of the table."""
+def compare(
+    n_workers: int, n_times: int = N_TIMES, size: int = SIZE, repeats: int = REPEATS
+) -> dict[str, dict[str, float]]:
+    """Print one block of the table; return the last run of each kind."""
     from distributed import LocalCluster
 
-    megabytes = n_times * 6 * SIZE**2 * 4 / 1e6
+    megabytes = n_times * 6 * size**2 * 4 / 1e6
     options = {"threads_per_worker": 1, "dashboard_address": None}
     with (
         server() as endpoint,
@@ -237,7 +258,7 @@ def compare(n_workers: int, n_times: int, repeats: int) -> None:
         for _ in range(repeats):  # in turn: the machine may change meanwhile
             for kind in KINDS:
                 where = (cluster.scheduler_address, endpoint, pids)
-                runs[kind].append(measure(kind, n_times, *where))
+                runs[kind].append(measure(kind, n_times, size, *where))
         stored = runs["url"][0]["workers"]
         raw = [floor(endpoint, n_workers, n_times, int(stored / n_times)) for _ in range(repeats)]
     for kind, some in runs.items():
@@ -256,24 +277,31 @@ def compare(n_workers: int, n_times: int, repeats: int) -> None:
         f"{n_workers} processes put as many bytes by boto3: {seconds:.2f} s, "
         f"{megabytes / seconds:.0f} MB/s of pixels ({stored / 1e6 / seconds:.0f} MB/s of bytes)"
     )
+    return {kind: some[-1] for kind, some in runs.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true")
-    parser.add_argument("--one", nargs=5, metavar=("KIND", "DATES", "SCHEDULER", "URL", "PIDS"))
+    names = ("KIND", "DATES", "SIZE", "SCHEDULER", "URL", "PIDS")
+    parser.add_argument("--one", nargs=6, metavar=names)
+    parser.add_argument("--put", nargs=4, metavar=("URL", "FIRST", "N", "SIZE"))
     parser.add_argument("--dates", type=int, default=N_TIMES)
+    parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     if options.serve:
         serve()
+    elif options.put:
+        endpoint, *numbers = options.put
+        put_objects(endpoint, *map(int, numbers))
     elif options.one:
-        kind, n_times, *where = options.one
-        print(json.dumps(client(kind, int(n_times), *where)))
+        kind, n_times, size, *where = options.one
+        print(json.dumps(client(kind, int(n_times), int(size), *where)))
     else:
         for n_workers in options.workers:
-            compare(n_workers, options.dates, options.repeats)
+            compare(n_workers, options.dates, options.size, options.repeats)
 
 
 if __name__ == "__main__":

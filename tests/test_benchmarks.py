@@ -51,6 +51,18 @@ def test_storing_ten_times_the_dates_needs_hardly_more_memory(capsys, monkeypatc
     assert "beside xarray's to_zarr" in capsys.readouterr().out
 
 
+def test_of_pixels_nothing_goes_through_the_client_to_an_object_store(capsys):
+    pytest.importorskip("distributed")
+    pytest.importorskip("icechunk")
+    pytest.importorskip("moto.server")
+    runs = import_benchmark("object_storage").compare(1, n_times=4, size=512, repeats=1)
+    for kind, run in runs.items():  # some 12 MB of compressed pixels
+        assert run["workers"] > 5e6, kind
+        assert run["client"] + run["dask"] < 1e6, kind
+        assert run["others"] < 1e5, kind  # of no known process: left out of the sums
+    assert "by boto3" in capsys.readouterr().out
+
+
 def test_tables(capsys):
     lut = import_benchmark("lut")
     assert all(ratio > 0 for ratio in lut.main(["--small"]).values())

@@ -157,6 +157,18 @@ class Remote:
             found = files.cat(names) if names else {}
         return {name[len(root) + 1 :]: found[name] for name in names}
 
+    def read_within(self, name: str) -> dict[str, bytes]:
+        """Return the objects of one name in all folders of this one, by folder, side by side."""
+        files, root = self.opened()
+        with self.reached():
+            folders = sorted(str(path).rstrip("/") for path in files.ls(root, detail=False))
+            found = files.cat([f"{path}/{name}" for path in folders], on_error="return")
+            for one in found.values():
+                if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
+                    raise one
+        whole = {str(path): data for path, data in found.items() if isinstance(data, bytes)}
+        return {path[len(root) + 1 : -len(name) - 1]: whole[path] for path in sorted(whole)}
+
     def write(self, name: str, data: bytes) -> None:
         """Replace an object of the folder."""
         files, root = self.opened()
@@ -174,6 +186,17 @@ class Remote:
         files, root = self.opened()
         with self.reached():
             return bool(files.exists(f"{root}/{name}"))
+
+    def replace(self, folder: Path, *, last: str) -> None:
+        """Put the small files of a folder side by side, instead of all there but one, put last."""
+        files, root = self.opened()
+        old = [f"{root}/{name}" for name in self.names() if name != last]
+        new = {f"{root}/{n}": (folder / n).read_bytes() for n in _files_in(folder) if n != last}
+        with self.reached():
+            if old:
+                files.rm(old)
+            files.pipe(new)
+        self.write(last, (folder / last).read_bytes())
 
     def names(self) -> list[str]:
         """Return the names of all objects within the folder."""

@@ -215,6 +215,35 @@ def test_a_second_process_reads_while_one_writes_or_dies(kind, die, options, tmp
         assert place.list_branches() == {"main"}, "what a killed writer left is swept"
 
 
+DIE_UNBORN = """
+import os, signal, sys
+import xharmonize as xh
+from helpers.object_store import options_of
+from xharmonize._urls import Remote
+from xharmonize.testing import example_cube
+write, calls = Remote.write, []
+def deadly(self, name, data):
+    calls.append(name)
+    if len(calls) == 2:  # all arrays are there, the root document is not published
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, name, data)
+Remote.write = deadly
+xh.to_zarr(example_cube(dates=["2017-01-01"]), sys.argv[1], storage_options=options_of(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_a_store_whose_writer_was_killed_before_it_was_born_is_made_anew(options):
+    command = [sys.executable, "-c", DIE_UNBORN, SERIES, options["endpoint_url"]]
+    assert subprocess.run(command, env=environment()).returncode == -signal.SIGKILL
+    assert files(options).exists("bucket/folder/series.zarr/reflectance/zarr.json")
+    with pytest.raises(xh.errors.StoreError, match="there is no store at"):
+        xh.open_series(SERIES, storage_options=options)
+    cube = example_cube()
+    xh.to_zarr(cube, SERIES, storage_options=options)
+    xr.testing.assert_equal(xh.open_series(SERIES, storage_options=options).compute(), cube)
+
+
 @pytest.mark.slow
 def test_workers_write_icechunk_on_s3_and_one_is_killed(options, tmp_path):
     distributed = pytest.importorskip("distributed")

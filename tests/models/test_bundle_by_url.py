@@ -55,6 +55,9 @@ def test_a_model_is_saved_and_applied_by_url(options, tmp_path):
     model.save(PLACE, storage_options=options)
     there = xh.load_model(PLACE, storage_options=options)
     assert (there.ref.digest, there.ref.location) == (model.ref.digest, PLACE)
+    dead = {"endpoint_url": "http://127.0.0.1:9", "config_kwargs": {"retries": {"max_attempts": 0}}}
+    with pytest.raises(xh.errors.XHarmonizeError, match="Could not connect"):
+        xh.load_model(PLACE, storage_options=options | dead)
     # The text alone serves where a process has its settings in the environment, as commands do.
     settings = {f"FSSPEC_S3_{name.upper()}": value for name, value in options.items()}
     command = [sys.executable, "-m", "xharmonize", "models", "show", PLACE]

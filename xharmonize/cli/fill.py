@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -85,9 +84,9 @@ class Filling:
     out: Out = None
     cogs: Cogs = None
     save_fit: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="File to keep the fit in, to fill other places by: fit.zarr or fit.nc.",
+            help="File to keep the fit in, to fill other places by: fit.zarr or fit.nc; or a URL.",
             rich_help_panel=OUTPUT,
         ),
     ] = None

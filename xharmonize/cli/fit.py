@@ -130,7 +130,7 @@ def _require_free(job: Fitting) -> None:
     if not job.overwrite:
         raise StoreError(f"{job.out} exists", cure="replace it with --overwrite, or name another")
     try:
-        found = xh.load_model(job.out)
+        found = xh.load_model(where)
     except XHarmonizeError:
         found = None
     if not isinstance(found, xr.Dataset):

@@ -52,6 +52,11 @@ class Place:
     filesystem: Any
     root: str
 
+    @property
+    def _faults(self) -> tuple[type[Exception], ...]:
+        """What reading can end in; every plugin of fsspec has errors of its own."""
+        return _NOT_READABLE if self.filesystem is None else (Exception,)
+
     def sizes(self) -> dict[str, int] | None:
         """Sizes of the files in the folder [byte] by name; None where it cannot be listed (HTTP).
 
@@ -69,7 +74,7 @@ class Place:
         return None if names & _UNLISTED else self._remote_sizes()
 
     def _remote_sizes(self) -> dict[str, int]:
-        with _reading(self.location):
+        with _reading(self.location, of=(Exception,)):
             entries = self.filesystem.ls(self.root, detail=True)
         sizes: dict[str, int] = {}
         for entry in entries:
@@ -96,7 +101,7 @@ class Place:
             If it is no plain file, or its size is not told.
         """
         path = f"{self.root.rstrip('/')}/{name}"
-        with _reading(f"{self.location}: {name}"):
+        with _reading(f"{self.location}: {name}", of=self._faults):
             if self.filesystem is None:
                 facts = os.lstat(path)
                 size = facts.st_size if stat.S_ISREG(facts.st_mode) else None
@@ -109,7 +114,7 @@ class Place:
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """Open a file of the folder for reading; symbolic links are not followed."""
-        with _reading(f"{self.location}: {name}"):
+        with _reading(f"{self.location}: {name}", of=self._faults):
             if self.filesystem is None:
                 with _open_local(os.path.join(self.root, name)) as stream:
                     yield stream
@@ -144,7 +149,7 @@ def read_up_to(stream: BinaryIO, most: int) -> bytes:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def _reading(what: str, *, of: tuple[type[Exception], ...] = _NOT_READABLE) -> Iterator[None]:
     """Convert errors of filesystems to `ModelError`, except `FileNotFoundError`."""
     try:
         yield
@@ -152,7 +157,7 @@ def _reading(what: str) -> Iterator[None]:
         raise
     except NotADirectoryError as error:
         raise FileNotFoundError(what) from error
-    except _NOT_READABLE as error:
+    except of as error:
         reason = str(error) or type(error).__name__
         raise ModelError(f"{what} cannot be read: {reason}") from error
 

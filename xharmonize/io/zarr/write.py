@@ -365,8 +365,7 @@ def _described(place: Path | Remote) -> tuple[dict[str, Any], dict[str, Any]]:
         files = sorted(place.glob("*/zarr.json"))
         arrays = {file.parent.name: json.loads(file.read_text()) for file in files}
         return json.loads((place / "zarr.json").read_text()), arrays
-    names = sorted(name for name, _ in open_for_writing(place).arrays())
-    arrays = {name: json.loads(place.read(f"{name}/zarr.json") or b"{}") for name in names}
+    arrays = {n: json.loads(text) for n, text in place.read_within("zarr.json").items()}
     return document_at(place) or {}, arrays
 
 
