@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from typing import Any
+from uuid import uuid4
 
 from xharmonize._settings import option
 
@@ -56,8 +57,9 @@ def computing(words: str, progress: bool | None) -> Iterator[None]:
         yield
 
 
-def tasks_of(bar: Any, task: Any) -> Any:
-    """Return a Dask callback that counts the tasks of every graph while it is active."""
+@contextmanager
+def tasks_of(bar: Any, task: Any) -> Iterator[None]:
+    """Count the tasks of every graph that is computed in the block: here, or by a cluster."""
     from dask.callbacks import Callback
 
     total = 0
@@ -70,7 +72,85 @@ def tasks_of(bar: Any, task: Any) -> Any:
     def done(*_: Any) -> None:
         bar.advance(task)
 
-    return Callback(start_state=start, posttask=done)
+    with Callback(start_state=start, posttask=done), _tasks_of_client(bar, task):
+        yield
+
+
+@contextmanager
+def _tasks_of_client(bar: Any, task: Any) -> Iterator[None]:
+    """Count the tasks of the client that computes by default, if there is one.
+
+    The scheduler counts, since results of intermediate tasks never reach the client, and tells a
+    few times a second. Other clients of the scheduler are not counted.
+    """
+    client = _default_client()
+    if client is None:
+        yield
+        return
+    topic, counts = f"xharmonize-progress-{uuid4().hex}", [0, 0]
+
+    def show(event: tuple[float, tuple[int, int]]) -> None:
+        counts[:] = event[1]
+        bar.update(task, completed=counts[0], total=counts[1])
+
+    client.subscribe_topic(topic, show)
+    client.register_plugin(_make_counter(client.id, topic), name=topic)
+    try:
+        yield
+    finally:
+        client.unregister_scheduler_plugin(topic)
+        client.unsubscribe_topic(topic)
+    bar.update(task, completed=counts[1], total=counts[1])  # the last message may be on its way
+
+
+def _default_client() -> Any:
+    """The client of distributed that computes what names no scheduler, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    from dask.base import get_scheduler
+
+    client = getattr(get_scheduler(), "__self__", None)
+    is_client = isinstance(client, sys.modules["distributed"].Client)
+    return client if is_client and not client.asynchronous else None
+
+
+def _make_counter(client: str, topic: str) -> Any:
+    """Return a plugin of the scheduler that logs (done, total) of a client's tasks to a topic.
+
+    Its class is made here so that it travels by value: the scheduler need not have this package.
+    """
+    plugin: Any = sys.modules["distributed"].SchedulerPlugin  # loaded: there is a client
+
+    class Counter(plugin):  # type: ignore[misc]
+        name = topic
+
+        def __init__(self) -> None:
+            self.open: set[Any] = set()
+            self.total, self.told = 0, 0.0
+
+        def start(self, scheduler: Any) -> None:
+            self.scheduler = scheduler
+
+        def update_graph(self, scheduler: Any, *, client: str, tasks: Any, **_: Any) -> None:
+            if client == owner:
+                known = scheduler.tasks
+                new = {k for k in tasks if k in known and known[k].state != "memory"} - self.open
+                self.open |= new
+                self.total += len(new)
+
+        def transition(self, key: Any, _: str, finish: str, *__: Any, **___: Any) -> None:
+            if key not in self.open or finish not in ("memory", "erred"):
+                return
+            import time
+
+            self.open.discard(key)
+            now = time.monotonic()
+            if now - self.told > 0.2 or not self.open:
+                self.told = now
+                self.scheduler.log_event(topic, (self.total - len(self.open), self.total))
+
+    owner = client
+    return Counter()
 
 
 @contextmanager
