@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,15 @@ class Job:
         """The dense series of NDVI on Landsat's pixels, and smoothed."""
         self.write(lambda: self.series(case), "ndvi.zarr")
         stored = self.folder / "ndvi.zarr"
-        self.write(lambda: xh.series.smooth(xh.open_series(stored), step="10D"), "smooth.zarr")
+        along_time = {
+            "time": -1,
+            "y": 256,
+            "x": 256,
+        }  # a series of years fits into no shard's block
+        self.write(
+            lambda: xh.series.smooth(xh.open_series(stored, chunks=along_time), step="10D"),
+            "smooth.zarr",
+        )
 
     def series(self, case: str) -> Any:
         l8 = self.open(LANDSAT)
@@ -319,7 +327,7 @@ def compare(
     from xharmonize.cli.server import serve
 
     scenes = place / f"scenes-{part}-{pixels}"
-    scenes.mkdir(exist_ok=True)
+    scenes.mkdir(parents=True, exist_ok=True)
     items = write_scenes(scenes, pixels, dates)
     read = _read_bytes(items, S2 if part == "tile" else None)
     n_dates = sum(item["collection"] == S2 or part == "year" for item in items)
@@ -429,12 +437,12 @@ def main(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--pixels", type=int)
     parser.add_argument("--dates", type=int)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", help="keep the scenes here, for the next run")
     given = parser.parse_args(arguments)
     parts = [one for one in given.parts if one in (*WORK, "graph")] or [*WORK, "graph"]
     cases = [one for one in CASES if one in given.parts] or list(CASES)
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=given.folder) as place:
+    with nullcontext(given.folder) if given.folder else tempfile.TemporaryDirectory() as place:
         sizes = {"tile": (given.pixels or WHOLE, given.dates or 6),
                  "year": (given.pixels or WHOLE // 4, given.dates)}  # fmt: skip
         runs = {part: partial(compare, part, cases, pixels=sizes[part][0], dates=sizes[part][1],

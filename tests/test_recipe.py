@@ -67,7 +67,7 @@ def test_a_saved_fit_is_the_model_and_not_auto(catalog, tmp_path):
     job = plan(recipe)
     assert sorted(job.source["band"].values.tolist()) == ["nir08", "red"]
     history = job.harmonized.attrs["history"]
-    assert "fit_linear" in history
+    assert "linear fit: msi to oli" in history
     assert "auto" not in history
 
 
@@ -113,6 +113,9 @@ def test_a_series_grows_by_the_dates_it_lacks(catalog, tmp_path):
     assert (grown.written, grown.kept) == (("series.zarr", "composite.zarr"), ())
     n_first, n_all = first.n_dates, grown.series.sizes["time"]
     assert grown.n_dates == n_all - n_first > 0
+    along_time = steps._along_time(read_recipe(recipe_of(catalog, folder)))
+    blocks = steps._series_of(folder / "composite.zarr", chunks=along_time)["ndvi"].chunksizes
+    assert (len(blocks["time"]), max(blocks["y"]) <= 256) == (1, True)
     now = xr.open_zarr(folder / "series.zarr")["entry_version"].values.tolist()
     assert now[:n_first] == versions  # not written again
     again = xh.run(recipe_of(catalog, folder, **tables), mode="upsert")

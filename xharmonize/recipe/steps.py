@@ -23,6 +23,7 @@ from xharmonize.cube.indices import bands_for
 from xharmonize.errors import GridError, OptionError, RadiometryError, StoreError
 from xharmonize.harmonizers.registry import as_harmonizer
 from xharmonize.io.stac.grid import read_margin
+from xharmonize.io.zarr.layout import CHUNK
 from xharmonize.io.zarr.missing import add_missing, lacking
 from xharmonize.recipe.place import box_around, crop_to
 from xharmonize.recipe.settings import Recipe, Source, read_recipe
@@ -405,19 +406,34 @@ def _signed(job: Plan, cube: Any) -> Any:
     return cube.assign_attrs(attrs | {RECIPE: text})
 
 
-def _opened(path: Path) -> xr.Dataset:
-    series: Any = xh.open_series(path)
+def _opened(path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+    series: Any = xh.open_series(path, chunks=chunks)
     return series if isinstance(series, xr.Dataset) else series.to_dataset()
 
 
-def _series_of(path: Path) -> xr.Dataset:
-    return _opened(path.parent / "series.zarr")
+def _along_time(recipe: Recipe) -> dict[str, int]:
+    """Blocks of all dates and one chunk of the store, for what works along time.
+
+    Blocks of whole shards would all be held until the last date is read: a series of years would
+    not fit into a worker.
+    """
+    bands = {} if recipe.series.index is not None else {"band": 1}
+    return {"time": -1, **bands, "y": CHUNK, "x": CHUNK}
 
 
-def _best_of(job: Plan, path: Path) -> xr.Dataset:
+def _series_of(path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+    return _opened(path.parent / "series.zarr", chunks=chunks)
+
+
+def _whole_series(job: Plan, path: Path) -> xr.Dataset:
+    return _series_of(path, chunks=_along_time(job.recipe))
+
+
+def _best_of(job: Plan, path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
     """The last stage of the series that the recipe asks for: smooth, composite, or as it is."""
     stages = ("smooth.zarr", "composite.zarr", "series.zarr")
-    return _opened(path.parent / next(name for name in stages if name in job.products))
+    name = next(name for name in stages if name in job.products)
+    return _opened(path.parent / name, chunks=chunks)
 
 
 def _write_series(job: Plan, path: Path) -> None:
@@ -438,15 +454,18 @@ def _grows(recipe: Recipe) -> bool:
 
 
 def _write_composite(job: Plan, path: Path) -> None:
-    _stored(job, xh.series.composite(_series_of(path), **_given(job.recipe.composite)), path)
+    _stored(
+        job, xh.series.composite(_whole_series(job, path), **_given(job.recipe.composite)), path
+    )
 
 
 def _write_smooth(job: Plan, path: Path) -> None:
-    _stored(job, xh.series.smooth(_series_of(path), **_given(job.recipe.smooth)), path)
+    _stored(job, xh.series.smooth(_whole_series(job, path), **_given(job.recipe.smooth)), path)
 
 
 def _write_seasons(job: Plan, path: Path) -> None:
-    seasons = xh.series.phenology(_best_of(job, path), **_given(job.recipe.phenology))
+    whole = _best_of(job, path, chunks=_along_time(job.recipe))
+    seasons = xh.series.phenology(whole, **_given(job.recipe.phenology))
     _stored(job, seasons, path)
 
 
