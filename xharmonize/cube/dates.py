@@ -27,6 +27,12 @@ NAMES = ("t", "time", "times", "date", "dates", "datetime")
 _PARSE = "if they are dates, cube.assign_coords(time=pd.to_datetime(cube['time'].values).values)"
 
 
+def require_any_date(cube: xr.DataArray | xr.Dataset) -> None:
+    """Raise `TimeAxisError` if a cube has no time step."""
+    if not cube.sizes["time"]:
+        raise TimeAxisError("the cube has no date", cure="a selection before may have left none")
+
+
 def require_dates(cube: xr.DataArray | xr.Dataset, *, what: str, dim: str = "time") -> None:
     """Raise `TimeAxisError` unless every time step has a date that fits datetime64[ns].
 

@@ -12,7 +12,12 @@ import numpy as np
 import xarray as xr
 
 from xharmonize.cube.contract import main_layer, read_coordinate, with_history
-from xharmonize.cube.dates import duration_in_days, require_dates, worded_days
+from xharmonize.cube.dates import (
+    duration_in_days,
+    require_any_date,
+    require_dates,
+    worded_days,
+)
 from xharmonize.cube.door import at_door
 from xharmonize.cube.pairs import (
     SAME_PASS,
@@ -232,8 +237,7 @@ def _worded(name: str, limits: dict[str, Any]) -> str:
 
 def _require_described(part: xr.DataArray) -> None:
     require_dates(part, what="find_references")
-    if part.sizes["time"] == 0:
-        raise TimeAxisError("a cube has no date", cure="a selection before may have left none")
+    require_any_date(part)
     lost = [name for name in ("sensor", "platform", "item_id") if name not in part.coords]
     if lost:
         raise ContractError(

@@ -28,7 +28,7 @@ from xharmonize.cube.contract import (
     spread_over,
     with_history,
 )
-from xharmonize.cube.dates import worded_days
+from xharmonize.cube.dates import require_any_date, worded_days
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.geobox import geobox_of, is_same_grid
@@ -38,7 +38,6 @@ from xharmonize.cube.regrid import regrid
 from xharmonize.errors import (
     ContractError,
     ModelError,
-    TimeAxisError,
     UnknownModelError,
     suggest,
 )
@@ -231,8 +230,7 @@ def as_method(model: Model) -> Harmonizer:
 
 def _decoded(cube: Any) -> Any:
     require_contract(cube)
-    if not cube.sizes["time"]:
-        raise TimeAxisError("the cube has no date", cure="a selection before may have left none")
+    require_any_date(cube)
     if isinstance(cube, xr.Dataset) and REFLECTANCE not in cube:
         raise ContractError(
             "the Dataset has no variable 'reflectance'",

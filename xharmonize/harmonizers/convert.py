@@ -20,11 +20,12 @@ from xharmonize.cube.contract import (
     require_contract,
     with_history,
 )
+from xharmonize.cube.dates import require_any_date
 from xharmonize.cube.door import at_door
 from xharmonize.cube.encode import decode
 from xharmonize.cube.platforms import MEAN_PLATFORM, settle_platform, worded_choice
 from xharmonize.cube.regrid import geobox_of, regrid
-from xharmonize.errors import ModelError, RadiometryError, TimeAxisError
+from xharmonize.errors import ModelError, RadiometryError
 from xharmonize.harmonizers.protocol import Harmonizer, Model, Regridder, TableMaker
 from xharmonize.harmonizers.registry import as_harmonizer, resolve
 from xharmonize.models.refs import Runtime
@@ -142,8 +143,7 @@ def to_sensor(
     """
     cube = at_door(cube)
     require_contract(cube)
-    if not cube.sizes["time"]:
-        raise TimeAxisError("the cube has no date", cure="a selection before may have left none")
+    require_any_date(cube)
     product = get_sensor(sensor)
     named = _named_target(product, platform)
     harmonizer = resolve(model, product.bandpass_of(named or UNKNOWN))

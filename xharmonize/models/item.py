@@ -148,18 +148,7 @@ def read_item(data: bytes, what: str = "item.json") -> Described:
             "written",
             cure="get it again, or write the bundle again with write_bundle",
         )
-    _rename_dimension(item)
     return check_item(item, what)
-
-
-def _rename_dimension(part: Any) -> None:
-    """Call the dimension of bands ``bands``, as the extension does; drafts of ours had ``band``."""
-    values = part.items() if isinstance(part, dict) else enumerate(part)
-    for key, value in values:
-        if key == "dim_order" and isinstance(value, list):
-            part[key] = ["bands" if name == "band" else name for name in value]
-        elif isinstance(value, (dict, list)):
-            _rename_dimension(value)
 
 
 def _checksum(item: Mapping[str, Any]) -> str:
