@@ -43,6 +43,9 @@ APART = {
     "samples",
     "train",
 }
+SETTLING = ("at_door", "take_apart", "require_cube")
+"""The helper, and those that begin with it."""
+
 PERMUTED = ("x", "band", "y", "time")
 
 
@@ -76,7 +79,7 @@ def test_every_function_that_takes_cubes_settles_them_first(name):
     settled = {
         node.id
         for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("at_door", "take_apart")
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in SETTLING
         for argument in call.args
         for node in ast.walk(argument)
         if isinstance(node, ast.Name)
