@@ -145,7 +145,11 @@ def _draw(axes: Axes, array: xr.DataArray) -> None:
     labels = array[others[0]].values if others else [None]
     is_time = along is not None and array[along].dtype.kind == "M"
     places = array[along].values if is_time else np.arange(lines.shape[1])
-    style = {"marker": "o", "markersize": 3 if is_time else 5, "linestyle": "-" if is_time else " "}
+    style: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 3 if is_time else 5,
+        "linestyle": "-" if is_time else " ",
+    }
     for number, (line, label) in enumerate(zip(lines, labels)):
         known = ~np.isnat(line) if line.dtype.kind == "M" else np.isfinite(line.astype(float))
         colour = _COLOURS[number % len(_COLOURS)]
