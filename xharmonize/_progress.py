@@ -109,7 +109,7 @@ def _default_client() -> Any:
         return None
     from dask.base import get_scheduler
 
-    client = getattr(get_scheduler(), "__self__", None)
+    client: Any = getattr(get_scheduler(), "__self__", None)
     is_client = isinstance(client, sys.modules["distributed"].Client)
     return client if is_client and not client.asynchronous else None
 
