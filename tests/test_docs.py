@@ -23,8 +23,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
 BLOCK = re.compile(
     r"(?P<skip><!-- needs (the network|a cluster) -->\n)?"
-    r"^(?P<indent> *)```(?:python|\{code-cell\} ipython3)\n(?P<code>.*?)^ *```$",
-    re.MULTILINE | re.DOTALL,
+    r"^(?P<indent> *)```(?:python|\{code-cell\} ipython3)\n(?: *:[\w-]+:.*\n)*"  # options of a cell
+    r"(?P<code>(?s:.*?))^ *```$",
+    re.MULTILINE,
 )
 REAL = "flanders-2018"
 """Real observations that a page may open by this name; skipped where there are none."""
