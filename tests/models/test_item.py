@@ -10,7 +10,6 @@ import xharmonize as xh
 from xharmonize.models.item import (
     Described,
     File,
-    _checksum,
     check_item,
     make_item,
     read_item,
