@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from helpers.commands import call
+from helpers.recipes import recipe_of
 
 import xharmonize as xh
 from xharmonize.errors import OptionError, StoreError
@@ -27,15 +27,6 @@ def catalog(tmp_path_factory) -> str:
         cloudiness=0.1,
     )
     return str(write_catalog(place, tmp_path_factory.mktemp("scenes")))
-
-
-def recipe_of(catalog: str, folder: Path, **tables: dict) -> dict:
-    return {
-        "source": {"items": catalog, "collection": "sentinel-2-l2a"},
-        "target": {"items": catalog, "collection": "landsat-c2-l2"},
-        "output": {"folder": str(folder), "report": False, "figures": False},
-        **tables,
-    }
 
 
 @pytest.mark.slow

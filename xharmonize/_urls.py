@@ -91,6 +91,14 @@ def find(
     return Path(os.path.abspath(os.path.expanduser(bare)))
 
 
+def find_itself(
+    location: str | os.PathLike[str], options: Mapping[str, Any] | None = None
+) -> Path | Remote:
+    """As `find`; where a link leads to a directory, the directory itself."""
+    place = find(location, options)
+    return place.resolve() if isinstance(place, Path) else place
+
+
 @dataclass(frozen=True, kw_only=True)
 class Remote:
     """A file or folder at a URL.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from helpers import recipes
 
 import xharmonize as xh
 from xharmonize import region
@@ -18,6 +20,8 @@ from xharmonize.recipe import read_recipe, steps
 from xharmonize.recipe.place import crop_to
 from xharmonize.simulate import Simulation, write_catalog
 from xharmonize.testing import example_cube
+
+recipe_of = partial(recipes.recipe_of, dilate=40.0)
 
 BOX = (501_250.0, 5_628_610.0, 501_950.0, 5_629_310.0)
 """Left, bottom, right, top of what is worked on: within the scenes, on no edge of a pixel."""
@@ -33,15 +37,6 @@ def catalog(tmp_path_factory) -> str:
         cloudiness=0.1,
     )
     return str(write_catalog(place, tmp_path_factory.mktemp("scenes")))
-
-
-def recipe_of(catalog: str, folder: Path, **tables: dict) -> dict:
-    return {
-        "source": {"items": catalog, "collection": "sentinel-2-l2a", "dilate": 40.0},
-        "target": {"items": catalog, "collection": "landsat-c2-l2", "dilate": 40.0},
-        "output": {"folder": str(folder), "report": False, "figures": False},
-        **tables,
-    }
 
 
 def four_tiles() -> tuple[region.Tile, ...]:

@@ -261,10 +261,7 @@ def load_model(
             value=name,
         )
     is_readable = path.suffix in _NETCDF or (path / "zarr.json").is_file()
-    fit = _open(path) if is_readable else xr.Dataset()
-    if fit.attrs.get("model") not in _KINDS:
-        raise ModelError(f"{path} holds no bundle, and no fit written by save_model")
-    return fit
+    return _of_known_kind(_open(path) if is_readable else xr.Dataset(), path)
 
 
 def _load_from(place: Path | Remote) -> Harmonizer | xr.Dataset:
@@ -273,7 +270,10 @@ def _load_from(place: Path | Remote) -> Harmonizer | xr.Dataset:
         return load_model(place)
     if not place.has("zarr.json"):
         return _from_bundle(open_bundle(place.url, storage_options=place.options))
-    fit = _settled(xr.open_zarr(as_zarr(place), consolidated=False))
+    return _of_known_kind(_settled(xr.open_zarr(as_zarr(place), consolidated=False)), place)
+
+
+def _of_known_kind(fit: xr.Dataset, place: Path | Remote) -> xr.Dataset:
     if fit.attrs.get("model") not in _KINDS:
         raise ModelError(f"{place} holds no bundle, and no fit written by save_model")
     return fit

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from xharmonize._urls import whole
 from xharmonize.errors import printable
 from xharmonize.io.zarr.missing import held_keys
 
@@ -25,10 +24,8 @@ def write_outcome(out: Path, tile: str, state: State, **told: Any) -> None:
     **told
         ``written`` dates, ``seconds``, ``reason``.
     """
-    file = out / f"{tile}.json"
-    partial = out / f".{tile}.{uuid.uuid4().hex}.partial"
-    partial.write_text(json.dumps({"state": state, **told}), encoding="utf-8")
-    os.replace(partial, file)
+    with whole(out, f"{tile}.json") as file:
+        file.write_text(json.dumps({"state": state, **told}), encoding="utf-8")
 
 
 def read_outcome(out: Path, tile: str, store: Path) -> dict[str, Any]:

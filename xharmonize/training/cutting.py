@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from xharmonize.training.store import (
     N_BINS,
     Store,
     limits_of,
-    open_store,
+    open_at,
 )
 from xharmonize.types import AnyArray, BoolArray, FloatArray
 
@@ -78,32 +79,36 @@ def build_store(
     lattice = make_lattice(places[0], data)
     cuts = [cut for n, place in enumerate(places) for cut in _cuts(n, place, lattice, data)]
     where = find(path, storage_options)
-    if isinstance(where, Remote):
-        return _write_to_url(where, places, cuts, lattice, data)
-    _require_room(where, places[0], lattice, sum(len(cut.windows) for cut in cuts))
+    if isinstance(where, Path):
+        _require_room(where, places[0], lattice, sum(len(cut.windows) for cut in cuts))
     try:
-        with written_aside(where, "w-") as aside:
-            _write(aside, places, cuts, lattice, data)
+        with _whole(where) as new:
+            _write(new, places, cuts, lattice, data)
+    except XHarmonizeError:  # an image that cannot be read, say
+        raise
     except OSError as error:
         raise StoreError(f"samples cannot be written to {where}: {error}") from error
-    return open_store(where)
+    return open_at(where)
 
 
-def _write_to_url(place: Remote, *what: Any) -> Store:
-    """Write where nothing can be renamed, as the only writer: what is not whole is removed."""
-    try:
-        with one_writer(place):
-            if place.is_occupied():
-                _remove_part(place)
-            try:
-                return _write(place, *what)
-            except BaseException:
-                place.remove()
-                raise
-    except XHarmonizeError:
-        raise
-    except (OSError, ImportError, ValueError) as error:
-        raise StoreError(f"samples cannot be written to {place}: {error}") from error
+@contextmanager
+def _whole(where: Path | Remote) -> Iterator[Path | Remote]:
+    """Yield where to write samples, so that all of them are there in the end, or nothing.
+
+    At a URL nothing can be renamed: its only writer removes what is not whole.
+    """
+    if isinstance(where, Path):
+        with written_aside(where, "w-") as aside:
+            yield aside
+        return
+    with one_writer(where):
+        if where.is_occupied():
+            _remove_part(where)
+        try:
+            yield where
+        except BaseException:
+            where.remove()
+            raise
 
 
 def _remove_part(place: Remote) -> None:
@@ -181,7 +186,7 @@ def _starts(first: int, size: int, core: int, stride: int, unit: int) -> list[in
 
 def _write(
     path: Path | Remote, places: Sequence[Place], cuts: Sequence[Cut], lattice: Lattice, data: Data
-) -> Store:
+) -> None:
     import zarr
     from dask.base import compute
 
@@ -223,9 +228,6 @@ def _write(
         "degraded": places[0].degraded,
         "data": _plain(data),
     }
-    if isinstance(path, Path):
-        return open_store(path)
-    return open_store(path.url, storage_options=path.options)
 
 
 def _plain(part: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xharmonize._replace import remove
-from xharmonize._urls import find
+from xharmonize._urls import Remote, find
 from xharmonize.errors import FitError, StoreError
 from xharmonize.io.zarr.remote import as_zarr
 from xharmonize.models.card import read_part
@@ -212,15 +212,6 @@ def is_there(path: str | os.PathLike[str], options: Mapping[str, Any] | None = N
     return os.path.lexists(where) if isinstance(where, Path) else where.is_occupied()
 
 
-def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether there are samples, and all of them."""
-    try:
-        open_store(path)
-    except StoreError:
-        return False
-    return True
-
-
 def remove_store(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> None:
     """Remove a store, if there is one."""
     where = find(path, options)
@@ -246,9 +237,13 @@ def open_store(
     StoreError
         If there is none.
     """
+    return open_at(find(path, storage_options))
+
+
+def open_at(where: Path | Remote) -> Store:
+    """Open the patch store of a place; raise `StoreError` if there is none."""
     import zarr
 
-    where = find(path, storage_options)
     try:
         group = zarr.open_group(as_zarr(where), mode="r")
         facts: Any = group.attrs[MARK]
@@ -269,7 +264,7 @@ def open_store(
     }
     return Store(
         path=str(where),
-        options=dict(storage_options or {}),
+        options=where.options if isinstance(where, Remote) else {},
         inputs=tuple(Input(**_tuples(one)) for one in facts["inputs"]),
         bands=tuple(facts["bands"]),
         lattice=Lattice(**_tuples(facts["lattice"])),

@@ -30,7 +30,7 @@ from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.cutting import build_store, is_cut_from
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import Store, is_whole, open_store, remove_store
+from xharmonize.training.store import Store, open_store, remove_store
 from xharmonize.training.toml import to_toml
 from xharmonize.types import AnyArray
 
@@ -268,10 +268,10 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
                 f"{work} holds an interrupted training with other settings",
                 cure="give the settings in its config.toml to go on, or remove the folder",
             )
-        if is_whole(place):
-            store = open_store(place)
-            _require_same(store, pairs, settings.data, work)
-            return store
+        whole = _opened(place)
+        if whole is not None:
+            _require_same(whole, pairs, settings.data, work)
+            return whole
     try:
         work.mkdir(parents=True, exist_ok=True)
         # Before the samples: a process killed between the two can go on.
@@ -284,6 +284,14 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
     except OSError as error:
         raise StoreError(f"{work} cannot be written: {error}", cure="make room") from error
     return store
+
+
+def _opened(place: str | Path) -> Store | None:
+    """Samples, or None unless all of them are there."""
+    try:
+        return open_store(place)
+    except StoreError:
+        return None
 
 
 def _require_same(store: Store, pairs: Any, data: Data, work: Path) -> None:

@@ -19,7 +19,7 @@ from dask.base import tokenize
 from xharmonize._optional import require
 from xharmonize._progress import computing
 from xharmonize._replace import GrowMode, require_mode, require_new, written_aside
-from xharmonize._urls import Held, Remote, find, one_writer, read_all
+from xharmonize._urls import Held, Remote, find_itself, one_writer, read_all
 from xharmonize.cube.contract import REFLECTANCE, TIME_COORDS
 from xharmonize.cube.door import as_series, at_door, is_result
 from xharmonize.cube.geobox import geobox_of, write_grid
@@ -123,7 +123,7 @@ def to_cogs(
     """
     require("pystac", extra="stac")
     require_mode(mode, MODES)
-    folder = _place(path, storage_options)
+    folder = find_itself(path, storage_options)
     if isinstance(folder, Path):
         _require_writable(folder, mode)
     cube = at_door(cube)
@@ -322,11 +322,6 @@ def _description(dataset: xr.Dataset) -> str:
     return f"{names} from {sensors}, written by xharmonize"
 
 
-def _place(path: str | Path, options: Mapping[str, Any] | None) -> Path | Remote:
-    place = find(path, options)
-    return place.resolve() if isinstance(place, Path) else place
-
-
 def _require_writable(folder: Path, mode: GrowMode) -> None:
     if folder.is_file():
         raise StoreError(f"{folder} is a file", cure="give a directory")
@@ -407,7 +402,7 @@ def open_cogs(path: str | Path, *, collection: str | None = None) -> xr.DataArra
     >>> open_cogs("ndvi-cogs").sizes["time"]
     3
     """
-    folder = _place(path, None)
+    folder = find_itself(path)
     if isinstance(folder, Remote):
         raise CatalogError(
             f"{folder} is a URL, and files are opened from a directory",

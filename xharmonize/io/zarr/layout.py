@@ -262,8 +262,13 @@ def _open_lazily(
             shape = variable.encoding.get("shards") or variable.encoding["chunks"]
             whole_axes = dict(zip(variable.dims, variable.shape))
             unit = dict(zip(variable.dims, shape)) if chunks is None else whole_axes | {**chunks}
-            where: dict[str, Any] = {"name": str(name), "store": store, "versions": whole}
-            pixels = Pixels(variable=variable, codecs=option("codecs"), **where)
+            pixels = Pixels(
+                variable=variable,
+                name=str(name),
+                store=store,
+                versions=whole,
+                codecs=option("codecs"),
+            )
             block = da.from_array(
                 pixels,
                 chunks=tuple(unit[dim] for dim in variable.dims),

@@ -24,7 +24,7 @@ from xharmonize._replace import (
     require_new,
     written_aside,
 )
-from xharmonize._urls import Remote, find, one_writer
+from xharmonize._urls import Remote, find_itself, one_writer
 from xharmonize.cube.codes import NO_TIME, TIME_ATTRS, json_attrs
 from xharmonize.cube.door import as_variables, is_result
 from xharmonize.errors import StoreError
@@ -208,7 +208,7 @@ def to_zarr(
         parts = take_apart(cube)
         if not is_path:
             return write_transaction(path, parts, mode=mode, shard=shard)
-        store = _place(path, storage_options)
+        store = find_itself(path, storage_options)
         if isinstance(store, Remote):
             _write_remote(store, parts, mode=mode, shard=shard)
             return store.url
@@ -256,7 +256,7 @@ def open_series(
         place = readable_store(path)
         _require_version(format_in(place), "this Icechunk store")
         return open_whole(place, chunks=chunks)
-    store = _place(path, storage_options)
+    store = find_itself(path, storage_options)
     if isinstance(store, Remote):
         return _open_remote(store, chunks=chunks)
     for _ in range(2):
@@ -274,14 +274,8 @@ def open_series(
     ) from missing
 
 
-def _place(path: str | Path, options: Mapping[str, Any] | None) -> Path | Remote:
-    """Return the directory itself, where a link leads to it, or what is at a URL."""
-    place = find(path, options)
-    return place.resolve() if isinstance(place, Path) else place
-
-
 def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
-    place = _place(path, options)
+    place = find_itself(path, options)
     if isinstance(place, Remote):
         raise StoreError(
             f"{place} is a URL, and a result without dates is written to a directory",

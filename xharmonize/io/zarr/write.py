@@ -36,7 +36,7 @@ import xarray as xr
 
 from xharmonize._replace import escaped
 from xharmonize._settings import option
-from xharmonize._urls import Remote
+from xharmonize._urls import Remote, whole
 from xharmonize.cube.blockwise import cut_into
 from xharmonize.cube.codes import (
     CODED,
@@ -296,8 +296,8 @@ def fill(path: Path | Remote, parts: Parts, rows: IntArray) -> None:
     for name, block in parts.blocks.items():
         array = group[name]
         unit = array.shards or array.chunks
-        where = {"path": path, "codecs": option("codecs")}
-        writes.append(writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, **where))
+        settled = {"path": path, "codecs": option("codecs")}
+        writes.append(writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, **settled))
     compute(*writes)
 
 
@@ -350,13 +350,8 @@ def publish(path: Path | Any, *, history: Mapping[str, Any], grow: bool = True) 
     }
     _append_history(document["attributes"], history)
     seal(document)
-    text = json.dumps(document, indent=2)
-    if isinstance(path, Remote):
-        path.write("zarr.json", text.encode())
-        return
-    partial = path / f"zarr.json.{uuid.uuid4().hex}.partial"
-    partial.write_text(text)
-    os.replace(partial, path / "zarr.json")
+    with whole(path, "zarr.json") as file:
+        file.write_text(json.dumps(document, indent=2))
 
 
 def _described(place: Path | Remote) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -470,8 +465,7 @@ def write_block(
     block_info: Mapping[Any, Any] | None = None,
 ) -> AnyArray:
     """Write one block of one date and return a single zero, so that nothing piles up."""
-    where: dict[str, Any] = {"variable": variable, "rows": rows, "block_info": block_info}
-    write_region(path, block, codecs=codecs, **where)
+    write_region(path, block, variable=variable, rows=rows, codecs=codecs, block_info=block_info)
     return np.zeros((1,) * block.ndim, np.uint8)
 
 
