@@ -37,3 +37,6 @@ Codecs: TypeAlias = Literal["zarrs", "zarr-python"]
 
 Compression: TypeAlias = Literal["small", "fast"]
 """What counts for pixels of new stores: their size, or the time to write and read them."""
+
+Item: TypeAlias = dict[str, Any]
+"""A STAC item or asset as a plain dictionary."""

@@ -18,8 +18,8 @@ from helpers.marks import first_quick
 from odc.geo.geobox import GeoBox
 
 import xharmonize as xh
-from xharmonize.io.stac.engines import FAILED, Reading, Source, choose_engine, read_stack
-from xharmonize.io.stac.readers import AssetRef
+from xharmonize.io.stac.engines import FAILED, choose_engine, read_stack
+from xharmonize.io.stac.readers import AssetRef, ItemAssets, Reading
 
 ENGINES = ["stackstac", "odc"]
 CRS = "EPSG:32631"
@@ -60,7 +60,7 @@ def corrupt(path: Path) -> None:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> tuple[Source, GeoBox, dict[str, np.ndarray]]:
+def scene(tmp_path: Path) -> tuple[ItemAssets, GeoBox, dict[str, np.ndarray]]:
     """One item: 32 × 32 pixels at 10 m (red) and 16 × 16 at 20 m (swir16)."""
     random = np.random.default_rng(1)
     pixels = {
@@ -76,7 +76,7 @@ def scene(tmp_path: Path) -> tuple[Source, GeoBox, dict[str, np.ndarray]]:
         for name in pixels
     }
     time = np.datetime64("2020-05-01T10:50:00", "ns")
-    source = Source(item_id="scene-1", time=time, bounds=box, assets=assets)
+    source = ItemAssets(item_id="scene-1", time=time, bounds=box, assets=assets)
     return source, GeoBox.from_bbox(box, crs=CRS, resolution=10), pixels
 
 
@@ -107,7 +107,7 @@ def test_pixels_are_those_of_the_files(engine, scene, no_compute):
 def test_absent_band_and_outside_are_nodata(engine, scene):
     source, geobox, _ = scene
     wide = geobox.pad(4)
-    part = Source(
+    part = ItemAssets(
         item_id="scene-2",
         time=source.time,
         bounds=source.bounds,
@@ -160,7 +160,7 @@ def test_failed_pixels_are_marked_where_the_read_failed(engine, scene, tmp_path)
         name: AssetRef(href=ref.href, item_id="scene-1", asset=name, nodata=0, failed=FAILED)
         for name, ref in source.assets.items()
     }
-    source = Source(item_id="scene-1", time=source.time, bounds=source.bounds, assets=assets)
+    source = ItemAssets(item_id="scene-1", time=source.time, bounds=source.bounds, assets=assets)
     plan = reading(geobox, dtype=np.dtype("int32"))
     actual = read_stack([source], plan, engine=engine).compute()
     assert (actual[0, 0, :20] == FAILED).all()
@@ -172,7 +172,7 @@ def test_failed_pixels_are_marked_where_the_read_failed(engine, scene, tmp_path)
 def test_a_graph_grows_by_a_few_kilobytes_per_item(engine, scene):
     source, geobox, _ = scene
     sources = [
-        Source(
+        ItemAssets(
             item_id=f"scene-{i}", time=source.time + i, bounds=source.bounds, assets=source.assets
         )
         for i in range(400)

@@ -24,11 +24,11 @@ from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import NotFoundError
 from stac_fastapi.types.search import APIRequest
 
-from xharmonize.cli.server import Item
 from xharmonize.errors import XHarmonizeError
 from xharmonize.io.stac.items import bbox_of
 from xharmonize.io.stac.query import make_query, matches, value_of
 from xharmonize.kernels.longitude import spans
+from xharmonize.types import Item
 
 Test = Callable[[Item], bool]
 

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from xharmonize._optional import require
 from xharmonize.errors import CatalogConnectionError, CatalogError
+from xharmonize.types import Item
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-
-Item = dict[str, Any]
 HOST = "127.0.0.1"
 
 

@@ -14,8 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from xharmonize.sensors.qa import Layout
-from xharmonize.sensors.spec import Flag
+from xharmonize.sensors.spec import Flag, Layout
 from xharmonize.types import AnyArray, BoolArray, IntArray
 
 _FILL = np.uint16(Flag.FILL)

@@ -1,14 +1,15 @@
 """Sensors: bands, quality layers, radiometry, coefficient tables, and the registry of products."""
 
-from xharmonize.sensors.qa import BitField, Layout
 from xharmonize.sensors.registry import find_sensor, get_sensor, list_sensors, register_sensor
 from xharmonize.sensors.spec import (
     SEPARATOR,
     UNKNOWN,
     Band,
+    BitField,
     ExtraBand,
     Flag,
     Instrument,
+    Layout,
     Names,
     Naming,
     QALayer,

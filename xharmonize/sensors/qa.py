@@ -19,67 +19,10 @@ Sentinel-2 Products Specification Document, scene classification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from xharmonize.errors import MaskError
-from xharmonize.sensors.spec import Flag, QALayer
-
-
-@dataclass(frozen=True, kw_only=True)
-class BitField:
-    """A run of bits of a quality layer.
-
-    Attributes
-    ----------
-    name : str
-        Name in the product's document.
-    offset, length : int
-        First bit, and number of bits.
-    flags : tuple of (int, Flag)
-        Values of the field and the flags they set; other values set none.
-    is_band : bool
-        Whether the field concerns one band only, whose source name is its `name`.
-    """
-
-    name: str
-    offset: int
-    length: int
-    flags: tuple[tuple[int, Flag], ...]
-    is_band: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Conversion of a quality layer's values to flags.
-
-    Attributes
-    ----------
-    name : str
-        Key in `LAYOUTS`.
-    n_bits : int
-        8 or 16.
-    fields : tuple of BitField
-        Fields, whose flags are combined by OR.
-    fill : int or None
-        Value that means fill, whatever its bits.
-    n_classes : int or None
-        For class layers: number of classes; this value and higher ones count as fill.
-    """
-
-    name: str
-    n_bits: int
-    fields: tuple[BitField, ...]
-    fill: int | None = None
-    n_classes: int | None = None
-
-    @property
-    def flags(self) -> Flag:
-        """All flags this layout can set."""
-        found = Flag(0)
-        for field in self.fields:
-            for _, flag in field.flags:
-                found |= flag
-        return found | Flag.FILL if self.fill is not None or self.n_classes is not None else found
+from xharmonize.sensors.spec import BitField, Flag, Layout, QALayer
 
 
 def _bit(name: str, offset: int, flag: Flag) -> BitField:

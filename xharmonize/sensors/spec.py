@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from xharmonize.errors import BandError, RadiometryError, UnknownSensorError, suggest
 from xharmonize.types import Float64Array, Level
-
-if TYPE_CHECKING:
-    from xharmonize.sensors.qa import Layout
 
 SAME_ROLE = {"nir08": "nir", "nir": "nir08"}
 """The band that stands for another where a sensor has only one of them."""
@@ -322,6 +319,63 @@ class Naming:
     product_types: tuple[str, ...] = ()
     one_pass: Literal["second", "path"] = "second"
     is_aim_off_nadir: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitField:
+    """A run of bits of a quality layer.
+
+    Attributes
+    ----------
+    name : str
+        Name in the product's document.
+    offset, length : int
+        First bit, and number of bits.
+    flags : tuple of (int, Flag)
+        Values of the field and the flags they set; other values set none.
+    is_band : bool
+        Whether the field concerns one band only, whose source name is its `name`.
+    """
+
+    name: str
+    offset: int
+    length: int
+    flags: tuple[tuple[int, Flag], ...]
+    is_band: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Conversion of a quality layer's values to flags.
+
+    Attributes
+    ----------
+    name : str
+        Key in `LAYOUTS`.
+    n_bits : int
+        8 or 16.
+    fields : tuple of BitField
+        Fields, whose flags are combined by OR.
+    fill : int or None
+        Value that means fill, whatever its bits.
+    n_classes : int or None
+        For class layers: number of classes; this value and higher ones count as fill.
+    """
+
+    name: str
+    n_bits: int
+    fields: tuple[BitField, ...]
+    fill: int | None = None
+    n_classes: int | None = None
+
+    @property
+    def flags(self) -> Flag:
+        """All flags this layout can set."""
+        found = Flag(0)
+        for part in self.fields:
+            for _, flag in part.flags:
+                found |= flag
+        return found | Flag.FILL if self.fill is not None or self.n_classes is not None else found
 
 
 @dataclass(frozen=True, kw_only=True)

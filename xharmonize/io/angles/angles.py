@@ -43,13 +43,13 @@ from xharmonize.io.angles.references import (
     open_step,
 )
 from xharmonize.io.stac.fields import make_access
-from xharmonize.io.stac.items import Item
 from xharmonize.io.stac.query import make_query
 from xharmonize.io.stac.scenes import normalized
 from xharmonize.io.stac.settle import ANGLES, ATTRIBUTES
 from xharmonize.io.stac.sources import load_items
 from xharmonize.sensors import Names, get_sensor
 from xharmonize.sensors.spec import UNKNOWN
+from xharmonize.types import Item
 
 _BAND_KEYS = {
     "sun_zenith": ("sza", "solar_zenith", "sun_zenith", "oa_solar_zenith"),

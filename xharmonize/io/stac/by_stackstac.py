@@ -8,20 +8,17 @@ module and its name in `Engine` can go.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 
 from xharmonize._optional import require
 from xharmonize.errors import GridError
-from xharmonize.io.stac.readers import AssetRef, rio_driver
+from xharmonize.io.stac.readers import AssetRef, ItemAssets, Reading, rio_driver
 from xharmonize.types import IntArray
 
-if TYPE_CHECKING:
-    from xharmonize.io.stac.engines import Reading, Source
 
-
-def read(sources: Sequence[Source], reading: Reading) -> da.Array:
+def read(sources: Sequence[ItemAssets], reading: Reading) -> da.Array:
     """Read bands of items; see `xharmonize.io.stac.engines.read_stack`."""
     from rasterio.enums import Resampling
 
@@ -60,7 +57,7 @@ def read(sources: Sequence[Source], reading: Reading) -> da.Array:
     return data
 
 
-def _item(source: Source, epsg: int) -> dict[str, Any]:
+def _item(source: ItemAssets, epsg: int) -> dict[str, Any]:
     # No proj:transform: together with proj:bbox it would make stackstac derive bounds of its own.
     return {
         "id": source.item_id,

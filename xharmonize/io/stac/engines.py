@@ -10,7 +10,7 @@ Code specific to stackstac, which is no longer maintained, is in `by_stackstac`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from dask.base import tokenize
 from xharmonize._optional import require
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.io.stac import by_stackstac
-from xharmonize.io.stac.readers import AssetRef, rio_driver
+from xharmonize.io.stac.readers import AssetRef, ItemAssets, Reading, rio_driver
 from xharmonize.kernels.longitude import unwrapped
 from xharmonize.types import AnyArray, Engine, IntArray
 
@@ -33,65 +33,13 @@ _KEY = "xharmonize:asset"
 FAILED = int(np.iinfo("int32").min)
 """Value of pixels that could not be read, where failures are skipped (read as int32)."""
 
-Chunks = tuple[tuple[int, ...], ...]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The assets of one item, as the engines need them.
-
-    Attributes
-    ----------
-    item_id : str
-        Of the STAC item.
-    time : datetime64
-        Of the observation, UTC.
-    bounds : (float, float, float, float)
-        Left, bottom, right, top of the footprint in the CRS of the target grid.
-    assets : mapping of str to AssetRef
-        By band name; a band that is not there is read as nodata.
-    """
-
-    item_id: str
-    time: np.datetime64
-    bounds: tuple[float, float, float, float]
-    assets: Mapping[str, AssetRef]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What to read, and onto which grid.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Bands, in the order of the result.
-    geobox : GeoBox
-        Target grid, rows from north to south.
-    chunks : tuple of tuple of int
-        Dask chunks (time, band, y, x) of the result.
-    dtype : numpy dtype
-        Integer type of the result; it holds the values of every source.
-    fill : int
-        Value of missing pixels in the result.
-    resampling : str
-        GDAL resampling method.
-    """
-
-    names: tuple[str, ...]
-    geobox: GeoBox
-    chunks: Chunks
-    dtype: np.dtype[Any]
-    fill: int
-    resampling: str = field(default="nearest")
-
-
-def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -> da.Array:
+def read_stack(sources: Sequence[ItemAssets], reading: Reading, *, engine: Engine) -> da.Array:
     """Read bands of items onto one grid, lazily.
 
     Parameters
     ----------
-    sources : sequence of Source
+    sources : sequence of ItemAssets
         In the order of the result's time axis; each overlaps the grid.
     reading : Reading
         What is read, and onto which grid.
@@ -118,7 +66,7 @@ def read_stack(sources: Sequence[Source], reading: Reading, *, engine: Engine) -
     return read(whole, reading)
 
 
-def _with_missing(source: Source, names: Sequence[str]) -> dict[str, AssetRef]:
+def _with_missing(source: ItemAssets, names: Sequence[str]) -> dict[str, AssetRef]:
     nothing = AssetRef(href="", item_id=source.item_id, asset="")
     return {name: source.assets.get(name, nothing) for name in names}
 
@@ -136,7 +84,7 @@ def _stackstac_works() -> bool:
 
     ref = AssetRef(href="/none.tif", item_id="none", asset="red")
     time = np.datetime64("2020-01-01", "ns")
-    source = Source(item_id="none", time=time, bounds=(0, 0, 1, 1), assets={"red": ref})
+    source = ItemAssets(item_id="none", time=time, bounds=(0, 0, 1, 1), assets={"red": ref})
     reading = Reading(
         names=("red",),
         geobox=GeoBox.from_bbox((0, 0, 1, 1), crs="EPSG:32631", resolution=1),
@@ -151,7 +99,7 @@ def _stackstac_works() -> bool:
     return True
 
 
-def _read_odc(sources: Sequence[Source], reading: Reading) -> da.Array:
+def _read_odc(sources: Sequence[ItemAssets], reading: Reading) -> da.Array:
     odc_stac = require("odc.stac", extra="stac")
     shapes = {box: _footprint(box, reading.geobox) for box in {s.bounds for s in sources}}
     items = [_odc_item(source, shapes[source.bounds]) for source in sources]
@@ -185,7 +133,7 @@ def _footprint(bounds: tuple[float, float, float, float], geobox: GeoBox) -> Any
     return around.transform(lambda x, y: (unwrapped(x, start), y))
 
 
-def _odc_item(source: Source, footprint: Any) -> Any:
+def _odc_item(source: ItemAssets, footprint: Any) -> Any:
     pystac = require("pystac", extra="stac")
     item = pystac.Item(
         id=source.item_id,

@@ -17,17 +17,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xharmonize.cube.contract import Step
 from xharmonize.errors import CatalogError, show
 from xharmonize.sensors.spec import Sensor
-
-if TYPE_CHECKING:
-    from xharmonize.io.stac.items import Item
-
+from xharmonize.types import Item
 
 DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
 """GDAL drivers that read assets: GeoTIFF and JPEG 2000, whose files hold their pixels."""

@@ -26,10 +26,10 @@ from xharmonize.cube.radiometry import (
 )
 from xharmonize.errors import RadiometryError, UnknownSensorError
 from xharmonize.io.stac.fields import as_objects, as_whole, malformed, name_of
-from xharmonize.io.stac.items import Item
 from xharmonize.sensors import find_sensor, get_sensor
 from xharmonize.sensors.registry import all_sensors, recognize, stated
 from xharmonize.sensors.spec import UNKNOWN, Flag, QALayer, Sensor
+from xharmonize.types import Item
 
 _LEVEL_1 = re.compile(r"(?:^|[^a-z])(?:MSI)?L1|level[\s_-]?1", re.IGNORECASE)
 _MGRS = re.compile(r"(\d{1,2}[C-X][A-Z]{2})$")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote, urljoin, urlparse
 
 from xharmonize.errors import CatalogError, show
@@ -24,9 +24,7 @@ from xharmonize.io.stac.fields import (
     name_of,
 )
 from xharmonize.kernels.longitude import box_around, flat_box
-
-Item: TypeAlias = dict[str, Any]
-"""A STAC item or asset as a plain dictionary."""
+from xharmonize.types import Item
 
 _EXTENSIONS = (
     "https://stac-extensions.github.io/eo/v1.1.0/schema.json",

@@ -16,9 +16,9 @@ import numpy as np
 
 from xharmonize.cube.blockwise import map_blocks
 from xharmonize.errors import RadiometryError
-from xharmonize.io.stac.engines import FAILED, Chunks, Reading, Source, read_stack
+from xharmonize.io.stac.engines import FAILED, read_stack
 from xharmonize.io.stac.fields import Scene, crs_stated
-from xharmonize.io.stac.readers import AssetRef
+from xharmonize.io.stac.readers import AssetRef, Chunks, ItemAssets, Reading
 from xharmonize.sensors.spec import QALayer
 from xharmonize.types import AnyArray, BoolArray, Engine, IntArray
 
@@ -180,7 +180,7 @@ def _read(
 ) -> da.Array:
     failed = FAILED if load.skips else None
     sources = [
-        Source(
+        ItemAssets(
             item_id=scene.id,
             time=scene.datetime,
             bounds=bounds,

@@ -5,6 +5,7 @@ Free of rasterio until something is read, and picklable, so that it works with a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from xharmonize.types import IntArray
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+Chunks = tuple[tuple[int, ...], ...]
 
 
 class _Unfit(Exception):
@@ -165,6 +168,56 @@ class AssetRef:
         if self.nodata is not None and self.nodata != fill:
             pixels[pixels == self.nodata] = fill
         return pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemAssets:
+    """The assets of one item, as the engines need them.
+
+    Attributes
+    ----------
+    item_id : str
+        Of the STAC item.
+    time : datetime64
+        Of the observation, UTC.
+    bounds : (float, float, float, float)
+        Left, bottom, right, top of the footprint in the CRS of the target grid.
+    assets : mapping of str to AssetRef
+        By band name; a band that is not there is read as nodata.
+    """
+
+    item_id: str
+    time: np.datetime64
+    bounds: tuple[float, float, float, float]
+    assets: Mapping[str, AssetRef]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What to read, and onto which grid.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Bands, in the order of the result.
+    geobox : GeoBox
+        Target grid, rows from north to south.
+    chunks : tuple of tuple of int
+        Dask chunks (time, band, y, x) of the result.
+    dtype : numpy dtype
+        Integer type of the result; it holds the values of every source.
+    fill : int
+        Value of missing pixels in the result.
+    resampling : str
+        GDAL resampling method.
+    """
+
+    names: tuple[str, ...]
+    geobox: GeoBox
+    chunks: Chunks
+    dtype: np.dtype[Any]
+    fill: int
+    resampling: str = "nearest"
 
 
 def rio_driver() -> Any:

@@ -37,7 +37,6 @@ from xharmonize.io.stac.identity import (
     settle_encodings,
     unit_of,
 )
-from xharmonize.io.stac.items import Item
 from xharmonize.kernels.longitude import do_meet
 from xharmonize.sensors.registry import (
     all_sensors,
@@ -48,6 +47,7 @@ from xharmonize.sensors.registry import (
 )
 from xharmonize.sensors.sentinel1 import relative_orbit
 from xharmonize.sensors.spec import UNKNOWN, Band, QALayer, Sensor
+from xharmonize.types import Item
 
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 """Coordinates along time that hold them [degree]."""
