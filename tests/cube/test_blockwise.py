@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from dask.blockwise import optimize_blockwise
 from dask.utils import key_split
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,66 @@ def test_the_same_work_has_the_same_name_and_other_work_another():
         for n in (1, 1, 2)
     ]
     assert named[0] == named[1] != named[2]
+
+
+def tasks_of(array):
+    (optimized,) = dask.optimize(array)
+    return [key for key in optimized.__dask_graph__() if not str(key[0]).startswith("array")]
+
+
+def read(blocks, seen):
+    seen.append(blocks.shape)
+    return blocks + 1
+
+
+def test_steps_that_keep_their_blocks_are_one_task_for_each():
+    """Tables of several columns and dimensions that vanish do not end a task."""
+    source, seen = da.from_array(numbers(4, 3, 6, 8), (1, 3, 3, 4)), []
+    table = numbers(4, 3, 2)
+    read_ = blockwise.map_blocks(
+        partial(read, seen=seen), "tbyx->tbyx", source, dtype="f8", name="read"
+    )
+    decoded = blockwise.map_blocks(
+        lambda v, t: v * t[..., 0, None, None] + t[..., 1, None, None],
+        "tbyx,tbk->tbyx", read_, table, dtype="f8", name="decode",
+    )  # fmt: skip
+    total = blockwise.map_blocks(lambda v: v.sum(1), "tbyx->tyx", decoded, dtype="f8", name="total")
+    assert len(tasks_of(total)) == 4 * 2 * 2
+    expected = (np.asarray(source) + 1) * table[..., :1, None] + table[..., 1:, None]
+    np.testing.assert_allclose(total.compute(scheduler="sync"), expected.sum(1), rtol=1e-12)
+    assert len(seen) == 4 * 2 * 2
+
+
+@pytest.mark.parametrize("signature", ["tbyx,tyx->tbyx", "tbyx,tb->tbyx", "tbyx,k->tbyx"])
+def test_a_block_that_serves_several_is_computed_once(signature):
+    """One quality layer for all bands, one table for all pixels: neither is made for each."""
+    sizes, cuts, seen = dict(zip("tbyxk", (2, 3, 6, 8, 5))), dict(zip("tbyxk", (1, 1, 3, 4, 5))), []
+    letters = signature[5:].partition("->")[0]
+    shape, chunks = ([one[d] for d in letters] for one in (sizes, cuts))
+    beside = da.from_array(numbers(*shape), chunks)
+    once = blockwise.map_blocks(
+        partial(read, seen=seen), f"{letters}->{letters}", beside, dtype="f8", name="read"
+    )
+    pixels = da.from_array(numbers(2, 3, 6, 8), (1, 1, 3, 4))
+    found = blockwise.map_blocks(
+        lambda v, w: v + w.sum(), signature, pixels, once, dtype="f8", name="use"
+    )
+    found.compute(scheduler="sync")
+    assert len(seen) == beside.npartitions
+
+
+def test_an_axis_that_a_step_before_has_made_may_vanish():
+    """Dask takes the length of a new axis for that of whichever axis it is fused with."""
+    source = da.from_array(numbers(4, 6), (1, 3))
+    wide = blockwise.map_blocks(
+        lambda v: np.stack([v, -v], -1), "tx->txk", source, new={"k": 2}, dtype="f8", name="wide"
+    )
+    sums = blockwise.map_blocks(
+        lambda v: v.sum(-1) + 1, "txk->tx", wide + 0.5, dtype="f8", name="sums"
+    )
+    np.testing.assert_array_equal(sums, np.full((4, 6), 2.0))
+    fused = optimize_blockwise(sums.dask, keys=[sums.name])
+    assert len(fused.layers[sums.name]) == sums.npartitions
 
 
 def test_arrays_that_do_not_fit_are_refused_while_the_graph_is_built():

@@ -23,6 +23,7 @@ import xarray as xr
 from dask._task_spec import List, TaskRef, convert_legacy_graph
 from dask._task_spec import Task as Task
 from dask.base import optimize
+from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 
 from xharmonize.types import AnyArray
@@ -108,18 +109,19 @@ def map_blocks(
     chunks = _common_chunks(arrays, inputs, gathered)
     beside = paired or {}
     chunks |= {letter: own for letter, (_, own) in beside.items()}
-    blocks = str.maketrans({letter: other for letter, (other, _) in beside.items()})
     cut = [
         _cut(array, [chunks[d] if n != 1 else (1,) for d, n in zip(letters, np.shape(array))])
         for array, letters in zip(arrays, inputs)
     ]
+    blocks = str.maketrans({letter: other for letter, (other, _) in beside.items()})
+    pairs = _fusible(cut, [letters.translate(blocks) for letters in inputs], out)
     first = next(part for part, array in zip(cut, arrays) if is_lazy(array))
     like = {} if on_host else {"like": first._meta}
     own = {d: chunks[d] for d in out if d in chunks}
     return da.blockwise(
         function,
         out,
-        *(item for pair in zip(cut, (i.translate(blocks) for i in inputs)) for item in pair),
+        *(item for pair in pairs for item in pair),
         new_axes=dict(new or {}),
         adjust_chunks=own | dict(sizes or {}),
         align_arrays=False,  # they are cut alike; aligning once more warns of many chunks
@@ -155,6 +157,57 @@ def _common_chunks(
             if letter not in found or held == 1 != sum(own):
                 found[letter] = (sum(own),) if letter in gathered else own
     return found
+
+
+def _fusible(
+    arrays: Sequence[da.Array], inputs: Sequence[str], out: str
+) -> list[tuple[da.Array, str]]:
+    """Arrays and letters such that Dask makes one task of steps where nothing is done twice.
+
+    Dask takes a dimension that the result lacks for a reduction, which ends the task. Here it lies
+    in one block; under the letter of a dimension of the result, that block serves all. And where
+    a block serves several, Dask would put its steps into the task of each: they get their own.
+    """
+    n_blocks: dict[str, int] = dict.fromkeys("".join(inputs), 1)
+    for array, letters in zip(arrays, inputs):
+        n_blocks |= {d: n for d, n in zip(letters, array.numblocks) if n > 1}
+    shared = next((d for d in out if d in n_blocks), "")
+    found = []
+    for array, letters in zip(arrays, inputs):
+        held = {d for d, n in zip(letters, array.numblocks) if n > 1}
+        serves_several = any(n_blocks.get(d, 1) > 1 for d in {*out} - held)
+        is_one_task = not (serves_several or _adds_axes(array))
+        if serves_several:
+            array = _by_itself(array)
+        if shared and (is_one_task or not _is_computed(array)):
+            letters = "".join(d if d in out else shared for d in letters)
+        found.append((array, letters))
+    return found
+
+
+def _is_computed(array: da.Array) -> bool:
+    return isinstance(array.dask.layers.get(array.name), Blockwise)
+
+
+def _adds_axes(array: da.Array) -> bool:
+    """Whether a step made an axis: fused, Dask would give its length to that of another letter."""
+    return any(getattr(layer, "new_axes", None) for layer in array.dask.layers.values())
+
+
+def _by_itself(array: da.Array) -> da.Array:
+    """An array whose blocks are computed once, for all who use them."""
+    if not _is_computed(array):
+        return array
+    letters = _TRAILING[: array.ndim]
+    end = da.from_array(np.zeros(1))
+    once: da.Array = da.blockwise(
+        _first, letters, array, letters, end, "z", concatenate=True, meta=array._meta, token="once"
+    )
+    return once
+
+
+def _first(block: AnyArray, _: AnyArray) -> AnyArray:
+    return block
 
 
 def _as_array(array: Any) -> Any:
