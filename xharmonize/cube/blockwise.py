@@ -22,7 +22,7 @@ import xarray as xr
 # them, so that the day they move (constraints.txt pins dask) is mended here.
 from dask._task_spec import List, TaskRef, convert_legacy_graph
 from dask._task_spec import Task as Task
-from dask.base import optimize
+from dask.base import optimize, tokenize
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 
@@ -130,6 +130,43 @@ def map_blocks(
         meta=np.empty((0,) * len(out), dtype, **like),
         token=name,
     )
+
+
+def element(array: Any, k: int, *, dtype: npt.DTypeLike, name: str) -> Any:
+    """Return element `k` of the last dimension, which a lazy array has in one chunk.
+
+    `map_blocks` would do; but results that many variables are cut from are small, and its costs
+    for each of them would exceed those of computing.
+
+    Parameters
+    ----------
+    array : (..., m) array
+        NumPy or Dask.
+    k : int
+        Position along the last dimension.
+    dtype : dtype
+        Type of the result.
+    name : str
+        Prefix of the task names.
+
+    Returns
+    -------
+    (...) array
+        Lazy if `array` is, one task per block.
+    """
+    if not is_lazy(array):
+        return _element(array, k, dtype)
+    own = f"{name}-{tokenize(array.name, k, np.dtype(dtype).str)}"
+    keys = [(own, *index) for index in np.ndindex(*array.numblocks[:-1])]
+    tasks = {
+        key: task(key, _element, block_of(array.name, (*key[1:], 0)), k, dtype) for key in keys
+    }
+    meta = np.empty((0,) * (array.ndim - 1), dtype, like=array._meta)
+    return array_of(own, tasks, sources=[array], chunks=array.chunks[:-1], meta=meta)
+
+
+def _element(block: AnyArray, k: int, dtype: npt.DTypeLike) -> AnyArray:
+    return np.asarray(block[..., k], dtype)
 
 
 def _letters(signature: str, n_dims: Sequence[int]) -> tuple[list[str], str]:

@@ -37,7 +37,7 @@ def at_door(cube: T) -> T:
 
 def _in_order(cube: Any) -> Any:
     arrays = [cube.variable] if isinstance(cube, xr.DataArray) else [*cube.data_vars.values()]
-    arrays += [coord for coord in cube.coords.values() if coord.ndim > 1]
+    arrays += [coord for coord in cube.coords.variables.values() if coord.ndim > 1]
     if all(_ordered(array.dims) == tuple(array.dims) for array in arrays):
         return cube
     if isinstance(cube, xr.DataArray):

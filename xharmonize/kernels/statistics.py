@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
+from xharmonize.kernels.threads import spread
 from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
 
 MOMENTS = (
@@ -123,19 +124,8 @@ def _first_valid(pred, ref):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def band_moments(pred: FloatArray, ref: FloatArray) -> Float64Array:
-    """Moments of a prediction and a reference, over pixels where both are finite.
-
-    Parameters
-    ----------
-    pred, ref : (row, band, pixel) float array
-        Reflectance [1]; NaN marks a missing pixel.
-
-    Returns
-    -------
-    (row, band, 11) float64 array
-        As `MOMENTS` names them; zeros where no pixel counts.
-    """
+def _band_moments(pred, ref):  # type: ignore[no-untyped-def]
+    """Do the work of `band_moments`."""
     n_rows, n_bands, n_pixels = pred.shape
     total = np.zeros((n_rows, n_bands, N_FIELDS))
     part, sums = np.zeros(N_FIELDS), np.zeros(N_FIELDS)
@@ -152,6 +142,26 @@ def band_moments(pred: FloatArray, ref: FloatArray) -> Float64Array:
                     _centre(sums, shift_pred, shift_ref, part)
                     _merge_into(total[r, b], part)
     return total
+
+
+def band_moments(pred: FloatArray, ref: FloatArray) -> Float64Array:
+    """Moments of a prediction and a reference, over pixels where both are finite.
+
+    Parameters
+    ----------
+    pred, ref : (row, band, pixel) float array
+        Reflectance [1]; NaN marks a missing pixel.
+
+    Returns
+    -------
+    (row, band, 11) float64 array
+        As `MOMENTS` names them; zeros where no pixel counts.
+    """
+    if len(pred) > 1:
+        return spread(lambda part: np.asarray(_band_moments(pred[part], ref[part])), len(pred))
+    # One row: its bands are independent too.
+    bands = spread(lambda part: _band_moments(pred[:, part], ref[:, part])[0], pred.shape[1])
+    return bands[None]
 
 
 @njit(nogil=True, cache=True)
@@ -412,6 +422,31 @@ def _add_valid(values, total):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _spectral_angles(pred, ref, codes, n_groups, starts, size):  # type: ignore[no-untyped-def]
+    """Do the work of `spectral_angles` for parts of `size` pixels, (part, row, group, 2)."""
+    n_rows, _, n_pixels = pred.shape
+    total = np.zeros((starts.size, n_rows, n_groups, 2))
+    work, angle = np.zeros((4, _STRIP)), np.zeros(_STRIP)
+    is_single = codes.shape[1] == 1 and n_pixels != 1
+    for k in range(starts.size):
+        end = min(starts[k] + size, n_pixels)
+        for r in range(n_rows):
+            code = codes[r % codes.shape[0]]
+            for start in range(starts[k], end, _STRIP):
+                stop = min(start + _STRIP, end)
+                _angles(pred[r], ref[r], start, stop, work, angle)
+                if is_single:
+                    if code[0] >= 0:
+                        _add_valid(angle[: stop - start], total[k, r, code[0]])
+                    continue
+                for i in range(stop - start):
+                    g = code[start + i]
+                    if g >= 0 and angle[i] == angle[i]:
+                        total[k, r, g, 0] += 1.0
+                        total[k, r, g, 1] += angle[i]
+    return total
+
+
 def spectral_angles(
     pred: FloatArray, ref: FloatArray, codes: IntArray, n_groups: int
 ) -> Float64Array:
@@ -438,22 +473,11 @@ def spectral_angles(
     Kahan, W. (2006). How futile are mindless assessments of roundoff in floating-point
     computation? Section 12.
     """
-    n_rows, _, n_pixels = pred.shape
-    total = np.zeros((n_rows, n_groups, 2))
-    work, angle = np.zeros((4, _STRIP)), np.zeros(_STRIP)
-    is_single = codes.shape[1] == 1 and n_pixels != 1
-    for r in range(n_rows):
-        code = codes[r % codes.shape[0]]
-        for start in range(0, n_pixels, _STRIP):
-            stop = min(start + _STRIP, n_pixels)
-            _angles(pred[r], ref[r], start, stop, work, angle)
-            if is_single:
-                if code[0] >= 0:
-                    _add_valid(angle[: stop - start], total[r, code[0]])
-                continue
-            for i in range(stop - start):
-                g = code[start + i]
-                if g >= 0 and angle[i] == angle[i]:
-                    total[r, g, 0] += 1.0
-                    total[r, g, 1] += angle[i]
-    return total
+    n_pixels = pred.shape[2]
+    # Parts depend on the pixels alone, so that sums do not depend on the number of threads.
+    size = _STRIP * max(128, -(-n_pixels // (64 * _STRIP)))
+    starts = np.arange(0, n_pixels, size)
+    sums = spread(
+        lambda part: _spectral_angles(pred, ref, codes, n_groups, starts[part], size), len(starts)
+    )
+    return np.asarray(sums.sum(axis=0))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from xharmonize.kernels.threads import spread
 from xharmonize.types import Float64Array, FloatArray, IntArray
 
 FLAT = 1e-24
@@ -259,6 +260,40 @@ def _unmix(grown, n, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _uniform_windows(pred, ref, codes, n_groups, size, c1, c2, min_valid):  # type: ignore[no-untyped-def]
+    """Do the work of `uniform_windows`."""
+    n_images, n_y, n_x = pred.shape
+    total = np.zeros((n_images, n_groups, 2))
+    out_y, out_x = n_y - size + 1, n_x - size + 1
+    if out_y <= 0 or out_x <= 0:
+        return total
+    wide = min(_COLUMNS, out_x) + size - 1
+    start, depth = _depths(size)
+    ring, whole = np.zeros((depth.sum() + 1, 5, wide)), np.zeros(depth.sum() + 1, np.bool_)
+    spare, sums, final = np.zeros((5, wide)), np.zeros((5, wide)), np.zeros((5, wide))
+    n_full = float(size * size)
+    for k in range(n_images):
+        code = codes[k % codes.shape[0]]
+        for left in range(0, out_x, _COLUMNS):
+            columns = min(_COLUMNS, out_x - left)
+            end = left + columns + size - 1
+            for j in range(n_y):
+                place = j % depth[0]
+                whole[place] = _load(pred[k, j][left:end], ref[k, j][left:end], ring[place])
+                tall = _grow_rows(ring, whole, start, depth, j, size, end - left)
+                if tall < 0:
+                    continue
+                grown = _grow_columns(ring[tall], spare, sums, columns, size, whole[tall])
+                final[0] = n_full
+                if not whole[tall]:
+                    _copy(grown[:1], columns, final)
+                _unmix(grown, columns, final)
+                middle = (j - size + 1 + size // 2, left + size // 2)
+                least = max(min_valid * n_full, 1.0)
+                accumulate(final, columns, code, middle, least, (c1, c2), total[k])
+    return total
+
+
 def uniform_windows(
     pred: FloatArray,
     ref: FloatArray,
@@ -291,36 +326,13 @@ def uniform_windows(
     (image, group, 2) float64 array
         Count of windows and sum of the index.
     """
-    n_images, n_y, n_x = pred.shape
-    total = np.zeros((n_images, n_groups, 2))
-    out_y, out_x = n_y - size + 1, n_x - size + 1
-    if out_y <= 0 or out_x <= 0:
-        return total
-    wide = min(_COLUMNS, out_x) + size - 1
-    start, depth = _depths(size)
-    ring, whole = np.zeros((depth.sum() + 1, 5, wide)), np.zeros(depth.sum() + 1, np.bool_)
-    spare, sums, final = np.zeros((5, wide)), np.zeros((5, wide)), np.zeros((5, wide))
-    n_full = float(size * size)
-    for k in range(n_images):
-        code = codes[k % codes.shape[0]]
-        for left in range(0, out_x, _COLUMNS):
-            columns = min(_COLUMNS, out_x - left)
-            end = left + columns + size - 1
-            for j in range(n_y):
-                place = j % depth[0]
-                whole[place] = _load(pred[k, j][left:end], ref[k, j][left:end], ring[place])
-                tall = _grow_rows(ring, whole, start, depth, j, size, end - left)
-                if tall < 0:
-                    continue
-                grown = _grow_columns(ring[tall], spare, sums, columns, size, whole[tall])
-                final[0] = n_full
-                if not whole[tall]:
-                    _copy(grown[:1], columns, final)
-                _unmix(grown, columns, final)
-                middle = (j - size + 1 + size // 2, left + size // 2)
-                least = max(min_valid * n_full, 1.0)
-                accumulate(final, columns, code, middle, least, (c1, c2), total[k])
-    return total
+
+    def index(part: slice) -> Float64Array:
+        own = codes[part] if len(codes) > 1 else codes
+        found = _uniform_windows(pred[part], ref[part], own, n_groups, size, c1, c2, min_valid)
+        return np.asarray(found)
+
+    return spread(index, len(pred))
 
 
 @njit(nogil=True, cache=True)
@@ -357,38 +369,8 @@ def _add_along(total, row, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gaussian_windows(
-    pred: FloatArray,
-    ref: FloatArray,
-    codes: IntArray,
-    n_groups: int,
-    taps: Float64Array,
-    c1: float,
-    c2: float,
-    min_valid: float,
-) -> Float64Array:
-    """Sum the similarity of separably weighted windows, at all positions inside the image.
-
-    Parameters
-    ----------
-    pred, ref : (image, y, x) float array
-        Reflectance [1]; NaN marks a missing pixel.
-    codes : (image or 1, y or 1, x or 1) int array
-        Group of each pixel; a window belongs to the group of its central pixel.
-    n_groups : int
-        Number of groups.
-    taps : (size,) float64 array
-        Weights along each axis, summing to one.
-    c1, c2 : float
-        Constants of SSIM [1].
-    min_valid : float
-        Least valid share of a window's weight [1].
-
-    Returns
-    -------
-    (image, group, 2) float64 array
-        Count of windows and sum of the index.
-    """
+def _gaussian_windows(pred, ref, codes, n_groups, taps, c1, c2, min_valid):  # type: ignore[no-untyped-def]
+    """Do the work of `gaussian_windows`."""
     n_images, n_y, n_x = pred.shape
     size = taps.size
     total = np.zeros((n_images, n_groups, 2))
@@ -425,6 +407,47 @@ def gaussian_windows(
             least = max(min_valid, 1e-9)
             accumulate(sums, out_x, code, place, least, (c1, c2), total[k])
     return total
+
+
+def gaussian_windows(
+    pred: FloatArray,
+    ref: FloatArray,
+    codes: IntArray,
+    n_groups: int,
+    taps: Float64Array,
+    c1: float,
+    c2: float,
+    min_valid: float,
+) -> Float64Array:
+    """Sum the similarity of separably weighted windows, at all positions inside the image.
+
+    Parameters
+    ----------
+    pred, ref : (image, y, x) float array
+        Reflectance [1]; NaN marks a missing pixel.
+    codes : (image or 1, y or 1, x or 1) int array
+        Group of each pixel; a window belongs to the group of its central pixel.
+    n_groups : int
+        Number of groups.
+    taps : (size,) float64 array
+        Weights along each axis, summing to one.
+    c1, c2 : float
+        Constants of SSIM [1].
+    min_valid : float
+        Least valid share of a window's weight [1].
+
+    Returns
+    -------
+    (image, group, 2) float64 array
+        Count of windows and sum of the index.
+    """
+
+    def index(part: slice) -> Float64Array:
+        own = codes[part] if len(codes) > 1 else codes
+        found = _gaussian_windows(pred[part], ref[part], own, n_groups, taps, c1, c2, min_valid)
+        return np.asarray(found)
+
+    return spread(index, len(pred))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 import dask.array as da
 import numpy as np
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
 from xharmonize.cube.blockwise import is_lazy, map_blocks
 from xharmonize.cube.contract import main_layer, read_coordinate
-from xharmonize.cube.geobox import TOLERANCE, geobox_of, require_same_grid
+from xharmonize.cube.geobox import TOLERANCE, geobox_of, is_same_grid, require_same_grid
 from xharmonize.errors import (
     BandError,
     ContractError,
@@ -32,19 +33,20 @@ def require_same_place(one: xr.DataArray, other: xr.DataArray, *, what: str) -> 
     Grids are compared if both have one. Arrays without a CRS, or with unevenly spaced pixels, are
     compared by their coordinates, to a thousandth of a pixel.
     """
-    if _has_grid(one) and _has_grid(other):
-        require_same_grid(one, other, what=what)
+    grids = [_grid_of(one), _grid_of(other)]
+    if grids[0] is not None and grids[1] is not None:
+        if not is_same_grid(grids[0], grids[1]):
+            require_same_grid(one, other, what=what)  # which says how they differ
         return
     for dim in (d for d in ("y", "x") if d in one.dims and d in other.dims):
         _require_same_labels(one, other, dim, what)
 
 
-def _has_grid(array: xr.DataArray) -> bool:
+def _grid_of(array: xr.DataArray) -> GeoBox | None:
     try:
-        geobox_of(array)
+        return geobox_of(array)
     except GridError:
-        return False
-    return True
+        return None
 
 
 def _require_same_labels(one: xr.DataArray, other: xr.DataArray, dim: str, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from xharmonize.cube.blockwise import map_blocks
+from xharmonize.cube.blockwise import element, map_blocks
 from xharmonize.cube.contract import with_history
 from xharmonize.cube.door import at_door
 from xharmonize.cube.indices import INDICES, bands_of
@@ -495,22 +495,15 @@ def _values(
         dtype=np.float64,
         name="score-formulas",
     )
-    return {m.name: xr.Variable(dims, _picked(stacked, k, m)) for k, m in enumerate(metrics)}
+    return {
+        m.name: xr.Variable(dims, element(stacked, k, dtype=m.dtype, name=f"score-{m.name}"))
+        for k, m in enumerate(metrics)
+    }
 
 
 def _stacked(rows: AnyArray, *, formulas: Sequence[Callable[..., AnyArray]]) -> AnyArray:
     """All metrics of a block of statistics, along a last axis."""
     return np.stack([np.asarray(formula(rows)) for formula in formulas], axis=-1)
-
-
-def _picked(stacked: Any, k: int, metric: Metric) -> Any:
-    """One metric of a stack."""
-    pick = partial(_pick, k=k, dtype=metric.dtype)
-    return map_blocks(pick, "...m->...", stacked, dtype=metric.dtype, name=f"score-{metric.name}")
-
-
-def _pick(block: AnyArray, *, k: int, dtype: str) -> AnyArray:
-    return np.asarray(block[..., k], dtype)
 
 
 def _attrs(metric: Metric, units: str) -> dict[str, Any]:

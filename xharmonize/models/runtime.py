@@ -28,6 +28,7 @@ from xharmonize._cache import Cache
 from xharmonize._optional import require
 from xharmonize.errors import ModelError
 from xharmonize.kernels.cuda import is_on_gpu
+from xharmonize.kernels.threads import is_main
 from xharmonize.models.architectures import build
 from xharmonize.models.card import Call, Card
 from xharmonize.models.refs import ModelRef, Runtime
@@ -227,8 +228,7 @@ def _run_on_cpu(network: Network, batch: Batch, method: str) -> AnyArray:
     """Run one batch; on the main thread on torch's threads, on any other on one."""
     # torch warns of arrays that it could write to but must not: dask's blocks may be such.
     tensors = [torch.from_numpy(np.require(array, None, ["C", "W"])) for array in batch]
-    is_main = threading.current_thread() is threading.main_thread()
-    threads: AbstractContextManager[None] = nullcontext() if is_main else _one_thread()
+    threads: AbstractContextManager[None] = nullcontext() if is_main() else _one_thread()
     with threads:
         output: AnyArray = network(tensors, method).numpy()
     return output
