@@ -154,10 +154,12 @@ def test_the_reference_names_every_public_name_and_error():
     assert sorted(public - listed) == []
 
 
-def test_the_command_line_page_is_up_to_date():
-    made = runpy.run_path(str(DOCS / "make_cli_reference.py"))["make_page"]()
+def test_the_command_line_page_and_what_shells_complete_are_up_to_date():
+    made = runpy.run_path(str(DOCS / "make_cli_reference.py"))
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
-    assert page == made, "run: python docs/make_cli_reference.py"
+    assert page == made["make_page"](), "run: python docs/make_cli_reference.py"
+    table = made["TABLE"].read_text(encoding="utf-8")
+    assert table == made["make_table"](), "run: python docs/make_cli_reference.py"
 
 
 def test_every_test_that_a_page_names_exists():

@@ -5,6 +5,7 @@ names are listed in ``__init__.pyi`` and loaded when first used, so that the imp
 more than that of xarray.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -23,7 +24,8 @@ try:
             return getattr(errors, name)
         return _load(name)
 
-    from xharmonize import accessor as _accessor  # noqa: F401  (registers .harmonize)
+    if "_XHARMONIZE_COMPLETE" not in os.environ:  # a shell that completes a word waits for it
+        from xharmonize import accessor as _accessor  # noqa: F401  (registers .harmonize)
 except KeyboardInterrupt:
     if sys.argv[0].rpartition("/")[2] not in ("xharmonize", "-m"):  # another program
         raise

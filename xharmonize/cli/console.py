@@ -23,6 +23,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from xharmonize._progress import make_bar, tasks_of
+from xharmonize.cli.completion import GLOBAL
 from xharmonize.errors import XHarmonizeError, XHarmonizeWarning, printable, worded
 
 # Without a terminal rich would wrap at 80 columns, and tables in a log would be hard to search.
@@ -86,13 +87,7 @@ class Style:
 STYLE = Style()
 
 
-_FLAGS = {
-    "--json": "is_json",
-    "-q": "is_quiet",
-    "--quiet": "is_quiet",
-    "-v": "is_verbose",
-    "--verbose": "is_verbose",
-}
+_FLAGS = {option: f"is_{name}" for name, (options, _) in GLOBAL.items() for option in options}
 
 
 def begin(arguments: Sequence[str]) -> list[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
-    """Load the command line and run it."""
+    """Load the command line and run it, or complete a word for a shell."""
     try:
+        if "_XHARMONIZE_COMPLETE" in os.environ:
+            from xharmonize.cli.completion import complete
+
+            complete()
         from xharmonize.cli.app import main as run
 
         run()

@@ -106,8 +106,7 @@ def uses_pan(method: Harmonizer, *, beside_fine: bool) -> bool:
     """
     if PAN in method.sources:
         return True
-    takes_any = not getattr(method, "needs_like_bands", True)
-    return "fine" in method.sources and (takes_any or not beside_fine)
+    return "fine" in method.sources and not (method.needs_like_bands and beside_fine)
 
 
 def _given(source: xr.DataArray | None, role: str, method: Harmonizer) -> xr.DataArray:

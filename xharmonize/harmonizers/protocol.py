@@ -208,6 +208,10 @@ class Harmonizer(Protocol):
         """
 
     @property
+    def needs_like_bands(self) -> bool:
+        """Whether it looks at the cube's own bands of the other `sources` only."""
+
+    @property
     def bundle(self) -> Bundle | None:
         """The bundle it was opened from; None for published coefficients, fits and functions."""
 
@@ -277,6 +281,7 @@ class Base(Shown):
     flags: bool = False
     options: ClassVar[tuple[str, ...]] = ("flags",)
     sources: ClassVar[tuple[str, ...]] = ("cube",)
+    needs_like_bands: ClassVar[bool] = True
     tells: ClassVar[ResultFlag] = ResultFlag(0)
     """Bits of the companion ``flag`` that the model can set."""
 
