@@ -26,6 +26,7 @@ from xharmonize.sensors import list_sensors
 from xharmonize.sensors.bandpass import list_tables
 from xharmonize.sensors.registry import all_sensors
 from xharmonize.sensors.spec import Flag
+from xharmonize.simulate.config import DEFAULT_ORBITS
 
 PAGE = Path(__file__).parent / "reference" / "cli.md"
 TABLE = Path(completion.__file__).with_name(completion.TABLE)
@@ -41,6 +42,7 @@ VALUES = {
     "platform": ["infer", *_PLATFORMS],
     "sensor": list_sensors(),
     "reference_sensor": list_sensors(),
+    "simulate sensor": list(dict.fromkeys(orbit.sensor for orbit in DEFAULT_ORBITS)),
     "harmonize model": [*list_tables(), completion.BUNDLES],
     "fit model": [completion.BUNDLES],
     "sharpen model": [*METHODS, completion.BUNDLES],
