@@ -30,6 +30,11 @@ class Shown(ABC):
         lines = (f"  {name:<{width}}  {value}" for name, value in rows.items())
         return "\n".join([f"<{type(self).__name__}> {self.title}", *lines])
 
+    def __init_subclass__(cls) -> None:
+        # IPython takes a class's own ``__repr__``, as dataclasses have, before what it inherits.
+        super().__init_subclass__()
+        cls._repr_pretty_ = Shown._repr_pretty_
+
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(str(self))
 

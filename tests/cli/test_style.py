@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,27 @@ def test_an_interrupt_at_any_moment_is_one_line(seconds, tmp_path, scenes):
     assert "Traceback" not in err
     if running.returncode == 130:
         assert err.splitlines()[-1].startswith("interrupted: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_a_recipe_draws_bars_on_a_terminal(quiet, tmp_path, scenes):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'source = {{items = "{scenes}", collection = "landsat-c2-l2"}}\n'
+        f'output = {{folder = "{tmp_path / "out"}", figures = false, report = false}}\n'
+    )
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "xharmonize", *quiet, "run", str(recipe)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    drawn = b""
+    with suppress(OSError):  # how Linux says that nobody writes any more
+        while part := os.read(master, 4096):
+            drawn += part
+    os.close(master)
+    assert running.wait(timeout=60) == 0, drawn.decode()
+    assert (b"series.zarr" in drawn and b"100%" in drawn) == (not quiet)
 
 
 def test_an_interrupt_while_a_text_runs_is_130_too(tmp_path):

@@ -1,6 +1,7 @@
 """Names, saved fits and functions as models."""
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,15 @@ def test_built_in_models_are_harmonizers(name):
     assert "doi:10." in model.citation
     assert 0 < model.min_valid <= 1
     assert list(inspect.signature(model.__call__).parameters) == ["cube", "checked", "others"]
+
+
+def test_ipython_shows_a_model_in_a_few_lines():
+    model = xh.load_model("hls-v2")
+    lines: list[str] = []
+    # IPython looks for it beside the class's own __repr__, before it looks at parents.
+    vars(type(model))["_repr_pretty_"](model, SimpleNamespace(text=lines.append), cycle=False)
+    assert lines == [str(model)]
+    assert len(lines[0].splitlines()) < 8
 
 
 def test_a_harmonizer_is_a_model():

@@ -146,3 +146,5 @@ def test_the_three_stages_are_those_of_the_table(cube):
 def test_a_map_without_title_is_named_after_its_sensor(cube):
     title = plot.maps(cube, bands="red").axes[0].get_title()
     assert title == "Sentinel-2 MSI Level-2A surface reflectance\n2018-07-01"
+    nobody = cube.assign_coords(sensor=("time", ["unknown"] * cube.sizes["time"]))
+    assert plot.maps(nobody, bands="red").axes[0].get_title() == "2018-07-01"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import xharmonize as xh
 from xharmonize._replace import require_new
 from xharmonize.cli import console
 from xharmonize.cli.arguments import client_of, mode_of
@@ -55,7 +56,9 @@ def run(
         rows = [{"what": name, "value": value} for name, value in told.items()]
         console.print_table(rows, title=str(recipe))
         return
-    done = recipes.run(settings, mode=mode_of(overwrite), progress=console.say)
+    # The functions that write draw the bars; on a terminal only.
+    with xh.set_options(progress=False if console.STYLE.is_quiet else None):
+        done = recipes.run(settings, mode=mode_of(overwrite), progress=console.say)
     for name in done.kept:
         console.say(f"kept {name}")
     console.say(f"{done.folder}: {', '.join((*done.kept, *done.written))}")

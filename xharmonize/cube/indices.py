@@ -277,16 +277,17 @@ def get_index(name: str) -> SpectralIndex:
         return INDICES[name]
     if not re.fullmatch(r"\w+", name):
         return _read_formula(name)
+    others = ", or install others with pip install 'xharmonize[indices]'"
     if find_spec("spyndex") is not None:
         import spyndex
 
         if name in spyndex.indices:
             return _of_spyndex(spyndex.indices[name], spyndex.constants)
+        others = f", or one of the {len(spyndex.indices)} of spyndex.indices"
     raise BandError(
         f"index {name!r} is unknown",
         cure=f"{suggest(name, INDICES)}choose one of {', '.join(list_indices())}, write a formula "
-        "such as '(nir - red) / (nir + red)', or install others with pip install "
-        "'xharmonize[indices]'",
+        f"such as '(nir - red) / (nir + red)'{others}",
         value=name,
     )
 

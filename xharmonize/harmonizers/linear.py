@@ -198,7 +198,7 @@ def _fit_by_season(data: Pairs, fitted: Callable[[Pairs], xr.Dataset]) -> xr.Dat
             parts.append(fitted(data.take(index)))
         except FitError as error:
             raise FitError(
-                f"of the {len(index)} pairs of {name}: {error.what}",
+                f"of the {len(index)} pair{'s' * (len(index) > 1)} of {name}: {error.what}",
                 cure=error.cure or "give more pairs of that season, or leave out by=",
             ) from error
     of_pairs = [n for n, variable in parts[0].data_vars.items() if "pair" in variable.dims]

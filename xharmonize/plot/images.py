@@ -28,6 +28,7 @@ from xharmonize.plot.style import (
     with_unit,
 )
 from xharmonize.plot.values import require_cube
+from xharmonize.sensors.spec import UNKNOWN
 from xharmonize.series.axis import mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
@@ -323,7 +324,8 @@ def _is_geographic(picture: xr.DataArray) -> bool:
 
 def _title(picture: xr.DataArray, titles: Sequence[str] | None, i: int) -> str:
     known = "sensor" in picture.coords and not picture["sensor"].dims
-    own = title_of(str(picture["sensor"].values)) if known else ""
+    sensor = str(picture["sensor"].values) if known else UNKNOWN  # of no sensor: smoothed
+    own = "" if sensor == UNKNOWN else title_of(sensor)
     name = titles[i] if titles and i < len(titles) else own
     if "time" not in picture.coords:
         return name
@@ -593,7 +595,8 @@ def _draw_results(figure: Figure, axes: Any, panel: _Panel, low: float, high: fl
         dates = require("matplotlib.dates", extra="plot")
         locator = dates.AutoDateLocator(minticks=3, maxticks=7)
         bar.ax.yaxis.set_major_locator(locator)
-        bar.ax.yaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        formatter = dates.ConciseDateFormatter(locator, show_offset=False)  # the title says it
+        bar.ax.yaxis.set_major_formatter(formatter)
         return
     unit = panel.layer.attrs.get("units", "1")
     label = str(panel.layer.attrs.get("long_name", capital(panel.name)))

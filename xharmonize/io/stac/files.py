@@ -13,6 +13,7 @@ another grid, or in degrees across 180° is warped here.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ TOLERANCE = 1e-3
 
 KNOWN_FILES = 4096
 """Files whose headers a process keeps: an asset is read chunk by chunk."""
+
+
+_NO_PLACE = "Dataset has no geotransform, gcps, or rpcs"
+_WARPED_OR_MASK = r"rasterio\.warp$|xharmonize\.io\.stac\.files$"
 
 
 Stamps: TypeAlias = tuple[Any, ...]
@@ -87,6 +92,7 @@ def reading_options(href: str) -> Iterator[None]:
     """Set GDAL's options for a file: time limits, no search beside a remote one."""
     import rasterio
 
+    _hide_false_alarm()
     if not is_remote(href):
         yield
         return
@@ -95,6 +101,20 @@ def reading_options(href: str) -> Iterator[None]:
     # Files beside a remote one may be virtual, and each costs a request.
     with rasterio.Env(**patience, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         yield
+
+
+def _hide_false_alarm() -> None:
+    """Hide a warning about files without a place, of which no user's file is the cause.
+
+    To warp, rasterio wraps arrays as files that have no place for a moment. It hides its warning
+    of that by `warnings.catch_warnings`, which threads undo for each other. A mask beside a file
+    has no place either. A file of an item that has none is refused by `why_misplaced`.
+    """
+    from rasterio.errors import NotGeoreferencedWarning
+
+    # A filter stays, unlike a context: threads would undo that as well.
+    if not any(getattr(known[1], "pattern", "") == _NO_PLACE for known in warnings.filters):
+        warnings.filterwarnings("ignore", _NO_PLACE, NotGeoreferencedWarning, _WARPED_OR_MASK)
 
 
 def read_header(href: str, drivers: tuple[str, ...] = DRIVERS) -> Header:
