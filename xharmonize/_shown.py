@@ -33,7 +33,7 @@ class Shown(ABC):
     def __init_subclass__(cls) -> None:
         # IPython takes a class's own ``__repr__``, as dataclasses have, before what it inherits.
         super().__init_subclass__()
-        cls._repr_pretty_ = Shown._repr_pretty_
+        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(str(self))
