@@ -119,6 +119,12 @@ def check_commands(folder: Path) -> None:
     command = Path(sys.executable).with_name("xharmonize")
     for arguments in (["--version"], ["models"], ["init", str(folder / "recipe.toml")]):
         subprocess.run([command, *arguments], check=True, capture_output=True, timeout=120)
+    if find_spec("uvicorn") is None:
+        demo = [command, "demo", "--out", str(folder / "demo")]
+        told = subprocess.run(demo, capture_output=True, timeout=120, text=True, check=False)
+        assert told.returncode == 1
+        assert "xharmonize[demo]" in told.stderr
+        assert not (folder / "demo").exists()
     print("  the command line starts")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import typer
 import xarray as xr
 
+from xharmonize._optional import require_installed
 from xharmonize._replace import Mode
 from xharmonize.cli import console
 from xharmonize.cli.arguments import mode_of
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from xharmonize.simulate import Simulation
+
+NEEDED = ("pystac_client", "stac_fastapi", "cql2", "uvicorn", "matplotlib")
 
 
 def largest_field(seed: int, cube: xr.DataArray) -> xr.DataArray:
@@ -183,6 +186,7 @@ def demo(
     """
     from xharmonize.simulate import Simulation
 
+    require_installed(*NEEDED, extra="demo")
     begun = time.perf_counter()
     simulation = Simulation(seed=seed, size=(size, size), center=CENTER, start=start, end=end)
     _clear(out)
@@ -215,13 +219,13 @@ def _clear(out: Path) -> None:
 
 def _search(catalog: Path) -> dict[str, Any]:
     """Serve the scenes as a STAC API on loopback, and search it like any other API."""
-    from xharmonize._optional import require
+    from pystac_client import Client
+
     from xharmonize.cli.server import read_catalog, serve
 
-    client_type = require("pystac_client", extra="stac").Client
     with serve(*read_catalog(catalog)) as url:
         _step(2, f"Search the STAC API at {url}")
-        client = client_type.open(url)
+        client = Client.open(url)
         found = {
             name: client.search(collections=[name]).item_collection() for name in (SOURCE, TARGET)
         }

@@ -29,7 +29,7 @@ from xharmonize.plot.style import (
 )
 from xharmonize.plot.values import require_cube
 from xharmonize.sensors.spec import UNKNOWN
-from xharmonize.series.axis import mean_of_known
+from xharmonize.series.axis import is_smoothed, mean_of_known
 from xharmonize.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -324,8 +324,9 @@ def _is_geographic(picture: xr.DataArray) -> bool:
 
 def _title(picture: xr.DataArray, titles: Sequence[str] | None, i: int) -> str:
     known = "sensor" in picture.coords and not picture["sensor"].dims
-    sensor = str(picture["sensor"].values) if known else UNKNOWN  # of no sensor: smoothed
+    sensor = str(picture["sensor"].values) if known else UNKNOWN
     own = "" if sensor == UNKNOWN else title_of(sensor)
+    own = "Smoothed" if is_smoothed(picture) else own  # of all sensors, whichever saw that day
     name = titles[i] if titles and i < len(titles) else own
     if "time" not in picture.coords:
         return name
