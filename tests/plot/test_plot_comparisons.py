@@ -148,3 +148,5 @@ def test_a_map_without_title_is_named_after_its_sensor(cube):
     assert title == "Sentinel-2 MSI Level-2A surface reflectance\n2018-07-01"
     nobody = cube.assign_coords(sensor=("time", ["unknown"] * cube.sizes["time"]))
     assert plot.maps(nobody, bands="red").axes[0].get_title() == "2018-07-01"
+    smoothed = xh.series.smooth(cube, step="1D", max_gap="20D")
+    assert plot.maps(smoothed, bands="red").axes[0].get_title() == "Smoothed\n2018-07-01"
