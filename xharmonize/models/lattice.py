@@ -189,14 +189,23 @@ class Lattice(Part):
         ModelError
             If stride, buffer or tile is not a whole number of pixels of the input.
         """
-        ratio = _ratio(self.resolution, gsd)
-        for name, size in (("stride", self.stride), ("buffer", self.buffer), ("tile", self.tile)):
-            if (size * ratio).denominator != 1:
-                raise ModelError(
-                    f"lattice {name} of {size} pixels of {self.resolution:g} m is no whole number "
-                    f"of pixels of {gsd:g} m"
-                )
-        return ratio
+        return _cells(self, gsd)
+
+
+@lru_cache(maxsize=64)
+def _cells(lattice: Lattice, gsd: float) -> Fraction:
+    ratio = _ratio(lattice.resolution, gsd)
+    for name, size in (
+        ("stride", lattice.stride),
+        ("buffer", lattice.buffer),
+        ("tile", lattice.tile),
+    ):
+        if (size * ratio).denominator != 1:
+            raise ModelError(
+                f"lattice {name} of {size} pixels of {lattice.resolution:g} m is no whole number "
+                f"of pixels of {gsd:g} m"
+            )
+    return ratio
 
 
 @lru_cache(maxsize=64)

@@ -7,9 +7,10 @@ and the chunks, however many blocks there are.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any, TypeAlias
 
@@ -88,6 +89,34 @@ def merge(partials: Sequence[Partial], plan: Plan, group: Group, item: str) -> A
 
 
 NAME = "harmonize-generator"
+
+
+class Shared:
+    """A plan that the tasks of a graph carry: written out once, and read once by each process.
+
+    Parameters
+    ----------
+    plan : Plan
+        What all blocks share.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._written: bytes | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._written is None:
+            self._written = pickle.dumps(self.plan, protocol=5)
+        if b"__main__" in self._written:  # what a notebook defines goes along, as dask does it
+            return Shared, (self.plan,)
+        return _read, (self._written,)
+
+
+@lru_cache(maxsize=16)
+def _read(written: bytes) -> Shared:
+    shared: Shared = Shared(pickle.loads(written))
+    shared._written = written
+    return shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +257,7 @@ def _window(array: AnyArray, axes: tuple[Axis, Axis], group: Group, plan: Plan) 
 def _run_block(
     blocks: list[list[list[list[AnyArray]]]],
     windows: list[tuple[Span, Span]],
-    plan: Plan,
+    shared: Shared,
     group: Group,
     run: Run,
 ) -> Any:
@@ -238,8 +267,13 @@ def _run_block(
         for of_cube, window in zip(blocks, windows)
     )
     images = (dates[0] if len(dates) == 1 else np.concatenate(dates) for dates in cut)
+    plan = shared.plan
     found = run(*images, plan, plan.part(group))
     return found if plan.is_partial else found[0]
+
+
+def _merge_block(partials: Sequence[Partial], shared: Shared, group: Group, item: str) -> AnyArray:
+    return merge(partials, shared.plan, group, item)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +347,12 @@ class Blocks:
                 ]
             )
             windows.append((in_rows, in_columns))
-        return task(key, _run_block, blocks, windows, self.plan, group, self.run)
+        return task(key, _run_block, blocks, windows, self.shared, group, self.run)
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The plan as tasks carry it."""
+        return Shared(self.plan)
 
     @cached_property
     def _held(self) -> list[list[list[Held]]]:
@@ -352,7 +391,7 @@ class Merges:
             block_of(self.partial, (key[1], *(n - a.groups[0] for a, n in zip(axes, near))))
             for near in neighbours(plan, (group[0], group[1]))
         ]
-        return task(key, merge, parts, plan, group, self.item)
+        return task(key, _merge_block, parts, self.blocks.shared, group, self.item)
 
 
 class TileLayer(Layer):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import isclose
 
 import numpy as np
@@ -248,12 +248,12 @@ class View:
     columns: Axis
     domain: Domain | None
 
-    @property
+    @cached_property
     def bands(self) -> tuple[str, ...]:
         """Bands that windows of the cube have."""
         return tuple(dict.fromkeys(name for one in self.inputs for name in one.bands))
 
-    @property
+    @cached_property
     def limits(self) -> tuple[FloatArray, FloatArray]:
         """Range of the training data per band [1]; infinite where nothing is known."""
         nowhere = -np.inf, np.inf
