@@ -13,7 +13,8 @@ date, the scheduler's share of one core, peak memory per worker, bytes spilled t
 time beside ``copy`` (aim: at most 1.5 for line and table).
 
 ``python benchmarks/region.py [tile|year] [line ...] [--pixels N] [--dates N] [--json FILE]``;
-scaled down: ``--pixels 1098 --dates 3``. ``graph`` builds the graph of 1,000 whole-tile dates.
+scaled down: ``--pixels 1098 --dates 3``. ``graph`` builds the graph of 1,000 whole-tile dates,
+``jobs`` runs four tiles as jobs on the workers, and block by block.
 """
 
 from __future__ import annotations
@@ -418,6 +419,50 @@ def graph(n_dates: int = 1_000, pixels: int = WHOLE) -> dict[str, float]:
             "optimized": seconds}  # fmt: skip
 
 
+def make_line(tile: Any, url: str) -> Any:
+    """A tile of a region: Sentinel-2 by line."""
+    cube = xh.open_stac(url, collection=S2, bands=BANDS, bbox=tile.box, schemes=("file",))
+    return xh.to_landsat(cube, "hls-v2")
+
+
+def jobs(place: Path, pixels: int = WHOLE // 5, dates: int = 4, n_runs: int = 2) -> dict[str, Any]:
+    """Four tiles as four tasks, by ``run(client)``, beside all their blocks as tasks, by ``run()``.
+
+    Each case writes stores of its own, in turn; seconds are the least of all runs.
+    """
+    from xharmonize import region
+    from xharmonize.cli.server import serve
+
+    scenes, side = place / f"scenes-jobs-{pixels}", pixels * 5.0
+    scenes.mkdir(parents=True, exist_ok=True)
+    west, north = CORNER
+    quarters = [(west + i * side, north - (j + 1) * side) for i in range(2) for j in range(2)]
+    tiles = [
+        region.Tile(name=f"{n}", crs="EPSG:32631", bounds=(x, y, x + side, y + side))
+        for n, (x, y) in enumerate(quarters)
+    ]
+    took: dict[str, list[float]] = {"tiles": [], "blocks": []}
+    tasks: dict[str, float] = {}
+    with serve(write_scenes(scenes, pixels, dates)) as url, cluster(place) as client:
+        client.run(_warm)
+        for case in ("tiles", *("tiles", "blocks") * n_runs):  # the first compiles and imports
+            with tempfile.TemporaryDirectory(dir=place) as out:
+                planned = region.plan(partial(make_line, url=url), tiles=tiles, out=Path(out))
+                before, start = sum(client.run(_executed).values()), time.perf_counter()
+                status = planned.run(client if case == "tiles" else None)
+                took[case].append(time.perf_counter() - start)
+                tasks[case] = sum(client.run(_executed).values()) - before
+            if set(status["state"]) != {"whole"}:
+                raise RuntimeError(status["reason"].to_list())
+    least = {case: min(runs) for case, runs in took.items()}
+    print(
+        f"4 tiles of {pixels // 2}² x {dates} dates: run(client) {least['tiles']:.1f} s "
+        f"({tasks['tiles']:.0f} tasks), run() {least['blocks']:.1f} s ({tasks['blocks']:.0f}): "
+        f"{least['tiles'] / least['blocks']:.2f}x"
+    )
+    return {**least, "tasks": tasks}
+
+
 class Region:
     """asv suite, scaled down."""
 
@@ -433,13 +478,13 @@ class Region:
 
 def main(arguments: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help="tile, year, graph; and cases")
+    parser.add_argument("parts", nargs="*", help="tile, year, graph, jobs; and cases")
     parser.add_argument("--pixels", type=int)
     parser.add_argument("--dates", type=int)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", help="keep the scenes here, for the next run")
     given = parser.parse_args(arguments)
-    parts = [one for one in given.parts if one in (*WORK, "graph")] or [*WORK, "graph"]
+    parts = [one for one in given.parts if one in (*WORK, "graph", "jobs")] or [*WORK, "graph"]
     cases = [one for one in CASES if one in given.parts] or list(CASES)
     results: dict[str, Any] = {}
     with nullcontext(given.folder) if given.folder else tempfile.TemporaryDirectory() as place:
@@ -447,6 +492,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
                  "year": (given.pixels or WHOLE // 4, given.dates)}  # fmt: skip
         runs = {part: partial(compare, part, cases, pixels=sizes[part][0], dates=sizes[part][1],
                               place=Path(place)) for part in WORK}  # fmt: skip
+        runs["jobs"] = lambda: jobs(Path(place), given.pixels or WHOLE // 5, given.dates or 4)
         for part in parts:
             results[part] = runs[part]() if part in runs else graph(given.dates or 1_000)
     if given.json is not None:

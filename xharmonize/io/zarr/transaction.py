@@ -30,7 +30,14 @@ from xharmonize.cube.blockwise import cut_into
 from xharmonize.errors import StoreError
 from xharmonize.io.zarr import layout
 from xharmonize.io.zarr.parts import FORMAT, Parts, require_fit
-from xharmonize.io.zarr.write import commit, open_for_writing, reserve, write_region, writing
+from xharmonize.io.zarr.write import (
+    Target,
+    commit,
+    open_for_writing,
+    reserve,
+    write_region,
+    writing,
+)
 from xharmonize.types import AnyArray, IntArray
 
 T = TypeVar("T")
@@ -215,7 +222,8 @@ def _fill_by_forks(session: Any, parts: Parts, rows: IntArray) -> list[Any]:
     merged = []
     for name, block in parts.blocks.items():
         unit = group[name].shards or group[name].chunks
-        forks = writing(block, _write_shard, rows=rows, unit=unit, dtype=object, fork=fork)
+        where = {"fork": fork, "variable": name}
+        forks = writing(block, _write_shard, rows=rows, unit=unit, dtype=object, **where)
         merge = delayed(_merge, pure=False)
         merged += [merge(few) for few in _batched(forks.to_delayed().ravel().tolist(), MERGED)]
     return [pickle.loads(one) for one in compute(*merged)]
@@ -231,7 +239,8 @@ def _write_shard(
 ) -> AnyArray:
     """Write one shard in a fork of its own: a task that is run again changes nothing."""
     own = pickle.loads(fork)
-    write_region(own.store, block, variable=variable, rows=rows, block_info=block_info)
+    target = Target(store=own.store, variable=variable)
+    write_region(target, block, rows=rows, block_info=block_info)
     result = np.empty((1,) * block.ndim, object)
     result[...] = pickle.dumps(own)
     return result

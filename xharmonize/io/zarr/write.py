@@ -27,7 +27,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from xharmonize.cube.codes import (
     to_codes,
 )
 from xharmonize.errors import StoreError
-from xharmonize.io.zarr.codecs import by_zarrs, write_whole
+from xharmonize.io.zarr.codecs import by_zarrs, is_usable, write_whole
 from xharmonize.io.zarr.parts import Parts, seal
 from xharmonize.io.zarr.reading import open_array
 from xharmonize.io.zarr.remote import as_zarr, document_at
@@ -296,8 +297,10 @@ def fill(path: Path | Remote, parts: Parts, rows: IntArray) -> None:
     for name, block in parts.blocks.items():
         array = group[name]
         unit = array.shards or array.chunks
-        settled = {"path": path, "codecs": option("codecs")}
-        writes.append(writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, **settled))
+        target = Target(store=path, variable=name, codecs=option("codecs"))
+        writes.append(
+            writing(block, write_block, rows=rows, unit=unit, dtype=np.uint8, target=target)
+        )
     compute(*writes)
 
 
@@ -434,7 +437,7 @@ def writing(
     Parameters
     ----------
     write : callable
-        Takes a block, ``variable``, ``rows``, ``block_info`` and `where`, and returns one element.
+        Takes a block, ``rows``, ``block_info`` and `where`, and returns one element.
     dtype : dtype
         Of that element.
     """
@@ -445,7 +448,6 @@ def writing(
     return da.map_blocks(
         write,
         source,
-        variable=str(block.name),
         rows=rows,
         chunks=tuple((1,) * len(sizes) for sizes in source.chunks),
         dtype=dtype,
@@ -455,37 +457,61 @@ def writing(
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Target:
+    """The array of a variable that shards are written into, opened once in each process.
+
+    Attributes
+    ----------
+    store : Path, Remote or zarr store
+    codecs : {"zarrs", "zarr-python"}, optional
+        What encodes whole shards.
+    """
+
+    store: Any
+    variable: str
+    codecs: Codecs | None = None
+
+    @cached_property
+    def array(self) -> Any:
+        """As zarr-python opens it."""
+        return open_array(self.store, self.variable, mode="r+")
+
+    @cached_property
+    def whole(self) -> Any:
+        """The same by zarrs; None where that cannot write it."""
+        return by_zarrs(self.array, self.codecs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
 def write_block(
     block: AnyArray,
     *,
-    path: Path | Remote,
-    variable: str,
+    target: Target,
     rows: IntArray,
-    codecs: Codecs | None,
     block_info: Mapping[Any, Any] | None = None,
 ) -> AnyArray:
     """Write one block of one date and return a single zero, so that nothing piles up."""
-    write_region(path, block, variable=variable, rows=rows, codecs=codecs, block_info=block_info)
+    write_region(target, block, rows=rows, block_info=block_info)
     return np.zeros((1,) * block.ndim, np.uint8)
 
 
 def write_region(
-    store: Any,
+    target: Target,
     block: AnyArray,
     *,
-    variable: str,
     rows: IntArray,
     block_info: Mapping[Any, Any] | None,
-    codecs: Codecs | None = None,
 ) -> None:
     """Write a block of a lazy array, one shard, into the row of its date."""
     if not block_info:
         return
     (row, *_), *rest = block_info[0]["array-location"]
-    array = open_array(store, variable, mode="r+")
+    array = target.array
     values = block.astype(array.dtype, copy=False)
-    whole = by_zarrs(array, codecs)
-    if whole is not None:
-        write_whole(whole, (rows[row], *(first for first, _ in rest)), values)
+    if is_usable(target.whole):
+        write_whole(target.whole, (rows[row], *(first for first, _ in rest)), values)
     else:
         array[(slice(rows[row], rows[row] + 1), *(slice(*edges) for edges in rest))] = values
