@@ -50,8 +50,8 @@ def slow_job(tile: region.Tile) -> xr.DataArray:
     return cube.copy(data=cube.chunk(time=1).data.map_blocks(block, dtype=cube.dtype))
 
 
-def planned(work, options: dict) -> region.Region:
-    return region.plan(work, tiles=TILES, out=OUT, storage_options=options)
+def planned(work, options: dict, *, n_tiles: int = 3) -> region.Region:
+    return region.plan(work, tiles=TILES[:n_tiles], out=OUT, storage_options=options)
 
 
 def require_equal(jobs: region.Region, options: dict, **given: int) -> None:
@@ -66,18 +66,17 @@ def test_tiles_go_to_a_url_and_nothing_is_done_twice(options):
             raise OSError("no such bucket")
         return job(tile)
 
-    jobs = planned(broken, options)
-    assert set(jobs.status()["state"]) == {"missing"}
-    assert jobs.run()["state"].to_list() == ["whole", "failed", "whole"]
+    jobs = planned(broken, options, n_tiles=2)
+    assert jobs.run()["state"].to_list() == ["whole", "failed"]
     assert jobs.path(TILES[0]) == f"{OUT}/{TILES[0].name}.zarr"
-    status = planned(job, options).run()
+    status = planned(job, options, n_tiles=2).run()
     assert set(status["state"]) == {"whole"}
-    assert status["written"].to_list() == [0, 3, 0]
-    assert status["dates"].to_list() == [3, 3, 3]
+    assert status["written"].to_list() == [0, 3]
+    assert status["dates"].to_list() == [3, 3]
     require_equal(jobs, options)
     assert options["endpoint_url"] not in repr(jobs)
-    files(options).rm(f"bucket/flanders/{TILES[2].name}.zarr", recursive=True)
-    assert jobs.status()["state"].to_list() == ["whole", "whole", "missing"]
+    files(options).rm(f"bucket/flanders/{TILES[1].name}.zarr", recursive=True)
+    assert jobs.status()["state"].to_list() == ["whole", "missing"]
 
 
 @pytest.mark.slow

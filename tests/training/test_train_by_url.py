@@ -113,8 +113,9 @@ def test_samples_take_options_and_no_error_of_their_place_ends_a_training(
     assert files(options).exists("bucket/samples.zarr/zarr.json")
     train(pairs, out, **given)
     assert not files(options).exists("bucket/samples.zarr")
+    missing, data = make_pairs(4, side=26, missing=0.3), Data(patch=16, min_valid=1.0)
     with pytest.raises(FitError):  # no sample can be cut: other settings may follow
-        train(pairs, tmp_path / "n", data=Data(patch=8, stride=8, min_valid=2.0, max_cloud=-1.0))
+        train(missing, tmp_path / "n", data=data)
     assert not (tmp_path / "n.training" / "config.toml").exists()
 
 
