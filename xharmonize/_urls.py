@@ -91,6 +91,21 @@ def find(
     return Path(os.path.abspath(os.path.expanduser(bare)))
 
 
+def options_for(
+    location: str | os.PathLike[str], options: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """Return `options` where a location is a URL that takes any; None for paths and names."""
+    text = os.fspath(location)
+    return options if is_url(text) and not text.lower().startswith(LOCAL) else None
+
+
+def named(place: Path | Remote) -> dict[str, Any]:
+    """Return the arguments that name a place to users' functions: ``storage_options`` for URLs."""
+    if isinstance(place, Remote):
+        return {"path": place.url, "storage_options": dict(place.options) or None}
+    return {"path": place}
+
+
 def find_itself(
     location: str | os.PathLike[str], options: Mapping[str, Any] | None = None
 ) -> Path | Remote:
@@ -124,6 +139,11 @@ class Remote:
     def name(self) -> str:
         """Last part of the URL."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Remote:
+        """The folder that holds it."""
+        return Remote(url=self.url.rpartition("/")[0], options=self.options)
 
     @property
     def protocol(self) -> str:

@@ -26,6 +26,7 @@ from xharmonize.cli.inputs import (
     print_summary,
     refusals,
 )
+from xharmonize.cli.places import loaded, save
 from xharmonize.fusion.fill import FILLERS
 from xharmonize.fusion.methods.filler import Reference
 from xharmonize.fusion.passes import POLARISATIONS
@@ -53,8 +54,8 @@ class Filling:
         str,
         typer.Option(
             help="temporal: interpolate between the clear dates of a pixel; nearest: take the "
-            "nearest one; sar-regression: add the change that Sentinel-1 shows; or the file of a "
-            "fit, or the folder of a bundle.",
+            "nearest one; sar-regression: add the change that Sentinel-1 shows; or path or "
+            "URL of a fit or a bundle.",
             rich_help_panel=HOW,
         ),
     ] = "temporal"
@@ -135,12 +136,13 @@ def run(job: Filling) -> None:
     )
     check(cube, refuse=not job.force)
     radar = _radar(job)
-    model: Any = job.model
+    storage = job.query.storage_options
+    model: Any = loaded(job.model, storage)
     options: dict[str, Any] = {"max_gap": job.max_gap, "max_offset": job.max_offset}
     if job.save_fit is not None:
         with console.progress("Fitting"):
             model = xh.fusion.fit_fill(cube, radar, model, **options).compute()
-        xh.harmonizers.save_model(model, job.save_fit, mode=mode_of(job.overwrite))
+        save(model, job.save_fit, mode_of(job.overwrite), storage)
         console.say(
             f"Kept in {job.save_fit}; apply it with: xharmonize fill … --model {job.save_fit}"
         )

@@ -10,7 +10,7 @@ import typer
 import xarray as xr
 
 import xharmonize as xh
-from xharmonize._urls import Remote, find
+from xharmonize._urls import Remote
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of, takes
 from xharmonize.cli.inputs import (
@@ -26,6 +26,7 @@ from xharmonize.cli.inputs import (
     open_model,
     refusals,
 )
+from xharmonize.cli.places import place_of, save
 from xharmonize.errors import StoreError, XHarmonizeError
 
 Method: TypeAlias = Literal["ols", "multiband", "deming", "pixelwise", "lut", "histogram", "tables"]
@@ -59,7 +60,8 @@ class Fitting:
     model: Annotated[
         str | None,
         typer.Option(
-            help="For --method tables: a histogram or lut fit, or a bundle.", rich_help_panel=HOW
+            help="For --method tables: a histogram or lut fit, or a bundle, by path or URL.",
+            rich_help_panel=HOW,
         ),
     ] = None
     tile: Annotated[
@@ -108,7 +110,7 @@ def run(job: Fitting) -> None:
     model = None
     if job.model is not None:
         choice = Choice(to=None, model=job.model, tile=job.tile, interpolate=job.interpolate)
-        model = open_model(choice)
+        model = open_model(choice, job.query.storage_options)
         model.require_look_up()
     source, target = _open(job, model)
     for cube in (source, target):
@@ -117,14 +119,14 @@ def run(job: Fitting) -> None:
     with console.progress("Fitting"):
         fit = _fit(job, model, source, target).compute()
     _print(fit)
-    xh.harmonizers.save_model(fit, job.out, mode=mode_of(job.overwrite))
+    save(fit, job.out, mode_of(job.overwrite), job.query.storage_options)
     use = f"--model {job.model} --tables" if job.method == "tables" else "--model"
     console.say(f"Kept in {job.out}; apply it with: xharmonize harmonize … {use} {job.out}")
 
 
 def _require_free(job: Fitting) -> None:
     """Raise `StoreError` if the output exists and is not a fit that may be replaced."""
-    where = find(job.out)
+    where = place_of(job.out, job.query.storage_options)
     if isinstance(where, Remote) or not where.exists():
         return  # at a URL nothing is replaced
     if not job.overwrite:

@@ -11,6 +11,7 @@ import typer
 
 import xharmonize as xh
 from xharmonize._replace import GrowMode
+from xharmonize._urls import Remote, options_for
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, Read, mode_of, parse_point, takes
 from xharmonize.cli.inputs import (
@@ -31,6 +32,13 @@ from xharmonize.cli.inputs import (
     open_model,
     print_summary,
     refusals,
+)
+from xharmonize.cli.places import (
+    open_store,
+    place_of,
+    require_free_at,
+    require_local,
+    to_store,
 )
 from xharmonize.cube.indices import bands_for, get_index
 from xharmonize.errors import BandError, StoreError
@@ -118,13 +126,13 @@ def run(job: Job) -> None:
     """
     require_free(job)
     require_index(job.index)
-    model = open_model(job.choice)
+    model = open_model(job.choice, job.query.storage_options)
     model.check()
     source, target = _open(job, model)
     if job.point is not None:
-        from xharmonize.plot.overview import place_of
+        from xharmonize.plot.overview import place_of as pixel_of
 
-        place_of(source if target is None else target, job.point)
+        pixel_of(source if target is None else target, job.point)
     for cube in (source, target):
         if cube is not None and not job.skip_check:
             check(cube, refuse=not job.force)
@@ -159,11 +167,15 @@ class Writing(Protocol):
     """A job that writes a series."""
 
     @property
-    def out(self) -> Path | None:
+    def query(self) -> Query:
+        """What is read, with the options of URLs."""
+
+    @property
+    def out(self) -> str | None:
         """Zarr store to write."""
 
     @property
-    def cogs(self) -> Path | None:
+    def cogs(self) -> str | None:
         """Folder to write COGs to."""
 
     @property
@@ -194,24 +206,37 @@ def cannot_write(job: Writing) -> str:
 
 def require_free(job: Writing) -> None:
     """Raise `StoreError` if an output exists and the job neither adds to it nor replaces it."""
-    if job.out is not None and job.out.exists() and job.mode == "w-":
-        raise StoreError(
-            f"{job.out} exists", cure="add to it with --upsert, or replace it: --overwrite"
-        )
-    for path in (job.out, job.cogs, job.figures):
-        if path is not None:
-            _require_writable(path)
+    if job.figures is not None:
+        require_local(job.figures, "--figures")
+        _require_writable(job.figures)
     _require_no_figures(job)
-    if job.cogs is None or not job.cogs.exists() or not any(job.cogs.iterdir()):
-        return
-    if job.mode == "w-":
+    for text, require in ((job.out, _require_free_store), (job.cogs, _require_free_folder)):
+        place = None if text is None else place_of(text, job.query.storage_options)
+        if isinstance(place, Remote):
+            require_free_at(place, job.mode, is_store=text == job.out)
+        elif place is not None:
+            require(place, job.mode)
+            _require_writable(place)
+
+
+def _require_free_store(out: Path, mode: GrowMode) -> None:
+    if out.exists() and mode == "w-":
         raise StoreError(
-            f"{job.cogs} is not empty", cure="add to it with --upsert, or replace it: --overwrite"
+            f"{out} exists", cure="add to it with --upsert, or replace it: --overwrite"
+        )
+
+
+def _require_free_folder(cogs: Path, mode: GrowMode) -> None:
+    if not cogs.is_dir() or not any(cogs.iterdir()):
+        return
+    if mode == "w-":
+        raise StoreError(
+            f"{cogs} is not empty", cure="add to it with --upsert, or replace it: --overwrite"
         )
     # Replace only what `to_cogs` wrote: the folder may hold the very scenes being read.
-    if not is_written_here(job.cogs):
+    if not is_written_here(cogs):
         raise StoreError(
-            f"{job.cogs} is not empty and holds no catalogue written by xharmonize",
+            f"{cogs} is not empty and holds no catalogue written by xharmonize",
             cure="name another folder",
         )
 
@@ -237,15 +262,16 @@ def _require_writable(path: Path) -> None:
 
 def write(job: Writing, result: Any) -> Any:
     """Write the outputs of the job and return the series, read back from disk if stored."""
-    stored = result
+    stored, options = result, job.query.storage_options
     if job.out is not None:
         with console.progress(f"Writing {job.out}"):
-            xh.to_zarr(result, job.out, mode=job.mode)
-        stored = xh.open_series(job.out)
+            to_store(result, job.out, job.mode, options)
+        stored = open_store(job.out, options)
         console.say(f"Zarr store: {job.out}")
     if job.cogs is not None:
         with console.progress(f"Writing {job.cogs}"):
-            xh.to_cogs(stored, job.cogs, mode=job.mode)
+            where = options_for(job.cogs, options)
+            xh.to_cogs(stored, job.cogs, mode=job.mode, storage_options=where)
         console.say(f"COGs and STAC items: {job.cogs}")
     return stored
 

@@ -13,9 +13,12 @@ import typer
 import xarray as xr
 
 import xharmonize as xh
+from xharmonize._urls import Remote
 from xharmonize.cli import console
 from xharmonize.cli.arguments import parse_bbox, split_names
 from xharmonize.cli.inputs import DRIVERS, SCHEMES
+from xharmonize.cli.places import Options, Storage, load, open_store, parse_storage, place_of
+from xharmonize.io.zarr.remote import as_zarr
 from xharmonize.models import places
 from xharmonize.models.bundle import HasBundle
 from xharmonize.models.card import Card
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 def info(
     source: Annotated[
         str,
-        typer.Argument(help="STAC API URL, static catalogue, item file, or Zarr store."),
+        typer.Argument(help="STAC API URL, static catalogue, item file, or Zarr store or its URL."),
     ],
     collection: Annotated[str | None, typer.Option(help="Show only this collection.")] = None,
     bbox: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.")] = None,
@@ -38,10 +41,12 @@ def info(
     drivers: Annotated[str | None, DRIVERS] = None,
     schemes: Annotated[str | None, SCHEMES] = None,
     items: Annotated[int, typer.Option(help="Number of items to list; 0 for none.", min=0)] = 20,
+    storage_options: Storage = None,
 ) -> None:
     """Describe a catalogue or store: its contents, and what its values mean."""
-    if is_store(source):
-        _describe_store(source)
+    storage = parse_storage(storage_options)
+    if is_store(source, storage):
+        _describe_store(source, storage)
         return
     from xharmonize.io.stac.scenes import read_scenes
 
@@ -62,9 +67,13 @@ def info(
         console.say(f"… {len(scenes) - items} more: --items {len(scenes)} lists all")
 
 
-def is_store(source: str) -> bool:
-    """Whether a source is a Zarr store on disk."""
-    return (Path(source) / "zarr.json").is_file()
+def is_store(source: str, options: Options = None) -> bool:
+    """Whether a source is a Zarr store, and no catalogue; of web pages those named ``.zarr``."""
+    place = place_of(source, options)
+    if not isinstance(place, Remote):
+        return (place / "zarr.json").is_file()
+    is_page = place.protocol in ("http", "https") and not place.name.endswith(".zarr")
+    return not is_page and place.has("zarr.json")
 
 
 def item_row(scene: Scene) -> dict[str, Any]:
@@ -130,11 +139,9 @@ def _range(values: Iterable[float]) -> str:
     return texts[0] if len(distinct) == 1 else f"({' … '.join(texts)})"
 
 
-def _n_incomplete(path: str) -> int:
+def n_incomplete(path: str, options: Options = None) -> int:
     """Number of entries reserved by a write that is in progress or was interrupted."""
-    import xarray as xr
-
-    store = xr.open_zarr(path)
+    store = xr.open_zarr(as_zarr(place_of(path, options)))
     return int((store["complete"].values == 0).sum()) if "complete" in store.variables else 0
 
 
@@ -142,15 +149,12 @@ def _nan_last(value: float) -> tuple[bool, float]:
     return math.isnan(value), value
 
 
-def _describe_store(path: str) -> None:
-    import xarray as xr
-
-    import xharmonize as xh
+def _describe_store(path: str, options: Options) -> None:
     from xharmonize.cli.inputs import print_summary
     from xharmonize.cube.contract import main_layer
     from xharmonize.cube.door import is_result
 
-    series = xh.open_series(path)
+    series = open_store(path, options)
     if is_result(series):
         whole = series if isinstance(series, xr.Dataset) else series.to_dataset()
         _print_variables(list(whole.data_vars.values()), path)
@@ -160,7 +164,7 @@ def _describe_store(path: str) -> None:
     names = [name for name in getattr(series, "data_vars", ()) if name != layer.name]
     _print_variables([layer, *(series[name] for name in names)], path)
     print_summary(series, title="Dates")
-    hidden = _n_incomplete(path)
+    hidden = n_incomplete(path, options)
     if hidden:
         console.complain(
             "warning", f"{hidden} dates of an interrupted write are hidden; run it again", "yellow"
@@ -217,10 +221,11 @@ def listed(context: typer.Context) -> None:
 
 @models.command(cls=console.Command)
 def show(
-    name: Annotated[str, typer.Argument(help="Model name, bundle folder, or fit file.")],
+    name: Annotated[str, typer.Argument(help="Model name, or path or URL of a bundle or fit.")],
+    storage_options: Storage = None,
 ) -> None:
     """Show the details of a model: bands, grid, training, scores and licence."""
-    model = xh.load_model(name)
+    model = load(name, parse_storage(storage_options))
     if isinstance(model, HasBundle) and model.bundle is not None:
         _show_card(model.bundle.card, digest=model.bundle.ref.digest)
         return

@@ -14,8 +14,10 @@ import xarray as xr
 
 import xharmonize as xh
 from xharmonize._optional import import_function
+from xharmonize._urls import is_url
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, Read, parse_bbox, split_names
+from xharmonize.cli.places import STORAGE, Options, load, parse_storage
 from xharmonize.cube.check import (
     conclude_check,
     count_contradictions,
@@ -122,10 +124,13 @@ DRIVERS = typer.Option(
 )
 
 
-Out = Annotated[Path | None, typer.Option(help="Zarr store to write.", rich_help_panel=OUTPUT)]
+Out = Annotated[
+    str | None,
+    typer.Option(help="Zarr store to write: a path, or a URL.", rich_help_panel=OUTPUT),
+]
 Cogs = Annotated[
-    Path | None,
-    typer.Option(help="Folder to write COGs and STAC items to.", rich_help_panel=OUTPUT),
+    str | None,
+    typer.Option(help="Folder or URL to write COGs and STAC items to.", rich_help_panel=OUTPUT),
 ]
 Upsert = Annotated[
     bool,
@@ -246,6 +251,7 @@ class Reading:
             rich_help_panel=WHERE,
         ),
     ] = None
+    storage_options: Annotated[Options, STORAGE, Read(parse_storage)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,7 +373,7 @@ class Choice:
     model: Annotated[
         str,
         typer.Option(
-            help="Model name (see `xharmonize models`), bundle folder, or fit file.",
+            help="Model name (see `xharmonize models`), or path or URL of a bundle or fit.",
             rich_help_panel=HOW,
         ),
     ] = "hls-v2"
@@ -381,7 +387,7 @@ class Choice:
         ),
     ] = False
     tables: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Look-up tables from `xharmonize fit --method tables`.", rich_help_panel=MODEL
         ),
@@ -525,7 +531,7 @@ class Opened:
         return None if chosen == xh.models.Runtime() else chosen
 
 
-def open_model(choice: Choice) -> Opened:
+def open_model(choice: Choice, options: Options) -> Opened:
     """Load a model and its tables, before any pixel is read.
 
     Raises
@@ -533,13 +539,13 @@ def open_model(choice: Choice) -> Opened:
     UnknownModelError, ModelError
         If the model does not exist, is damaged, or converts to another bandpass.
     """
-    model = xh.load_model(choice.model)
-    if choice.tables is not None and not choice.tables.exists():
+    model = load(choice.model, options)
+    if choice.tables is not None and not is_url(choice.tables) and not Path(choice.tables).exists():
         raise ModelError(
             f"there are no tables at {choice.tables}",
             cure="make them with xharmonize fit --method tables",
         )
-    tables = None if choice.tables is None else xh.load_model(choice.tables)
+    tables = None if choice.tables is None else load(choice.tables, options)
     if tables is not None and not isinstance(tables, xr.Dataset):
         raise ModelError(f"{choice.tables} holds a model and no tables", cure="give it as --model")
     return Opened(

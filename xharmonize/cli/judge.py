@@ -15,11 +15,20 @@ import xharmonize as xh
 from xharmonize._replace import require_new
 from xharmonize.cli import console
 from xharmonize.cli.arguments import Read, mode_of, parse_point, split_names, takes
-from xharmonize.cli.info import _n_incomplete
+from xharmonize.cli.info import is_store, n_incomplete
+from xharmonize.cli.places import (
+    STORAGE,
+    Options,
+    Storage,
+    load,
+    open_store,
+    parse_storage,
+    place_of,
+)
 from xharmonize.cube.contract import main_layer
 from xharmonize.cube.door import is_result
 from xharmonize.metrics.pairing import compare, of_sensor, paired
-from xharmonize.plot.overview import place_of
+from xharmonize.plot.overview import place_of as pixel_of
 from xharmonize.report.write import clearest
 
 if TYPE_CHECKING:
@@ -72,12 +81,11 @@ class Drawing:
 
     figure: Annotated[Figures, typer.Argument(help="Kind of figure.")]
     stores: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="Zarr stores: one or more for maps and timeline; prediction and reference for "
-            "scatter and errors; a fit for tables, one of auto for shifts; a CSV file or a "
-            "log.jsonl for training; "
-            "otherwise one."
+            help="Zarr stores, by path or URL: one or more for maps and timeline; "
+            "prediction and reference for scatter and errors; a fit for tables, one of auto for "
+            "shifts; a CSV file or a log.jsonl for training; otherwise one."
         ),
     ]
     out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")]
@@ -115,6 +123,7 @@ class Drawing:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = (
         False
     )
+    storage_options: Annotated[Options, STORAGE, Read(parse_storage)] = None
 
     def complaint(self) -> str:
         """Return what is wrong with the options; empty if they are valid."""
@@ -146,8 +155,8 @@ class Drawing:
             "series": self._series,
             "timeline": lambda: plot.timeline(*self._cubes(), title=title),
             "frequency": lambda: plot.frequency(self._cubes()[0], title=title),
-            "shifts": lambda: plot.shifts(_fit(self.stores[0]), title=title),
-            "tables": lambda: plot.tables(_fit(self.stores[0]), title=title),
+            "shifts": lambda: plot.shifts(self._fit(), title=title),
+            "tables": lambda: plot.tables(self._fit(), title=title),
             "training": lambda: plot.training(self.stores[0], title=title),
         }
         return draw[self.figure]()
@@ -162,23 +171,37 @@ class Drawing:
         return xh.plot.maps(*cubes, time=time, bands=bands, stretch=self.stretch)
 
     def _cubes(self) -> list[Any]:
-        return [of_sensor(xh.open_series(store), self.sensor) for store in self.stores]
+        return [of_sensor(self._open(store), self.sensor) for store in self.stores]
+
+    def _open(self, store: str) -> Any:
+        return open_store(store, self.storage_options)
+
+    def _fit(self) -> xr.Dataset:
+        fit = load(self.stores[0], self.storage_options)
+        if not isinstance(fit, xr.Dataset):
+            raise xh.errors.ModelError(f"{self.stores[0]} is a model, not a fit")
+        return fit
 
     def _compared(self) -> tuple[xr.DataArray, xr.DataArray]:
         other = self.stores[1] if len(self.stores) > 1 else None
-        cubes = open_both(self.stores[0], other, self.sensor, self.reference_sensor)
+        sensors = self.sensor, self.reference_sensor
+        cubes = open_both(self.stores[0], other, *sensors, self.storage_options)
         return paired(*cubes, tolerance=self.tolerance or DEFAULT_TOLERANCE)
 
     def _series(self) -> Figure:
         cube = self._cubes()[0]
-        x, y = place_of(cube, self.point)
+        x, y = pixel_of(cube, self.point)
         smoothed = xh.series.smooth(cube, step="1D", uncertainty=True) if self.smooth else None
         band = self.bands[0] if self.bands else None
         return xh.plot.series(cube, x=x, y=y, band=band, smoothed=smoothed, title=self.title)
 
 
 def open_both(
-    pred: Path, reference: Path | None, sensor: str | None, reference_sensor: str | None
+    pred: str,
+    reference: str | None,
+    sensor: str | None,
+    reference_sensor: str | None,
+    options: Options,
 ) -> tuple[Any, Any]:
     """Open prediction and reference: two stores, or two sensors of one.
 
@@ -192,22 +215,15 @@ def open_both(
             "nothing to compare with: give REFERENCE, or --sensor and --reference-sensor of a "
             "merged store"
         )
-    one = xh.open_series(pred)
-    other = one if reference is None else xh.open_series(reference)
+    one = open_store(pred, options)
+    other = one if reference is None else open_store(reference, options)
     return of_sensor(one, sensor), of_sensor(other, reference_sensor)
 
 
-def _fit(path: Path) -> xr.Dataset:
-    fit = xh.load_model(path)
-    if not isinstance(fit, xr.Dataset):
-        raise xh.errors.ModelError(f"{path} is a model, not a fit")
-    return fit
-
-
 def score(
-    pred: Annotated[Path, typer.Argument(help="Zarr store of the prediction.")],
+    pred: Annotated[str, typer.Argument(help="Zarr store of the prediction, by path or URL.")],
     reference: Annotated[
-        Path | None, typer.Argument(help="Zarr store of the reference, on the same grid.")
+        str | None, typer.Argument(help="Zarr store of the reference, on the same grid.")
     ] = None,
     metrics: Annotated[
         str | None,
@@ -220,7 +236,7 @@ def score(
     sensor: Annotated[str | None, typer.Option(help=SENSOR)] = None,
     reference_sensor: Annotated[str | None, typer.Option(help=REFERENCE_SENSOR)] = None,
     baseline: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Zarr store of another prediction, for skill; scores only pixels valid in both."
         ),
@@ -239,6 +255,7 @@ def score(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
+    storage_options: Storage = None,
 ) -> None:
     """Score a store against a reference.
 
@@ -250,12 +267,13 @@ def score(
     if out is not None and out.suffix not in (".csv", ".json"):
         raise typer.BadParameter(f"--out {out} is neither .csv nor .json")
     _require_new(out, overwrite)
-    both = open_both(pred, reference, sensor, reference_sensor)
+    storage = parse_storage(storage_options)
+    both = open_both(pred, reference, sensor, reference_sensor, storage)
     other_prediction = None
     if baseline is None:
         one, other = paired(*both, tolerance=tolerance)
     else:
-        cubes = {"prediction": both[0], "baseline": xh.open_series(baseline)}
+        cubes = {"prediction": both[0], "baseline": open_store(baseline, storage)}
         pairs = compare(cubes, both[1], tolerance=tolerance)
         (one, other), (other_prediction, _) = pairs["prediction"], pairs["baseline"]
     with console.progress("Scoring"):
@@ -290,13 +308,15 @@ def plot(drawing: Drawing) -> None:
 
 
 def report(
-    store: Annotated[Path, typer.Argument(help="Zarr store of a series or prediction.")],
+    store: Annotated[
+        str, typer.Argument(help="Zarr store of a series or prediction, by path or URL.")
+    ],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     reference: Annotated[
-        Path | None, typer.Option(help="Zarr store of a reference to score against.")
+        str | None, typer.Option(help="Zarr store of a reference to score against.")
     ] = None,
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Zarr store the prediction was made from. It is scored too, both unchanged and "
             "harmonised with HLS v2."
@@ -307,6 +327,7 @@ def report(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
+    storage_options: Storage = None,
 ) -> None:
     """Write an HTML report on a store: contents, scores, figures and warnings.
 
@@ -317,18 +338,19 @@ def report(
     if source is not None and reference is None:
         raise typer.BadParameter("--source is compared with a reference: give --reference too")
     _require_new(out, overwrite)
-    hidden = _n_incomplete(str(store)) if (store / "zarr.json").is_file() else 0
+    storage = parse_storage(storage_options)
+    hidden = n_incomplete(store, storage) if is_store(store, storage) else 0
     lost = f"{hidden} dates of an interrupted write are hidden; run the write again"
-    cubes = [None if path is None else xh.open_series(path) for path in (reference, source)]
+    cubes = [None if one is None else open_store(one, storage) for one in (reference, source)]
     with console.progress("Reporting"):
         xh.write_report(
-            xh.open_series(store),
+            open_store(store, storage),
             out,
             mode=mode_of(overwrite),
             reference=cubes[0],
             source=cubes[1],
             tolerance=tolerance,
-            title=title or f"Report on {store.name}",
+            title=title or f"Report on {place_of(store, storage).name}",
             notes=[lost] if hidden else [],
         )
     console.say(f"Report: {out}")

@@ -11,6 +11,7 @@ import xharmonize as xh
 from xharmonize._replace import require_new
 from xharmonize.cli import console
 from xharmonize.cli.arguments import client_of, mode_of
+from xharmonize.cli.places import Options, Storage, parse_storage
 from xharmonize.errors import OptionError, XHarmonizeError
 
 RecipeFile = Annotated[Path, typer.Argument(help="TOML file; `xharmonize init` writes an example.")]
@@ -37,6 +38,7 @@ def run(
         str | None,
         typer.Option(metavar="ADDRESS", help="Do tiles on the workers of this Dask scheduler."),
     ] = None,
+    storage_options: Storage = None,
 ) -> None:
     """Run a recipe: open, mask, harmonise, merge, index, smooth, and write what it asks for.
 
@@ -45,20 +47,23 @@ def run(
     """
     from xharmonize import recipe as recipes
 
-    settings = recipes.read_recipe(recipe)
+    settings, storage = recipes.read_recipe(recipe), parse_storage(storage_options)
     if tiles is not None:
-        _run_tiles(settings, tiles, dry_run, overwrite, workers, scheduler)
+        region = _region(settings, tiles, storage)
+        _run_tiles(region, dry_run, overwrite, workers, scheduler)
         return
     if workers is not None or scheduler is not None:
         raise OptionError("workers do tiles", cure="give --tiles, such as --tiles mgrs")
     if dry_run:
-        told = recipes.plan(settings).describe()
+        told = recipes.plan(settings, storage_options=storage).describe()
         rows = [{"what": name, "value": value} for name, value in told.items()]
         console.print_table(rows, title=str(recipe))
         return
     # The functions that write draw the bars; on a terminal only.
     with xh.set_options(progress=False if console.STYLE.is_quiet else None):
-        done = recipes.run(settings, mode=mode_of(overwrite), progress=console.say)
+        done = recipes.run(
+            settings, mode=mode_of(overwrite), progress=console.say, storage_options=storage
+        )
     for name in done.kept:
         console.say(f"kept {name}")
     console.say(f"{done.folder}: {', '.join((*done.kept, *done.written))}")
@@ -71,6 +76,7 @@ def plan(
         Path | None,
         typer.Option(help="Also write the recipe of each tile into this folder, as JSON."),
     ] = None,
+    storage_options: Storage = None,
 ) -> None:
     """Cut the area of a recipe into tiles, and say of each what is there and what is missing.
 
@@ -78,7 +84,7 @@ def plan(
     """
     from xharmonize.recipe import read_recipe
 
-    region = _region(read_recipe(recipe), tiles)
+    region = _region(read_recipe(recipe), tiles, parse_storage(storage_options))
     _print(region.status(), title=f"{len(region.tiles)} tiles in {region.out}")
     if recipes is not None:
         recipes.mkdir(parents=True, exist_ok=True)
@@ -88,8 +94,7 @@ def plan(
 
 
 def _run_tiles(
-    settings: Any,
-    tiles: str,
+    region: Any,
     dry_run: bool,
     overwrite: bool,
     workers: int | None,
@@ -99,7 +104,6 @@ def _run_tiles(
         raise OptionError(
             "tiles are never replaced", cure="leave out --overwrite, or name another folder"
         )
-    region = _region(settings, tiles)
     if not dry_run:
         with client_of(workers, scheduler) as client:
             region.run(client, progress=console.say)
@@ -112,15 +116,16 @@ def _run_tiles(
         )
 
 
-def _region(settings: Any, tiles: str) -> Any:
+def _region(settings: Any, tiles: str, storage: Options) -> Any:
     from xharmonize import region
     from xharmonize.region.jobs import area_of
 
     if tiles == "mgrs":
-        return region.plan(settings)
+        return region.plan(settings, storage_options=storage)
     area = area_of(settings)
     if tiles == "squares":
-        return region.plan(settings, tiles=region.mgrs_tiles(area, overlap=False))
+        cut = region.mgrs_tiles(area, overlap=False)
+        return region.plan(settings, tiles=cut, storage_options=storage)
     if not tiles.isdecimal():
         raise OptionError(
             "are unknown", cure="mgrs, squares, or a number of pixels", argument="tiles",
@@ -130,7 +135,7 @@ def _region(settings: Any, tiles: str) -> Any:
     if crs is None or resolution is None:
         raise OptionError("tiles of pixels need a grid", cure="write crs and resolution in [area]")
     cut = region.square_tiles(area, crs=crs, resolution=resolution, pixels=int(tiles))
-    return region.plan(settings, tiles=cut)
+    return region.plan(settings, tiles=cut, storage_options=storage)
 
 
 def _print(status: Any, *, title: str) -> None:

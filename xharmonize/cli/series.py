@@ -7,32 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import xharmonize as xh
+from xharmonize._replace import Mode
 from xharmonize.cli import console
 from xharmonize.cli.arguments import OUTPUT, mode_of
+from xharmonize.cli.places import (
+    Options,
+    Storage,
+    open_store,
+    parse_storage,
+    require_local,
+    to_store,
+)
 from xharmonize.recipe import settings
 from xharmonize.recipe.steps import read_polygons_file
 
-SERIES = Annotated[Path, typer.Argument(help="Store of a series, as `harmonize --out` writes it.")]
-OUT = Annotated[Path, typer.Option(help="What to write.", rich_help_panel=OUTPUT)]
+SERIES = Annotated[
+    str, typer.Argument(help="Path or URL of a series, as `harmonize --out` writes it.")
+]
+OUT = Annotated[str, typer.Option(help="What to write.", rich_help_panel=OUTPUT)]
 REPLACE = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUTPUT)
 ]
 
 
-def _command(name: str, run: Callable[[Any, Any, Path, bool], None]) -> Callable[..., None]:
+def _command(name: str, run: Callable[[Any, Any, str, Mode, Options], None]) -> Callable[..., None]:
     """A command with the options of a table of a recipe."""
     part = settings.part_of(name)
 
-    def command(*, source: Path, out: Path, overwrite: bool, **given: str | None) -> None:
+    def command(
+        *, source: str, out: str, overwrite: bool, storage_options: str | None, **given: str | None
+    ) -> None:
         told = {key: value for key, value in given.items() if value is not None}
         options = settings.read_part(name, told, where="the options")
-        run(xh.open_series(source), options, out, overwrite)
+        storage = parse_storage(storage_options)
+        run(open_store(source, storage), options, out, mode_of(overwrite), storage)
         console.say(f"{out}: written")
 
     parameters = [
@@ -40,6 +53,7 @@ def _command(name: str, run: Callable[[Any, Any, Path, bool], None]) -> Callable
         Parameter("out", Parameter.KEYWORD_ONLY, annotation=OUT),
         *_options(name),
         Parameter("overwrite", Parameter.KEYWORD_ONLY, annotation=REPLACE, default=False),
+        Parameter("storage_options", Parameter.KEYWORD_ONLY, annotation=Storage, default=None),
     ]
     command.__name__ = name
     command.__doc__ = settings.title_of(part)
@@ -59,17 +73,18 @@ def _options(name: str) -> Iterator[Parameter]:
         yield Parameter(key, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _store(function: Callable[..., Any]) -> Callable[[Any, Any, Path, bool], None]:
-    def run(series: Any, options: Any, out: Path, overwrite: bool) -> None:
+def _store(function: Callable[..., Any]) -> Callable[[Any, Any, str, Mode, Options], None]:
+    def run(series: Any, options: Any, out: str, mode: Mode, storage: Options) -> None:
         with console.progress(f"Writing {out}"):
-            xh.to_zarr(function(series, **options.options()), out, mode=mode_of(overwrite))
+            to_store(function(series, **options.options()), out, mode, storage)
 
     return run
 
 
-def _to_table(series: Any, options: Any, out: Path, overwrite: bool) -> None:
+def _to_table(series: Any, options: Any, out: str, mode: Mode, _: Options) -> None:
+    require_local(out, "a table")
     fields = read_polygons_file(options.fields)
-    xh.series.to_table(series, fields, path=out, mode=mode_of(overwrite), **options.options())
+    xh.series.to_table(series, fields, path=out, mode=mode, **options.options())
 
 
 composite = _command("composite", _store(xh.series.composite))

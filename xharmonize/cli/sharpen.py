@@ -27,6 +27,7 @@ from xharmonize.cli.inputs import (
     print_summary,
     refusals,
 )
+from xharmonize.cli.places import loaded
 from xharmonize.fusion.consistency import TOLERANCE
 
 HOW = "How to sharpen"
@@ -48,7 +49,8 @@ class Sharpening:
     model: Annotated[
         str,
         typer.Option(
-            help=f"Method ({', '.join(xh.fusion.METHODS)}) or bundle folder.", rich_help_panel=HOW
+            help=f"Method ({', '.join(xh.fusion.METHODS)}), or path or URL of a bundle.",
+            rich_help_panel=HOW,
         ),
     ] = "bilinear"
     reference: Annotated[
@@ -62,8 +64,8 @@ class Sharpening:
     bandpass: Annotated[
         str,
         typer.Option(
-            help="Model that brings the source to the bandpass of the target: a name, a fit file, "
-            "or 'none'.",
+            help="Model that brings the source to the bandpass of the target: a name, path or URL "
+            "of a fit, or 'none'.",
             rich_help_panel=HOW,
         ),
     ] = "published"
@@ -147,10 +149,12 @@ def run(job: Sharpening) -> None:
         sharp = xh.sharpen(
             source,
             target,
-            job.model,
+            loaded(job.model, job.query.storage_options),
             references=job.reference,
             tolerance=job.tolerance,
-            bandpass=None if job.bandpass == "none" else job.bandpass,
+            bandpass=None
+            if job.bandpass == "none"
+            else loaded(job.bandpass, job.query.storage_options),
             psf=job.psf,
             correct=job.correct,
             consistency=job.consistency,

@@ -15,6 +15,7 @@ from xharmonize._optional import require_installed
 from xharmonize.cli import console
 from xharmonize.cli.arguments import client_of
 from xharmonize.cli.inputs import DEFAULT_BANDS, Query, check, open_cube
+from xharmonize.cli.places import Options, Storage, parse_storage
 from xharmonize.cube.dates import duration_in_days
 from xharmonize.errors import OptionError, suggest
 from xharmonize.training import toml
@@ -106,8 +107,9 @@ def read_pairs(tables: Mapping[str, Any], where: str) -> Job:
 
 def run(
     path: Path,
-    out: Path,
+    out: str,
     *,
+    storage: Options = None,
     seed: int | None,
     workers: int | None,
     scheduler: str | None,
@@ -121,7 +123,11 @@ def run(
         from xharmonize.training import torchrun
 
         training = torchrun.train(
-            config.method.name, lambda: open_pairs(job, path), config=config, out=out
+            config.method.name,
+            lambda: open_pairs(job, path),
+            config=config,
+            out=out,
+            storage_options=storage,
         )
         if training is not None:
             _print(training, out)
@@ -131,7 +137,14 @@ def run(
     pairs = open_pairs(job, path)
     console.say(f"Training {config.method.name} …")
     with client_of(workers, scheduler) as client:
-        training = xh.train(config.method.name, pairs, config=config, client=client, out=out)
+        training = xh.train(
+            config.method.name,
+            pairs,
+            config=config,
+            client=client,
+            out=out,
+            storage_options=storage,
+        )
     _print(training, out)
 
 
@@ -188,7 +201,7 @@ def _beside(items: str, path: Path) -> str:
     return str(beside) if "://" not in items and beside.exists() else items
 
 
-def _print(training: Any, out: Path) -> None:
+def _print(training: Any, out: str) -> None:
     scores = training.scores
     if len(scores):
         names = [m if r == OBSERVED else f"{m} ({r})" for m, r in scores.index]
@@ -212,7 +225,8 @@ def train(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Bundle of a network (a folder), or file of a fit (fit.zarr).")
+        str,
+        typer.Option(help="Bundle of a network (a folder), or file of a fit (fit.zarr); or a URL."),
     ],
     seed: Annotated[
         int | None, typer.Option(help="Seed of the method, instead of the file's.", min=0)
@@ -236,6 +250,7 @@ def train(
             help="Train a network on the processes that torchrun has started with this command.",
         ),
     ] = False,
+    storage_options: Storage = None,
 ) -> None:
     """Train a model as a file says, and score it on what it has not seen.
 
@@ -243,4 +258,12 @@ def train(
 
     A training that was interrupted goes on where it stopped if the command is run again.
     """
-    run(config, out, seed=seed, workers=workers, scheduler=scheduler, by_torchrun=torchrun)
+    run(
+        config,
+        out,
+        storage=parse_storage(storage_options),
+        seed=seed,
+        workers=workers,
+        scheduler=scheduler,
+        by_torchrun=torchrun,
+    )

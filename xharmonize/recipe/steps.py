@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,22 +15,20 @@ import xarray as xr
 import xharmonize as xh
 from xharmonize._optional import import_function, require, require_installed
 from xharmonize._replace import GrowMode, require_mode
+from xharmonize._urls import Remote, find, named, options_for
 from xharmonize.cube.check import conclude_check, count_contradictions
 from xharmonize.cube.contract import main_layer, with_history
 from xharmonize.cube.indices import bands_for
-from xharmonize.errors import GridError, OptionError, RadiometryError, StoreError
+from xharmonize.errors import GridError, OptionError, RadiometryError
 from xharmonize.harmonizers.registry import as_harmonizer
 from xharmonize.io.stac.grid import read_margin
 from xharmonize.io.zarr.layout import CHUNK
 from xharmonize.io.zarr.missing import add_missing, lacking
+from xharmonize.recipe.folder import RECIPE, begin, digest_of, finished, local, make_room, mark
 from xharmonize.recipe.place import box_around, crop_to
 from xharmonize.recipe.settings import Recipe, Source, read_recipe
 
 Cube: TypeAlias = xr.DataArray | xr.Dataset
-RECIPE = "recipe"
-"""Attribute of stores that holds the recipe as JSON."""
-MARKS = ".finished"
-"""File that names the products that are whole, one a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +52,7 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """Of the recipe, for comparison."""
-        return _digest(self.recipe)
+        return digest_of(self.recipe)
 
     @property
     def products(self) -> tuple[str, ...]:
@@ -100,26 +96,40 @@ class Done:
 
     Attributes
     ----------
-    folder : Path
+    folder : Path or str
+        Directory or URL.
     written, kept : tuple of str
         Products written now, and those that were there from an earlier run of the same recipe.
     n_dates : int
         Dates of the series that were written now.
+    storage_options : mapping, optional
+        What the folder's URL was given.
     """
 
-    folder: Path
+    folder: Path | str
     written: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     n_dates: int = 0
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def series(self) -> xr.Dataset:
         """The dense series, opened."""
-        return _opened(self.folder / "series.zarr")
+        return _opened(find(self.folder, self.storage_options) / "series.zarr")
 
 
-def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
+def plan(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Plan:
     """Open the cubes of a recipe and build its graph; reads metadata only, but for ``auto``.
+
+    Parameters
+    ----------
+    recipe : path, mapping or Recipe
+    storage_options : mapping, optional
+        For a model at a URL: what fsspec's plugin takes.
 
     Raises
     ------
@@ -132,7 +142,8 @@ def plan(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Plan:
     _require_extras(recipe)
     model: Any = recipe.model.name
     if model != "auto":  # never a Dataset, whose == compares values
-        model = as_harmonizer(model)
+        options = options_for(model, storage_options)
+        model = as_harmonizer(xh.load_model(model, storage_options=options))
     target = None if recipe.target is None else _open(recipe, recipe.target, model=None)
     source = _open(recipe, recipe.source, model=model)
     harmonized, series = _harmonize(recipe, model, source, target)
@@ -148,6 +159,7 @@ def run(
     *,
     mode: GrowMode = "w-",
     progress: Callable[[str], None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Done:
     """Run a recipe: open, mask, harmonise, merge, and write all that it asks for.
 
@@ -162,6 +174,10 @@ def run(
         then makes anew what follows from the series; the recipe may differ in ``datetime``.
     progress : callable, optional
         Is told each step.
+    storage_options : mapping, optional
+        Where the folder or the model is a URL: what fsspec's plugin takes. They are kept nowhere.
+        At a URL nothing of another recipe is replaced; what follows from a series that has grown
+        is removed, and then made anew.
 
     Returns
     -------
@@ -188,30 +204,38 @@ def run(
     require_mode(mode, ("w-", "w", "upsert"))
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     tell = progress or (lambda _: None)
-    folder = Path(recipe.output.folder)
-    finished = _finished(folder, recipe, mode)
+    name = recipe.output.folder
+    folder = find(name, options_for(name, storage_options))
+    done = finished(folder, recipe, mode, products=_WRITERS)
     tell("opening")
-    job = plan(recipe)
-    n_dates = _n_due(job, folder, finished, mode)
-    if n_dates and finished:  # all follows from the series
-        finished = set()
-        (folder / MARKS).unlink(missing_ok=True)
-    kept = tuple(name for name in job.products if name in finished)
-    left = [name for name in job.products if name not in finished]
+    job = plan(recipe, storage_options=storage_options)
+    n_dates = _n_due(job, folder, done, mode)
+    if n_dates and done:  # all follows from the series
+        done = set()
+        mark(folder, done)
+    kept = tuple(name for name in job.products if name in done)
+    left = [name for name in job.products if name not in done]
     if left and recipe.series.check and "series.zarr" in left:
         tell("comparing pixels with metadata")
         _require_agreement(job)
-    _begin(folder, recipe)
+    begin(folder, recipe)
     for name in left:
         tell(f"writing {name}")
         grows = name == "series.zarr" and mode == "upsert"
-        (_grow_series if grows else _WRITERS[name])(job, folder / name)
-        with (folder / MARKS).open("a", encoding="utf-8") as marks:
-            marks.write(f"{name}\n")
-    return Done(folder=folder, written=tuple(left), kept=kept, n_dates=n_dates)
+        (_grow_series if grows else _WRITERS[name])(job, folder, name)
+        done.add(name)
+        mark(folder, sorted(done))
+    where = folder.url if isinstance(folder, Remote) else folder
+    return Done(
+        folder=where,
+        written=tuple(left),
+        kept=kept,
+        n_dates=n_dates,
+        storage_options=folder.options if isinstance(folder, Remote) else None,
+    )
 
 
-def _n_due(job: Plan, folder: Path, finished: set[str], mode: GrowMode) -> int:
+def _n_due(job: Plan, folder: Path | Remote, finished: set[str], mode: GrowMode) -> int:
     """Count the dates to write: what the series lacks where it may grow, else all or none."""
     n_all = int(job.series.sizes["time"])
     if mode != "upsert":
@@ -318,86 +342,10 @@ def _require_agreement(job: Plan) -> None:
             )
 
 
-def _digest(recipe: Recipe, *, is_dated: bool = True) -> str:
-    """Of all that the recipe says, defaults too, and of the files of polygons and model.
-
-    Without its dates it is that of a series that may grow.
-    """
-    said = recipe.model_dump(mode="json")
-    if not is_dated:
-        del said["area"]["datetime"]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    table = recipe.table
-    for named in (recipe.area.geometry, recipe.model.name, None if table is None else table.fields):
-        for file in _files_of(named):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _files_of(named: str | None) -> list[Path]:
-    """The file, or those of the folder; none for what is a name."""
-    path = Path(named or "")
-    if named is None or not path.is_dir():
-        return [path] if path.is_file() else []
-    return sorted(file for file in path.rglob("*") if file.is_file())
-
-
-def _finished(folder: Path, recipe: Recipe, mode: GrowMode) -> set[str]:
-    """Products that are whole; raise unless the folder is new, or that of the same recipe."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return set()
-    there = folder / "recipe.json"
-    if not there.is_file():
-        raise StoreError(
-            f"{folder} is not empty and holds no recipe's products", cure="name another folder"
-        )
-    if not _is_of(json.loads(there.read_text(encoding="utf-8")), recipe, mode):
-        if mode != "w":
-            raise StoreError(
-                f"{folder} holds the products of another recipe",
-                cure="name another folder, or replace them: mode='w' (--overwrite)",
-            )
-        _clear(folder)
-        return set()
-    marks = folder / MARKS
-    return set(marks.read_text(encoding="utf-8").split("\n")) if marks.exists() else set()
-
-
-def _is_of(told: Mapping[str, Any], recipe: Recipe, mode: GrowMode) -> bool:
-    """Whether a folder's ``recipe.json`` tells of this recipe; of any dates where they may grow."""
-    if mode == "upsert":
-        return bool(told.get("sha256_undated") == _digest(recipe, is_dated=False))
-    return bool(told["sha256"] == _digest(recipe))
-
-
-def _clear(folder: Path) -> None:
-    """Remove the products of another recipe; what is not a recipe's product stays."""
-    for name in (MARKS, *_WRITERS):
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _begin(folder: Path, recipe: Recipe) -> None:
-    """Make the folder, with the recipe in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        told = {
-            "sha256": _digest(recipe),
-            "sha256_undated": _digest(recipe, is_dated=False),
-            "xharmonize": xh.__version__,
-            RECIPE: recipe.model_dump(mode="json", exclude_unset=True),
-        }
-        (folder / "recipe.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error}") from error
-
-
-def _stored(job: Plan, cube: Any, path: Path) -> None:
+def _stored(job: Plan, cube: Any, place: Path | Remote) -> None:
     """Write a cube with the recipe in its attributes."""
-    xh.to_zarr(_signed(job, cube), path, mode="w")
+    make_room(place)
+    xh.to_zarr(_signed(job, cube), mode="w", **named(place))
 
 
 def _signed(job: Plan, cube: Any) -> Any:
@@ -406,8 +354,8 @@ def _signed(job: Plan, cube: Any) -> Any:
     return cube.assign_attrs(attrs | {RECIPE: text})
 
 
-def _opened(path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
-    series: Any = xh.open_series(path, chunks=chunks)
+def _opened(place: Path | Remote, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+    series: Any = xh.open_series(chunks=chunks, **named(place))
     return series if isinstance(series, xr.Dataset) else series.to_dataset()
 
 
@@ -421,31 +369,29 @@ def _along_time(recipe: Recipe) -> dict[str, int]:
     return {"time": -1, **bands, "y": CHUNK, "x": CHUNK}
 
 
-def _series_of(path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
-    return _opened(path.parent / "series.zarr", chunks=chunks)
+def _whole_series(job: Plan, folder: Path | Remote) -> xr.Dataset:
+    return _opened(folder / "series.zarr", chunks=_along_time(job.recipe))
 
 
-def _whole_series(job: Plan, path: Path) -> xr.Dataset:
-    return _series_of(path, chunks=_along_time(job.recipe))
-
-
-def _best_of(job: Plan, path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+def _best_of(
+    job: Plan, folder: Path | Remote, *, chunks: Mapping[str, int] | None = None
+) -> xr.Dataset:
     """The last stage of the series that the recipe asks for: smooth, composite, or as it is."""
     stages = ("smooth.zarr", "composite.zarr", "series.zarr")
     name = next(name for name in stages if name in job.products)
-    return _opened(path.parent / name, chunks=chunks)
+    return _opened(folder / name, chunks=chunks)
 
 
-def _write_series(job: Plan, path: Path) -> None:
-    _stored(job, job.series, path)
+def _write_series(job: Plan, folder: Path | Remote, name: str) -> None:
+    _stored(job, job.series, folder / name)
 
 
-def _grow_series(job: Plan, path: Path) -> None:
+def _grow_series(job: Plan, folder: Path | Remote, name: str) -> None:
     """Add the dates that the store lacks; all anew where a date depends on the others."""
     if _grows(job.recipe):
-        add_missing(_signed(job, job.series), path)
+        add_missing(_signed(job, job.series), folder / name)
     else:
-        _write_series(job, path)
+        _write_series(job, folder, name)
 
 
 def _grows(recipe: Recipe) -> bool:
@@ -453,50 +399,56 @@ def _grows(recipe: Recipe) -> bool:
     return recipe.screen is None and recipe.model.name != "auto"
 
 
-def _write_composite(job: Plan, path: Path) -> None:
-    _stored(
-        job, xh.series.composite(_whole_series(job, path), **_given(job.recipe.composite)), path
-    )
+def _write_composite(job: Plan, folder: Path | Remote, name: str) -> None:
+    made = xh.series.composite(_whole_series(job, folder), **_given(job.recipe.composite))
+    _stored(job, made, folder / name)
 
 
-def _write_smooth(job: Plan, path: Path) -> None:
-    _stored(job, xh.series.smooth(_whole_series(job, path), **_given(job.recipe.smooth)), path)
+def _write_smooth(job: Plan, folder: Path | Remote, name: str) -> None:
+    made = xh.series.smooth(_whole_series(job, folder), **_given(job.recipe.smooth))
+    _stored(job, made, folder / name)
 
 
-def _write_seasons(job: Plan, path: Path) -> None:
-    whole = _best_of(job, path, chunks=_along_time(job.recipe))
+def _write_seasons(job: Plan, folder: Path | Remote, name: str) -> None:
+    whole = _best_of(job, folder, chunks=_along_time(job.recipe))
     seasons = xh.series.phenology(whole, **_given(job.recipe.phenology))
-    _stored(job, seasons, path)
+    _stored(job, seasons, folder / name)
 
 
-def _write_table(job: Plan, path: Path) -> None:
+def _write_table(job: Plan, folder: Path | Remote, name: str) -> None:
     table = job.recipe.table
     if table is not None:
         polygons = read_polygons_file(table.fields)
-        xh.series.to_table(_best_of(job, path), polygons, path=path, mode="w", **table.options())
+        with local(folder / name) as path:
+            best = _best_of(job, folder)
+            xh.series.to_table(best, polygons, path=path, mode="w", **table.options())
 
 
-def _write_cogs(job: Plan, path: Path) -> None:
-    xh.to_cogs(_best_of(job, path), path, mode="w")
+def _write_cogs(job: Plan, folder: Path | Remote, name: str) -> None:
+    # At a URL items are replaced one by one: no date is away meanwhile.
+    mode: GrowMode = "upsert" if isinstance(folder, Remote) else "w"
+    xh.to_cogs(_best_of(job, folder), mode=mode, **named(folder / name))
 
 
-def _write_figures(job: Plan, path: Path) -> None:
+def _write_figures(job: Plan, folder: Path | Remote, name: str) -> None:
     from xharmonize.plot.overview import draw
 
-    smoothed = _best_of(job, path) if job.recipe.smooth is not None else None
-    draw(
-        path,
-        source=job.source,
-        harmonized=job.harmonized,
-        target=job.target,
-        series=_series_of(path),
-        point=job.recipe.output.point,
-        smoothed=smoothed,
-    )
+    smoothed = _best_of(job, folder) if job.recipe.smooth is not None else None
+    with local(folder / name) as path:
+        draw(
+            path,
+            source=job.source,
+            harmonized=job.harmonized,
+            target=job.target,
+            series=_opened(folder / "series.zarr"),
+            point=job.recipe.output.point,
+            smoothed=smoothed,
+        )
 
 
-def _write_report(_: Plan, path: Path) -> None:
-    xh.write_report(_series_of(path), path, title="Dense series", mode="w")
+def _write_report(_: Plan, folder: Path | Remote, name: str) -> None:
+    with local(folder / name) as path:
+        xh.write_report(_opened(folder / "series.zarr"), path, title="Dense series", mode="w")
 
 
 def _given(part: Any) -> dict[str, Any]:
@@ -504,7 +456,7 @@ def _given(part: Any) -> dict[str, Any]:
     return options
 
 
-_WRITERS: dict[str, Callable[[Plan, Path], None]] = {
+_WRITERS: dict[str, Callable[[Plan, Path | Remote, str], None]] = {
     "series.zarr": _write_series,
     "composite.zarr": _write_composite,
     "smooth.zarr": _write_smooth,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
+from xharmonize._urls import Remote, find, find_itself, options_for
 from xharmonize.errors import OptionError
 from xharmonize.recipe import Recipe, read_recipe
 from xharmonize.recipe.steps import read_polygons_file
 from xharmonize.region.mgrs import mgrs_tiles
-from xharmonize.region.outcomes import read_outcome
+from xharmonize.region.outcomes import read_outcomes
 from xharmonize.region.squares import Area, Tile
-from xharmonize.region.work import here, on_workers, recipe_of
+from xharmonize.region.work import Work, here, on_workers, recipe_of
 
 Job: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Recipe | Callable[[Tile], Any]"
 """A recipe, or a function from a tile to the lazy cube that its store shall hold."""
@@ -30,14 +31,21 @@ class Region:
     ----------
     job : Recipe or callable
     tiles : tuple of Tile
-    out : Path
-        Folder of all tiles: ``<tile>/`` with the products of a recipe, or ``<tile>.zarr`` of a
-        function; beside each, ``<tile>.json`` says how its last run ended.
+    out : Path or str
+        Folder of all tiles, or its URL: ``<tile>/`` with the products of a recipe, or
+        ``<tile>.zarr`` of a function; beside each, ``<tile>.json`` says how its last run ended.
+    storage_options : mapping, optional
+        What the URL is given; tasks take them to the workers.
     """
 
     job: Any
     tiles: tuple[Tile, ...]
-    out: Path
+    out: Path | str
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def _folder(self) -> Path | Remote:
+        return find(self.out, options_for(self.out, self.storage_options))
 
     def recipe(self, tile: Tile | str) -> Recipe:
         """Return the recipe of one tile, which ``xharmonize run`` takes as it is.
@@ -49,7 +57,7 @@ class Region:
         """
         if not isinstance(self.job, Recipe):
             raise OptionError("the job of this region is a function, no recipe")
-        return recipe_of(self.job, self.tile(tile), self.out)
+        return recipe_of(self.job, self.tile(tile), self._folder)
 
     def tile(self, name: Tile | str) -> Tile:
         """Return the tile of a name."""
@@ -64,11 +72,15 @@ class Region:
             value=name,
         )
 
-    def path(self, tile: Tile | str) -> Path:
+    def path(self, tile: Tile | str) -> Path | str:
         """Return where the series of a tile is or will be, for `xharmonize.open_series`."""
-        name = self.tile(tile).name
-        is_recipe = isinstance(self.job, Recipe)
-        return self.out / name / "series.zarr" if is_recipe else self.out / f"{name}.zarr"
+        place = self._store(self.tile(tile))
+        return place.url if isinstance(place, Remote) else place
+
+    def _store(self, tile: Tile) -> Path | Remote:
+        if isinstance(self.job, Recipe):
+            return self._folder / tile.name / "series.zarr"
+        return self._folder / f"{tile.name}.zarr"
 
     def run(
         self,
@@ -101,11 +113,14 @@ class Region:
         """
         chosen = [self.tile(one) for one in (self.tiles if tiles is None else tiles)]
         tell = progress or (lambda _: None)
-        self.out.mkdir(parents=True, exist_ok=True)
+        folder = self._folder
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+        work = Work(job=self.job, out=folder, options=self.storage_options)
         if client is None:
-            here(self.job, chosen, self.out, tell)
+            here(work, chosen, tell)
         else:
-            on_workers(client, self.job, chosen, self.out, tell)
+            on_workers(client, work, chosen, tell)
         return self.status()
 
     def status(self) -> pd.DataFrame:
@@ -118,7 +133,7 @@ class Region:
             ``begun`` (running, or killed), ``empty`` (no item), ``failed``; ``dates`` in the store,
             of those ``written`` by the last run; ``seconds``; ``reason`` of a failure.
         """
-        rows = [read_outcome(self.out, tile.name, self.path(tile)) for tile in self.tiles]
+        rows = read_outcomes(self._folder, {tile.name: self._store(tile) for tile in self.tiles})
         table = pd.DataFrame(rows, index=pd.Index([t.name for t in self.tiles], name="tile"))
         return table[["state", "dates", "written", "seconds", "reason"]]
 
@@ -129,6 +144,7 @@ def plan(
     *,
     tiles: Literal["mgrs"] | Sequence[Tile] = "mgrs",
     out: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Region:
     """Cut an area into tiles and make a job of each; nothing is read but files that are named.
 
@@ -144,8 +160,11 @@ def plan(
     tiles : {"mgrs"} or sequence of Tile
         ``"mgrs"``: tiles of Sentinel-2's products (`mgrs_tiles`). Otherwise those of
         `square_tiles` or `mgrs_tiles`, or your own.
-    out : path, optional
-        Folder of all tiles, which all workers see under this path. Default: that of the recipe.
+    out : path or URL, optional
+        Folder of all tiles, which all workers see under this path; or its URL in an object store
+        (``"s3://bucket/flanders"``). Default: that of the recipe.
+    storage_options : mapping, optional
+        For URLs, of a model too: what fsspec's plugin takes.
 
     Returns
     -------
@@ -184,7 +203,9 @@ def plan(
             cure="each tile needs a name of its own",
             argument="tiles",
         )
-    return Region(job=job, tiles=tuple(cut), out=Path(out).expanduser().resolve())
+    place = find_itself(out, options_for(out, storage_options))
+    where = place.url if isinstance(place, Remote) else place
+    return Region(job=job, tiles=tuple(cut), out=where, storage_options=storage_options)
 
 
 def _named_tiles(name: str, area: Any) -> tuple[Tile, ...]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from xharmonize._urls import whole
+from xharmonize._urls import Remote, read_all, whole
 from xharmonize.errors import printable
 from xharmonize.io.zarr.missing import held_keys
+from xharmonize.io.zarr.store import is_store
 
 State: TypeAlias = Literal["missing", "begun", "whole", "empty", "failed"]
 LONGEST = 500
 """Characters of a reason that are kept."""
+AT_ONCE = 16
+"""Stores at URLs that are looked into at once."""
 
 
-def write_outcome(out: Path, tile: str, state: State, **told: Any) -> None:
+def write_outcome(out: Path | Remote, tile: str, state: State, **told: Any) -> None:
     """Write how it stands, in one step.
 
     Parameters
@@ -28,13 +33,30 @@ def write_outcome(out: Path, tile: str, state: State, **told: Any) -> None:
         file.write_text(json.dumps({"state": state, **told}), encoding="utf-8")
 
 
-def read_outcome(out: Path, tile: str, store: Path) -> dict[str, Any]:
-    """Return state, dates, written, seconds and reason of a tile; what the store has is counted."""
+def read_outcomes(out: Path | Remote, stores: Mapping[str, Path | Remote]) -> list[dict[str, Any]]:
+    """Return state, dates, written, seconds and reason of tiles; what stores have is counted.
+
+    Those at URLs are looked into side by side.
+    """
+    said = read_all(out, "*.json")
+    n_at_once = AT_ONCE if isinstance(out, Remote) else 1
+    with ThreadPoolExecutor(n_at_once) as pool:
+        held = dict(zip(stores, pool.map(_held, stores.values())))
+    return [_outcome(said.get(f"{tile}.json", b""), *held[tile]) for tile in stores]
+
+
+def _held(store: Path | Remote) -> tuple[bool, int]:
+    """Whether there is a store, and how many dates it has."""
+    is_there = is_store(store) if isinstance(store, Remote) else store.exists()
+    return is_there, len(held_keys(store)) if is_there else 0
+
+
+def _outcome(said: bytes, is_there: bool, n_dates: int) -> dict[str, Any]:
     told: dict[str, Any] = {"state": "missing", "written": 0, "seconds": float("nan"), "reason": ""}
-    with suppress(OSError, ValueError):
-        told |= json.loads((out / f"{tile}.json").read_text(encoding="utf-8"))
-    told["dates"] = len(held_keys(store))
-    if told["state"] == "whole" and not store.exists():
+    with suppress(ValueError):
+        told |= json.loads(said)
+    told["dates"] = n_dates
+    if told["state"] == "whole" and not is_there:
         told |= {"state": "missing", "written": 0}
     return told
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from xharmonize._urls import Remote
 from xharmonize.errors import EmptyQueryError
 from xharmonize.io.zarr.missing import add_missing
 from xharmonize.recipe import Recipe, run
@@ -17,26 +19,33 @@ from xharmonize.region.outcomes import reason_of, write_outcome
 from xharmonize.region.squares import Tile
 
 
-def here(job: Any, tiles: Sequence[Tile], out: Path, tell: Callable[[str], None]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is done with each tile, where it goes, and what URLs are given (`storage_options`)."""
+
+    job: Any
+    out: Path | Remote
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def here(work: Work, tiles: Sequence[Tile], tell: Callable[[str], None]) -> None:
     """Do the tiles one after the other, by the current scheduler."""
     for tile in tiles:
-        tell(do_tile(job, tile, out))
+        tell(do_tile(work, tile))
 
 
-def on_workers(
-    client: Any, job: Any, tiles: Sequence[Tile], out: Path, tell: Callable[[str], None]
-) -> None:
+def on_workers(client: Any, work: Work, tiles: Sequence[Tile], tell: Callable[[str], None]) -> None:
     """Do each tile as one task of the workers of a client."""
     ended: SimpleQueue[Any] = SimpleQueue()
     running = {}
     for tile in tiles:
-        future = client.submit(_in_one_thread, job, tile, out, key=_key(tile), pure=False)
+        future = client.submit(_in_one_thread, work, tile, key=_key(tile), pure=False)
         running[future] = tile
         future.add_done_callback(ended.put)
     try:
         while running:
             future = ended.get()
-            tell(_told(future, running.pop(future), out))
+            tell(_told(future, running.pop(future), work.out))
     finally:
         client.cancel(list(running))
 
@@ -45,7 +54,7 @@ def _key(tile: Tile) -> str:
     return f"tile-{tile.name}-{time.time_ns():x}"
 
 
-def _told(future: Any, tile: Tile, out: Path) -> str:
+def _told(future: Any, tile: Tile, out: Path | Remote) -> str:
     """What a task says, or what became of it where its worker cannot say any more."""
     error = future.exception()
     if error is None:
@@ -54,17 +63,17 @@ def _told(future: Any, tile: Tile, out: Path) -> str:
     return f"{tile.name}: failed, {reason_of(error)}"
 
 
-def _in_one_thread(job: Any, tile: Tile, out: Path) -> str:
+def _in_one_thread(work: Work, tile: Tile) -> str:
     with _synchronous():
-        return do_tile(job, tile, out)
+        return do_tile(work, tile)
 
 
-def do_tile(job: Any, tile: Tile, out: Path) -> str:
+def do_tile(work: Work, tile: Tile) -> str:
     """Do one tile; what goes wrong is written beside its store, and said."""
-    start = time.perf_counter()
+    start, out = time.perf_counter(), work.out
     write_outcome(out, tile.name, "begun")
     try:
-        n_written = _write(job, tile, out)
+        n_written = _write(work, tile)
     except EmptyQueryError as error:
         write_outcome(out, tile.name, "empty", reason=reason_of(error))
         return f"{tile.name}: empty"
@@ -76,14 +85,15 @@ def do_tile(job: Any, tile: Tile, out: Path) -> str:
     return f"{tile.name}: {n_written} dates written"
 
 
-def _write(job: Any, tile: Tile, out: Path) -> int:
+def _write(work: Work, tile: Tile) -> int:
     """Write the dates that the tile's store lacks; return how many."""
-    if not isinstance(job, Recipe):
-        return add_missing(job(tile), out / f"{tile.name}.zarr")
-    return run(recipe_of(job, tile, out), mode="upsert").n_dates
+    if not isinstance(work.job, Recipe):
+        return add_missing(work.job(tile), work.out / f"{tile.name}.zarr")
+    recipe = recipe_of(work.job, tile, work.out)
+    return run(recipe, mode="upsert", storage_options=work.options).n_dates
 
 
-def recipe_of(recipe: Recipe, tile: Tile, out: Path) -> Recipe:
+def recipe_of(recipe: Recipe, tile: Tile, out: Path | Remote) -> Recipe:
     """Return the recipe of a tile."""
     area = recipe.area.model_copy(update={"bbox": None, "bounds": tile.bounds, "crs": tile.crs})
     output = recipe.output.model_copy(update={"folder": str(out / tile.name)})

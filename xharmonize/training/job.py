@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from xharmonize._urls import options_for
 from xharmonize.models.card import Card
 from xharmonize.models.kinds import GeneratorCard
 from xharmonize.training.cards import Facts
@@ -42,6 +44,8 @@ class Job:
         Path or URL of the patch store.
     checkpoints : str
         Folder of the checkpoints.
+    storage_options : mapping
+        For a URL of samples; kept nowhere.
     """
 
     config: Config
@@ -52,6 +56,7 @@ class Job:
     split: Split
     samples: str
     checkpoints: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def run(
         self,
@@ -85,7 +90,8 @@ class Job:
     ) -> Loop:
         """Return the loop that `run` runs."""
         place, ranks = torch.device(device), Alone() if ranks is None else ranks
-        store = open_store(self.samples).only(self.config.roles)
+        options = options_for(self.samples, self.storage_options)
+        store = open_store(self.samples, storage_options=options).only(self.config.roles)
         return Loop(
             method=self.method(place, ranks),
             settings=self.settings,
@@ -144,5 +150,6 @@ def make_job(config: Config, split: Split, facts: Facts, *, checkpoints: Path) -
         band_lines=band_lines,
         split=split,
         samples=config.run.samples or store.path,
+        storage_options=store.options,
         checkpoints=str(checkpoints),
     )

@@ -24,6 +24,7 @@ from xharmonize.cluster import Rank, run_ranks
 from xharmonize.cluster.depot import FORGET, READ, SIZE, fetch, send
 from xharmonize.cluster.launch import check_workers
 from xharmonize.errors import OptionError, warn
+from xharmonize.training.away import PARCEL
 from xharmonize.training.config import Config
 from xharmonize.training.log import Log, Sent, Silent, hear
 from xharmonize.types import AnyArray
@@ -31,7 +32,7 @@ from xharmonize.types import AnyArray
 if TYPE_CHECKING:
     from xharmonize.training.job import Job
 
-SAMPLES, PARCEL = "samples.tar", "parcel"
+SAMPLES = "samples.tar"
 SHORT = 10.0
 """Seconds that workers have to say what they see."""
 

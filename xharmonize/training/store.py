@@ -244,6 +244,8 @@ def open_at(where: Path | Remote) -> Store:
     """Open the patch store of a place; raise `StoreError` if there is none."""
     import zarr
 
+    if isinstance(where, Remote):
+        where.has("zarr.json")  # says why where it cannot be reached
     try:
         group = zarr.open_group(as_zarr(where), mode="r")
         facts: Any = group.attrs[MARK]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -41,6 +41,7 @@ def train(
     config: Config | Method | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Training | None:
     """Train a network on the processes that ``torchrun`` started, each of which calls this.
 
@@ -48,7 +49,7 @@ def train(
 
     Parameters
     ----------
-    method, config, out, progress
+    method, config, out, progress, storage_options
         As in `xharmonize.train`.
     pairs : callable
         Returns the pairs; called by the first process.
@@ -82,7 +83,12 @@ def train(
     require_parts_of_batch(settings, size)
     if rank == 0:
         return train_network(
-            settings, pairs(), out, progress, run=partial(_lead, store=store, size=size)
+            settings,
+            pairs(),
+            out,
+            progress,
+            run=partial(_lead, store=store, size=size),
+            storage_options=storage_options,
         )
     store.wait([TOLD], FOR_EVER)
     _run(pickle.loads(store.get(TOLD)), Silent(), store, rank, size)

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,28 +18,26 @@ import xarray as xr
 
 from xharmonize._optional import require
 from xharmonize._replace import written_aside
-from xharmonize._urls import find
+from xharmonize._urls import Remote, find, is_url, named, options_for
 from xharmonize.cluster.share import require_usable
 from xharmonize.cube.pairs import as_tree, beside_source
 from xharmonize.errors import FitError, ModelError, StoreError, XHarmonizeError
 from xharmonize.io.zarr.write import writer_lock
 from xharmonize.models.bundle import HasBundle, write_bundle
 from xharmonize.models.folders import local_target
+from xharmonize.training import away, on_workers
 from xharmonize.training import config as configs
-from xharmonize.training import on_workers
+from xharmonize.training.away import CHECKPOINTS, CONFIG, LOG, SAMPLES, WORK
 from xharmonize.training.config import Closed, Config, Data, Method
 from xharmonize.training.cutting import build_store, is_cut_from
 from xharmonize.training.log import Log
 from xharmonize.training.split import Split, split
-from xharmonize.training.store import Store, open_store, remove_store
+from xharmonize.training.store import Store, open_at, remove_store
 from xharmonize.training.toml import to_toml
 from xharmonize.types import AnyArray
 
 if TYPE_CHECKING:
     from xharmonize.training.job import Job
-
-WORK = ".training"
-SAMPLES, CHECKPOINTS, LOG, CONFIG = "samples.zarr", "checkpoints", "log.jsonl", "config.toml"
 
 FIRST = ("ergas", "sam", "ndvi_rmse", "pixels")
 """Scores that the repr of a `Training` shows."""
@@ -88,6 +87,7 @@ def train(
     client: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Training:
     """Train a model on pairs; computes.
 
@@ -114,13 +114,16 @@ def train(
         To train a network on the workers of a cluster, one rank each, as `xh.training.Run` says
         (ranks, timeouts, restarts); see `xharmonize.cluster.run_ranks`. Closed forms are solved
         here, and read their pairs through the client.
-    out : path, optional
-        Bundle of a network, or file of a fit (``fit.zarr``, ``fit.nc``), to write; a fit may go to
-        a URL. A network's
-        samples, checkpoints and log are kept beside it while it is trained, in ``<out>.training``.
+    out : path or URL, optional
+        Bundle of a network, or file of a fit (``fit.zarr``, ``fit.nc``), to write. A network's
+        samples, checkpoints and log are kept beside it while it is trained, in ``<out>.training``;
+        at a URL too, where a training that was killed goes on from on any machine.
         By default a bundle is temporary and is removed when Python ends.
     progress : bool, optional
         Whether to draw a bar; by default on a terminal.
+    storage_options : mapping, optional
+        Where `out` or ``Run(samples=...)`` is a URL: what fsspec's plugin takes. Workers get them
+        with their tasks; they are kept in no bundle, configuration, log or checkpoint.
 
     Returns
     -------
@@ -158,22 +161,30 @@ def train(
     if client is not None:
         require_usable(client)
     if isinstance(settings.method, Closed):
-        return _closed(settings.method, pairs, out, progress)
-    return train_network(settings, pairs, out, progress, client=client)
+        return _closed(settings.method, pairs, out, progress, storage_options)
+    return train_network(
+        settings, pairs, out, progress, client=client, storage_options=storage_options
+    )
 
 
-def _closed(config: Closed, pairs: Any, out: Any, progress: bool | None) -> Training:
+def _closed(
+    config: Closed,
+    pairs: Any,
+    out: Any,
+    progress: bool | None,
+    options: Mapping[str, Any] | None,
+) -> Training:
     from xharmonize.harmonizers.registry import save_model
     from xharmonize.training import closed
 
-    where = None if out is None else find(out)
+    where = None if out is None else find(out, options_for(out, options))
     if isinstance(where, Path):
         _require_new(where)  # before hours of fitting
     tree = _one_tree(pairs)
     fitted = closed.fit(tree, config, progress=progress)
     scores, notes = closed.leave_one_out(tree, config, fitted, progress=progress)
     if out is not None:
-        save_model(fitted, out)
+        save_model(fitted, out, storage_options=options_for(out, options))
     return Training(model=fitted, history=pd.DataFrame(), scores=scores, notes=tuple(notes))
 
 
@@ -206,6 +217,7 @@ def train_network(
     *,
     client: Any = None,
     run: Callable[[Job, Log], dict[str, AnyArray]] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Training:
     """Train a network; `run` is what trains once samples are cut, by default here or on `client`.
 
@@ -215,12 +227,21 @@ def train_network(
     require("safetensors", extra="train")
     if client is not None:
         on_workers.require_workers(client, settings)
-    target = _target(out)
-    work = target.with_name(target.name + WORK)
-    # Two trainings in one folder would mix their samples and checkpoints.
-    with writer_lock(work, wait=0.0):
-        with on_workers.cutting(client, work, settings.run.samples):
-            store = _samples(settings, pairs, work)
+    place = None if out is None else find(out, options_for(out, storage_options))
+    with ExitStack() as held:
+        if isinstance(place, Remote):
+            target, work = place, held.enter_context(away.mirrored(place))
+            own: str | Path = f"{place.url}{WORK}/{SAMPLES}"
+        else:
+            target = _target(out)
+            work = target.with_name(target.name + WORK)
+            own = work / SAMPLES
+            # Two trainings in one folder would mix their samples and checkpoints.
+            held.enter_context(writer_lock(work, wait=0.0))
+        samples = settings.run.samples or own
+        with on_workers.cutting(client, work, samples if is_url(samples) else None):
+            where = find(samples, options_for(samples, storage_options))
+            store = _samples(settings, pairs, work, where)
         parts = split(store, settings.data)
         training = _trained(
             settings,
@@ -232,8 +253,8 @@ def train_network(
             progress=progress,
             run=run or partial(_run, client=client),
         )
-        for path in (store.path, work / SAMPLES):
-            remove_store(path)
+        for path in (store.path, own):
+            remove_store(path, options_for(path, storage_options))
         shutil.rmtree(work / CHECKPOINTS)
         (work / CONFIG).unlink()  # the bundle has it, and nothing is interrupted any more
     return training
@@ -258,11 +279,12 @@ def _require_new(target: Path) -> None:
         raise ModelError(f"{there} cannot be written", cure="name another out=")
 
 
-def _samples(settings: Config, pairs: Any, work: Path) -> Store:
+def _samples(settings: Config, pairs: Any, work: Path, place: Path | Remote) -> Store:
     """Samples of an interrupted training, or newly cut ones."""
     text = to_toml(Config(method=settings.method, data=settings.data))
-    told, place = work / CONFIG, settings.run.samples or work / SAMPLES
-    if told.exists():
+    told = work / CONFIG
+    is_new = not told.exists()
+    if not is_new:
         if told.read_text(encoding="utf-8") != text:
             raise StoreError(
                 f"{work} holds an interrupted training with other settings",
@@ -277,19 +299,22 @@ def _samples(settings: Config, pairs: Any, work: Path) -> Store:
         # Before the samples: a process killed between the two can go on.
         with written_aside(told, "w") as aside:
             aside.write_text(text, encoding="utf-8")
-        store = build_store(pairs, place, settings.data)
-    except XHarmonizeError:
-        told.unlink(missing_ok=True)  # no sample was cut: other settings may follow
+        store = build_store(pairs, data=settings.data, **named(place))
+    except XHarmonizeError as error:
+        # Where no sample can be cut, other settings may follow. That a place cannot be reached or
+        # written to says nothing of the samples that an interrupted training has there.
+        if is_new or not isinstance(error, StoreError):
+            told.unlink(missing_ok=True)
         raise
     except OSError as error:
         raise StoreError(f"{work} cannot be written: {error}", cure="make room") from error
     return store
 
 
-def _opened(place: str | Path) -> Store | None:
+def _opened(place: Path | Remote) -> Store | None:
     """Samples, or None unless all of them are there."""
     try:
-        return open_store(place)
+        return open_at(place)
     except StoreError:
         return None
 
@@ -309,7 +334,7 @@ def _trained(
     store: Store,
     parts: Split,
     *,
-    target: Path,
+    target: Path | Remote,
     work: Path,
     progress: bool | None,
     run: Callable[[Job, Log], dict[str, AnyArray]],
@@ -345,9 +370,10 @@ def _trained(
         scores=_flat(scores),
         provenance=_provenance(settings, store, parts, history, _levels(job.line)),
     )
-    write_bundle(target, card, weights, readme=_readme(card, scores, notes))
+    where = named(target)
+    write_bundle(card=card, weights=weights, readme=_readme(card, scores, notes), **where)
     return Training(
-        model=load_model(target),
+        model=load_model(where.pop("path"), **where),
         history=history,
         scores=scores,
         notes=(f"split {parts.describe()}", *notes),

@@ -148,7 +148,7 @@ def to_cogs(
     with computing(f"Writing {folder.name}", progress):
         if isinstance(folder, Remote):
             with one_writer(folder) as held:
-                _require_addable(folder, mode)
+                require_addable(folder, mode)
                 return str(write(folder, group, held=held))
         if mode == "upsert":
             write(folder, group)
@@ -335,7 +335,7 @@ def _require_writable(folder: Path, mode: GrowMode) -> None:
     require_new(folder, mode, cure=CURE)
 
 
-def _require_addable(folder: Remote, mode: GrowMode) -> None:
+def require_addable(folder: Remote, mode: GrowMode) -> None:
     """Refuse a URL that holds other things or, unless adding, more than a killed writer left."""
     if folder.is_occupied() and not is_written_here(folder):
         raise StoreError(

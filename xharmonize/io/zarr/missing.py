@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xharmonize._urls import Remote, named
 from xharmonize.io.zarr.parts import take_apart
 from xharmonize.io.zarr.reading import complete_rows
 from xharmonize.io.zarr.store import is_store, to_zarr
@@ -18,7 +19,7 @@ AT_ONCE = 16
 """Dates of a commit: what a kill can cost, and what workers share among them."""
 
 
-def lacking(cube: xr.DataArray | xr.Dataset, store: Path) -> IntArray:
+def lacking(cube: xr.DataArray | xr.Dataset, store: Path | Remote) -> IntArray:
     """Return the positions of the dates of a cube that a store lacks; all where there is no store.
 
     A date is known by its (time, sensor, tile). What a killed writer left is lacking.
@@ -34,7 +35,7 @@ def lacking(cube: xr.DataArray | xr.Dataset, store: Path) -> IntArray:
     return np.flatnonzero([key not in held for key in take_apart(cube).keys])
 
 
-def held_keys(store: Path) -> set[Key]:
+def held_keys(store: Path | Remote) -> set[Key]:
     """(time [us], sensor, tile) of each complete entry of a store; none where there is none."""
     if not is_store(store):
         return set()
@@ -44,7 +45,11 @@ def held_keys(store: Path) -> set[Key]:
 
 
 def add_missing(
-    cube: xr.DataArray | xr.Dataset, store: Path, *, at_once: int = AT_ONCE, **options: Any
+    cube: xr.DataArray | xr.Dataset,
+    store: Path | Remote,
+    *,
+    at_once: int = AT_ONCE,
+    **options: Any,
 ) -> int:
     """Write the dates of a cube that a store lacks, `at_once` per commit; return how many.
 
@@ -54,7 +59,7 @@ def add_missing(
     ----------
     cube : (time, band, y, x) or (time, y, x) cube
         Lazy or in memory; what the store has is not computed.
-    store : Path
+    store : Path or Remote
         Made where there is none.
     **options
         Of `xharmonize.to_zarr`.
@@ -67,5 +72,5 @@ def add_missing(
     missing = lacking(cube, store)
     for start in range(0, missing.size, at_once):
         part = cube.isel(time=missing[start : start + at_once])
-        to_zarr(part, store, mode="upsert", **options)
+        to_zarr(part, mode="upsert", **named(store), **options)
     return int(missing.size)

@@ -40,7 +40,7 @@ from xharmonize.io.zarr.parts import (
     take_apart,
 )
 from xharmonize.io.zarr.reading import complete_rows
-from xharmonize.io.zarr.remote import document_at
+from xharmonize.io.zarr.remote import as_zarr, document_at
 from xharmonize.io.zarr.transaction import format_in, readable_store, write_transaction
 from xharmonize.io.zarr.write import (
     Claim,
@@ -58,9 +58,11 @@ from xharmonize.io.zarr.write import (
 from xharmonize.types import IntArray
 
 MARK = "xharmonize"
+BEGUN = {"begun": True}
+"""What the mark of a result at a URL is while its arrays are put."""
 
 
-def write_result(cube: xr.DataArray | xr.Dataset, store: Path, *, mode: str) -> Path:
+def write_result(cube: xr.DataArray | xr.Dataset, store: Path | Remote, *, mode: str) -> Path | str:
     """Write a cube without dates to a Zarr v3 store, atomically.
 
     Raises
@@ -73,6 +75,8 @@ def write_result(cube: xr.DataArray | xr.Dataset, store: Path, *, mode: str) -> 
             "a result has no dates to add to a store by",
             cure="write it whole, to a path of its own, with mode='w'",
         )
+    if isinstance(store, Remote):
+        return _put_result(cube, store)
     is_there = store.is_file() or (store.is_dir() and any(store.iterdir()))
     if is_there and not is_result_store(store):
         raise StoreError(
@@ -81,6 +85,28 @@ def write_result(cube: xr.DataArray | xr.Dataset, store: Path, *, mode: str) -> 
     with written_aside(store, mode) as new:
         _bare(cube).to_zarr(new, mode="w-", zarr_format=3, consolidated=False)
     return store
+
+
+def _put_result(cube: xr.DataArray | xr.Dataset, place: Remote) -> str:
+    """Write to a URL as the only writer; what is no result before its last object is put."""
+    whole = _bare(cube)
+    with one_writer(place) as held:
+        document = document_at(place)
+        if document is None and place.is_occupied():
+            raise StoreError(f"{place} holds something else", cure="choose another URL")
+        if document is not None and _own_of(document) != BEGUN:
+            raise StoreError(
+                f"{place} exists, and object stores cannot exchange a store for another in one "
+                "step",
+                cure="name another URL, or remove it yourself",
+            )
+        begun = whole.assign_attrs({MARK: BEGUN})
+        begun.to_zarr(as_zarr(place), mode="w", zarr_format=3, consolidated=False)
+        held.require()
+        document = document_at(place) or {}
+        document["attributes"][MARK] = whole.attrs[MARK]
+        place.write("zarr.json", json.dumps(document).encode())
+    return place.url
 
 
 def _bare(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
@@ -114,13 +140,18 @@ def is_result_store(store: Path) -> bool:
         document = json.loads((store / "zarr.json").read_text())
     except (OSError, ValueError):
         return False
+    return "result" in _own_of(document)
+
+
+def _own_of(document: Any) -> dict[str, Any]:
+    """What this package says in a root document; empty where it is something else's."""
     attrs = document.get("attributes") if isinstance(document, dict) else None
     own = attrs.get(MARK) if isinstance(attrs, dict) else None
-    return isinstance(own, dict) and "result" in own
+    return own if isinstance(own, dict) else {}
 
 
 def open_result(
-    store: Path, *, chunks: Mapping[str, int] | None = None
+    store: Any, *, chunks: Mapping[str, int] | None = None
 ) -> xr.DataArray | xr.Dataset:
     """Open a result lazily, with the type that was written."""
     options: dict[str, Any] = {"consolidated": False, "decode_coords": "all"}
@@ -204,7 +235,7 @@ def to_zarr(
     is_path = isinstance(path, str | Path)
     with computing(f"Writing {Path(path).name}" if is_path else "Writing", progress):
         if is_result(cube) and is_path:
-            return write_result(cube, _directory(path, storage_options), mode=mode)
+            return write_result(cube, find_itself(path, storage_options), mode=mode)
         parts = take_apart(cube)
         if not is_path:
             return write_transaction(path, parts, mode=mode, shard=shard)
@@ -274,16 +305,6 @@ def open_series(
     ) from missing
 
 
-def _directory(path: str | Path, options: Mapping[str, Any] | None) -> Path:
-    place = find_itself(path, options)
-    if isinstance(place, Remote):
-        raise StoreError(
-            f"{place} is a URL, and a result without dates is written to a directory",
-            cure="write it there and copy it, or use xarray's own to_zarr",
-        )
-    return place
-
-
 def _write_remote(place: Remote, parts: Parts, *, mode: str, shard: int | None) -> None:
     """Write to a URL as the only writer; what a killed one left unborn is made anew."""
     with one_writer(place, instead=ICECHUNK) as held:
@@ -331,8 +352,8 @@ def _reserve_fitting(place: Path | Remote, parts: Parts, *, shard: int | None) -
 
 def _is_unborn(place: Remote, document: dict[str, Any], mode: str) -> bool:
     """Whether a killed writer left it: never published, or made anew and without an entry."""
-    own = document.get("attributes", {}).get(MARK)
-    if not isinstance(own, dict) or own.get("format") != FORMAT:
+    own = _own_of(document)
+    if own.get("format") != FORMAT:
         return False
     if CHECKSUM not in own:
         return True
@@ -341,7 +362,10 @@ def _is_unborn(place: Remote, document: dict[str, Any], mode: str) -> bool:
 
 def _open_remote(place: Remote, *, chunks: Mapping[str, int] | None) -> xr.DataArray | xr.Dataset:
     document = document_at(place)
-    if document is None or CHECKSUM not in document.get("attributes", {}).get(MARK, {CHECKSUM: 0}):
+    own = _own_of(document)
+    if "result" in own:
+        return open_result(as_zarr(place), chunks=chunks)
+    if document is None or (own and CHECKSUM not in own):
         raise StoreError(f"there is no store at {place}", cure="write one with to_zarr")
     _require_whole_document(document, place)
     try:
@@ -445,9 +469,7 @@ def _format_of(store: Path) -> Any:
 
 
 def _format_in(document: Any) -> Any:
-    attrs = document.get("attributes") if isinstance(document, dict) else None
-    own = attrs.get(MARK) if isinstance(attrs, dict) else None
-    return own.get("format") if isinstance(own, dict) else None
+    return _own_of(document).get("format")
 
 
 def _require_ours(store: Path) -> None:
@@ -515,6 +537,16 @@ def _require_other_source(store: Path | Remote, parts: Parts) -> None:
             )
 
 
-def is_store(path: Path) -> bool:
-    """Tell whether a folder holds a series or a result written by this package."""
+def is_store(path: Path | Remote) -> bool:
+    """Tell whether a folder or URL holds a series or a result written by this package."""
+    if isinstance(path, Remote):
+        own = _own_of(document_at(path))
+        return CHECKSUM in own or "result" in own
     return _format_of(path) is not None or is_result_store(path)
+
+
+def is_taken(place: Remote) -> bool:
+    """Tell whether a URL holds dates or a result, which are never replaced there."""
+    if not is_store(place):
+        return False
+    return "result" in _own_of(document_at(place)) or bool(complete_rows(place)[0].size)
