@@ -5,7 +5,8 @@ The functions compute what they draw, open no window and keep no global state:
 ``cube.harmonize.plot.maps(after)``.
 """
 
-from xharmonize.plot.images import errors, maps
+from xharmonize.plot.differences import errors
+from xharmonize.plot.images import maps
 from xharmonize.plot.methods import PlotMethods
 from xharmonize.plot.models import shifts, tables, training
 from xharmonize.plot.profiles import frequency, series, timeline

@@ -13,7 +13,8 @@ from xharmonize._optional import require
 from xharmonize.cube.contract import require_bands
 from xharmonize.cube.pairs import as_cube, target_of
 from xharmonize.errors import FitError, OptionError
-from xharmonize.plot.images import DIVERGING, TRUE_COLOUR, percentiles_of
+from xharmonize.plot.differences import DIVERGING
+from xharmonize.plot.images import TRUE_COLOUR, percentiles_of
 from xharmonize.plot.style import MISSING, literal, new_figure
 from xharmonize.training.judge import applied, source_cube
 from xharmonize.types import AnyArray, FloatArray
