@@ -27,7 +27,8 @@ from .harmonizers import (
 )
 from .recipe import run as run
 from .io.angles.angles import read_angles as read_angles
-from .io.cog.catalog import open_cogs as open_cogs, to_cogs as to_cogs
+from .io.cog.catalog import to_cogs as to_cogs
+from .io.cog.opening import open_cogs as open_cogs
 from .io.stac.cube import open_stac as open_stac
 from .io.zarr.store import open_series as open_series, to_zarr as to_zarr
 from .metrics import score as score

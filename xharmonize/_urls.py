@@ -226,6 +226,17 @@ class Remote:
             files.pipe(new)
         self.write(last, (folder / last).read_bytes())
 
+    def stamps(self) -> dict[str, str]:
+        """Return what changes when an object does, by name within the folder."""
+        files, root = self.opened()
+        with self.reached():
+            found = files.find(root, detail=True)
+        keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "size")
+        return {
+            str(path)[len(root) + 1 :]: next((str(facts[k]) for k in keys if facts.get(k)), "")
+            for path, facts in found.items()
+        }
+
     def names(self) -> list[str]:
         """Return the names of all objects within the folder."""
         files, root = self.opened()

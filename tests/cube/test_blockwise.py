@@ -24,7 +24,7 @@ ONE_PLACE = PACKAGE / "cube" / "blockwise.py"
 # Blocks that read or write files where they lie: lazy whatever they are given, and told by Dask
 # which block they are; figures and the simulator stand apart.
 OWN_GRAPHS = {
-    "io/cog/catalog.py",
+    "io/cog/opening.py",
     "io/zarr/write.py",
     "plot/scatter.py",
     "simulate/truth.py",

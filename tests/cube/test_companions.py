@@ -21,7 +21,7 @@ from xharmonize.cube.companions import (
     companions_of,
     with_flags,
 )
-from xharmonize.io.cog.catalog import open_cogs
+from xharmonize.io.cog.opening import open_cogs
 from xharmonize.series.axis import is_filled
 from xharmonize.testing import assert_lazy, example_cube, no_compute
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from helpers.object_store import die_at, environment, files, options_of
 
 import xharmonize as xh
-from xharmonize.io.cog.catalog import open_cogs
-from xharmonize.testing import example_cube
+from xharmonize.io.cog.opening import open_cogs
+from xharmonize.testing import assert_lazy, example_cube
 
 pytest.importorskip("pystac")
 rasterio = pytest.importorskip("rasterio")
@@ -54,6 +55,22 @@ def test_cogs_are_put_and_added_to(options, tmp_path):
     assert not there.exists("bucket/folder/.cogs.lock")
 
 
+def test_an_index_is_read_back_from_a_url(options, tmp_path):
+    ndvi = example_cube(bands=("red", "nir08")).harmonize.index("ndvi")
+    for place, given in ((PLACE, {"storage_options": options}), (tmp_path / "cogs", {})):
+        xh.to_cogs(ndvi, place, **given)
+    found = open_cogs(PLACE, storage_options=options)
+    assert_lazy(found)
+    assert "secret" not in str(list(found.__dask_graph__()))
+    local = open_cogs(tmp_path / "cogs")
+    xr.testing.assert_identical(found.compute(), local.compute())
+    later = example_cube(bands=("red", "nir08"), dates=LATER).harmonize.index("ndvi")
+    xh.to_cogs(later, PLACE, mode="upsert", storage_options=options)
+    again = open_cogs(f"{PLACE}/catalog.json", storage_options=options)
+    assert np.isin(later["time"], again["time"]).all()
+    assert again.data.name != found.data.name
+
+
 @pytest.mark.slow
 def test_what_is_not_ours_stays_and_writers_wait_for_each_other(options):
     cube = example_cube()
@@ -66,8 +83,8 @@ def test_what_is_not_ours_stays_and_writers_wait_for_each_other(options):
         xh.to_cogs(cube, PLACE, storage_options=options)
     with pytest.raises(xh.errors.StoreError, match=f"lost a slash.*'{PLACE}'"):
         xh.to_cogs(cube, Path(PLACE), storage_options=options)
-    with pytest.raises(xh.errors.CatalogError, match="is a URL"):
-        open_cogs(PLACE)
+    with pytest.raises(xh.errors.CatalogError, match="holds no catalogue"):
+        open_cogs(PLACE, storage_options=options)
 
 
 @pytest.mark.slow
