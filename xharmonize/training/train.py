@@ -230,12 +230,13 @@ def train_network(
     place = None if out is None else find(out, options_for(out, storage_options))
     with ExitStack() as held:
         if isinstance(place, Remote):
-            target, work = place, held.enter_context(away.mirrored(place))
-            own: str | Path = f"{place.url}{WORK}/{SAMPLES}"
+            target: Path | Remote = place
+            work = held.enter_context(away.mirrored(place))
+            own = f"{place.url}{WORK}/{SAMPLES}"
         else:
-            target = _target(out)
-            work = target.with_name(target.name + WORK)
-            own = work / SAMPLES
+            target = folder = _target(out)
+            work = folder.with_name(folder.name + WORK)
+            own = str(work / SAMPLES)
             # Two trainings in one folder would mix their samples and checkpoints.
             held.enter_context(writer_lock(work, wait=0.0))
         samples = settings.run.samples or own
