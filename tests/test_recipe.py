@@ -105,7 +105,7 @@ def test_a_series_grows_by_the_dates_it_lacks(catalog, tmp_path):
     n_first, n_all = first.n_dates, grown.series.sizes["time"]
     assert grown.n_dates == n_all - n_first > 0
     along_time = steps._along_time(read_recipe(recipe_of(catalog, folder)))
-    blocks = steps._series_of(folder / "composite.zarr", chunks=along_time)["ndvi"].chunksizes
+    blocks = steps._opened(folder / "series.zarr", chunks=along_time)["ndvi"].chunksizes
     assert (len(blocks["time"]), max(blocks["y"]) <= 256) == (1, True)
     now = xr.open_zarr(folder / "series.zarr")["entry_version"].values.tolist()
     assert now[:n_first] == versions  # not written again
