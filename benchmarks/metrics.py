@@ -2,7 +2,7 @@
 
 Run ``python benchmarks/metrics.py``; ``--small`` is quick. Peers that are not installed are left
 out with a note (sewar is no dependency of ours). Contestants take turns in one run: our kernels on
-two blocks in two of dask's threads, `score` on arrays in memory (one thread), and `score` on the
+two blocks in two of dask's threads, `score` on arrays in memory (all cores), and `score` on the
 same data in two chunks with two threads, graph and all. asv finds the ``time_`` and ``peakmem_``
 methods.
 """
