@@ -30,10 +30,10 @@ class Shown(ABC):
         lines = (f"  {name:<{width}}  {value}" for name, value in rows.items())
         return "\n".join([f"<{type(self).__name__}> {self.title}", *lines])
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
         # IPython takes a class's own ``__repr__``, as dataclasses have, before what it inherits.
-        super().__init_subclass__()
-        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]
+        super().__init_subclass__(**options)
+        cls._repr_pretty_ = cls._repr_pretty_  # type: ignore[method-assign]
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(str(self))

@@ -1,6 +1,7 @@
 """Threads of one call: the same bits with any number of them, and one where Dask supplies them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -44,8 +45,25 @@ def test_other_threads_than_the_main_one_compute_alone(monkeypatch):
         assert (threads.n_threads(), pool.submit(threads.n_threads).result()) == (3, 1)
 
 
+def test_processes_beside_one_another_compute_alone():
+    """Such as those of Dask's scheduler, which compute blocks on their main threads."""
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(threads.n_threads) == 1
+
+
 def test_parts_cover_all_items_in_order_and_none_is_one_empty_part(monkeypatch):
     monkeypatch.setattr(threads, "n_threads", lambda: 3)
-    items = np.arange(8)
-    np.testing.assert_array_equal(threads.spread(lambda part: items[part] ** 2, 8), items**2)
-    assert threads.spread(lambda part: items[part], 0).shape == (0,)
+    items, parts = np.arange(8), []
+
+    def squares(part):
+        parts.append(part)
+        return items[part] ** 2
+
+    for n_values, n_parts in ((threads.WORTHWHILE, 3), (8, 1)):
+        parts.clear()
+        found = threads.in_parts(squares, 8, n_values=n_values)
+        np.testing.assert_array_equal(found, items**2)
+        assert len(parts) == n_parts
+    assert threads.in_parts(squares, 0, n_values=0).shape == (0,)
+    nothing = np.zeros((0, 3, 10), np.float32)
+    assert statistics.band_moments(nothing, nothing).shape == (0, 3, 11)

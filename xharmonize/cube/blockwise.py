@@ -156,6 +156,8 @@ def element(array: Any, k: int, *, dtype: npt.DTypeLike, name: str) -> Any:
     """
     if not is_lazy(array):
         return _element(array, k, dtype)
+    if array.numblocks[-1] != 1:
+        raise ValueError(f"the last dimension is cut into {array.chunks[-1]}")
     own = f"{name}-{tokenize(array.name, k, np.dtype(dtype).str)}"
     keys = [(own, *index) for index in np.ndindex(*array.numblocks[:-1])]
     tasks = {
@@ -211,19 +213,13 @@ def _fusible(
     shared = next((d for d in out if d in n_blocks), "")
     found = []
     for array, letters in zip(arrays, inputs):
-        held = {d for d, n in zip(letters, array.numblocks) if n > 1}
-        serves_several = any(n_blocks.get(d, 1) > 1 for d in {*out} - held)
-        is_one_task = not (serves_several or _adds_axes(array))
-        if serves_several:
-            array = _by_itself(array)
-        if shared and (is_one_task or not _is_computed(array)):
+        may_fuse = isinstance(array.dask.layers.get(array.name), Blockwise)
+        cut_along = {d for d, n in zip(letters, array.numblocks) if n > 1}
+        serves_several = any(n_blocks.get(d, 1) > 1 for d in {*out} - cut_along)
+        if shared and not (may_fuse and (serves_several or _adds_axes(array))):
             letters = "".join(d if d in out else shared for d in letters)
-        found.append((array, letters))
+        found.append((_by_itself(array) if may_fuse and serves_several else array, letters))
     return found
-
-
-def _is_computed(array: da.Array) -> bool:
-    return isinstance(array.dask.layers.get(array.name), Blockwise)
 
 
 def _adds_axes(array: da.Array) -> bool:
@@ -232,9 +228,10 @@ def _adds_axes(array: da.Array) -> bool:
 
 
 def _by_itself(array: da.Array) -> da.Array:
-    """An array whose blocks are computed once, for all who use them."""
-    if not _is_computed(array):
-        return array
+    """An array whose blocks are computed once, for all who use them.
+
+    Reducing a dimension, here of one element, is what ends a task for Dask.
+    """
     letters = _TRAILING[: array.ndim]
     end = da.from_array(np.zeros(1))
     once: da.Array = da.blockwise(

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from xharmonize.kernels.threads import spread
+from xharmonize.kernels.threads import in_parts
 from xharmonize.types import BoolArray, Float64Array, FloatArray, IntArray
 
 MOMENTS = (
@@ -157,10 +157,18 @@ def band_moments(pred: FloatArray, ref: FloatArray) -> Float64Array:
     (row, band, 11) float64 array
         As `MOMENTS` names them; zeros where no pixel counts.
     """
-    if len(pred) > 1:
-        return spread(lambda part: np.asarray(_band_moments(pred[part], ref[part])), len(pred))
+    if len(pred) != 1:
+        return in_parts(
+            lambda part: np.asarray(_band_moments(pred[part], ref[part])),
+            len(pred),
+            n_values=pred.size,
+        )
     # One row: its bands are independent too.
-    bands = spread(lambda part: _band_moments(pred[:, part], ref[:, part])[0], pred.shape[1])
+    bands = in_parts(
+        lambda part: _band_moments(pred[:, part], ref[:, part])[0],
+        pred.shape[1],
+        n_values=pred.size,
+    )
     return bands[None]
 
 
@@ -477,7 +485,9 @@ def spectral_angles(
     # Parts depend on the pixels alone, so that sums do not depend on the number of threads.
     size = _STRIP * max(128, -(-n_pixels // (64 * _STRIP)))
     starts = np.arange(0, n_pixels, size)
-    sums = spread(
-        lambda part: _spectral_angles(pred, ref, codes, n_groups, starts[part], size), len(starts)
+    sums = in_parts(
+        lambda part: _spectral_angles(pred, ref, codes, n_groups, starts[part], size),
+        len(starts),
+        n_values=pred.size,
     )
     return np.asarray(sums.sum(axis=0))

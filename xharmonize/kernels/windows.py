@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from xharmonize.kernels.threads import spread
+from xharmonize.kernels.threads import in_parts
 from xharmonize.types import Float64Array, FloatArray, IntArray
 
 FLAT = 1e-24
@@ -328,11 +328,10 @@ def uniform_windows(
     """
 
     def index(part: slice) -> Float64Array:
-        own = codes[part] if len(codes) > 1 else codes
-        found = _uniform_windows(pred[part], ref[part], own, n_groups, size, c1, c2, min_valid)
-        return np.asarray(found)
+        images = (pred[part], ref[part], _codes_of(codes, part))
+        return np.asarray(_uniform_windows(*images, n_groups, size, c1, c2, min_valid))
 
-    return spread(index, len(pred))
+    return in_parts(index, len(pred), n_values=pred.size)
 
 
 @njit(nogil=True, cache=True)
@@ -443,11 +442,15 @@ def gaussian_windows(
     """
 
     def index(part: slice) -> Float64Array:
-        own = codes[part] if len(codes) > 1 else codes
-        found = _gaussian_windows(pred[part], ref[part], own, n_groups, taps, c1, c2, min_valid)
-        return np.asarray(found)
+        images = (pred[part], ref[part], _codes_of(codes, part))
+        return np.asarray(_gaussian_windows(*images, n_groups, taps, c1, c2, min_valid))
 
-    return spread(index, len(pred))
+    return in_parts(index, len(pred), n_values=pred.size)
+
+
+def _codes_of(codes: IntArray, part: slice) -> IntArray:
+    """Groups of the pixels of some images: one image of them serves all."""
+    return codes[part] if len(codes) > 1 else codes
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

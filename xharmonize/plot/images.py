@@ -462,8 +462,12 @@ def _draw_results(figure: Figure, axes: Any, panel: _Panel, low: float, high: fl
         dates = require("matplotlib.dates", extra="plot")
         locator = dates.AutoDateLocator(minticks=3, maxticks=7)
         bar.ax.yaxis.set_major_locator(locator)
-        formatter = dates.ConciseDateFormatter(locator, show_offset=False)  # the title says it
+        formatter = dates.ConciseDateFormatter(locator)
         bar.ax.yaxis.set_major_formatter(formatter)
+        # Month and year that the ticks share: above the bar they would lie over the next map.
+        formatter.format_ticks(bar.ax.get_yticks())
+        bar.ax.yaxis.get_offset_text().set_visible(False)
+        bar.set_label(formatter.get_offset(), fontsize=7)
         return
     unit = panel.layer.attrs.get("units", "1")
     label = str(panel.layer.attrs.get("long_name", capital(panel.name)))

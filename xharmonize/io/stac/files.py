@@ -107,8 +107,9 @@ def _hide_false_alarm() -> None:
     """Hide a warning about files without a place, of which no user's file is the cause.
 
     To warp, rasterio wraps arrays as files that have no place for a moment. It hides its warning
-    of that by `warnings.catch_warnings`, which threads undo for each other. A mask beside a file
-    has no place either. A file of an item that has none is refused by `why_misplaced`.
+    of that by `warnings.catch_warnings`, which threads undo for each other; where other code of
+    the process warps, it is hidden too, as rasterio means it. A mask beside a file has no place
+    either. A file of an item that has none is refused by `why_misplaced`.
     """
     from rasterio.errors import NotGeoreferencedWarning
 
